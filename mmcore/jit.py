@@ -1,0 +1,231 @@
+"""How kernels are compiled, linked and cached.
+
+A *kernel* is a function that numba compiles without the interpreter, without the GIL and without numba's reference
+counts: it never allocates a Python or NumPy object, so nothing it does can wait for another thread.  Two kinds:
+
+    @kernel                 a leaf: typed where it is used, and inlined there by LLVM
+    @linked(signature)      compiled once by itself under a symbol of its own; other kernels call it by that symbol
+
+Why a linker.  numba copies everything that a function calls, at any depth, into that function's module before it
+optimises it, so a hundred commands that each reach the fault handler would compile it a hundred times.  A call of a
+linked kernel compiles to a call of an undefined symbol (5 ns), which the JIT resolves when it loads the module; the
+object code that numba caches holds the name, never an address.  `build()` compiles, or loads from the cache, every
+linked kernel registered so far, in the order of registration, which import order makes an order of dependency.  A
+linked kernel called from Python builds what is missing first.
+
+The cache.  numba looks at the time stamp of a kernel's own file only, so an edit of a constant in *another* file would
+go on being served stale.  Here each module caches in a directory named by a digest of its source and of all sources it
+imports, at any depth, among the packages beside this one: what an edit cannot reach stays cached, what it can reach
+is compiled again.
+
+With NUMBA_DISABLE_JIT=1 both decorators leave the function as it is.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding as llvm
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+DISABLED = bool(numba.config.DISABLE_JIT)
+PACKAGES = Path(__file__).resolve().parent.parent
+_OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy"}
+_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+import\s+\(?([\w, \t]*)|import\s+([\w.]+))", re.MULTILINE)
+
+
+def cache_root() -> Path:
+    """The directory below which compiled kernels are kept: $KVSTORE_CACHE_DIR, else the user's cache directory."""
+    chosen = os.environ.get("KVSTORE_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvstore"
+
+
+@cache
+def _source(module: str) -> tuple[bytes, tuple[str, ...]]:
+    """A module's source and the modules beside this package that it imports; (b"", ()) for one that is not ours."""
+    path = PACKAGES.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file() or module.split(".")[0] not in ("mmcore", "snapshot", "kvstore", "bench", "tests"):
+        return b"", ()
+    text = file.read_text()
+    imported = []
+    for origin, names, plain in _IMPORT.findall(text):
+        imported.append(origin or plain)
+        imported += [f"{origin}.{name.split()[0]}" for name in names.split(",") if name.strip()]
+    return text.encode(), tuple(imported)
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Hexadecimal digest of a module's source and of every source of ours that it imports, at any depth."""
+    seen: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen[name], imported = _source(name)
+            waiting += imported
+    digest = hashlib.blake2b(f"{numba.__version__} {numba.config.BOUNDSCHECK}".encode(), digest_size=12)
+    for name in sorted(seen):
+        digest.update(name.encode() + b"\0" + seen[name] + b"\0")
+    return digest.hexdigest()
+
+
+def _njit(function: Callable[..., Any]) -> Any:
+    # The cache directory is read when the decorator runs, so it can differ from module to module.
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_root() / source_digest(function.__module__))
+    try:
+        return numba.njit(**_OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A leaf kernel: compiled for each use, inlined into its callers."""
+    return function if DISABLED else _njit(function)
+
+
+_REGISTERED: list["Linked"] = []
+_BUILT = 0
+
+
+class Linked(type(intrinsic(lambda typingctx: None))):  # type: ignore[misc]
+    """A separately compiled kernel; see the module's note.  Made by `linked`."""
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        self.symbol = f"{function.__module__}.{function.__qualname__}"
+        self.signature = signature
+        self.function = function
+        self.address = 0  # of the machine code, once built
+        super().__init__(function.__name__, _caller(self.symbol, signature))
+        self._register()
+        self.__doc__, self.__module__, self.__name__ = function.__doc__, function.__module__, function.__name__
+        _REGISTERED.append(self)
+
+    def build(self) -> None:
+        """Compile or load, and make the symbol known to the kernels linked after this one."""
+        self.dispatcher = _njit(self.function)
+        self.dispatcher.compile(self.signature)
+        self.dispatcher.disable_compile()
+        result = self.dispatcher.overloads[self.signature.args]
+        self.address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        llvm.add_symbol(self.symbol, self.address)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not self.address:
+            build()
+        return self.dispatcher(*arguments)
+
+    def __repr__(self) -> str:
+        return f"<linked kernel {self.symbol}>"
+
+
+def _caller(symbol: str, signature: Any) -> Callable[..., Any]:
+    """The typing function of an intrinsic that calls `symbol` by numba's own calling convention, exceptions included."""
+
+    def codegen(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        kind = context.call_conv.get_function_type(signature.return_type, signature.args)
+        callee = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        return _call(context, builder, callee, signature, values)
+
+    return _typing(signature, signature.args, codegen)
+
+
+def indirect(signature: Any) -> Any:
+    """An intrinsic `call(address, *arguments)`: calls the linked kernel of that signature at `address` (int64)."""
+    if DISABLED:
+        raise RuntimeError("calls by address need the compiler")
+
+    def codegen(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        kind = context.call_conv.get_function_type(signature.return_type, signature.args)
+        callee = builder.inttoptr(values[0], kind.as_pointer())
+        return _call(context, builder, callee, signature, values[1:])
+
+    return intrinsic(_typing(signature, (numba.int64, *signature.args), codegen))
+
+
+def _call(context, builder, callee, signature, values):  # type: ignore[no-untyped-def]
+    status, result = context.call_conv.call_function(builder, callee, signature.return_type, signature.args, values)
+    with cgutils.if_unlikely(builder, status.is_error):
+        context.call_conv.return_status_propagate(builder, status)
+    return result
+
+
+def _typing(signature: Any, parameters: tuple[Any, ...], codegen: Callable[..., Any]) -> Callable[..., Any]:
+    # numba matches an intrinsic's parameters by position and wants them spelled out: one text per arity.
+    names = ", ".join(f"_{i}" for i in range(len(parameters)))
+    scope: dict[str, Any] = {"answer": (signature.return_type(*parameters), codegen)}
+    exec(f"def typing(context, {names}):\n    return answer", scope)
+    return scope["typing"]  # type: ignore[no-any-return]
+
+
+def linked(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: compile the kernel once, for `signature`, and let other kernels call it by symbol."""
+    return lambda function: function if DISABLED else Linked(function, signature)
+
+
+def build(progress: Callable[[int, int, str], None] | None = None) -> int:
+    """Compile or load every linked kernel not yet built; `progress(done, total, symbol)` before each and at the end.
+
+    Returns how many were built.
+    """
+    global _BUILT
+    first, total = _BUILT, len(_REGISTERED)
+    while _BUILT < total:
+        one = _REGISTERED[_BUILT]
+        if progress:
+            progress(_BUILT - first, total - first, one.symbol)
+        one.build()
+        _BUILT += 1
+    if progress:
+        progress(total - first, total - first, "")
+    return total - first
+
+
+if DISABLED:
+
+    def copy_bytes(target: np.ndarray, start: int, source: np.ndarray, offset: int, count: int) -> None:
+        """Move `count` bytes from `source[offset:]` to `target[start:]`; the two may overlap."""
+        assert 0 <= start and start + count <= target.size and 0 <= offset and offset + count <= source.size
+        target[start : start + count] = source[offset : offset + count].copy()
+
+else:
+
+    @intrinsic
+    def _memmove(typingctx, target, start, source, offset, count):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            target, start, source, offset, count = values
+            to = builder.gep(context.make_array(signature.args[0])(context, builder, target).data, [start])
+            of = builder.gep(context.make_array(signature.args[2])(context, builder, source).data, [offset])
+            cgutils.raw_memmove(builder, to, of, count, 1)
+            return context.get_dummy_value()
+
+        return numba.void(target, numba.int64, source, numba.int64, numba.int64), codegen
+
+    @kernel
+    def copy_bytes(target, start, source, offset, count):  # type: ignore[no-untyped-def]
+        """Move `count` bytes from `source[offset:]` to `target[start:]`; the two may overlap."""
+        assert 0 <= start and start + count <= target.size and 0 <= offset and offset + count <= source.size
+        _memmove(target, start, source, offset, count)
+
+
+def main() -> None:
+    """`python -m mmcore.jit MODULE ...`: build the kernels of these modules, for a warm cache."""
+    for module in sys.argv[1:]:
+        __import__(module)
+    build()
+
+
+if __name__ == "__main__":
+    main()
