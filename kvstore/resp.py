@@ -1,0 +1,237 @@
+"""Replies: what kernels append to the reply buffer, in RESP2 or RESP3 as the connection speaks.
+
+The buffer is malloc's, one for the command at hand: REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH.  Every function here
+makes room before it writes, so a reply is never cut short; sending, and what becomes of a reply that does not fit the
+socket, is the loop's.
+"""
+
+import numpy as np
+from numba import int64, void
+
+from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.mmu import copy_out
+
+from kvstore.errors import ERROR_BYTES, ERROR_START
+from kvstore.libc import bytes_at, free, malloc, realloc
+from kvstore.state import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH, STORE
+
+REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands
+
+_FIXED = {
+    "OK": b"+OK\r\n",
+    "PONG": b"+PONG\r\n",
+    "QUEUED": b"+QUEUED\r\n",
+    "NULL2": b"$-1\r\n",
+    "NULL3": b"_\r\n",
+    "NULL_ARRAY": b"*-1\r\n",
+    "EMPTY": b"$0\r\n\r\n",
+    "NONE": b"+none\r\n",
+    "STRING": b"+string\r\n",
+}
+_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _NONE, _STRING = (
+    np.frombuffer(text, np.uint8).copy() for text in _FIXED.values()
+)
+
+
+@linked(void(STORE, int64))
+def reply_grow(store, count):  # type: ignore[no-untyped-def]
+    """Make room for `count` more bytes of reply by moving the buffer to one at least twice as large."""
+    server = store.server
+    capacity = max(2 * server[REPLY_CAPACITY], server[REPLY_LENGTH] + count)
+    address = realloc(server[REPLY_ADDRESS], capacity)
+    assert address != 0, "out of memory for a reply"
+    server[REPLY_ADDRESS] = address
+    server[REPLY_CAPACITY] = capacity
+
+
+@kernel
+def reply_reset(store):  # type: ignore[no-untyped-def]
+    """Empty the buffer, and give back what an unusually long reply made it take."""
+    server = store.server
+    server[REPLY_LENGTH] = 0
+    if server[REPLY_CAPACITY] > 16 * REPLY_CAPACITY_MIN or server[REPLY_ADDRESS] == 0:
+        free(server[REPLY_ADDRESS])
+        server[REPLY_ADDRESS] = malloc(REPLY_CAPACITY_MIN)
+        server[REPLY_CAPACITY] = REPLY_CAPACITY_MIN
+
+
+@kernel
+def reply_room(store, count):  # type: ignore[no-untyped-def]
+    """The reply buffer, uint8[REPLY_CAPACITY], with room for `count` more bytes at REPLY_LENGTH."""
+    if store.server[REPLY_LENGTH] + count > store.server[REPLY_CAPACITY]:
+        reply_grow(store, count)
+    return bytes_at(store.server[REPLY_ADDRESS], store.server[REPLY_CAPACITY])
+
+
+@kernel
+def reply_length(store):  # type: ignore[no-untyped-def]
+    """Bytes in the buffer: a place that `reply_truncate` can return to."""
+    return store.server[REPLY_LENGTH]
+
+
+@kernel
+def reply_truncate(store, length):  # type: ignore[no-untyped-def]
+    """Take back all that was appended since the buffer held `length` bytes."""
+    store.server[REPLY_LENGTH] = length
+
+
+@kernel
+def reply_raw(store, array, offset, count):  # type: ignore[no-untyped-def]
+    """Append bytes that are RESP already."""
+    out = reply_room(store, count)
+    copy_bytes(out, store.server[REPLY_LENGTH], array, offset, count)
+    store.server[REPLY_LENGTH] += count
+
+
+@kernel
+def put_decimal(out, start, value):  # type: ignore[no-untyped-def]
+    """Write `value` in decimal at out[start:] (20 bytes at most); returns how many bytes it took."""
+    negative = value < 0
+    magnitude = np.uint64(value)
+    if negative:
+        magnitude = ~np.uint64(value) + np.uint64(1)
+    digits = 1
+    rest = magnitude // np.uint64(10)
+    while rest > np.uint64(0):
+        digits += 1
+        rest //= np.uint64(10)
+    end = start + digits
+    if negative:
+        out[start] = 45
+        end += 1
+    for i in range(digits):
+        out[end - 1 - i] = np.uint8(magnitude % np.uint64(10)) + 48
+        magnitude //= np.uint64(10)
+    return end - start
+
+
+@linked(void(STORE, int64, int64))
+def reply_number(store, kind, value):  # type: ignore[no-untyped-def]
+    """Append a line of a type byte and a number: the header of an aggregate, or an integer."""
+    out = reply_room(store, 24)
+    at = store.server[REPLY_LENGTH]
+    out[at] = kind
+    at += 1
+    at += put_decimal(out, at, value)
+    out[at] = 13
+    out[at + 1] = 10
+    store.server[REPLY_LENGTH] = at + 2
+
+
+@kernel
+def reply_integer(store, value):  # type: ignore[no-untyped-def]
+    """:value"""
+    reply_number(store, 58, value)
+
+
+@kernel
+def reply_array(store, count):  # type: ignore[no-untyped-def]
+    """The header of an array of `count` replies."""
+    reply_number(store, 42, count)
+
+
+@kernel
+def reply_map(store, pairs):  # type: ignore[no-untyped-def]
+    """The header of a map; RESP2 has it as an array of twice the length."""
+    if store.server[PROTOCOL] == 3:
+        reply_number(store, 37, pairs)
+    else:
+        reply_number(store, 42, 2 * pairs)
+
+
+@kernel
+def _end_bulk(store, out):  # type: ignore[no-untyped-def]
+    at = store.server[REPLY_LENGTH]
+    out[at] = 13
+    out[at + 1] = 10
+    store.server[REPLY_LENGTH] = at + 2
+
+
+@kernel
+def reply_bulk(store, array, offset, count):  # type: ignore[no-untyped-def]
+    """A bulk string out of `array`."""
+    reply_number(store, 36, count)
+    out = reply_room(store, count + 2)
+    copy_bytes(out, store.server[REPLY_LENGTH], array, offset, count)
+    store.server[REPLY_LENGTH] += count
+    _end_bulk(store, out)
+
+
+@linked(void(STORE, int64, int64))
+def reply_bulk_memory(store, va, count):  # type: ignore[no-untyped-def]
+    """A bulk string out of the address space."""
+    reply_number(store, 36, count)
+    out = reply_room(store, count + 2)
+    copy_out(store.space, va, out, store.server[REPLY_LENGTH], count)
+    store.server[REPLY_LENGTH] += count
+    _end_bulk(store, out)
+
+
+@linked(void(STORE, int64))
+def reply_bulk_integer(store, value):  # type: ignore[no-untyped-def]
+    """A bulk string that spells an integer."""
+    out = reply_room(store, 48)
+    at = store.server[REPLY_LENGTH]
+    digits = put_decimal(out, at + 8, value)  # written where there is room, measured, then moved behind its header
+    reply_number(store, 36, digits)
+    out = reply_room(store, 48)
+    copy_bytes(out, store.server[REPLY_LENGTH], out, at + 8, digits)
+    store.server[REPLY_LENGTH] += digits
+    _end_bulk(store, out)
+
+
+@linked(void(STORE, int64))
+def reply_error(store, code):  # type: ignore[no-untyped-def]
+    """The error reply that ERRORS[code] spells."""
+    reply_raw(store, ERROR_BYTES, ERROR_START[code], ERROR_START[code + 1] - ERROR_START[code])
+
+
+@linked(void(STORE))
+def reply_ok(store):  # type: ignore[no-untyped-def]
+    """+OK"""
+    reply_raw(store, _OK, 0, len(_OK))
+
+
+@linked(void(STORE))
+def reply_null(store):  # type: ignore[no-untyped-def]
+    """The null of the connection's protocol."""
+    if store.server[PROTOCOL] == 3:
+        reply_raw(store, _NULL3, 0, len(_NULL3))
+    else:
+        reply_raw(store, _NULL2, 0, len(_NULL2))
+
+
+@linked(void(STORE))
+def reply_null_array(store):  # type: ignore[no-untyped-def]
+    """The null that stands where an array would (EXEC of a transaction that a watched key aborted)."""
+    if store.server[PROTOCOL] == 3:
+        reply_raw(store, _NULL3, 0, len(_NULL3))
+    else:
+        reply_raw(store, _NULL_ARRAY, 0, len(_NULL_ARRAY))
+
+
+@kernel
+def reply_empty_bulk(store):  # type: ignore[no-untyped-def]
+    """$0"""
+    reply_raw(store, _EMPTY, 0, len(_EMPTY))
+
+
+@kernel
+def reply_pong(store):  # type: ignore[no-untyped-def]
+    """+PONG"""
+    reply_raw(store, _PONG, 0, len(_PONG))
+
+
+@kernel
+def reply_queued(store):  # type: ignore[no-untyped-def]
+    """+QUEUED"""
+    reply_raw(store, _QUEUED, 0, len(_QUEUED))
+
+
+@kernel
+def reply_type_name(store, present):  # type: ignore[no-untyped-def]
+    """+string, or +none for a key that is not there."""
+    if present:
+        reply_raw(store, _STRING, 0, len(_STRING))
+    else:
+        reply_raw(store, _NONE, 0, len(_NONE))
