@@ -59,6 +59,94 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LAZYFREED_OBJECTS,
     EVICTED_KEYS,
     LRU_CLOCK,  # Unix time [s]
-    # the loop's own registers follow: see loop.py
+    # the loop's own: see loop.py
     LOOP_FIRST,
 ) = range(28)
+
+(
+    # connections
+    CONNECTIONS_ADDRESS,  # of the table
+    CONNECTION_SLOTS,
+    FREE_SLOT,  # first free slot, -1 for none
+    NEXT_ID,
+    CONNECTED_CLIENTS,
+    BLOCKED_CLIENTS,
+    MAXCLIENTS,
+    # watches
+    WATCH_TABLE_ADDRESS,
+    WATCH_CAPACITY,
+    WATCH_FREE,
+    WATCH_HEADS_ADDRESS,
+    # the turn: epoll's answer, and how far it has been served
+    EPOLL_FD,
+    EVENTS_ADDRESS,
+    EVENTS_CAPACITY,
+    READY,  # events in hand
+    READY_NEXT,  # next to serve
+    RESUME,  # slot of the connection to go on with, -1 for none
+    TURNS_PENDING,  # connections that wait for a turn without an event
+    SHARED_ADDRESS,  # of the buffer that input is received into
+    SHARED_CAPACITY,
+    SCRATCH_ADDRESS,  # small change for system calls
+    # the connection at hand
+    INPUT_POSITION,  # of the next command in the query buffer
+    INPUT_SHARED,  # whether that is the shared buffer
+    # a transaction under way, which may pause for a command that Python serves
+    EXEC_REMAINING,  # commands still to run; 0 for no transaction
+    EXEC_POSITION,
+    EXEC_SAVED_ADDRESS,  # the query buffer to return to
+    EXEC_SAVED_SIZE,
+    # why the kernel returned
+    EVENT_DETAIL,
+    COMMAND_CYCLES,  # time stamp counter when the command at hand began
+    COMMAND_REPLY,  # where its reply begins
+    OUTER_REPLY,  # where the reply of the command read from the socket begins (EXEC, around those it runs)
+    # the command table
+    COMMAND_TABLE_ADDRESS,
+    COMMAND_COUNT,
+    COMMAND_SLOTS_ADDRESS,
+    COMMAND_SLOTS,
+    COMMAND_STATISTICS_ADDRESS,
+    # limits and modes
+    REQUIRE_AUTH,
+    PROTECTED,
+    TIMEOUT_MS,
+    KEEPALIVE_S,
+    PROTO_MAX_BULK_LEN,
+    QUERY_BUFFER_LIMIT,
+    OUTPUT_HARD_LIMIT,
+    OUTPUT_SOFT_LIMIT,
+    OUTPUT_SOFT_MS,
+    WRITES_REFUSED,  # MISCONF: the last snapshot failed and stop-writes-on-bgsave-error is set
+    PAUSED_UNTIL_MS,
+    PAUSED_WRITES_ONLY,
+    TICK_MS,  # between timer ticks
+    NEXT_TICK_MS,
+    EXPIRE_CREDIT,  # buckets that active expiry may still look at before the next tick
+    SWEEP_SLOT,  # where the timer's sweep over the connections stands
+    SAVE_POINTS_ADDRESS,  # (seconds, changes) pairs
+    SAVE_POINTS,
+    LAST_SAVE_MS,
+    LAST_SAVE_TRY_MS,
+    LAST_SAVE_OK,
+    SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
+    STOPPING,
+    # statistics
+    TOTAL_CONNECTIONS,
+    REJECTED_CONNECTIONS,
+    COMMANDS_PROCESSED,
+    NET_INPUT_BYTES,
+    NET_OUTPUT_BYTES,
+    ERROR_REPLIES,
+    READS_PROCESSED,
+    WRITES_PROCESSED,
+    QUERY_LIMIT_CLOSED,
+    OUTPUT_LIMIT_CLOSED,
+    SAMPLES_ADDRESS,  # ring of (ms, commands, bytes in, bytes out), one a tick
+    SAMPLE_NEXT,
+    LOOP_TURNS,
+    LOOP_TURN_MAX_US,
+    LOOP_TURN_SUM_US,
+    LOOP_END,
+) = range(LOOP_FIRST, LOOP_FIRST + 75)
+assert LOOP_END < REGISTERS

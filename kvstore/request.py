@@ -1,0 +1,269 @@
+"""Requests: RESP arrays of bulk strings, or inline commands, out of the query buffer.
+
+`parse_request` takes the next command at INPUT_POSITION.  A whole one leaves its arguments in `args` (offset and
+length in the query buffer: nothing is copied) and moves INPUT_POSITION behind it.  Of half a command only how far it
+was scanned is kept, in the connection's row, so a command that arrives in n pieces costs O(its length + n), not their
+product; once the rest is there, one pass from its beginning collects the arguments.
+
+Limits and error texts are Redis's: a line of a header or an inline command of 64 KiB at most, bulk strings of
+proto-max-bulk-len, and before authentication 10 arguments of 16 KiB.
+"""
+
+from numba import int64
+
+from mmcore.jit import kernel, linked
+
+from kvstore.arguments import parse_integer, query
+from kvstore.connections import AUTHENTICATED, FLAGS, SCAN_ARGUMENTS, SCAN_POSITION
+from kvstore.errors import (
+    PROTOCOL_BULK,
+    PROTOCOL_BULK_AUTH,
+    PROTOCOL_BULK_LINE,
+    PROTOCOL_DOLLAR,
+    PROTOCOL_INLINE,
+    PROTOCOL_MULTIBULK,
+    PROTOCOL_MULTIBULK_AUTH,
+    PROTOCOL_MULTIBULK_LINE,
+    PROTOCOL_QUOTES,
+)
+from kvstore.libc import memchr
+from kvstore.resp import reply_error, reply_room
+from kvstore.state import (
+    ARGC,
+    ARGUMENTS_MAX,
+    INPUT_POSITION,
+    PROTO_MAX_BULK_LEN,
+    QUERY_ADDRESS,
+    QUERY_SIZE,
+    REPLY_LENGTH,
+    REQUIRE_AUTH,
+    STORE,
+)
+
+COMPLETE, INCOMPLETE, EMPTY, MALFORMED = 1, 0, 2, -1  # answers of parse_request
+LINE_MAX = 1 << 16  # [bytes]
+UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX = 10, 16384
+
+
+@kernel
+def _find(store, start, byte):  # type: ignore[no-untyped-def]
+    # Offset of the first `byte` at or after `start` in the query buffer, or -1.
+    base = store.server[QUERY_ADDRESS]
+    found = memchr(base + start, byte, store.server[QUERY_SIZE] - start)
+    return found - base if found != 0 else -1
+
+
+@kernel
+def _malformed(store, code):  # type: ignore[no-untyped-def]
+    reply_error(store, code)
+    return MALFORMED
+
+
+@kernel
+def _short_number(text, start, end):  # type: ignore[no-untyped-def]
+    # (number, offset of the carriage return) where up to 9 digits and CR LF follow; (-1, 0) for anything else.
+    value, at = 0, start
+    while at < end and at < start + 9:
+        digit = int(text[at]) - 48
+        if digit < 0 or digit > 9:
+            break
+        value = 10 * value + digit
+        at += 1
+    if at == start or at + 1 >= end or text[at] != 13:
+        return -1, 0
+    return value, at
+
+
+@kernel
+def _line_number(store, text, start, too_long, invalid):  # type: ignore[no-untyped-def]
+    # As _short_number, for what that leaves: (status, number, offset of the carriage return).
+    end = _find(store, start, 13)
+    if end < 0:
+        if store.server[QUERY_SIZE] - start > LINE_MAX:
+            return _malformed(store, too_long), 0, 0
+        return INCOMPLETE, 0, 0
+    if end + 1 >= store.server[QUERY_SIZE]:
+        return INCOMPLETE, 0, 0
+    valid, value = parse_integer(text, start, end - start)
+    if not valid:
+        return _malformed(store, invalid), 0, 0
+    return COMPLETE, value, end
+
+
+@linked(int64(STORE, int64, int64, int64, int64))
+def scan_arguments(store, position, index, count, trusted):  # type: ignore[no-untyped-def]
+    """Take the arguments from number `index` on, whose header is at `position`.
+
+    Returns COMPLETE, with INPUT_POSITION behind the command; INCOMPLETE, with ARGC arguments taken and INPUT_POSITION
+    at the header of the next; or MALFORMED, with the error appended to the reply.
+    """
+    server, args = store.server, store.args
+    text, end = query(store), server[QUERY_SIZE]
+    while index < count:
+        server[ARGC] = index
+        server[INPUT_POSITION] = position
+        if position >= end:
+            return INCOMPLETE
+        if text[position] != 36:
+            reply_error(store, PROTOCOL_DOLLAR)
+            reply_room(store, 0)[server[REPLY_LENGTH] - 4] = text[position]
+            return MALFORMED
+        length, line = _short_number(text, position + 1, end)
+        if length < 0:
+            status, length, line = _line_number(store, text, position + 1, PROTOCOL_BULK_LINE, PROTOCOL_BULK)
+            if status != COMPLETE:
+                return status
+        if length < 0 or length > server[PROTO_MAX_BULK_LEN]:
+            return _malformed(store, PROTOCOL_BULK)
+        if length > UNAUTHENTICATED_BULK_MAX and not trusted:
+            return _malformed(store, PROTOCOL_BULK_AUTH)
+        if line + 2 + length + 2 > end:
+            return INCOMPLETE
+        args[2 * index] = line + 2
+        args[2 * index + 1] = length
+        position = line + 2 + length + 2
+        index += 1
+    server[ARGC] = count
+    server[INPUT_POSITION] = position
+    return COMPLETE
+
+
+@linked(int64(STORE, int64[::1]))
+def parse_request(store, row):  # type: ignore[no-untyped-def]
+    """Take the next command of the connection with this row: COMPLETE, INCOMPLETE, EMPTY or MALFORMED.
+
+    INCOMPLETE leaves INPUT_POSITION at the command's beginning; MALFORMED has appended the error.
+    """
+    server = store.server
+    start, end = server[INPUT_POSITION], server[QUERY_SIZE]
+    if start >= end:
+        return INCOMPLETE
+    text = query(store)
+    trusted = server[REQUIRE_AUTH] == 0 or row[FLAGS] & AUTHENTICATED != 0
+    if text[start] != 42:
+        return parse_inline(store)
+    if row[SCAN_ARGUMENTS] >= 0:
+        status = scan_arguments(store, start + row[SCAN_POSITION], 0, row[SCAN_ARGUMENTS], trusted)
+        if status == INCOMPLETE:
+            row[SCAN_ARGUMENTS] -= server[ARGC]
+            row[SCAN_POSITION] = server[INPUT_POSITION] - start
+            server[INPUT_POSITION] = start
+        if status != COMPLETE:
+            return status
+        row[SCAN_ARGUMENTS] = -1
+    count, line = _short_number(text, start + 1, end)
+    if count < 0:
+        status, count, line = _line_number(store, text, start + 1, PROTOCOL_MULTIBULK_LINE, PROTOCOL_MULTIBULK)
+        if status != COMPLETE:
+            return status
+    if count > ARGUMENTS_MAX:
+        return _malformed(store, PROTOCOL_MULTIBULK)
+    if count > UNAUTHENTICATED_ARGUMENTS_MAX and not trusted:
+        return _malformed(store, PROTOCOL_MULTIBULK_AUTH)
+    if count <= 0:
+        server[INPUT_POSITION] = line + 2
+        return EMPTY
+    status = scan_arguments(store, line + 2, 0, count, trusted)
+    if status == INCOMPLETE:
+        row[SCAN_ARGUMENTS] = count - server[ARGC]
+        row[SCAN_POSITION] = server[INPUT_POSITION] - start
+        server[INPUT_POSITION] = start
+    return status
+
+
+@kernel
+def _is_space(byte):  # type: ignore[no-untyped-def]
+    return byte == 32 or (9 <= byte <= 13)
+
+
+@kernel
+def _hex(byte):  # type: ignore[no-untyped-def]
+    # The value of a hexadecimal digit, or -1.
+    if 48 <= byte <= 57:
+        return byte - 48
+    if 65 <= byte <= 70:
+        return byte - 55
+    if 97 <= byte <= 102:
+        return byte - 87
+    return -1
+
+
+@kernel
+def _escape(byte):  # type: ignore[no-untyped-def]
+    # What a backslash and this letter stand for within double quotes.
+    if byte == 110:
+        return 10
+    if byte == 114:
+        return 13
+    if byte == 116:
+        return 9
+    if byte == 98:
+        return 8
+    if byte == 97:
+        return 7
+    return byte
+
+
+@linked(int64(STORE))
+def parse_inline(store):  # type: ignore[no-untyped-def]
+    """Take an inline command: words apart by spaces, quoted as a shell would ("\\n \\x0a \\"" and '\\'').
+
+    Arguments are unescaped where they lie; an unescaped word is never longer than its spelling.
+    """
+    server, args = store.server, store.args
+    text, start = query(store), server[INPUT_POSITION]
+    newline = _find(store, start, 10)
+    if newline < 0:
+        if server[QUERY_SIZE] - start > LINE_MAX:
+            return _malformed(store, PROTOCOL_INLINE)
+        return INCOMPLETE
+    end = newline
+    if end > start and text[end - 1] == 13:
+        end -= 1
+    server[INPUT_POSITION] = newline + 1
+    at, count = start, 0
+    while True:
+        while at < end and _is_space(int(text[at])):
+            at += 1
+        if at >= end:
+            break
+        put, quote = at, 0
+        args[2 * count] = at
+        while at < end:
+            byte = int(text[at])
+            if quote == 0:
+                if _is_space(byte) or byte == 0:
+                    break
+                if byte == 34 or byte == 39:
+                    quote = byte
+                    at += 1
+                    continue
+            elif byte == quote:
+                if at + 1 < end and not _is_space(int(text[at + 1])):
+                    return _malformed(store, PROTOCOL_QUOTES)
+                quote = 0
+                at += 1
+                break
+            elif byte == 92 and at + 1 < end:
+                following = int(text[at + 1])
+                if quote == 39:
+                    if following == 39:
+                        byte = 39
+                        at += 1
+                elif following == 120 and at + 3 < end and _hex(int(text[at + 2])) >= 0 and _hex(int(text[at + 3])) >= 0:
+                    byte = 16 * _hex(int(text[at + 2])) + _hex(int(text[at + 3]))
+                    at += 3
+                else:
+                    byte = _escape(following)
+                    at += 1
+            text[put] = byte
+            put += 1
+            at += 1
+        if quote != 0:
+            return _malformed(store, PROTOCOL_QUOTES)
+        args[2 * count + 1] = put - args[2 * count]
+        count += 1
+        if at < end and text[at] == 0:
+            break
+    server[ARGC] = count
+    return COMPLETE if count > 0 else EMPTY
