@@ -1,0 +1,768 @@
+"""The event loop: one kernel that serves every connection and enters Python only when it must.
+
+A turn
+
+    epoll_wait ── for each ready socket ──► recv ► parse ► execute ► reply ► send
+        └── then bounded housekeeping: expiry, releases, growth; the timer every 1/hz s
+
+`serve` returns when something is Python's to do, with one of the EVENT codes; all it needs to go on is in the server's
+registers, so the next call continues where the last one stopped, in the middle of a pipeline or of a transaction.
+
+    EVENT_COMMAND   the command at hand (ARGC, args) of connection CONNECTION is served by Python, which appends its
+                    reply to the reply buffer; EVENT_DETAIL is the row of the command table
+    EVENT_UNKNOWN   likewise, for a command that is not in the table; Python words the error
+    EVENT_ARITY     likewise, for a wrong number of arguments
+    EVENT_WAKE      the wake-up descriptor is readable: a signal came, or a snapshot's writer has news
+    EVENT_SAVE      a save point is reached, or a snapshot was asked for inside a transaction that has ended
+    EVENT_STOP      STOPPING is set
+
+Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.
+"""
+
+from numba import int32, int64, void
+
+from mmcore.jit import copy_bytes, indirect, kernel, linked
+
+from kvstore.arguments import arg_length, arg_offset, query
+from kvstore.commands.transactions import end_exec, next_queued, queue_command
+from kvstore.connections import (
+    ACTIVE_MS,
+    AUTHENTICATED,
+    BYTES_IN,
+    BYTES_OUT,
+    CLOSE_AFTER_REPLY,
+    COMMANDS,
+    DATABASE,
+    DIRTY_EXEC,
+    FD,
+    FLAGS,
+    ID,
+    IN_USE,
+    INPUT_ADDRESS,
+    INPUT_CAPACITY,
+    INPUT_LENGTH,
+    KILLED,
+    LAST_COMMAND,
+    MULTI,
+    NO_TOUCH_MODE,
+    OUTPUT_ADDRESS,
+    OUTPUT_CAPACITY,
+    OUTPUT_LENGTH,
+    OUTPUT_SOFT_SINCE_MS,
+    OUTPUT_START,
+    POSTPONED,
+    QUEUE_FLAGS,
+    REPLY_OFF,
+    REPLY_SKIP,
+    REPLY_SKIP_NEXT,
+    SPEAKS,
+    UNIX_SOCKET,
+    WAITS_FOR_TURN,
+    WANTS_WRITE,
+    close_connection,
+    connection,
+    drop,
+    give_turn,
+    grow,
+    open_connection,
+)
+from kvstore.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
+from kvstore.expire import expire_step
+from kvstore.flush import background_step
+from kvstore.keyspace import memory_exceeded
+from kvstore.libc import (
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    EAGAIN,
+    EINTR,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD,
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    IPPROTO_TCP,
+    MSG_NOSIGNAL,
+    SO_KEEPALIVE,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
+    accept4,
+    bytes_at,
+    clock_gettime,
+    close,
+    cycles,
+    epoll_ctl,
+    epoll_wait,
+    errno,
+    ints_at,
+    malloc,
+    recv,
+    send,
+    setsockopt,
+    words_at,
+)
+from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
+from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset
+from kvstore.state import *  # noqa: F403  (the registers, most of them)
+from kvstore.texts import DENIED, MAX_CLIENTS
+
+EVENT_NONE, EVENT_COMMAND, EVENT_UNKNOWN, EVENT_ARITY, EVENT_WAKE, EVENT_SAVE, EVENT_STOP = range(7)
+EVENT_POSTPONED = 7  # never leaves this file: CLIENT PAUSE holds the command back
+
+# Rows of the command table: int64[COMMAND_COUNT, ROW_WIDTH]; flags are those that the loop acts on.
+ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_WIDTH = 0, 1, 2, 4
+WRITE, DENY_OOM, NO_AUTH_NEEDED, NO_MULTI_ALLOWED, NOT_QUEUED, MAY_REPLICATE = 1, 2, 4, 8, 16, 32
+# Rows of the statistics, int64[COMMAND_COUNT, STATISTICS_WIDTH].
+STAT_CALLS, STAT_CYCLES, STAT_REJECTED, STAT_FAILED, STATISTICS_WIDTH = 0, 1, 2, 3, 4
+
+FNV_OFFSET, FNV_PRIME = -3750763034362895579, 1099511628211
+COMMAND_NAME_MAX = 32
+
+# What an epoll event's data holds: slot in the low half and the low bits of the connection's id above it, or
+# -(1 + 4 * descriptor + kind) for a descriptor that is not a connection.
+LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
+ACCEPTS_PER_EVENT = 64
+SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the rest of a pipeline is executed
+EXPIRE_BUCKETS_PER_TURN = 32
+BACKGROUND_PAGES_PER_TURN = 64
+SAMPLES = 16
+SAVE_RETRY_MS = 5000  # Redis's CONFIG_BGSAVE_RETRY_DELAY
+
+_call = indirect(HANDLER)
+
+
+@kernel
+def update_clock(store):  # type: ignore[no-untyped-def]
+    """Read the wall clock into the registers."""
+    server = store.server
+    clock_gettime(int32(CLOCK_REALTIME), server[SCRATCH_ADDRESS])
+    time = words_at(server[SCRATCH_ADDRESS], 2)
+    server[NOW_US] = time[0] * 1_000_000 + time[1] // 1000
+    server[NOW_MS] = server[NOW_US] // 1000
+    server[LRU_CLOCK] = time[0]
+
+
+@kernel
+def monotonic_us(store):  # type: ignore[no-untyped-def]
+    """The monotonic clock [us]."""
+    clock_gettime(int32(CLOCK_MONOTONIC), store.server[SCRATCH_ADDRESS])
+    time = words_at(store.server[SCRATCH_ADDRESS], 2)
+    return time[0] * 1_000_000 + time[1] // 1000
+
+
+# ------------------------------------------------------------------------------------------------ replies to the socket
+
+
+@kernel
+def _ask_for_write(store, slot, row, wanted):  # type: ignore[no-untyped-def]
+    if (row[FLAGS] & WANTS_WRITE != 0) == wanted:
+        return
+    row[FLAGS] ^= WANTS_WRITE
+    event = ints_at(store.server[SCRATCH_ADDRESS], 3)
+    event[0] = EPOLLIN | EPOLLOUT if wanted else EPOLLIN
+    event[1] = slot
+    event[2] = row[ID] & 0x7FFF_FFFF
+    epoll_ctl(int32(store.server[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(row[FD]), store.server[SCRATCH_ADDRESS])
+
+
+@linked(int64(STORE, int64[::1], int64, int64))
+def send_bytes(store, row, address, count):  # type: ignore[no-untyped-def]
+    """Send until done or the socket is full; returns how many bytes were taken, or -1 for a broken connection."""
+    sent = 0
+    while sent < count:
+        n = send(int32(row[FD]), address + sent, count - sent, int32(MSG_NOSIGNAL))
+        store.server[WRITES_PROCESSED] += 1
+        if n < 0:
+            code = errno()
+            if code == EINTR:
+                continue
+            if code == EAGAIN:
+                break
+            return -1
+        sent += n
+    store.server[NET_OUTPUT_BYTES] += sent
+    row[BYTES_OUT] += sent
+    return sent
+
+
+@linked(void(STORE, int64, int64[::1]))
+def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
+    """Send what the connection still has to say, or hold it for EPOLLOUT; enforce the limits on what is held."""
+    server = store.server
+    if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+        pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
+        sent = send_bytes(store, row, row[OUTPUT_ADDRESS] + row[OUTPUT_START], pending)
+        if sent < 0:
+            give_turn(store, row, KILLED)
+            return
+        row[OUTPUT_START] += sent
+    pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
+    if pending == 0:
+        row[OUTPUT_START] = row[OUTPUT_LENGTH] = row[OUTPUT_SOFT_SINCE_MS] = 0
+        drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+        _ask_for_write(store, slot, row, False)
+        if row[FLAGS] & CLOSE_AFTER_REPLY:
+            give_turn(store, row, KILLED)
+        return
+    _ask_for_write(store, slot, row, True)
+    too_much = server[OUTPUT_HARD_LIMIT] > 0 and pending > server[OUTPUT_HARD_LIMIT]
+    if server[OUTPUT_SOFT_LIMIT] > 0 and pending > server[OUTPUT_SOFT_LIMIT]:
+        if row[OUTPUT_SOFT_SINCE_MS] == 0:
+            row[OUTPUT_SOFT_SINCE_MS] = server[NOW_MS]
+        elif server[NOW_MS] - row[OUTPUT_SOFT_SINCE_MS] > server[OUTPUT_SOFT_MS]:
+            too_much = True
+    else:
+        row[OUTPUT_SOFT_SINCE_MS] = 0
+    if too_much:
+        server[OUTPUT_LIMIT_CLOSED] += 1
+        give_turn(store, row, KILLED)
+
+
+@linked(void(STORE, int64, int64[::1]))
+def flush_reply(store, slot, row):  # type: ignore[no-untyped-def]
+    """Send the reply buffer; what the socket does not take becomes the connection's own pending output."""
+    server = store.server
+    count, sent = server[REPLY_LENGTH], 0
+    if row[FLAGS] & KILLED:
+        count = 0
+    if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        sent = send_bytes(store, row, server[REPLY_ADDRESS], count)
+        if sent < 0:
+            give_turn(store, row, KILLED)
+            sent = count
+    if sent < count:
+        if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN:
+            # A long reply is not copied: its buffer changes hands.
+            drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+            row[OUTPUT_ADDRESS] = server[REPLY_ADDRESS]
+            row[OUTPUT_CAPACITY] = server[REPLY_CAPACITY]
+            row[OUTPUT_START] = sent
+            row[OUTPUT_LENGTH] = count
+            server[REPLY_ADDRESS] = server[REPLY_CAPACITY] = 0
+        elif grow(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count - sent):
+            out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
+            reply = bytes_at(server[REPLY_ADDRESS], server[REPLY_CAPACITY])
+            copy_bytes(out, row[OUTPUT_LENGTH], reply, sent, count - sent)
+            row[OUTPUT_LENGTH] += count - sent
+        else:
+            give_turn(store, row, KILLED)
+        keep_output(store, slot, row)
+    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        give_turn(store, row, KILLED)
+    reply_reset(store)
+
+
+# ------------------------------------------------------------------------------------------------------------ execution
+
+
+@kernel
+def name_hash(text, start, length):  # type: ignore[no-untyped-def]
+    """FNV-1a of a command's name in upper case; the server fills the table of names by the same function."""
+    hash_ = FNV_OFFSET
+    for i in range(length):
+        byte = int64(text[start + i])
+        if 97 <= byte <= 122:
+            byte -= 32
+        hash_ = (hash_ ^ byte) * FNV_PRIME
+    return hash_
+
+
+@linked(int64(STORE))
+def find_command(store):  # type: ignore[no-untyped-def]
+    """The row of the command table that argument 0 names, or -1."""
+    server = store.server
+    length = arg_length(store, 0)
+    if length > COMMAND_NAME_MAX:
+        return -1
+    hash_ = name_hash(query(store), arg_offset(store, 0), length)
+    slots = words_at(server[COMMAND_SLOTS_ADDRESS], 2 * server[COMMAND_SLOTS])
+    at = hash_ & (server[COMMAND_SLOTS] - 1)
+    while slots[2 * at + 1] >= 0:
+        if slots[2 * at] == hash_:
+            return slots[2 * at + 1]
+        at = (at + 1) & (server[COMMAND_SLOTS] - 1)
+    return -1
+
+
+@kernel
+def _statistics(store, command):  # type: ignore[no-untyped-def]
+    address = store.server[COMMAND_STATISTICS_ADDRESS] + command * STATISTICS_WIDTH * 8
+    return words_at(address, STATISTICS_WIDTH)
+
+
+@kernel
+def _reject(store, row, command, code):  # type: ignore[no-untyped-def]
+    row[FLAGS] |= DIRTY_EXEC
+    _statistics(store, command)[STAT_REJECTED] += 1
+    store.server[ERROR_REPLIES] += 1
+    reply_error(store, code)
+    return EVENT_NONE
+
+
+@kernel
+def _begin(store, command):  # type: ignore[no-untyped-def]
+    # Runs the command at hand, or leaves it to Python.
+    server = store.server
+    server[EVENT_DETAIL] = command
+    server[COMMAND_REPLY] = server[REPLY_LENGTH]
+    server[COMMAND_CYCLES] = cycles()
+    handler = words_at(server[COMMAND_TABLE_ADDRESS] + command * ROW_WIDTH * 8, ROW_WIDTH)[ROW_HANDLER]
+    if handler == 0 or _call(handler, store) != 0:
+        return EVENT_COMMAND
+    return EVENT_NONE
+
+
+@kernel
+def _end(store, row, command):  # type: ignore[no-untyped-def]
+    # Accounts for a command that has been answered.
+    server = store.server
+    statistics = _statistics(store, command)
+    statistics[STAT_CALLS] += 1
+    statistics[STAT_CYCLES] += cycles() - server[COMMAND_CYCLES]
+    start = server[COMMAND_REPLY]
+    if server[REPLY_LENGTH] > start and bytes_at(server[REPLY_ADDRESS], server[REPLY_CAPACITY])[start] == 45:
+        statistics[STAT_FAILED] += 1
+        server[ERROR_REPLIES] += 1
+    server[COMMANDS_PROCESSED] += 1
+    row[COMMANDS] += 1
+
+
+@linked(int64(STORE, int64[::1]))
+def execute(store, row):  # type: ignore[no-untyped-def]
+    """Admit, queue or run the command at hand; returns an EVENT."""
+    server = store.server
+    command = find_command(store)
+    server[COMMAND] = command
+    if command < 0:
+        row[FLAGS] |= DIRTY_EXEC
+        server[COMMAND_REPLY] = server[REPLY_LENGTH]
+        return EVENT_UNKNOWN
+    entry = words_at(server[COMMAND_TABLE_ADDRESS] + command * ROW_WIDTH * 8, ROW_WIDTH)
+    arity, flags = entry[ROW_ARITY], entry[ROW_FLAGS]
+    row[LAST_COMMAND] = command
+    if (arity > 0 and server[ARGC] != arity) or server[ARGC] < -arity:
+        row[FLAGS] |= DIRTY_EXEC
+        server[COMMAND_REPLY] = server[REPLY_LENGTH]
+        server[EVENT_DETAIL] = command
+        return EVENT_ARITY
+    if server[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and flags & NO_AUTH_NEEDED == 0:
+        return _reject(store, row, command, NO_AUTH)
+    in_multi = row[FLAGS] & MULTI != 0
+    if in_multi and flags & NO_MULTI_ALLOWED:
+        return _reject(store, row, command, NO_MULTI)
+    queued = row[QUEUE_FLAGS] if in_multi and flags & NOT_QUEUED else 0  # EXEC answers for what it will run
+    effects = flags | queued
+    if (
+        server[PAUSED_UNTIL_MS] > server[NOW_MS]
+        and (server[PAUSED_WRITES_ONLY] == 0 or effects & (WRITE | MAY_REPLICATE))
+        and flags & NO_AUTH_NEEDED == 0
+    ):
+        return EVENT_POSTPONED
+    if effects & DENY_OOM and server[MAXMEMORY] > 0 and memory_exceeded(store):
+        return _reject(store, row, command, OUT_OF_MEMORY)
+    if effects & WRITE and server[WRITES_REFUSED]:
+        return _reject(store, row, command, MISCONF)
+    if in_multi and flags & NOT_QUEUED == 0:
+        queue_command(store, row, flags)
+        return EVENT_NONE
+    server[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
+    event = _begin(store, command)
+    if event == EVENT_NONE:
+        _end(store, row, command)
+    return event
+
+
+@linked(int64(STORE, int64[::1]))
+def run_transaction(store, row):  # type: ignore[no-untyped-def]
+    """Run, or go on with, the queue of an EXEC; returns an EVENT."""
+    server = store.server
+    while server[EXEC_REMAINING] > 0:
+        command = next_queued(store)
+        event = _begin(store, command)
+        if event != EVENT_NONE:
+            return event
+        _end(store, row, command)
+    end_exec(store, row)
+    return EVENT_NONE
+
+
+@kernel
+def _command_over(store, row):  # type: ignore[no-untyped-def]
+    # The command read from the socket is answered in full: apply CLIENT REPLY.
+    if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT):
+        if row[FLAGS] & (REPLY_OFF | REPLY_SKIP):
+            store.server[REPLY_LENGTH] = store.server[OUTER_REPLY]
+        row[FLAGS] &= ~REPLY_SKIP
+        if row[FLAGS] & REPLY_SKIP_NEXT:
+            row[FLAGS] = (row[FLAGS] & ~REPLY_SKIP_NEXT) | REPLY_SKIP
+
+
+@linked(int64(STORE, int64, int64[::1]))
+def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
+    """Execute what is in the query buffer, command by command; returns an EVENT, or EVENT_NONE when no whole one is left."""
+    server = store.server
+    while True:
+        if server[EXEC_SAVED_ADDRESS] != 0:
+            event = run_transaction(store, row)
+            if event != EVENT_NONE:
+                return event
+            _command_over(store, row)
+        if row[FLAGS] & (CLOSE_AFTER_REPLY | KILLED):
+            server[INPUT_POSITION] = server[QUERY_SIZE]
+            return EVENT_NONE
+        if server[REPLY_LENGTH] > SEND_EARLY:
+            flush_reply(store, slot, row)
+        start = server[INPUT_POSITION]
+        status = parse_request(store, row)
+        if status == INCOMPLETE:
+            return EVENT_NONE
+        if status == MALFORMED:
+            server[ERROR_REPLIES] += 1
+            row[FLAGS] |= CLOSE_AFTER_REPLY
+            continue
+        if status == COMPLETE:
+            server[OUTER_REPLY] = server[REPLY_LENGTH]
+            event = execute(store, row)
+            if event == EVENT_POSTPONED:
+                server[INPUT_POSITION] = start
+                row[FLAGS] |= POSTPONED
+                server[BLOCKED_CLIENTS] += 1
+                return EVENT_NONE
+            if event != EVENT_NONE:
+                return event
+            if server[EXEC_SAVED_ADDRESS] == 0:
+                _command_over(store, row)
+
+
+@linked(void(STORE, int64, int64[::1]))
+def settle(store, slot, row):  # type: ignore[no-untyped-def]
+    """After the last whole command: keep what is left of the input, send the replies."""
+    server = store.server
+    left = server[QUERY_SIZE] - server[INPUT_POSITION]
+    if left == 0:
+        row[INPUT_LENGTH] = 0
+        if row[INPUT_CAPACITY] > 0:
+            drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
+    else:
+        text = query(store)
+        if server[INPUT_SHARED] != 0 and not grow(row, INPUT_ADDRESS, INPUT_CAPACITY, left):
+            give_turn(store, row, KILLED)
+        elif server[INPUT_SHARED] != 0 or server[INPUT_POSITION] > 0:
+            kept = bytes_at(row[INPUT_ADDRESS], row[INPUT_CAPACITY])
+            copy_bytes(kept, 0, text, server[INPUT_POSITION], left)
+        row[INPUT_LENGTH] = left
+        if left > server[QUERY_BUFFER_LIMIT]:
+            server[QUERY_LIMIT_CLOSED] += 1
+            give_turn(store, row, KILLED)
+    if server[REPLY_LENGTH] > 0 or row[FLAGS] & CLOSE_AFTER_REPLY:
+        flush_reply(store, slot, row)
+
+
+@linked(int64(STORE, int64))
+def go_on(store, slot):  # type: ignore[no-untyped-def]
+    """Continue with a connection after Python has answered the command at hand; returns an EVENT."""
+    server = store.server
+    row = connection(store, slot)
+    if server[COMMAND] >= 0:
+        _end(store, row, server[COMMAND])
+    else:
+        server[ERROR_REPLIES] += 1
+    if server[EXEC_SAVED_ADDRESS] == 0:
+        _command_over(store, row)
+    event = run_pipeline(store, slot, row)
+    if event != EVENT_NONE:
+        return event
+    settle(store, slot, row)
+    return EVENT_NONE
+
+
+@linked(int64(STORE, int64, int64[::1]))
+def run_input(store, slot, row):  # type: ignore[no-untyped-def]
+    """Execute from the connection's own buffer; returns an EVENT."""
+    server = store.server
+    server[CONNECTION] = slot
+    server[DB] = row[DATABASE]
+    server[PROTOCOL] = row[SPEAKS]
+    server[QUERY_ADDRESS] = row[INPUT_ADDRESS]
+    server[QUERY_SIZE] = row[INPUT_LENGTH]
+    server[INPUT_POSITION] = server[INPUT_SHARED] = 0
+    event = run_pipeline(store, slot, row)
+    if event == EVENT_NONE:
+        settle(store, slot, row)
+    return event
+
+
+@linked(int64(STORE, int64, int64[::1]))
+def receive(store, slot, row):  # type: ignore[no-untyped-def]
+    """Read what the socket has and execute it; returns an EVENT."""
+    server = store.server
+    before = row[INPUT_LENGTH]
+    address, room = server[SHARED_ADDRESS], server[SHARED_CAPACITY]
+    if before > 0:
+        if not grow(row, INPUT_ADDRESS, INPUT_CAPACITY, before + 16384):
+            give_turn(store, row, KILLED)
+            return EVENT_NONE
+        address, room = row[INPUT_ADDRESS] + before, row[INPUT_CAPACITY] - before
+    count = recv(int32(row[FD]), address, room, int32(0))
+    server[READS_PROCESSED] += 1
+    if count <= 0:
+        if count == 0 or (errno() != EAGAIN and errno() != EINTR):
+            give_turn(store, row, KILLED)
+        return EVENT_NONE
+    server[NET_INPUT_BYTES] += count
+    row[BYTES_IN] += count
+    row[ACTIVE_MS] = server[NOW_MS]
+    if before == 0:
+        server[CONNECTION] = slot
+        server[DB] = row[DATABASE]
+        server[PROTOCOL] = row[SPEAKS]
+        server[QUERY_ADDRESS] = server[SHARED_ADDRESS]
+        server[QUERY_SIZE] = count
+        server[INPUT_POSITION] = 0
+        server[INPUT_SHARED] = 1
+        event = run_pipeline(store, slot, row)
+        if event == EVENT_NONE:
+            settle(store, slot, row)
+        return event
+    row[INPUT_LENGTH] = before + count
+    if row[FLAGS] & POSTPONED:
+        if row[INPUT_LENGTH] > server[QUERY_BUFFER_LIMIT]:
+            server[QUERY_LIMIT_CLOSED] += 1
+            give_turn(store, row, KILLED)
+        return EVENT_NONE
+    return run_input(store, slot, row)
+
+
+# -------------------------------------------------------------------------------------------------- opening and closing
+
+
+@kernel
+def _is_loopback(address):  # type: ignore[no-untyped-def]
+    # Whether this sockaddr is 127.0.0.1, ::1 or ::ffff:127.0.0.1, the addresses that protected mode lets in.
+    family = int64(address[0]) | int64(address[1]) << 8
+    if family == 2:
+        return address[4] == 127 and address[5] == 0 and address[6] == 0 and address[7] == 1
+    if family != 10:
+        return True
+    for i in range(8, 18):
+        if address[i] != 0:
+            return False
+    if address[18] == 255 and address[19] == 255:
+        return address[20] == 127 and address[21] == 0 and address[22] == 0 and address[23] == 1
+    for i in range(18, 23):
+        if address[i] != 0:
+            return False
+    return address[23] == 1
+
+
+@kernel
+def _refuse(store, fd, text):  # type: ignore[no-untyped-def]
+    reply_reset(store)
+    reply_raw(store, text, 0, len(text))
+    send(int32(fd), store.server[REPLY_ADDRESS], len(text), int32(MSG_NOSIGNAL))
+    reply_reset(store)
+    close(int32(fd))
+    store.server[REJECTED_CONNECTIONS] += 1
+
+
+@kernel
+def _option(store, fd, level, name, value):  # type: ignore[no-untyped-def]
+    ints_at(store.server[SCRATCH_ADDRESS], 1)[0] = value
+    setsockopt(int32(fd), int32(level), int32(name), store.server[SCRATCH_ADDRESS], int32(4))
+
+
+@linked(void(STORE, int64, int64))
+def accept_connections(store, listener, kind):  # type: ignore[no-untyped-def]
+    """Take up to ACCEPTS_PER_EVENT waiting connections."""
+    server = store.server
+    scratch = server[SCRATCH_ADDRESS]
+    for _ in range(ACCEPTS_PER_EVENT):
+        ints_at(scratch, 1)[0] = 128
+        fd = int64(accept4(int32(listener), scratch + 8, scratch, int32(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+        if fd < 0:
+            return
+        server[TOTAL_CONNECTIONS] += 1
+        if kind == LISTEN_TCP and server[PROTECTED] and not _is_loopback(bytes_at(scratch + 8, 128)):
+            _refuse(store, fd, DENIED)
+            continue
+        if server[CONNECTED_CLIENTS] >= server[MAXCLIENTS] or server[FREE_SLOT] < 0:
+            _refuse(store, fd, MAX_CLIENTS)
+            continue
+        if kind == LISTEN_TCP:
+            _option(store, fd, IPPROTO_TCP, TCP_NODELAY, 1)
+            if server[KEEPALIVE_S] > 0:
+                _option(store, fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+                _option(store, fd, IPPROTO_TCP, TCP_KEEPIDLE, server[KEEPALIVE_S])
+                _option(store, fd, IPPROTO_TCP, TCP_KEEPINTVL, max(1, server[KEEPALIVE_S] // 3))
+                _option(store, fd, IPPROTO_TCP, TCP_KEEPCNT, 3)
+        identity = server[NEXT_ID]
+        server[NEXT_ID] += 1
+        flags = UNIX_SOCKET if kind == LISTEN_UNIX else 0
+        slot = open_connection(store, fd, identity, flags, server[NOW_MS])
+        event = ints_at(scratch, 3)
+        event[0] = EPOLLIN
+        event[1] = slot
+        event[2] = identity & 0x7FFF_FFFF
+        if epoll_ctl(int32(server[EPOLL_FD]), int32(EPOLL_CTL_ADD), int32(fd), scratch) != 0:
+            close_connection(store, slot)
+
+
+@linked(int64(STORE))
+def serve_turns(store):  # type: ignore[no-untyped-def]
+    """Look at the connections that asked for a turn: close the killed, go on with the postponed; returns an EVENT."""
+    server = store.server
+    for slot in range(server[CONNECTION_SLOTS]):
+        if server[TURNS_PENDING] == 0:
+            return EVENT_NONE
+        row = connection(store, slot)
+        flags = row[FLAGS]
+        if flags & IN_USE == 0 or flags & WAITS_FOR_TURN == 0:
+            continue
+        if flags & KILLED:
+            close_connection(store, slot)
+            continue
+        row[FLAGS] &= ~WAITS_FOR_TURN
+        server[TURNS_PENDING] -= 1
+        if row[INPUT_LENGTH] > 0:
+            event = run_input(store, slot, row)
+            if event != EVENT_NONE:
+                return event
+    return EVENT_NONE
+
+
+# ------------------------------------------------------------------------------------------------------ the timer's work
+
+
+@kernel
+def _save_due(store):  # type: ignore[no-untyped-def]
+    server = store.server
+    if server[SNAPSHOT_ALIVE]:
+        return False
+    if server[SAVE_WANTED]:
+        return server[EXEC_SAVED_ADDRESS] == 0
+    if server[LAST_SAVE_OK] == 0 and server[NOW_MS] - server[LAST_SAVE_TRY_MS] < SAVE_RETRY_MS:
+        return False
+    points = words_at(server[SAVE_POINTS_ADDRESS], 2 * server[SAVE_POINTS])
+    for i in range(server[SAVE_POINTS]):
+        if server[DIRTY] >= points[2 * i + 1] and server[NOW_MS] - server[LAST_SAVE_MS] > 1000 * points[2 * i]:
+            return True
+    return False
+
+
+@linked(void(STORE))
+def resume_postponed(store):  # type: ignore[no-untyped-def]
+    """Give a turn to every connection that CLIENT PAUSE held back."""
+    server = store.server
+    server[PAUSED_UNTIL_MS] = 0
+    for slot in range(server[CONNECTION_SLOTS]):
+        row = connection(store, slot)
+        if row[FLAGS] & IN_USE and row[FLAGS] & POSTPONED:
+            row[FLAGS] &= ~POSTPONED
+            server[BLOCKED_CLIENTS] -= 1
+            give_turn(store, row, 0)
+
+
+@linked(void(STORE))
+def tick(store):  # type: ignore[no-untyped-def]
+    """The timer, every TICK_MS: credit for active expiry, a tenth of the connections' time-outs, a sample for INFO."""
+    server = store.server
+    now = server[NOW_MS]
+    server[NEXT_TICK_MS] = now + server[TICK_MS]
+    server[EXPIRE_CREDIT] = 2048 if server[ACTIVE_EXPIRE_ENABLED] else 0
+    if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
+        resume_postponed(store)
+    for _ in range(server[CONNECTION_SLOTS] // 10 + 1):
+        slot = server[SWEEP_SLOT]
+        server[SWEEP_SLOT] = (slot + 1) % server[CONNECTION_SLOTS]
+        row = connection(store, slot)
+        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED):
+            continue
+        if server[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > server[TIMEOUT_MS]:
+            give_turn(store, row, KILLED)
+        elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+            keep_output(store, slot, row)
+    sample = words_at(server[SAMPLES_ADDRESS] + server[SAMPLE_NEXT] * 32, 4)
+    server[SAMPLE_NEXT] = (server[SAMPLE_NEXT] + 1) % SAMPLES
+    sample[0] = now
+    sample[1] = server[COMMANDS_PROCESSED]
+    sample[2] = server[NET_INPUT_BYTES]
+    sample[3] = server[NET_OUTPUT_BYTES]
+
+
+@kernel
+def _wait(store, timeout_ms):  # type: ignore[no-untyped-def]
+    server = store.server
+    ready = epoll_wait(
+        int32(server[EPOLL_FD]), server[EVENTS_ADDRESS], int32(server[EVENTS_CAPACITY]), int32(timeout_ms)
+    )
+    server[READY] = max(int64(ready), 0)
+    server[READY_NEXT] = 0
+
+
+@linked(int64(STORE))
+def serve_event(store):  # type: ignore[no-untyped-def]
+    """Serve the next of the events in hand; returns an EVENT."""
+    server = store.server
+    event = ints_at(server[EVENTS_ADDRESS] + 12 * server[READY_NEXT], 3)
+    server[READY_NEXT] += 1
+    kinds, slot, identity = int64(event[0]), int64(event[1]), int64(event[2])
+    if identity < 0:
+        special = -slot - 1
+        if special & 3 == WAKE:
+            return EVENT_WAKE
+        accept_connections(store, special >> 2, special & 3)
+        return EVENT_NONE
+    row = connection(store, slot)
+    if row[FLAGS] & IN_USE == 0 or row[ID] & 0x7FFF_FFFF != identity or row[FLAGS] & KILLED:
+        return EVENT_NONE
+    if kinds & EPOLLOUT:
+        keep_output(store, slot, row)
+    if kinds & (EPOLLIN | EPOLLERR | EPOLLHUP) and row[FLAGS] & (KILLED | CLOSE_AFTER_REPLY) == 0:
+        return receive(store, slot, row)
+    if kinds & (EPOLLERR | EPOLLHUP):
+        give_turn(store, row, KILLED)
+    return EVENT_NONE
+
+
+@linked(int64(STORE))
+def serve(store):  # type: ignore[no-untyped-def]
+    """Serve until something is Python's to do; returns an EVENT.  Hold nothing, and call from one thread only."""
+    server = store.server
+    while True:
+        update_clock(store)
+        if server[RESUME] >= 0:
+            slot = server[RESUME]
+            server[RESUME] = -1
+            event = go_on(store, slot)
+            if event != EVENT_NONE:
+                return event
+        while server[READY_NEXT] < server[READY]:
+            event = serve_event(store)
+            if event != EVENT_NONE:
+                return event
+        if server[TURNS_PENDING] > 0:
+            event = serve_turns(store)
+            if event != EVENT_NONE:
+                return event
+        server[LOOP_TURNS] += 1
+        update_clock(store)
+        if server[NOW_MS] >= server[NEXT_TICK_MS]:
+            tick(store)
+        busy = server[TURNS_PENDING] > 0
+        if server[EXPIRE_CREDIT] > 0:
+            server[EXPIRE_CREDIT] -= EXPIRE_BUCKETS_PER_TURN
+            if expire_step(store, EXPIRE_BUCKETS_PER_TURN) == 0:
+                server[EXPIRE_CREDIT] = 0
+            busy = busy or server[EXPIRE_CREDIT] > 0
+        if background_step(store, BACKGROUND_PAGES_PER_TURN) > 0:
+            busy = True
+        if server[STOPPING]:
+            return EVENT_STOP
+        if _save_due(store):
+            return EVENT_SAVE
+        _wait(store, 0 if busy else max(0, min(server[TICK_MS], server[NEXT_TICK_MS] - server[NOW_MS])))
