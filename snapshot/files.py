@@ -1,0 +1,145 @@
+"""The file operations of a snapshot, each a method of one object.
+
+Everything that writer, reader and directory do to a file system goes through here, so that a test can put an object in
+its place that fails at a chosen step, and nothing else can tell.  Each method is one step: it succeeds or raises
+OSError, and has no effect worth mentioning when it raises.  All big calls release the GIL.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = getattr(_libc, "fallocate", None)
+_sync_file_range = getattr(_libc, "sync_file_range", None)
+_NOT_OFFERED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE}
+_SYNC_WAIT_BEFORE, _SYNC_WRITE, _SYNC_WAIT_AFTER = 1, 2, 4
+
+
+def _check(status: int) -> None:
+    """Raise what the last call of libc reported, unless it is that this file system does not offer the call."""
+    code = ctypes.get_errno() if status else 0
+    if code and code not in _NOT_OFFERED:
+        raise OSError(code, os.strerror(code))
+
+
+class Files:
+    """The operating system's files."""
+
+    # --- writing ---
+
+    def create(self, path: Path) -> int:
+        """A new file, open for writing and locked for as long as it stays open; FileExistsError if there is one."""
+        while True:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:
+                    return fd
+            except BaseException:
+                os.close(fd)
+                self.remove(path)
+                raise
+            os.close(fd)  # between the two calls somebody took it for an abandoned one
+
+    def reserve(self, fd: int, size: int) -> None:
+        """Set `size` bytes of disk aside, so that a full disk shows at once; nothing where that is not offered."""
+        if _fallocate is not None:
+            _check(_fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(size)))
+
+    def write(self, fd: int, data: memoryview | bytes, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(fd, view, offset)
+            view, offset = view[done:], offset + done
+
+    def flush_begin(self, fd: int, offset: int, size: int) -> None:
+        """Ask for these bytes to go to disk, without waiting for it."""
+        if _sync_file_range is not None:
+            _check(_sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_WRITE))
+
+    def flush_wait(self, fd: int, offset: int, size: int) -> None:
+        """Wait until these bytes are with the disk, which bounds what `sync` is left to do."""
+        if _sync_file_range is not None:
+            # A write error is reported to the first call that asks: one not heeded here would not show in `sync`.
+            flags = _SYNC_WAIT_BEFORE | _SYNC_WRITE | _SYNC_WAIT_AFTER
+            _check(_sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), flags))
+
+    def sync(self, fd: int) -> None:
+        """Return once the file, with its length, is durable."""
+        os.fsync(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give the file its final name, at once or not at all."""
+        os.rename(source, target)
+
+    def sync_directory(self, directory: Path) -> None:
+        """Return once the directory's names are durable."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, path: Path) -> None:
+        """Remove a name; one that is not there is no error."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+    # --- reading ---
+
+    def open(self, path: Path) -> int:
+        """An existing file, open for reading."""
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def size(self, fd: int) -> int:
+        """Its length in bytes."""
+        return os.fstat(fd).st_size
+
+    def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` from `offset`; returns how many bytes there were, fewer only at the end of the file."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(fd, [buffer[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
+
+    def read_ahead(self, fd: int, offset: int, size: int) -> None:
+        """Hint that these bytes are about to be read in order."""
+        try:
+            os.posix_fadvise(fd, offset, size, os.POSIX_FADV_SEQUENTIAL)
+            os.posix_fadvise(fd, offset, size, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            pass  # a hint
+
+    def close(self, fd: int) -> None:
+        """Close; the lock of `create` ends here."""
+        os.close(fd)
+
+    # --- directories ---
+
+    def names(self, directory: Path) -> list[str]:
+        """The names in a directory."""
+        return os.listdir(directory)
+
+    def remove_abandoned(self, path: Path) -> bool:
+        """Remove the file unless a live process holds the lock that `create` took; returns whether it went."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.remove(path)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True

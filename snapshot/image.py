@@ -1,0 +1,383 @@
+r"""The image: an address space in a file, and reading one with every check.
+
+An image holds the pages of a frozen address space as they are, in order of address, page-aligned in the file, so that
+a run of pages is one read or one mapping.  Numbers are little-endian; checksums are XXH3 (64 bits).
+
+    OFFSET        SIZE      DESCRIPTION
+    0             4096      header page
+    4096          4096 * P  the P pages, one after the other
+    4096 + 4096P  M         manifest, a msgpack map
+    ... + M       64        trailer, the end of the file
+
+Header page.  Written first, so it says only what is known before anything was read:
+
+    OFFSET  SIZE  DESCRIPTION
+    0       8     magic 89 "MMIMG" 0D 0A (a transfer that mangles line ends or the high bit breaks it)
+    8       4     format version, 1
+    12      4     page size, 4096
+    16      4     chunk size: how many bytes of pages are under one checksum; a multiple of the page size
+    20      4     zero
+    24      16    identity of this image, random
+    40      4048  zero
+    4088    8     checksum of bytes 0 .. 4087
+
+Pages.  Cut into chunks of the chunk size, the last one shorter; the checksum of each is in the manifest.
+
+Manifest.  A map with these keys and no other:
+
+    KEY             TYPE       DESCRIPTION
+    version         int        1
+    id              16 bytes   as in the header
+    parent          16 bytes   identity of the image of which this one holds only the changes; nil: it holds everything
+    epoch           int        the machine's epoch that the fork ended
+    root            int        frame that held the frozen root, for the record
+    forked_unix_us  int        when it was forked [microseconds of Unix time]
+    pages           int        P
+    runs            bytes      16 per run, ascending: address of its first page, how many pages
+    chunks          bytes      8 per chunk: its checksum
+    metadata        map        the owner's own words
+
+Trailer.  Where a reader begins:
+
+    OFFSET  SIZE  DESCRIPTION
+    0       8     magic "MMIMGEND"
+    8       8     offset of the manifest
+    16      8     length of the manifest
+    24      8     checksum of the manifest
+    32      16    identity, as in the header
+    48      8     length of the file
+    56      8     checksum of bytes 8 .. 55
+
+Worked example: a page of "A" at 0x10000000, one of "B" after it, one of "C" at 0x8000000000; identity 00 01 .. 0F,
+epoch 1, root 7, forked at 1700000000000000, no metadata.
+
+    0000  89 4d 4d 49 4d 47 0d 0a 01 00 00 00 00 10 00 00   magic, version 1, pages of 4096 bytes
+    0010  00 00 40 00 00 00 00 00 00 01 02 03 04 05 06 07   chunks of 4 MiB, zero, identity
+    0020  08 09 0a 0b 0c 0d 0e 0f                           .. identity
+    1000  41 41 41 41 41 41 41 41                           the page of 0x10000000
+    2000  42 42 42 42 42 42 42 42                           the page of 0x10001000
+    3000  43 43 43 43 43 43 43 43                           the page of 0x8000000000
+    4000  8a                                                the manifest, a map of 10 entries, 0x95 bytes; in it:
+    405a  00 00 00 10 00 00 00 00 02 00 00 00 00 00 00 00   runs: 0x10000000, 2 pages;
+    406a  00 00 00 00 80 00 00 00 01 00 00 00 00 00 00 00   .. 0x8000000000, 1 page
+    4095  4d 4d 49 4d 47 45 4e 44 00 40 00 00 00 00 00 00   the trailer: magic, offset of the manifest
+    40a5  95 00 00 00 00 00 00 00 e6 66 b4 1d df 96 7c c5   .. its length and checksum
+    40b5  00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f   .. identity
+    40c5  d5 40 00 00 00 00 00 00 3f fd 05 6c 6b 45 81 80   .. length of the file, checksum of this
+
+What a reader may trust.  Nothing until `open_image` returned: then everything but the pages.  A page only once
+`Image.check_chunk` has passed for the chunk it is in.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import xxhash
+
+from snapshot.errors import (
+    ChecksumMismatch,
+    HeaderCorrupt,
+    ManifestCorrupt,
+    NotAnImage,
+    TrailerCorrupt,
+    Truncated,
+    Unreadable,
+    UnsupportedVersion,
+)
+from snapshot.files import Files
+
+MAGIC = b"\x89MMIMG\r\n"
+END_MAGIC = b"MMIMGEND"
+VERSION = 1
+PAGE_SIZE = 4096
+CHUNK_SIZE = 4 << 20  # what a writer chooses; a reader takes what the header says
+CHUNK_SIZE_MAX = 1 << 30
+ID_SIZE = 16
+DATA_OFFSET = PAGE_SIZE
+ADDRESS_END = 1 << 47  # of the canonical low half
+
+_HEADER = struct.Struct("<8sIIII16s")
+_CHECKSUM = struct.Struct("<Q")
+_TRAILER = struct.Struct("<8sQQQ16sQQ")
+TRAILER_SIZE = _TRAILER.size
+assert PAGE_SIZE % _CHECKSUM.size == 0 and CHUNK_SIZE % PAGE_SIZE == 0 and TRAILER_SIZE == 64
+
+_MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
+    "version": (int,),
+    "id": (bytes,),
+    "parent": (bytes, type(None)),
+    "epoch": (int,),
+    "root": (int,),
+    "forked_unix_us": (int,),
+    "pages": (int,),
+    "runs": (bytes,),
+    "chunks": (bytes,),
+    "metadata": (dict,),
+}
+
+checksum = xxhash.xxh3_64_intdigest
+"""XXH3 of a buffer; leaves the GIL while it works on a big one."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image's header, manifest and trailer say."""
+
+    path: Path
+    id: bytes
+    version: int
+    chunk_size: int
+    parent: bytes | None
+    epoch: int
+    root: int
+    forked_unix_us: int
+    pages: int
+    runs: np.ndarray  # int64[R, 2]   address of the first page, number of pages; ascending, apart
+    checksums: np.ndarray  # uint64[C]
+    metadata: dict[Any, Any]
+    file_size: int
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of pages."""
+        return self.pages * PAGE_SIZE
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks the pages are cut into."""
+        return len(self.checksums)
+
+    def chunk_extent(self, chunk: int) -> tuple[int, int]:
+        """Where a chunk lies in the pages: its offset from the first page, and its length in bytes."""
+        offset = chunk * self.chunk_size
+        return offset, min(self.chunk_size, self.data_size - offset)
+
+    def check_chunk(self, chunk: int, data: memoryview | bytes) -> None:
+        """Raises ChecksumMismatch unless `data` is what was written as this chunk."""
+        offset, length = self.chunk_extent(chunk)
+        if len(data) != length or checksum(data) != int(self.checksums[chunk]):
+            raise ChecksumMismatch(self.path, chunk, DATA_OFFSET + offset, length)
+
+    def file_runs(self) -> Iterator[tuple[int, int, int]]:
+        """Each run as (address, pages, offset in the file)."""
+        offset = DATA_OFFSET
+        for address, pages in self.runs.tolist():
+            yield address, pages, offset
+            offset += pages * PAGE_SIZE
+
+    def describe(self) -> dict[str, Any]:
+        """What it holds, for people and for JSON."""
+        return {
+            "path": str(self.path),
+            "version": self.version,
+            "id": self.id.hex(),
+            "parent": self.parent.hex() if self.parent else None,
+            "epoch": self.epoch,
+            "forked_unix_us": self.forked_unix_us,
+            "page_size": PAGE_SIZE,
+            "pages": self.pages,
+            "data_bytes": self.data_size,
+            "file_bytes": self.file_size,
+            "runs": len(self.runs),
+            "chunk_size": self.chunk_size,
+            "chunks": self.chunk_count,
+            "metadata": self.metadata,
+        }
+
+
+# --- writing ---
+
+
+def header_page(identity: bytes, chunk_size: int = CHUNK_SIZE) -> bytes:
+    """The first page of an image."""
+    assert len(identity) == ID_SIZE and chunk_size % PAGE_SIZE == 0
+    page = _HEADER.pack(MAGIC, VERSION, PAGE_SIZE, chunk_size, 0, identity)
+    page = page.ljust(PAGE_SIZE - _CHECKSUM.size, b"\0")
+    return page + _CHECKSUM.pack(checksum(page))
+
+
+def ending(
+    identity: bytes,
+    *,
+    runs: np.ndarray,
+    checksums: np.ndarray,
+    metadata: dict[Any, Any],
+    epoch: int,
+    root: int,
+    forked_unix_us: int,
+    parent: bytes | None = None,
+) -> bytes:
+    """What follows the pages: manifest and trailer.  `runs` is int64[R, 2], `checksums` uint64[C]."""
+    pages = int(runs[:, 1].sum())
+    manifest = msgpack.packb(
+        {
+            "version": VERSION,
+            "id": identity,
+            "parent": parent,
+            "epoch": epoch,
+            "root": root,
+            "forked_unix_us": forked_unix_us,
+            "pages": pages,
+            "runs": runs.astype("<i8").tobytes(),
+            "chunks": checksums.astype("<u8").tobytes(),
+            "metadata": metadata,
+        }
+    )
+    offset = DATA_OFFSET + pages * PAGE_SIZE
+    size = offset + len(manifest) + TRAILER_SIZE
+    trailer = _TRAILER.pack(END_MAGIC, offset, len(manifest), checksum(manifest), identity, size, 0)
+    covered = trailer[len(END_MAGIC) : -_CHECKSUM.size]
+    return bytes(manifest) + trailer[: -_CHECKSUM.size] + _CHECKSUM.pack(checksum(covered))
+
+
+# --- reading ---
+
+
+def open_image(path: str | os.PathLike[str], files: Files | None = None) -> tuple[int, Image]:
+    """Open and check everything but the pages; the descriptor is the caller's to close.
+
+    Raises an ImageError, and then nothing stays open.
+    """
+    files = files or Files()
+    path = Path(path)
+    try:
+        fd = files.open(path)
+    except OSError as error:
+        raise Unreadable(path, error) from error
+    try:
+        return fd, _read_image(fd, path, files)
+    except OSError as error:
+        files.close(fd)
+        raise Unreadable(path, error) from error
+    except BaseException:
+        files.close(fd)
+        raise
+
+
+def read_image(path: str | os.PathLike[str], files: Files | None = None) -> Image:
+    """What an image says of itself, its pages unread; raises an ImageError."""
+    files = files or Files()
+    fd, image = open_image(path, files)
+    files.close(fd)
+    return image
+
+
+def _read_image(fd: int, path: Path, files: Files) -> Image:
+    size = files.size(fd)
+    identity, chunk_size = _check_header(_read(fd, 0, PAGE_SIZE, files), path)
+    if size < PAGE_SIZE + TRAILER_SIZE:
+        raise Truncated(path, f"it ends after {size} bytes, before any manifest")
+    offset, length, digest = _check_trailer(_read(fd, size - TRAILER_SIZE, TRAILER_SIZE, files), path, size, identity)
+    manifest = _read(fd, offset, length, files)
+    if checksum(manifest) != digest:
+        raise ManifestCorrupt(path, f"the manifest ({length} bytes at offset {offset}) fails its checksum")
+    return _parse_manifest(manifest, path, offset, size, identity, chunk_size)
+
+
+def _read(fd: int, offset: int, size: int, files: Files) -> bytes:
+    buffer = bytearray(size)
+    done = files.read_into(fd, memoryview(buffer), offset)
+    return bytes(buffer[:done])
+
+
+def _check_header(page: bytes, path: Path) -> tuple[bytes, int]:
+    """Identity and chunk size."""
+    if page[: len(MAGIC)] != MAGIC[: len(page)] or not page:
+        raise NotAnImage(path, "it does not begin with an image's magic number" if page else "the file is empty")
+    if len(page) < PAGE_SIZE:
+        raise Truncated(path, f"it ends after {len(page)} bytes, within the header")
+    _, version, page_size, chunk_size, zero, identity = _HEADER.unpack_from(page)
+    (digest,) = _CHECKSUM.unpack_from(page, PAGE_SIZE - _CHECKSUM.size)
+    good = checksum(page[: -_CHECKSUM.size]) == digest
+    if good and version != VERSION:
+        raise UnsupportedVersion(path, version, VERSION)
+    if not good:
+        raise HeaderCorrupt(path, "the header page fails its checksum")
+    if page_size != PAGE_SIZE:
+        raise HeaderCorrupt(path, f"page size {page_size}, not {PAGE_SIZE}")
+    if chunk_size == 0 or chunk_size % PAGE_SIZE or chunk_size > CHUNK_SIZE_MAX:
+        raise HeaderCorrupt(path, f"chunk size {chunk_size}")
+    if zero or any(page[_HEADER.size : -_CHECKSUM.size]):
+        raise HeaderCorrupt(path, "bytes that must be zero are not")
+    return identity, chunk_size
+
+
+def _check_trailer(trailer: bytes, path: Path, size: int, identity: bytes) -> tuple[int, int, int]:
+    """Offset, length and checksum of the manifest."""
+    if len(trailer) < TRAILER_SIZE:
+        raise Truncated(path, "it shrank while it was read")
+    magic, offset, length, digest, trailer_id, file_size, own = _TRAILER.unpack(trailer)
+    good = checksum(trailer[len(END_MAGIC) : -_CHECKSUM.size]) == own
+    if magic != END_MAGIC and not good:
+        raise Truncated(path, f"no trailer at its end, after {size} bytes: cut short, or added to")
+    if magic != END_MAGIC or not good:
+        raise TrailerCorrupt(path, "the trailer fails its checksum")
+    if trailer_id != identity:
+        raise TrailerCorrupt(path, "the trailer is another image's")
+    if file_size != size:
+        raise Truncated(path, f"{size} bytes where the trailer says {file_size}")
+    if offset % PAGE_SIZE or offset < DATA_OFFSET or offset + length + TRAILER_SIZE != size:
+        raise TrailerCorrupt(path, f"no place for a manifest of {length} bytes at offset {offset}")
+    return offset, length, digest
+
+
+def _parse_manifest(data: bytes, path: Path, offset: int, size: int, identity: bytes, chunk_size: int) -> Image:
+    try:
+        manifest = msgpack.unpackb(data, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ManifestCorrupt(path, f"the manifest is not msgpack: {error}") from error
+    if not isinstance(manifest, dict) or manifest.keys() != _MANIFEST_TYPES.keys():
+        raise ManifestCorrupt(path, "the manifest's keys are not those of this version")
+    for key, kinds in _MANIFEST_TYPES.items():
+        if not isinstance(manifest[key], kinds) or isinstance(manifest[key], bool):
+            raise ManifestCorrupt(path, f"the manifest's {key!r} is a {type(manifest[key]).__name__}")
+    if manifest["version"] != VERSION:
+        raise ManifestCorrupt(path, f"the manifest's version is {manifest['version']}, the header's {VERSION}")
+    if manifest["id"] != identity:
+        raise ManifestCorrupt(path, "the manifest is another image's")
+    if manifest["parent"] is not None and len(manifest["parent"]) != ID_SIZE:
+        raise ManifestCorrupt(path, "the identity of its parent has the wrong length")
+    pages = manifest["pages"]
+    if pages < 0 or DATA_OFFSET + pages * PAGE_SIZE != offset:
+        raise ManifestCorrupt(path, f"{pages} pages do not end where the manifest begins, at {offset}")
+    if len(manifest["chunks"]) != -(-pages * PAGE_SIZE // chunk_size) * _CHECKSUM.size:
+        raise ManifestCorrupt(path, f"{len(manifest['chunks'])} bytes of checksums for {pages} pages")
+    return Image(
+        path=path,
+        id=identity,
+        version=VERSION,
+        chunk_size=chunk_size,
+        parent=manifest["parent"],
+        epoch=manifest["epoch"],
+        root=manifest["root"],
+        forked_unix_us=manifest["forked_unix_us"],
+        pages=pages,
+        runs=_parse_runs(manifest["runs"], path, pages),
+        checksums=np.frombuffer(manifest["chunks"], dtype="<u8"),
+        metadata=manifest["metadata"],
+        file_size=size,
+    )
+
+
+def _parse_runs(data: bytes, path: Path, pages: int) -> np.ndarray:
+    if len(data) % 16:
+        raise ManifestCorrupt(path, f"{len(data)} bytes of runs are no whole number of runs")
+    runs = np.frombuffer(data, dtype="<i8").reshape(-1, 2).astype(np.int64)
+    addresses, counts = runs[:, 0], runs[:, 1]
+    # The bounds come first: they keep the sums below from overflowing.
+    if np.any((addresses < 0) | (addresses >= ADDRESS_END) | (addresses % PAGE_SIZE != 0)):
+        raise ManifestCorrupt(path, "a run begins at no page's address")
+    if np.any((counts < 1) | (counts > ADDRESS_END // PAGE_SIZE)):
+        raise ManifestCorrupt(path, "a run has an impossible length")
+    ends = addresses + counts * PAGE_SIZE
+    if np.any(ends > ADDRESS_END) or np.any(ends[:-1] > addresses[1:]):
+        raise ManifestCorrupt(path, "runs overlap or are out of order")
+    if int(counts.sum()) != pages:
+        raise ManifestCorrupt(path, f"the runs have {int(counts.sum())} pages, the manifest says {pages}")
+    return runs

@@ -1,0 +1,62 @@
+"""When to take a snapshot: save points.
+
+A save point `seconds changes` makes a snapshot due when at least `changes` changes were made since the last good one
+and more than `seconds` passed since it.  After a failure nothing is due for RETRY_SECONDS.  There is no clock in here:
+the owner passes what has elapsed.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from snapshot.errors import BadSavePoints
+
+RETRY_SECONDS = 5  # as Redis's CONFIG_BGSAVE_RETRY_DELAY
+
+
+class SavePoint(NamedTuple):
+    """Due when `changes` changes were made and `seconds` have passed."""
+
+    seconds: int
+    changes: int
+
+
+@dataclass(frozen=True)
+class SavePoints:
+    """A list of save points, in the order they were written in."""
+
+    points: tuple[SavePoint, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "SavePoints":
+        """From "3600 1 300 100": pairs of seconds and changes; "" is none.  Raises BadSavePoints."""
+        words = text.split()
+        if len(words) % 2:
+            raise BadSavePoints(f"save points are pairs of seconds and changes, not {text!r}")
+        points = []
+        for seconds, changes in zip(words[::2], words[1::2], strict=True):
+            # isdigit alone would let other scripts' digits through.
+            if not (seconds.isascii() and seconds.isdigit() and changes.isascii() and changes.isdigit()):
+                raise BadSavePoints(f"save point {seconds} {changes}: both must be whole numbers")
+            if int(seconds) < 1:
+                raise BadSavePoints(f"save point {seconds} {changes}: the seconds must be at least 1")
+            points.append(SavePoint(int(seconds), int(changes)))
+        return cls(tuple(points))
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        return " ".join(f"{point.seconds} {point.changes}" for point in self.points)
+
+    def due(
+        self, changes: int, seconds_since_save: float, seconds_since_failure: float | None = None
+    ) -> SavePoint | None:
+        """The first point that is due, or None.
+
+        `changes` and `seconds_since_save` count from the last good snapshot (or the start); `seconds_since_failure` is
+        None unless the last attempt failed.
+        """
+        if seconds_since_failure is not None and seconds_since_failure <= RETRY_SECONDS:
+            return None
+        for point in self.points:
+            if changes >= point.changes and seconds_since_save > point.seconds:
+                return point
+        return None

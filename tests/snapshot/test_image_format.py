@@ -1,0 +1,279 @@
+"""The image format: what a good file says, and the name of what is wrong with each bad one.
+
+Images are written here from the format's two functions, `header_page` and `ending`, without a machine.
+"""
+
+import random
+import re
+import struct
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+
+from snapshot import errors, image
+from snapshot.image import DATA_OFFSET, PAGE_SIZE, TRAILER_SIZE, checksum, ending, header_page, read_image
+from snapshot.reader import verify
+
+IDENTITY = bytes(range(16))
+CHUNK = 4 * PAGE_SIZE
+
+
+def pages_of(seed: int, count: int) -> bytes:
+    return random.Random(seed).randbytes(count * PAGE_SIZE)
+
+
+def image_bytes(data: bytes, runs: list[tuple[int, int]], chunk_size: int = CHUNK, **manifest: object) -> bytes:
+    digests = [checksum(data[at : at + chunk_size]) for at in range(0, len(data), chunk_size)]
+    said: dict = {"metadata": {}, "epoch": 1, "root": 7, "forked_unix_us": 1_700_000_000_000_000, **manifest}
+    run_array = np.array(runs, dtype=np.int64).reshape(-1, 2)
+    return (
+        header_page(IDENTITY, chunk_size)
+        + data
+        + ending(IDENTITY, runs=run_array, checksums=np.array(digests, dtype=np.uint64), **said)
+    )
+
+
+def seal(data: bytes, manifest: bytes, chunk_size: int = CHUNK) -> bytes:
+    """An image whose manifest is whatever is given, with checksums that fit."""
+    offset = DATA_OFFSET + len(data)
+    size = offset + len(manifest) + TRAILER_SIZE
+    covered = struct.pack("<QQQ16sQ", offset, len(manifest), checksum(manifest), IDENTITY, size)
+    end = image.END_MAGIC + covered + struct.pack("<Q", checksum(covered))
+    return header_page(IDENTITY, chunk_size) + data + manifest + end
+
+
+@pytest.fixture
+def good() -> bytes:
+    """Eleven pages in three runs and three chunks, the last one short."""
+    return image_bytes(pages_of(1, 11), [(0x1000_0000, 5), (0x2000_0000, 1), (0x80_0000_0000, 5)], metadata={"a": 1})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "one.kvimg"
+
+
+def test_the_worked_example_in_the_docstring_is_byte_for_byte_an_image(path):
+    data = b"".join(letter * PAGE_SIZE for letter in (b"A", b"B", b"C"))
+    whole = image_bytes(data, [(0x1000_0000, 2), (0x80_0000_0000, 1)], chunk_size=image.CHUNK_SIZE)
+    lines = re.findall(r"^    ([0-9a-f]{4})  ((?:[0-9a-f]{2} )+) ", image.__doc__ or "", re.MULTILINE)
+    assert len(lines) == 13
+    for offset, shown in lines:
+        expected = bytes.fromhex(shown)
+        assert expected == whole[int(offset, 16) :][: len(expected)], offset
+    path.write_bytes(whole)
+    assert verify(path).runs.tolist() == [[0x1000_0000, 2], [0x80_0000_0000, 1]]
+
+
+def test_a_good_image_is_read_back_as_it_was_written(good, path):
+    path.write_bytes(good)
+    seen = verify(path)
+    assert (11, 3, IDENTITY, None, 1, 7) == (seen.pages, seen.chunk_count, seen.id, seen.parent, seen.epoch, seen.root)
+    assert {"a": 1} == seen.metadata
+    assert [(0x1000_0000, 5, 0x1000), (0x2000_0000, 1, 0x6000), (0x80_0000_0000, 5, 0x7000)] == list(seen.file_runs())
+    assert [(0, 4 * 4096), (4 * 4096, 4 * 4096), (8 * 4096, 3 * 4096)] == [seen.chunk_extent(i) for i in range(3)]
+    assert (11, 3, len(good)) == tuple(seen.describe()[key] for key in ("pages", "chunks", "file_bytes"))
+
+
+def test_an_image_of_no_pages_is_an_image(path):
+    path.write_bytes(image_bytes(b"", []))
+    assert (0, 0) == (verify(path).pages, verify(path).chunk_count)
+
+
+def test_progress_ends_with_everything_done(good, path):
+    path.write_bytes(good)
+    seen: list[tuple[int, int]] = []
+    verify(path, lambda done, total: seen.append((done, total)))
+    assert (11 * PAGE_SIZE, 11 * PAGE_SIZE) == seen[-1]
+    assert seen == sorted(seen)
+
+
+# --- foreign and damaged files ---
+
+
+def test_a_file_that_is_something_else_is_not_an_image(path):
+    for other in (b"REDIS0011\xfa", b"", b"\x89PNG\r\n\x1a\n" + bytes(9000), bytes(100)):
+        path.write_bytes(other)
+        with pytest.raises(errors.NotAnImage):
+            read_image(path)
+
+
+def test_a_missing_file_and_a_directory_are_unreadable_by_name(path):
+    with pytest.raises(errors.Unreadable) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    path.mkdir()
+    with pytest.raises(errors.Unreadable):
+        read_image(path)
+
+
+def test_another_version_is_refused_as_such_and_named(good, path):
+    page = bytearray(good[:PAGE_SIZE])
+    page[8:12] = struct.pack("<I", 2)
+    page[-8:] = struct.pack("<Q", checksum(bytes(page[:-8])))
+    path.write_bytes(bytes(page) + good[PAGE_SIZE:])
+    with pytest.raises(errors.UnsupportedVersion) as caught:
+        read_image(path)
+    assert caught.value.version == 2
+
+
+@pytest.mark.parametrize(("offset", "value"), [(12, 8192), (16, 0), (16, 100), (16, 1 << 31), (20, 1), (3000, 9)])
+def test_a_header_that_contradicts_itself_is_corrupt_even_if_its_checksum_fits(good, path, offset, value):
+    page = bytearray(good[:PAGE_SIZE])
+    page[offset : offset + 4] = struct.pack("<I", value)
+    page[-8:] = struct.pack("<Q", checksum(bytes(page[:-8])))
+    path.write_bytes(bytes(page) + good[PAGE_SIZE:])
+    with pytest.raises(errors.HeaderCorrupt):
+        read_image(path)
+
+
+def test_every_flipped_byte_of_the_header_is_noticed(good, path):
+    for offset in [*range(48), *range(64, PAGE_SIZE - 16, 97), *range(PAGE_SIZE - 16, PAGE_SIZE)]:
+        path.write_bytes(flipped(good, offset))
+        expected = errors.NotAnImage if offset < 8 else errors.HeaderCorrupt
+        with pytest.raises(expected):
+            read_image(path)
+
+
+def test_every_flipped_byte_of_the_manifest_is_noticed(good, path):
+    for offset in range(DATA_OFFSET + 11 * PAGE_SIZE, len(good) - TRAILER_SIZE):
+        path.write_bytes(flipped(good, offset))
+        with pytest.raises(errors.ManifestCorrupt):
+            read_image(path)
+
+
+def test_every_flipped_byte_of_the_trailer_is_noticed(good, path):
+    for offset in range(len(good) - TRAILER_SIZE, len(good)):
+        path.write_bytes(flipped(good, offset))
+        with pytest.raises(errors.TrailerCorrupt):
+            read_image(path)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 2])
+def test_a_flipped_byte_anywhere_in_a_chunk_names_the_chunk_and_its_offset(good, path, chunk):
+    extent = range(DATA_OFFSET + chunk * CHUNK, min(DATA_OFFSET + (chunk + 1) * CHUNK, DATA_OFFSET + 11 * PAGE_SIZE))
+    for offset in [extent[0], *random.Random(chunk).sample(extent, 40), extent[-1]]:
+        path.write_bytes(flipped(good, offset))
+        with pytest.raises(errors.ChecksumMismatch) as caught:
+            verify(path)
+        assert (chunk, DATA_OFFSET + chunk * CHUNK) == (caught.value.chunk, caught.value.offset)
+        assert f"chunk {chunk} " in str(caught.value)
+        assert str(caught.value.offset) in str(caught.value)
+
+
+def test_of_several_bad_chunks_the_first_is_named(path):
+    whole = bytearray(image_bytes(pages_of(2, 400), [(0, 400)]))
+    for chunk in (77, 31, 60, 99):
+        whole[DATA_OFFSET + chunk * CHUNK + 5] ^= 1
+    path.write_bytes(bytes(whole))
+    for threads in (1, 2, 5):
+        with pytest.raises(errors.ChecksumMismatch) as caught:
+            verify(path, threads=threads)
+        assert caught.value.chunk == 31
+
+
+def test_a_file_cut_short_anywhere_is_refused_as_truncated(good, path):
+    ends = {
+        *range(1, 60),
+        PAGE_SIZE - 1,
+        *range(PAGE_SIZE, len(good), PAGE_SIZE // 2),
+        *range(len(good) - 300, len(good)),
+    }
+    for end in sorted(ends):
+        path.write_bytes(good[:end])
+        with pytest.raises(errors.Truncated):
+            verify(path)
+
+
+def test_a_file_with_something_after_its_end_is_refused(good, path):
+    for more in (b"\0", b"x" * 64, bytes(PAGE_SIZE)):
+        path.write_bytes(good + more)
+        with pytest.raises(errors.Truncated):
+            read_image(path)
+
+
+def test_a_piece_missing_from_the_middle_is_refused(good, path):
+    path.write_bytes(good[: 3 * PAGE_SIZE] + good[4 * PAGE_SIZE :])
+    with pytest.raises(errors.Truncated):
+        read_image(path)
+
+
+def test_the_end_of_another_image_is_refused(good, path):
+    other = good.replace(IDENTITY, bytes(16))
+    assert other != good
+    path.write_bytes(good[:PAGE_SIZE] + other[PAGE_SIZE:])
+    with pytest.raises(errors.ImageError):
+        read_image(path)
+
+
+RUNS = struct.pack("<qq", 0x1000, 2)
+BAD_MANIFESTS: dict[str, dict[str, object]] = {
+    "a version unlike the header's": {"version": 2},
+    "another image's identity": {"id": bytes(16)},
+    "a parent's identity too short": {"parent": b"x"},
+    "more pages than there are": {"pages": 3},
+    "fewer pages than there are": {"pages": 1},
+    "negative pages": {"pages": -1},
+    "pages as text": {"pages": "2"},
+    "pages as a truth value": {"pages": True},
+    "half a run": {"runs": RUNS[:8]},
+    "no run": {"runs": b""},
+    "a run of too many pages": {"runs": struct.pack("<qq", 0x1000, 3)},
+    "an unaligned run": {"runs": struct.pack("<qq", 0x1001, 2)},
+    "a negative address": {"runs": struct.pack("<qq", -4096, 2)},
+    "an address beyond the low half": {"runs": struct.pack("<qq", 1 << 47, 2)},
+    "a run that ends beyond the low half": {"runs": struct.pack("<qq", (1 << 47) - 4096, 2)},
+    "an empty run": {"runs": struct.pack("<qqqq", 0x1000, 0, 0x2000, 2)},
+    "a negative run": {"runs": struct.pack("<qqqq", 0x1000, 3, 0x9000, -1)},
+    "a run longer than all addresses": {"runs": struct.pack("<qq", 0, (1 << 62) // 4096)},
+    "overlapping runs": {"runs": struct.pack("<qqqq", 0x1000, 1, 0x1000, 1)},
+    "runs out of order": {"runs": struct.pack("<qqqq", 0x5000, 1, 0x1000, 1)},
+    "a checksum missing": {"chunks": b""},
+    "a checksum too many": {"chunks": bytes(16)},
+    "metadata that is no map": {"metadata": []},
+    "a key that nobody knows": {"surplus": 1},
+}
+
+
+@pytest.mark.parametrize("what", BAD_MANIFESTS)
+def test_a_manifest_that_does_not_describe_the_file_is_corrupt_even_if_its_checksum_fits(path, what):
+    data = pages_of(3, 2)
+    manifest: dict[str, object] = {
+        "version": 1, "id": IDENTITY, "parent": None, "epoch": 0, "root": 0, "forked_unix_us": 0, "pages": 2,
+        "runs": RUNS, "chunks": struct.pack("<Q", checksum(data)), "metadata": {},
+    }  # fmt: skip
+    path.write_bytes(seal(data, msgpack.packb(manifest)))
+    verify(path)
+    path.write_bytes(seal(data, msgpack.packb({**manifest, **BAD_MANIFESTS[what]})))
+    with pytest.raises(errors.ManifestCorrupt):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"\x81\xa1a", b"\xdf\xff\xff\xff\xff"]
+)
+def test_a_manifest_that_is_no_map_of_ours_is_corrupt(path, manifest):
+    path.write_bytes(seal(pages_of(3, 2), manifest))
+    with pytest.raises(errors.ManifestCorrupt):
+        read_image(path)
+
+
+def test_random_damage_is_never_taken_for_a_good_image(good, path):
+    seed = 20240229
+    rng = random.Random(seed)
+    for _ in range(300):
+        damaged = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            at, count = rng.randrange(len(good)), rng.choice([1, 8, 100, 5000])
+            damaged[at : at + count] = rng.choice([bytes, rng.randbytes])(len(damaged[at : at + count]))
+        if damaged == good:
+            continue
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(errors.ImageError):
+            verify(path)
+
+
+def flipped(data: bytes, offset: int) -> bytes:
+    return data[:offset] + bytes([data[offset] ^ 0x40]) + data[offset + 1 :]
