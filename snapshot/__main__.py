@@ -1,0 +1,65 @@
+"""`python -m snapshot FILE ...`: check images, byte by byte, and say what they hold.
+
+    $ python -m snapshot data/dump-0000000042.kvimg
+    data/dump-0000000042.kvimg: good
+      pages            281,344 in 12 runs, 1,152.4 MB
+      ...
+
+Exit status 0 when every file is good, 1 when one is not (the reason goes to stderr), 2 for wrong usage.
+"""
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from snapshot.errors import ImageError
+from snapshot.image import Image
+from snapshot.reader import verify
+
+
+def lines(image: Image) -> list[str]:
+    """What an image holds, a fact a line."""
+    forked = datetime.fromtimestamp(image.forked_unix_us / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds")
+    facts: list[tuple[str, str]] = [
+        ("format version", str(image.version)),
+        ("identity", image.id.hex()),
+        ("parent", image.parent.hex() if image.parent else "none, the image is whole"),
+        ("forked", forked),
+        ("epoch", str(image.epoch)),
+        ("pages", f"{image.pages:,} in {len(image.runs):,} runs, {image.data_size / 1e6:,.1f} MB"),
+        ("chunks", f"{image.chunk_count:,} of {image.chunk_size:,} bytes, every checksum right"),
+        ("file", f"{image.file_size:,} bytes"),
+    ]
+    facts += [(f"metadata {key}", str(value)) for key, value in image.metadata.items()]
+    return [f"  {name:<18} {value}" for name, value in facts]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the images named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m snapshot", description="Check snapshot images.")
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args(arguments)
+    status = 0
+    for path in options.files:
+        try:
+            image = verify(path)
+        except ImageError as error:
+            status = 1
+            if options.json:
+                print(json.dumps({"path": path, "good": False, "error": type(error).__name__, "reason": error.reason}))
+            else:
+                print(error, file=sys.stderr)
+            continue
+        if options.json:
+            said: dict[str, Any] = {"good": True, **image.describe()}
+            print(json.dumps(said, default=lambda value: value.hex() if isinstance(value, bytes) else str(value)))
+        else:
+            print(f"{path}: good", *lines(image), sep="\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The background thread that writes a frozen address space as an image.
+
+The thread exists, waiting, before the first snapshot: handing it a job costs the owner's pause a few microseconds and
+no start of a thread.  It lowers its own priority, so that on a busy machine the owner wins the processor.
+
+Per chunk three calls, each without the GIL: gather the pages from their frames, compute the checksum, write.  Between
+them it holds the GIL for microseconds.  One buffer is enough: gathering and writing both copy memory on the same
+processor, and the disk works behind the page cache anyway.
+
+    step             what is done                                           when it fails
+    prepare          list the runs of pages                                 -
+    create           a new file under a temporary name, locked              -
+    reserve          all of its disk space                                  the temporary file is removed
+    write            header, chunks, manifest, trailer                      the same
+    flush            every FLUSH_SIZE bytes: start that piece on its way    the same
+                     to the disk, wait for the piece before
+    sync             the file is durable                                    the same
+    rename           it gets its name                                       the same
+    sync directory   the name is durable                                    the image is removed
+    prune            older images than the newest `keep` go                 the image stands; a warning
+
+So whatever happens, either there is a complete durable image more, or there is nothing more.  Flushing on the way
+bounds the pages waiting for the disk, and so the time of the last sync.
+
+Who does what.  The owner calls `submit`, `cancel` and `take`; the thread runs the job and writes the eventfd when it
+has ended.  The thread reads frames of the frozen root and changes nothing in the machine.
+"""
+
+import os
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgpack
+import numpy as np
+
+from snapshot.directory import PREFIX, ImageDirectory
+from snapshot.errors import Cancelled, SnapshotError, SnapshotFailed, SnapshotRunning, WriteFailed
+from snapshot.files import Files
+from snapshot.image import CHUNK_SIZE, DATA_OFFSET, ID_SIZE, PAGE_SIZE, checksum, ending, header_page
+
+FLUSH_SIZE = 32 << 20
+NICE = 10
+KEEP = 2
+
+
+class Frozen(Protocol):
+    """Pages that nobody writes any more."""
+
+    def runs(self) -> np.ndarray:
+        """All mapped pages: int64[R, 2], address of the first page and number of pages, ascending."""
+
+    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+        """Copy `pages` pages, from the one numbered `first` in the order of the runs, to the front of `buffer`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to be written."""
+
+    frozen: Frozen
+    epoch: int
+    root: int
+    forked_unix_us: int
+    metadata: dict[Any, Any]
+    keep: int = KEEP
+
+
+@dataclass
+class Outcome:
+    """How a job ended."""
+
+    job: Job
+    error: SnapshotError | None = None
+    path: Path | None = None  # of the image, if there is one more
+    pages: int = 0
+    bytes: int = 0  # length of the file
+    runs: int = 0
+    duration_ns: int = 0
+    sync_ns: int = 0  # of it, the last sync
+    finished_unix_s: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a complete and durable image more."""
+        return self.error is None
+
+
+class Writer:
+    """The thread, and the one job it may have."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        prefix: str = PREFIX,
+        nice: int = NICE,
+        files: Files | None = None,
+        chunk_size: int = CHUNK_SIZE,
+    ) -> None:
+        self.files = files or Files()
+        self.images = ImageDirectory(directory, prefix, self.files)
+        self.pages_done = 0
+        self.pages_total = 0
+        self.step = "idle"
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._nice = nice
+        self._chunk_size = chunk_size
+        self._buffer = np.empty(chunk_size, dtype=np.uint8)
+        self._wanted = threading.Semaphore(0)
+        self._ended = threading.Event()
+        self._job: Job | None = None
+        self._outcome: Outcome | None = None
+        self._cancelled = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="snapshot-writer", daemon=True)
+        self._thread.start()
+
+    # --- the owner's side ---
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a job whose outcome was not taken yet."""
+        return self._job is not None
+
+    @property
+    def native_id(self) -> int:
+        """The operating system's number of the thread."""
+        return self._thread.native_id or 0
+
+    def fileno(self) -> int:
+        """An eventfd that becomes readable when a job has ended."""
+        return self._event
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over."""
+        if self._job is not None:
+            raise SnapshotRunning("a snapshot is being written already")
+        if not self._thread.is_alive():
+            raise SnapshotFailed("prepare", "the writer is closed")
+        self.pages_done = self.pages_total = 0
+        self._cancelled = False
+        self._ended.clear()
+        self._job = job
+        self._wanted.release()
+
+    def cancel(self) -> None:
+        """Ask for the job to be given up; it ends soon, as Cancelled, unless it was past its last step."""
+        self._cancelled = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the job has ended; returns whether it has."""
+        return self._ended.wait(timeout)
+
+    def take(self) -> Outcome | None:
+        """The outcome of a job that has ended, once; None while there is none."""
+        outcome = self._outcome
+        if outcome is None:
+            return None
+        try:
+            os.eventfd_read(self._event)
+        except BlockingIOError:
+            pass
+        self._outcome = self._job = None
+        return outcome
+
+    def close(self) -> None:
+        """Give up a job there may be, and end the thread."""
+        if self._closing:
+            return
+        self._closing = True
+        self.cancel()
+        self._wanted.release()
+        self._thread.join()
+        os.close(self._event)
+
+    # --- the thread's side ---
+
+    def _run(self) -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        except PermissionError:
+            pass  # asked for more priority than it may have: it stays as it is
+        while True:
+            self._wanted.acquire()
+            job = self._job
+            if job is not None and self._outcome is None:
+                outcome = self._perform(job)
+                self.step = "idle"
+                del job
+                self._outcome = outcome
+                self._ended.set()
+                os.eventfd_write(self._event, 1)
+                del outcome
+            if self._closing:
+                return
+
+    def _perform(self, job: Job) -> Outcome:
+        outcome = Outcome(job)
+        begun = time.perf_counter_ns()
+        try:
+            self._write_image(job, outcome)
+        except SnapshotError as error:
+            outcome.error = error
+        except OSError as error:
+            outcome.error = WriteFailed(self.step, error)
+        except Exception as error:  # noqa: BLE001 - a bug here must reach the owner, not end the thread
+            outcome.error = SnapshotFailed(self.step, f"{type(error).__name__}: {error}")
+        outcome.duration_ns = time.perf_counter_ns() - begun
+        outcome.finished_unix_s = time.time()
+        return outcome
+
+    def _write_image(self, job: Job, outcome: Outcome) -> None:
+        self.step = "prepare"
+        msgpack.packb(job.metadata)  # what cannot be packed shows now, not after all has been written
+        runs = job.frozen.runs()
+        self.pages_total = int(runs[:, 1].sum())
+        images, files = self.images, self.files
+        self.step = "create"
+        temporary = images.temporary_path(images.next_sequence())
+        fd = files.create(temporary)
+        try:
+            try:
+                outcome.bytes = self._write_file(fd, job, runs, outcome)
+                self._go_on("rename")
+                path = images.path_of(images.next_sequence())
+                files.rename(temporary, path)
+            except BaseException:
+                self._remove(temporary, outcome)
+                raise
+            try:
+                self.step = "sync directory"
+                files.sync_directory(images.directory)
+            except BaseException:
+                self._remove(path, outcome)
+                raise
+        finally:
+            self._close(fd, outcome)
+        outcome.path = path
+        outcome.pages, outcome.runs = self.pages_total, len(runs)
+        self.step = "prune"
+        try:
+            images.prune(job.keep)
+        except (OSError, SnapshotError) as error:
+            outcome.warnings.append(f"older images could not be removed: {error}")
+
+    def _write_file(self, fd: int, job: Job, runs: np.ndarray, outcome: Outcome) -> int:
+        """Write and sync the whole file; returns its length."""
+        files, total = self.files, self.pages_total
+        identity = secrets.token_bytes(ID_SIZE)
+        self._go_on("reserve")
+        files.reserve(fd, DATA_OFFSET + total * PAGE_SIZE)
+        self._go_on("write")
+        files.write(fd, header_page(identity, self._chunk_size), 0)
+        per_chunk = self._chunk_size // PAGE_SIZE
+        checksums = np.empty(-(-total // per_chunk), dtype=np.uint64)
+        flushed, waited = 0, 0
+        view = self._buffer.data
+        for chunk in range(len(checksums)):
+            first = chunk * per_chunk
+            pages = min(per_chunk, total - first)
+            job.frozen.gather(first, pages, self._buffer)
+            data = view[: pages * PAGE_SIZE]
+            checksums[chunk] = checksum(data)
+            self._go_on("write")
+            files.write(fd, data, DATA_OFFSET + first * PAGE_SIZE)
+            self.pages_done = first + pages
+            written = DATA_OFFSET + self.pages_done * PAGE_SIZE
+            if written - flushed >= FLUSH_SIZE:
+                self._go_on("flush")
+                files.flush_begin(fd, flushed, written - flushed)
+                if flushed > waited:
+                    files.flush_wait(fd, waited, flushed - waited)
+                waited, flushed = flushed, written
+        tail = ending(
+            identity,
+            runs=runs,
+            checksums=checksums,
+            metadata=job.metadata,
+            epoch=job.epoch,
+            root=job.root,
+            forked_unix_us=job.forked_unix_us,
+        )
+        self._go_on("write")
+        files.write(fd, tail, DATA_OFFSET + total * PAGE_SIZE)
+        self._go_on("sync")
+        begun = time.perf_counter_ns()
+        files.sync(fd)
+        outcome.sync_ns = time.perf_counter_ns() - begun
+        return DATA_OFFSET + total * PAGE_SIZE + len(tail)
+
+    def _go_on(self, step: str) -> None:
+        """Begin a step, unless the owner has asked to stop."""
+        if self._cancelled:
+            raise Cancelled(self.step, "cancelled")
+        self.step = step
+
+    def _remove(self, path: Path, outcome: Outcome) -> None:
+        try:
+            self.files.remove(path)
+        except OSError as error:
+            outcome.warnings.append(f"{path} could not be removed: {error.strerror or error}")
+
+    def _close(self, fd: int, outcome: Outcome) -> None:
+        try:
+            self.files.close(fd)
+        except OSError as error:  # after a sync that succeeded there is nothing left to lose
+            outcome.warnings.append(f"closing: {error.strerror or error}")

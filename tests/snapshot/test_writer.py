@@ -1,0 +1,299 @@
+"""The writer's thread: whole images or none, and every failure by the step it happened at."""
+
+import errno
+import os
+import random
+import select
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import FaultyFiles, Gate, listing, raising
+
+from snapshot import errors
+from snapshot import writer as writer_module
+from snapshot.image import PAGE_SIZE, read_image
+from snapshot.reader import PageReader, open_image, verify
+from snapshot.writer import Job, Outcome, Writer
+
+CHUNK = 4 * PAGE_SIZE
+FLUSH = 8 * PAGE_SIZE
+
+
+class Pages:
+    """A frozen address space made of an array."""
+
+    def __init__(self, seed: int, runs: list[tuple[int, int]]) -> None:
+        self._runs = np.array(runs, dtype=np.int64).reshape(-1, 2)
+        count = int(self._runs[:, 1].sum())
+        self.data = np.frombuffer(random.Random(seed).randbytes(count * PAGE_SIZE), dtype=np.uint8)
+
+    def runs(self) -> np.ndarray:
+        return self._runs
+
+    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+        buffer[: pages * PAGE_SIZE] = self.data[first * PAGE_SIZE : (first + pages) * PAGE_SIZE]
+
+
+def job(seed: int = 1, runs: list[tuple[int, int]] | None = None, **more: object) -> Job:
+    pages = Pages(seed, [(0x1000_0000, 30), (0x80_0000_0000, 11)] if runs is None else runs)
+    fields: dict = {"epoch": 3, "root": 9, "forked_unix_us": 123, "metadata": {"seed": seed}, **more}
+    return Job(pages, **fields)
+
+
+@pytest.fixture(autouse=True)
+def small_flushes(monkeypatch):
+    monkeypatch.setattr(writer_module, "FLUSH_SIZE", FLUSH)
+
+
+@pytest.fixture
+def make_writer(tmp_path):
+    made: list[Writer] = []
+
+    def make(files=None, directory: Path = tmp_path, **more) -> Writer:
+        made.append(Writer(directory, files=files, chunk_size=CHUNK, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def run(writer: Writer, what: Job) -> Outcome:
+    writer.submit(what)
+    assert writer.wait(20)
+    outcome = writer.take()
+    assert outcome is not None
+    return outcome
+
+
+def test_an_image_holds_exactly_the_pages_and_the_words_it_was_given(make_writer):
+    what = job()
+    outcome = run(make_writer(), what)
+    assert outcome.ok
+    assert outcome.path is not None
+    fd, image = open_image(outcome.path)
+    target = bytearray(image.data_size)
+    PageReader(fd, image, memoryview(target)).start().join()
+    assert what.frozen.data.tobytes() == bytes(target)
+    assert what.frozen.runs().tolist() == image.runs.tolist()
+    assert (3, 9, 123, {"seed": 1}) == (image.epoch, image.root, image.forked_unix_us, image.metadata)
+    assert (41, outcome.path.stat().st_size, 2) == (outcome.pages, outcome.bytes, outcome.runs)
+    assert [] == outcome.warnings
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 40])
+def test_images_of_every_length_about_the_boundary_of_a_chunk_verify(make_writer, count):
+    outcome = run(make_writer(), job(runs=[(0x5000, count)] if count else []))
+    assert outcome.path is not None
+    assert (count, -(-count // 4)) == (verify(outcome.path).pages, verify(outcome.path).chunk_count)
+
+
+def test_images_are_numbered_and_older_ones_than_those_kept_go(make_writer, tmp_path):
+    writer = make_writer()
+    for seed in range(5):
+        assert run(writer, job(seed, keep=3)).ok
+    assert [f"dump-000000000{n}.kvimg" for n in (3, 4, 5)] == listing(tmp_path)
+    assert [2, 3, 4] == [read_image(tmp_path / name).metadata["seed"] for name in listing(tmp_path)]
+    assert run(writer, job(9, keep=1)).ok
+    assert ["dump-0000000006.kvimg"] == listing(tmp_path)
+
+
+def test_the_eventfd_tells_when_a_job_has_ended_and_is_quiet_after(make_writer):
+    writer = make_writer()
+    assert not select.select([writer.fileno()], [], [], 0)[0]
+    writer.submit(job())
+    assert select.select([writer.fileno()], [], [], 20)[0]
+    assert writer.running
+    assert writer.take() is not None
+    assert not writer.running
+    assert not select.select([writer.fileno()], [], [], 0)[0]
+    assert writer.take() is None
+
+
+def test_a_second_job_is_refused_until_the_first_ones_outcome_was_taken(make_writer, tmp_path):
+    gate = Gate()
+    writer = make_writer(FaultyFiles("sync", 0, gate))
+    writer.submit(job(1))
+    assert gate.reached.wait(20)
+    with pytest.raises(errors.SnapshotRunning):
+        writer.submit(job(2))
+    gate.go_on.set()
+    assert writer.wait(20)
+    with pytest.raises(errors.SnapshotRunning):
+        writer.submit(job(2))
+    assert writer.take() is not None
+    assert run(writer, job(3)).ok
+    assert [1, 3] == [read_image(tmp_path / name).metadata["seed"] for name in listing(tmp_path)]
+
+
+def test_progress_counts_pages_and_names_the_step(make_writer):
+    gate = Gate()
+    writer = make_writer(FaultyFiles("write", 3, gate))  # the header, two chunks, and this
+    writer.submit(job())
+    assert gate.reached.wait(20)
+    assert (8, 41, "write") == (writer.pages_done, writer.pages_total, writer.step)
+    gate.go_on.set()
+    assert writer.wait(20)
+    assert (41, 41, "idle") == (writer.pages_done, writer.pages_total, writer.step)
+
+
+# --- failures ---
+
+STEP_OF = {"flush_begin": "flush", "flush_wait": "flush", "sync_directory": "sync directory", "names": "create"}
+FAILURES = [
+    *((method, 0, errno.EIO) for method in ("names", "create", "reserve", "write", "sync", "rename", "sync_directory")),
+    *(("write", nth, errno.ENOSPC) for nth in (1, 2, 7, 11, 12)),
+    ("reserve", 0, errno.ENOSPC),
+    ("flush_begin", 1, errno.EIO),
+    ("flush_wait", 2, errno.EIO),
+    ("names", 1, errno.EIO),
+    ("create", 0, errno.EACCES),
+    ("rename", 0, errno.ENOENT),
+]
+
+
+@pytest.mark.parametrize(("method", "nth", "code"), FAILURES)
+def test_a_failing_operation_fails_the_snapshot_by_name_and_leaves_nothing(make_writer, tmp_path, method, nth, code):
+    assert run(make_writer(), job(1)).ok
+    files = FaultyFiles(method, nth, raising(code))
+    writer = make_writer(files)
+    outcome = run(writer, job(2))
+    assert files.calls[method] > nth, "the fault was never reached"
+    assert isinstance(outcome.error, errors.WriteFailed | errors.Unreadable)
+    assert code == outcome.error.errno
+    assert os.strerror(code) in str(outcome.error)
+    if method != "names":
+        assert STEP_OF.get(method, method) == outcome.error.step
+    assert (None, False) == (outcome.path, outcome.ok)
+    assert ["dump-0000000001.kvimg"] == listing(tmp_path)
+    assert verify(tmp_path / "dump-0000000001.kvimg").metadata == {"seed": 1}
+    assert run(writer, job(3)).ok, "the writer goes on after a failure"
+
+
+def test_every_write_that_may_fail_was_counted(make_writer):
+    files = FaultyFiles("", 0, raising(0))
+    assert run(make_writer(files), job()).ok
+    assert (13, 5, 4) == tuple(files.calls[name] for name in ("write", "flush_begin", "flush_wait"))
+
+
+@pytest.mark.parametrize(("method", "nth"), [("create", 0), ("reserve", 0), ("write", 5), ("rename", 0)])
+def test_a_directory_that_vanishes_fails_the_snapshot_and_leaves_nothing(make_writer, tmp_path, method, nth):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    outcome = run(make_writer(FaultyFiles(method, nth, lambda _: shutil.rmtree(directory)), directory), job())
+    assert isinstance(outcome.error, errors.WriteFailed)
+    assert errno.ENOENT == outcome.error.errno
+    assert not directory.exists()
+
+
+def test_a_directory_that_vanishes_after_the_rename_fails_too(make_writer, tmp_path):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    files = FaultyFiles("sync_directory", 0, lambda _: shutil.rmtree(directory))
+    outcome = run(make_writer(files, directory), job())
+    assert ("sync directory", None) == (outcome.error.step, outcome.path)
+
+
+def test_a_full_disk_shows_before_anything_is_written(make_writer):
+    files = FaultyFiles("reserve", 0, raising(errno.ENOSPC))
+    outcome = run(make_writer(files), job())
+    assert "No space left on device" in str(outcome.error)
+    assert files.calls["write"] == 0
+
+
+def test_old_images_that_cannot_be_removed_are_a_warning_and_not_a_failure(make_writer, tmp_path):
+    assert run(make_writer(), job(1)).ok
+    outcome = run(make_writer(FaultyFiles("remove", 0, raising(errno.EPERM))), job(2, keep=1))
+    assert outcome.ok
+    assert "Operation not permitted" in outcome.warnings[0]
+    assert len(listing(tmp_path)) == 2
+
+
+def test_a_temporary_file_that_cannot_be_removed_is_told_and_goes_at_the_next_cleaning(make_writer, tmp_path):
+    class Stubborn(FaultyFiles):
+        def remove(self, path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    writer = make_writer(Stubborn("sync", 0, raising(errno.EIO)))
+    outcome = run(writer, job())
+    assert ("sync", 1) == (outcome.error.step, len(outcome.warnings))
+    assert len(listing(tmp_path)) == 1
+    assert writer.images.newest() is None
+    assert len(make_writer().images.clean()) == 1
+    assert [] == listing(tmp_path)
+
+
+def test_metadata_that_cannot_be_packed_fails_before_a_file_is_made(make_writer, tmp_path):
+    files = FaultyFiles("", 0, raising(0))
+    outcome = run(make_writer(files), job(metadata={"x": object()}))
+    assert "prepare" == outcome.error.step
+    assert files.calls["create"] == 0
+    assert [] == listing(tmp_path)
+
+
+@pytest.mark.parametrize(("method", "nth"), [("create", 0), ("write", 0), ("write", 6), ("flush_wait", 1), ("sync", 0)])
+def test_a_cancelled_snapshot_ends_soon_and_leaves_nothing(make_writer, tmp_path, method, nth):
+    gate = Gate()
+    files = FaultyFiles(method, nth, gate)
+    writer = make_writer(files)
+    writer.submit(job())
+    assert gate.reached.wait(20)
+    written = files.calls["write"]
+    writer.cancel()
+    gate.go_on.set()
+    assert writer.wait(20)
+    outcome = writer.take()
+    assert isinstance(outcome.error, errors.Cancelled)
+    assert [] == listing(tmp_path)
+    assert files.calls["write"] == written
+    assert run(writer, job()).ok, "a cancelled job does not cancel the next"
+
+
+def test_a_cancel_after_the_last_step_comes_too_late(make_writer):
+    gate = Gate()
+    writer = make_writer(FaultyFiles("sync_directory", 0, gate))
+    writer.submit(job())
+    assert gate.reached.wait(20)
+    writer.cancel()
+    gate.go_on.set()
+    assert writer.wait(20)
+    assert writer.take().ok
+
+
+def test_closing_gives_up_the_job_and_ends_the_thread(make_writer, tmp_path):
+    gate = Gate()
+    writer = make_writer(FaultyFiles("write", 2, gate))
+    writer.submit(job())
+    assert gate.reached.wait(20)
+    gate.go_on.set()
+    writer.close()
+    writer.close()
+    assert [] == listing(tmp_path)
+    with pytest.raises(errors.SnapshotError):
+        make_closed = make_writer()
+        make_closed.close()
+        make_closed.submit(job())
+
+
+def test_the_thread_lowers_its_own_priority_and_no_other(make_writer):
+    gate = Gate()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    writer = make_writer(FaultyFiles("sync", 0, gate), nice=7)
+    writer.submit(job())
+    assert gate.reached.wait(20)
+    assert os.getpriority(os.PRIO_PROCESS, writer.native_id) == 7
+    assert before == os.getpriority(os.PRIO_PROCESS, 0)
+    gate.go_on.set()
+    assert writer.wait(20)
+
+
+def test_handing_a_job_over_starts_no_thread_and_takes_no_time(make_writer):
+    writer = make_writer()
+    run(writer, job())
+    begun = time.perf_counter()
+    writer.submit(job())
+    assert time.perf_counter() - begun < 0.1
+    assert writer.wait(20)
