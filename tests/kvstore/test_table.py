@@ -1,0 +1,228 @@
+"""The table of commands: complete, and what Redis says of the same commands."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kvstore.commands.docs import Argument, docs, parse_syntax
+from kvstore.commands.table import (
+    COMMANDS,
+    ROWS,
+    Command,
+    cold_handler,
+    find,
+    hot_handlers,
+    keys_of,
+    resolve,
+    unknown_command,
+    unknown_subcommand,
+    wrong_arity,
+)
+from kvstore.reply import CommandError
+
+SERVED = """
+GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX APPEND STRLEN GETRANGE SUBSTR SETRANGE INCR DECR INCRBY
+DECRBY INCRBYFLOAT
+DEL UNLINK EXISTS TYPE KEYS SCAN RANDOMKEY RENAME RENAMENX COPY MOVE TOUCH EXPIRE PEXPIRE EXPIREAT PEXPIREAT TTL PTTL
+EXPIRETIME PEXPIRETIME PERSIST DBSIZE FLUSHDB FLUSHALL SELECT SWAPDB OBJECT
+MULTI EXEC DISCARD WATCH UNWATCH
+PING ECHO QUIT RESET AUTH HELLO CLIENT COMMAND CONFIG INFO TIME MEMORY DEBUG SAVE BGSAVE LASTSAVE SHUTDOWN
+"""
+
+
+def test_every_promised_command_has_a_row_and_no_other_has() -> None:
+    assert sorted(SERVED.lower().split()) == [command.name for command in COMMANDS]
+
+
+def test_every_row_is_documented_and_every_document_has_a_row() -> None:
+    assert {row.name for row in ROWS} == set(docs())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_command_has_somebody_who_serves_it(row: Command) -> None:
+    if row.hot:
+        assert row.name in hot_handlers()
+    elif not row.subcommands and row.name.partition("|")[0] not in ("object",) and row.name != "memory|usage":
+        assert callable(cold_handler(row))
+        assert row.cold
+
+
+def test_every_kernel_has_a_row() -> None:
+    assert set(hot_handlers()) == {row.name for row in COMMANDS if row.hot}
+
+
+def test_names_are_found_in_any_case() -> None:
+    found = find(b"gEt")
+    assert found is not None and found.name == "get"
+    found = find(b"Client|LIST")
+    assert found is not None and found.name == "client|list"
+    assert find(b"client|nothing") is None
+    assert find(b"get|x") is None
+    assert find(b"") is None
+
+
+def test_a_whole_command_resolves_to_its_subcommand() -> None:
+    found = resolve([b"config", b"GET", b"*"])
+    assert found is not None and found.name == "config|get"
+    found = resolve([b"command"])
+    assert found is not None and found.name == "command"
+    assert resolve([b"config", b"nothing"]) is None
+
+
+def test_keys_are_found_where_the_row_says() -> None:
+    command = find(b"mset")
+    assert command is not None
+    found = [key for key, _ in keys_of(command, [b"mset", b"a", b"1", b"b", b"2"])]
+    assert [b"a", b"b"] == found
+    command = find(b"copy")
+    assert command is not None
+    assert [(b"x", ("RO", "access")), (b"y", ("OW", "update"))] == list(
+        keys_of(command, [b"copy", b"x", b"y", b"REPLACE"])
+    )
+
+
+def test_refusals_are_in_redis_words() -> None:
+    assert (
+        "ERR unknown command 'foo', with args beginning with: 'a' 'b' " == unknown_command([b"foo", b"a", b"b"]).args[0]
+    )
+    assert "ERR unknown command 'foo', with args beginning with: " == unknown_command([b"foo"]).args[0]
+    assert len(unknown_command([b"f" * 1000, b"a" * 1000, b"b"]).args[0]) < 320
+    assert "ERR unknown subcommand 'x'. Try CLIENT HELP." == unknown_subcommand("client", b"x").args[0]
+    get = find(b"get")
+    assert get is not None
+    assert "ERR wrong number of arguments for 'get' command" == wrong_arity(get).args[0]
+
+
+def test_a_container_refuses_unknown_subcommands_and_wrong_arity() -> None:
+    client = find(b"client")
+    assert client is not None
+    serve: Any = cold_handler(client)
+    with pytest.raises(CommandError, match=r"ERR unknown subcommand 'nope'\. Try CLIENT HELP\."):
+        serve(None, None, [b"client", b"nope"])
+    with pytest.raises(CommandError, match=r"ERR wrong number of arguments for 'client\|kill' command"):
+        serve(None, None, [b"client", b"KILL"])
+
+
+SYNTAX = [
+    ("key value", (Argument("key", "key"), Argument("value", "string"))),
+    ("[GET]", (Argument("get", "pure-token", "GET", optional=True),)),
+    ("DB n:integer", (Argument("n", "integer", "DB"),)),
+    ("[x...]", (Argument("x", "string", optional=True, multiple=True),)),
+    (
+        "[c: NX | EX seconds]",
+        (
+            Argument(
+                "c",
+                "oneof",
+                optional=True,
+                arguments=(Argument("nx", "pure-token", "NX"), Argument("seconds", "integer", "EX")),
+            ),
+        ),
+    ),
+    (
+        "(p: key value)...",
+        (Argument("p", "block", multiple=True, arguments=(Argument("key", "key"), Argument("value", "string"))),),
+    ),
+    ("", ()),
+]
+
+
+@pytest.mark.parametrize(("syntax", "expected"), SYNTAX)
+def test_the_notation_of_arguments(syntax: str, expected: tuple[Argument, ...]) -> None:
+    assert expected == parse_syntax(syntax)
+
+
+def test_usage_reads_as_a_user_would_write_it() -> None:
+    assert "<key> <value> [<key> <value> ...]" == docs()["mset"].usage
+    assert "<timeout> [WRITE|ALL]" == docs()["client|pause"].usage
+    assert "[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <client-id> [<client-id> ...]]" == docs()["client|list"].usage
+
+
+# ------------------------------------------------------------------------------------------------ beside a real Redis
+
+
+@pytest.fixture(scope="module")
+def redis_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The beginning of a redis-cli command line that asks a real redis-server in RESP3 and prints JSON."""
+    if not shutil.which("redis-server") or not shutil.which("redis-cli"):
+        pytest.skip("redis-server is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    directory = tmp_path_factory.mktemp("redis")
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        ask = ["redis-cli", "-3", "--json", "-p", str(port)]
+        for _ in range(100):
+            if subprocess.run([*ask, "ping"], capture_output=True).stdout == b'"PONG"\n':
+                break
+            time.sleep(0.05)
+        yield ask
+        process.terminate()
+
+
+def _ask(redis_cli: list[str], *args: str) -> Any:
+    return json.loads(subprocess.run([*redis_cli, *args], capture_output=True, check=True).stdout)
+
+
+LATER_THAN_7_0 = {"client|no-touch", "client|setinfo"}
+ARITY_CHANGED = {"command|getkeys": -3, "command|getkeysandflags": -3}
+
+
+def _flat(entries: list[Any]) -> dict[str, list[Any]]:
+    return {entry[0]: entry for entry in entries if entry} | {
+        sub[0]: sub for entry in entries if entry for sub in entry[9]
+    }
+
+
+def test_rows_are_those_of_redis(redis_cli: list[str]) -> None:
+    """Arity, flags, keys, categories and tips of every command and subcommand, compared with COMMAND INFO."""
+    theirs = _flat(_ask(redis_cli, "command", "info", *(command.name for command in COMMANDS)))
+    for row in ROWS:
+        if row.name in LATER_THAN_7_0:
+            continue
+        _, arity, flags, first, last, step, categories, tips, keys, _ = theirs[row.name]
+        mine = (row.arity, set(row.flags), row.first_key_last_key_step, {"@" + name for name in row.categories})
+        assert (ARITY_CHANGED.get(row.name, arity), set(flags), (first, last, step), set(categories)) == mine, row.name
+        assert set(tips) == set(row.tips), row.name
+        assert [set(key["flags"]) for key in keys] == [set(run.flags) for run in row.keys], row.name
+        assert [key["begin_search"]["spec"]["index"] for key in keys] == [run.first for run in row.keys], row.name
+    for name in {row.name for row in ROWS}:
+        theirs.pop(name, None)
+    assert not theirs, "subcommands that have no row"
+
+
+def _shape(argument: Any) -> Any:
+    # What hints depend on: the words, and how they nest.
+    if isinstance(argument, Argument):
+        flags = {name for name in ("optional", "multiple") if getattr(argument, name)}
+        return (argument.name, argument.type, argument.token, flags, [_shape(part) for part in argument.arguments])
+    flags = set(argument.get("flags", ())) - {"multiple_token"}
+    parts = [_shape(part) for part in argument.get("arguments", ())]
+    return (argument["name"], argument["type"], argument.get("token", ""), flags, parts)
+
+
+# Groups that a later Redis has renamed or extended, and arguments that Redis leaves undocumented.
+DOCUMENTED_OTHERWISE = {
+    *("client|kill", "client|list", "client|reply", "client|tracking", "client|unblock"),
+    *("command|getkeys", "command|getkeysandflags", "config|get", "debug", "hello", "shutdown"),
+}
+
+
+def test_arguments_are_those_of_redis(redis_cli: list[str]) -> None:
+    """Names, types, tokens and nesting, compared with COMMAND DOCS."""
+    theirs = _ask(redis_cli, "command", "docs", *(command.name for command in COMMANDS))
+    theirs |= {name: sub for doc in list(theirs.values()) for name, sub in doc.get("subcommands", {}).items()}
+    for row in ROWS:
+        if row.name in LATER_THAN_7_0:
+            continue
+        doc = theirs[row.name]
+        assert (doc["group"], doc["since"]) == (row.group, row.doc.since), row.name
+        if row.name not in DOCUMENTED_OTHERWISE:
+            expected = [_shape(argument) for argument in doc.get("arguments", ())]
+            assert expected == [_shape(argument) for argument in row.doc.arguments], row.name
