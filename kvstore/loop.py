@@ -24,7 +24,7 @@ from numba import int32, int64, void
 from mmcore.jit import copy_bytes, indirect, kernel, linked
 
 from kvstore.arguments import arg_length, arg_offset, query
-from kvstore.commands.transactions import end_exec, next_queued, queue_command
+from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
 from kvstore.connections import (
     ACTIVE_MS,
     AUTHENTICATED,
@@ -153,6 +153,12 @@ def monotonic_us(store):  # type: ignore[no-untyped-def]
     clock_gettime(int32(CLOCK_MONOTONIC), store.server[SCRATCH_ADDRESS])
     time = words_at(store.server[SCRATCH_ADDRESS], 2)
     return time[0] * 1_000_000 + time[1] // 1000
+
+
+@linked(int64(STORE))
+def read_cycles(store):  # type: ignore[no-untyped-def]
+    """The counter that commands are timed by, for its calibration."""
+    return cycles()
 
 
 # ------------------------------------------------------------------------------------------------ replies to the socket

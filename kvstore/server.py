@@ -1,0 +1,532 @@
+"""The server: the owner of the store, its sockets, its snapshots; where the cold plane meets the hot one.
+
+`Server(config).run()` serves until a signal or SHUTDOWN.  The hot plane is one kernel, loop.py's `serve`; this class
+prepares the registers and tables it works on, and does what it returns for:
+
+    serve ─► EVENT_COMMAND ─► a function of commands/connection.py or commands/server.py ─► reply ─► serve
+          ─► EVENT_SAVE    ─► fork; the writer's thread does the rest
+          ─► EVENT_WAKE    ─► a signal, or the writer's outcome
+
+Nothing here runs per data command.  One thread owns the store: the one that calls `run`.
+"""
+
+import ctypes
+import logging
+import os
+import resource
+import secrets
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from kvstore import connections as rows
+from kvstore import loop, state
+from kvstore.clients import Client, Details
+from kvstore.commands.table import COMMANDS, Command, cold_handler, hot_handlers, unknown_command, wrong_arity
+from kvstore.config import Config
+from kvstore.persistence import Persistence
+from kvstore.reply import NO_REPLY, CommandError, Error, encode
+from kvstore.resp import reply_grow
+from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
+from kvstore.watch import WATCH_HEADS
+from mmcore.space import AddressSpace, PhysicalMemory
+
+log = logging.getLogger("kvstore")
+
+SHARED_CAPACITY = 1 << 18  # [bytes] received at once
+EVENTS_CAPACITY = 1024
+RESERVED_DESCRIPTORS = 64  # files, listeners and pipes beside the connections'
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def memory_size(configured: int, maxmemory: int) -> int:
+    """Size of the physical memory to reserve [bytes]: as configured, else what the store can come to at most.
+
+    Reserving costs nothing: frames are touched when they are first used.  With maxmemory a snapshot can at worst copy
+    every page, so twice that and room for tables; without it, the machine's memory.
+    """
+    if configured:
+        return configured
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if maxmemory:
+        return max(256 << 20, 2 * maxmemory + maxmemory // 8 + (64 << 20))
+    return total
+
+
+class Server:
+    """A store being served."""
+
+    def __init__(self, config: Config, progress: Callable[[int, int], None] | None = None) -> None:
+        self.config = config
+        self.config_file = config.file
+        self.run_id = secrets.token_hex(20)
+        self.started_unix_s = time.time()
+        self.log_progress = progress
+        self.registers = np.zeros(REGISTERS, np.int64)
+        self.memory = PhysicalMemory(memory_size(config["machine-memory"], config["maxmemory"]))
+        self.space = AddressSpace(self.memory)
+        self._details: dict[int, Details] = {}
+        self._signal = 0
+        self._listeners: list[socket.socket] = []
+        self._log_file: logging.Handler | None = None
+        self._prepare_buffers()
+        self._prepare_connections(self._slots_for(config["maxclients"]))
+        self._prepare_commands()
+        self._prepare_wake()
+        self.store = Store(self.space.state, self.registers, self._arguments)
+        self.snapshots = Persistence(self)
+        self._watch_descriptor(self.snapshots.fileno(), loop.WAKE)
+        for name in _APPLIED:
+            self.apply(name)
+        self.snapshots.load(progress)
+
+    # ------------------------------------------------------------------------------------------------- preparation
+
+    def _prepare_buffers(self) -> None:
+        r = self.registers
+        self._arguments = np.empty(2 * ARGUMENTS_MAX, np.int64)  # reserved, and touched as far as commands reach
+        self._shared = np.empty(SHARED_CAPACITY, np.uint8)
+        self._events = np.zeros(12 * EVENTS_CAPACITY, np.uint8)
+        self._scratch = np.zeros(256, np.int64)
+        self._samples = np.zeros((loop.SAMPLES, 4), np.int64)
+        self._watch_heads = np.full(WATCH_HEADS, -1, np.int64)
+        r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, SHARED_CAPACITY
+        r[state.EVENTS_ADDRESS], r[state.EVENTS_CAPACITY] = self._events.ctypes.data, EVENTS_CAPACITY
+        r[state.SCRATCH_ADDRESS] = self._scratch.ctypes.data
+        r[state.SAMPLES_ADDRESS] = self._samples.ctypes.data
+        r[state.WATCH_HEADS_ADDRESS] = self._watch_heads.ctypes.data
+        r[state.WATCH_FREE] = r[state.RESUME] = -1
+        r[state.RANDOM] = secrets.randbits(62) | 1
+        r[state.NOW_MS] = int(time.time() * 1000)
+        r[state.NOW_US] = r[state.NOW_MS] * 1000
+        r[state.LRU_CLOCK] = r[state.NOW_MS] // 1000
+        r[state.ACTIVE_EXPIRE_ENABLED] = 1
+        r[state.NEXT_ID] = 1
+        r[state.LAST_SAVE_OK] = 1
+        r[state.TICK_MS] = 100
+
+    def _prepare_connections(self, maxclients: int) -> None:
+        r = self.registers
+        self.connections = np.zeros((maxclients, rows.FIELDS), np.int64)
+        self.connections[:, rows.NEXT_FREE] = np.arange(1, maxclients + 1)
+        self.connections[-1, rows.NEXT_FREE] = -1
+        r[state.CONNECTIONS_ADDRESS] = self.connections.ctypes.data
+        r[state.CONNECTION_SLOTS] = r[state.MAXCLIENTS] = maxclients
+        r[state.FREE_SLOT] = 0
+
+    def _prepare_commands(self) -> None:
+        r, count, handlers = self.registers, len(COMMANDS), hot_handlers()
+        self._table = np.zeros((count, loop.ROW_WIDTH), np.int64)
+        slots = 1 << (2 * count).bit_length()
+        self._slots = np.full((slots, 2), -1, np.int64)
+        self.command_counters = np.zeros((count, loop.STATISTICS_WIDTH), np.int64)
+        for index, command in enumerate(COMMANDS):
+            kernel = handlers.get(command.name)
+            self._table[index, loop.ROW_HANDLER] = kernel.address if kernel is not None else 0
+            self._table[index, loop.ROW_ARITY] = command.arity
+            self._table[index, loop.ROW_FLAGS] = _loop_flags(command)
+            hash_ = _name_hash(command.name.encode())
+            at = hash_ & (slots - 1)
+            while self._slots[at, 1] >= 0:
+                assert self._slots[at, 0] != hash_, f"two commands hash alike: {command.name}"
+                at = (at + 1) & (slots - 1)
+            self._slots[at] = hash_, index
+        r[state.COMMAND_TABLE_ADDRESS], r[state.COMMAND_COUNT] = self._table.ctypes.data, count
+        r[state.COMMAND_SLOTS_ADDRESS], r[state.COMMAND_SLOTS] = self._slots.ctypes.data, slots
+        r[state.COMMAND_STATISTICS_ADDRESS] = self.command_counters.ctypes.data
+
+    def _prepare_wake(self) -> None:
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll = select.epoll()
+        self.registers[state.EPOLL_FD] = self._epoll.fileno()
+        self._watch_descriptor(self._wake_read, loop.WAKE)
+
+    def _watch_descriptor(self, fd: int, kind: int) -> None:
+        # select.epoll registers a descriptor as its own data; the loop wants the kind as well.
+        libc = ctypes.CDLL(None, use_errno=True)
+        event = struct.pack("=Iq", select.EPOLLIN, -(1 + 4 * fd + kind))
+        if libc.epoll_ctl(self._epoll.fileno(), 1, fd, event):
+            raise OSError(ctypes.get_errno(), "epoll_ctl")
+
+    # ---------------------------------------------------------------------------------------------------- settings
+
+    def _slots_for(self, maxclients: int) -> int:
+        # As Redis does: more descriptors if the system lets us have them, else fewer clients.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = maxclients + RESERVED_DESCRIPTORS
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            if soft < wanted:
+                log.warning("maxclients is %d: the limit of open files is %d", soft - RESERVED_DESCRIPTORS, soft)
+                return max(1, soft - RESERVED_DESCRIPTORS)
+        return maxclients
+
+    def apply(self, name: str) -> None:
+        """Let the hot plane know of a parameter's new value."""
+        r, config = self.registers, self.config
+        if name == "maxmemory":
+            r[state.MAXMEMORY] = config["maxmemory"]
+        elif name in ("requirepass", "protected-mode", "bind"):
+            r[state.REQUIRE_AUTH] = bool(config["requirepass"])
+            r[state.PROTECTED] = bool(config["protected-mode"]) and not config["requirepass"]
+        elif name == "timeout":
+            r[state.TIMEOUT_MS] = 1000 * config["timeout"]
+        elif name == "tcp-keepalive":
+            r[state.KEEPALIVE_S] = config["tcp-keepalive"]
+        elif name == "proto-max-bulk-len":
+            r[state.PROTO_MAX_BULK_LEN] = config["proto-max-bulk-len"]
+        elif name == "client-query-buffer-limit":
+            r[state.QUERY_BUFFER_LIMIT] = config["client-query-buffer-limit"]
+        elif name == "client-output-buffer-limit":
+            hard, soft, seconds = config["client-output-buffer-limit"]["normal"]
+            r[state.OUTPUT_HARD_LIMIT], r[state.OUTPUT_SOFT_LIMIT] = hard, soft
+            r[state.OUTPUT_SOFT_MS] = 1000 * seconds
+        elif name == "maxclients":
+            r[state.MAXCLIENTS] = min(config["maxclients"], r[state.CONNECTION_SLOTS])
+        elif name == "hz":
+            r[state.TICK_MS] = max(1, 1000 // config["hz"])
+        elif name == "active-expire-enabled":
+            r[state.ACTIVE_EXPIRE_ENABLED] = bool(config["active-expire-enabled"])
+        elif name == "save":
+            points = np.array(config["save"], np.int64).reshape(-1, 2)
+            self._save_points = points  # the register holds its address only
+            r[state.SAVE_POINTS_ADDRESS], r[state.SAVE_POINTS] = points.ctypes.data, len(points)
+        elif name == "stop-writes-on-bgsave-error":
+            self.snapshots.refuse_writes()
+        elif name in ("dir", "dbfilename", "fork-mode"):
+            self.snapshots.reconfigure()
+        elif name == "loglevel":
+            log.setLevel(_LEVELS[config["loglevel"]])
+
+    # ---------------------------------------------------------------------------------------------------- sockets
+
+    def listen(self) -> None:
+        """Open the listening sockets; OSError names the address that cannot be had."""
+        config = self.config
+        if config["port"]:
+            for address in config["bind"]:
+                optional = address.startswith("-")
+                host = address.removeprefix("-")
+                try:
+                    self._listen_tcp({"*": "0.0.0.0", "::*": "::"}.get(host, host))
+                except OSError as error:
+                    if optional:
+                        continue
+                    text = f"cannot listen on {host}:{config['port']}: {error.strerror or error}"
+                    raise OSError(error.errno, text) from error
+        if config["unixsocket"]:
+            path = Path(config["unixsocket"])
+            path.unlink(missing_ok=True)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(path))
+            if config["unixsocketperm"]:
+                path.chmod(int(str(config["unixsocketperm"]), 8))
+            self._listen_on(listener, loop.LISTEN_UNIX)
+
+    def _listen_tcp(self, host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, self.config["port"]))
+        self._listen_on(listener, loop.LISTEN_TCP)
+
+    def _listen_on(self, listener: socket.socket, kind: int) -> None:
+        listener.setblocking(False)
+        listener.listen(self.config["tcp-backlog"])
+        self._watch_descriptor(listener.fileno(), kind)
+        self._listeners.append(listener)
+
+    # ---------------------------------------------------------------------------------------------------- serving
+
+    def run(self) -> int:
+        """Listen and serve until told to stop; returns the exit status."""
+        self.listen()
+        before = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            log.info("Ready to accept connections%s", "".join(f" on {_name(one)}" for one in self._listeners))
+            self._serve()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+            self.close()
+        return 0
+
+    def _serve(self) -> None:
+        commands = {loop.EVENT_COMMAND, loop.EVENT_UNKNOWN, loop.EVENT_ARITY}
+        while True:
+            event = loop.serve(self.store)
+            if event in commands:
+                self._answer(event)
+            elif event == loop.EVENT_WAKE:
+                self._wake()
+            elif event == loop.EVENT_SAVE:
+                self.snapshots.start_due()
+            else:
+                return
+
+    def _answer(self, event: int) -> None:
+        r = self.registers
+        args = self._arguments_at_hand()
+        client = self._client(int(r[state.CONNECTION]))
+        try:
+            if event == loop.EVENT_UNKNOWN:
+                raise unknown_command(args)
+            command = COMMANDS[r[state.EVENT_DETAIL]]
+            if event == loop.EVENT_ARITY:
+                r[state.COMMAND] = -1
+                self.command_counters[r[state.EVENT_DETAIL], loop.STAT_REJECTED] += 1
+                raise wrong_arity(command)
+            value = cold_handler(command)(self, client, args)
+        except CommandError as error:
+            value = Error(str(error))
+        except Exception as error:
+            log.exception("%s failed", args[0])
+            value = Error(f"ERR internal error: {type(error).__name__}")
+        r[state.DB], r[state.PROTOCOL] = client.db, client.protocol
+        if value is not NO_REPLY:
+            self._append(encode(value, client.protocol))
+        r[state.RESUME] = r[state.CONNECTION]
+
+    def _arguments_at_hand(self) -> list[bytes]:
+        r = self.registers
+        count, base = int(r[state.ARGC]), int(r[state.QUERY_ADDRESS])
+        places = self._arguments[: 2 * count].tolist()
+        return [ctypes.string_at(base + places[i], places[i + 1]) for i in range(0, 2 * count, 2)]
+
+    def _append(self, data: bytes) -> None:
+        r = self.registers
+        if r[state.REPLY_LENGTH] + len(data) > r[state.REPLY_CAPACITY]:
+            reply_grow(self.store, len(data))
+        ctypes.memmove(int(r[state.REPLY_ADDRESS] + r[state.REPLY_LENGTH]), data, len(data))
+        r[state.REPLY_LENGTH] += len(data)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the command at hand is one of a transaction that EXEC is running."""
+        return bool(self.registers[state.EXEC_SAVED_ADDRESS])
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._signal:
+            log.warning("You insist... exiting now.")
+            os._exit(1)
+        self._signal = number
+
+    def _wake(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        self.snapshots.poll()
+        if self._signal:
+            log.info("Received %s, shutting down", signal.Signals(self._signal).name)
+            try:
+                self.shutdown(None, force=False)
+            except CommandError as error:
+                log.error("%s", error)
+                self._signal = 0
+
+    def shutdown(self, save: bool | None, force: bool) -> None:
+        """Stop serving, after a last snapshot if `save`, or by default if there are save points.
+
+        CommandError when the snapshot failed, and then the server goes on, unless `force`.
+        """
+        if save or (save is None and self.config["save"]):
+            log.info("Saving the final snapshot before exiting")
+            try:
+                self.snapshots.run_and_wait()
+            except CommandError as error:
+                log.error("Error trying to save the final snapshot: %s", error)
+                if not force:
+                    raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.") from error
+        else:
+            self.snapshots.cancel()
+        self.registers[state.STOPPING] = 1
+
+    def close(self) -> None:
+        """Give back sockets, threads and memory."""
+        for listener in self._listeners:
+            listener.close()
+        if self._listeners and self.config["unixsocket"]:
+            Path(self.config["unixsocket"]).unlink(missing_ok=True)
+        self._listeners.clear()
+        for client in self.clients():
+            loop.close_connection(self.store, client.slot)
+        self.snapshots.close()
+        self._epoll.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        log.info("Bye bye")
+
+    # ---------------------------------------------------------------------------------------------------- clients
+
+    def _client(self, slot: int) -> Client:
+        row = self.connections[slot]
+        identity = int(row[rows.ID])
+        details = self._details.get(identity)
+        if details is None:
+            if len(self._details) > 2 * self.registers[state.CONNECTED_CLIENTS] + 64:
+                alive = set(self.connections[self.connections[:, rows.FLAGS] != 0, rows.ID].tolist())
+                self._details = {key: value for key, value in self._details.items() if key in alive}
+            details = self._details[identity] = Details(int(row[rows.FD]), str(self.config["unixsocket"]))
+        return Client(row, slot, details, int(self.registers[state.NOW_MS]), _command_name)
+
+    def clients(self) -> Iterator[Client]:
+        """Every connection, by age of its slot."""
+        for slot in np.flatnonzero(self.connections[:, rows.FLAGS] & rows.IN_USE).tolist():
+            if not self.connections[slot, rows.FLAGS] & rows.KILLED:
+                yield self._client(slot)
+
+    def client(self, identity: int) -> Client | None:
+        """The connection of this id."""
+        for slot in np.flatnonzero(self.connections[:, rows.ID] == identity).tolist():
+            if self.connections[slot, rows.FLAGS] & rows.IN_USE:
+                return self._client(slot)
+        return None
+
+    def kill(self, client: Client) -> None:
+        """Close a connection: the one at hand after its reply, any other at the end of the turn."""
+        if client.slot == self.registers[state.CONNECTION]:
+            client.close_after_reply = True
+        elif not client.row[rows.FLAGS] & rows.KILLED:
+            if not client.row[rows.FLAGS] & rows.WAITS_FOR_TURN:
+                self.registers[state.TURNS_PENDING] += 1
+            client.row[rows.FLAGS] |= rows.KILLED | rows.WAITS_FOR_TURN
+
+    def pause_clients(self, until_ms: int, write_only: bool) -> None:
+        """CLIENT PAUSE: hold commands back until then [Unix ms]; a running pause only grows and gets stricter."""
+        r = self.registers
+        running = r[state.PAUSED_UNTIL_MS] > r[state.NOW_MS]
+        r[state.PAUSED_WRITES_ONLY] = write_only and not (running and not r[state.PAUSED_WRITES_ONLY])
+        r[state.PAUSED_UNTIL_MS] = max(until_ms, r[state.PAUSED_UNTIL_MS]) if running else until_ms
+
+    def unpause_clients(self) -> None:
+        """CLIENT UNPAUSE"""
+        loop.resume_postponed(self.store)
+
+    def discard_transaction(self, client: Client) -> None:
+        """Forget what a connection has queued and watched (RESET)."""
+        loop.discard_transaction(self.store, client.row)
+
+    # ---------------------------------------------------------------------------------------------------- statistics
+
+    def statistics(self) -> dict[str, int | float]:
+        """The counters, by the names they have in INFO's section Stats."""
+        r = self.registers
+        ops, bytes_in, bytes_out = self._rates()
+        return {
+            "total_connections_received": int(r[state.TOTAL_CONNECTIONS]),
+            "total_commands_processed": int(r[state.COMMANDS_PROCESSED]),
+            "instantaneous_ops_per_sec": round(ops),
+            "total_net_input_bytes": int(r[state.NET_INPUT_BYTES]),
+            "total_net_output_bytes": int(r[state.NET_OUTPUT_BYTES]),
+            "instantaneous_input_kbps": round(bytes_in / 1024, 2),
+            "instantaneous_output_kbps": round(bytes_out / 1024, 2),
+            "rejected_connections": int(r[state.REJECTED_CONNECTIONS]),
+            "expired_keys": int(r[state.EXPIRED_KEYS]),
+            "evicted_keys": int(r[state.EVICTED_KEYS]),
+            "keyspace_hits": int(r[state.KEYSPACE_HITS]),
+            "keyspace_misses": int(r[state.KEYSPACE_MISSES]),
+            "client_query_buffer_limit_disconnections": int(r[state.QUERY_LIMIT_CLOSED]),
+            "client_output_buffer_limit_disconnections": int(r[state.OUTPUT_LIMIT_CLOSED]),
+            "total_error_replies": int(r[state.ERROR_REPLIES]),
+            "total_reads_processed": int(r[state.READS_PROCESSED]),
+            "total_writes_processed": int(r[state.WRITES_PROCESSED]),
+            "eventloop_cycles": int(r[state.LOOP_TURNS]),
+        }
+
+    def _rates(self) -> tuple[float, float, float]:
+        # Per second, over the ring of samples that the timer keeps: commands, bytes in, bytes out.
+        newest = (int(self.registers[state.SAMPLE_NEXT]) - 1) % loop.SAMPLES
+        taken = self._samples[self._samples[:, 0] > 0]
+        last = self._samples[newest]
+        if len(taken) < 2:
+            return 0.0, 0.0, 0.0
+        first = taken[taken[:, 0].argmin()]
+        seconds = max(1, last[0] - first[0]) / 1000
+        return tuple(((last[1:] - first[1:]) / seconds).tolist())
+
+    def command_statistics(self) -> dict[str, tuple[int, int, int, int]]:
+        """By command called at least once: calls, time [us], rejected, failed."""
+        per_us = self._cycles_per_us()
+        return {
+            command.name: (int(calls), int(cycles / per_us), int(rejected), int(failed))
+            for command, (calls, cycles, rejected, failed) in zip(COMMANDS, self.command_counters, strict=True)
+            if calls or rejected
+        }
+
+    def _cycles_per_us(self) -> float:
+        began_cycles, began_ns = self._clock_origin
+        now = int(loop.read_cycles(self.store)), time.perf_counter_ns()
+        return max(1.0, 1000 * (now[0] - began_cycles) / max(1, now[1] - began_ns))
+
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT"""
+        self.command_counters[:] = 0
+        for register in _RESETTABLE:
+            self.registers[register] = 0
+
+
+def _name(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+
+
+def _command_name(index: int) -> str:
+    return COMMANDS[index].name
+
+
+def _loop_flags(command: Command) -> int:
+    # What the loop must know of a command, from the flags that Redis gives it.
+    flags = set(command.flags)
+    return (
+        loop.WRITE * ("write" in flags)
+        | loop.DENY_OOM * ("denyoom" in flags)
+        | loop.NO_AUTH_NEEDED * ("no_auth" in flags)
+        | loop.NO_MULTI_ALLOWED * ("no_multi" in flags)
+        | loop.NOT_QUEUED * command.unqueued
+        | loop.MAY_REPLICATE * ("may_replicate" in flags)
+    )
+
+
+_LEVELS = {"debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING}
+_LEVELS["nothing"] = logging.CRITICAL
+_APPLIED = (
+    "maxmemory requirepass protected-mode timeout tcp-keepalive proto-max-bulk-len client-query-buffer-limit "
+    "client-output-buffer-limit maxclients hz active-expire-enabled save stop-writes-on-bgsave-error loglevel"
+).split()
+_RESETTABLE = (
+    state.TOTAL_CONNECTIONS,
+    state.COMMANDS_PROCESSED,
+    state.NET_INPUT_BYTES,
+    state.NET_OUTPUT_BYTES,
+    state.REJECTED_CONNECTIONS,
+    state.EXPIRED_KEYS,
+    state.EVICTED_KEYS,
+    state.KEYSPACE_HITS,
+    state.KEYSPACE_MISSES,
+    state.QUERY_LIMIT_CLOSED,
+    state.OUTPUT_LIMIT_CLOSED,
+    state.ERROR_REPLIES,
+    state.READS_PROCESSED,
+    state.WRITES_PROCESSED,
+)
+
+
+def _name_hash(name: bytes) -> int:
+    hash_ = loop.FNV_OFFSET
+    for byte in name.upper():
+        hash_ = ((hash_ ^ byte) * loop.FNV_PRIME) & 0xFFFF_FFFF_FFFF_FFFF
+    return hash_ - (1 << 64) if hash_ >> 63 else hash_
