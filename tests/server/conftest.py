@@ -1,0 +1,41 @@
+"""What the tests of the server share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.standin import start_redis
+from tests.server.wire import OK, Wire
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    with start_redis(tmp_path_factory.mktemp("server")) as process:
+        yield process
+
+
+@pytest.fixture
+def server(running):
+    with Wire(running.address) as connection:
+        assert connection("FLUSHALL") == OK
+    return running
+
+
+@pytest.fixture
+def fresh_server(tmp_path):
+    with start_redis(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def wire(server, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """A connection to an empty server, in either protocol."""
+    with Wire(server.address, request.param) as connection:
+        yield connection
+
+
+@pytest.fixture
+def wire2(server) -> Iterator[Wire]:
+    """A connection to an empty server, for what the protocol does not matter to."""
+    with Wire(server.address) as connection:
+        yield connection

@@ -1,0 +1,24 @@
+import socket, subprocess, time, contextlib
+from tests.server.wire import Wire
+
+class Process:
+    pass
+
+@contextlib.contextmanager
+def start_redis(directory, *options):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    p = Process()
+    p.host, p.port, p.address = "127.0.0.1", port, ("127.0.0.1", port)
+    p.directory, p.is_redis = directory, True
+    p.unix = str(directory / "socket")
+    p.process = subprocess.Popen(["/usr/bin/redis-server", "--port", str(port), "--dir", str(directory), "--save", "", "--unixsocket", p.unix, "--enable-debug-command", "yes", *options], stdout=open(directory/"log", "wb"))
+    for _ in range(500):
+        try:
+            Wire(p.address).close(); break
+        except OSError:
+            time.sleep(0.01)
+    try:
+        yield p
+    finally:
+        p.process.kill(); p.process.wait()
