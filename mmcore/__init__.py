@@ -1,0 +1,37 @@
+"""An emulated 48-bit address space with x86-64 page tables, and forks of it; see space.py."""
+
+from mmcore.check import check_memory
+from mmcore.errors import (
+    AddressError,
+    AlreadyMapped,
+    ClosedMemory,
+    CorruptMemory,
+    DeadSpace,
+    EmptyRange,
+    MachineError,
+    Misaligned,
+    NonCanonical,
+    NotMapped,
+    OutOfFrames,
+    Overlap,
+)
+from mmcore.space import AddressSpace, ForkMode, PhysicalMemory
+
+__all__ = [
+    "AddressError",
+    "AddressSpace",
+    "AlreadyMapped",
+    "ClosedMemory",
+    "CorruptMemory",
+    "DeadSpace",
+    "EmptyRange",
+    "ForkMode",
+    "MachineError",
+    "Misaligned",
+    "NonCanonical",
+    "NotMapped",
+    "OutOfFrames",
+    "Overlap",
+    "PhysicalMemory",
+    "check_memory",
+]

@@ -1,0 +1,88 @@
+"""What can go wrong: codes that kernels return, and the exceptions that the Python face makes of them.
+
+    MachineError
+    ├── AddressError            .address: the address it is about
+    │   ├── NotMapped           no page there
+    │   ├── AlreadyMapped       a page is there
+    │   ├── Misaligned          not a multiple of the page size
+    │   ├── NonCanonical        outside the lower canonical half
+    │   ├── EmptyRange          a length of zero or less
+    │   └── Overlap             source and target of a move have pages in common
+    ├── OutOfFrames             .address too, where one is known; nothing was changed
+    ├── DeadSpace               the space has exited
+    ├── ClosedMemory            the physical memory was closed
+    └── CorruptMemory           check_memory or check_heap found what must never be
+
+Codes are negative, so that they can stand in for an address or a frame number.  Anything else that a kernel raises
+is a bug.
+"""
+
+NO_FRAME = -1
+NOT_PRESENT = -2
+ALREADY_MAPPED = -3
+NON_CANONICAL = -4
+
+
+class MachineError(Exception):
+    """Whatever mmcore raises on purpose."""
+
+
+class AddressError(MachineError):
+    """A request that the address space refuses; nothing was changed."""
+
+    reason = "bad address"
+
+    def __init__(self, address: int) -> None:
+        super().__init__(f"{self.reason}: {address:#x}")
+        self.address = address
+
+
+class NotMapped(AddressError):
+    reason = "no page is mapped at"
+
+
+class AlreadyMapped(AddressError):
+    reason = "a page is mapped already at"
+
+
+class Misaligned(AddressError):
+    reason = "not a multiple of the page size"
+
+
+class NonCanonical(AddressError):
+    reason = "outside the lower canonical half"
+
+
+class EmptyRange(AddressError):
+    reason = "empty range at"
+
+
+class Overlap(AddressError):
+    reason = "ranges overlap at"
+
+
+class OutOfFrames(MachineError):
+    """Physical memory is used up; nothing was changed."""
+
+    def __init__(self, address: int | None = None) -> None:
+        super().__init__("out of frames" if address is None else f"out of frames: {address:#x}")
+        self.address = address
+
+
+class DeadSpace(MachineError):
+    """The address space has exited."""
+
+
+class ClosedMemory(MachineError):
+    """The physical memory was closed."""
+
+
+class CorruptMemory(MachineError):
+    """A structure breaks one of its invariants; the message names the first thing wrong."""
+
+
+def error_of(code: int, address: int | None = None) -> MachineError:
+    """The exception for a kernel's code."""
+    if code == NO_FRAME:
+        return OutOfFrames(address)
+    return {NOT_PRESENT: NotMapped, ALREADY_MAPPED: AlreadyMapped, NON_CANONICAL: NonCanonical}[code](address or 0)

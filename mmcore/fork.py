@@ -1,0 +1,111 @@
+"""Fork: one algorithm, whose one parameter is the level at which sharing begins.
+
+Tables above that level are copied now.  What stands at it is shared: its reference count goes up, and R/W is cleared
+in the entry that points at it, in parent and child, so that the first write through it comes to the fault handler.
+
+    mode        copied at fork         shared         cost at fork
+    CLASSIC     PML4, PDPT, PD, PT     pages          an entry and a count per page
+    ON_DEMAND   PML4, PDPT, PD         page tables    an entry and a count per 2 MiB (Zhao, Gong, Fonseca, EuroSys 2021)
+
+(6) No write translation made before a fork survives it: the parent's TLB is flushed, by its generation.
+
+A fork ends the epoch: parent and child go on in a new one, which no other space of this memory has had.  Copied
+tables keep the stamp of what they are copied from, since nothing in them has changed.
+"""
+
+from numba import int64
+
+from mmcore.errors import NO_FRAME
+from mmcore.frames import frame_alloc, frame_copy, has_frames
+from mmcore.jit import kernel, linked
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, MAPPING, ROOT_LEVEL, entry_for, frame_of
+from mmcore.state import CR3, EPOCH, FORK_STACK, FORK_TABLES, FORKS, LAST_EPOCH, SPACE
+from mmcore.tables import count_children, next_child, set_entry, share_children
+from mmcore.tlb import tlb_flush
+
+CLASSIC = 0
+ON_DEMAND = 1
+MODES = 2
+SHARED_LEVEL = (0, 1)  # by mode, the level that sharing begins at: 0 are pages, 1 PTs
+
+
+@kernel
+def _child(mem, table, index):  # type: ignore[no-untyped-def]
+    return frame_of(mem.entries[(table << ENTRY_SHIFT) + index])
+
+
+@linked(int64(SPACE, int64))
+def count_tables(space, shared):  # type: ignore[no-untyped-def]
+    """Tables of the space above level `shared`."""
+    mem, pml4 = space.mem, space.cpu[CR3]
+    tables = 1
+    if shared < 3:
+        pdpte = next_child(mem, pml4, 0)
+        while pdpte < ENTRY_COUNT:
+            pdpt = _child(mem, pml4, pdpte)
+            tables += 1
+            if shared == 1:
+                tables += count_children(mem, pdpt)
+            elif shared == 0:
+                pde = next_child(mem, pdpt, 0)
+                while pde < ENTRY_COUNT:
+                    tables += 1 + count_children(mem, _child(mem, pdpt, pde))
+                    pde = next_child(mem, pdpt, pde + 1)
+            pdpte = next_child(mem, pml4, pdpte + 1)
+    return tables
+
+
+@kernel
+def _push(mem, level, source, target):  # type: ignore[no-untyped-def]
+    at = FORK_STACK + 3 * level
+    mem.frames[at] = source
+    mem.frames[at + 1] = target
+    mem.frames[at + 2] = 0  # index of the next entry to look at
+
+
+@kernel
+def _table_copy(mem, source, level, shared):  # type: ignore[no-untyped-def]
+    # A table at which sharing begins is written entry by entry; of one above it only the children are.
+    copy = frame_alloc(mem, mem.epoch[source])
+    if level - 1 > shared:
+        frame_copy(mem, copy, source)
+    return copy
+
+
+@linked(int64(SPACE, int64))
+def fork(space, mode):  # type: ignore[no-untyped-def]
+    """The PML4's frame of a copy of the space; NO_FRAME, with nothing changed, when its tables do not fit.
+
+    The copy belongs to the caller, as a root to make a space of, or to read and hand to release_step.
+    """
+    mem, cpu = space.mem, space.cpu
+    shared = SHARED_LEVEL[mode]
+    tables = count_tables(space, shared)
+    if not has_frames(space, tables):
+        return NO_FRAME
+    root = _table_copy(mem, cpu[CR3], ROOT_LEVEL, shared)
+    _push(mem, ROOT_LEVEL, cpu[CR3], root)
+    level = ROOT_LEVEL
+    while level <= ROOT_LEVEL:
+        at = FORK_STACK + 3 * level
+        source, target = mem.frames[at], mem.frames[at + 1]
+        if level - 1 == shared:
+            share_children(mem, source, target)
+            level += 1
+            continue
+        index = next_child(mem, source, mem.frames[at + 2])
+        if index == ENTRY_COUNT:
+            level += 1
+            continue
+        mem.frames[at + 2] = index + 1
+        child = _child(mem, source, index)
+        copy = _table_copy(mem, child, level - 1, shared)
+        set_entry(mem, (target << ENTRY_SHIFT) + index, entry_for(copy, MAPPING))
+        level -= 1
+        _push(mem, level, child, copy)
+    mem.frames[LAST_EPOCH] += 1
+    cpu[EPOCH] = mem.frames[LAST_EPOCH]
+    cpu[FORKS] += 1
+    cpu[FORK_TABLES] += tables
+    tlb_flush(space)
+    return root

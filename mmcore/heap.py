@@ -1,0 +1,492 @@
+"""The heap: an allocator inside the address space, with all that it knows of itself in there too.
+
+    va                      what
+    0x1000_0000             the control page: the heap's half, and from OWNER_BASE on the other, which is the owner's
+    0x2000_0000             metadata of slab pages, SLOT_SIZE bytes each, by page number
+    0x18_0000_0000          metadata of large pages, the same
+    PML4 entry 1 .. 15      slab pages
+    PML4 entry 16 .. 63     large pages
+
+Beyond that, from PML4 entry 64 on, the address space is the owner's.
+
+Small: up to a page.  A slab page holds objects of one size class and none straddles a page, so each is one contiguous
+piece of physical memory.  Classes are the multiples of 16 up to 512, then what divides a page into 7 .. 1.  Pages with
+room are in a list per class, in no order.  A page that empties is unmapped, unless it is the only one with room.
+
+Large: whole pages, virtually contiguous, in a range of a power of two of pages of which only as many as needed are
+mapped.  Virtual space is free: ranges are cut off the end of what has been used, and reused by order.  Ranges of more
+than QUEUE_PAGES pages are not unmapped when freed but queued, and given back piece by piece by heap_reclaim_step.
+
+Metadata pages are mapped as the pages they describe are first used, and stay.
+
+Control page (little endian)
+
+    OFFSET  SIZE   DESCRIPTION
+    0       8      HEAP_MAGIC
+    8       8      bytes in live allocations, as heap_size counts them
+    16      8      slab pages ever used
+    24      8      first free slab page, linked through their metadata   (links are page number + 1, 0 is none)
+    32      8      large pages ever used
+    40      8      first range queued to be given back
+    64      39*8   first slab page with room, by class
+    512     32*8   first free range, by order
+
+Metadata of a slab page                          of a range, at its first page
+
+    0  1  class                                  0  8  order | mapped pages << 8 | state << 56
+    2  2  objects in use                         8  8  next range in the free list or the queue
+    4  2  offset/16 of the first never used
+    6  2  offset/16 + 1 of the first free        An object that is free holds, in its first 8 bytes,
+    8  4  previous page with room                offset/16 + 1 of the next.
+    12 4  next page with room, or next free page
+
+Frames.  Everything here may meet a page shared with a snapshot.  heap_alloc and heap_resize say 0, heap_free says
+NO_FRAME, with nothing changed, when the copies they would take do not fit; HEAP_FRAMES free frames are always enough
+for one of them, beside the pages that a large allocation maps.
+"""
+
+import numpy as np
+from numba import int64
+
+from mmcore.errors import NO_FRAME
+from mmcore.frames import has_frames
+from mmcore.jit import bytes64, kernel, linked, put64
+from mmcore.mapping import map_pages, unmap_pages
+from mmcore.mmu import copy_within, load64, read_address, store64, write_address
+from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmcore.state import SPACE
+
+CONTROL = 0x1000_0000
+OWNER_BASE = CONTROL + 0x800
+SLAB_META = 0x2000_0000
+LARGE_META = 0x18_0000_0000
+SLAB_BASE = 1 << 39
+LARGE_BASE = 16 << 39
+HEAP_END = 64 << 39
+HEAP_MAGIC = 0x6865_6170_0001
+
+SLOT_SHIFT = 4
+SLOT_SIZE = 1 << SLOT_SHIFT
+SLAB_PAGES_MAX = (LARGE_BASE - SLAB_BASE) >> PAGE_SHIFT
+LARGE_PAGES_MAX = (HEAP_END - LARGE_BASE) >> PAGE_SHIFT
+assert SLAB_META + SLAB_PAGES_MAX * SLOT_SIZE <= LARGE_META
+assert LARGE_META + LARGE_PAGES_MAX * SLOT_SIZE <= SLAB_BASE
+assert SLAB_PAGES_MAX < 1 << 32
+
+USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE = 8, 16, 24, 32, 40
+PARTIAL, RANGES = 64, 512
+SMALL_MAX = PAGE_SIZE
+FINE_MAX = 512  # up to here a class for each multiple of 16
+CLASS_SIZES = tuple(range(16, FINE_MAX + 1, 16)) + tuple(PAGE_SIZE // k & ~15 for k in range(7, 0, -1))
+ORDER_MAX = 31
+SIZE_MAX = PAGE_SIZE << (ORDER_MAX - 5)  # of one allocation [bytes]
+HEAP_FRAMES = 32
+QUEUE_PAGES = 64
+LIVE, FREE, QUEUED = 1, 2, 3  # states of a range
+assert PARTIAL + 8 * len(CLASS_SIZES) <= RANGES and CONTROL + RANGES + 8 * (ORDER_MAX + 1) <= OWNER_BASE
+
+_CLASS_SIZES = np.array(CLASS_SIZES, np.int64)
+_CLASS_OF = np.searchsorted(_CLASS_SIZES, np.arange(0, PAGE_SIZE + 1, 16)).astype(np.uint8)
+
+
+@kernel
+def class_of(size):  # type: ignore[no-untyped-def]
+    """The class of an allocation of `size` bytes, at most SMALL_MAX."""
+    return np.int64(_CLASS_OF[(size + 15) >> 4])
+
+
+@kernel
+def pages_of(size):  # type: ignore[no-untyped-def]
+    """Whole pages that `size` bytes take."""
+    return (size + PAGE_MASK) >> PAGE_SHIFT
+
+
+@kernel
+def order_of(pages):  # type: ignore[no-untyped-def]
+    """The order of the range for `pages` pages: the least whose power of two is enough."""
+    order = 0
+    while 1 << order < pages:
+        order += 1
+    return order
+
+
+@kernel
+def heap_size(size):  # type: ignore[no-untyped-def]
+    """Bytes that an allocation of `size` bytes takes."""
+    if size <= SMALL_MAX:
+        return _CLASS_SIZES[class_of(size)]
+    return pages_of(size) << PAGE_SHIFT
+
+
+@linked(int64(SPACE))
+def heap_init(space):  # type: ignore[no-untyped-def]
+    """Make the heap of an empty space: 0, or NO_FRAME."""
+    code = map_pages(space, CONTROL, 1)
+    if code == 0:
+        store64(space, CONTROL, HEAP_MAGIC)
+    return code
+
+
+@kernel
+def heap_used(space):  # type: ignore[no-untyped-def]
+    """Bytes in live allocations, as heap_size counts them."""
+    return load64(space, CONTROL + USED)
+
+
+# --- slabs ---------------------------------------------------------------------------------------------------------
+#
+# Word 0 of a page's metadata, and its parts: class | in use << 16 | fresh << 32 | free << 48.
+
+
+@kernel
+def _slab_va(page):  # type: ignore[no-untyped-def]
+    return SLAB_BASE + (page << PAGE_SHIFT)
+
+
+@kernel
+def _slab_meta(page):  # type: ignore[no-untyped-def]
+    return SLAB_META + (page << SLOT_SHIFT)
+
+
+@kernel
+def _part(word, shift):  # type: ignore[no-untyped-def]
+    return (word >> shift) & 0xFFFF
+
+
+@kernel
+def _pack(group, used, fresh, free):  # type: ignore[no-untyped-def]
+    return group | used << 16 | fresh << 32 | free << 48
+
+
+@kernel
+def _previous(links):  # type: ignore[no-untyped-def]
+    return links & 0xFFFF_FFFF
+
+
+@kernel
+def _next(links):  # type: ignore[no-untyped-def]
+    return (links >> 32) & 0xFFFF_FFFF
+
+
+@linked(int64(SPACE, int64, int64))
+def _link(space, group, page):  # type: ignore[no-untyped-def]
+    """Put a page first in its class's list: 0 or NO_FRAME with nothing changed."""
+    control = write_address(space, CONTROL)
+    meta = write_address(space, _slab_meta(page))
+    if control < 0 or meta < 0:
+        return NO_FRAME
+    memory = space.mem.bytes
+    head = control + PARTIAL + 8 * group
+    first = bytes64(memory, head)
+    if first != 0:
+        neighbour = write_address(space, _slab_meta(first - 1))
+        if neighbour < 0:
+            return NO_FRAME
+        links = bytes64(memory, neighbour + 8)
+        put64(memory, neighbour + 8, _next(links) << 32 | (page + 1))
+    put64(memory, meta + 8, first << 32)
+    put64(memory, head, page + 1)
+    return 0
+
+
+@linked(int64(SPACE, int64, int64))
+def _unlink(space, group, page):  # type: ignore[no-untyped-def]
+    """Take a page out of its class's list: 0 or NO_FRAME with nothing changed."""
+    control = write_address(space, CONTROL)
+    meta = write_address(space, _slab_meta(page))
+    if control < 0 or meta < 0:
+        return NO_FRAME
+    memory = space.mem.bytes
+    links = bytes64(memory, meta + 8)
+    previous, following = _previous(links), _next(links)
+    before = after = 0
+    if previous != 0:
+        before = write_address(space, _slab_meta(previous - 1))
+    if following != 0:
+        after = write_address(space, _slab_meta(following - 1))
+    if before < 0 or after < 0:
+        return NO_FRAME
+    if previous == 0:
+        put64(memory, control + PARTIAL + 8 * group, following)
+    else:
+        put64(memory, before + 8, following << 32 | _previous(bytes64(memory, before + 8)))
+    if following != 0:
+        put64(memory, after + 8, _next(bytes64(memory, after + 8)) << 32 | previous)
+    put64(memory, meta + 8, 0)
+    return 0
+
+
+@linked(int64(SPACE, int64))
+def _slab_new(space, group):  # type: ignore[no-untyped-def]
+    """Give class `group`, which has no page with room, a fresh one: its number, or NO_FRAME with nothing changed."""
+    if not has_frames(space, HEAP_FRAMES):
+        return NO_FRAME
+    page = load64(space, CONTROL + SLAB_FREE) - 1
+    if page >= 0:
+        store64(space, CONTROL + SLAB_FREE, _next(load64(space, _slab_meta(page) + 8)))
+    else:
+        page = load64(space, CONTROL + SLAB_FRESH)
+        assert page < SLAB_PAGES_MAX, "out of addresses for slabs"
+        if _slab_meta(page) & PAGE_MASK == 0:
+            code = map_pages(space, _slab_meta(page), 1)
+            assert code == 0, "a page of the heap was mapped already"
+        store64(space, CONTROL + SLAB_FRESH, page + 1)
+    code = map_pages(space, _slab_va(page), 1)
+    assert code == 0, "a page of the heap was mapped already"
+    store64(space, _slab_meta(page), _pack(group, 0, 0, 0))
+    code = _link(space, group, page)
+    assert code == 0, "no frames were reserved for the heap"
+    return page
+
+
+@linked(int64(SPACE, int64, int64))
+def _slab_release(space, group, page):  # type: ignore[no-untyped-def]
+    """Give back an empty page, if there are the frames for that; it stays in its list otherwise."""
+    if not has_frames(space, HEAP_FRAMES):
+        return NO_FRAME
+    code = _unlink(space, group, page)
+    assert code == 0, "no frames were reserved for the heap"
+    code = unmap_pages(space, _slab_va(page), 1)
+    assert code == 0, "no frames were reserved for the heap"
+    store64(space, _slab_meta(page), 0)
+    store64(space, _slab_meta(page) + 8, load64(space, CONTROL + SLAB_FREE) << 32)
+    store64(space, CONTROL + SLAB_FREE, page + 1)
+    return 0
+
+
+@kernel
+def _slab_alloc(space, group):  # type: ignore[no-untyped-def]
+    size = _CLASS_SIZES[group]
+    control = write_address(space, CONTROL)
+    if control < 0:
+        return 0
+    memory = space.mem.bytes
+    page = bytes64(memory, control + PARTIAL + 8 * group) - 1
+    if page < 0:
+        page = _slab_new(space, group)
+        if page < 0:
+            return 0
+    meta = write_address(space, _slab_meta(page))
+    base = write_address(space, _slab_va(page))
+    if meta < 0 or base < 0:
+        return 0
+    word = bytes64(memory, meta)
+    used, fresh, free = _part(word, 16), _part(word, 32), _part(word, 48)
+    if free != 0:
+        offset = (free - 1) << 4
+        free = bytes64(memory, base + offset)
+    else:
+        offset = fresh << 4
+        fresh += size >> 4
+    if free == 0 and (fresh << 4) + size > PAGE_SIZE and _unlink(space, group, page) < 0:
+        return 0
+    put64(memory, meta, _pack(group, used + 1, fresh, free))
+    put64(memory, control + USED, bytes64(memory, control + USED) + size)
+    return _slab_va(page) + offset
+
+
+@kernel
+def _slab_free(space, va, group):  # type: ignore[no-untyped-def]
+    size = _CLASS_SIZES[group]
+    page = (va - SLAB_BASE) >> PAGE_SHIFT
+    offset = va & PAGE_MASK
+    control = write_address(space, CONTROL)
+    meta = write_address(space, _slab_meta(page))
+    base = write_address(space, _slab_va(page))
+    if control < 0 or meta < 0 or base < 0:
+        return NO_FRAME
+    memory = space.mem.bytes
+    word = bytes64(memory, meta)
+    used, fresh, free = _part(word, 16), _part(word, 32), _part(word, 48)
+    assert word & 0xFFFF == group and used > 0 and offset >> 4 < fresh, "freed what was not allocated"
+    if free == 0 and (fresh << 4) + size > PAGE_SIZE and _link(space, group, page) < 0:
+        return NO_FRAME
+    put64(memory, base + offset, free)
+    put64(memory, meta, _pack(group, used - 1, fresh, (offset >> 4) + 1))
+    put64(memory, control + USED, bytes64(memory, control + USED) - size)
+    if used == 1 and bytes64(memory, meta + 8) != 0:
+        _slab_release(space, group, page)
+    return 0
+
+
+# --- large ---------------------------------------------------------------------------------------------------------
+#
+# Word 0 of a range's metadata: order | mapped pages << 8 | state << 56.
+
+
+@kernel
+def _large_va(page):  # type: ignore[no-untyped-def]
+    return LARGE_BASE + (page << PAGE_SHIFT)
+
+
+@kernel
+def _large_meta(page):  # type: ignore[no-untyped-def]
+    return LARGE_META + (page << SLOT_SHIFT)
+
+
+@kernel
+def _range_word(order, pages, state):  # type: ignore[no-untyped-def]
+    return order | pages << 8 | state << 56
+
+
+@kernel
+def _range_order(word):  # type: ignore[no-untyped-def]
+    return word & 0xFF
+
+
+@kernel
+def _range_pages(word):  # type: ignore[no-untyped-def]
+    return (word >> 8) & 0xFFFF_FFFF_FFFF
+
+
+@kernel
+def _range_state(word):  # type: ignore[no-untyped-def]
+    return word >> 56
+
+
+@kernel
+def _add_used(space, change):  # type: ignore[no-untyped-def]
+    store64(space, CONTROL + USED, load64(space, CONTROL + USED) + change)
+
+
+@linked(int64(SPACE, int64))
+def _large_alloc(space, size):  # type: ignore[no-untyped-def]
+    """heap_alloc of more than a page."""
+    pages = pages_of(size)
+    if size > SIZE_MAX or not has_frames(space, pages + (pages >> 9) + HEAP_FRAMES):
+        return 0
+    order = order_of(pages)
+    head = CONTROL + RANGES + 8 * order
+    page = load64(space, head) - 1
+    if page >= 0:
+        store64(space, head, load64(space, _large_meta(page) + 8))
+    else:
+        page = load64(space, CONTROL + LARGE_FRESH)
+        assert page + (1 << order) <= LARGE_PAGES_MAX, "out of addresses for large allocations"
+        if read_address(space, _large_meta(page)) < 0:
+            code = map_pages(space, _large_meta(page) & ~PAGE_MASK, 1)
+            assert code == 0, "a page of the heap was mapped already"
+        store64(space, CONTROL + LARGE_FRESH, page + (1 << order))
+    code = map_pages(space, _large_va(page), pages)
+    assert code == 0, "a page of the heap was mapped already"
+    store64(space, _large_meta(page), _range_word(order, pages, LIVE))
+    _add_used(space, pages << PAGE_SHIFT)
+    return _large_va(page)
+
+
+@kernel
+def _push_range(space, page, order, pages, state, head):  # type: ignore[no-untyped-def]
+    store64(space, _large_meta(page), _range_word(order, pages, state))
+    store64(space, _large_meta(page) + 8, load64(space, head))
+    store64(space, head, page + 1)
+
+
+@linked(int64(SPACE, int64, int64))
+def _large_free(space, va, size):  # type: ignore[no-untyped-def]
+    """heap_free of more than a page."""
+    pages = pages_of(size)
+    page = (va - LARGE_BASE) >> PAGE_SHIFT
+    word = load64(space, _large_meta(page))
+    order = _range_order(word)
+    assert _range_state(word) == LIVE and _range_pages(word) == pages, "freed what was not allocated"
+    # The metadata and the control page first: after these two nothing is missing.
+    if write_address(space, _large_meta(page)) < 0 or write_address(space, CONTROL) < 0:
+        return NO_FRAME
+    if pages > QUEUE_PAGES:
+        _push_range(space, page, order, pages, QUEUED, CONTROL + QUEUE)
+    else:
+        if unmap_pages(space, va, pages) < 0:
+            return NO_FRAME
+        _push_range(space, page, order, 0, FREE, CONTROL + RANGES + 8 * order)
+    _add_used(space, -(pages << PAGE_SHIFT))
+    return 0
+
+
+@linked(int64(SPACE, int64))
+def heap_reclaim_step(space, budget):  # type: ignore[no-untyped-def]
+    """Unmap up to `budget` pages of queued ranges; returns how many, 0 when none are queued or no frame is free."""
+    released = 0
+    while released < budget:
+        page = load64(space, CONTROL + QUEUE) - 1
+        if page < 0 or not has_frames(space, HEAP_FRAMES):
+            break
+        word = load64(space, _large_meta(page))
+        order, pages = _range_order(word), _range_pages(word)
+        piece = min(pages, budget - released)
+        # From the end, in pieces that do not straddle two page tables.
+        end = _large_va(page) + (pages << PAGE_SHIFT)
+        piece = min(piece, (((end >> PAGE_SHIFT) - 1) & 511) + 1)
+        code = unmap_pages(space, end - (piece << PAGE_SHIFT), piece)
+        assert code == 0, "no frames were reserved for the heap"
+        released += piece
+        if piece < pages:
+            store64(space, _large_meta(page), _range_word(order, pages - piece, QUEUED))
+        else:
+            store64(space, CONTROL + QUEUE, load64(space, _large_meta(page) + 8))
+            _push_range(space, page, order, 0, FREE, CONTROL + RANGES + 8 * order)
+    return released
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def _large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
+    """heap_resize in place, both sizes large: va, or 0 when it does not fit the range or the frames."""
+    before, after = pages_of(old), pages_of(new)
+    page = (va - LARGE_BASE) >> PAGE_SHIFT
+    word = load64(space, _large_meta(page))
+    order = _range_order(word)
+    assert _range_state(word) == LIVE and _range_pages(word) == before, "resized what was not allocated"
+    grown = max(0, after - before)
+    if after > 1 << order or not has_frames(space, grown + (grown >> 9) + HEAP_FRAMES):
+        return 0
+    if after > before:
+        code = map_pages(space, va + (before << PAGE_SHIFT), grown)
+    else:
+        code = unmap_pages(space, va + (after << PAGE_SHIFT), before - after)
+    assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
+    store64(space, _large_meta(page), _range_word(order, after, LIVE))
+    _add_used(space, (after - before) << PAGE_SHIFT)
+    return va
+
+
+# --- both ----------------------------------------------------------------------------------------------------------
+
+
+@linked(int64(SPACE, int64))
+def heap_alloc(space, size):  # type: ignore[no-untyped-def]
+    """Room for `size` bytes: its va, a multiple of 16, or 0 when there are not the frames.
+
+    Up to a page it lies within a page, which is writable without a fault until the next fork.  Contents are zeros in
+    a large allocation, anything in a small one.
+    """
+    assert size >= 0, "an allocation of a negative size"
+    if size <= SMALL_MAX:
+        return _slab_alloc(space, class_of(size))
+    return _large_alloc(space, size)
+
+
+@linked(int64(SPACE, int64, int64))
+def heap_free(space, va, size):  # type: ignore[no-untyped-def]
+    """Free what heap_alloc gave for `size` bytes, or for another size of that class: 0, or NO_FRAME and unchanged."""
+    if size <= SMALL_MAX:
+        assert SLAB_BASE <= va < LARGE_BASE, "freed what was not allocated"
+        return _slab_free(space, va, class_of(size))
+    assert LARGE_BASE <= va < HEAP_END and va & PAGE_MASK == 0, "freed what was not allocated"
+    return _large_free(space, va, size)
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def heap_resize(space, va, old, new):  # type: ignore[no-untyped-def]
+    """Make room for `new` bytes, the first min(old, new) of which are those at `va`: where, or 0 with `va` intact."""
+    if heap_size(old) == heap_size(new):
+        return va
+    if old > SMALL_MAX and new > SMALL_MAX:
+        if _large_resize(space, va, old, new) != 0:
+            return va
+    moved = heap_alloc(space, new)
+    if moved == 0:
+        return 0
+    copy_within(space, moved, va, min(old, new))
+    if heap_free(space, va, old) < 0:
+        heap_free(space, moved, new)
+        return 0
+    return moved

@@ -1,0 +1,276 @@
+"""Mapping: which pages an address space has.
+
+Ranges are page-aligned, within the lower canonical half and not empty; whoever calls from outside has checked that
+(space.py).  Every kernel here counts the frames it will take, tables and copies of shared tables included, before it
+changes anything: NO_FRAME means that nothing has happened.
+
+A table is made private before one of its entries changes.  A table that an unmapping covers whole is let go as it is
+when it is shared, without a copy; one that becomes empty is freed.
+"""
+
+from numba import int64
+
+from mmcore.errors import ALREADY_MAPPED, NO_FRAME
+from mmcore.fault import own_path
+from mmcore.frames import frame_alloc_zeroed, frame_drop, has_frames
+from mmcore.jit import kernel, linked
+from mmcore.paging import (
+    ENTRY_COUNT,
+    MAPPING,
+    NO_ENTRY,
+    PAGE_SIZE,
+    ROOT_LEVEL,
+    P,
+    entry_for,
+    frame_of,
+    slot_of,
+    span,
+    table_index,
+)
+from mmcore.state import CR3, EPOCH, PAGES_MAPPED, PAGES_UNMAPPED, SPACE, TABLES_DROPPED
+from mmcore.tables import next_child, set_entry
+from mmcore.tlb import invlpg, tlb_flush
+from mmcore.walk import walk
+
+_BLOCK = span(2)  # what one PT maps
+_FLUSH_PAGES = 512  # more pages than this leave the TLB by a flush
+
+
+@kernel
+def _block_end(va, end):  # type: ignore[no-untyped-def]
+    """The end of va's 2 MiB block, or of the range if that is nearer."""
+    return min(end, (va & -_BLOCK) + _BLOCK)
+
+
+@linked(int64(SPACE, int64, int64))
+def next_mapped(space, va, end):  # type: ignore[no-untyped-def]
+    """The first mapped page of [va, end), or `end`."""
+    mem = space.mem
+    while va < end:
+        table, level = space.cpu[CR3], ROOT_LEVEL
+        while True:
+            entry = mem.entries[slot_of(table, va, level)]
+            if not entry & P:
+                va = min(end, (va & -span(level)) + span(level))
+                break
+            if level == 1:
+                return va
+            table = frame_of(entry)
+            level -= 1
+    return end
+
+
+@linked(int64(SPACE, int64, int64))
+def next_unmapped(space, va, end):  # type: ignore[no-untyped-def]
+    """The first page of [va, end) that is not mapped, or `end`."""
+    mem = space.mem
+    while va < end:
+        pt = walk(mem, space.cpu[CR3], va, 1)
+        if pt < 0:
+            return va
+        stop = _block_end(va, end)
+        while va < stop:
+            if not mem.entries[slot_of(pt, va, 1)] & P:
+                return va
+            va += PAGE_SIZE
+    return end
+
+
+@linked(int64(SPACE, int64, int64))
+def tables_to_own(space, va, end):  # type: ignore[no-untyped-def]
+    """Frames that own_path down to the PTs of [va, end) takes: tables missing, and shared ones to copy."""
+    mem = space.mem
+    start = va
+    frames = 0
+    while va < end:
+        frame = space.cpu[CR3]
+        taking = False  # everything below a table that is missing or shared is missing or shared too
+        present = True
+        for above in range(ROOT_LEVEL, 1, -1):
+            if present:
+                entry = mem.entries[slot_of(frame, va, above)]
+                present = entry & P != NO_ENTRY
+                frame = frame_of(entry)
+                if not present or mem.refcount[frame] > 1:
+                    taking = True
+            # Counted where the range first comes to that table.
+            if taking and (va == start or va & (span(above) - 1) == 0):
+                frames += 1
+        va = _block_end(va, end)
+    return frames
+
+
+@linked(int64(SPACE, int64, int64))
+def map_pages(space, va, count):  # type: ignore[no-untyped-def]
+    """Map `count` pages of zeros at `va`: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
+
+    Frames never used before are handed out in the order of the pages.
+    """
+    mem = space.mem
+    end = va + count * PAGE_SIZE
+    if next_mapped(space, va, end) != end:
+        return ALREADY_MAPPED
+    if not has_frames(space, count) or not has_frames(space, count + tables_to_own(space, va, end)):
+        return NO_FRAME
+    # All tables first, so that they do not stand between the frames of the pages.
+    block = va
+    while block < end:
+        own_path(space, block, 1)
+        block = _block_end(block, end)
+    while va < end:
+        pt = walk(mem, space.cpu[CR3], va, 1)
+        stop = _block_end(va, end)
+        while va < stop:
+            frame = frame_alloc_zeroed(mem, space.cpu[EPOCH])
+            set_entry(mem, slot_of(pt, va, 1), entry_for(frame, MAPPING))
+            va += PAGE_SIZE
+    space.cpu[PAGES_MAPPED] += count
+    return 0
+
+
+@linked(int64(SPACE, int64, int64))
+def _tables_to_cut(space, va, end):  # type: ignore[no-untyped-def]
+    """Frames that unmapping [va, end) takes: shared tables of which a part stays, at the range's two edges."""
+    mem = space.mem
+    frames = 0
+    last = end - PAGE_SIZE
+    for edge in range(2):
+        page = va if edge == 0 else last
+        table = space.cpu[CR3]
+        shared = False
+        for level in range(ROOT_LEVEL, 1, -1):
+            start = page & -span(level)
+            entry = mem.entries[slot_of(table, page, level)]
+            if not entry & P or (start >= va and start + span(level) <= end):
+                break
+            table = frame_of(entry)
+            shared = shared or mem.refcount[table] > 1
+            if shared and (edge == 0 or start > va):
+                frames += 1
+    return frames
+
+
+@linked(int64(SPACE, int64))
+def prune(space, va):  # type: ignore[no-untyped-def]
+    """Free va's PT if it is empty, and so on upwards; the tables must be private.  Returns how many were freed."""
+    mem = space.mem
+    freed = 0
+    for level in range(1, ROOT_LEVEL):
+        table = walk(mem, space.cpu[CR3], va, level)
+        if table >= 0:
+            if next_child(mem, table, 0) < ENTRY_COUNT:
+                break
+            parent = walk(mem, space.cpu[CR3], va, level + 1)
+            set_entry(mem, slot_of(parent, va, level + 1), NO_ENTRY)
+            frame_drop(mem, table)
+            freed += 1
+    return freed
+
+
+@kernel
+def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
+    """Unmap from `va` to the end of its PT, or of a whole shared table, or of a hole; returns where that is."""
+    mem = space.mem
+    table = space.cpu[CR3]
+    shared = False
+    for level in range(ROOT_LEVEL, 1, -1):
+        entry = mem.entries[slot_of(table, va, level)]
+        stop = (va & -span(level)) + span(level)
+        if not entry & P:
+            return min(stop, end)
+        table = frame_of(entry)
+        shared = shared or mem.refcount[table] > 1
+        if shared and va & (span(level) - 1) == 0 and stop <= end:
+            set_entry(mem, slot_of(own_path(space, va, level), va, level), NO_ENTRY)
+            frame_drop(mem, table)
+            space.cpu[TABLES_DROPPED] += 1
+            prune(space, va)
+            return stop
+    table = own_path(space, va, 1)
+    stop = _block_end(va, end)
+    page = va
+    while page < stop:
+        slot = slot_of(table, page, 1)
+        entry = mem.entries[slot]
+        if entry & P:
+            set_entry(mem, slot, NO_ENTRY)
+            frame_drop(mem, frame_of(entry))
+            invlpg(space, page)
+            space.cpu[PAGES_UNMAPPED] += 1
+        page += PAGE_SIZE
+    prune(space, va)
+    return stop
+
+
+@linked(int64(SPACE, int64, int64))
+def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
+    """Unmap what is mapped of `count` pages at `va`: 0, or NO_FRAME with nothing changed."""
+    end = va + count * PAGE_SIZE
+    if not has_frames(space, _tables_to_cut(space, va, end)):
+        return NO_FRAME
+    while va < end:
+        va = _cut_block(space, va, end)
+    if count >= _FLUSH_PAGES:
+        tlb_flush(space)
+    return 0
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def remap_pages(space, old, count, new):  # type: ignore[no-untyped-def]
+    """Move `count` pages from `old` to `new`, entries only: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
+
+    All of `old` is mapped, and the ranges are disjoint.
+    """
+    mem = space.mem
+    end = new + count * PAGE_SIZE
+    if next_mapped(space, new, end) != end:
+        return ALREADY_MAPPED
+    tables = tables_to_own(space, old, old + count * PAGE_SIZE) + tables_to_own(space, new, end)
+    if not has_frames(space, tables):
+        return NO_FRAME
+    while new < end:
+        source = slot_of(own_path(space, old, 1), old, 1)
+        target = slot_of(own_path(space, new, 1), new, 1)
+        entry = mem.entries[source]
+        set_entry(mem, source, NO_ENTRY)
+        set_entry(mem, target, entry)
+        mem.epoch[frame_of(entry)] = space.cpu[EPOCH]  # what stands at `new` has changed
+        invlpg(space, old)
+        old += PAGE_SIZE
+        new += PAGE_SIZE
+        if table_index(old, 1) == 0 or new == end:
+            prune(space, old - PAGE_SIZE)
+    return 0
+
+
+@linked(int64(SPACE))
+def reset(space):  # type: ignore[no-untyped-def]
+    """Leave the space empty, in O(1): the old tree's root, for release_step; or NO_FRAME with nothing changed."""
+    root = frame_alloc_zeroed(space.mem, space.cpu[EPOCH])
+    if root < 0:
+        return NO_FRAME
+    old = space.cpu[CR3]
+    space.cpu[CR3] = root
+    tlb_flush(space)
+    return old
+
+
+@linked(int64(SPACE, int64, int64, int64[::1]))
+def frames_of_run(space, va, pages, out):  # type: ignore[no-untyped-def]
+    """The frames of `pages` pages from `va` on, to `out`; stops at the first that is not mapped.  Returns how many."""
+    mem = space.mem
+    count = 0
+    end = va + pages * PAGE_SIZE
+    while va < end:
+        pt = walk(mem, space.cpu[CR3], va, 1)
+        if pt < 0:
+            break
+        stop = _block_end(va, end)
+        while va < stop:
+            entry = mem.entries[slot_of(pt, va, 1)]
+            if not entry & P:
+                return count
+            out[count] = frame_of(entry)
+            count += 1
+            va += PAGE_SIZE
+    return count

@@ -1,0 +1,197 @@
+"""The MMU: how kernels reach the bytes of an address space.
+
+`read_address` and `write_address` turn a virtual address into an index into `mem.bytes`.  A TLB hit is inlined where
+they are used; a miss walks the tables, and a write may fault there.  An address from read_address holds until the
+next write fault on that page, one from write_address until the next fork; both until the page is unmapped.
+
+The loads and stores below assert that they succeed: whoever stores has reserved the frames that copy-on-write may
+take (`has_frames`), and whoever loads knows that the page is there.  Words are little-endian and lie within a page.
+"""
+
+import numpy as np
+from numba import boolean, int64, uint8, void
+
+from mmcore.errors import NOT_PRESENT
+from mmcore.fault import write_fault
+from mmcore.jit import bytes32, bytes64, copy_bytes, equal_bytes, kernel, linked, put32, put64
+from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmcore.state import CR3, GENERATION, SPACE, TLB_MISSES
+from mmcore.tlb import tlb_fill, tlb_index
+from mmcore.walk import walk_page
+
+__all__ = [
+    "bytes32",
+    "bytes64",
+    "compare",
+    "copy_in",
+    "copy_out",
+    "copy_within",
+    "load8",
+    "load32",
+    "load64",
+    "put32",
+    "put64",
+    "read_address",
+    "store8",
+    "store32",
+    "store64",
+    "write_address",
+]
+
+
+@linked(int64(SPACE, int64))
+def read_miss(space, va):  # type: ignore[no-untyped-def]
+    """read_address without the TLB's help."""
+    space.cpu[TLB_MISSES] += 1
+    frame, writable = walk_page(space.mem, space.cpu[CR3], va)
+    if frame < 0:
+        return frame
+    return tlb_fill(space, va, frame, writable)
+
+
+@linked(int64(SPACE, int64))
+def write_miss(space, va):  # type: ignore[no-untyped-def]
+    """write_address without the TLB's help."""
+    space.cpu[TLB_MISSES] += 1
+    frame, writable = walk_page(space.mem, space.cpu[CR3], va)
+    if frame >= 0 and not writable:
+        frame = write_fault(space, va)
+    if frame < 0:
+        return frame
+    return tlb_fill(space, va, frame, True)
+
+
+@kernel
+def read_address(space, va):  # type: ignore[no-untyped-def]
+    """Where in mem.bytes `va` can be read, or NOT_PRESENT."""
+    vpn = va >> PAGE_SHIFT
+    index = tlb_index(space, vpn)
+    if space.tlb[index] == space.cpu[GENERATION] | vpn:
+        return space.tlb[index + 2] | (va & PAGE_MASK)
+    return read_miss(space, va)
+
+
+@kernel
+def write_address(space, va):  # type: ignore[no-untyped-def]
+    """Where in mem.bytes `va` can be written, or NOT_PRESENT, or NO_FRAME with nothing changed."""
+    vpn = va >> PAGE_SHIFT
+    index = tlb_index(space, vpn)
+    if space.tlb[index + 1] == space.cpu[GENERATION] | vpn:
+        return space.tlb[index + 2] | (va & PAGE_MASK)
+    return write_miss(space, va)
+
+
+@kernel
+def _readable(space, va, size):  # type: ignore[no-untyped-def]
+    assert va & PAGE_MASK <= PAGE_SIZE - size, "a load straddles two pages"
+    pa = read_address(space, va)
+    assert pa >= 0, "load from an unmapped page"
+    return pa
+
+
+@kernel
+def _writable(space, va, size):  # type: ignore[no-untyped-def]
+    assert va & PAGE_MASK <= PAGE_SIZE - size, "a store straddles two pages"
+    pa = write_address(space, va)
+    assert pa >= 0, "store to an unmapped page, or no frame was reserved for it"
+    return pa
+
+
+@kernel
+def load8(space, va):  # type: ignore[no-untyped-def]
+    """The byte at `va`, as int64."""
+    return np.int64(space.mem.bytes[_readable(space, va, 1)])
+
+
+@kernel
+def load32(space, va):  # type: ignore[no-untyped-def]
+    """The unsigned 32-bit word at `va`, as int64."""
+    return bytes32(space.mem.bytes, _readable(space, va, 4))
+
+
+@kernel
+def load64(space, va):  # type: ignore[no-untyped-def]
+    """The 64-bit word at `va`, as int64."""
+    return bytes64(space.mem.bytes, _readable(space, va, 8))
+
+
+@kernel
+def store8(space, va, value):  # type: ignore[no-untyped-def]
+    """Store the low byte of `value`."""
+    space.mem.bytes[_writable(space, va, 1)] = value & 255
+
+
+@kernel
+def store32(space, va, value):  # type: ignore[no-untyped-def]
+    """Store the low 32 bits of `value`."""
+    put32(space.mem.bytes, _writable(space, va, 4), value)
+
+
+@kernel
+def store64(space, va, value):  # type: ignore[no-untyped-def]
+    """Store `value`."""
+    put64(space.mem.bytes, _writable(space, va, 8), value)
+
+
+@kernel
+def _left_in_page(va):  # type: ignore[no-untyped-def]
+    return PAGE_SIZE - (va & PAGE_MASK)
+
+
+@linked(void(SPACE, int64, uint8[::1], int64, int64))
+def copy_in(space, va, array, offset, count):  # type: ignore[no-untyped-def]
+    """Copy array[offset : offset + count] to `va`, across pages."""
+    while count > 0:
+        piece = min(count, _left_in_page(va))
+        copy_bytes(space.mem.bytes, _writable(space, va, 1), array, offset, piece)
+        va += piece
+        offset += piece
+        count -= piece
+
+
+@linked(void(SPACE, int64, uint8[::1], int64, int64))
+def copy_out(space, va, array, offset, count):  # type: ignore[no-untyped-def]
+    """Copy `count` bytes at `va`, across pages, to array[offset:]."""
+    while count > 0:
+        piece = min(count, _left_in_page(va))
+        copy_bytes(array, offset, space.mem.bytes, _readable(space, va, 1), piece)
+        va += piece
+        offset += piece
+        count -= piece
+
+
+@kernel
+def _copy_piece(space, target, source, count):  # type: ignore[no-untyped-def]
+    # The write first: it may move the very page that is read.
+    to = _writable(space, target, 1)
+    copy_bytes(space.mem.bytes, to, space.mem.bytes, _readable(space, source, 1), count)
+
+
+@linked(void(SPACE, int64, int64, int64))
+def copy_within(space, target, source, count):  # type: ignore[no-untyped-def]
+    """Copy `count` bytes from `source` to `target`, across pages; the two may overlap."""
+    backward = source < target < source + count
+    while count > 0:
+        if backward:
+            to, of = target + count, source + count
+            piece = min(count, min(((to - 1) & PAGE_MASK) + 1, ((of - 1) & PAGE_MASK) + 1))
+            _copy_piece(space, to - piece, of - piece, piece)
+        else:
+            piece = min(count, min(_left_in_page(target), _left_in_page(source)))
+            _copy_piece(space, target, source, piece)
+            target += piece
+            source += piece
+        count -= piece
+
+
+@linked(boolean(SPACE, int64, uint8[::1], int64, int64))
+def compare(space, va, array, offset, count):  # type: ignore[no-untyped-def]
+    """Whether the `count` bytes at `va`, across pages, are array[offset : offset + count]."""
+    while count > 0:
+        piece = min(count, _left_in_page(va))
+        if not equal_bytes(space.mem.bytes, _readable(space, va, 1), array, offset, piece):
+            return False
+        va += piece
+        offset += piece
+        count -= piece
+    return True

@@ -1,0 +1,82 @@
+"""x86-64 four-level paging: the format of an entry and the fields of an address.
+
+Names are the Intel SDM's (volume 3A, 4-level paging).  An entry (PML4E, PDPTE, PDE or PTE) is one uint64:
+
+    63   51                        12  11   9   8   7   6   5   4     3     2     1     0
+    XD | physical address of a frame | AVL   | G | PS | D | A | PCD | PWT | U/S | R/W | P
+
+A virtual address is canonical and in the lower half, so 47 bits; it is four 9-bit indices and an offset:
+
+    47    39 38      30 29    21 20    12 11      0
+    PML4     PDPT       PD       PT       offset
+
+Levels are numbered 4 = PML4, 3 = PDPT, 2 = PD, 1 = PT; level 0 is the page itself.  Entries are uint64; addresses,
+frame numbers, indices and counts are int64; the two kinds meet only in the functions below.
+"""
+
+import numpy as np
+
+from mmcore.jit import kernel
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT  # [bytes]
+PAGE_MASK = PAGE_SIZE - 1
+ENTRY_COUNT = 512  # entries in a table
+ENTRY_SHIFT = 9
+ROOT_LEVEL = 4
+VA_LIMIT = 1 << 47  # first address beyond the lower canonical half
+assert ENTRY_COUNT * 8 == PAGE_SIZE and 1 << ENTRY_SHIFT == ENTRY_COUNT
+
+P = np.uint64(1 << 0)  # present
+RW = np.uint64(1 << 1)  # R/W: what is below may be written, as far as this entry says
+US = np.uint64(1 << 2)  # user
+PWT = np.uint64(1 << 3)  # page-level write-through
+PCD = np.uint64(1 << 4)  # page-level cache disable
+A = np.uint64(1 << 5)  # accessed
+D = np.uint64(1 << 6)  # dirty
+PS = np.uint64(1 << 7)  # in a PDE: maps a 2 MiB page
+G = np.uint64(1 << 8)  # global
+COW = np.uint64(1 << 9)  # AVL: a store that meets this entry without R/W breaks the sharing, it is not refused
+XD = np.uint64(1 << 63)  # execute disable
+ADDRESS = np.uint64(0x000F_FFFF_FFFF_F000)  # where the frame's address stands
+
+NO_ENTRY = np.uint64(0)  # not present
+MAPPING = P | RW | US | COW  # flags of a fresh mapping, of a page and of a table alike
+WRITE_PROTECT = ~RW
+_SHIFT = np.uint64(PAGE_SHIFT)
+
+
+@kernel
+def table_index(va, level):  # type: ignore[no-untyped-def]
+    """Index of va's entry in its table of `level`."""
+    return (va >> (PAGE_SHIFT + ENTRY_SHIFT * (level - 1))) & (ENTRY_COUNT - 1)
+
+
+@kernel
+def slot_of(table, va, level):  # type: ignore[no-untyped-def]
+    """Where in `entries` va's entry is, in the table of `level` that is frame `table`."""
+    return (table << ENTRY_SHIFT) + table_index(va, level)
+
+
+@kernel
+def table_of(slot):  # type: ignore[no-untyped-def]
+    """The frame of the table that `slot` is in; inverse of slot_of."""
+    return slot >> ENTRY_SHIFT
+
+
+@kernel
+def span(level):  # type: ignore[no-untyped-def]
+    """Bytes of virtual space that one entry of a table of `level` stands for."""
+    return 1 << (PAGE_SHIFT + ENTRY_SHIFT * (level - 1))
+
+
+@kernel
+def frame_of(entry):  # type: ignore[no-untyped-def]
+    """Number of the frame that an entry points at."""
+    return np.int64((entry & ADDRESS) >> _SHIFT)
+
+
+@kernel
+def entry_for(frame, flags):  # type: ignore[no-untyped-def]
+    """The entry that points at `frame` with `flags`; inverse of frame_of."""
+    return (np.uint64(frame) << _SHIFT) | flags

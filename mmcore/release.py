@@ -1,0 +1,82 @@
+"""Release of a whole tree, in steps whose length the caller bounds.
+
+A cursor, int64[CURSOR_SIZE], says how far it has come: a stack of (table, index) from the root down.  Whatever the
+walk has behind it is gone from the tree too, entry by entry, so between steps the root is a smaller but sound tree.
+A table that somebody else still reaches is let go, not entered.
+
+    cursor[0]                     the root; RELEASED when all is done
+    cursor[1]                     level of the table at hand, 0 before the first step
+    cursor[2 * level], [... + 1]  table of that level, and index of the next entry to look at
+
+Only the owner of the memory may call it, and only with a root that nobody reads any more.
+"""
+
+from numba import int64, void
+
+from mmcore.frames import frame_drop
+from mmcore.jit import kernel, linked
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, NO_ENTRY, ROOT_LEVEL, frame_of
+from mmcore.state import MEMORY
+from mmcore.tables import next_child, set_entry
+
+RELEASED = -1
+CURSOR_SIZE = 16
+_SCANNED_PER_FRAME = 64  # empty entries that cost about as much as one frame
+
+
+@kernel
+def release_begin(cursor, root):  # type: ignore[no-untyped-def]
+    """Set a cursor to release the tree at `root`."""
+    cursor[0] = root
+    cursor[1] = 0
+
+
+@linked(int64(MEMORY, int64[::1], int64))
+def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
+    """Let go of about `budget` frames of the cursor's tree; returns how many, and cursor[0] == RELEASED at the end."""
+    examined = 0
+    if cursor[0] == RELEASED:
+        return examined
+    if cursor[1] == 0:
+        if mem.refcount[cursor[0]] > 1:
+            frame_drop(mem, cursor[0])
+            cursor[0] = RELEASED
+            return 1
+        cursor[1] = ROOT_LEVEL
+        cursor[2 * ROOT_LEVEL] = cursor[0]
+        cursor[2 * ROOT_LEVEL + 1] = 0
+    while examined < budget:
+        level = cursor[1]
+        table, first = cursor[2 * level], cursor[2 * level + 1]
+        index = next_child(mem, table, first)
+        examined += 1 + (index - first) // _SCANNED_PER_FRAME
+        if index == ENTRY_COUNT:
+            if level == ROOT_LEVEL:
+                frame_drop(mem, table)
+                cursor[0] = RELEASED
+                break
+            cursor[1] = level + 1
+            slot = (cursor[2 * level + 2] << ENTRY_SHIFT) + cursor[2 * level + 3]
+            cursor[2 * level + 3] += 1
+        else:
+            slot = (table << ENTRY_SHIFT) + index
+            child = frame_of(mem.entries[slot])
+            if level > 1 and mem.refcount[child] == 1:
+                cursor[2 * level + 1] = index
+                cursor[1] = level - 1
+                cursor[2 * level - 2] = child
+                cursor[2 * level - 1] = 0
+                continue
+            cursor[2 * level + 1] = index + 1
+            table = child
+        set_entry(mem, slot, NO_ENTRY)
+        frame_drop(mem, table)
+    return examined
+
+
+@linked(void(MEMORY, int64[::1], int64))
+def release_all(mem, cursor, root):  # type: ignore[no-untyped-def]
+    """Release the tree at `root` whole."""
+    release_begin(cursor, root)
+    while cursor[0] != RELEASED:
+        release_step(mem, cursor, 1 << 20)

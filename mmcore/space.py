@@ -1,0 +1,315 @@
+"""The Python face: physical memory, and address spaces on it.
+
+    memory = PhysicalMemory(1 << 30)
+    space = AddressSpace(memory)
+    space.map(0x10000, 8192)
+    space.write(0x10000, b"hello")
+    child = space.fork(ForkMode.ON_DEMAND)
+    space.write(0x10000, b"world")
+    assert child.read(0x10000, 5) == b"hello"
+    child.exit()
+
+Methods check their arguments and raise the exceptions of errors.py; whatever raises has changed nothing.  One thread
+owns a memory and all spaces on it (see state.py).
+"""
+
+import mmap
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numba import int64
+
+from mmcore.errors import (
+    NO_FRAME,
+    AlreadyMapped,
+    ClosedMemory,
+    DeadSpace,
+    EmptyRange,
+    MachineError,
+    Misaligned,
+    NonCanonical,
+    NotMapped,
+    OutOfFrames,
+    Overlap,
+)
+from mmcore.fork import CLASSIC, ON_DEMAND
+from mmcore.fork import fork as fork_root
+from mmcore.frames import frame_alloc_zeroed
+from mmcore.jit import linked
+from mmcore.mapping import map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
+from mmcore.mmu import copy_in, copy_out, write_address
+from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, VA_LIMIT
+from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+from mmcore.state import (
+    COUNTERS,
+    CPU_REGISTERS,
+    CR3,
+    EPOCH,
+    FRAMES_REGISTERS,
+    FREE_COUNT,
+    FREE_HEAD,
+    GENERATION,
+    LAST_EPOCH,
+    MEMORY,
+    POISON,
+    SPACE,
+    TOTAL,
+    Memory,
+    Space,
+)
+from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES
+
+FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
+
+
+class ForkMode(IntEnum):
+    """Where a fork begins to share; see fork.py."""
+
+    CLASSIC = CLASSIC
+    ON_DEMAND = ON_DEMAND
+
+
+@linked(int64(MEMORY, int64))
+def new_root(mem, stamp):  # type: ignore[no-untyped-def]
+    """An empty PML4, or NO_FRAME."""
+    return frame_alloc_zeroed(mem, stamp)
+
+
+@linked(int64(SPACE, int64, int64))
+def own_pages(space, va, end):  # type: ignore[no-untyped-def]
+    """Make the mapped pages of [va, end) writable: `end`, or the page at which the frames ran out."""
+    while va < end:
+        if write_address(space, va) < 0:
+            return va
+        va += PAGE_SIZE
+    return end
+
+
+class PhysicalMemory:
+    """`size` bytes of physical memory, reserved whole and taken from the system only as it is used.
+
+    huge_pages: let the system back it with huge pages where it can (MADV_HUGEPAGE).
+    poison: fill freed frames with a pattern, so that whoever still reads one notices.
+    """
+
+    def __init__(self, size: int, *, huge_pages: bool = True, poison: bool = False) -> None:
+        count = size // PAGE_SIZE
+        if count < FRAMES_MIN:
+            raise MachineError(f"{size} bytes are too few: a page and its tables take {FRAMES_MIN * PAGE_SIZE}")
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+        self._mapping = mmap.mmap(-1, count * PAGE_SIZE, flags=flags)
+        if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._mapping.madvise(mmap.MADV_HUGEPAGE)
+        registers = np.zeros(FRAMES_REGISTERS, np.int64)
+        registers[[FREE_HEAD, FREE_COUNT, TOTAL, POISON]] = -1, count, count, poison
+        storage = np.frombuffer(self._mapping, np.uint8)
+        self._state: Memory | None = Memory(
+            storage, storage.view(np.uint64), np.zeros(count, np.int32), np.zeros(count, np.int64), registers
+        )
+
+    @property
+    def state(self) -> Memory:
+        """What kernels take."""
+        if self._state is None:
+            raise ClosedMemory("the physical memory was closed")
+        return self._state
+
+    @property
+    def frames_total(self) -> int:
+        return int(self.state.frames[TOTAL])
+
+    @property
+    def frames_free(self) -> int:
+        return int(self.state.frames[FREE_COUNT])
+
+    @property
+    def size(self) -> int:
+        """[bytes]"""
+        return self.frames_total * PAGE_SIZE
+
+    def close(self) -> None:
+        """Give the memory back to the system.  Spaces on it must not be used any more."""
+        if self._state is None:
+            return
+        self._state = None
+        # Arrays that still look into the mapping keep its addresses alive, but not its contents.
+        self._mapping.madvise(mmap.MADV_DONTNEED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._state is None:
+            return "<PhysicalMemory closed>"
+        return f"<PhysicalMemory {self.frames_free} of {self.frames_total} frames free>"
+
+
+class AddressSpace:
+    """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked."""
+
+    def __init__(self, memory: PhysicalMemory, *, tlb_entries: int = TLB_ENTRIES) -> None:
+        root = new_root(memory.state, memory.state.frames[LAST_EPOCH])
+        if root < 0:
+            raise OutOfFrames
+        self._adopt(memory, int(root), int(memory.state.frames[LAST_EPOCH]), tlb_entries)
+
+    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, tlb_entries: int) -> None:
+        if tlb_entries < 1 or tlb_entries & (tlb_entries - 1):
+            raise MachineError(f"a TLB of {tlb_entries} entries: not a power of two")
+        self.memory = memory
+        cpu = np.zeros(CPU_REGISTERS, np.int64)
+        cpu[[CR3, GENERATION, EPOCH]] = root, GENERATION_ONE, epoch
+        self._state: Space | None = Space(memory.state, np.zeros(4 * tlb_entries, np.int64), cpu)
+
+    @classmethod
+    def of_root(cls, memory: PhysicalMemory, root: int, epoch: int, *, tlb_entries: int = TLB_ENTRIES) -> Self:
+        """The space of a root that `fork` returned; from now on the root is the space's to release."""
+        space = cls.__new__(cls)
+        space._adopt(memory, root, epoch, tlb_entries)
+        return space
+
+    @property
+    def state(self) -> Space:
+        """What kernels take."""
+        if self._state is None:
+            raise DeadSpace("the address space has exited")
+        if self.memory._state is None:
+            raise ClosedMemory("the physical memory was closed")
+        return self._state
+
+    @property
+    def alive(self) -> bool:
+        return self._state is not None
+
+    @property
+    def root(self) -> int:
+        """Frame of the PML4."""
+        return int(self.state.cpu[CR3])
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way; each fork ends one."""
+        return int(self.state.cpu[EPOCH])
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the machine has counted for this space since it was made."""
+        cpu = self.state.cpu
+        return {name: int(cpu[register]) for name, register in COUNTERS.items()}
+
+    def map(self, address: int, length: int) -> None:
+        """Map the pages of [address, address + length), zero-filled; both are multiples of the page size."""
+        pages = self._pages(address, length)
+        code = map_pages(self.state, address, pages)
+        if code == NO_FRAME:
+            raise OutOfFrames(address)
+        if code < 0:
+            raise AlreadyMapped(int(next_mapped(self.state, address, address + length)))
+
+    def unmap(self, address: int, length: int) -> None:
+        """Unmap the pages of [address, address + length), all of which are mapped."""
+        pages = self._pages(address, length)
+        self._require(address, length)
+        if unmap_pages(self.state, address, pages) < 0:
+            raise OutOfFrames(address)
+
+    def remap(self, old: int, length: int, new: int) -> None:
+        """Move the pages of [old, old + length) to `new`, where none are mapped, without copying them."""
+        pages = self._pages(old, length)
+        self._pages(new, length)
+        if abs(old - new) < length:
+            raise Overlap(max(old, new))
+        self._require(old, length)
+        code = remap_pages(self.state, old, pages, new)
+        if code == NO_FRAME:
+            raise OutOfFrames(new)
+        if code < 0:
+            raise AlreadyMapped(int(next_mapped(self.state, new, new + length)))
+
+    def mapped(self, address: int, length: int) -> bool:
+        """Whether every page that [address, address + length) touches is mapped."""
+        self._range(address, length)
+        return bool(next_unmapped(self.state, address & ~PAGE_MASK, address + length) >= address + length)
+
+    def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray) -> None:
+        """Write `data` at `address`; every page it touches is mapped."""
+        array = np.frombuffer(bytearray(data), np.uint8)
+        if not array.size:
+            return
+        self._range(address, array.size)
+        self._require(address & ~PAGE_MASK, array.size + (address & PAGE_MASK))
+        first, end = address & ~PAGE_MASK, (address + array.size + PAGE_MASK) & ~PAGE_MASK
+        reached = int(own_pages(self.state, first, end))
+        if reached != end:
+            raise OutOfFrames(max(reached, address))
+        copy_in(self.state, address, array, 0, array.size)
+
+    def read(self, address: int, length: int) -> bytes:
+        """The `length` bytes at `address`; every page they touch is mapped."""
+        if length == 0:
+            return b""
+        self._range(address, length)
+        self._require(address & ~PAGE_MASK, length + (address & PAGE_MASK))
+        array = np.empty(length, np.uint8)
+        copy_out(self.state, address, array, 0, length)
+        return array.tobytes()
+
+    def fork(self, mode: ForkMode = ForkMode.ON_DEMAND) -> "AddressSpace":
+        """A copy of this space, which may be written, forked and released like any other."""
+        root = int(fork_root(self.state, ForkMode(mode)))
+        if root < 0:
+            raise OutOfFrames
+        return AddressSpace.of_root(self.memory, root, self.epoch, tlb_entries=self.state.tlb.size // 4)
+
+    def reset(self) -> None:
+        """Unmap everything."""
+        root = int(reset(self.state))
+        if root < 0:
+            raise OutOfFrames
+        release(self.memory, root)
+
+    def exit(self) -> None:
+        """Release everything; the space is dead from now on."""
+        root = self.root
+        self._state = None
+        release(self.memory, root)
+
+    def _range(self, address: int, length: int) -> None:
+        if length <= 0:
+            raise EmptyRange(address)
+        if address < 0 or address >= VA_LIMIT:
+            raise NonCanonical(address)
+        if address + length > VA_LIMIT:
+            raise NonCanonical(VA_LIMIT)
+
+    def _pages(self, address: int, length: int) -> int:
+        """Pages in a range, which must be aligned."""
+        self._range(address, length)
+        if address & PAGE_MASK:
+            raise Misaligned(address)
+        if length & PAGE_MASK:
+            raise Misaligned(address + length)
+        return length >> PAGE_SHIFT
+
+    def _require(self, first: int, length: int) -> None:
+        hole = int(next_unmapped(self.state, first, first + length))
+        if hole < first + length:
+            raise NotMapped(hole)
+
+    def __repr__(self) -> str:
+        if self._state is None:
+            return "<AddressSpace dead>"
+        return f"<AddressSpace cr3={self.root} epoch={self.epoch}>"
+
+
+def release(memory: PhysicalMemory, root: int, budget: int = 1 << 20) -> None:
+    """Release the tree at `root`, which nobody reads any more, `budget` frames at a time."""
+    cursor = np.zeros(CURSOR_SIZE, np.int64)
+    release_begin(cursor, root)
+    while cursor[0] != RELEASED:
+        release_step(memory.state, cursor, budget)

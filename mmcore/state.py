@@ -1,0 +1,82 @@
+"""The state that kernels take: physical memory, and an address space on it.
+
+Both are NamedTuples of arrays, so kernels that take them are cached on disk, cost nothing inside and run the same
+without the compiler.  Scalars that change are registers: named words of one int64 array.
+
+Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames`, `tlb` and `cpu`.  Another
+thread may read frames reachable from a frozen root, and nothing else (see frozen.py).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import int32, int64, types, uint8, uint64
+
+
+class Memory(NamedTuple):
+    """Physical memory of F frames; first argument of what works on frames and tables."""
+
+    bytes: np.ndarray  # uint8[F * PAGE_SIZE]     the frames' contents
+    entries: np.ndarray  # uint64[F * ENTRY_COUNT]  the same storage, as table entries
+    refcount: np.ndarray  # int32[F]                 present entries, and roots, that point at the frame
+    epoch: np.ndarray  # int64[F]                 in use: the epoch of its last change; free: the next free frame
+    frames: np.ndarray  # int64[FRAMES_REGISTERS]  registers, below
+
+
+class Space(NamedTuple):
+    """An address space; first argument of nearly everything else."""
+
+    mem: Memory
+    tlb: np.ndarray  # int64[4 * TLB entries]   see tlb.py
+    cpu: np.ndarray  # int64[CPU_REGISTERS]     registers, below
+
+
+MEMORY = types.NamedTuple((uint8[::1], uint64[::1], int32[::1], int64[::1], int64[::1]), Memory)
+SPACE = types.NamedTuple((MEMORY, int64[::1], int64[::1]), Space)
+
+(
+    FREE_HEAD,  # first frame of the free list, or -1
+    FREE_COUNT,  # frames free: those on the list and those never used
+    FRESH,  # first frame never used; so are all above it, and they hold zeros
+    TOTAL,  # frames there are
+    POISON,  # 0, or fill freed frames with POISON_BYTE
+    LAST_EPOCH,  # the newest epoch that any space was given
+    FORK_STACK,  # scratch of fork, FORK_STACK_SIZE words
+) = range(7)
+FORK_STACK_SIZE = 15
+FRAMES_REGISTERS = 32
+assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
+
+(
+    CR3,  # frame of the PML4
+    GENERATION,  # of the TLB's tags, shifted to where a tag has it
+    EPOCH,  # the epoch under way; each fork ends one
+    # counters, in the order of COUNTERS
+    TLB_MISSES,
+    WRITE_FAULTS,  # writes that met an entry without R/W
+    TABLES_COPIED,
+    PAGES_COPIED,
+    TABLES_REUSED,  # no longer shared when written: R/W given back without a copy
+    PAGES_REUSED,
+    PAGES_MAPPED,
+    PAGES_UNMAPPED,
+    TABLES_MADE,  # for a mapping, not by a copy
+    TABLES_DROPPED,  # whole shared tables that an unmapping let go
+    FORKS,
+    FORK_TABLES,  # tables copied by forks
+) = range(15)
+CPU_REGISTERS = 32
+COUNTERS = {
+    "tlb_misses": TLB_MISSES,
+    "write_faults": WRITE_FAULTS,
+    "tables_copied": TABLES_COPIED,
+    "pages_copied": PAGES_COPIED,
+    "tables_reused": TABLES_REUSED,
+    "pages_reused": PAGES_REUSED,
+    "pages_mapped": PAGES_MAPPED,
+    "pages_unmapped": PAGES_UNMAPPED,
+    "tables_made": TABLES_MADE,
+    "tables_dropped": TABLES_DROPPED,
+    "forks": FORKS,
+    "fork_tables": FORK_TABLES,
+}

@@ -1,0 +1,63 @@
+"""Page tables as wholes, and the one place where an entry is stored.
+
+`set_entry` is the only kernel that stores into `entries`; tables are otherwise written as whole frames, before
+anything points at them.  (2) Of a table with refcount > 1 only R/W may be cleared: checked builds assert it.
+"""
+
+import numba
+
+from mmcore.jit import DISABLED, kernel
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, WRITE_PROTECT, P, frame_of, table_of
+
+VERIFY = DISABLED or bool(numba.config.BOUNDSCHECK)
+
+
+@kernel
+def set_entry(mem, slot, entry):  # type: ignore[no-untyped-def]
+    """Store `entry` at `slot`."""
+    if VERIFY:
+        private = mem.refcount[table_of(slot)] == 1
+        assert private or entry == mem.entries[slot] & WRITE_PROTECT, "a shared table was changed"
+    mem.entries[slot] = entry
+
+
+@kernel
+def protect_children(mem, table):  # type: ignore[no-untyped-def]
+    """Clear R/W in every entry of a table."""
+    first = table << ENTRY_SHIFT
+    for slot in range(first, first + ENTRY_COUNT):
+        set_entry(mem, slot, mem.entries[slot] & WRITE_PROTECT)
+
+
+@kernel
+def share_children(mem, source, target):  # type: ignore[no-untyped-def]
+    """Make `target` a copy of table `source`: each child counted once more, and write-protected in both."""
+    first = source << ENTRY_SHIFT
+    shift = (target << ENTRY_SHIFT) - first
+    for slot in range(first, first + ENTRY_COUNT):
+        entry = mem.entries[slot]
+        if entry & P:
+            mem.refcount[frame_of(entry)] += 1
+            entry &= WRITE_PROTECT
+            set_entry(mem, slot, entry)
+        set_entry(mem, slot + shift, entry)
+
+
+@kernel
+def count_children(mem, table):  # type: ignore[no-untyped-def]
+    """Present entries in a table."""
+    first = table << ENTRY_SHIFT
+    count = 0
+    for slot in range(first, first + ENTRY_COUNT):
+        if mem.entries[slot] & P:
+            count += 1
+    return count
+
+
+@kernel
+def next_child(mem, table, index):  # type: ignore[no-untyped-def]
+    """Index of the first present entry of a table at or after `index`; ENTRY_COUNT if there is none."""
+    first = table << ENTRY_SHIFT
+    while index < ENTRY_COUNT and not mem.entries[first + index] & P:
+        index += 1
+    return index

@@ -1,0 +1,60 @@
+"""The TLB: direct-mapped, in software, with tags for reading and for writing apart.
+
+An entry is four int64 words at 4 * (vpn mod entries):
+
+    0  read tag     generation << 36 | vpn: the page may be read at the address below
+    1  write tag    the same, may be written
+    2  pa           of the page's first byte
+    3  -
+
+(6) After a fork no translation made before it may serve a write.  A tag carries the generation it was made in, so
+raising the space's generation forgets all of them at once; the entries themselves are swept only when the
+generations have run out, after 2^26 forks.
+"""
+
+from mmcore.jit import kernel
+from mmcore.paging import PAGE_MASK, PAGE_SHIFT
+from mmcore.state import GENERATION
+
+TLB_ENTRIES = 4096  # by default: reach 16 MiB, size 128 KiB, half of a common L2 cache
+GENERATION_ONE = 1 << 36  # a vpn takes 35 bits
+GENERATION_LIMIT = 1 << 62
+NO_TAG = 0  # generations start at one
+
+
+@kernel
+def tlb_index(space, vpn):  # type: ignore[no-untyped-def]
+    """Where in `tlb` the entry for a page is."""
+    return (vpn & ((space.tlb.size >> 2) - 1)) << 2
+
+
+@kernel
+def tlb_fill(space, va, frame, writable):  # type: ignore[no-untyped-def]
+    """Remember that va's page is in `frame`, and whether it may be written; returns va's physical address."""
+    vpn = va >> PAGE_SHIFT
+    index = tlb_index(space, vpn)
+    tag = space.cpu[GENERATION] | vpn
+    pa = frame << PAGE_SHIFT
+    space.tlb[index] = tag
+    space.tlb[index + 1] = tag if writable else NO_TAG
+    space.tlb[index + 2] = pa
+    return pa | (va & PAGE_MASK)
+
+
+@kernel
+def invlpg(space, va):  # type: ignore[no-untyped-def]
+    """Forget va's page."""
+    index = tlb_index(space, va >> PAGE_SHIFT)
+    space.tlb[index] = NO_TAG
+    space.tlb[index + 1] = NO_TAG
+
+
+@kernel
+def tlb_flush(space):  # type: ignore[no-untyped-def]
+    """Forget everything, in O(1)."""
+    generation = space.cpu[GENERATION] + GENERATION_ONE
+    if generation >= GENERATION_LIMIT:
+        generation = GENERATION_ONE
+        for i in range(space.tlb.size):
+            space.tlb[i] = NO_TAG
+    space.cpu[GENERATION] = generation
