@@ -1,0 +1,109 @@
+"""Putting an address space together from pages whose contents were read from somewhere else.
+
+Into an address space that maps nothing, in the order of addresses:
+
+    adopt_runs     the contents are in frames already, one after the other: only page tables are made.  The frames are
+                   above all that were ever used, so they can be filled before the machine is even built, by a thread
+                   that knows nothing of it.
+    place_pages    the contents are in a buffer: frames are taken wherever there are some, and copied into
+
+Both count what they need first: out of frames means that nothing was changed.
+"""
+
+from numba import int64, uint8, void
+
+from mmcore.errors import NO_FRAME
+from mmcore.fault import own_path
+from mmcore.frames import frame_alloc, has_frames
+from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.paging import MAPPING, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, entry_for, slot_of, span
+from mmcore.state import EPOCH, FREE_COUNT, FREE_HEAD, FRESH, MEMORY, PAGES_MAPPED, SPACE, TOTAL
+from mmcore.tables import set_entry
+
+RUNS = int64[:, ::1]  # [R, 2]: address of the first page, number of pages; ascending, apart
+
+
+@linked(int64(RUNS))
+def tables_for_runs(runs):  # type: ignore[no-untyped-def]
+    """Tables below the root that a tree of just these runs has."""
+    tables = 0
+    for level in range(ROOT_LEVEL, 1, -1):
+        size = span(level)  # what a table of the level below maps
+        last = -1  # the last such table counted
+        for run in range(runs.shape[0]):
+            first = runs[run, 0] // size
+            end = (runs[run, 0] + (runs[run, 1] << PAGE_SHIFT) - 1) // size
+            tables += end - max(first, last + 1) + 1
+            last = end
+    return tables
+
+
+@linked(void(MEMORY, int64, int64))
+def claim_fresh(mem, first, count):  # type: ignore[no-untyped-def]
+    """Take `count` frames from `first` on, none ever used; those below that were not become free ones to be reused."""
+    registers = mem.frames
+    assert registers[FRESH] <= first and first + count <= registers[TOTAL], "the frames are in use"
+    for frame in range(first - 1, registers[FRESH] - 1, -1):
+        mem.epoch[frame] = registers[FREE_HEAD]
+        registers[FREE_HEAD] = frame
+    registers[FRESH] = first + count
+    registers[FREE_COUNT] -= count
+
+
+@kernel
+def _map_frame(space, table, va, frame):  # type: ignore[no-untyped-def]
+    set_entry(space.mem, slot_of(table, va, 1), entry_for(frame, MAPPING))
+    space.cpu[PAGES_MAPPED] += 1
+
+
+@linked(int64(SPACE, RUNS, int64))
+def adopt_runs(space, runs, first):  # type: ignore[no-untyped-def]
+    """Map the runs onto the frames from `first` on; 0, or NO_FRAME when those or the tables' are not to be had."""
+    mem = space.mem
+    pages = 0
+    for run in range(runs.shape[0]):
+        pages += runs[run, 1]
+    if first < mem.frames[FRESH] or first + pages > mem.frames[TOTAL]:
+        return NO_FRAME
+    if not has_frames(space, pages + tables_for_runs(runs)):
+        return NO_FRAME
+    claim_fresh(mem, first, pages)
+    stamp = space.cpu[EPOCH]
+    frame = first
+    for run in range(runs.shape[0]):
+        va = runs[run, 0]
+        end = va + (runs[run, 1] << PAGE_SHIFT)
+        while va < end:
+            table = own_path(space, va, 1)
+            stop = min(end, (va | (span(2) - 1)) + 1)  # where the table ends
+            while va < stop:
+                mem.refcount[frame] = 1
+                mem.epoch[frame] = stamp
+                _map_frame(space, table, va, frame)
+                frame += 1
+                va += PAGE_SIZE
+    return 0
+
+
+@linked(void(SPACE, RUNS, int64[::1], uint8[::1], int64))
+def place_pages(space, runs, cursor, buffer, pages):  # type: ignore[no-untyped-def]
+    """Map the next `pages` pages of the runs and fill them from `buffer`; the frames must be free.
+
+    `cursor` is [run, page in the run] of the next page, and moves on.
+    """
+    mem = space.mem
+    table, end_of_table = 0, 0
+    for page in range(pages):
+        run = cursor[0]
+        va = runs[run, 0] + (cursor[1] << PAGE_SHIFT)
+        if va >= end_of_table:
+            table = own_path(space, va, 1)
+            end_of_table = (va | (span(2) - 1)) + 1
+        frame = frame_alloc(mem, space.cpu[EPOCH])
+        assert frame >= 0, "frames for the pages were not reserved"
+        copy_bytes(mem.bytes, frame << PAGE_SHIFT, buffer, page << PAGE_SHIFT, PAGE_SIZE)
+        _map_frame(space, table, va, frame)
+        cursor[1] += 1
+        if cursor[1] == runs[run, 1]:
+            cursor[0] = run + 1
+            cursor[1] = 0

@@ -1,0 +1,85 @@
+"""The pages of a frozen address space, as the writer asks for them: all runs first, then the pages in that order.
+
+Both kernels only read, without the GIL; see mmcore/frozen.py for why another thread may do so.
+"""
+
+import numpy as np
+from numba import int64, uint8
+
+from mmcore.errors import NOT_PRESENT
+from mmcore.frozen import gather, next_run
+from mmcore.jit import linked
+from mmcore.paging import PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
+from mmcore.state import MEMORY, Memory
+
+_PAGES_LIMIT = VA_LIMIT >> PAGE_SHIFT
+_RUNS_FIRST = 1024  # room for so many runs at first
+
+
+@linked(int64(MEMORY, int64, int64[:, ::1], int64[::1]))
+def list_runs(mem, root, runs, scratch):  # type: ignore[no-untyped-def]
+    """Fill `runs` with (address, pages) of the tree at `root`; how many there are, or -1 when there are more."""
+    va = 0
+    count = 0
+    while next_run(mem, root, va, _PAGES_LIMIT, scratch) > 0:
+        if count == runs.shape[0]:
+            return -1
+        runs[count, 0] = scratch[0]
+        runs[count, 1] = scratch[1]
+        count += 1
+        va = scratch[0] + (scratch[1] << PAGE_SHIFT)
+    return count
+
+
+@linked(int64(MEMORY, int64, int64[:, ::1], int64[::1], int64, uint8[::1]))
+def gather_next(mem, root, runs, cursor, pages, out):  # type: ignore[no-untyped-def]
+    """Copy the next `pages` pages to the front of `out`: 0, or NOT_PRESENT, which only a bug can bring about.
+
+    `cursor` is [run, page in the run] of the next page, and moves on.
+    """
+    offset = 0
+    while pages > 0:
+        run, page = cursor[0], cursor[1]
+        piece = min(pages, runs[run, 1] - page)
+        if gather(mem, root, runs[run, 0] + (page << PAGE_SHIFT), piece, out, offset) < 0:
+            return NOT_PRESENT
+        offset += piece << PAGE_SHIFT
+        pages -= piece
+        cursor[1] = page + piece
+        if cursor[1] == runs[run, 1]:
+            cursor[0] = run + 1
+            cursor[1] = 0
+    return 0
+
+
+class FrozenSpace:
+    """The tree at `root`, which nobody writes while the root is held."""
+
+    def __init__(self, mem: Memory, root: int) -> None:
+        self.root = root
+        self._mem = mem
+        self._runs = np.empty((0, 2), np.int64)
+        self._cursor = np.zeros(2, np.int64)
+        self._next = 0
+
+    def runs(self) -> np.ndarray:
+        """All mapped pages: int64[R, 2], address of the first page and number of pages, ascending."""
+        room = _RUNS_FIRST
+        scratch = np.zeros(2, np.int64)
+        while True:
+            runs = np.empty((room, 2), np.int64)
+            count = int(list_runs(self._mem, self.root, runs, scratch))
+            if count >= 0:
+                break
+            room *= 8
+        self._runs = runs[:count]
+        self._cursor[:] = 0
+        self._next = 0
+        return self._runs
+
+    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+        """Copy `pages` pages to the front of `buffer`; `first` is where the last call ended."""
+        assert first == self._next and pages * PAGE_SIZE <= buffer.size, (first, self._next, pages, buffer.size)
+        code = gather_next(self._mem, self.root, self._runs, self._cursor, pages, buffer)
+        assert code == 0, "a frozen page is not there any more"
+        self._next += pages

@@ -1,0 +1,129 @@
+"""Reading the newest image while the rest of the program still starts.
+
+Most of a start goes into importing and linking compiled kernels, on one processor.  An image's pages need neither:
+they are read, one after the other, to where physical memory will be, from frame FIRST_FRAME on.  When the machine is
+there, `restore.adopt` makes the page tables for them.  So this module, and what it imports, stays free of kernels.
+
+    preload = Preload(ImageDirectory("data"), memory_size)    threads begin to read
+    ...                                                       import what takes long
+    memory = PhysicalMemory(size, mapping=preload.mapping)
+    space = AddressSpace(memory)
+    image = adopt(preload, space.state)                       waits, verifies, maps
+
+An image that turns out bad is dropped from memory, which then holds zeros again, and the next older one is read.
+"""
+
+import mmap
+from pathlib import Path
+
+from snapshot.directory import Entry, ImageDirectory
+from snapshot.errors import ImageError, NoUsableImage, OutOfFrames
+from snapshot.files import Files
+from snapshot.image import PAGE_SIZE, Image, open_image
+from snapshot.reader import THREADS, PageReader, Progress
+
+FIRST_FRAME = 512  # those before it are for the first page tables; 2 MiB, so that huge pages lie as in the file
+
+
+def reserve(size: int, huge_pages: bool = True) -> mmap.mmap:
+    """`size` bytes of zeros, taken from the system as they are touched."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    mapping = mmap.mmap(-1, size, flags=flags)
+    if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return mapping
+
+
+class Preload:
+    """The newest image that verifies, on its way into `mapping`."""
+
+    def __init__(
+        self,
+        images: ImageDirectory,
+        size: int,
+        *,
+        mapping: mmap.mmap | None = None,
+        threads: int = THREADS,
+        files: Files | None = None,
+    ) -> None:
+        self.mapping = mapping or reserve(size // PAGE_SIZE * PAGE_SIZE)
+        self.refused: list[ImageError] = []
+        self.image: Image | None = None
+        self._directory: Path = images.directory
+        self._candidates: list[Entry] = images.entries()  # newest first
+        self._threads = threads
+        self._files = files or images.files
+        self._reader: PageReader | None = None
+        self._too_big: OutOfFrames | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Open the newest candidate whose manifest is good, and begin to read its pages."""
+        self.image = None
+        while self._candidates and not self._too_big:
+            entry = self._candidates.pop(0)
+            try:
+                fd, image = open_image(entry.path, self._files)
+            except ImageError as error:
+                self.refused.append(error)
+                continue
+            first, size = FIRST_FRAME * PAGE_SIZE, image.data_size
+            if first + size > len(self.mapping):
+                # A good image is not passed over for an older one because it needs more memory.
+                self._files.close(fd)
+                self._too_big = OutOfFrames(
+                    f"{entry.path} has {image.pages} pages ({size:,} bytes); the memory has {len(self.mapping):,} bytes"
+                )
+                return
+            target = memoryview(self.mapping)[first : first + size]
+            self.image = image
+            self._reader = PageReader(fd, image, target, self._threads, self._files).start()
+            return
+
+    @property
+    def done(self) -> int:
+        """Bytes read and verified."""
+        return self._reader.done if self._reader else 0
+
+    def join(self, progress: Progress | None = None) -> Image | None:
+        """Wait until an image is there, whole and verified; None if there is no image at all.
+
+        Raises NoUsableImage if all were refused, OutOfFrames if the newest good one does not fit.
+        """
+        while self._reader and self.image:
+            try:
+                self._reader.join(progress)
+            except ImageError as error:
+                self.refused.append(error)
+                self._drop(self.image)
+                self._reader = None
+                self._begin()
+            else:
+                self._reader = None
+                return self.image
+        if self._too_big:
+            raise self._too_big
+        if self.image is None and self.refused:
+            raise NoUsableImage(self._directory, self.refused)
+        return self.image
+
+    def let_go(self) -> None:
+        """The pages are mapped: from now on they are the machine's."""
+        self.image = None
+
+    def cancel(self) -> None:
+        """Give up: nothing is read any more, and nothing of it stays in memory."""
+        image, reader = self.image, self._reader
+        self._candidates, self._reader, self.image = [], None, None
+        if reader and image:
+            reader.cancel()
+            try:
+                reader.join()
+            except ImageError as error:
+                self.refused.append(error)
+        if image:
+            self._drop(image)
+
+    def _drop(self, image: Image) -> None:
+        if image.pages:
+            self.mapping.madvise(mmap.MADV_DONTNEED, FIRST_FRAME * PAGE_SIZE, image.data_size)

@@ -1,0 +1,115 @@
+"""An image back into an address space.
+
+    adopt     the pages were preloaded: only their page tables are made
+    restore   into a machine at work, whose address space maps nothing
+
+Either the whole image is there afterwards, every byte of it verified, or the space still maps nothing and every frame
+is free again.
+"""
+
+import os
+
+import numpy as np
+
+from mmcore.errors import NO_FRAME
+from mmcore.mapping import next_mapped, reset
+from mmcore.paging import VA_LIMIT
+from mmcore.release import CURSOR_SIZE, release_all
+from mmcore.restore import adopt_runs, place_pages, tables_for_runs
+from mmcore.state import FREE_COUNT, FRESH, TOTAL, Space
+from snapshot.errors import ChecksumMismatch, OutOfFrames, SpaceNotEmpty, Unreadable
+from snapshot.files import Files
+from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, open_image
+from snapshot.preload import FIRST_FRAME, Preload
+from snapshot.reader import THREADS, PageReader, Progress
+
+
+def adopt(preload: Preload, space: Space, progress: Progress | None = None) -> Image | None:
+    """Map the image that was preloaded, or, if it proves bad, the next older one; None if there is no image at all.
+
+    `space` is on the memory over `preload.mapping`.  Raises as Preload.join, and OutOfFrames; then the space is empty.
+    """
+    _require_empty(space)
+    image = preload.join(progress)
+    if image is not None and adopt_runs(space, image.runs, FIRST_FRAME) == NO_FRAME:
+        preload.cancel()
+        raise _out_of_frames(image, space)
+    preload.let_go()
+    return image
+
+
+def restore(
+    path: str | os.PathLike[str],
+    space: Space,
+    progress: Progress | None = None,
+    threads: int = THREADS,
+    files: Files | None = None,
+) -> Image:
+    """Read the image at `path` into `space`.  Raises an ImageError or a RestoreError; then the space is empty."""
+    files = files or Files()
+    _require_empty(space)
+    fd, image = open_image(path, files)
+    registers = space.mem.frames
+    free, fresh = int(registers[FREE_COUNT]), int(registers[FRESH])
+    never_used = int(registers[TOTAL]) - fresh
+    needed = image.pages + int(tables_for_runs(image.runs))
+    if free < needed:
+        files.close(fd)
+        raise _out_of_frames(image, space)
+    # Frames that were used before are used again first: fresh ones would grow the process.
+    if free - never_used < needed and never_used >= image.pages:
+        target = memoryview(space.mem.bytes)[fresh * PAGE_SIZE : fresh * PAGE_SIZE + image.data_size]  # type: ignore[arg-type]
+        try:
+            PageReader(fd, image, target, threads, files).start().join(progress)
+        except BaseException:
+            np.frombuffer(target, np.uint8)[:] = 0  # frames never used hold zeros
+            raise
+        code = adopt_runs(space, image.runs, fresh)
+        assert code == 0, code
+    else:
+        _place(fd, image, space, progress, files)
+    return image
+
+
+def _place(fd: int, image: Image, space: Space, progress: Progress | None, files: Files) -> None:
+    """Chunk by chunk through a buffer, to frames wherever there are some."""
+    buffer = np.empty(min(image.chunk_size, image.data_size), np.uint8)
+    cursor = np.zeros(2, np.int64)
+    try:
+        for chunk in range(image.chunk_count):
+            offset, length = image.chunk_extent(chunk)
+            data = buffer.data[:length]
+            try:
+                if files.read_into(fd, data, DATA_OFFSET + offset) < length:
+                    raise ChecksumMismatch(image.path, chunk, DATA_OFFSET + offset, length)
+            except OSError as error:
+                raise Unreadable(image.path, error) from error
+            image.check_chunk(chunk, data)
+            place_pages(space, image.runs, cursor, buffer, length // PAGE_SIZE)
+            if progress:
+                progress(offset + length, image.data_size)
+    except BaseException:
+        empty(space)
+        raise
+    finally:
+        files.close(fd)
+
+
+def empty(space: Space) -> None:
+    """Unmap everything, and give all frames back; takes time in proportion to them."""
+    root = int(reset(space))
+    if root == NO_FRAME:
+        raise OutOfFrames("no frame for an empty root")
+    release_all(space.mem, np.zeros(CURSOR_SIZE, np.int64), root)
+
+
+def _require_empty(space: Space) -> None:
+    first = int(next_mapped(space, 0, VA_LIMIT))
+    if first != VA_LIMIT:
+        raise SpaceNotEmpty(f"the address space has a page at {first:#x}")
+
+
+def _out_of_frames(image: Image, space: Space) -> OutOfFrames:
+    tables = int(tables_for_runs(image.runs))
+    free = int(space.mem.frames[FREE_COUNT])
+    return OutOfFrames(f"{image.path} takes {image.pages} pages and {tables} tables; {free} frames are free")

@@ -1,0 +1,255 @@
+"""Snapshots of one address space: fork, write, release.
+
+    state      what is so                                          left by
+    IDLE       nothing is being written                            start: fork, hand the root to the writer -> WRITING
+    WRITING    the writer's thread reads the frozen root           poll, after the eventfd: take the outcome -> IDLE
+
+A root that the writer has done with, well or not, joins the list of roots to be released.  The owner calls `release`
+with a budget when it has time; a new snapshot need not wait for that.  A synchronous snapshot is the same path, only
+that the owner waits for the eventfd.
+
+What the owner is stopped for is `start` alone: its own metadata, the fork, and waking the thread.  That is
+`last_pause_ns`; the fork by itself is `last_fork_ns`.
+
+All methods belong to the owner's thread.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcore.errors import NO_FRAME
+from mmcore.fork import ON_DEMAND, fork
+from mmcore.jit import build
+from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+from mmcore.state import CR3, EPOCH, PAGES_COPIED, TABLES_COPIED, Space
+from snapshot.directory import PREFIX, ImageDirectory
+from snapshot.errors import ForkFailed, SnapshotError, SnapshotRunning
+from snapshot.files import Files
+from snapshot.frozen import FrozenSpace
+from snapshot.image import PAGE_SIZE
+from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
+
+RELEASE_BUDGET = 4096  # frames a step, some tens of microseconds
+
+
+@dataclass
+class Statistics:
+    """What is known of the snapshots so far; the figures called last are of the last one that ended."""
+
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    last_ok: bool = True  # so is a snapshotter that has taken none
+    last_error: str = ""
+    last_reason: str = ""  # why it was taken, in the owner's words
+    last_save_unix_s: float = 0.0  # end of the last good one
+    last_attempt_unix_s: float = 0.0  # start of the last one
+    last_duration_s: float = 0.0
+    last_pause_ns: int = 0  # of the last one started
+    last_fork_ns: int = 0  # of it, the fork
+    last_pages: int = 0
+    last_bytes: int = 0  # length of the image
+    last_pages_copied: int = 0  # by writes while it was written
+    last_tables_copied: int = 0
+    last_path: Path | None = None  # of the last good image
+    last_sync_ns: int = 0
+
+    @property
+    def last_cow_size(self) -> int:
+        """Bytes of frames that writes took while the last snapshot was written."""
+        return (self.last_pages_copied + self.last_tables_copied) * PAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of the snapshot that is being written."""
+
+    step: str
+    pages_done: int
+    pages_total: int  # 0 until they are counted
+    elapsed_s: float
+    cow_size: int  # bytes of frames that writes have taken since its fork
+
+
+class Snapshotter:
+    """Takes snapshots of `space`, to images in `directory`.
+
+    mode       of the fork; may be changed at any time
+    metadata   called at each fork, in the owner's thread: what to keep beside the pages, as msgpack can pack it
+    keep       images to leave, the newest; may be changed at any time
+    nice       of the writer's thread
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        directory: str | Path,
+        prefix: str = PREFIX,
+        mode: int = ON_DEMAND,
+        metadata: Callable[[], dict[Any, Any]] = dict,
+        keep: int = KEEP,
+        nice: int = NICE,
+        files: Files | None = None,
+    ) -> None:
+        build()  # nothing may be left to compile when a fork is due, or in the writer's thread
+        self.space = space
+        self.mode = mode
+        self.keep = keep
+        self.statistics = Statistics()
+        self._metadata = metadata
+        self._writer = Writer(directory, prefix, nice, files)
+        self._root = -1  # of the snapshot that is being written
+        self._begun_ns = 0
+        self._copied = (0, 0)  # pages and tables, when it was forked
+        self._releasing: list[np.ndarray] = []  # a cursor for each root
+
+    def __repr__(self) -> str:
+        return f"<Snapshotter {'writing' if self.running else 'idle'}, {self.images!r}>"
+
+    # --- taking one ---
+
+    @property
+    def running(self) -> bool:
+        """Whether one is being written, or its outcome waits for `poll`."""
+        return self._root >= 0
+
+    @property
+    def images(self) -> ImageDirectory:
+        """Where the images go."""
+        return self._writer.images
+
+    def fileno(self) -> int:
+        """An eventfd that becomes readable when `poll` has an outcome."""
+        return self._writer.fileno()
+
+    def start(self, reason: str = "") -> None:
+        """Fork, and have the image written.  Raises SnapshotRunning, ForkFailed."""
+        begun = time.perf_counter_ns()
+        if self._root >= 0:
+            raise SnapshotRunning("a snapshot is being written already")
+        statistics, cpu = self.statistics, self.space.cpu
+        metadata = self._metadata()
+        now = time.time()
+        epoch = int(cpu[EPOCH])
+        copied = int(cpu[PAGES_COPIED]), int(cpu[TABLES_COPIED])
+        before = time.perf_counter_ns()
+        root = int(fork(self.space, self.mode))
+        statistics.last_fork_ns = time.perf_counter_ns() - before
+        statistics.started += 1
+        statistics.last_reason = reason
+        statistics.last_attempt_unix_s = now
+        if root == NO_FRAME:
+            error = ForkFailed("fork", "out of frames for the page tables that it copies")
+            self._failed(error)
+            raise error
+        self._root, self._begun_ns, self._copied = root, begun, copied
+        try:
+            frozen = FrozenSpace(self.space.mem, root)
+            self._writer.submit(Job(frozen, epoch, root, int(now * 1e6), metadata, self.keep))
+        except SnapshotError as error:
+            self._give_up_root()
+            self._failed(error)
+            raise
+        statistics.last_pause_ns = time.perf_counter_ns() - begun
+
+    def poll(self) -> Outcome | None:
+        """The outcome of a snapshot that has ended, once; None while there is none."""
+        outcome = self._writer.take()
+        if outcome is None:
+            return None
+        statistics, cpu = self.statistics, self.space.cpu
+        statistics.last_pages_copied = int(cpu[PAGES_COPIED]) - self._copied[0]
+        statistics.last_tables_copied = int(cpu[TABLES_COPIED]) - self._copied[1]
+        statistics.last_duration_s = (time.perf_counter_ns() - self._begun_ns) / 1e9
+        self._give_up_root()
+        if outcome.error is not None:
+            self._failed(outcome.error)
+            return outcome
+        statistics.succeeded += 1
+        statistics.last_ok, statistics.last_error = True, ""
+        statistics.last_save_unix_s = outcome.finished_unix_s
+        statistics.last_pages, statistics.last_bytes = outcome.pages, outcome.bytes
+        statistics.last_path, statistics.last_sync_ns = outcome.path, outcome.sync_ns
+        return outcome
+
+    def run_and_wait(self, reason: str = "") -> Outcome:
+        """Take a snapshot and wait for its end.  Raises as `start`; a failed write is in the outcome."""
+        self.start(reason)
+        return self.wait()
+
+    def wait(self) -> Outcome:
+        """Wait for the end of the snapshot that is being written."""
+        assert self.running, "nothing is being written"
+        self._writer.wait()
+        outcome = self.poll()
+        assert outcome is not None
+        return outcome
+
+    def cancel(self) -> None:
+        """Ask for the snapshot that is being written to be given up; it ends soon, as Cancelled."""
+        self._writer.cancel()
+
+    def progress(self) -> Progress | None:
+        """Of the snapshot that is being written."""
+        if not self.running:
+            return None
+        cpu, writer = self.space.cpu, self._writer
+        copied = int(cpu[PAGES_COPIED]) + int(cpu[TABLES_COPIED]) - sum(self._copied)
+        elapsed = (time.perf_counter_ns() - self._begun_ns) / 1e9
+        return Progress(writer.step, writer.pages_done, writer.pages_total, elapsed, copied * PAGE_SIZE)
+
+    def move(self, directory: str | Path, prefix: str) -> None:
+        """From now on images go there.  Raises SnapshotRunning."""
+        if self.running:
+            raise SnapshotRunning("a snapshot is being written")
+        self._writer.images = ImageDirectory(directory, prefix, self._writer.files)
+
+    def close(self) -> None:
+        """Give up a snapshot that is being written, end the thread, and release every root."""
+        self._writer.close()
+        self._give_up_root()
+        while not self.release(1 << 20):
+            pass
+
+    # --- giving frames back ---
+
+    @property
+    def roots(self) -> list[int]:
+        """Roots held beside the space's own: the one being written, those being released."""
+        held = [self._root] if self._root >= 0 else []
+        return held + [int(cursor[0]) for cursor in self._releasing]
+
+    @property
+    def releasing(self) -> bool:
+        """Whether `release` has anything to do."""
+        return bool(self._releasing)
+
+    def release(self, budget: int = RELEASE_BUDGET) -> bool:
+        """Give back up to about `budget` frames of roots that are done with; returns whether nothing is left."""
+        if self._releasing:
+            cursor = self._releasing[0]
+            release_step(self.space.mem, cursor, budget)
+            if cursor[0] == RELEASED:
+                self._releasing.pop(0)
+        return not self._releasing
+
+    def release_later(self, root: int) -> None:
+        """Take over a root that nobody reads any more, such as `reset` hands out, and release it in turn."""
+        assert root != self.space.cpu[CR3], "the root is in use"
+        cursor = np.zeros(CURSOR_SIZE, np.int64)
+        release_begin(cursor, root)
+        self._releasing.append(cursor)
+
+    def _give_up_root(self) -> None:
+        if self._root >= 0:
+            self.release_later(self._root)
+            self._root = -1
+
+    def _failed(self, error: SnapshotError) -> None:
+        self.statistics.failed += 1
+        self.statistics.last_ok, self.statistics.last_error = False, str(error)
