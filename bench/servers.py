@@ -1,0 +1,207 @@
+"""The servers under test: started in a directory and on a port of their own, watched, and always taken down again.
+
+A *subject* is a name that `start` knows:
+
+    on-demand   this server, forking on demand (its default)
+    classic     this server, forking classically
+    redis       redis-server, when it is installed
+
+A benchmark may be given any list of them, the same one twice too: two of a kind show how far apart equals come out.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.client import Client, ReplyError
+
+SUBJECTS = ("on-demand", "classic", "redis")
+SOURCES = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 300.0  # a first start compiles
+STOP_TIMEOUT_S = 120.0
+POLL_S = 0.0005
+
+
+class StartFailed(Exception):
+    """A server did not come up; the message has the end of its log."""
+
+
+def installed(subject: str) -> bool:
+    """Whether the subject can be started here."""
+    return subject != "redis" or shutil.which("redis-server") is not None
+
+
+def present(subjects: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The subjects that can be started, and notes on those that cannot."""
+    here = [s for s in subjects if installed(s)]
+    missing = [s for s in subjects if not installed(s)]
+    return here, [f"{s}-server is not installed; its figures are blank" for s in missing]
+
+
+def is_ours(subject: str) -> bool:
+    """Whether the subject is this project's server."""
+    return subject != "redis"
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment() -> dict[str, str]:
+    """Of a Python process that is to import this project's packages."""
+    paths = [str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+class Server:
+    """One server process at a time, in one directory; it can be stopped and started again."""
+
+    def __init__(self, subject: str, directory: Path, options: Sequence[str] = ()) -> None:
+        self.subject = subject
+        self.directory = directory
+        self.options = list(options)
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.launched_ns = 0  # monotonic clock, when the process was started
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is this project's server."""
+        return is_ours(self.subject)
+
+    def arguments(self) -> list[str]:
+        """The command line."""
+        common = ["--port", str(self.port), "--dir", str(self.directory), "--save", ""]
+        if self.ours:
+            mode = ["--fork-mode", self.subject]
+            return [sys.executable, "-m", "kvstore", "serve", *common, *mode, *self.options]
+        return ["redis-server", *common, "--bind", "127.0.0.1", "--appendonly", "no", *self.options]
+
+    @property
+    def log(self) -> Path:
+        """What the process printed."""
+        return self.directory / "server.log"
+
+    def launch(self) -> None:
+        """Start the process, and wait for nothing."""
+        assert self.process is None, "it runs already"
+        with self.log.open("ab") as log:
+            self.launched_ns = time.monotonic_ns()
+            self.process = subprocess.Popen(
+                self.arguments(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd=self.directory
+            )
+
+    def start(self) -> float:
+        """Start it; returns the seconds to the first PONG."""
+        self.launch()
+        return self.wait_for("PING", expected="PONG")
+
+    def wait_for(self, *command: str | bytes, expected: object) -> float:
+        """Seconds from the launch until `command` is answered by `expected`; other answers are errors, or it loads."""
+        assert self.process is not None
+        deadline = self.launched_ns + int(START_TIMEOUT_S * 1e9)
+        while time.monotonic_ns() < deadline:
+            if self.process.poll() is not None:
+                self.process = None
+                raise StartFailed(f"{self.subject} did not start:\n{self._log_end()}")
+            try:
+                with Client(self.port, 60.0) as client:
+                    while True:
+                        try:
+                            reply = client.command(*command)
+                        except ReplyError as error:
+                            if not str(error).startswith("LOADING"):
+                                raise
+                            time.sleep(POLL_S)
+                            continue
+                        seconds = (time.monotonic_ns() - self.launched_ns) / 1e9
+                        if reply != expected:
+                            raise StartFailed(f"{self.subject} answered {command!r} by {reply!r:.80}")
+                        return seconds
+            except OSError:
+                time.sleep(POLL_S)
+        self.kill()
+        raise StartFailed(f"{self.subject} did not answer within {START_TIMEOUT_S:.0f} s:\n{self._log_end()}")
+
+    def stop(self, save: bool = False) -> None:
+        """Shut it down in order."""
+        if self.process is None:
+            return
+        with contextlib.suppress(OSError), Client(self.port) as client:
+            client.command("SHUTDOWN", "SAVE" if save else "NOSAVE")
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+            self.process = None
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def client(self) -> Client:
+        """A new connection to it."""
+        return Client(self.port)
+
+    def info(self, section: str = "everything") -> dict[str, str]:
+        """Its INFO."""
+        with self.client() as client:
+            return client.info(section)
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that is resident and its own: no file's pages."""
+        assert self.process is not None
+        for row in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if row.startswith("VmRSS:"):
+                return int(row.split()[1]) * 1024
+        raise RuntimeError("the kernel does not tell VmRSS")
+
+    def processor_s(self) -> float:
+        """Processor time that the process has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _log_end(self) -> str:
+        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "(no log)"
+
+
+@contextlib.contextmanager
+def server(subject: str, options: Sequence[str] = (), start: bool = True) -> Iterator[Server]:
+    """A server in a new temporary directory; both are gone afterwards, whatever happens."""
+    with tempfile.TemporaryDirectory(prefix=f"bench-{subject}-") as directory:
+        one = Server(subject, Path(directory), options)
+        try:
+            if start:
+                one.start()
+            yield one
+        finally:
+            one.kill()
+
+
+def snapshot(client: Client, poll_s: float = 0.02, timeout_s: float = 600.0) -> tuple[int, int]:
+    """BGSAVE, and wait until it is over; returns when it was asked for and when it was seen done (monotonic ns)."""
+    began = time.monotonic_ns()
+    client.command("BGSAVE")
+    while time.monotonic_ns() - began < timeout_s * 1e9:
+        found = client.info("persistence")
+        if found["rdb_bgsave_in_progress"] == "0":
+            if found["rdb_last_bgsave_status"] != "ok":
+                raise RuntimeError(f"the snapshot failed: {found['rdb_last_bgsave_status']}")
+            return began, time.monotonic_ns()
+        time.sleep(poll_s)
+    raise TimeoutError(f"no snapshot within {timeout_s:.0f} s")
