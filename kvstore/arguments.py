@@ -4,7 +4,7 @@ Argument i is `arg_length` bytes at `arg_offset` in the query buffer.  Integers 
 them (string2ll): an optional minus, digits without leading zeros, within int64; nothing else.
 """
 
-from mmcore.jit import kernel
+from mmcore.jit import kernel, view
 
 from kvstore.libc import bytes_at
 from kvstore.state import QUERY_ADDRESS, QUERY_SIZE
@@ -19,7 +19,7 @@ def pack(text: bytes) -> int:
     return int.from_bytes(text.ljust(8, b"\0"), "big", signed=True)
 
 
-@kernel
+@view
 def query(store):  # type: ignore[no-untyped-def]
     """The buffer that holds the arguments, uint8[QUERY_SIZE]."""
     return bytes_at(store.server[QUERY_ADDRESS], store.server[QUERY_SIZE])

@@ -8,7 +8,7 @@ command or replies that the socket did not take, moves to buffers of its own.
 
 from numba import int64, void
 
-from mmcore.jit import kernel, linked
+from mmcore.jit import kernel, linked, view
 
 from kvstore.libc import close, free, realloc, words_at
 from kvstore.state import (
@@ -76,7 +76,7 @@ WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an ev
 
 assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
 
-@kernel
+@view
 def connection(store, slot):  # type: ignore[no-untyped-def]
     """The row of the connection in `slot`, int64[FIELDS]."""
     return words_at(store.server[CONNECTIONS_ADDRESS] + slot * FIELDS * 8, FIELDS)

@@ -6,9 +6,11 @@ not to the store, whose bytes all live in the address space.
 """
 
 import numba
-from numba import carray, int32, int64, types
+from llvmlite import ir
+from numba import int32, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 from mmcore.jit import kernel
 
@@ -37,28 +39,27 @@ IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 6, 1, 4, 5,
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 
 
-@intrinsic
-def _byte_pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(values[0], cgutils.voidptr_t)
+def _view(kind):  # type: ignore[no-untyped-def]
+    # An intrinsic (address, count) -> array: the memory there as it is.  A kernel cannot return an array it has made,
+    # for want of reference counts; an intrinsic can, because this one owns nothing.
+    array = types.Array(kind, 1, "C")
 
-    return types.CPointer(numba.uint8)(int64), codegen
+    def view(typingctx, address, count):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            made = make_array(array)(context, builder)
+            item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind)))
+            pointer = builder.inttoptr(values[0], context.get_data_type(kind).as_pointer())
+            populate_array(made, data=pointer, shape=[values[1]], strides=[item], itemsize=item, meminfo=None)
+            return made._getvalue()
+
+        return array(int64, int64), codegen
+
+    return intrinsic(view)
 
 
-@intrinsic
-def _word_pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(values[0], context.get_value_type(types.CPointer(int64)))
-
-    return types.CPointer(int64)(int64), codegen
-
-
-@intrinsic
-def _int_pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(values[0], context.get_value_type(types.CPointer(int32)))
-
-    return types.CPointer(int32)(int64), codegen
+bytes_at = _view(numba.uint8)  # (address, size) -> uint8[size]
+words_at = _view(int64)  # (address, count) -> int64[count]
+ints_at = _view(int32)  # (address, count) -> int32[count]
 
 
 @intrinsic
@@ -67,29 +68,11 @@ def cycles(typingctx):  # type: ignore[no-untyped-def]
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         counter = cgutils.get_or_insert_function(
-            builder.module, cgutils.ir.FunctionType(cgutils.int64_t, []), "llvm.readcyclecounter"
+            builder.module, ir.FunctionType(ir.IntType(64), []), "llvm.readcyclecounter"
         )
         return builder.call(counter, [])
 
     return int64(), codegen
-
-
-@kernel
-def bytes_at(address, size):  # type: ignore[no-untyped-def]
-    """The `size` bytes of memory at `address`, as uint8[size]."""
-    return carray(_byte_pointer(address), (size,))
-
-
-@kernel
-def words_at(address, count):  # type: ignore[no-untyped-def]
-    """The `count` words of memory at `address`, as int64[count]."""
-    return carray(_word_pointer(address), (count,))
-
-
-@kernel
-def ints_at(address, count):  # type: ignore[no-untyped-def]
-    """The `count` 32-bit integers at `address`, as int32[count]."""
-    return carray(_int_pointer(address), (count,))
 
 
 @kernel

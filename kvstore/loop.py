@@ -21,7 +21,7 @@ Order within a connection is the order of arrival; a transaction runs whole befo
 
 from numba import int32, int64, void
 
-from mmcore.jit import copy_bytes, indirect, kernel, linked
+from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
@@ -295,7 +295,7 @@ def find_command(store):  # type: ignore[no-untyped-def]
     return -1
 
 
-@kernel
+@view
 def _statistics(store, command):  # type: ignore[no-untyped-def]
     address = store.server[COMMAND_STATISTICS_ADDRESS] + command * STATISTICS_WIDTH * 8
     return words_at(address, STATISTICS_WIDTH)

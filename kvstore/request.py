@@ -128,49 +128,6 @@ def scan_arguments(store, position, index, count, trusted):  # type: ignore[no-u
     return COMPLETE
 
 
-@linked(int64(STORE, int64[::1]))
-def parse_request(store, row):  # type: ignore[no-untyped-def]
-    """Take the next command of the connection with this row: COMPLETE, INCOMPLETE, EMPTY or MALFORMED.
-
-    INCOMPLETE leaves INPUT_POSITION at the command's beginning; MALFORMED has appended the error.
-    """
-    server = store.server
-    start, end = server[INPUT_POSITION], server[QUERY_SIZE]
-    if start >= end:
-        return INCOMPLETE
-    text = query(store)
-    trusted = server[REQUIRE_AUTH] == 0 or row[FLAGS] & AUTHENTICATED != 0
-    if text[start] != 42:
-        return parse_inline(store)
-    if row[SCAN_ARGUMENTS] >= 0:
-        status = scan_arguments(store, start + row[SCAN_POSITION], 0, row[SCAN_ARGUMENTS], trusted)
-        if status == INCOMPLETE:
-            row[SCAN_ARGUMENTS] -= server[ARGC]
-            row[SCAN_POSITION] = server[INPUT_POSITION] - start
-            server[INPUT_POSITION] = start
-        if status != COMPLETE:
-            return status
-        row[SCAN_ARGUMENTS] = -1
-    count, line = _short_number(text, start + 1, end)
-    if count < 0:
-        status, count, line = _line_number(store, text, start + 1, PROTOCOL_MULTIBULK_LINE, PROTOCOL_MULTIBULK)
-        if status != COMPLETE:
-            return status
-    if count > ARGUMENTS_MAX:
-        return _malformed(store, PROTOCOL_MULTIBULK)
-    if count > UNAUTHENTICATED_ARGUMENTS_MAX and not trusted:
-        return _malformed(store, PROTOCOL_MULTIBULK_AUTH)
-    if count <= 0:
-        server[INPUT_POSITION] = line + 2
-        return EMPTY
-    status = scan_arguments(store, line + 2, 0, count, trusted)
-    if status == INCOMPLETE:
-        row[SCAN_ARGUMENTS] = count - server[ARGC]
-        row[SCAN_POSITION] = server[INPUT_POSITION] - start
-        server[INPUT_POSITION] = start
-    return status
-
-
 @kernel
 def _is_space(byte):  # type: ignore[no-untyped-def]
     return byte == 32 or (9 <= byte <= 13)
@@ -267,3 +224,46 @@ def parse_inline(store):  # type: ignore[no-untyped-def]
             break
     server[ARGC] = count
     return COMPLETE if count > 0 else EMPTY
+
+
+@linked(int64(STORE, int64[::1]))
+def parse_request(store, row):  # type: ignore[no-untyped-def]
+    """Take the next command of the connection with this row: COMPLETE, INCOMPLETE, EMPTY or MALFORMED.
+
+    INCOMPLETE leaves INPUT_POSITION at the command's beginning; MALFORMED has appended the error.
+    """
+    server = store.server
+    start, end = server[INPUT_POSITION], server[QUERY_SIZE]
+    if start >= end:
+        return INCOMPLETE
+    text = query(store)
+    trusted = server[REQUIRE_AUTH] == 0 or row[FLAGS] & AUTHENTICATED != 0
+    if text[start] != 42:
+        return parse_inline(store)
+    if row[SCAN_ARGUMENTS] >= 0:
+        status = scan_arguments(store, start + row[SCAN_POSITION], 0, row[SCAN_ARGUMENTS], trusted)
+        if status == INCOMPLETE:
+            row[SCAN_ARGUMENTS] -= server[ARGC]
+            row[SCAN_POSITION] = server[INPUT_POSITION] - start
+            server[INPUT_POSITION] = start
+        if status != COMPLETE:
+            return status
+        row[SCAN_ARGUMENTS] = -1
+    count, line = _short_number(text, start + 1, end)
+    if count < 0:
+        status, count, line = _line_number(store, text, start + 1, PROTOCOL_MULTIBULK_LINE, PROTOCOL_MULTIBULK)
+        if status != COMPLETE:
+            return status
+    if count > ARGUMENTS_MAX:
+        return _malformed(store, PROTOCOL_MULTIBULK)
+    if count > UNAUTHENTICATED_ARGUMENTS_MAX and not trusted:
+        return _malformed(store, PROTOCOL_MULTIBULK_AUTH)
+    if count <= 0:
+        server[INPUT_POSITION] = line + 2
+        return EMPTY
+    status = scan_arguments(store, line + 2, 0, count, trusted)
+    if status == INCOMPLETE:
+        row[SCAN_ARGUMENTS] = count - server[ARGC]
+        row[SCAN_POSITION] = server[INPUT_POSITION] - start
+        server[INPUT_POSITION] = start
+    return status

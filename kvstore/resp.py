@@ -8,7 +8,7 @@ socket, is the loop's.
 import numpy as np
 from numba import int64, void
 
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, kernel, linked, view
 from mmcore.mmu import copy_out
 
 from kvstore.errors import ERROR_BYTES, ERROR_START
@@ -55,7 +55,7 @@ def reply_reset(store):  # type: ignore[no-untyped-def]
         server[REPLY_CAPACITY] = REPLY_CAPACITY_MIN
 
 
-@kernel
+@view
 def reply_room(store, count):  # type: ignore[no-untyped-def]
     """The reply buffer, uint8[REPLY_CAPACITY], with room for `count` more bytes at REPLY_LENGTH."""
     if store.server[REPLY_LENGTH] + count > store.server[REPLY_CAPACITY]:

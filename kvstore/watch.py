@@ -11,7 +11,7 @@ module.
 
 from numba import int64, void
 
-from mmcore.jit import kernel, linked
+from mmcore.jit import kernel, linked, view
 
 from kvstore.libc import realloc, words_at
 from kvstore.state import (
@@ -28,12 +28,12 @@ WATCH_HEADS = 4096  # chains; int64[WATCH_HEADS] at WATCH_HEADS_ADDRESS, -1 for 
 _CONNECTION, _DB, _HASH, _DEADLINE, _PRESENT, _NEXT_OF_CONNECTION, _NEXT_IN_CHAIN, _WIDTH = range(8)
 
 
-@kernel
+@view
 def _watches(store):  # type: ignore[no-untyped-def]
     return words_at(store.server[WATCH_TABLE_ADDRESS], store.server[WATCH_CAPACITY] * _WIDTH)
 
 
-@kernel
+@view
 def _heads(store):  # type: ignore[no-untyped-def]
     return words_at(store.server[WATCH_HEADS_ADDRESS], WATCH_HEADS)
 

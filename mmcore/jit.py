@@ -104,6 +104,7 @@ def view(function: Callable[..., Any]) -> Any:
     return function if DISABLED else _njit(function, inline="always")
 
 
+Progress = Callable[[int, int, str], None]
 _REGISTERED: list["Linked"] = []
 _BUILT = 0
 
@@ -121,10 +122,14 @@ class Linked(type(intrinsic(lambda typingctx: None))):  # type: ignore[misc]
         self.__doc__, self.__module__, self.__name__ = function.__doc__, function.__module__, function.__name__
         _REGISTERED.append(self)
 
-    def build(self) -> None:
-        """Compile or load, and make the symbol known to the kernels linked after this one."""
+    def compile(self) -> None:
+        """Compile, or load from the cache."""
         self.dispatcher = _njit(self.function)
         self.dispatcher.compile(self.signature)
+
+    def build(self) -> None:
+        """Compile or load, and make the symbol known to the kernels linked after this one."""
+        self.compile()
         self.dispatcher.disable_compile()
         result = self.dispatcher.overloads[self.signature.args]
         self.address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
@@ -183,22 +188,75 @@ def linked(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return lambda function: function if DISABLED else Linked(function, signature)
 
 
-def build(progress: Callable[[int, int, str], None] | None = None) -> int:
-    """Compile or load every linked kernel not yet built; `progress(done, total, symbol)` before each and at the end.
+def build(progress: Progress | None = None, workers: int = 0) -> int:
+    """Compile or load every linked kernel not yet built; `progress(done, total, symbol)` as it goes on.
 
-    Returns how many were built.
+    What the cache does not have is first compiled in `workers` processes (0: one a processor).  Returns how many were
+    built.
     """
     global _BUILT
-    first, total = _BUILT, len(_REGISTERED)
-    while _BUILT < total:
-        one = _REGISTERED[_BUILT]
-        if progress:
-            progress(_BUILT - first, total - first, one.symbol)
+    wanted = _REGISTERED[_BUILT:]
+    marker = _marker(wanted)
+    if len(wanted) > 1 and not marker.exists():
+        _compile_ahead(wanted, workers or os.cpu_count() or 1, progress)
+    for one in wanted:
         one.build()
         _BUILT += 1
+    if wanted:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
     if progress:
-        progress(total - first, total - first, "")
-    return total - first
+        progress(len(wanted), len(wanted), "")
+    return len(wanted)
+
+
+def _marker(wanted: list["Linked"]) -> Path:
+    # A file that says: the cache had all of these once.  Only a hint, to spare the workers.
+    digest = hashlib.blake2b(digest_size=12)
+    for one in wanted:
+        written_ns = os.stat(one.function.__code__.co_filename).st_mtime_ns  # numba asks for it too
+        digest.update(f"{one.symbol} {source_digest(one.function.__module__)} {written_ns}\n".encode())
+    return cache_root() / f"complete-{digest.hexdigest()}"
+
+
+def _compile_ahead(wanted: list["Linked"], workers: int, progress: Progress | None) -> None:
+    """Fill the cache by processes forked here.
+
+    Each takes the next number from one pipe and writes it to another when that kernel is done.  The symbols of other
+    kernels stand for nothing in such a process: it compiles, and never calls.
+    """
+    take, give = os.pipe()
+    hear, tell = os.pipe()
+    children = []
+    for _ in range(workers):
+        child = os.fork()
+        if child == 0:
+            os.close(give)
+            status = 1
+            try:
+                for one in _REGISTERED:
+                    if not one.address:
+                        llvm.add_symbol(one.symbol, id(one))
+                while number := os.read(take, 2):
+                    wanted[int.from_bytes(number, "little")].compile()
+                    os.write(tell, number)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    os.close(take)
+    os.close(tell)
+    for number in range(len(wanted)):
+        os.write(give, number.to_bytes(2, "little"))
+    os.close(give)
+    done = 0
+    while number := os.read(hear, 2):
+        if progress:
+            progress(done, len(wanted), wanted[int.from_bytes(number, "little")].symbol)
+        done += 1
+    os.close(hear)
+    for child in children:
+        os.waitpid(child, 0)  # whatever one failed to compile is compiled, and fails, below
 
 
 # Bytes: what numba has no fast word for.  Indices are int64; words are little-endian and need no alignment.
