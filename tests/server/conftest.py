@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.server.standin import start_redis
-from tests.server.wire import OK, Wire
+from tests.server.wire import OK, Wire, info
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +39,12 @@ def wire2(server) -> Iterator[Wire]:
     """A connection to an empty server, for what the protocol does not matter to."""
     with Wire(server.address) as connection:
         yield connection
+
+
+@pytest.fixture
+def at_least_72(server) -> None:
+    """Skips where the server is a Redis from before 7.2, whose behaviour this project follows."""
+    with Wire(server.address) as connection:
+        version = info(connection, "server")["redis_version"]
+    if version < "7.2":
+        pytest.skip(f"Redis {version} does not have this")

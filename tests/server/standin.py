@@ -11,8 +11,8 @@ def start_redis(directory, *options):
     p = Process()
     p.host, p.port, p.address = "127.0.0.1", port, ("127.0.0.1", port)
     p.directory, p.is_redis = directory, True
-    p.unix = str(directory / "socket")
-    p.process = subprocess.Popen(["/usr/bin/redis-server", "--port", str(port), "--dir", str(directory), "--save", "", "--unixsocket", p.unix, "--enable-debug-command", "yes", *options], stdout=open(directory/"log", "wb"))
+    p.unix_socket = str(directory / "socket")
+    p.process = subprocess.Popen(["/usr/bin/redis-server", "--port", str(port), "--dir", str(directory), "--save", "", "--unixsocket", p.unix_socket, "--enable-debug-command", "yes", *options], stdout=open(directory/"log", "wb"))
     for _ in range(500):
         try:
             Wire(p.address).close(); break
