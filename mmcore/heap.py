@@ -2,7 +2,7 @@
 
     va                      what
     0x1000_0000             the control page: the heap's half, and from OWNER_BASE on the other, which is the owner's
-    0x2000_0000             metadata of slab pages, SLOT_SIZE bytes each, by page number
+    0x2010_0000             metadata of slab pages, SLOT_SIZE bytes each, by page number
     0x18_0000_0000          metadata of large pages, the same
     PML4 entry 1 .. 15      slab pages
     PML4 entry 16 .. 63     large pages
@@ -58,7 +58,7 @@ from mmcore.state import SPACE
 
 CONTROL = 0x1000_0000
 OWNER_BASE = CONTROL + 0x800
-SLAB_META = 0x2000_0000
+SLAB_META = 0x2010_0000  # its first page has another TLB entry than the control page
 LARGE_META = 0x18_0000_0000
 SLAB_BASE = 1 << 39
 LARGE_BASE = 16 << 39
@@ -479,9 +479,8 @@ def heap_resize(space, va, old, new):  # type: ignore[no-untyped-def]
     """Make room for `new` bytes, the first min(old, new) of which are those at `va`: where, or 0 with `va` intact."""
     if heap_size(old) == heap_size(new):
         return va
-    if old > SMALL_MAX and new > SMALL_MAX:
-        if _large_resize(space, va, old, new) != 0:
-            return va
+    if old > SMALL_MAX and new > SMALL_MAX and _large_resize(space, va, old, new) != 0:
+        return va
     moved = heap_alloc(space, new)
     if moved == 0:
         return 0

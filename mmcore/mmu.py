@@ -11,7 +11,6 @@ take (`has_frames`), and whoever loads knows that the page is there.  Words are 
 import numpy as np
 from numba import boolean, int64, uint8, void
 
-from mmcore.errors import NOT_PRESENT
 from mmcore.fault import write_fault
 from mmcore.jit import bytes32, bytes64, copy_bytes, equal_bytes, kernel, linked, put32, put64
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE

@@ -10,7 +10,9 @@ thread may read frames reachable from a frozen root, and nothing else (see froze
 from typing import NamedTuple
 
 import numpy as np
-from numba import int32, int64, types, uint8, uint64
+from numba import int32, int64, uint8, uint64
+
+from mmcore.plain import Plain, state_type
 
 
 class Memory(NamedTuple):
@@ -31,8 +33,8 @@ class Space(NamedTuple):
     cpu: np.ndarray  # int64[CPU_REGISTERS]     registers, below
 
 
-MEMORY = types.NamedTuple((uint8[::1], uint64[::1], int32[::1], int64[::1], int64[::1]), Memory)
-SPACE = types.NamedTuple((MEMORY, int64[::1], int64[::1]), Space)
+MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64))
+SPACE = state_type(Space, MEMORY, Plain(int64), Plain(int64))
 
 (
     FREE_HEAD,  # first frame of the free list, or -1

@@ -1,6 +1,7 @@
 """The TLB: direct-mapped, in software, with tags for reading and for writing apart.
 
-An entry is four int64 words at 4 * (vpn mod entries):
+An entry is four int64 words.  Which one is the page's number modulo the entries, after folding in what 16 GiB region
+it is in: the first pages of regions, which are often in use together, would all share entry 0 otherwise.
 
     0  read tag     generation << 36 | vpn: the page may be read at the address below
     1  write tag    the same, may be written
@@ -25,7 +26,7 @@ NO_TAG = 0  # generations start at one
 @kernel
 def tlb_index(space, vpn):  # type: ignore[no-untyped-def]
     """Where in `tlb` the entry for a page is."""
-    return (vpn & ((space.tlb.size >> 2) - 1)) << 2
+    return ((vpn ^ (vpn >> 22)) & ((space.tlb.size >> 2) - 1)) << 2
 
 
 @kernel
