@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kvstore import configfile
 from kvstore.configfile import ConfigError, quote, split
@@ -60,7 +60,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number; one above `clamp` counts as `clamp`, one below `raised` as that."""
+    """A whole number from `low` to `high`; one outside of `clamp` counts as the nearer end of that."""
 
     low: int = 0
     high: int = INT_MAX
@@ -192,8 +192,7 @@ class FileName:
         return value
 
 
-@dataclass(frozen=True)
-class OutputLimit:
+class OutputLimit(NamedTuple):
     """How much a client may let its replies pile up [bytes]; 0 is no limit."""
 
     hard: int
@@ -305,7 +304,7 @@ SERVED = (
     Parameter("fork-mode", Choice(("on-demand", "classic")), "on-demand"),
     Parameter("stop-writes-on-bgsave-error", Flag(), True),
     # the server
-    Parameter("loglevel", Choice(("debug", "verbose", "notice", "warning")), "notice"),
+    Parameter("loglevel", Choice(("debug", "verbose", "notice", "warning", "nothing")), "notice"),
     Parameter("logfile", Text(), "", mutable=False),
     Parameter("hz", Integer(clamp=(1, 500)), 10),
     Parameter("active-expire-enabled", Flag(), True),

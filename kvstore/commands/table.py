@@ -254,7 +254,7 @@ _CONNECTION = (
     )),
     _connection("echo", 2, "loading stale fast", hot=True),
     _connection("hello", -1, f"{_ANY_TIME} fast no_auth allow_busy", cold="connection:"),
-    _connection("ping", -1, "fast", hot=True, cold="connection:", tips=_ALL_SUCCEED),
+    _connection("ping", -1, "fast", hot=True, tips=_ALL_SUCCEED),
     _connection("quit", -1, f"{_ANY_TIME} fast no_auth allow_busy", cold="connection:quit_"),
     _connection("reset", 1, f"{_ANY_TIME} fast no_auth allow_busy", cold="connection:"),
     _connection("select", 2, "loading stale fast", hot=True),
@@ -342,6 +342,12 @@ def unknown_command(args: list[bytes]) -> CommandError:
 def unknown_subcommand(container: str, name: bytes) -> CommandError:
     """The refusal of a subcommand that its container does not have."""
     return CommandError(f"ERR unknown subcommand '{_shown(name)}'. Try {container.upper()} HELP.")
+
+
+def unknown_subcommand_or_arity(container: str, name: bytes) -> CommandError:
+    """The refusal of a container that does not tell the two apart."""
+    problem = f"unknown subcommand or wrong number of arguments for '{_shown(name)}'"
+    return CommandError(f"ERR {problem}. Try {container.upper()} HELP.")
 
 
 def wrong_arity(command: Command) -> CommandError:

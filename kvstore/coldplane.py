@@ -1,0 +1,204 @@
+"""The cold plane: what the commands that Python serves may ask of the server and of a connection.
+
+A cold command is a function of a module in kvstore.commands:
+
+    def time(server: Server, client: Client, args: list[bytes]) -> Reply
+
+It gets the whole command, its name first, with the number of arguments already checked against the table, and returns
+its reply as a Python value (see reply.py) or raises CommandError. It runs between two turns of the loop: while it
+runs nobody is served, and what it does to the registers or to a connection the loop sees at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from kvstore.config import Config
+
+
+class Client(Protocol):
+    """A connection."""
+
+    name: str  # "" for none
+    lib_name: str
+    lib_ver: str
+    db: int
+    protocol: int  # 2 or 3
+    authenticated: bool
+    no_evict: bool
+    no_touch: bool
+    reply_mode: str  # "on", "off", or "skip": no reply to the next command
+    close_after_reply: bool
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def fd(self) -> int: ...
+    @property
+    def addr(self) -> str: ...
+    @property
+    def laddr(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def unix(self) -> bool: ...
+    @property
+    def age_s(self) -> int: ...
+    @property
+    def idle_s(self) -> int: ...
+    @property
+    def flags(self) -> str: ...
+    @property
+    def multi(self) -> int: ...
+    @property
+    def watch(self) -> int: ...
+    @property
+    def qbuf(self) -> int: ...
+    @property
+    def qbuf_free(self) -> int: ...
+    @property
+    def multi_mem(self) -> int: ...
+    @property
+    def obl(self) -> int: ...
+    @property
+    def omem(self) -> int: ...
+    @property
+    def total_memory(self) -> int: ...
+    @property
+    def last_command(self) -> str: ...
+    def reset(self) -> None: ...
+
+
+class Snapshots(Protocol):
+    """Snapshots of the store, and what is known of the last one."""
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def progress(self) -> float: ...  # of the one that is being written: 0 to 1
+    @property
+    def elapsed_s(self) -> float: ...  # since it began; 0 when there is none
+    @property
+    def taken(self) -> int: ...  # good ones since the start
+    @property
+    def forks(self) -> int: ...
+    @property
+    def last_ok(self) -> bool: ...
+    @property
+    def last_error(self) -> str: ...
+    @property
+    def last_duration_s(self) -> float: ...  # below 0 before the first
+    @property
+    def last_save_unix_s(self) -> float: ...
+    @property
+    def last_pause_us(self) -> float: ...
+    @property
+    def last_fork_ns(self) -> int: ...
+    @property
+    def last_pages_copied(self) -> int: ...
+    @property
+    def last_cow_size(self) -> int: ...  # [bytes]
+    @property
+    def last_bytes(self) -> int: ...
+    @property
+    def last_path(self) -> Path | None: ...
+
+    def start(self, reason: str) -> None:
+        """Fork, and have the image written in the background.  Raises SnapshotError or CommandError."""
+
+    def run_and_wait(self) -> None:
+        """Take a snapshot and wait until it is durable.  Raises SnapshotError or CommandError."""
+
+
+class Memory(Protocol):
+    """Physical memory."""
+
+    @property
+    def frames_total(self) -> int: ...
+    @property
+    def frames_free(self) -> int: ...
+
+
+class Space(Protocol):
+    """The store's address space."""
+
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+    @property
+    def epoch(self) -> int: ...
+
+
+class Usage(NamedTuple):
+    """What the store takes [bytes]."""
+
+    heap: int  # keys and values
+    indices: int
+    peak: int  # the most that the two together ever took
+
+
+class Described(NamedTuple):
+    """How a key's value is kept."""
+
+    address: int
+    encoding: str
+    length: int  # [bytes]
+    clock: int  # when it was last used: 24 bits of Unix time [s]
+    idle_s: int
+
+
+class Server(Protocol):
+    """The server."""
+
+    config: Config
+    registers: np.ndarray
+
+    @property
+    def config_file(self) -> Path | None: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def started_unix_s(self) -> float: ...
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def space(self) -> Space: ...
+    @property
+    def snapshots(self) -> Snapshots: ...
+    @property
+    def in_transaction(self) -> bool: ...  # whether EXEC runs the command at hand
+
+    def clients(self) -> Iterable[Client]: ...
+    def kill(self, client: Client) -> None: ...
+    def discard_transaction(self, client: Client) -> None: ...
+    def pause_clients(self, until_ms: int, write_only: bool) -> None: ...
+    def unpause_clients(self) -> None: ...
+
+    def apply(self, name: str) -> None:
+        """Act on a parameter's new value.  Raises ValueError, with the reason, if it cannot be had."""
+
+    def shutdown(self, save: bool | None, force: bool) -> None:
+        """Stop serving; `save` as asked for, None to go by the save points.  Raises CommandError if that failed."""
+
+    def reload(self, save: bool) -> None:
+        """Empty the store and load the newest image, after taking one if `save`.  Raises as snapshots do."""
+
+    def describe(self, db: int, key: bytes) -> Described | None:
+        """How the value of a key is kept, or None without the key; does not count as a use of it."""
+
+    def usage(self) -> Usage: ...
+
+    def db_sizes(self) -> Sequence[tuple[int, int, int]]:
+        """Of each database: keys, keys with a deadline, and the mean time that those have left [ms]."""
+
+    def statistics(self) -> Mapping[str, int | float]:
+        """Counters, by the names that INFO's section Stats has for them."""
+
+    def command_statistics(self) -> Mapping[str, tuple[int, int, int, int]]:
+        """By command called at least once: calls, time [us], rejected, failed."""
+
+    def error_statistics(self) -> Mapping[str, int]:
+        """Error replies, by the code that they begin with."""
+
+    def reset_statistics(self) -> None: ...

@@ -1,0 +1,382 @@
+"""AUTH, HELLO, RESET, QUIT and CLIENT: the commands about the connection itself that Python serves."""
+
+import hmac
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kvstore.commands.table import resolve
+from kvstore.errors import ERRORS, NOT_INTEGER, SYNTAX
+from kvstore.info import REDIS_VERSION
+from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple, Verbatim
+from kvstore.state import NOW_MS
+
+if TYPE_CHECKING:
+    from kvstore.coldplane import Client, Server
+
+INT64_MAX = 2**63 - 1
+DEFAULT_USER = b"default"
+SYNTAX_ERROR = ERRORS[SYNTAX]
+WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
+NO_PASSWORD_SET = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+HELLO_NEEDS_AUTH = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> "
+    "option can be used to authenticate the client and select the RESP protocol version at the same time"
+)
+CACHING_WITHOUT_TRACKING = (
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+)
+# The classes of clients that CLIENT LIST and KILL know; here all are normal ones.
+CLIENT_TYPES = ("normal", "master", "slave", "replica", "pubsub")
+
+
+def integer(data: bytes, error: str = ERRORS[NOT_INTEGER]) -> int:
+    """A decimal int64, read as strictly as Redis does; raises CommandError(error)."""
+    if not re.fullmatch(rb"0|-?[1-9][0-9]{0,18}", data) or not -INT64_MAX - 1 <= int(data) <= INT64_MAX:
+        raise CommandError(error)
+    return int(data)
+
+
+def text(data: bytes) -> str:
+    """Bytes of a client's as text that turns into the same bytes again."""
+    return data.decode(errors="surrogateescape")
+
+
+def word(args: list[bytes], at: int) -> bytes:
+    """Argument `at` in lower case, or nothing."""
+    return args[at].lower() if at < len(args) else b""
+
+
+def chosen(data: bytes, *words: bytes) -> bytes:
+    """Which of these words, in lower case, an argument is; raises a syntax error for none."""
+    if data.lower() not in words:
+        raise CommandError(SYNTAX_ERROR)
+    return data.lower()
+
+
+def plain(value: bytes, error: str) -> str:
+    """A value that CLIENT LIST can show: printable, without blanks; raises CommandError(error)."""
+    if not all(0x21 <= byte <= 0x7E for byte in value):
+        raise CommandError(error)
+    return value.decode("ascii")
+
+
+# ----------------------------------------------------------------------------------------------------- authentication
+
+
+def authenticate(server: "Server", client: "Client", user: bytes, password: bytes) -> None:
+    """Let the connection in, or raise WRONGPASS."""
+    required = str(server.config["requirepass"]).encode(errors="surrogateescape")
+    matches = not required or hmac.compare_digest(required, password)
+    if user != DEFAULT_USER or not matches:
+        raise CommandError(WRONG_PASSWORD)
+    client.authenticated = True
+
+
+def auth(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """AUTH [username] password"""
+    if len(args) > 3:
+        raise CommandError(SYNTAX_ERROR)
+    if len(args) == 2 and not server.config["requirepass"]:
+        raise CommandError(NO_PASSWORD_SET)
+    authenticate(server, client, args[1] if len(args) == 3 else DEFAULT_USER, args[-1])
+    return OK
+
+
+def hello(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """HELLO [protover [AUTH username password] [SETNAME clientname]]"""
+    protocol = client.protocol
+    if len(args) > 1:
+        protocol = integer(args[1], "ERR Protocol version is not an integer or out of range")
+        if protocol not in (2, 3):
+            raise CommandError("NOPROTO unsupported protocol version")
+    credentials: tuple[bytes, bytes] | None = None
+    name: str | None = None
+    at = 2
+    while at < len(args):
+        left = len(args) - at - 1
+        if word(args, at) == b"auth" and left >= 2:
+            credentials = args[at + 1], args[at + 2]
+            at += 3
+        elif word(args, at) == b"setname" and left >= 1:
+            name = client_name(args[at + 1])
+            at += 2
+        else:
+            raise CommandError(f"ERR Syntax error in HELLO option '{text(args[at])}'")
+    if credentials:
+        authenticate(server, client, *credentials)
+    if server.config["requirepass"] and not client.authenticated:
+        raise CommandError(HELLO_NEEDS_AUTH)
+    if name is not None:
+        client.name = name
+    client.protocol = protocol
+    greeting: dict[str, Reply] = {
+        "server": "redis",
+        "version": REDIS_VERSION,
+        "proto": protocol,
+        "id": client.id,
+        "mode": "standalone",
+        "role": "master",
+        "modules": [],
+    }
+    return greeting
+
+
+def reset(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
+    """RESET"""
+    server.discard_transaction(client)
+    client.reset()
+    client.authenticated = not server.config["requirepass"]
+    return Simple("RESET")
+
+
+def quit_(_server: "Server", client: "Client", _args: list[bytes]) -> Reply:
+    """QUIT"""
+    client.close_after_reply = True
+    return OK
+
+
+# ------------------------------------------------------------------------------------------------- what a client is
+
+
+def client_id(_server: "Server", client: "Client", _args: list[bytes]) -> Reply:
+    """CLIENT ID"""
+    return client.id
+
+
+def client_getname(_server: "Server", client: "Client", _args: list[bytes]) -> Reply:
+    """CLIENT GETNAME"""
+    return client.name or None
+
+
+def client_name(value: bytes) -> str:
+    """The name that a connection asks for."""
+    return plain(value, "ERR Client names cannot contain spaces, newlines or special characters.")
+
+
+def client_setname(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT SETNAME connection-name"""
+    client.name = client_name(args[2])
+    return OK
+
+
+def client_setinfo(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT SETINFO LIB-NAME libname | LIB-VER libver"""
+    attribute = {b"lib-name": "lib_name", b"lib-ver": "lib_ver"}.get(args[2].lower())
+    if attribute is None:
+        raise CommandError(f"ERR Unrecognized option '{text(args[2])}'")
+    error = f"ERR {text(args[2])} cannot contain spaces, newlines or special characters."
+    setattr(client, attribute, plain(args[3], error))
+    return OK
+
+
+def describe(client: "Client", command: str = "") -> str:
+    """A connection as CLIENT LIST and CLIENT INFO have it: one line."""
+    fields = {
+        "id": client.id,
+        "addr": client.addr,
+        "laddr": client.laddr,
+        "fd": client.fd,
+        "name": client.name,
+        "age": client.age_s,
+        "idle": client.idle_s,
+        "flags": client.flags,
+        "db": client.db,
+        "sub": 0,
+        "psub": 0,
+        "ssub": 0,
+        "multi": client.multi,
+        "watch": client.watch,
+        "qbuf": client.qbuf,
+        "qbuf-free": client.qbuf_free,
+        "argv-mem": 0,
+        "multi-mem": client.multi_mem,
+        "rbs": 0,
+        "rbp": 0,
+        "obl": 0,
+        "oll": int(client.obl > 0),
+        "omem": client.omem,
+        "tot-mem": client.total_memory,
+        "events": "rw" if client.obl else "r",
+        "cmd": command or client.last_command,
+        "user": client.user,
+        "redir": -1,
+        "resp": client.protocol,
+        "lib-name": client.lib_name,
+        "lib-ver": client.lib_ver,
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items())
+
+
+def _describe_all(clients: list["Client"], caller: "Client", args: list[bytes]) -> Verbatim:
+    at_hand = resolve(args)
+    assert at_hand is not None
+    return Verbatim("".join(f"{describe(one, at_hand.name if one.id == caller.id else '')}\n" for one in clients))
+
+
+def client_info(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT INFO"""
+    return _describe_all([client], client, args)
+
+
+def _client_type(data: bytes) -> str:
+    name = text(data)
+    if name.lower() not in CLIENT_TYPES:
+        raise CommandError(f"ERR Unknown client type '{name}'")
+    return name.lower()
+
+
+def client_list(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT LIST [TYPE type] | [ID client-id ...]"""
+    listed = list(server.clients())
+    if len(args) == 4 and word(args, 2) == b"type":
+        listed = listed if _client_type(args[3]) == "normal" else []
+    elif len(args) > 3 and word(args, 2) == b"id":
+        by_id = {one.id: one for one in listed}
+        wanted = [integer(data, "ERR Invalid client ID") for data in args[3:]]
+        listed = [by_id[one] for one in wanted if one in by_id]
+    elif len(args) > 2:
+        raise CommandError(SYNTAX_ERROR)
+    return _describe_all(listed, client, args)
+
+
+# --------------------------------------------------------------------------------------------- what becomes of clients
+
+Filter = Callable[["Client"], bool]
+
+
+def _kill_filter(option: bytes, value: bytes) -> Filter:
+    name = text(value)
+    if option == b"id":
+        wanted = integer(value, "ERR client-id should be greater than 0")
+        if wanted < 1:
+            raise CommandError("ERR client-id should be greater than 0")
+        return lambda client: client.id == wanted
+    if option == b"maxage":
+        age = integer(value, "ERR maxage is not an integer or out of range")
+        if age < 1:
+            raise CommandError("ERR maxage should be greater than 0")
+        return lambda client: client.age_s >= age
+    if option == b"type":
+        kind = _client_type(value)
+        return lambda client: kind == "normal"
+    if option == b"user":
+        if value != DEFAULT_USER:
+            raise CommandError(f"ERR No such user '{name}'")
+        return lambda client: client.user == name
+    if option == b"addr":
+        return lambda client: client.addr == name
+    if option == b"laddr":
+        return lambda client: client.laddr == name
+    raise CommandError(SYNTAX_ERROR)
+
+
+def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT KILL ip:port | CLIENT KILL <filter> <value> [<filter> <value> ...]"""
+    one_address = len(args) == 3
+    skip_me = not one_address
+    filters: list[Filter] = []
+    if one_address:
+        filters.append(_kill_filter(b"addr", args[2]))
+    else:
+        for at in range(2, len(args), 2):
+            if at + 1 == len(args):
+                raise CommandError(SYNTAX_ERROR)
+            if word(args, at) == b"skipme":
+                skip_me = chosen(args[at + 1], b"yes", b"no") == b"yes"
+            else:
+                filters.append(_kill_filter(word(args, at), args[at + 1]))
+    doomed = [
+        one
+        for one in server.clients()
+        if all(matches(one) for matches in filters) and not (skip_me and one.id == client.id)
+    ]
+    for one in doomed:
+        server.kill(one)
+    if one_address and not doomed:
+        raise CommandError("ERR No such client")
+    return OK if one_address else len(doomed)
+
+
+def client_pause(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT PAUSE timeout [WRITE | ALL]"""
+    if len(args) > 4:
+        raise CommandError(SYNTAX_ERROR)
+    if len(args) == 4 and word(args, 3) not in (b"write", b"all"):
+        raise CommandError("ERR CLIENT PAUSE mode must be WRITE or ALL")
+    timeout_ms = integer(args[2], "ERR timeout is not an integer or out of range")
+    if timeout_ms < 0:
+        raise CommandError("ERR timeout is negative")
+    until_ms = int(server.registers[NOW_MS]) + timeout_ms
+    if until_ms > INT64_MAX:
+        raise CommandError("ERR timeout is out of range")
+    server.pause_clients(until_ms, word(args, 3) == b"write")
+    return OK
+
+
+def client_unpause(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CLIENT UNPAUSE"""
+    server.unpause_clients()
+    return OK
+
+
+def client_unblock(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT UNBLOCK client-id [TIMEOUT | ERROR]: no command blocks, so none is ever ended"""
+    if len(args) > 4:
+        raise CommandError(SYNTAX_ERROR)
+    if len(args) == 4 and word(args, 3) not in (b"timeout", b"error"):
+        raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    integer(args[2])
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ modes of a connection
+
+
+def client_reply(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT REPLY ON | OFF | SKIP"""
+    mode = chosen(args[2], b"on", b"off", b"skip")
+    if mode == b"on":
+        client.reply_mode = "on"
+        return OK
+    if mode == b"off" or client.reply_mode != "off":
+        client.reply_mode = mode.decode()
+    return NO_REPLY
+
+
+def client_no_evict(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT NO-EVICT ON | OFF"""
+    client.no_evict = chosen(args[2], b"on", b"off") == b"on"
+    return OK
+
+
+def client_no_touch(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT NO-TOUCH ON | OFF"""
+    client.no_touch = chosen(args[2], b"on", b"off") == b"on"
+    return OK
+
+
+def client_tracking(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT TRACKING ON | OFF"""
+    if chosen(args[2], b"on", b"off") == b"on":
+        raise CommandError("ERR client side caching is not supported")
+    return OK
+
+
+def client_trackinginfo(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CLIENT TRACKINGINFO"""
+    tracking: dict[str, Reply] = {"flags": Set((b"off",)), "redirect": -1, "prefixes": []}
+    return tracking
+
+
+def client_getredir(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CLIENT GETREDIR"""
+    return -1
+
+
+def client_caching(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CLIENT CACHING YES | NO"""
+    raise CommandError(CACHING_WITHOUT_TRACKING)

@@ -1,0 +1,483 @@
+"""COMMAND, CONFIG, INFO, MEMORY, DEBUG, TIME, snapshots and SHUTDOWN: the commands about the server."""
+
+import logging
+import time as clock
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from kvstore.commands.connection import SYNTAX_ERROR, integer, text, word
+from kvstore.commands.docs import Argument
+from kvstore.commands.table import (
+    CATEGORIES,
+    COMMANDS,
+    ROWS,
+    Command,
+    Keys,
+    find,
+    keys_of,
+    resolve,
+    unknown_subcommand_or_arity,
+)
+from kvstore.config import Refused
+from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER
+from kvstore.info import PAGE_SIZE, info_text, memory_figures
+from kvstore.patterns import compile_glob
+from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple, Verbatim
+from kvstore.state import SAVE_WANTED
+from snapshot.errors import SnapshotError
+
+if TYPE_CHECKING:
+    from kvstore.coldplane import Client, Server
+
+log = logging.getLogger("kvstore")
+
+
+def help_lines(name: str, forms: Iterable[tuple[str, str]]) -> Reply:
+    """The reply to a container's HELP: its forms, each with what it does."""
+    lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+    for usage, summary in forms:
+        lines += [usage, f"    {summary}"]
+    return [Simple(line) for line in lines]
+
+
+def help_(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """HELP of any container"""
+    container = find(args[0])
+    assert container is not None
+    forms = [(f"{sub.own_name.upper()} {sub.doc.usage}".rstrip(), sub.doc.summary) for sub in container.subcommands]
+    if container.cold:
+        forms.insert(0, ("(no subcommand)", container.doc.summary))
+    return help_lines(container.name, forms)
+
+
+# -------------------------------------------------------------------------------------------------------------- COMMAND
+
+
+def _names(words: Iterable[str]) -> Set:
+    return Set(Simple(one) for one in words)
+
+
+def _key_specification(run: Keys) -> dict[str, Reply]:
+    notes: dict[str, Reply] = {"notes": run.notes} if run.notes else {}
+    return {
+        **notes,
+        "flags": _names(run.flags),
+        "begin_search": {"type": "index", "spec": {"index": run.first}},
+        "find_keys": {
+            "type": "range",
+            "spec": {
+                "lastkey": run.last if run.last < 0 else run.last - run.first,
+                "keystep": run.step,
+                "limit": 0,
+            },
+        },
+    }
+
+
+def command_row(command: Command) -> Reply:
+    """A command as COMMAND and COMMAND INFO have it."""
+    return [
+        command.name,
+        command.arity,
+        _names(command.flags),
+        *command.first_key_last_key_step,
+        _names(f"@{category}" for category in command.categories),
+        list(command.tips),
+        [_key_specification(run) for run in command.keys],
+        [command_row(sub) for sub in command.subcommands],
+    ]
+
+
+def _document_arguments(arguments: tuple[Argument, ...], keys: Iterator[int]) -> Reply:
+    described: list[Reply] = []
+    for argument in arguments:
+        fields: dict[str, Reply] = {"name": argument.name, "type": argument.type}
+        if not argument.arguments:
+            fields["display_text"] = argument.name
+        if argument.type == "key":
+            fields["key_spec_index"] = next(keys, 0)
+        if argument.token:
+            fields["token"] = argument.token
+        flags = [flag for flag in ("optional", "multiple") if getattr(argument, flag)]
+        if flags:
+            fields["flags"] = _names(flags)
+        if argument.arguments:
+            fields["arguments"] = _document_arguments(argument.arguments, keys)
+        described.append(fields)
+    return described
+
+
+def document(command: Command) -> dict[str, Reply]:
+    """A command as COMMAND DOCS has it."""
+    doc = command.doc
+    fields: dict[str, Reply] = {
+        "summary": doc.summary,
+        "since": doc.since,
+        "group": command.group,
+        "complexity": doc.complexity,
+    }
+    if doc.deprecated_since:
+        fields["doc_flags"] = _names(["deprecated"])
+        fields["deprecated_since"] = doc.deprecated_since
+        fields["replaced_by"] = doc.replaced_by
+    if doc.arguments:
+        fields["arguments"] = _document_arguments(doc.arguments, iter(range(len(command.keys))))
+    if command.subcommands:
+        fields["subcommands"] = {sub.name: document(sub) for sub in command.subcommands}
+    return fields
+
+
+def command(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """COMMAND"""
+    return [command_row(one) for one in COMMANDS]
+
+
+def command_count(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """COMMAND COUNT"""
+    return len(COMMANDS)
+
+
+def command_info(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """COMMAND INFO [command-name ...]"""
+    if len(args) == 2:
+        return [command_row(one) for one in COMMANDS]
+    found = [find(name) for name in args[2:]]
+    return [command_row(one) if one else None for one in found]
+
+
+def command_docs(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """COMMAND DOCS [command-name ...]"""
+    found = [find(name) for name in args[2:]] if len(args) > 2 else COMMANDS
+    return {one.name: document(one) for one in found if one}
+
+
+def command_list(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """COMMAND LIST [FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]"""
+    if len(args) == 2:
+        return [row.name for row in ROWS]
+    if len(args) != 5 or word(args, 2) != b"filterby":
+        raise CommandError(SYNTAX_ERROR)
+    by, value = word(args, 3), text(args[4])
+    if by == b"module":
+        return []
+    if by == b"aclcat":
+        category = value.lower()
+        return [row.name for row in ROWS if category in CATEGORIES and category in row.categories]
+    if by == b"pattern":
+        pattern = compile_glob(value)
+        return [row.name for row in ROWS if pattern.fullmatch(row.name)]
+    raise CommandError(SYNTAX_ERROR)
+
+
+def _keys_of_command(args: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
+    whole = args[2:]
+    found = resolve(whole)
+    if found is None:
+        raise CommandError("ERR Invalid command specified")
+    if not found.keys:
+        raise CommandError("ERR The command has no key arguments")
+    if not found.takes(len(whole)):
+        raise CommandError("ERR Invalid number of arguments specified for command")
+    return list(keys_of(found, whole))
+
+
+def command_getkeys(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """COMMAND GETKEYS command [arg ...]"""
+    return [key for key, _ in _keys_of_command(args)]
+
+
+def command_getkeysandflags(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """COMMAND GETKEYSANDFLAGS command [arg ...]"""
+    return [[key, _names(flags)] for key, flags in _keys_of_command(args)]
+
+
+# --------------------------------------------------------------------------------------------------------------- CONFIG
+
+
+def config_get(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """CONFIG GET parameter [parameter ...]"""
+    return server.config.matching(text(pattern) for pattern in args[2:])
+
+
+def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """CONFIG SET parameter value [parameter value ...]"""
+    if len(args) % 2:
+        raise CommandError(SYNTAX_ERROR)
+    pairs = list(zip(map(text, args[2::2]), map(text, args[3::2]), strict=True))
+    config = server.config
+    noticed = len(config.notices)
+    try:
+        old = config.update(pairs, protected=_allowed(server, client, "enable-protected-configs"))
+    except Refused as refusal:
+        if not refusal.why:
+            message = f"ERR Unknown option or number of arguments for CONFIG SET - '{refusal.name}'"
+            raise CommandError(message) from refusal
+        raise _not_set(refusal.name, refusal.why) from refusal
+    for name in old:
+        try:
+            server.apply(name)
+        except (ValueError, OSError, SnapshotError) as error:
+            config.values.update(old)
+            for applied in old:
+                server.apply(applied)
+            raise _not_set(name, str(error)) from error
+    for notice in config.notices[noticed:]:
+        log.warning("CONFIG SET: %s", notice)
+    return OK
+
+
+def _not_set(name: str, why: str) -> CommandError:
+    return CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+
+
+def config_resetstat(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CONFIG RESETSTAT"""
+    server.reset_statistics()
+    return OK
+
+
+def config_rewrite(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CONFIG REWRITE"""
+    if server.config.file is None:
+        raise CommandError("ERR The server is running without a config file")
+    try:
+        server.config.rewrite()
+    except OSError as error:
+        log.warning("CONFIG REWRITE failed: %s", error)
+        raise CommandError(f"ERR Rewriting config file: {error.strerror}") from error
+    log.info("CONFIG REWRITE executed with success")
+    return OK
+
+
+def _allowed(server: "Server", client: "Client", parameter: str) -> bool:
+    # What enable-debug-command and enable-protected-configs say: no, yes, or to connections of this machine.
+    setting = server.config[parameter]
+    host = client.addr.rpartition(":")[0].strip("[]").removeprefix("::ffff:")
+    return bool(setting == "yes" or (setting == "local" and (client.unix or host == "::1" or host.startswith("127."))))
+
+
+# --------------------------------------------------------------------------------------------------- INFO, TIME, MEMORY
+
+
+def info(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """INFO [section ...]"""
+    return Verbatim(info_text(server, [text(name) for name in args[1:]]))
+
+
+def time(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """TIME"""
+    seconds, microseconds = divmod(clock.time_ns() // 1000, 1_000_000)
+    return [str(seconds), str(microseconds)]
+
+
+def _keys(server: "Server") -> int:
+    return sum(keys for keys, _, _ in server.db_sizes())
+
+
+def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """MEMORY STATS"""
+    of, keys = memory_figures(server), _keys(server)
+    used, rss, mapped = of["used"], of["rss"], of["mapped"]
+    databases: dict[str, Reply] = {
+        f"db.{number}": {
+            "overhead.hashtable.main": of["index"] * held // keys,
+            "overhead.hashtable.expires": 0,
+            "overhead.hashtable.slot-to-keys": 0,
+        }
+        for number, (held, _, _) in enumerate(server.db_sizes())
+        if held
+    }
+    return {
+        "peak.allocated": of["peak"],
+        "total.allocated": used,
+        "startup.allocated": 0,
+        "replication.backlog": 0,
+        "clients.slaves": 0,
+        "clients.normal": of["clients"],
+        "cluster.links": 0,
+        "aof.buffer": 0,
+        "lua.caches": 0,
+        "functions.caches": 0,
+        **databases,
+        "overhead.total": of["overhead"],
+        "keys.count": keys,
+        "keys.bytes-per-key": (of["heap"] + of["index"]) // keys if keys else 0,
+        "dataset.bytes": of["dataset"],
+        "dataset.percentage": 100 * of["dataset"] / used if used else 0.0,
+        "peak.percentage": 100 * used / of["peak"] if of["peak"] else 0.0,
+        "allocator.allocated": of["heap"],
+        "allocator.active": mapped,
+        "allocator.resident": mapped,
+        "allocator-fragmentation.ratio": mapped / of["heap"] if of["heap"] else 0.0,
+        "allocator-fragmentation.bytes": mapped - of["heap"],
+        "allocator-rss.ratio": 1.0,
+        "allocator-rss.bytes": 0,
+        "rss-overhead.ratio": rss / mapped if mapped else 0.0,
+        "rss-overhead.bytes": rss - mapped,
+        "fragmentation": rss / used if used else 0.0,
+        "fragmentation.bytes": rss - used,
+    }
+
+
+def memory_doctor(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """MEMORY DOCTOR"""
+    of, memory = memory_figures(server), server.memory
+    found = []
+    if memory.frames_free < memory.frames_total // 10:
+        share = 100 * memory.frames_free / memory.frames_total
+        found.append(f"Only {share:.1f}% of the frames are free: raise machine-memory, or set maxmemory below it.")
+    limit = server.config["maxmemory"]
+    if limit and of["heap"] + of["index"] > 0.9 * limit:
+        found.append("More than 90% of maxmemory is used: writes will soon be refused.")
+    if of["clients"] > 100 << 20:
+        found.append("Connections hold more than 100 MB of unread replies and unfinished commands: see CLIENT LIST.")
+    if of["heap"] > 8 << 20 and of["mapped"] > 2 * (of["heap"] + of["index"]):
+        found.append("Pages take twice what is kept in them: many keys were deleted, or a snapshot is being written.")
+    return Verbatim("".join(f"* {line}\n" for line in found) or "No problems with memory were found.\n")
+
+
+def memory_malloc_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """MEMORY MALLOC-STATS"""
+    usage, memory = server.usage(), server.memory
+    figures = {
+        "frames": f"{memory.frames_total} of {PAGE_SIZE} bytes, {memory.frames_free} free",
+        "heap": f"{usage.heap} bytes in live allocations",
+        "index": f"{usage.indices} bytes",
+        **server.space.counters,
+    }
+    return Verbatim("".join(f"{name}: {figure}\n" for name, figure in figures.items()))
+
+
+def memory_purge(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """MEMORY PURGE: frames are given back as soon as they are free, so there is nothing to purge"""
+    return OK
+
+
+# --------------------------------------------------------------------------------------------------- snapshots, the end
+
+
+def _reason(error: SnapshotError) -> CommandError:
+    return CommandError(f"ERR {error}")
+
+
+def save(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """SAVE"""
+    if server.snapshots.running:
+        raise CommandError("ERR Background save already in progress")
+    try:
+        server.snapshots.run_and_wait()
+    except SnapshotError as error:
+        raise _reason(error) from error
+    return OK
+
+
+def bgsave(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """BGSAVE [SCHEDULE]"""
+    if len(args) > 2 or (len(args) == 2 and word(args, 1) != b"schedule"):
+        raise CommandError(SYNTAX_ERROR)
+    if server.snapshots.running:
+        raise CommandError("ERR Background save already in progress")
+    if server.in_transaction:
+        server.registers[SAVE_WANTED] = 1
+        return Simple("Background saving scheduled")
+    try:
+        server.snapshots.start("BGSAVE")
+    except SnapshotError as error:
+        raise _reason(error) from error
+    return Simple("Background saving started")
+
+
+def lastsave(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """LASTSAVE"""
+    return int(server.snapshots.last_save_unix_s)
+
+
+def shutdown(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]"""
+    flags = {arg.lower() for arg in args[1:]}
+    if not flags <= {b"nosave", b"save", b"now", b"force", b"abort"} or {b"nosave", b"save"} <= flags:
+        raise CommandError(SYNTAX_ERROR)
+    if b"abort" in flags:
+        if len(flags) > 1:
+            raise CommandError(SYNTAX_ERROR)
+        raise CommandError("ERR No shutdown in progress.")
+    save_wanted = True if b"save" in flags else False if b"nosave" in flags else None
+    log.info("User requested shutdown...")
+    server.shutdown(save_wanted, b"force" in flags)
+    return NO_REPLY
+
+
+# ---------------------------------------------------------------------------------------------------------------- DEBUG
+
+
+def _debug_sleep(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    try:
+        seconds = float(args[2])
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < float("inf"):
+        clock.sleep(seconds)
+    return OK
+
+
+def _debug_reload(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    options = {arg.lower() for arg in args[2:]}
+    if not options <= {b"nosave"}:
+        raise CommandError("ERR DEBUG RELOAD only supports the NOSAVE option.")
+    try:
+        server.reload(save=not options)
+    except SnapshotError as error:
+        log.error("DEBUG RELOAD failed: %s", error)
+        raise _reason(error) from error
+    return OK
+
+
+def _debug_object(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    described = server.describe(client.db, args[2])
+    if described is None:
+        raise CommandError(ERRORS[NO_KEY])
+    return Simple(
+        f"Value at:{described.address:#x} refcount:1 encoding:{described.encoding} "
+        f"serializedlength:{described.length} lru:{described.clock} lru_seconds_idle:{described.idle_s}"
+    )
+
+
+def _debug_set_active_expire(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    enabled = integer(args[2], ERRORS[NOT_INTEGER]) != 0
+    server.config.update([("active-expire-enabled", "yes" if enabled else "no")])
+    server.apply("active-expire-enabled")
+    return OK
+
+
+def _debug_help(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    forms = [(f"{name.decode().upper()} {usage}".rstrip(), summary) for name, (_, _, usage, summary) in DEBUG.items()]
+    return help_lines("debug", forms)
+
+
+# DEBUG's subcommands: function, arguments behind the name at least and at most, usage, summary.
+DEBUG: dict[bytes, tuple[Callable[["Server", "Client", list[bytes]], Reply], range, str, str]] = {
+    b"help": (_debug_help, range(1), "", "Answers what subcommands there are."),
+    b"object": (_debug_object, range(1, 2), "<key>", "Answers how the value of a key is kept."),
+    b"reload": (
+        _debug_reload,
+        range(1 << 20),
+        "[NOSAVE]",
+        "Takes a snapshot, unless NOSAVE is given, empties the store, and loads the newest image.",
+    ),
+    b"set-active-expire": (_debug_set_active_expire, range(1, 2), "<0|1>", "Turns active expiry off or on."),
+    b"sleep": (_debug_sleep, range(1, 2), "<seconds>", "Stops the server for so long."),
+}
+
+
+def debug(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """DEBUG subcommand [arg ...]"""
+    if not _allowed(server, client, "enable-debug-command"):
+        raise CommandError(
+            'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from '
+            "a local connection, otherwise you need to set this option in the configuration file, and then restart the "
+            "server."
+        )
+    row = DEBUG.get(args[1].lower())
+    if row is None or len(args) - 2 not in row[1]:
+        raise unknown_subcommand_or_arity("debug", args[1])
+    return row[0](server, client, args)
