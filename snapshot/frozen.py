@@ -55,12 +55,9 @@ def gather_next(mem, root, runs, cursor, pages, out):  # type: ignore[no-untyped
 class FrozenSpace:
     """The tree at `root`, which nobody writes while the root is held."""
 
-    def __init__(self, mem: Memory, root: int) -> None:
-        self.root = root
+    def __init__(self, mem: Memory, root: int = -1) -> None:
+        self.root = root  # may be told later
         self._mem = mem
-        self._runs = np.empty((0, 2), np.int64)
-        self._cursor = np.zeros(2, np.int64)
-        self._next = 0
 
     def runs(self) -> np.ndarray:
         """All mapped pages: int64[R, 2], address of the first page and number of pages, ascending."""
@@ -73,7 +70,7 @@ class FrozenSpace:
                 break
             room *= 8
         self._runs = runs[:count]
-        self._cursor[:] = 0
+        self._cursor = np.zeros(2, np.int64)
         self._next = 0
         return self._runs
 

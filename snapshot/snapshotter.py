@@ -28,7 +28,7 @@ from mmcore.jit import build
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import CR3, EPOCH, PAGES_COPIED, TABLES_COPIED, Space
 from snapshot.directory import PREFIX, ImageDirectory
-from snapshot.errors import ForkFailed, SnapshotError, SnapshotRunning
+from snapshot.errors import ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
 from snapshot.files import Files
 from snapshot.frozen import FrozenSpace
 from snapshot.image import PAGE_SIZE
@@ -105,7 +105,8 @@ class Snapshotter:
         self._writer = Writer(directory, prefix, nice, files)
         self._root = -1  # of the snapshot that is being written
         self._begun_ns = 0
-        self._copied = (0, 0)  # pages and tables, when it was forked
+        self._before = [0] * len(space.cpu)  # the registers when it was forked
+        self._job = self._new_job()
         self._releasing: list[np.ndarray] = []  # a cursor for each root
 
     def __repr__(self) -> str:
@@ -129,33 +130,31 @@ class Snapshotter:
 
     def start(self, reason: str = "") -> None:
         """Fork, and have the image written.  Raises SnapshotRunning, ForkFailed."""
+        # Everything here is time that the owner stands still: what can be made before, or later, is.
         begun = time.perf_counter_ns()
         if self._root >= 0:
             raise SnapshotRunning("a snapshot is being written already")
-        statistics, cpu = self.statistics, self.space.cpu
-        metadata = self._metadata()
-        now = time.time()
-        epoch = int(cpu[EPOCH])
-        copied = int(cpu[PAGES_COPIED]), int(cpu[TABLES_COPIED])
-        before = time.perf_counter_ns()
+        if self._writer.closed:
+            raise SnapshotFailed("prepare", "the snapshotter is closed")
+        job, statistics = self._job, self.statistics
+        job.metadata = self._metadata()
+        self._before = self.space.cpu.tolist()
+        job.epoch = self._before[EPOCH]
+        self._begun_ns = job.forked_ns = time.perf_counter_ns()
         root = int(fork(self.space, self.mode))
-        statistics.last_fork_ns = time.perf_counter_ns() - before
+        statistics.last_fork_ns = time.perf_counter_ns() - job.forked_ns
+        if root >= 0:
+            self._root = job.frozen.root = root
+            job.keep = self.keep
+            self._writer.submit(job)
+            statistics.last_pause_ns = time.perf_counter_ns() - begun
         statistics.started += 1
         statistics.last_reason = reason
-        statistics.last_attempt_unix_s = now
+        statistics.last_attempt_unix_s = time.time()
         if root == NO_FRAME:
             error = ForkFailed("fork", "out of frames for the page tables that it copies")
             self._failed(error)
             raise error
-        self._root, self._begun_ns, self._copied = root, begun, copied
-        try:
-            frozen = FrozenSpace(self.space.mem, root)
-            self._writer.submit(Job(frozen, epoch, root, int(now * 1e6), metadata, self.keep))
-        except SnapshotError as error:
-            self._give_up_root()
-            self._failed(error)
-            raise
-        statistics.last_pause_ns = time.perf_counter_ns() - begun
 
     def poll(self) -> Outcome | None:
         """The outcome of a snapshot that has ended, once; None while there is none."""
@@ -163,10 +162,11 @@ class Snapshotter:
         if outcome is None:
             return None
         statistics, cpu = self.statistics, self.space.cpu
-        statistics.last_pages_copied = int(cpu[PAGES_COPIED]) - self._copied[0]
-        statistics.last_tables_copied = int(cpu[TABLES_COPIED]) - self._copied[1]
+        statistics.last_pages_copied = int(cpu[PAGES_COPIED]) - self._before[PAGES_COPIED]
+        statistics.last_tables_copied = int(cpu[TABLES_COPIED]) - self._before[TABLES_COPIED]
         statistics.last_duration_s = (time.perf_counter_ns() - self._begun_ns) / 1e9
         self._give_up_root()
+        self._job = self._new_job()
         if outcome.error is not None:
             self._failed(outcome.error)
             return outcome
@@ -199,7 +199,7 @@ class Snapshotter:
         if not self.running:
             return None
         cpu, writer = self.space.cpu, self._writer
-        copied = int(cpu[PAGES_COPIED]) + int(cpu[TABLES_COPIED]) - sum(self._copied)
+        copied = sum(int(cpu[register]) - self._before[register] for register in (PAGES_COPIED, TABLES_COPIED))
         elapsed = (time.perf_counter_ns() - self._begun_ns) / 1e9
         return Progress(writer.step, writer.pages_done, writer.pages_total, elapsed, copied * PAGE_SIZE)
 
@@ -244,6 +244,9 @@ class Snapshotter:
         cursor = np.zeros(CURSOR_SIZE, np.int64)
         release_begin(cursor, root)
         self._releasing.append(cursor)
+
+    def _new_job(self) -> Job:
+        return Job(FrozenSpace(self.space.mem))
 
     def _give_up_root(self) -> None:
         if self._root >= 0:

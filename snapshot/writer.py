@@ -28,6 +28,7 @@ has ended.  The thread reads frames of the frozen root and changes nothing in th
 
 import os
 import secrets
+import select
 import threading
 import time
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ KEEP = 2
 class Frozen(Protocol):
     """Pages that nobody writes any more."""
 
+    root: int  # frame of their PML4
+
     def runs(self) -> np.ndarray:
         """All mapped pages: int64[R, 2], address of the first page and number of pages, ascending."""
 
@@ -57,16 +60,15 @@ class Frozen(Protocol):
         """Copy `pages` pages, from the one numbered `first` in the order of the runs, to the front of `buffer`."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Job:
     """An image to be written."""
 
     frozen: Frozen
-    epoch: int
-    root: int
-    forked_unix_us: int
-    metadata: dict[Any, Any]
-    keep: int = KEEP
+    metadata: dict[Any, Any] = field(default_factory=dict)
+    epoch: int = 0  # that the fork ended
+    forked_ns: int = field(default_factory=time.perf_counter_ns)  # when, by that clock
+    keep: int = KEEP  # images to leave, the newest
 
 
 @dataclass
@@ -110,8 +112,8 @@ class Writer:
         self._nice = nice
         self._chunk_size = chunk_size
         self._buffer = np.empty(chunk_size, dtype=np.uint8)
-        self._wanted = threading.Semaphore(0)
-        self._ended = threading.Event()
+        self._wanted = threading.Lock()  # held, but for the moment between submit and the thread's waking
+        self._wanted.acquire()
         self._job: Job | None = None
         self._outcome: Outcome | None = None
         self._cancelled = False
@@ -120,6 +122,11 @@ class Writer:
         self._thread.start()
 
     # --- the owner's side ---
+
+    @property
+    def closed(self) -> bool:
+        """Whether the thread has ended."""
+        return self._closing
 
     @property
     def running(self) -> bool:
@@ -139,11 +146,10 @@ class Writer:
         """Hand a job over."""
         if self._job is not None:
             raise SnapshotRunning("a snapshot is being written already")
-        if not self._thread.is_alive():
+        if self._closing:
             raise SnapshotFailed("prepare", "the writer is closed")
         self.pages_done = self.pages_total = 0
         self._cancelled = False
-        self._ended.clear()
         self._job = job
         self._wanted.release()
 
@@ -153,7 +159,7 @@ class Writer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the job has ended; returns whether it has."""
-        return self._ended.wait(timeout)
+        return bool(select.select([self._event], [], [], timeout)[0])
 
     def take(self) -> Outcome | None:
         """The outcome of a job that has ended, once; None while there is none."""
@@ -173,7 +179,8 @@ class Writer:
             return
         self._closing = True
         self.cancel()
-        self._wanted.release()
+        if self._wanted.locked():
+            self._wanted.release()
         self._thread.join()
         os.close(self._event)
 
@@ -192,7 +199,6 @@ class Writer:
                 self.step = "idle"
                 del job
                 self._outcome = outcome
-                self._ended.set()
                 os.eventfd_write(self._event, 1)
                 del outcome
             if self._closing:
@@ -215,6 +221,7 @@ class Writer:
 
     def _write_image(self, job: Job, outcome: Outcome) -> None:
         self.step = "prepare"
+        forked_unix_us = (time.time_ns() - (time.perf_counter_ns() - job.forked_ns)) // 1000
         msgpack.packb(job.metadata)  # what cannot be packed shows now, not after all has been written
         runs = job.frozen.runs()
         self.pages_total = int(runs[:, 1].sum())
@@ -224,7 +231,7 @@ class Writer:
         fd = files.create(temporary)
         try:
             try:
-                outcome.bytes = self._write_file(fd, job, runs, outcome)
+                outcome.bytes = self._write_file(fd, job, runs, forked_unix_us, outcome)
                 self._go_on("rename")
                 path = images.path_of(images.next_sequence())
                 files.rename(temporary, path)
@@ -247,7 +254,7 @@ class Writer:
         except (OSError, SnapshotError) as error:
             outcome.warnings.append(f"older images could not be removed: {error}")
 
-    def _write_file(self, fd: int, job: Job, runs: np.ndarray, outcome: Outcome) -> int:
+    def _write_file(self, fd: int, job: Job, runs: np.ndarray, forked_unix_us: int, outcome: Outcome) -> int:
         """Write and sync the whole file; returns its length."""
         files, total = self.files, self.pages_total
         identity = secrets.token_bytes(ID_SIZE)
@@ -281,8 +288,8 @@ class Writer:
             checksums=checksums,
             metadata=job.metadata,
             epoch=job.epoch,
-            root=job.root,
-            forked_unix_us=job.forked_unix_us,
+            root=job.frozen.root,
+            forked_unix_us=forked_unix_us,
         )
         self._go_on("write")
         files.write(fd, tail, DATA_OFFSET + total * PAGE_SIZE)
