@@ -20,15 +20,17 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 
 from kvstore import connections as rows
-from kvstore import loop, state
+from kvstore import loop, startup, state
 from kvstore.clients import Client, Details
+from kvstore.coldplane import Described, Usage
 from kvstore.commands.table import COMMANDS, Command, cold_handler, hot_handlers, unknown_command, wrong_arity
 from kvstore.config import Config
 from kvstore.persistence import Persistence
@@ -37,6 +39,7 @@ from kvstore.resp import reply_grow
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
 from mmcore.space import AddressSpace, PhysicalMemory
+from snapshot.preload import Preload
 
 log = logging.getLogger("kvstore")
 
@@ -47,36 +50,23 @@ RESERVED_DESCRIPTORS = 64  # files, listeners and pipes beside the connections'
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def memory_size(configured: int, maxmemory: int) -> int:
-    """Size of the physical memory to reserve [bytes]: as configured, else what the store can come to at most.
-
-    Reserving costs nothing: frames are touched when they are first used.  With maxmemory a snapshot can at worst copy
-    every page, so twice that and room for tables; without it, the machine's memory.
-    """
-    if configured:
-        return configured
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if maxmemory:
-        return max(256 << 20, 2 * maxmemory + maxmemory // 8 + (64 << 20))
-    return total
-
-
 class Server:
     """A store being served."""
 
-    def __init__(self, config: Config, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, config: Config, preload: Preload | None = None) -> None:
+        preload = preload or startup.preload(config)
         self.config = config
         self.config_file = config.file
         self.run_id = secrets.token_hex(20)
         self.started_unix_s = time.time()
-        self.log_progress = progress
         self.registers = np.zeros(REGISTERS, np.int64)
-        self.memory = PhysicalMemory(memory_size(config["machine-memory"], config["maxmemory"]))
+        self.memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
         self.space = AddressSpace(self.memory)
         self._details: dict[int, Details] = {}
         self._signal = 0
         self._listeners: list[socket.socket] = []
-        self._log_file: logging.Handler | None = None
+        self._errors: Counter[str] = Counter()
+        self._peak = 0
         self._prepare_buffers()
         self._prepare_connections(self._slots_for(config["maxclients"]))
         self._prepare_commands()
@@ -84,9 +74,10 @@ class Server:
         self.store = Store(self.space.state, self.registers, self._arguments)
         self.snapshots = Persistence(self)
         self._watch_descriptor(self.snapshots.fileno(), loop.WAKE)
+        self._clock_origin = int(loop.read_cycles(self.store)), time.perf_counter_ns()
         for name in _APPLIED:
             self.apply(name)
-        self.snapshots.load(progress)
+        self.snapshots.load(preload)
 
     # ------------------------------------------------------------------------------------------------- preparation
 
@@ -187,9 +178,9 @@ class Server:
         elif name == "client-query-buffer-limit":
             r[state.QUERY_BUFFER_LIMIT] = config["client-query-buffer-limit"]
         elif name == "client-output-buffer-limit":
-            hard, soft, seconds = config["client-output-buffer-limit"]["normal"]
-            r[state.OUTPUT_HARD_LIMIT], r[state.OUTPUT_SOFT_LIMIT] = hard, soft
-            r[state.OUTPUT_SOFT_MS] = 1000 * seconds
+            limit = config["client-output-buffer-limit"]["normal"]
+            r[state.OUTPUT_HARD_LIMIT], r[state.OUTPUT_SOFT_LIMIT] = limit.hard, limit.soft
+            r[state.OUTPUT_SOFT_MS] = 1000 * limit.soft_seconds
         elif name == "maxclients":
             r[state.MAXCLIENTS] = min(config["maxclients"], r[state.CONNECTION_SLOTS])
         elif name == "hz":
@@ -197,7 +188,7 @@ class Server:
         elif name == "active-expire-enabled":
             r[state.ACTIVE_EXPIRE_ENABLED] = bool(config["active-expire-enabled"])
         elif name == "save":
-            points = np.array(config["save"], np.int64).reshape(-1, 2)
+            points = np.array(config["save"].points, np.int64).reshape(-1, 2)
             self._save_points = points  # the register holds its address only
             r[state.SAVE_POINTS_ADDRESS], r[state.SAVE_POINTS] = points.ctypes.data, len(points)
         elif name == "stop-writes-on-bgsave-error":
@@ -229,7 +220,7 @@ class Server:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(path))
             if config["unixsocketperm"]:
-                path.chmod(int(str(config["unixsocketperm"]), 8))
+                path.chmod(config["unixsocketperm"])
             self._listen_on(listener, loop.LISTEN_UNIX)
 
     def _listen_tcp(self, host: str) -> None:
@@ -295,6 +286,8 @@ class Server:
         except Exception as error:
             log.exception("%s failed", args[0])
             value = Error(f"ERR internal error: {type(error).__name__}")
+        if isinstance(value, Error):
+            self._errors[value.split(" ", 1)[0]] += 1
         r[state.DB], r[state.PROTOCOL] = client.db, client.protocol
         if value is not NO_REPLY:
             self._append(encode(value, client.protocol))
@@ -343,7 +336,7 @@ class Server:
 
         CommandError when the snapshot failed, and then the server goes on, unless `force`.
         """
-        if save or (save is None and self.config["save"]):
+        if save or (save is None and self.config["save"].points):
             log.info("Saving the final snapshot before exiting")
             try:
                 self.snapshots.run_and_wait()
@@ -472,6 +465,28 @@ class Server:
         now = int(loop.read_cycles(self.store)), time.perf_counter_ns()
         return max(1.0, 1000 * (now[0] - began_cycles) / max(1, now[1] - began_ns))
 
+    def error_statistics(self) -> dict[str, int]:
+        """Error replies by their first word."""
+        return dict(self._errors)
+
+    def usage(self) -> Usage:
+        """What the store takes."""
+        heap, index = int(heap_used(self.store.space)), int(index_pages(self.store)) * PAGE_SIZE
+        self._peak = max(self._peak, heap + index)
+        return Usage(heap, index, self._peak)
+
+    def db_sizes(self) -> list[tuple[int, int, int]]:
+        """For each database: keys, keys with a deadline, their average time to live [ms]."""
+        return database_sizes(self.store)
+
+    def describe(self, db: int, key: bytes) -> Described | None:
+        """How the value of a key is kept."""
+        return describe_key(self.store, db, key)
+
+    def reload(self, save: bool) -> None:
+        """DEBUG RELOAD"""
+        self.snapshots.reload(save)
+
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT"""
         self.command_counters[:] = 0
@@ -502,7 +517,6 @@ def _loop_flags(command: Command) -> int:
 
 
 _LEVELS = {"debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING}
-_LEVELS["nothing"] = logging.CRITICAL
 _APPLIED = (
     "maxmemory requirepass protected-mode timeout tcp-keepalive proto-max-bulk-len client-query-buffer-limit "
     "client-output-buffer-limit maxclients hz active-expire-enabled save stop-writes-on-bgsave-error loglevel"

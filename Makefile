@@ -1,0 +1,39 @@
+# The two commands of the README, and what they are made of.  Everything goes into .venv, nothing outside.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export KVSTORE_CACHE_DIR ?= $(CURDIR)/.cache/kernels
+UNITS := tests/mmcore tests/snapshot tests/kvstore
+
+.PHONY: run install test check bench clean
+
+run: install
+	$(BIN)/kvstore serve --dir ./data $(ARGS)
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/test-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+check: $(VENV)/test-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/test_imports.py tests/test_tidy.py
+
+test: check
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest --quiet tests/mmcore
+	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS) tests/server/test_strings.py tests/server/test_keys.py
+	$(BIN)/pytest tests
+
+bench: install
+	$(BIN)/kvstore bench all $(ARGS)
+
+clean:
+	rm -rf $(VENV) .cache build *.egg-info
