@@ -48,3 +48,15 @@ def at_least_72(server) -> None:
         version = info(connection, "server")["redis_version"]
     if version < "7.2":
         pytest.skip(f"Redis {version} does not have this")
+
+
+@pytest.fixture
+def ours(server) -> None:
+    """Skips where the server is not this project's."""
+    if server.is_redis:
+        pytest.skip("of this server only")
+
+
+@pytest.fixture
+def start():
+    return start_redis

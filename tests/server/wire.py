@@ -86,14 +86,18 @@ class Wire:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout_s)
-        self.socket.connect(address)
-        if family == socket.AF_INET:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray()
         self.position = 0
         self.protocol = protocol
-        if protocol == 3:
-            assert isinstance(self("HELLO", "3"), dict)
+        try:
+            self.socket.connect(address)
+            if family == socket.AF_INET:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if protocol == 3:
+                assert isinstance(self("HELLO", "3"), dict)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> "Wire":
         return self
