@@ -4,7 +4,7 @@ It depends on neither the server's code nor on a client library, so that a bench
 """
 
 import socket
-from typing import Any
+from typing import Any, Self
 
 RECEIVE_SIZE = 1 << 18
 
@@ -21,7 +21,7 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,8 +18,8 @@ With a rate of 0 the loop is closed: each connection keeps `pipeline` requests o
 was made, which is how memtier_benchmark counts.
 
 It runs as a process of its own, one kernel without the interpreter, asleep between requests: a third of a core at
-20,000 requests a second.  As root it takes a higher priority, so that a server's helpers on the same processors are
-not charged to the server through the generator's own delay.
+20,000 requests a second.  Where it is allowed to (root) it takes a real-time priority, as if it ran on a machine of its
+own: what else is busy on these processors then delays the server, as it should, and not the clock beside it.
 
 What would make it wrong: a processor shared with something else (see lateness); replies that are not RESP2.
 """
@@ -37,7 +37,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numba import int32, int64, types, uint8
@@ -65,7 +65,6 @@ from mmcore.jit import build, copy_bytes, kernel, linked
 system_call = types.ExternalFunction("syscall", int64(int64, int64, int64, int64, int64, int64, int64))
 EPOLL_PWAIT2 = 441  # epoll_wait with a time-out in nanoseconds; Linux 5.11
 PR_SET_TIMERSLACK = 29
-PRIORITY = -10
 
 INPUT_SIZE = 1 << 18
 OUTPUT_SIZE = 1 << 17  # bytes that a connection may hold back when its socket is full
@@ -387,10 +386,9 @@ class Outcome:
         """int64[N], from when a request was due to its answer."""
         return self.answered - self.due
 
-    @property
-    def lateness(self) -> np.ndarray:
-        """int64[N], the generator's own: from due to sent, of requests that no full socket held up."""
-        return (self.sent - self.due)[~self.held]
+    def lateness(self, since_ns: int = 0) -> np.ndarray:
+        """int64[], the generator's own: from due to sent, of requests due since then that no full socket held up."""
+        return (self.sent - self.due)[~self.held & (self.due >= since_ns)]
 
     def between(self, first_ns: int, last_ns: int) -> np.ndarray:
         """bool[N]: which requests were due in that time."""
@@ -417,7 +415,7 @@ class Generator:
         )
         self._expect("ready")
 
-    def __enter__(self) -> "Generator":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -514,7 +512,7 @@ def run(control_path: str, records_path: str, plan: Plan) -> None:
     """The generator's process: talks to its parent by lines on stdin and stdout."""
     load, connections, epoll = prepare(plan, np.memmap(control_path, np.int64, "r+"))
     with contextlib.suppress(PermissionError):
-        os.nice(PRIORITY)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     # Sleeps end when they are to end, not up to 50 us later.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     build()

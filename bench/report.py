@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from hdrh.histogram import HdrHistogram
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 Cell = str | float | int | None
@@ -69,8 +70,8 @@ class Figure:
     def bar(self) -> str:
         """The bar in words."""
         if self.at_least is not None:
-            return f"at least {number(self.at_least)}{self.unit}"
-        return f"at most {number(self.at_most)}{self.unit}" if self.at_most is not None else ""
+            return f"at least {self.at_least:.4g}{self.unit}"
+        return f"at most {self.at_most:.4g}{self.unit}" if self.at_most is not None else ""
 
 
 @dataclass
@@ -107,13 +108,13 @@ class Report:
         """Print it."""
         console.print(f"\n[bold]{self.name}[/bold]: {self.question}")
         for line in self.method:
-            console.print(f"  {line}", style="dim", highlight=False)
+            console.print(f"  {escape(line)}", style="dim", highlight=False)
         for table in self.tables:
-            shown = RichTable(title=table.title, title_justify="left", title_style="bold")
+            shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
             for i, column in enumerate(table.columns):
-                shown.add_column(column, justify="left" if i == 0 else "right")
+                shown.add_column(escape(column), justify="left" if i == 0 else "right")
             for row in table.rows:
-                shown.add_row(*[number(cell) for cell in row])
+                shown.add_row(*[escape(number(cell)) for cell in row])
             console.print(shown)
         if self.figures:
             shown = RichTable(title="Figures", title_justify="left", title_style="bold")
@@ -125,7 +126,7 @@ class Report:
                 shown.add_row(figure.what, value, figure.bar, reached)
             console.print(shown)
         for note in self.notes:
-            console.print(f"  note: {note}", highlight=False)
+            console.print(f"  note: {escape(note)}", highlight=False)
         about = machine()
         console.print(
             f"  {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}; "
@@ -213,13 +214,16 @@ def latencies(values_ns: np.ndarray) -> dict[str, float | None]:
     if len(values_ns) == 0:
         return dict.fromkeys([*names, "max"])
     histogram = HdrHistogram(1, LATENCY_MAX_NS, SIGNIFICANT_DIGITS)
-    distinct, counts = np.unique(np.maximum(values_ns, 1), return_counts=True)
+    # Of a value the histogram keeps the top 11 bits; cutting the rest off first leaves few values to record.
+    values = np.maximum(values_ns, 1).astype(np.int64)
+    shift = np.maximum(np.frexp(values.astype(np.float64))[1] - 12, 0)
+    distinct, counts = np.unique(values >> shift << shift, return_counts=True)
     for value, count in zip(distinct.tolist(), counts.tolist(), strict=True):
         histogram.record_value(value, count)
     found: dict[str, float | None] = {
         name: histogram.get_value_at_percentile(p) / 1e6 for name, p in zip(names, PERCENTILES, strict=True)
     }
-    found["max"] = float(distinct[-1]) / 1e6
+    found["max"] = float(values.max()) / 1e6
     return found
 
 

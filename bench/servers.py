@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.client import Client, ReplyError
@@ -98,7 +99,12 @@ class Server:
         with self.log.open("ab") as log:
             self.launched_ns = time.monotonic_ns()
             self.process = subprocess.Popen(
-                self.arguments(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(), cwd=self.directory
+                self.arguments(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment(),
+                cwd=self.directory,
             )
 
     def start(self) -> float:
@@ -193,15 +199,41 @@ def server(subject: str, options: Sequence[str] = (), start: bool = True) -> Ite
             one.kill()
 
 
-def snapshot(client: Client, poll_s: float = 0.02, timeout_s: float = 600.0) -> tuple[int, int]:
-    """BGSAVE, and wait until it is over; returns when it was asked for and when it was seen done (monotonic ns)."""
+@dataclass(frozen=True)
+class Taken:
+    """A snapshot that a server took, as the client and the server's INFO tell it."""
+
+    began_ns: int  # when BGSAVE was sent (monotonic clock)
+    ended_ns: int  # when it was seen to be over
+    fork_us: float
+    pause_us: float  # that the server was stopped for; redis-server tells its fork only
+    copied_bytes: int  # by writes meanwhile
+
+    @property
+    def seconds(self) -> float:
+        """From the command to the end."""
+        return (self.ended_ns - self.began_ns) / 1e9
+
+
+def snapshot(client: Client, poll_s: float = 0.02, timeout_s: float = 600.0) -> Taken:
+    """BGSAVE, and wait until it is over."""
     began = time.monotonic_ns()
     client.command("BGSAVE")
     while time.monotonic_ns() - began < timeout_s * 1e9:
         found = client.info("persistence")
         if found["rdb_bgsave_in_progress"] == "0":
+            ended = time.monotonic_ns()
             if found["rdb_last_bgsave_status"] != "ok":
-                raise RuntimeError(f"the snapshot failed: {found['rdb_last_bgsave_status']}")
-            return began, time.monotonic_ns()
+                raise RuntimeError(f"the snapshot failed: {found.get('snapshot_last_error', '')}")
+            return Taken(began, ended, *pause(client), int(found["rdb_last_cow_size"]))
         time.sleep(poll_s)
     raise TimeoutError(f"no snapshot within {timeout_s:.0f} s")
+
+
+def pause(client: Client) -> tuple[float, float]:
+    """(fork, pause) of the server's last snapshot [us]."""
+    found = client.info()
+    fork_us = float(found["latest_fork_usec"])
+    if "last_fork_nsec" in found:
+        return int(found["last_fork_nsec"]) / 1000, float(found["last_pause_usec"])
+    return fork_us, fork_us

@@ -1,0 +1,235 @@
+"""The command line: `kvstore bench NAME`, or `python -m bench NAME`.
+
+Every benchmark prints what it measured and how; --json saves it, --plot draws it, --smoke runs a size of seconds whose
+numbers mean nothing.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from bench.report import Report
+from bench.servers import SUBJECTS
+
+TABLE_WIDTH_MIN = 120
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every benchmark has."""
+    command = click.option("--smoke", is_flag=True, help="A size of seconds, to see that it works.")(command)
+    return click.option(
+        "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Save the report as JSON."
+    )(command)
+
+
+plotted = click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw it, as PNG.")
+
+
+def against(*default: str) -> Callable[..., Any]:
+    """The option that says what is compared."""
+    return click.option(
+        "--subject",
+        "subjects",
+        type=click.Choice(SUBJECTS),
+        multiple=True,
+        default=default,
+        help=f"What to measure; may be given more than once.  By default {', '.join(default)}.",
+    )
+
+
+def finish(report: Report, json_file: Path | None) -> None:
+    """Show the report, and save it if wanted."""
+    console = Console()
+    if console.width < TABLE_WIDTH_MIN:
+        console = Console(width=TABLE_WIDTH_MIN)
+    report.show(console)
+    if json_file:
+        report.save(json_file)
+        console.print(f"  saved as {json_file}", highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Measure this server, beside redis-server where that is installed.
+
+    \b
+    Example:
+      kvstore bench snapshot --json snapshot.json --plot snapshot.png
+    """
+
+
+@bench.command("fork")
+@click.option("--gib", "sizes_gib", type=float, multiple=True, help="Touched memory; may be given more than once.")
+@click.option("--repetitions", type=click.IntRange(1), default=20, show_default=True)
+@plotted
+@common
+def fork_command(
+    sizes_gib: tuple[float, ...], repetitions: int, plot: Path | None, smoke: bool, json_file: Path | None
+) -> None:
+    """How long a fork takes, by the amount of memory: the machine's and the operating system's.
+
+    \b
+    Example:
+      kvstore bench fork --gib 1 --gib 8 --plot fork.png
+    """
+    from bench import fork
+
+    if smoke:
+        sizes_gib, repetitions = fork.SMOKE_SIZES_GIB, 3
+    finish(fork.run(sizes_gib or fork.SIZES_GIB, repetitions, plot), json_file)
+
+
+@bench.command("pause")
+@against("on-demand", "classic", "redis")
+@click.option("--keys", type=click.IntRange(1), default=1_048_576, show_default=True)
+@click.option("--repetitions", type=click.IntRange(1), default=20, show_default=True, help="Snapshots of this server.")
+@click.option("--rival-repetitions", type=click.IntRange(1), default=5, show_default=True, help="Of redis-server.")
+@common
+def pause_command(
+    subjects: tuple[str, ...], keys: int, repetitions: int, rival_repetitions: int, smoke: bool, json_file: Path | None
+) -> None:
+    """How long taking a snapshot stops the server.
+
+    \b
+    Example:
+      kvstore bench pause --repetitions 50
+    """
+    from bench import pause
+
+    if smoke:
+        keys, repetitions, rival_repetitions = min(keys, 2000), 2, 2
+    finish(pause.run(subjects, keys, repetitions=repetitions, rival_repetitions=rival_repetitions), json_file)
+
+
+@bench.command("throughput")
+@against("on-demand", "redis")
+@click.option("--pipeline", "pipelines", type=click.IntRange(1), multiple=True, help="Default 1, 16 and 64.")
+@click.option("--tests", default="get,set", show_default=True, help="Of redis-benchmark: get,set,incr,mset ...")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--value-size", type=click.IntRange(1), default=64, show_default=True, help="[bytes]")
+@click.option("--clients", type=click.IntRange(1), default=50, show_default=True)
+@plotted
+@common
+def throughput_command(
+    subjects: tuple[str, ...],
+    pipelines: tuple[int, ...],
+    tests: str,
+    rounds: int,
+    keys: int,
+    value_size: int,
+    clients: int,
+    plot: Path | None,
+    smoke: bool,
+    json_file: Path | None,
+) -> None:
+    """Requests a second by redis-benchmark, this server and redis-server in turn.
+
+    \b
+    Example:
+      kvstore bench throughput --pipeline 1 --pipeline 32 --tests get,set,incr
+    """
+    from bench import throughput
+
+    scale = 1.0
+    if smoke:
+        rounds, keys, scale = 1, min(keys, 1000), 0.01
+    report = throughput.run(
+        subjects, pipelines or throughput.PIPELINES, tests.split(","), rounds, keys, value_size, clients, scale, plot
+    )
+    finish(report, json_file)
+
+
+@bench.command("snapshot")
+@against("on-demand", "classic", "redis")
+@click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--value-size", type=click.IntRange(1), default=1024, show_default=True, help="[bytes]")
+@click.option("--rate", type=click.IntRange(1), default=20_000, show_default=True, help="Requests a second.")
+@click.option("--connections", type=click.IntRange(1, 900), default=50, show_default=True)
+@click.option("--snapshots", type=click.IntRange(1), default=3, show_default=True, help="BGSAVEs of each server.")
+@click.option("--quiet", "quiet_s", type=float, default=5.0, show_default=True, help="Seconds before, between, after.")
+@click.option("--rival-option", "rival_options", multiple=True, help='For redis-server, as "--rdbcompression no".')
+@click.option("--paper", is_flag=True, help="The load of the on-demand-fork paper, its figures beside.")
+@plotted
+@common
+def snapshot_command(
+    subjects: tuple[str, ...],
+    keys: int,
+    value_size: int,
+    rate: int,
+    connections: int,
+    snapshots: int,
+    quiet_s: float,
+    rival_options: tuple[str, ...],
+    paper: bool,
+    plot: Path | None,
+    smoke: bool,
+    json_file: Path | None,
+) -> None:
+    """Latency under a fixed rate of requests while snapshots are taken.
+
+    \b
+    Example:
+      kvstore bench snapshot --plot latency.png
+      kvstore bench snapshot --paper
+    """
+    from bench import snapshot
+
+    options = [word for option in rival_options for word in option.split()]
+    if paper:
+        if plot:
+            raise click.UsageError("--paper has no picture")
+        size = {"data_bytes": 2_000_000, "seconds": 2.5, "requests_max": 400_000} if smoke else {}
+        finish(snapshot.run_paper(subjects, value_size=value_size, rival_options=options, **size), json_file)
+        return
+    if smoke:
+        keys, rate, snapshots, quiet_s = min(keys, 2000), min(rate, 2000), 1, 0.5
+    report = snapshot.run(subjects, keys, value_size, rate, connections, snapshots, quiet_s, options, plot)
+    finish(report, json_file)
+
+
+@bench.command("restart")
+@against("on-demand", "redis")
+@click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--value-size", type=click.IntRange(1), default=1024, show_default=True, help="[bytes]")
+@click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
+@common
+def restart_command(
+    subjects: tuple[str, ...], keys: int, value_size: int, repetitions: int, smoke: bool, json_file: Path | None
+) -> None:
+    """From a restart to the first answered GET, and from an empty start to the first PONG.
+
+    \b
+    Example:
+      kvstore bench restart --keys 4000000
+    """
+    from bench import restart
+
+    if smoke:
+        keys, repetitions = min(keys, 2000), 1
+    finish(restart.run(subjects, keys, value_size, repetitions), json_file)
+
+
+@bench.command("memory")
+@against("on-demand", "redis")
+@click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--value-size", "value_sizes", type=click.IntRange(1), multiple=True, help="[bytes]; default 64.")
+@common
+def memory_command(
+    subjects: tuple[str, ...], keys: int, value_sizes: tuple[int, ...], smoke: bool, json_file: Path | None
+) -> None:
+    """Resident bytes per key.
+
+    \b
+    Example:
+      kvstore bench memory --value-size 64 --value-size 1024
+    """
+    from bench import memory
+
+    settle_s = memory.SETTLE_S
+    if smoke:
+        keys, settle_s = min(keys, 2000), 0.1
+    finish(memory.run(subjects, keys, value_sizes or (64,), settle_s), json_file)

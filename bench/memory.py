@@ -1,0 +1,68 @@
+"""How much memory does a key take?
+
+Method.  The resident memory of the server's process (VmRSS) is read when it has just started and again when the keys
+are loaded and a second has passed.  The difference over the number of keys is the cost of a key; the whole is what the
+operator pays.  used_memory is what the server itself accounts for.
+
+Units: bytes a key; MiB.
+
+What would make it wrong: memory that is reserved but not touched is not resident, and not counted; pages that the
+allocator has touched once and freed are; memory backed by huge pages is resident in pieces of 2 MiB.
+"""
+
+import time
+from collections.abc import Sequence
+
+from bench.load import fill
+from bench.report import Report, Say, ratio, say
+from bench.servers import present, server
+
+SETTLE_S = 1.0
+
+
+def run(
+    subjects: Sequence[str] = ("on-demand", "redis"),
+    keys: int = 1_000_000,
+    value_sizes: Sequence[int] = (64,),
+    settle_s: float = SETTLE_S,
+    progress: Say = say,
+) -> Report:
+    """Measure."""
+    report = Report(
+        "memory",
+        "How much memory does a key take?",
+        [
+            f"VmRSS of the process before and {settle_s:g} s after loading {keys:,} keys of 16 B",
+        ],
+        {"subjects": list(subjects), "keys": keys, "value_sizes": list(value_sizes)},
+    )
+    here, missing = present(subjects)
+    report.notes += missing
+    table = report.table(
+        "Resident memory",
+        "server",
+        "value [B]",
+        "empty [MiB]",
+        "loaded [MiB]",
+        "a key [B]",
+        "used_memory a key [B]",
+    )
+    for size in value_sizes:
+        totals: list[float] = []
+        a_key: list[float] = []
+        for subject in here:
+            progress(f"{subject}, values of {size} B")
+            with server(subject) as one:
+                time.sleep(settle_s)
+                empty, accounted = one.resident_bytes(), int(one.info("memory")["used_memory"])
+                fill(one.port, keys, size)
+                time.sleep(settle_s)
+                loaded = one.resident_bytes()
+                accounted = int(one.info("memory")["used_memory"]) - accounted
+            totals.append(loaded)
+            a_key.append((loaded - empty) / keys)
+            table.add(subject, size, empty / 2**20, loaded / 2**20, a_key[-1], accounted / keys)
+        theirs = (totals[1], a_key[1]) if len(here) > 1 else (None, None)
+        report.figure(f"resident with {size} B values, over redis-server's", ratio(totals[0], theirs[0]), at_most=1.0)
+        report.figure(f"the same, by what a key adds, {size} B", ratio(a_key[0], theirs[1]), at_most=1.0)
+    return report

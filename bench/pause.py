@@ -1,0 +1,83 @@
+"""How long does taking a snapshot stop the server?
+
+Method.  Each server holds the same keys, a gibibyte and more of touched memory, and takes BGSAVE after BGSAVE; before
+each a few random keys are written, so that the tables to be shared are in the state that a used store has.  The pause
+is the server's own figure: of this one the whole stop, its fork in it; of redis-server its fork, latest_fork_usec.
+
+Units: us.
+
+What would make it wrong: too few snapshots for a worst; another process on the same cores (the worst then is the
+scheduler's); redis-server with transparent huge pages on (it turns them off for itself).
+"""
+
+import time
+from collections.abc import Sequence
+
+from bench.load import fill
+from bench.report import Report, Say, median, ratio, say, worst
+from bench.servers import present, server, snapshot
+
+WRITTEN_BETWEEN = 10_000
+
+
+def run(
+    subjects: Sequence[str] = ("on-demand", "classic", "redis"),
+    keys: int = 1_048_576,
+    value_size: int = 1024,
+    repetitions: int = 20,
+    rival_repetitions: int = 5,
+    progress: Say = say,
+) -> Report:
+    """Measure."""
+    report = Report(
+        "pause",
+        "How long does taking a snapshot stop the server?",
+        [
+            f"{keys:,} keys of {value_size} B ({keys * value_size / 2**30:.2f} GiB of values), "
+            f"{repetitions} BGSAVEs ({rival_repetitions} of redis-server), "
+            f"{WRITTEN_BETWEEN:,} keys written before each",
+            "fork and pause as the server tells them; of redis-server latest_fork_usec stands for both",
+        ],
+        {"subjects": list(subjects), "keys": keys, "value_size": value_size, "repetitions": repetitions},
+    )
+    here, missing = present(subjects)
+    report.notes += missing
+    table = report.table(
+        "us", "server", "snapshots", "fork, median", "fork, worst", "pause, median", "pause, worst", "[s] each"
+    )
+    pauses: dict[str, list[float]] = {}
+    for subject in here:
+        progress(f"{subject}: load {keys:,} keys")
+        with server(subject) as one, one.client() as client:
+            fill(one.port, keys, value_size)
+            taken = []
+            for i in range(rival_repetitions if subject == "redis" else repetitions):
+                progress(f"{subject}: snapshot {i + 1}")
+                fill(one.port, min(keys, WRITTEN_BETWEEN), value_size)
+                time.sleep(0.05)
+                taken.append(snapshot(client))
+        forks = [t.fork_us for t in taken]
+        pauses.setdefault(subject, [t.pause_us for t in taken])
+        stops = [t.pause_us for t in taken]
+        table.add(
+            subject,
+            len(taken),
+            median(forks),
+            worst(forks),
+            median(stops),
+            worst(stops),
+            median(t.seconds for t in taken),
+        )
+    ours = worst(pauses.get("on-demand", []))
+    report.figure("worst on-demand pause", ours, unit=" us")
+    report.figure(
+        "worst on-demand pause, over the median classic one",
+        ratio(ours, median(pauses.get("classic", []))),
+        at_most=1 / 50,
+    )
+    report.figure(
+        "worst on-demand pause, over redis-server's median fork",
+        ratio(ours, median(pauses.get("redis", []))),
+        at_most=1 / 500,
+    )
+    return report

@@ -1,0 +1,27 @@
+"""The look that the benchmarks' pictures have in common; drawn without a display."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+WIDTH_INCHES = 9.0
+DOTS_PER_INCH = 130
+COLOURS = {"on-demand": "#1b7f5c", "classic": "#c98a1b", "redis": "#b3312c", "nothing": "#777777"}
+
+
+def figure(panels: int, height: float) -> tuple[Any, list[Any]]:
+    """A canvas of panels under one another that share their axes, and the panels."""
+    canvas = Figure(figsize=(WIDTH_INCHES, height))
+    axes = canvas.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)
+    for one in axes[:, 0]:
+        one.grid(True, which="major", color="#dddddd", linewidth=0.6)
+        one.set_axisbelow(True)
+        for side in ("top", "right"):
+            one.spines[side].set_visible(False)
+    return canvas, list(axes[:, 0])
+
+
+def save(canvas: Any, path: Path) -> None:
+    """Write it as PNG, or as what the name's ending says."""
+    canvas.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight")

@@ -1,0 +1,102 @@
+"""How long after a restart is the first GET answered, and how long does a start take that has nothing to load?
+
+Method.  The server is loaded, shut down with a save, and started again; the time runs from the launch of its process
+until a GET on a new connection returns the right value.  While it loads it may refuse connections or answer LOADING;
+the client tries again every half millisecond.  The files have just been written and are read once more before, so all
+come from the page cache.  Servers take turns.  Then the same with an empty directory, until the first PONG, beside
+`python -c "import numba"`, without which no kernel runs.
+
+Units: s.
+
+What would make it wrong: a first start that compiles (there is one before); a cold page cache (then it is the disk
+that is measured); a server that answers before it has loaded (the GET is for the key loaded last, and its value is
+compared).
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.load import fill, key_name, value_of
+from bench.report import Report, Say, median, ratio, say, worst
+from bench.servers import Server, environment, present, server
+
+
+def warm_page_cache(directory: Path) -> int:
+    """Read all files below; returns how many bytes they have."""
+    total = 0
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    total += len(block)
+    return total
+
+
+def import_numba_s() -> float:
+    """Seconds that `python -c "import numba"` takes, process and all."""
+    before = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import numba"], check=True, env=environment())
+    return time.monotonic() - before
+
+
+def run(
+    subjects: Sequence[str] = ("on-demand", "redis"),
+    keys: int = 1_000_000,
+    value_size: int = 1024,
+    repetitions: int = 5,
+    progress: Say = say,
+) -> Report:
+    """Measure."""
+    report = Report(
+        "restart",
+        "How long after a restart is the first GET answered?",
+        [
+            f"{keys:,} keys of {value_size} B, shut down with a save, page cache warm; {repetitions} starts in turn",
+            "from the launch of the process to the right answer to a GET of the key loaded last",
+            'with nothing to load: from the launch to the first PONG, beside python -c "import numba"',
+        ],
+        {"subjects": list(subjects), "keys": keys, "value_size": value_size, "repetitions": repetitions},
+    )
+    here, missing = present(subjects)
+    report.notes += missing
+    loaded: list[list[float]] = [[] for _ in here]
+    empty: list[list[float]] = [[] for _ in here]
+    files: list[int] = []
+    numba: list[float] = []
+    get, value = ("GET", key_name(keys - 1)), value_of(keys - 1, value_size)
+    with ExitStack() as stack:
+        saved: list[Server] = []
+        fresh: list[Server] = []
+        for subject in here:
+            progress(f"load {subject}")
+            fresh.append(stack.enter_context(server(subject)))
+            fresh[-1].stop()
+            saved.append(stack.enter_context(server(subject)))
+            fill(saved[-1].port, keys, value_size)
+            saved[-1].stop(save=True)
+            files.append(warm_page_cache(saved[-1].directory))
+        for repetition in range(repetitions):
+            progress(f"restart {repetition + 1} of {repetitions}")
+            for place, one in enumerate(saved):
+                one.launch()
+                loaded[place].append(one.wait_for(*get, expected=value))
+                one.stop()
+            for place, one in enumerate(fresh):
+                empty[place].append(one.start())
+                one.stop()
+            numba.append(import_numba_s())
+    table = report.table("To the first answered GET [s]", "server", "median", "worst", "files [MiB]")
+    for place, subject in enumerate(here):
+        table.add(subject, median(loaded[place]), worst(loaded[place]), files[place] / 2**20)
+    table = report.table("With nothing to load, to the first PONG [s]", "what", "median", "worst")
+    for place, subject in enumerate(here):
+        table.add(subject, median(empty[place]), worst(empty[place]))
+    table.add('python -c "import numba"', median(numba), worst(numba))
+    theirs = median(loaded[1]) if len(here) > 1 else None
+    report.figure("first GET after a restart, over redis-server's", ratio(median(loaded[0]), theirs), at_most=0.2)
+    report.figure("start to the first PONG, over import numba", ratio(median(empty[0]), median(numba)), at_most=3.0)
+    return report

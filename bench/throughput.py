@@ -1,0 +1,144 @@
+"""How many commands a second does this server answer, beside redis-server, by the depth of the pipeline?
+
+Method.  Both servers run at once, each with the same keys loaded; redis-benchmark drives one, then the other, and so
+on in turn, so that a slow minute of the machine hits both.  The figure is the median of the ratios of neighbours.
+Beside the rate stands how much of a core the server used: near 1.0 the server is what limits the rate, well below it
+the client or the network stack is, and then the ratio says little about the server.
+
+Units: requests a second; ratios without one.
+
+What would make it wrong: a client that is the bottleneck (see above); one server in the kernel's page cache's way of
+the other's (neither saves here); a first run that warms what the later ones use (there is a short one before).
+"""
+
+import csv
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+
+from bench.load import fill
+from bench.report import Report, Say, median, say
+from bench.servers import Server, present, server
+
+PIPELINES = (1, 16, 64)
+BARS = {1: 1.0, 16: 1.5}
+REQUESTS = {1: 200_000, 16: 1_000_000, 64: 2_000_000}
+
+
+class ClientFailed(Exception):
+    """redis-benchmark ended in an error; the message is its own."""
+
+
+def redis_benchmark(
+    port: int, tests: Sequence[str], requests: int, pipeline: int, clients: int, keys: int, value_size: int
+) -> dict[str, float]:
+    """One run; requests a second by test, in redis-benchmark's own words."""
+    options = {"-p": port, "-n": requests, "-P": pipeline, "-c": clients, "-r": keys, "-d": value_size}
+    command = ["redis-benchmark", "-t", ",".join(tests), "--csv"]
+    for name, value in options.items():
+        command += [name, str(value)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = [row for row in csv.reader(run.stdout.splitlines()) if len(row) > 1 and row[0] != "test"]
+    if run.returncode != 0 or not rows:
+        raise ClientFailed((run.stderr or run.stdout)[-1000:])
+    return {row[0]: float(row[1]) for row in rows}
+
+
+def run(
+    subjects: Sequence[str] = ("on-demand", "redis"),
+    pipelines: Sequence[int] = PIPELINES,
+    tests: Sequence[str] = ("get", "set"),
+    rounds: int = 5,
+    keys: int = 1_000_000,
+    value_size: int = 64,
+    clients: int = 50,
+    scale: float = 1.0,
+    plot: Path | None = None,
+    progress: Say = say,
+) -> Report:
+    """Measure; `scale` multiplies the number of requests."""
+    report = Report(
+        "throughput",
+        "How many commands a second, beside redis-server, by the depth of the pipeline?",
+        [
+            f"redis-benchmark, {clients} clients, {value_size} B values, {keys:,} keys; both servers run at once",
+            f"{rounds} rounds in turn, first {subjects[0]}; the ratio is the median of the rounds' ratios",
+            "core: the share of one processor that the server used meanwhile",
+        ],
+        {"subjects": list(subjects), "rounds": rounds, "keys": keys, "value_size": value_size, "clients": clients},
+    )
+    if not shutil.which("redis-benchmark"):
+        report.notes.append("redis-benchmark is not installed; nothing was measured")
+        return report
+    here, missing = present(subjects)
+    report.notes += missing
+    rates: dict[tuple[int, str, int], list[float]] = {}  # by (subject's place, test, pipeline)
+    cores: dict[tuple[int, str, int], list[float]] = {}
+    with ExitStack() as stack:
+        running: list[Server] = []
+        for subject in here:
+            progress(f"start {subject}, load {keys:,} keys")
+            running.append(stack.enter_context(server(subject)))
+            fill(running[-1].port, keys, value_size)
+            redis_benchmark(running[-1].port, tests, max(1000, int(20_000 * scale)), 16, clients, keys, value_size)
+        for pipeline in pipelines:
+            requests = max(1000, int(REQUESTS.get(pipeline, 1_000_000) * scale))
+            for round_ in range(rounds):
+                progress(f"pipeline {pipeline}, round {round_ + 1} of {rounds}")
+                for test in tests:
+                    for place, one in enumerate(running):
+                        used, began = one.processor_s(), monotonic()
+                        found = redis_benchmark(one.port, [test], requests, pipeline, clients, keys, value_size)
+                        core = (one.processor_s() - used) / (monotonic() - began)
+                        for name, rate in found.items():
+                            rates.setdefault((place, name, pipeline), []).append(rate)
+                            cores.setdefault((place, name, pipeline), []).append(core)
+    a, b = subjects[0], subjects[-1]
+    table = report.table(
+        "Requests a second, median",
+        "test",
+        "pipeline",
+        f"{a} (A)",
+        f"{b} (B)",
+        "A / B",
+        "core A",
+        "core B",
+        "A / B, rounds",
+    )
+    ratios: dict[tuple[str, int], float | None] = {}
+    for name, pipeline in dict.fromkeys((name, pipeline) for _, name, pipeline in rates):
+        ours, theirs = rates[0, name, pipeline], rates.get((1, name, pipeline), [])
+        pairs = [x / y for x, y in zip(ours, theirs, strict=False)]
+        ratios[name, pipeline] = median(pairs)
+        table.add(
+            name,
+            pipeline,
+            median(ours),
+            median(theirs),
+            median(pairs),
+            median(cores[0, name, pipeline]),
+            median(cores.get((1, name, pipeline), [])),
+            " ".join(f"{pair:.2f}" for pair in pairs) or None,
+        )
+    for (name, pipeline), value in ratios.items():
+        if pipeline in BARS and name in ("GET", "SET"):
+            report.figure(f"{name}, pipeline {pipeline}, over redis-server", value, at_least=BARS[pipeline], unit=" ×")
+    if plot:
+        draw(report, ratios, plot)
+    return report
+
+
+def draw(report: Report, ratios: dict[tuple[str, int], float | None], path: Path) -> None:
+    """The picture: a bar for each ratio."""
+    from bench.picture import COLOURS, figure, save
+
+    canvas, axes = figure(1, height=0.5 + 0.4 * max(4, len(ratios)))
+    names = [f"{name}, pipeline {pipeline}" for name, pipeline in ratios]
+    axes[0].barh(names, [value or 0.0 for value in ratios.values()], color=COLOURS["on-demand"])
+    axes[0].axvline(1.0, color=COLOURS["redis"])
+    axes[0].invert_yaxis()
+    axes[0].set(xlabel="requests a second, over redis-server's", title=report.question)
+    save(canvas, path)
