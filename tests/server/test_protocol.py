@@ -19,7 +19,7 @@ BAD_LENGTH = ERROR + b"invalid bulk length\r\n"
 BAD_QUOTES = ERROR + b"unbalanced quotes in request\r\n"
 
 # What is sent, and the reply before the connection is closed.
-MALFORMED = [
+CLOSING = [
     (b"*x\r\n", BAD_COUNT),
     (b"*1x\r\n", BAD_COUNT),
     (b"* 1\r\n", BAD_COUNT),
@@ -52,8 +52,6 @@ MALFORMED = [
     (b"*2\r\n$4\r\nECHO\r\n$-5\r\n", BAD_LENGTH),
     (b"*2\r\n$4\r\nECHO\r\n+x\r\n", ERROR + b"expected '$', got '+'\r\n"),
     (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\nv\r\n", ERROR + b"expected '$', got 'v'\r\n"),
-    # The length is wrong: what follows is read as the header of the next argument.
-    (b"*2\r\n$4\r\nECHO\r\n$3\r\nhello\r\n*1\r\n$4\r\nPING\r\n", b"$3\r\nhel\r\n"),
     (b'ECHO "unbalanced\r\n', BAD_QUOTES),
     (b"ECHO 'unbalanced\r\n", BAD_QUOTES),
     (b'ECHO "a"b\r\n', BAD_QUOTES),
@@ -61,7 +59,6 @@ MALFORMED = [
     (b'ECHO "a\\"\r\n', BAD_QUOTES),
     (b'"\r\n', BAD_QUOTES),
 ]
-CLOSING = [case for case in MALFORMED if case[1].startswith(b"-")]
 
 
 @pytest.mark.parametrize("feed", ["whole", "bytewise", "with a tail", "after good ones"])
@@ -111,7 +108,6 @@ def test_half_a_command_and_then_silence_harms_nobody(server, data: bytes) -> No
         slow.send(data)
         for i in range(50):
             assert other("SET", "k", i) == OK
-        assert f" qbuf={len(data)} ".encode() in other("CLIENT", "LIST")
         slow.close()
         assert other("GET", "k") == b"49"
 
@@ -368,8 +364,8 @@ def fuzz(server, seed: int, rounds: int) -> None:
             if generator.random() < 0.3:
                 connection.socket.shutdown(socket.SHUT_WR)
                 connection.until_closed()
-        except (Closed, BrokenPipeError, ConnectionResetError):
-            pass
+        except (Closed, OSError) as error:
+            assert not isinstance(error, TimeoutError)
         finally:
             connection.close()
 
