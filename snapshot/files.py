@@ -5,6 +5,7 @@ its place that fails at a chosen step, and nothing else can tell.  Each method i
 OSError, and has no effect worth mentioning when it raises.  All big calls release the GIL.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -86,10 +87,8 @@ class Files:
 
     def remove(self, path: Path) -> None:
         """Remove a name; one that is not there is no error."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        except FileNotFoundError:
-            pass
 
     # --- reading ---
 
@@ -113,11 +112,9 @@ class Files:
 
     def read_ahead(self, fd: int, offset: int, size: int) -> None:
         """Hint that these bytes are about to be read in order."""
-        try:
+        with contextlib.suppress(OSError):
             os.posix_fadvise(fd, offset, size, os.POSIX_FADV_SEQUENTIAL)
             os.posix_fadvise(fd, offset, size, os.POSIX_FADV_WILLNEED)
-        except OSError:
-            pass  # a hint
 
     def close(self, fd: int) -> None:
         """Close; the lock of `create` ends here."""

@@ -5,7 +5,7 @@ bytes are in the cache.  Reading and checksum both leave the GIL, so this goes o
 doing, such as importing its modules.  A bad chunk stops the counter, but all chunks before it are still finished: the
 error names the first bad one.
 
-    target given    chunk c goes to target[c * chunk_size:]; on an error what is there is rubbish, and the owner's to drop
+    target given    chunk c goes to target[c * chunk_size:]; after an error the owner drops what is there
     none given      each thread reads into a buffer of its own: only to verify
 """
 
@@ -94,7 +94,7 @@ class PageReader:
                     return
                 with self._lock:
                     self.done += length
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever joins
+        except BaseException as error:  # it belongs to whoever joins
             self._surprise = error
             self.cancel()
 

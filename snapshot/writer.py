@@ -26,6 +26,7 @@ Who does what.  The owner calls `submit`, `cancel` and `take`; the thread runs t
 has ended.  The thread reads frames of the frozen root and changes nothing in the machine.
 """
 
+import contextlib
 import os
 import secrets
 import select
@@ -166,10 +167,8 @@ class Writer:
         outcome = self._outcome
         if outcome is None:
             return None
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
-        except BlockingIOError:
-            pass
         self._outcome = self._job = None
         return outcome
 
@@ -187,10 +186,8 @@ class Writer:
     # --- the thread's side ---
 
     def _run(self) -> None:
-        try:
+        with contextlib.suppress(PermissionError):  # more priority than it may have: it stays as it is
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
-        except PermissionError:
-            pass  # asked for more priority than it may have: it stays as it is
         while True:
             self._wanted.acquire()
             job = self._job
@@ -213,7 +210,7 @@ class Writer:
             outcome.error = error
         except OSError as error:
             outcome.error = WriteFailed(self.step, error)
-        except Exception as error:  # noqa: BLE001 - a bug here must reach the owner, not end the thread
+        except Exception as error:  # a bug here must reach the owner, not end the thread
             outcome.error = SnapshotFailed(self.step, f"{type(error).__name__}: {error}")
         outcome.duration_ns = time.perf_counter_ns() - begun
         outcome.finished_unix_s = time.time()

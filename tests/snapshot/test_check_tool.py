@@ -48,5 +48,5 @@ def test_a_bad_image_is_named_with_its_first_bad_chunk_and_offset_and_the_others
 def test_json_is_one_object_a_file(good, bad, capsys):
     assert main(["--json", str(good), str(bad)]) == 1
     first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert (True, 3, {"keys": 12, "raw": "ff"}) == (first["good"], first["pages"], first["metadata"])
-    assert (False, "ChecksumMismatch") == (second["good"], second["error"])
+    assert (first["good"], first["pages"], first["metadata"]) == (True, 3, {"keys": 12, "raw": "ff"})
+    assert (second["good"], second["error"]) == (False, "ChecksumMismatch")

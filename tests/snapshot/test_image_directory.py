@@ -36,7 +36,7 @@ def test_the_newest_is_that_of_the_highest_number_whatever_the_clock_says(images
     assert found is not None
     assert (images.path_of(10), []) == (found.image.path, found.refused)
     assert images.next_sequence() == 11
-    assert [10, 9, 2] == [entry.sequence for entry in images.entries()]
+    assert [entry.sequence for entry in images.entries()] == [10, 9, 2]
 
 
 def test_a_number_of_more_digits_than_usual_still_orders(images):
@@ -106,7 +106,7 @@ def test_pruning_keeps_the_newest_and_nothing_else_is_touched(images):
         write_image(images.path_of(sequence), b"x")
     (images.directory / "keep.me").write_bytes(b"x")
     assert [images.path_of(sequence) for sequence in (3, 2, 1)] == images.prune(2)
-    assert ["dump-0000000004.kvimg", "dump-0000000005.kvimg", "keep.me"] == sorted(os.listdir(images.directory))
+    assert sorted(os.listdir(images.directory)) == ["dump-0000000004.kvimg", "dump-0000000005.kvimg", "keep.me"]
 
 
 def test_a_temporary_file_is_left_alone_while_its_writer_lives_and_removed_once_it_died(images):

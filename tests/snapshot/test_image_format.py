@@ -70,23 +70,23 @@ def test_the_worked_example_in_the_docstring_is_byte_for_byte_an_image(path):
 def test_a_good_image_is_read_back_as_it_was_written(good, path):
     path.write_bytes(good)
     seen = verify(path)
-    assert (11, 3, IDENTITY, None, 1, 7) == (seen.pages, seen.chunk_count, seen.id, seen.parent, seen.epoch, seen.root)
-    assert {"a": 1} == seen.metadata
-    assert [(0x1000_0000, 5, 0x1000), (0x2000_0000, 1, 0x6000), (0x80_0000_0000, 5, 0x7000)] == list(seen.file_runs())
-    assert [(0, 4 * 4096), (4 * 4096, 4 * 4096), (8 * 4096, 3 * 4096)] == [seen.chunk_extent(i) for i in range(3)]
+    assert (seen.pages, seen.chunk_count, seen.id, seen.parent, seen.epoch, seen.root) == (11, 3, IDENTITY, None, 1, 7)
+    assert seen.metadata == {"a": 1}
+    assert list(seen.file_runs()) == [(0x1000_0000, 5, 0x1000), (0x2000_0000, 1, 0x6000), (0x80_0000_0000, 5, 0x7000)]
+    assert [seen.chunk_extent(i) for i in range(3)] == [(0, 4 * 4096), (4 * 4096, 4 * 4096), (8 * 4096, 3 * 4096)]
     assert (11, 3, len(good)) == tuple(seen.describe()[key] for key in ("pages", "chunks", "file_bytes"))
 
 
 def test_an_image_of_no_pages_is_an_image(path):
     path.write_bytes(image_bytes(b"", []))
-    assert (0, 0) == (verify(path).pages, verify(path).chunk_count)
+    assert (verify(path).pages, verify(path).chunk_count) == (0, 0)
 
 
 def test_progress_ends_with_everything_done(good, path):
     path.write_bytes(good)
     seen: list[tuple[int, int]] = []
     verify(path, lambda done, total: seen.append((done, total)))
-    assert (11 * PAGE_SIZE, 11 * PAGE_SIZE) == seen[-1]
+    assert seen[-1] == (11 * PAGE_SIZE, 11 * PAGE_SIZE)
     assert seen == sorted(seen)
 
 

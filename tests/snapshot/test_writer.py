@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import FaultyFiles, Gate, listing, raising
 
 from snapshot import errors
 from snapshot import writer as writer_module
 from snapshot.image import PAGE_SIZE, read_image
 from snapshot.reader import PageReader, open_image, verify
 from snapshot.writer import Job, Outcome, Writer
+from tests.snapshot.faults import FaultyFiles, Gate, listing, raising
 
 CHUNK = 4 * PAGE_SIZE
 FLUSH = 8 * PAGE_SIZE
@@ -81,10 +81,10 @@ def test_an_image_holds_exactly_the_pages_and_the_words_it_was_given(make_writer
     PageReader(fd, image, memoryview(target)).start().join()
     assert what.frozen.data.tobytes() == bytes(target)
     assert what.frozen.runs().tolist() == image.runs.tolist()
-    assert (3, 9, {"seed": 1}) == (image.epoch, image.root, image.metadata)
+    assert (image.epoch, image.root, image.metadata) == (3, 9, {"seed": 1})
     assert before - 1000 <= image.forked_unix_us <= time.time_ns() // 1000
     assert (41, outcome.path.stat().st_size, 2) == (outcome.pages, outcome.bytes, outcome.runs)
-    assert [] == outcome.warnings
+    assert outcome.warnings == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 40])
@@ -99,9 +99,9 @@ def test_images_are_numbered_and_older_ones_than_those_kept_go(make_writer, tmp_
     for seed in range(5):
         assert run(writer, job(seed, keep=3)).ok
     assert [f"dump-000000000{n}.kvimg" for n in (3, 4, 5)] == listing(tmp_path)
-    assert [2, 3, 4] == [read_image(tmp_path / name).metadata["seed"] for name in listing(tmp_path)]
+    assert [read_image(tmp_path / name).metadata["seed"] for name in listing(tmp_path)] == [2, 3, 4]
     assert run(writer, job(9, keep=1)).ok
-    assert ["dump-0000000006.kvimg"] == listing(tmp_path)
+    assert listing(tmp_path) == ["dump-0000000006.kvimg"]
 
 
 def test_the_eventfd_tells_when_a_job_has_ended_and_is_quiet_after(make_writer):
@@ -129,7 +129,7 @@ def test_a_second_job_is_refused_until_the_first_ones_outcome_was_taken(make_wri
         writer.submit(job(2))
     assert writer.take() is not None
     assert run(writer, job(3)).ok
-    assert [1, 3] == [read_image(tmp_path / name).metadata["seed"] for name in listing(tmp_path)]
+    assert [read_image(tmp_path / name).metadata["seed"] for name in listing(tmp_path)] == [1, 3]
 
 
 def test_progress_counts_pages_and_names_the_step(make_writer):
@@ -137,10 +137,10 @@ def test_progress_counts_pages_and_names_the_step(make_writer):
     writer = make_writer(FaultyFiles("write", 3, gate))  # the header, two chunks, and this
     writer.submit(job())
     assert gate.reached.wait(20)
-    assert (8, 41, "write") == (writer.pages_done, writer.pages_total, writer.step)
+    assert (writer.pages_done, writer.pages_total, writer.step) == (8, 41, "write")
     gate.go_on.set()
     assert writer.wait(20)
-    assert (41, 41, "idle") == (writer.pages_done, writer.pages_total, writer.step)
+    assert (writer.pages_done, writer.pages_total, writer.step) == (41, 41, "idle")
 
 
 # --- failures ---
@@ -170,8 +170,8 @@ def test_a_failing_operation_fails_the_snapshot_by_name_and_leaves_nothing(make_
     assert os.strerror(code) in str(outcome.error)
     if method != "names":
         assert STEP_OF.get(method, method) == outcome.error.step
-    assert (None, False) == (outcome.path, outcome.ok)
-    assert ["dump-0000000001.kvimg"] == listing(tmp_path)
+    assert (outcome.path, outcome.ok) == (None, False)
+    assert listing(tmp_path) == ["dump-0000000001.kvimg"]
     assert verify(tmp_path / "dump-0000000001.kvimg").metadata == {"seed": 1}
     assert run(writer, job(3)).ok, "the writer goes on after a failure"
 
@@ -179,7 +179,7 @@ def test_a_failing_operation_fails_the_snapshot_by_name_and_leaves_nothing(make_
 def test_every_write_that_may_fail_was_counted(make_writer):
     files = FaultyFiles("", 0, raising(0))
     assert run(make_writer(files), job()).ok
-    assert (13, 5, 4) == tuple(files.calls[name] for name in ("write", "flush_begin", "flush_wait"))
+    assert tuple(files.calls[name] for name in ("write", "flush_begin", "flush_wait")) == (13, 5, 4)
 
 
 @pytest.mark.parametrize(("method", "nth"), [("create", 0), ("reserve", 0), ("write", 5), ("rename", 0)])
@@ -188,7 +188,7 @@ def test_a_directory_that_vanishes_fails_the_snapshot_and_leaves_nothing(make_wr
     directory.mkdir()
     outcome = run(make_writer(FaultyFiles(method, nth, lambda _: shutil.rmtree(directory)), directory), job())
     assert isinstance(outcome.error, errors.WriteFailed)
-    assert errno.ENOENT == outcome.error.errno
+    assert outcome.error.errno == errno.ENOENT
     assert not directory.exists()
 
 
@@ -197,7 +197,7 @@ def test_a_directory_that_vanishes_after_the_rename_fails_too(make_writer, tmp_p
     directory.mkdir()
     files = FaultyFiles("sync_directory", 0, lambda _: shutil.rmtree(directory))
     outcome = run(make_writer(files, directory), job())
-    assert ("sync directory", None) == (outcome.error.step, outcome.path)
+    assert (outcome.error.step, outcome.path) == ("sync directory", None)
 
 
 def test_a_full_disk_shows_before_anything_is_written(make_writer):
@@ -222,19 +222,19 @@ def test_a_temporary_file_that_cannot_be_removed_is_told_and_goes_at_the_next_cl
 
     writer = make_writer(Stubborn("sync", 0, raising(errno.EIO)))
     outcome = run(writer, job())
-    assert ("sync", 1) == (outcome.error.step, len(outcome.warnings))
+    assert (outcome.error.step, len(outcome.warnings)) == ("sync", 1)
     assert len(listing(tmp_path)) == 1
     assert writer.images.newest() is None
     assert len(make_writer().images.clean()) == 1
-    assert [] == listing(tmp_path)
+    assert listing(tmp_path) == []
 
 
 def test_metadata_that_cannot_be_packed_fails_before_a_file_is_made(make_writer, tmp_path):
     files = FaultyFiles("", 0, raising(0))
     outcome = run(make_writer(files), job(metadata={"x": object()}))
-    assert "prepare" == outcome.error.step
+    assert outcome.error.step == "prepare"
     assert files.calls["create"] == 0
-    assert [] == listing(tmp_path)
+    assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize(("method", "nth"), [("create", 0), ("write", 0), ("write", 6), ("flush_wait", 1), ("sync", 0)])
@@ -250,7 +250,7 @@ def test_a_cancelled_snapshot_ends_soon_and_leaves_nothing(make_writer, tmp_path
     assert writer.wait(20)
     outcome = writer.take()
     assert isinstance(outcome.error, errors.Cancelled)
-    assert [] == listing(tmp_path)
+    assert listing(tmp_path) == []
     assert files.calls["write"] == written
     assert run(writer, job()).ok, "a cancelled job does not cancel the next"
 
@@ -274,7 +274,7 @@ def test_closing_gives_up_the_job_and_ends_the_thread(make_writer, tmp_path):
     gate.go_on.set()
     writer.close()
     writer.close()
-    assert [] == listing(tmp_path)
+    assert listing(tmp_path) == []
     with pytest.raises(errors.SnapshotError):
         make_closed = make_writer()
         make_closed.close()
