@@ -1,4 +1,4 @@
-"""check_memory: proof, by walking everything, that the machine's invariants hold.
+"""check_memory and check_heap: proof, by walking everything, that the invariants hold.
 
 From all roots it collects every table and page with the number of entries that point at them, level by level, and
 compares with the counts, the free list and the TLBs.  It takes time in proportion to the frames in use: a test's
@@ -9,8 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from mmcore import heap
 from mmcore.errors import CorruptMemory
-from mmcore.paging import ADDRESS, COW, ENTRY_COUNT, MAPPING, PAGE_SHIFT, ROOT_LEVEL, RW, P
+from mmcore.mapping import next_mapped
+from mmcore.paging import ADDRESS, COW, ENTRY_COUNT, MAPPING, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RW, P
 from mmcore.space import AddressSpace, PhysicalMemory
 from mmcore.state import CR3, EPOCH, FREE_COUNT, FREE_HEAD, FRESH, GENERATION, LAST_EPOCH, TOTAL, Memory, Space
 from mmcore.walk import walk_page
@@ -115,3 +117,101 @@ def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: 
     for state in states:
         _require(int(state.cpu[EPOCH]) <= last, "a space lives in an epoch to come")
         _check_tlb(state)
+
+
+class _HeapReader:
+    """The heap's own words, read out of its space."""
+
+    def __init__(self, space: AddressSpace) -> None:
+        self.space = space
+
+    def words(self, address: int, count: int) -> list[int]:
+        return np.frombuffer(self.space.read(address, 8 * count), np.int64).tolist()
+
+    def metadata(self, base: int, page: int) -> tuple[int, int]:
+        first, second = self.words(base + page * heap.SLOT_SIZE, 2)
+        return first, second & 0xFFFF_FFFF_FFFF_FFFF
+
+    def chain(self, first: int, base: int, shift: int, limit: int) -> list[int]:
+        """Page numbers of a list linked through bits `shift` and up of the second word of metadata."""
+        pages: list[int] = []
+        while first != 0:
+            _require(0 < first <= limit and len(pages) < limit, f"a list of the heap leads to page {first - 1}")
+            pages.append(first - 1)
+            first = (self.metadata(base, first - 1)[1] >> shift) & 0xFFFF_FFFF
+        return pages
+
+
+def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
+    free = set(reader.chain(free_head, heap.SLAB_META, 32, fresh))
+    heads = reader.words(heap.CONTROL + heap.PARTIAL, len(heap.CLASS_SIZES))
+    listed: dict[int, int] = {}
+    for group, head in enumerate(heads):
+        before = 0
+        for page in reader.chain(head, heap.SLAB_META, 32, fresh):
+            _require(page not in listed and page not in free, f"slab page {page} is in two lists")
+            listed[page] = group
+            _require(reader.metadata(heap.SLAB_META, page)[1] & 0xFFFF_FFFF == before, f"slab page {page}: its link back")
+            before = page + 1
+    used = 0
+    for page in range(fresh):
+        word, links = reader.metadata(heap.SLAB_META, page)
+        address = heap.SLAB_BASE + page * PAGE_SIZE
+        mapped = reader.space.mapped(address, PAGE_SIZE)
+        _require(mapped == (page not in free), f"slab page {page} is {'mapped' if mapped else 'not mapped'}")
+        if page in free:
+            _require(word == 0 and links & 0xFFFF_FFFF == 0, f"slab page {page} is free but described")
+            continue
+        group, count, carved, first = (word >> shift & 0xFFFF for shift in (0, 16, 32, 48))
+        _require(group < len(heap.CLASS_SIZES), f"slab page {page} is of class {group}")
+        size = heap.CLASS_SIZES[group]
+        content = reader.words(address, PAGE_SIZE // 8)
+        spare: set[int] = set()
+        while first != 0:
+            offset = (first - 1) * 16
+            _require(offset % size == 0 and first - 1 < carved and offset not in spare, f"slab page {page}: its free list")
+            spare.add(offset)
+            first = content[offset // 8]
+        _require(count + len(spare) == carved * 16 // size, f"slab page {page} counts {count} objects in use")
+        room = bool(spare) or carved * 16 + size <= PAGE_SIZE
+        _require(room == (page in listed), f"slab page {page} has {'' if room else 'no '}room, its list says otherwise")
+        _require(not room or listed[page] == group, f"slab page {page} is in another class's list")
+        used += count * size
+    return used
+
+
+def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
+    heads = reader.words(heap.CONTROL + heap.RANGES, heap.ORDER_MAX + 1)
+    listed = {page: heap.QUEUED for page in reader.chain(queue_head, heap.LARGE_META, 0, fresh)}
+    for order, head in enumerate(heads):
+        for page in reader.chain(head, heap.LARGE_META, 0, fresh):
+            _require(page not in listed, f"large range {page} is in two lists")
+            _require(reader.metadata(heap.LARGE_META, page)[0] & 0xFF == order, f"large range {page}: its order")
+            listed[page] = heap.FREE
+    used = page = ranges = 0
+    while page < fresh:
+        word, _ = reader.metadata(heap.LARGE_META, page)
+        order, pages, state = word & 0xFF, word >> 8 & 0xFFFF_FFFF_FFFF, word >> 56
+        address = heap.LARGE_BASE + page * PAGE_SIZE
+        _require(state in (heap.LIVE, heap.FREE, heap.QUEUED), f"large range {page} is in state {state}")
+        _require(listed.get(page, heap.LIVE) == state, f"large range {page}: its list does not know its state")
+        _require(pages <= 1 << order and (state != heap.FREE or pages == 0), f"large range {page} has {pages} pages")
+        _require(pages == 0 or reader.space.mapped(address, pages * PAGE_SIZE), f"large range {page} has holes")
+        end = address + (PAGE_SIZE << order)
+        tail = address + pages * PAGE_SIZE
+        _require(int(next_mapped(reader.space.state, tail, end)) == end, f"large range {page} has too many pages")
+        ranges += page in listed
+        used += pages * PAGE_SIZE if state == heap.LIVE else 0
+        page += 1 << order
+    _require(page == fresh and ranges == len(listed), "the large ranges do not fill their region")
+    return used
+
+
+def check_heap(space: AddressSpace) -> int:
+    """Prove that the heap's lists, counts and mappings agree, or raise CorruptMemory; returns the bytes in use."""
+    reader = _HeapReader(space)
+    magic, used, slab_fresh, slab_free, large_fresh, queue = reader.words(heap.CONTROL, 6)
+    _require(magic == heap.HEAP_MAGIC, "there is no heap")
+    found = _check_slabs(reader, slab_fresh, slab_free) + _check_ranges(reader, large_fresh, queue)
+    _require(found == used, f"{found} bytes of the heap are in use, {used} are said to be")
+    return used

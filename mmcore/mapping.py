@@ -234,7 +234,9 @@ def remap_pages(space, old, count, new):  # type: ignore[no-untyped-def]
         entry = mem.entries[source]
         set_entry(mem, source, NO_ENTRY)
         set_entry(mem, target, entry)
-        mem.epoch[frame_of(entry)] = space.cpu[EPOCH]  # what stands at `new` has changed
+        # What stands at `new` has changed.  Others may share the frame, and have stamped it later than this epoch.
+        frame = frame_of(entry)
+        mem.epoch[frame] = max(mem.epoch[frame], space.cpu[EPOCH])
         invlpg(space, old)
         old += PAGE_SIZE
         new += PAGE_SIZE

@@ -7,7 +7,7 @@ anything points at them.  (2) Of a table with refcount > 1 only R/W may be clear
 import numba
 
 from mmcore.jit import DISABLED, kernel
-from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, WRITE_PROTECT, P, frame_of, table_of
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, NO_ENTRY, WRITE_PROTECT, P, frame_of, table_of
 
 VERIFY = DISABLED or bool(numba.config.BOUNDSCHECK)
 
@@ -57,7 +57,19 @@ def count_children(mem, table):  # type: ignore[no-untyped-def]
 @kernel
 def next_child(mem, table, index):  # type: ignore[no-untyped-def]
     """Index of the first present entry of a table at or after `index`; ENTRY_COUNT if there is none."""
-    first = table << ENTRY_SHIFT
-    while index < ENTRY_COUNT and not mem.entries[first + index] & P:
-        index += 1
-    return index
+    entries = mem.entries
+    slot = (table << ENTRY_SHIFT) + index
+    end = (table + 1) << ENTRY_SHIFT
+    while slot < end and slot & 7 != 0 and entries[slot] == NO_ENTRY:
+        slot += 1
+    if slot & 7 == 0:
+        # A cache line at a time: what is not present is zero.
+        while slot < end:
+            low = entries[slot] | entries[slot + 1] | entries[slot + 2] | entries[slot + 3]
+            high = entries[slot + 4] | entries[slot + 5] | entries[slot + 6] | entries[slot + 7]
+            if low | high != NO_ENTRY:
+                break
+            slot += 8
+        while slot < end and entries[slot] == NO_ENTRY:
+            slot += 1
+    return slot - (table << ENTRY_SHIFT)

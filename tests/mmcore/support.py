@@ -1,0 +1,83 @@
+"""What the tests of mmcore share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numba
+import numpy as np
+
+from mmcore import AddressSpace, PhysicalMemory
+from mmcore.frozen import gather, next_run
+from mmcore.space import new_root
+from mmcore.walk import walk
+from tests.model.address_space import ModelSpace
+
+PAGE = 4096
+MIB2 = 1 << 21
+GIB = 1 << 30
+GIB512 = 1 << 39
+DISABLED = bool(numba.config.DISABLE_JIT)
+
+
+def scaled(full: int, small: int) -> int:
+    """A size for compiled runs, and one for runs without the compiler."""
+    return small if DISABLED else full
+
+
+def machine(frames: int = 512, tlb_entries: int = 64) -> tuple[PhysicalMemory, AddressSpace]:
+    """A small memory with poison on, and a space with a small TLB on it."""
+    memory = PhysicalMemory(frames * PAGE, huge_pages=False, poison=True)
+    return memory, AddressSpace(memory, tlb_entries=tlb_entries)
+
+
+def runs_of(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> list[tuple[int, int]]:
+    """(first address, pages) of every run of the tree at `root`."""
+    out, va, runs = np.zeros(2, np.int64), 0, []
+    while next_run(memory.state, root, va, limit, out) > 0:
+        runs.append((int(out[0]), int(out[1])))
+        va = int(out[0] + out[1] * PAGE)
+    return runs
+
+
+def contents(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> dict[int, bytes]:
+    """Every page of the tree at `root`, by address."""
+    pages = {}
+    for address, count in runs_of(memory, root, limit):
+        buffer = np.empty(count * PAGE, np.uint8)
+        assert gather(memory.state, root, address, count, buffer, 0) == count
+        data = buffer.tobytes()
+        pages.update({address + i * PAGE: data[i * PAGE : (i + 1) * PAGE] for i in range(count)})
+    return pages
+
+
+def agrees(space: AddressSpace, model: ModelSpace) -> bool:
+    """Whether the space holds the model's pages, no more and no less."""
+    return contents(space.memory, space.root) == {page: bytes(data) for page, data in model.pages.items()}
+
+
+def frame_at(space: AddressSpace, address: int, level: int = 0) -> int:
+    """Frame of the page, or of the table of `level`, that serves an address."""
+    return int(walk(space.state.mem, space.root, address, level))
+
+
+def count_at(space: AddressSpace, address: int, level: int = 0) -> int:
+    """Reference count of that frame."""
+    return int(space.state.mem.refcount[frame_at(space, address, level)])
+
+
+@contextmanager
+def only(memory: PhysicalMemory, free: int) -> Iterator[list[int]]:
+    """Leave `free` frames free; yields roots that hold the others, and lets them go at the end."""
+    roots = []
+    while memory.frames_free > free:
+        roots.append(int(new_root(memory.state, 0)))
+    try:
+        yield roots
+    finally:
+        mem = memory.state
+        for frame in reversed(roots):
+            mem.refcount[frame] = 0
+            mem.bytes[frame * PAGE : (frame + 1) * PAGE] = 0xDB
+            mem.epoch[frame] = mem.frames[0]
+            mem.frames[0] = frame
+            mem.frames[1] += 1

@@ -1,0 +1,53 @@
+"""An address space as plainly as it can be said: a dict of pages, and fork is a deep copy."""
+
+from __future__ import annotations
+
+PAGE = 4096
+
+
+class ModelSpace:
+    """What an AddressSpace must be told apart from only by its speed."""
+
+    def __init__(self) -> None:
+        self.pages: dict[int, bytearray] = {}
+        self.changed: set[int] = set()  # pages mapped, moved to or written since the last fork
+
+    @staticmethod
+    def range(address: int, length: int) -> range:
+        return range(address & -PAGE, address + length, PAGE)
+
+    def all_mapped(self, address: int, length: int) -> bool:
+        return all(page in self.pages for page in self.range(address, length))
+
+    def none_mapped(self, address: int, length: int) -> bool:
+        return not any(page in self.pages for page in self.range(address, length))
+
+    def map(self, address: int, length: int) -> None:
+        for page in self.range(address, length):
+            self.pages[page] = bytearray(PAGE)
+            self.changed.add(page)
+
+    def unmap(self, address: int, length: int) -> None:
+        for page in self.range(address, length):
+            del self.pages[page]
+            self.changed.discard(page)
+
+    def remap(self, old: int, length: int, new: int) -> None:
+        for page in self.range(old, length):
+            self.pages[page - old + new] = self.pages.pop(page)
+            self.changed.discard(page)
+            self.changed.add(page - old + new)
+
+    def write(self, address: int, data: bytes) -> None:
+        for i, byte in enumerate(data):
+            self.pages[(address + i) & -PAGE][(address + i) % PAGE] = byte
+        self.changed.update(self.range(address, len(data)))
+
+    def read(self, address: int, length: int) -> bytes:
+        return bytes(self.pages[a & -PAGE][a % PAGE] for a in range(address, address + length))
+
+    def fork(self) -> ModelSpace:
+        child = ModelSpace()
+        child.pages = {page: bytearray(content) for page, content in self.pages.items()}
+        self.changed = set()
+        return child
