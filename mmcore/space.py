@@ -92,14 +92,21 @@ class PhysicalMemory:
 
     huge_pages: let the system back it with huge pages where it can (MADV_HUGEPAGE).
     poison: fill freed frames with a pattern, so that whoever still reads one notices.
+    mapping: private anonymous memory of that size to use instead, zeros but for frames that adopt_runs will take.
     """
 
-    def __init__(self, size: int, *, huge_pages: bool = True, poison: bool = False) -> None:
+    def __init__(
+        self, size: int, *, huge_pages: bool = True, poison: bool = False, mapping: mmap.mmap | None = None
+    ) -> None:
         count = size // PAGE_SIZE
         if count < FRAMES_MIN:
             raise MachineError(f"{size} bytes are too few: a page and its tables take {FRAMES_MIN * PAGE_SIZE}")
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-        self._mapping = mmap.mmap(-1, count * PAGE_SIZE, flags=flags)
+        if mapping is None:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+            mapping = mmap.mmap(-1, count * PAGE_SIZE, flags=flags)
+        elif len(mapping) != count * PAGE_SIZE:
+            raise MachineError(f"a mapping of {len(mapping)} bytes for a memory of {count * PAGE_SIZE}")
+        self._mapping = mapping
         if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
             self._mapping.madvise(mmap.MADV_HUGEPAGE)
         registers = np.zeros(FRAMES_REGISTERS, np.int64)
