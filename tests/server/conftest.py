@@ -60,3 +60,9 @@ def ours(server) -> None:
 @pytest.fixture
 def start():
     return start_redis
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    with start_redis(tmp_path_factory.mktemp("redis")) as process:
+        yield process
