@@ -108,6 +108,9 @@ class Snapshots(Protocol):
     def start(self, reason: str) -> None:
         """Fork, and have the image written in the background.  Raises SnapshotError or CommandError."""
 
+    def schedule(self) -> None:
+        """Have one taken as soon as no transaction is under way."""
+
     def run_and_wait(self) -> None:
         """Take a snapshot and wait until it is durable.  Raises SnapshotError or CommandError."""
 
@@ -134,7 +137,7 @@ class Usage(NamedTuple):
     """What the store takes [bytes]."""
 
     heap: int  # keys and values
-    indices: int
+    indices: int  # the pages that they take
     peak: int  # the most that the two together ever took
 
 

@@ -102,6 +102,14 @@ def parse_memory(text: str) -> int:
     return int(match[1]) * unit
 
 
+def memory_text(count: int) -> str:
+    """A number of bytes in the largest unit that divides it: the inverse of `parse_memory`."""
+    for unit in ("gb", "mb", "kb"):
+        if count and count % _UNITS[unit] == 0:
+            return f"{count // _UNITS[unit]}{unit}"
+    return str(count)
+
+
 @dataclass(frozen=True)
 class Flag:
     """yes or no."""
@@ -268,9 +276,8 @@ class Parameter:
     ignored: str = ""  # why it has no effect
 
 
-_POLICIES = tuple(
-    "volatile-lru volatile-lfu volatile-random volatile-ttl allkeys-lru allkeys-lfu allkeys-random noeviction".split()  # noqa: SIM905
-)
+_POLICIES: tuple[str, ...] = ("volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
+_POLICIES += ("allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction")
 _WHO = Choice(("no", "yes", "local"))
 
 _NO_FILE = "there is no append-only file; data are made durable by snapshots"
@@ -553,4 +560,6 @@ class Config:
             return [" ".join([name, *words[at : at + 4]]) for at in range(0, len(words), 4)]
         if name in _MANY_WORDS and text:
             return [f"{name} {text}"]
+        if isinstance(PARAMETERS[name].kind, Memory):
+            return [f"{name} {memory_text(value)}"]
         return [f"{name} {quote(text)}"]

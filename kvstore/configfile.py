@@ -67,7 +67,8 @@ def _word(line: str, at: int) -> tuple[str, int]:
         if at == len(line) or (at + 1 < len(line) and not line[at + 1].isspace()):
             raise ValueError("Unbalanced quotes in configuration line")
         at += 1
-    return word, at
+    # Bytes given one by one may together be a character.
+    return word.encode(errors="surrogateescape").decode(errors="surrogateescape"), at
 
 
 def _escaped(line: str, at: int, quote: str) -> tuple[str, int]:
@@ -98,9 +99,10 @@ def quote(word: str) -> str:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(errors="surrogateescape").splitlines()
+        text = file.read_text(errors="surrogateescape")
     except OSError as error:
         raise ConfigError(f"can't read the configuration file {file}: {error.strerror}") from error
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _directive(file: Path, number: int, line: str) -> Directive | None:

@@ -69,7 +69,7 @@ NO_REPLY: Final = Sentinel.NO_REPLY
 OK: Final = Simple("OK")
 
 _Map: TypeAlias = Mapping[str, "Reply"] | Mapping[bytes, "Reply"]
-Reply: TypeAlias = str | bytes | int | float | bool | None | Sequence["Reply"] | _Map | Sentinel
+Reply: TypeAlias = str | bytes | int | float | bool | Sequence["Reply"] | _Map | Sentinel | None
 
 
 class CommandError(Exception):

@@ -23,7 +23,6 @@ from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER
 from kvstore.info import PAGE_SIZE, info_text, memory_figures
 from kvstore.patterns import compile_glob
 from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple, Verbatim
-from kvstore.state import SAVE_WANTED
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -378,7 +377,7 @@ def bgsave(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     if server.snapshots.running:
         raise CommandError("ERR Background save already in progress")
     if server.in_transaction:
-        server.registers[SAVE_WANTED] = 1
+        server.snapshots.schedule()
         return Simple("Background saving scheduled")
     try:
         server.snapshots.start("BGSAVE")

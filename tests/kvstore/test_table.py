@@ -79,24 +79,25 @@ def test_keys_are_found_where_the_row_says() -> None:
     command = find(b"mset")
     assert command is not None
     found = [key for key, _ in keys_of(command, [b"mset", b"a", b"1", b"b", b"2"])]
-    assert [b"a", b"b"] == found
+    assert found == [b"a", b"b"]
     command = find(b"copy")
     assert command is not None
-    assert [(b"x", ("RO", "access")), (b"y", ("OW", "update"))] == list(
-        keys_of(command, [b"copy", b"x", b"y", b"REPLACE"])
-    )
+    assert list(keys_of(command, [b"copy", b"x", b"y", b"REPLACE"])) == [
+        (b"x", ("RO", "access")),
+        (b"y", ("OW", "update")),
+    ]
 
 
 def test_refusals_are_in_redis_words() -> None:
     assert (
-        "ERR unknown command 'foo', with args beginning with: 'a' 'b' " == unknown_command([b"foo", b"a", b"b"]).args[0]
+        unknown_command([b"foo", b"a", b"b"]).args[0] == "ERR unknown command 'foo', with args beginning with: 'a' 'b' "
     )
-    assert "ERR unknown command 'foo', with args beginning with: " == unknown_command([b"foo"]).args[0]
+    assert unknown_command([b"foo"]).args[0] == "ERR unknown command 'foo', with args beginning with: "
     assert len(unknown_command([b"f" * 1000, b"a" * 1000, b"b"]).args[0]) < 320
-    assert "ERR unknown subcommand 'x'. Try CLIENT HELP." == unknown_subcommand("client", b"x").args[0]
+    assert unknown_subcommand("client", b"x").args[0] == "ERR unknown subcommand 'x'. Try CLIENT HELP."
     get = find(b"get")
     assert get is not None
-    assert "ERR wrong number of arguments for 'get' command" == wrong_arity(get).args[0]
+    assert wrong_arity(get).args[0] == "ERR wrong number of arguments for 'get' command"
 
 
 def test_a_container_refuses_unknown_subcommands_and_wrong_arity() -> None:
@@ -139,9 +140,9 @@ def test_the_notation_of_arguments(syntax: str, expected: tuple[Argument, ...]) 
 
 
 def test_usage_reads_as_a_user_would_write_it() -> None:
-    assert "<key> <value> [<key> <value> ...]" == docs()["mset"].usage
-    assert "<timeout> [WRITE|ALL]" == docs()["client|pause"].usage
-    assert "[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <client-id> [<client-id> ...]]" == docs()["client|list"].usage
+    assert docs()["mset"].usage == "<key> <value> [<key> <value> ...]"
+    assert docs()["client|pause"].usage == "<timeout> [WRITE|ALL]"
+    assert docs()["client|list"].usage == "[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <client-id> [<client-id> ...]]"
 
 
 # ------------------------------------------------------------------------------------------------ beside a real Redis

@@ -1,0 +1,186 @@
+"""A server and connections without sockets, loop or store: what tests of cold commands call them with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kvstore import coldplane, state
+from kvstore.commands.table import cold_handler, find, wrong_arity
+from kvstore.config import Config
+from kvstore.reply import Reply
+
+
+@dataclass
+class FakeClient:
+    """A connection."""
+
+    id: int
+    name: str = ""
+    lib_name: str = ""
+    lib_ver: str = ""
+    db: int = 0
+    protocol: int = 2
+    authenticated: bool = True
+    no_evict: bool = False
+    no_touch: bool = False
+    reply_mode: str = "on"
+    close_after_reply: bool = False
+    addr: str = "127.0.0.1:50000"
+    laddr: str = "127.0.0.1:6379"
+    unix: bool = False
+    fd: int = 8
+    user: str = "default"
+    age_s: int = 10
+    idle_s: int = 2
+    flags: str = "N"
+    multi: int = -1
+    watch: int = 0
+    qbuf: int = 0
+    qbuf_free: int = 0
+    multi_mem: int = 0
+    obl: int = 0
+    omem: int = 0
+    total_memory: int = 1000
+    last_command: str = "get"
+
+    def reset(self) -> None:
+        self.protocol, self.db, self.name, self.reply_mode = 2, 0, "", "on"
+        self.no_evict = self.no_touch = False
+
+
+@dataclass
+class FakeSnapshots:
+    """Snapshots that only count."""
+
+    running: bool = False
+    progress: float = 0.0
+    elapsed_s: float = 0.0
+    taken: int = 0
+    forks: int = 0
+    last_ok: bool = True
+    last_error: str = ""
+    last_duration_s: float = -1.0
+    last_save_unix_s: float = 1700000000.5
+    last_pause_us: float = 12.25
+    last_fork_ns: int = 2500
+    last_pages_copied: int = 3
+    last_cow_size: int = 16384
+    last_bytes: int = 0
+    last_path: Path | None = None
+    failure: Exception | None = None
+    done: list[str] = field(default_factory=list)
+
+    def _do(self, what: str) -> None:
+        if self.failure:
+            raise self.failure
+        self.done.append(what)
+
+    def start(self, reason: str) -> None:
+        self._do(f"start {reason}")
+
+    def schedule(self) -> None:
+        self._do("schedule")
+
+    def run_and_wait(self) -> None:
+        self._do("run_and_wait")
+
+
+@dataclass
+class FakeMemory:
+    """A physical memory."""
+
+    frames_total: int = 1000
+    frames_free: int = 900
+
+
+@dataclass
+class FakeSpace:
+    """An address space."""
+
+    counters: Mapping[str, int] = field(default_factory=lambda: {"write_faults": 5, "pages_copied": 3, "tlb_misses": 7})
+    epoch: int = 4
+
+
+class FakeServer:
+    """A server that notes what it is asked for."""
+
+    def __init__(self, *clients: FakeClient, **settings: str) -> None:
+        self.config = Config.load(None, [(name.replace("_", "-"), text) for name, text in settings.items()])
+        self.config_file: Path | None = None
+        self.registers = np.zeros(state.REGISTERS, np.int64)
+        self.registers[state.NOW_MS] = 1_000_000
+        self.run_id = "ab" * 20
+        self.started_unix_s = 0.0
+        self.memory = FakeMemory()
+        self.space = FakeSpace()
+        self.snapshots = FakeSnapshots()
+        self.in_transaction = False
+        self.connections = list(clients)
+        self.done: list[tuple[object, ...]] = []
+        self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
+        self.keys: dict[bytes, coldplane.Described] = {}
+
+    def clients(self) -> list[FakeClient]:
+        return self.connections
+
+    def kill(self, client: coldplane.Client) -> None:
+        self.done.append(("kill", client.id))
+
+    def discard_transaction(self, client: coldplane.Client) -> None:
+        self.done.append(("discard", client.id))
+
+    def pause_clients(self, until_ms: int, write_only: bool) -> None:
+        self.done.append(("pause", until_ms, write_only))
+
+    def unpause_clients(self) -> None:
+        self.done.append(("unpause",))
+
+    def apply(self, name: str) -> None:
+        self.done.append(("apply", name, self.config.text(name)))
+        if self.config.text(name) in self.refuses.get(name, ""):
+            raise ValueError(f"{name} cannot be had")
+
+    def shutdown(self, save: bool | None, force: bool) -> None:
+        self.done.append(("shutdown", save, force))
+
+    def reload(self, save: bool) -> None:
+        if self.snapshots.failure:
+            raise self.snapshots.failure
+        self.done.append(("reload", save))
+
+    def describe(self, db: int, key: bytes) -> coldplane.Described | None:
+        return self.keys.get(key)
+
+    def usage(self) -> coldplane.Usage:
+        return coldplane.Usage(100_000, 8192, 120_000)
+
+    def db_sizes(self) -> Sequence[tuple[int, int, int]]:
+        return [(10, 2, 500), (0, 0, 0), (1, 0, 0)]
+
+    def statistics(self) -> Mapping[str, int | float]:
+        return {"total_commands_processed": 42, "instantaneous_input_kbps": 1.5}
+
+    def command_statistics(self) -> Mapping[str, tuple[int, int, int, int]]:
+        return {"get": (4, 10, 1, 2), "client|list": (0, 0, 1, 0)}
+
+    def error_statistics(self) -> Mapping[str, int]:
+        return {"WRONGTYPE": 1, "ERR": 3}
+
+    def reset_statistics(self) -> None:
+        self.done.append(("reset_statistics",))
+
+
+def ask(server: FakeServer, client: FakeClient, *words: str | bytes) -> Reply:
+    """The reply of a cold command, checked against the table as the loop does it."""
+    args = [word if isinstance(word, bytes) else word.encode() for word in words]
+    command = find(args[0])
+    assert command is not None
+    if not command.takes(len(args)):
+        raise wrong_arity(command)
+    return cold_handler(command)(server, client, args)
+
+
+_server: coldplane.Server = FakeServer()  # mypy's proof that the double has all that a server has
+_client: coldplane.Client = FakeClient(1)

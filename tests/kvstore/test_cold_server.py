@@ -1,0 +1,341 @@
+"""COMMAND, CONFIG, MEMORY, DEBUG, snapshots and SHUTDOWN, with Redis's words."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvstore.coldplane import Described
+from kvstore.commands.table import COMMANDS, ROWS
+from kvstore.config import PARAMETERS
+from kvstore.reply import NO_REPLY, OK, CommandError, Set, Simple, Verbatim, encode
+from snapshot.errors import SnapshotError
+from tests.kvstore.cold import FakeClient, FakeServer, ask
+
+FAILED = "ERR CONFIG SET failed (possibly related to argument "
+REFUSED = [
+    ("COMMAND foo", "ERR unknown subcommand 'foo'. Try COMMAND HELP."),
+    ("COMMAND COUNT x", "ERR wrong number of arguments for 'command|count' command"),
+    ("COMMAND LIST foo", "ERR syntax error"),
+    ("COMMAND LIST FILTERBY", "ERR syntax error"),
+    ("COMMAND LIST FILTERBY foo bar", "ERR syntax error"),
+    ("COMMAND GETKEYS", "ERR wrong number of arguments for 'command|getkeys' command"),
+    ("COMMAND GETKEYS nosuch a", "ERR Invalid command specified"),
+    ("COMMAND GETKEYS object nosuch a", "ERR Invalid command specified"),
+    ("COMMAND GETKEYS ping", "ERR The command has no key arguments"),
+    ("COMMAND GETKEYS get", "ERR Invalid number of arguments specified for command"),
+    ("COMMAND GETKEYS get a b", "ERR Invalid number of arguments specified for command"),
+    ("CONFIG", "ERR wrong number of arguments for 'config' command"),
+    ("CONFIG GET", "ERR wrong number of arguments for 'config|get' command"),
+    ("CONFIG SET hz", "ERR wrong number of arguments for 'config|set' command"),
+    ("CONFIG SET hz 1 timeout", "ERR syntax error"),
+    ("CONFIG SET nosuch 1", "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+    ("CONFIG SET hz 20 nosuch 1", "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+    ("CONFIG SET hz x", f"{FAILED}'hz') - argument couldn't be parsed into an integer"),
+    ("CONFIG SET hz 20 maxmemory x", f"{FAILED}'maxmemory') - argument must be a memory value"),
+    ("CONFIG SET hz 20 hz 30", f"{FAILED}'hz') - duplicate parameter"),
+    ("CONFIG SET port 1", f"{FAILED}'port') - can't set immutable config"),
+    ("CONFIG SET dir /", f"{FAILED}'dir') - can't set protected config"),
+    ("CONFIG REWRITE", "ERR The server is running without a config file"),
+    ("MEMORY foo", "ERR unknown subcommand 'foo'. Try MEMORY HELP."),
+    ("MEMORY USAGE", "ERR wrong number of arguments for 'memory|usage' command"),
+    ("OBJECT ENCODING", "ERR wrong number of arguments for 'object|encoding' command"),
+    ("BGSAVE foo", "ERR syntax error"),
+    ("BGSAVE SCHEDULE x", "ERR syntax error"),
+    ("SHUTDOWN foo", "ERR syntax error"),
+    ("SHUTDOWN SAVE NOSAVE", "ERR syntax error"),
+    ("SHUTDOWN ABORT NOW", "ERR syntax error"),
+    ("SHUTDOWN ABORT", "ERR No shutdown in progress."),
+    ("DEBUG", "ERR wrong number of arguments for 'debug' command"),
+    ("DEBUG foo", "ERR unknown subcommand or wrong number of arguments for 'foo'. Try DEBUG HELP."),
+    ("DEBUG SLEEP", "ERR unknown subcommand or wrong number of arguments for 'SLEEP'. Try DEBUG HELP."),
+    ("DEBUG OBJECT nosuch", "ERR no such key"),
+    ("DEBUG RELOAD foo", "ERR DEBUG RELOAD only supports the NOSAVE option."),
+    ("DEBUG SET-ACTIVE-EXPIRE x", "ERR value is not an integer or out of range"),
+]
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient(1)
+
+
+@pytest.fixture
+def server(client: FakeClient) -> FakeServer:
+    return FakeServer(client)
+
+
+@pytest.mark.parametrize(("line", "error"), REFUSED)
+def test_a_bad_command_is_refused_in_redis_words_and_changes_nothing(
+    server: FakeServer, client: FakeClient, line: str, error: str
+) -> None:
+    before = dict(server.config.values)
+    with pytest.raises(CommandError) as refused:
+        ask(server, client, *line.split())
+    assert str(refused.value) == error
+    assert server.config.values == before
+    assert server.done == []
+    assert server.snapshots.done == []
+
+
+# ------------------------------------------------------------------------------------------------------------- COMMAND
+
+
+def test_command_describes_every_command(server: FakeServer, client: FakeClient) -> None:
+    rows: Any = ask(server, client, "COMMAND")
+    assert [row[0] for row in rows] == [command.name for command in COMMANDS]
+    assert ask(server, client, "COMMAND", "COUNT") == len(COMMANDS)
+    assert rows == ask(server, client, "COMMAND", "INFO")
+    assert all(encode(rows, protocol) for protocol in (2, 3))
+
+
+def test_command_info_is_redis_own_for_get(server: FakeServer, client: FakeClient) -> None:
+    """The bytes that redis-server 7 answers in RESP2, but for the order within sets."""
+    reply = encode(ask(server, client, "COMMAND", "INFO", "GET", "nosuch"))
+    assert reply == (
+        b"*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n"
+        b"*3\r\n+@read\r\n+@string\r\n+@fast\r\n*0\r\n"
+        b"*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n+access\r\n"
+        b"$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n$5\r\nindex\r\n:1\r\n"
+        b"$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n"
+        b"*6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n"
+        b"*0\r\n$-1\r\n"
+    )
+
+
+def test_command_info_finds_subcommands(server: FakeServer, client: FakeClient) -> None:
+    rows: Any = ask(server, client, "COMMAND", "INFO", "Memory|Usage", "memory|nosuch")
+    assert (rows[0][0], rows[0][3:6], rows[1]) == ("memory|usage", [2, 2, 1], None)
+
+
+def test_command_docs_explain_arguments(server: FakeServer, client: FakeClient) -> None:
+    docs: Any = ask(server, client, "COMMAND", "DOCS", "set", "nosuch", "config")
+    assert list(docs) == ["set", "config"]
+    key, _, condition, get, expiration = docs["set"]["arguments"]
+    assert key == {"name": "key", "type": "key", "display_text": "key", "key_spec_index": 0}
+    assert (condition["type"], condition["flags"]) == ("oneof", Set(["optional"]))
+    assert get == {
+        "name": "get",
+        "type": "pure-token",
+        "display_text": "get",
+        "token": "GET",
+        "flags": Set(["optional"]),
+    }
+    assert [one["token"] for one in expiration["arguments"]] == ["EX", "PX", "EXAT", "PXAT", "KEEPTTL"]
+    assert docs["config"]["subcommands"]["config|set"]["arguments"][0]["type"] == "block"
+    everything: Any = ask(server, client, "COMMAND", "DOCS")
+    assert set(everything) == {command.name for command in COMMANDS}
+    copy: Any = everything["copy"]["arguments"]
+    assert [argument.get("key_spec_index") for argument in copy] == [0, 1, None, None]
+    assert everything["getset"]["doc_flags"] == Set(["deprecated"])
+
+
+def test_command_list_filters(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "COMMAND", "LIST") == [row.name for row in ROWS]
+    listed: Any = ask(server, client, "COMMAND", "LIST", "FILTERBY", "ACLCAT", "Transaction")
+    assert set(listed) == {"multi", "exec", "discard", "watch", "unwatch"}
+    assert ask(server, client, "COMMAND", "LIST", "FILTERBY", "ACLCAT", "nosuch") == []
+    assert ask(server, client, "COMMAND", "LIST", "filterby", "pattern", "MGE*") == ["mget"]
+    assert ask(server, client, "COMMAND", "LIST", "FILTERBY", "MODULE", "json") == []
+
+
+def test_command_getkeys(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "COMMAND", "GETKEYS", "MSET", "a", "1", "b", "2") == [b"a", b"b"]
+    assert ask(server, client, "COMMAND", "GETKEYS", "memory", "usage", "x") == [b"x"]
+    reply = ask(server, client, "COMMAND", "GETKEYSANDFLAGS", "copy", "a", "b")
+    assert reply == [[b"a", Set(["RO", "access"])], [b"b", Set(["OW", "update"])]]
+
+
+# -------------------------------------------------------------------------------------------------------------- CONFIG
+
+
+def test_config_set_applies_what_changed(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "CONFIG", "SET", "hz", "20", "timeout", "0", "maxmemory", "1kb") == OK
+    assert server.done == [("apply", "hz", "20"), ("apply", "maxmemory", "1024")]
+    assert ask(server, client, "CONFIG", "GET", "hz", "MAXMEMORY") == {"hz": "20", "maxmemory": "1024"}
+
+
+def test_config_set_takes_all_back_when_one_cannot_be_had(server: FakeServer, client: FakeClient) -> None:
+    server.refuses["maxclients"] = "5"
+    with pytest.raises(CommandError, match=r"argument 'maxclients'\) - maxclients cannot be had"):
+        ask(server, client, "CONFIG", "SET", "hz", "20", "maxclients", "5")
+    assert (server.config["hz"], server.config["maxclients"]) == (10, 10000)
+    assert server.done[-2:] == [("apply", "hz", "10"), ("apply", "maxclients", "10000")]
+
+
+def test_config_set_says_in_the_log_what_has_no_effect(
+    server: FakeServer, client: FakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(server, client, "CONFIG", "SET", "io-threads", "4") == OK
+    assert "io-threads has no effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "addr", "allowed"),
+    [
+        ("no", "127.0.0.1:1", False),
+        ("local", "127.0.0.1:1", True),
+        ("local", "[::1]:1", True),
+        ("local", "10.0.0.1:1", False),
+        ("yes", "10.0.0.1:1", True),
+    ],
+)
+def test_protected_parameters_and_debug_are_for_whom_the_configuration_says(
+    setting: str, addr: str, allowed: bool
+) -> None:
+    client = FakeClient(1, addr=addr)
+    server = FakeServer(client, enable_protected_configs=setting, enable_debug_command=setting)
+    for words, refusal in (
+        (["CONFIG", "SET", "dir", "/"], "can't set protected config"),
+        (["DEBUG", "SLEEP", "0"], "DEBUG command not allowed"),
+    ):
+        if allowed:
+            assert ask(server, client, *words) == OK
+        else:
+            with pytest.raises(CommandError, match=refusal):
+                ask(server, client, *words)
+
+
+def test_config_rewrite_writes_the_file(server: FakeServer, client: FakeClient, tmp_path: Path) -> None:
+    server.config.file = tmp_path / "kvstore.conf"
+    ask(server, client, "CONFIG", "SET", "hz", "20")
+    assert ask(server, client, "CONFIG", "REWRITE") == OK
+    assert server.config.file.read_text().endswith("hz 20\n")
+    server.config.file = tmp_path / "nosuch" / "kvstore.conf"
+    with pytest.raises(CommandError, match="ERR Rewriting config file: No such file or directory"):
+        ask(server, client, "CONFIG", "REWRITE")
+
+
+def test_config_resetstat(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "CONFIG", "RESETSTAT") == OK
+    assert server.done == [("reset_statistics",)]
+
+
+def test_config_get_answers_every_parameter(server: FakeServer, client: FakeClient) -> None:
+    found: Any = ask(server, client, "CONFIG", "GET", "*")
+    assert set(PARAMETERS) <= set(found)
+
+
+# ------------------------------------------------------------------------------------------------ TIME, MEMORY, HELP
+
+
+def test_time_is_now(server: FakeServer, client: FakeClient) -> None:
+    seconds, microseconds = ask(server, client, "TIME")  # type: ignore[misc]
+    assert abs(int(seconds) + int(microseconds) / 1e6 - time.time()) < 5
+
+
+def test_memory_stats_add_up(server: FakeServer, client: FakeClient) -> None:
+    stats: Any = ask(server, client, "MEMORY", "STATS")
+    assert stats["total.allocated"] == 100_000 + 8192 + 1000
+    assert stats["overhead.total"] + stats["dataset.bytes"] == stats["total.allocated"]
+    assert stats["peak.allocated"] == 121_000
+    assert stats["keys.count"] == 11
+    assert {"db.0", "db.2"} <= set(stats)
+
+
+def test_memory_doctor_names_what_is_wrong(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "MEMORY", "DOCTOR") == Verbatim("No problems with memory were found.\n")
+    server.memory.frames_free = 10
+    ask(server, client, "CONFIG", "SET", "maxmemory", "100kb")
+    report = ask(server, client, "MEMORY", "DOCTOR")
+    assert isinstance(report, Verbatim)
+    assert "1.0% of the frames are free" in report
+    assert "90% of maxmemory" in report
+
+
+def test_memory_purge_and_malloc_stats(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "MEMORY", "PURGE") == OK
+    assert "heap: 100000 bytes" in str(ask(server, client, "MEMORY", "MALLOC-STATS"))
+
+
+@pytest.mark.parametrize("container", ["COMMAND", "CONFIG", "MEMORY", "OBJECT", "DEBUG"])
+def test_help_lists_every_subcommand(server: FakeServer, client: FakeClient, container: str) -> None:
+    lines: Any = ask(server, client, container, "HELP")
+    assert lines[0] == f"{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    assert "HELP" in lines
+    assert len(lines) % 2
+    assert all(isinstance(line, Simple) for line in lines)
+
+
+# ----------------------------------------------------------------------------------------------------------- snapshots
+
+
+def test_a_background_save_is_started(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "BGSAVE") == Simple("Background saving started")
+    assert ask(server, client, "BGSAVE", "schedule") == Simple("Background saving started")
+    assert server.snapshots.done == ["start BGSAVE", "start BGSAVE"]
+
+
+def test_a_background_save_waits_for_the_end_of_a_transaction(server: FakeServer, client: FakeClient) -> None:
+    server.in_transaction = True
+    assert ask(server, client, "BGSAVE") == Simple("Background saving scheduled")
+    assert server.snapshots.done == ["schedule"]
+
+
+@pytest.mark.parametrize("line", ["BGSAVE", "BGSAVE SCHEDULE", "SAVE"])
+def test_only_one_snapshot_is_taken_at_a_time(server: FakeServer, client: FakeClient, line: str) -> None:
+    server.snapshots.running = True
+    with pytest.raises(CommandError, match="ERR Background save already in progress"):
+        ask(server, client, *line.split())
+
+
+def test_save_and_lastsave(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "SAVE") == OK
+    assert server.snapshots.done == ["run_and_wait"]
+    assert ask(server, client, "LASTSAVE") == 1700000000
+
+
+@pytest.mark.parametrize("line", ["BGSAVE", "SAVE", "DEBUG RELOAD"])
+def test_a_snapshot_that_fails_says_why(server: FakeServer, client: FakeClient, line: str) -> None:
+    server.snapshots.failure = SnapshotError("the disk is full")
+    with pytest.raises(CommandError, match=r"^ERR the disk is full$"):
+        ask(server, client, *line.split())
+
+
+SHUTDOWNS = [
+    ("SHUTDOWN", None, False),
+    ("SHUTDOWN NOSAVE", False, False),
+    ("SHUTDOWN save", True, False),
+    ("SHUTDOWN NOW FORCE", None, True),
+    ("SHUTDOWN FORCE NOSAVE NOW", False, True),
+]
+
+
+@pytest.mark.parametrize(("line", "save", "force"), SHUTDOWNS)
+def test_shutdown_stops_without_a_reply(
+    server: FakeServer, client: FakeClient, line: str, save: bool | None, force: bool
+) -> None:
+    assert ask(server, client, *line.split()) is NO_REPLY
+    assert server.done == [("shutdown", save, force)]
+
+
+# --------------------------------------------------------------------------------------------------------------- DEBUG
+
+
+def test_debug_object_describes_a_value(server: FakeServer, client: FakeClient) -> None:
+    server.keys[b"k"] = Described(0x10000040, "embstr", 5, 1234, 9)
+    assert ask(server, client, "DEBUG", "OBJECT", "k") == Simple(
+        "Value at:0x10000040 refcount:1 encoding:embstr serializedlength:5 lru:1234 lru_seconds_idle:9"
+    )
+
+
+def test_debug_reload_saves_unless_told_not_to(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "DEBUG", "RELOAD") == OK
+    assert ask(server, client, "DEBUG", "RELOAD", "nosave") == OK
+    assert server.done == [("reload", True), ("reload", False)]
+
+
+def test_debug_sleep_sleeps(server: FakeServer, client: FakeClient) -> None:
+    began = time.monotonic()
+    assert ask(server, client, "DEBUG", "SLEEP", "0.02") == OK
+    assert time.monotonic() - began >= 0.02
+    for seconds in ("x", "-1", "nan", "inf"):
+        assert ask(server, client, "DEBUG", "SLEEP", seconds) == OK
+
+
+def test_debug_set_active_expire(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "DEBUG", "SET-ACTIVE-EXPIRE", "0") == OK
+    assert server.done == [("apply", "active-expire-enabled", "no")]
+    assert ask(server, client, "DEBUG", "SET-ACTIVE-EXPIRE", "1") == OK
+    assert server.config["active-expire-enabled"] is True
