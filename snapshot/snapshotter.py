@@ -31,7 +31,7 @@ from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
 from snapshot.files import Files
 from snapshot.frozen import FrozenSpace
-from snapshot.image import PAGE_SIZE
+from snapshot.image import CHUNK_SIZE, PAGE_SIZE
 from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
 
 RELEASE_BUDGET = 4096  # frames a step, some tens of microseconds
@@ -83,6 +83,7 @@ class Snapshotter:
     metadata   called at each fork, in the owner's thread: what to keep beside the pages, as msgpack can pack it
     keep       images to leave, the newest; may be changed at any time
     nice       of the writer's thread
+    chunk_size bytes of pages under one checksum
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Snapshotter:
         keep: int = KEEP,
         nice: int = NICE,
         files: Files | None = None,
+        chunk_size: int = CHUNK_SIZE,
     ) -> None:
         build()  # nothing may be left to compile when a fork is due, or in the writer's thread
         self.space = space
@@ -102,7 +104,7 @@ class Snapshotter:
         self.keep = keep
         self.statistics = Statistics()
         self._metadata = metadata
-        self._writer = Writer(directory, prefix, nice, files)
+        self._writer = Writer(directory, prefix, nice, files, chunk_size)
         self._root = -1  # of the snapshot that is being written
         self._begun_ns = 0
         self._before = [0] * len(space.cpu)  # the registers when it was forked

@@ -1,4 +1,4 @@
-"""Files that fail, or stop, at a chosen step."""
+"""Files that fail, or stop, at a chosen step; a memory that is nearly full."""
 
 import os
 import threading
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmcore import AddressSpace, PhysicalMemory
+from mmcore.paging import ENTRY_COUNT, PAGE_SIZE
 from snapshot.files import Files
 
 STEPS = ("create", "reserve", "write", "flush_begin", "flush_wait", "sync", "rename", "sync_directory", "close")
@@ -54,6 +56,25 @@ class Gate:
     def __call__(self, method: str) -> None:
         self.reached.set()
         assert self.go_on.wait(20)
+
+
+def use_up(memory: PhysicalMemory, leave: int) -> AddressSpace:
+    """A space that takes all but `leave` of the free frames."""
+    hog = AddressSpace(memory)
+    block = ENTRY_COUNT * PAGE_SIZE
+    hog.map(0, PAGE_SIZE)
+    address = block
+    while memory.frames_free >= leave + ENTRY_COUNT + 1:
+        hog.map(address, block)
+        address += block
+    rest = memory.frames_free - leave  # less than the first block has room for, but one
+    if rest == ENTRY_COUNT:
+        hog.map(address, PAGE_SIZE)
+        rest -= 2
+    if rest:
+        hog.map(PAGE_SIZE, rest * PAGE_SIZE)
+    assert memory.frames_free == leave
+    return hog
 
 
 def listing(directory: Path) -> list[str]:

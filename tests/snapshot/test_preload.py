@@ -1,0 +1,134 @@
+"""Reading an image before the machine is there."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmcore import AddressSpace, PhysicalMemory, check_memory
+from mmcore.paging import PAGE_SIZE
+from snapshot import errors
+from snapshot.directory import ImageDirectory
+from snapshot.image import DATA_OFFSET
+from snapshot.preload import FIRST_FRAME, Preload
+from snapshot.restore import adopt
+from snapshot.snapshotter import Snapshotter
+
+CHUNK = 8 * PAGE_SIZE
+SIZE = 8 << 20
+PAGES = 70
+
+
+def page_bytes(seed: int) -> bytes:
+    return random.Random(seed).randbytes(PAGES * PAGE_SIZE)
+
+
+@pytest.fixture
+def images(tmp_path) -> ImageDirectory:
+    """Three images of the same pages with different contents, numbered 1 to 3 like the seeds of those."""
+    memory = PhysicalMemory(SIZE)
+    space = AddressSpace(memory)
+    space.map(0x1000, PAGES * PAGE_SIZE)
+    snapshotter = Snapshotter(space.state, tmp_path, keep=3, chunk_size=CHUNK)
+    for seed in (1, 2, 3):
+        space.write(0x1000, page_bytes(seed))
+        assert snapshotter.run_and_wait().ok
+    snapshotter.close()
+    return snapshotter.images
+
+
+def damage(path: Path, offset: int = DATA_OFFSET + 6 * CHUNK) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def machine_of(preload: Preload) -> tuple[PhysicalMemory, AddressSpace]:
+    memory = PhysicalMemory(SIZE, mapping=preload.mapping)
+    return memory, AddressSpace(memory)
+
+
+def test_the_newest_image_is_read_and_then_mapped(images):
+    preload = Preload(images, SIZE)
+    memory, space = machine_of(preload)
+    image = adopt(preload, space.state)
+    assert image is not None
+    assert image.path == images.path_of(3)
+    assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(3)
+    assert preload.refused == []
+    check_memory(memory, [space])
+    preload.cancel()  # too late to take anything away
+    assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(3)
+    space.map(1 << 30, 100 * PAGE_SIZE)
+    assert space.read(1 << 30, 100 * PAGE_SIZE) == bytes(100 * PAGE_SIZE)
+    check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("offset", [0, 100, DATA_OFFSET, DATA_OFFSET + 6 * CHUNK])
+def test_a_bad_image_is_dropped_and_the_next_older_one_read_in_its_place(images, offset):
+    damage(images.path_of(3), offset)
+    preload = Preload(images, SIZE)
+    memory, space = machine_of(preload)
+    image = adopt(preload, space.state)
+    assert image is not None
+    assert image.path == images.path_of(2)
+    assert [one.path for one in preload.refused] == [images.path_of(3)]
+    assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(2)
+    check_memory(memory, [space])
+
+
+def test_when_all_are_bad_that_is_an_error_and_memory_holds_zeros_again(images):
+    for sequence in (1, 2, 3):
+        damage(images.path_of(sequence))
+    preload = Preload(images, SIZE)
+    memory, space = machine_of(preload)
+    with pytest.raises(errors.NoUsableImage) as caught:
+        adopt(preload, space.state)
+    assert [one.path for one in caught.value.refused] == [images.path_of(sequence) for sequence in (3, 2, 1)]
+    assert not memory.state.bytes.any()
+    assert memory.frames_free == memory.frames_total - 1
+    check_memory(memory, [space])
+
+
+def test_no_image_is_none(tmp_path):
+    preload = Preload(ImageDirectory(tmp_path / "absent"), SIZE)
+    memory, space = machine_of(preload)
+    assert adopt(preload, space.state) is None
+    check_memory(memory, [space])
+
+
+def test_an_image_that_does_not_fit_is_an_error_and_no_older_one_is_taken(images):
+    preload = Preload(images, (FIRST_FRAME + PAGES - 1) * PAGE_SIZE)
+    with pytest.raises(errors.OutOfFrames, match="dump-0000000003"):
+        preload.join()
+
+
+def test_cancelling_leaves_zeros(images):
+    preload = Preload(images, SIZE)
+    preload.cancel()
+    assert preload.join() is None
+    assert not any(preload.mapping[:])
+
+
+def test_progress_of_the_image_that_is_read_is_told(images):
+    seen: list[tuple[int, int]] = []
+    preload = Preload(images, SIZE)
+    preload.join(lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (PAGES * PAGE_SIZE, PAGES * PAGE_SIZE)
+    preload.cancel()
+
+
+def test_a_memory_of_another_size_than_the_mapping_is_refused(images):
+    preload = Preload(images, SIZE)
+    with pytest.raises(Exception, match="mapping of"):
+        PhysicalMemory(2 * SIZE, mapping=preload.mapping)
+    preload.cancel()
+
+
+def test_what_reads_images_early_imports_no_kernel():
+    code = (
+        "import sys, snapshot.preload; sys.exit(any(name.split('.')[0] in ('numba', 'mmcore') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
