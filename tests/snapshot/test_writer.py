@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import resource
 import select
 import shutil
 import time
@@ -300,3 +301,15 @@ def test_handing_a_job_over_starts_no_thread_and_takes_no_time(make_writer):
     writer.submit(job())
     assert time.perf_counter() - begun < 0.1
     assert writer.wait(20)
+
+
+def test_a_limit_of_the_operating_system_fails_the_snapshot_and_leaves_nothing(make_writer, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * PAGE_SIZE, hard))
+    try:
+        outcome = run(make_writer(), job())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(outcome.error, errors.WriteFailed)
+    assert outcome.error.errno == errno.EFBIG
+    assert listing(tmp_path) == []

@@ -1,0 +1,84 @@
+"""The process that test_crash kills: writes image after image, each of pages that hold its number."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snapshot import writer as writer_module
+from snapshot.files import Files
+from snapshot.image import PAGE_SIZE
+from snapshot.writer import Job, Writer
+
+PAGES = 60
+CHUNK = 4 * PAGE_SIZE
+
+
+class Pages:
+    """Pages that all hold one number."""
+
+    root = 0
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def runs(self) -> np.ndarray:
+        return np.array([[0x1000, PAGES]])
+
+    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+        buffer[: pages * PAGE_SIZE].view(np.int64)[:] = self._number
+
+
+class DeadlyFiles(Files):
+    """Kills the process at the nth call of a method, once armed, before the operation or after it."""
+
+    armed = False
+
+    def __init__(self, method: str, nth: int, when: str) -> None:
+        self._method, self._left, self._when = method, nth, when
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name.startswith("_") or name != self._method or not self.armed:
+            return value
+
+        def deadly(*arguments: Any) -> Any:
+            self._left -= 1
+            if self._left < 0 and self._when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = value(*arguments)
+            if self._left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return deadly
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--at", nargs=3, default=("", "0", "before"))
+    parser.add_argument("--keep", type=int, default=2)
+    parser.add_argument("--images", type=int, default=1 << 60)
+    options = parser.parse_args()
+    writer_module.FLUSH_SIZE = 8 * PAGE_SIZE
+    step, nth, when = options.at
+    files = DeadlyFiles(step, int(nth), when)
+    writer = Writer(options.directory, files=files, chunk_size=CHUNK)
+    writer.images.clean()
+    for number in range(1, options.images + 1):
+        files.armed = number == 3
+        writer.submit(Job(Pages(number), {"number": number}, keep=options.keep))
+        writer.wait()
+        outcome = writer.take()
+        assert outcome is not None
+        assert outcome.ok, outcome.error
+        print(number, flush=True)
+    writer.close()
+
+
+if __name__ == "__main__":
+    main()
