@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.standin import start_redis
+from tests.server import standin
 from tests.server.wire import OK, Wire, info
 
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory):
-    with start_redis(tmp_path_factory.mktemp("server")) as process:
+    with standin.start(tmp_path_factory.mktemp("server")) as process:
         yield process
 
 
@@ -23,7 +23,7 @@ def server(running):
 
 @pytest.fixture
 def fresh_server(tmp_path):
-    with start_redis(tmp_path) as process:
+    with standin.start(tmp_path) as process:
         yield process
 
 
@@ -59,10 +59,10 @@ def ours(server) -> None:
 
 @pytest.fixture
 def start():
-    return start_redis
+    return standin.start
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory):
-    with start_redis(tmp_path_factory.mktemp("redis")) as process:
+    with standin.start_redis(tmp_path_factory.mktemp("redis")) as process:
         yield process
