@@ -11,7 +11,7 @@ runs nobody is served, and what it does to the registers or to a connection the 
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -156,6 +156,7 @@ class Server(Protocol):
 
     config: Config
     registers: np.ndarray
+    connections: np.ndarray  # the table of them, as connections.py has it
 
     @property
     def config_file(self) -> Path | None: ...
@@ -173,8 +174,8 @@ class Server(Protocol):
     def in_transaction(self) -> bool: ...  # whether EXEC runs the command at hand
 
     def clients(self) -> Iterable[Client]: ...
-    def kill(self, client: Client) -> None: ...
-    def discard_transaction(self, client: Client) -> None: ...
+    def kill(self, client: Any) -> None: ...  # one of clients()
+    def discard_transaction(self, client: Any) -> None: ...
     def pause_clients(self, until_ms: int, write_only: bool) -> None: ...
     def unpause_clients(self) -> None: ...
 

@@ -17,8 +17,11 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from kvstore import connections as rows
 from kvstore import state
 
 if TYPE_CHECKING:
@@ -106,21 +109,48 @@ def _listener(server: "Server") -> str:
     return f"name=tcp{binds},port={config['port']}"
 
 
+class ClientTotals(NamedTuple):
+    """Of all connections together."""
+
+    clients: int
+    memory: int  # [bytes]
+    input_max: int  # largest input buffer [bytes]
+    output_max: int
+    watching: int  # connections
+    watched: int  # keys
+
+
+def client_totals(server: "Server") -> ClientTotals:
+    """Summed over the table of connections, without looking at them one by one."""
+    table = server.connections[server.connections[:, rows.FLAGS] & rows.IN_USE != 0]
+    if not len(table):
+        return ClientTotals(0, 0, 0, 0, 0, 0)
+    buffers = table[:, [rows.INPUT_CAPACITY, rows.OUTPUT_CAPACITY, rows.QUEUE_CAPACITY]]
+    return ClientTotals(
+        len(table),
+        int(buffers.sum()) + table.nbytes,
+        int(table[:, rows.INPUT_CAPACITY].max()),
+        int(table[:, rows.OUTPUT_CAPACITY].max()),
+        int(np.count_nonzero(table[:, rows.WATCH_COUNT])),
+        int(table[:, rows.WATCH_COUNT].sum()),
+    )
+
+
 def clients_fields(server: "Server") -> Fields:
     """Connections."""
-    clients = list(server.clients())
+    of = client_totals(server)
     return {
-        "connected_clients": len(clients),
+        "connected_clients": of.clients,
         "cluster_connections": 0,
         "maxclients": server.config["maxclients"],
-        "client_recent_max_input_buffer": max((client.qbuf for client in clients), default=0),
-        "client_recent_max_output_buffer": max((client.omem for client in clients), default=0),
-        "blocked_clients": 0,
+        "client_recent_max_input_buffer": of.input_max,
+        "client_recent_max_output_buffer": of.output_max,
+        "blocked_clients": _register(server, state.BLOCKED_CLIENTS),
         "tracking_clients": 0,
         "pubsub_clients": 0,
-        "watching_clients": sum(client.watch > 0 for client in clients),
+        "watching_clients": of.watching,
         "clients_in_timeout_table": 0,
-        "total_watched_keys": sum(client.watch for client in clients),
+        "total_watched_keys": of.watched,
         "total_blocking_keys": 0,
         "total_blocking_keys_on_nokey": 0,
     }
@@ -129,7 +159,7 @@ def clients_fields(server: "Server") -> Fields:
 def memory_figures(server: "Server") -> dict[str, int]:
     """What memory is used for [bytes]; INFO and MEMORY STATS are made from it."""
     usage = server.usage()
-    of_clients = sum(client.total_memory for client in server.clients())
+    of_clients = client_totals(server).memory
     used = usage.heap + usage.indices + of_clients
     return {
         "used": used,

@@ -3,6 +3,7 @@
 import logging
 import time as clock
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from kvstore.commands.connection import SYNTAX_ERROR, integer, text, word
@@ -13,6 +14,7 @@ from kvstore.commands.table import (
     ROWS,
     Command,
     Keys,
+    cold_handler,
     find,
     keys_of,
     resolve,
@@ -22,7 +24,7 @@ from kvstore.config import Refused
 from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER
 from kvstore.info import PAGE_SIZE, info_text, memory_figures
 from kvstore.patterns import compile_glob
-from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple, Verbatim
+from kvstore.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -126,9 +128,21 @@ def document(command: Command) -> dict[str, Reply]:
     return fields
 
 
-def command(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+@cache
+def all_rows(protocol: int) -> Raw:
+    """The reply to COMMAND."""
+    return Raw(encode([command_row(one) for one in COMMANDS], protocol))
+
+
+@cache
+def all_documents(protocol: int) -> Raw:
+    """The reply to COMMAND DOCS."""
+    return Raw(encode({one.name: document(one) for one in COMMANDS}, protocol))
+
+
+def command(_server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     """COMMAND"""
-    return [command_row(one) for one in COMMANDS]
+    return all_rows(client.protocol)
 
 
 def command_count(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
@@ -136,17 +150,19 @@ def command_count(_server: "Server", _client: "Client", _args: list[bytes]) -> R
     return len(COMMANDS)
 
 
-def command_info(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+def command_info(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
     """COMMAND INFO [command-name ...]"""
     if len(args) == 2:
-        return [command_row(one) for one in COMMANDS]
+        return all_rows(client.protocol)
     found = [find(name) for name in args[2:]]
     return [command_row(one) if one else None for one in found]
 
 
-def command_docs(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+def command_docs(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
     """COMMAND DOCS [command-name ...]"""
-    found = [find(name) for name in args[2:]] if len(args) > 2 else COMMANDS
+    if len(args) == 2:
+        return all_documents(client.protocol)
+    found = [find(name) for name in args[2:]]
     return {one.name: document(one) for one in found if one}
 
 
@@ -480,3 +496,12 @@ def debug(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     if row is None or len(args) - 2 not in row[1]:
         raise unknown_subcommand_or_arity("debug", args[1])
     return row[0](server, client, args)
+
+
+def prepare() -> None:
+    """Do ahead of time what the first use of a command would wait for."""
+    for row in ROWS:
+        cold_handler(row)
+    for protocol in (2, 3):
+        all_rows(protocol)
+        all_documents(protocol)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kvstore import coldplane, state
+from kvstore import connections as rows
 from kvstore.commands.table import cold_handler, find, wrong_arity
 from kvstore.config import Config
 from kvstore.reply import Reply
@@ -42,7 +43,7 @@ class FakeClient:
     multi_mem: int = 0
     obl: int = 0
     omem: int = 0
-    total_memory: int = 1000
+    total_memory: int = 240
     last_command: str = "get"
 
     def reset(self) -> None:
@@ -111,19 +112,22 @@ class FakeServer:
         self.config_file: Path | None = None
         self.registers = np.zeros(state.REGISTERS, np.int64)
         self.registers[state.NOW_MS] = 1_000_000
+        self.connections = np.zeros((8, rows.FIELDS), np.int64)
+        for slot, client in enumerate(clients):
+            self.connections[slot, [rows.FLAGS, rows.WATCH_COUNT]] = rows.IN_USE, client.watch
         self.run_id = "ab" * 20
         self.started_unix_s = 0.0
         self.memory = FakeMemory()
         self.space = FakeSpace()
         self.snapshots = FakeSnapshots()
         self.in_transaction = False
-        self.connections = list(clients)
+        self.listed = list(clients)
         self.done: list[tuple[object, ...]] = []
         self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
         self.keys: dict[bytes, coldplane.Described] = {}
 
     def clients(self) -> list[FakeClient]:
-        return self.connections
+        return self.listed
 
     def kill(self, client: coldplane.Client) -> None:
         self.done.append(("kill", client.id))
