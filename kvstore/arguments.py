@@ -4,10 +4,9 @@ Argument i is `arg_length` bytes at `arg_offset` in the query buffer.  Integers 
 them (string2ll): an optional minus, digits without leading zeros, within int64; nothing else.
 """
 
-from mmcore.jit import kernel, view
-
 from kvstore.libc import bytes_at
 from kvstore.state import QUERY_ADDRESS, QUERY_SIZE
+from mmcore.jit import kernel, view
 
 INT64_MAX = 0x7FFF_FFFF_FFFF_FFFF
 INT64_MIN = -0x8000_0000_0000_0000

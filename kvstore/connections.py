@@ -8,8 +8,6 @@ command or replies that the socket did not take, moves to buffers of its own.
 
 from numba import int64, void
 
-from mmcore.jit import kernel, linked, view
-
 from kvstore.libc import close, free, realloc, words_at
 from kvstore.state import (
     BLOCKED_CLIENTS,
@@ -20,6 +18,7 @@ from kvstore.state import (
     TURNS_PENDING,
 )
 from kvstore.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
+from mmcore.jit import kernel, linked, view
 
 (
     FD,

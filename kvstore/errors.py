@@ -54,6 +54,8 @@ ERRORS = (
     "ERR Protocol error: unbalanced quotes in request",
     "ERR Protocol error: expected '$', got '?'",
     "OOM no memory left for a transaction's queue",
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+    "ERR Unsupported option ",
 )
 
 (
@@ -104,6 +106,8 @@ ERRORS = (
     PROTOCOL_QUOTES,
     PROTOCOL_DOLLAR,
     OUT_OF_FRAMES,
+    NO_LFU,
+    UNSUPPORTED_OPTION,
 ) = range(len(ERRORS))
 
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]

@@ -15,7 +15,7 @@ Control block (little endian, 8-byte words, offsets from CONTROL_BASE)
     8       8     seed of the hash
     16      8     changes since the store was made (its logical time)
     24      8     bit set of index regions in use
-    32      8     first index region of which pages are still to be given back, or -1; see flush.py
+    32      8     head of the queue of indices being flushed, 0 for none; see flush.py
     64      64*16 descriptors of the databases
 
 Descriptor of a database
@@ -27,8 +27,7 @@ Descriptor of a database
     24      8     buckets of the deadline index
     32      8     region of the key index
     40      8     region of the deadline index
-    48      8     where active expiry stands in the deadline index
-    56      8     -
+    48      16    -
 """
 
 DATABASES = 16
@@ -45,7 +44,6 @@ assert DESCRIPTORS + DATABASES * DESCRIPTOR_SIZE <= (CONTROL_BASE | 4095) + 1
 DB_KEYS, DB_DEADLINES = 0, 8
 DB_KEY_BUCKETS, DB_DEADLINE_BUCKETS = 16, 24
 DB_KEY_REGION, DB_DEADLINE_REGION = 32, 40
-DB_EXPIRE_CURSOR = 48
 
 INDEX_BASE = 64 << 39
 INDEX_STRIDE = 1 << 34

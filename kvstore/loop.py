@@ -21,10 +21,8 @@ Order within a connection is the order of arrival; a transaction runs whole befo
 
 from numba import int32, int64, void
 
-from mmcore.jit import copy_bytes, indirect, kernel, linked, view
-
 from kvstore.arguments import arg_length, arg_offset, query
-from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
+from kvstore.commands.transactions import end_exec, next_queued, queue_command
 from kvstore.connections import (
     ACTIVE_MS,
     AUTHENTICATED,
@@ -100,7 +98,6 @@ from kvstore.libc import (
     epoll_wait,
     errno,
     ints_at,
-    malloc,
     recv,
     send,
     setsockopt,
@@ -110,6 +107,7 @@ from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
 from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset
 from kvstore.state import *  # noqa: F403  (the registers, most of them)
 from kvstore.texts import DENIED, MAX_CLIENTS
+from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
 EVENT_NONE, EVENT_COMMAND, EVENT_UNKNOWN, EVENT_ARITY, EVENT_WAKE, EVENT_SAVE, EVENT_STOP = range(7)
 EVENT_POSTPONED = 7  # never leaves this file: CLIENT PAUSE holds the command back

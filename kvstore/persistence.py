@@ -9,13 +9,13 @@ half of one.
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kvstore import state
 from kvstore.flush import release_root
-from kvstore.keyspace import database_sizes, keyspace_init, keyspace_open
+from kvstore.keyspace import keyspace_init, keyspace_open
 from kvstore.reply import CommandError
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, ON_DEMAND

@@ -11,8 +11,6 @@ proto-max-bulk-len, and before authentication 10 arguments of 16 KiB.
 
 from numba import int64
 
-from mmcore.jit import kernel, linked
-
 from kvstore.arguments import parse_integer, query
 from kvstore.connections import AUTHENTICATED, FLAGS, SCAN_ARGUMENTS, SCAN_POSITION
 from kvstore.errors import (
@@ -39,6 +37,7 @@ from kvstore.state import (
     REQUIRE_AUTH,
     STORE,
 )
+from mmcore.jit import kernel, linked
 
 COMPLETE, INCOMPLETE, EMPTY, MALFORMED = 1, 0, 2, -1  # answers of parse_request
 LINE_MAX = 1 << 16  # [bytes]

@@ -8,12 +8,11 @@ socket, is the loop's.
 import numpy as np
 from numba import int64, void
 
-from mmcore.jit import copy_bytes, kernel, linked, view
-from mmcore.mmu import copy_out
-
 from kvstore.errors import ERROR_BYTES, ERROR_START
 from kvstore.libc import bytes_at, free, malloc, realloc
 from kvstore.state import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH, STORE
+from mmcore.jit import copy_bytes, kernel, linked, view
+from mmcore.mmu import copy_out
 
 REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands
 

@@ -33,11 +33,18 @@ from kvstore.clients import Client, Details
 from kvstore.coldplane import Described, Usage
 from kvstore.commands.table import COMMANDS, Command, cold_handler, hot_handlers, unknown_command, wrong_arity
 from kvstore.config import Config
+from kvstore.decimal import RESULT_MAX, TEXT_MAX
+from kvstore.describe import describe_key
+from kvstore.flush import RELEASES_MAX
+from kvstore.keyspace import database_sizes, index_pages
 from kvstore.persistence import Persistence
 from kvstore.reply import NO_REPLY, CommandError, Error, encode
 from kvstore.resp import reply_grow
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
+from mmcore.heap import heap_used
+from mmcore.paging import PAGE_SIZE
+from mmcore.release import CURSOR_SIZE
 from mmcore.space import AddressSpace, PhysicalMemory
 from snapshot.preload import Preload
 
@@ -87,11 +94,15 @@ class Server:
         self._shared = np.empty(SHARED_CAPACITY, np.uint8)
         self._events = np.zeros(12 * EVENTS_CAPACITY, np.uint8)
         self._scratch = np.zeros(256, np.int64)
+        self._decimal = np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8)
+        self._releases = np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64)
         self._samples = np.zeros((loop.SAMPLES, 4), np.int64)
         self._watch_heads = np.full(WATCH_HEADS, -1, np.int64)
         r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, SHARED_CAPACITY
         r[state.EVENTS_ADDRESS], r[state.EVENTS_CAPACITY] = self._events.ctypes.data, EVENTS_CAPACITY
         r[state.SCRATCH_ADDRESS] = self._scratch.ctypes.data
+        r[state.DECIMAL_ADDRESS] = self._decimal.ctypes.data
+        r[state.RELEASE_ADDRESS] = self._releases.ctypes.data
         r[state.SAMPLES_ADDRESS] = self._samples.ctypes.data
         r[state.WATCH_HEADS_ADDRESS] = self._watch_heads.ctypes.data
         r[state.WATCH_FREE] = r[state.RESUME] = -1
@@ -517,10 +528,7 @@ def _loop_flags(command: Command) -> int:
 
 
 _LEVELS = {"debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING}
-_APPLIED = (
-    "maxmemory requirepass protected-mode timeout tcp-keepalive proto-max-bulk-len client-query-buffer-limit "
-    "client-output-buffer-limit maxclients hz active-expire-enabled save stop-writes-on-bgsave-error loglevel"
-).split()
+_APPLIED = ["maxmemory", "requirepass", "protected-mode", "timeout", "tcp-keepalive", "proto-max-bulk-len", "client-query-buffer-limit", "client-output-buffer-limit", "maxclients", "hz", "active-expire-enabled", "save", "stop-writes-on-bgsave-error", "loglevel"]
 _RESETTABLE = (
     state.TOTAL_CONNECTIONS,
     state.COMMANDS_PROCESSED,

@@ -59,9 +59,15 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LAZYFREED_OBJECTS,
     EVICTED_KEYS,
     LRU_CLOCK,  # Unix time [s]
+    HASH_SEED,  # the store's
+    RELEASE_COUNT,  # old roots waiting to be released, in the ring at RELEASE_ADDRESS; see flush.py
+    RELEASE_FIRST,
+    RELEASE_ADDRESS,
+    EXPIRE_DB,  # the database that active expiry stands in
+    EXPIRE_BUCKET,  # and its next bucket there
     # the loop's own: see loop.py
     LOOP_FIRST,
-) = range(28)
+) = range(34)
 
 (
     # connections
@@ -87,6 +93,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     TURNS_PENDING,  # connections that wait for a turn without an event
     SHARED_ADDRESS,  # of the buffer that input is received into
     SHARED_CAPACITY,
+    DECIMAL_ADDRESS,  # room for two numbers and their sum as text; see decimal.py
     SCRATCH_ADDRESS,  # small change for system calls
     # the connection at hand
     INPUT_POSITION,  # of the next command in the query buffer
@@ -148,5 +155,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LOOP_TURN_MAX_US,
     LOOP_TURN_SUM_US,
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 75)
+) = range(LOOP_FIRST, LOOP_FIRST + 76)
 assert LOOP_END < REGISTERS

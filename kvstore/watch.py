@@ -11,8 +11,6 @@ module.
 
 from numba import int64, void
 
-from mmcore.jit import kernel, linked, view
-
 from kvstore.libc import realloc, words_at
 from kvstore.state import (
     CONNECTIONS_ADDRESS,
@@ -23,6 +21,7 @@ from kvstore.state import (
     WATCH_TABLE_ADDRESS,
     WATCHES,
 )
+from mmcore.jit import kernel, linked, view
 
 WATCH_HEADS = 4096  # chains; int64[WATCH_HEADS] at WATCH_HEADS_ADDRESS, -1 for an empty one
 _CONNECTION, _DB, _HASH, _DEADLINE, _PRESENT, _NEXT_OF_CONNECTION, _NEXT_IN_CHAIN, _WIDTH = range(8)

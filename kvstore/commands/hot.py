@@ -1,13 +1,12 @@
 """PING, ECHO, SELECT: the commands about the connection itself that clients send often enough to be kernels."""
 
-from mmcore.jit import linked
-
 from kvstore.arguments import arg_length, arg_offset, integer_argument, query
 from kvstore.connections import DATABASE, connection
 from kvstore.errors import DB_INDEX, NOT_INTEGER
 from kvstore.layout import DATABASES
 from kvstore.resp import reply_bulk, reply_error, reply_ok, reply_pong
 from kvstore.state import ARGC, CONNECTION, DB, HANDLER
+from mmcore.jit import linked
 
 
 @linked(HANDLER)

@@ -14,8 +14,6 @@ queue as its query buffer, and nothing else meanwhile, even when a command in it
 
 from numba import int64, void
 
-from mmcore.jit import copy_bytes, kernel, linked
-
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.connections import (
     DATABASE,
@@ -60,6 +58,7 @@ from kvstore.state import (
     STORE,
 )
 from kvstore.watch import is_watched, unwatch_all, watch_add, watched_expired
+from mmcore.jit import copy_bytes, kernel, linked
 
 
 @linked(void(STORE, int64[::1]))

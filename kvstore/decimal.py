@@ -1,0 +1,105 @@
+"""Decimal text and the processor's extended precision: what INCRBYFLOAT computes in.
+
+Redis adds in C's long double and prints seventeen digits behind the point, which hides binary rounding: 3.0 + 1.1 is
+4.1.  numba has no such type, LLVM has: the functions below call the C library's strtold and snprintf with it.
+"""
+
+from llvmlite import ir
+from numba import int64
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kvstore.libc import bytes_at
+from mmcore.jit import copy_bytes, kernel
+
+TEXT_MAX = 256  # [bytes], of a number read
+RESULT_MAX = 5120  # of one printed: the largest has 4933 digits before the point
+
+
+class _Extended(ir.types._BaseFloatType):  # type: ignore[misc]
+    # x86_fp80, for which llvmlite has no class.
+    null = "0.0"
+    intrinsic_name = "f80"
+
+    def __str__(self) -> str:
+        return "x86_fp80"
+
+    def format_constant(self, value: float) -> str:
+        raise NotImplementedError("constants of this type are never written")
+
+
+_Extended._create_instance()
+_FP80 = _Extended()
+_BYTES = ir.IntType(8).as_pointer()
+_WORD = ir.IntType(64)
+
+
+def _strtold(builder, address, end):  # type: ignore[no-untyped-def]
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_FP80, [_BYTES, _BYTES.as_pointer()]), "strtold"
+    )
+    return builder.call(function, [builder.inttoptr(address, _BYTES), end])
+
+
+@intrinsic
+def _number_length(typingctx, address):  # type: ignore[no-untyped-def]
+    # How many bytes of the NUL-terminated text at `address` spell a number.
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        end = cgutils.alloca_once(builder, _BYTES)
+        _strtold(builder, values[0], end)
+        return builder.sub(builder.ptrtoint(builder.load(end), _WORD), values[0])
+
+    return int64(int64), codegen
+
+
+@intrinsic
+def _print_sum(typingctx, first, second, target, size):  # type: ignore[no-untyped-def]
+    # The sum of the numbers at `first` and `second`, as text at `target`; its length.
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        none = ir.Constant(_BYTES.as_pointer(), None)
+        total = builder.fadd(_strtold(builder, values[0], none), _strtold(builder, values[1], none))
+        kind = ir.FunctionType(ir.IntType(32), [_BYTES, _WORD, _BYTES], var_arg=True)
+        function = cgutils.get_or_insert_function(builder.module, kind, "snprintf")
+        form = context.insert_const_string(builder.module, "%.17Lf")
+        written = builder.call(function, [builder.inttoptr(values[2], _BYTES), values[3], form, total])
+        return builder.sext(written, _WORD)
+
+    return int64(int64, int64, int64, int64), codegen
+
+
+@kernel
+def number_text(text, start, count, address):  # type: ignore[no-untyped-def]
+    """Copy a number to `address`, NUL-terminated; False when these bytes spell none, or are more than TEXT_MAX."""
+    if count == 0 or count >= TEXT_MAX:
+        return False
+    room = bytes_at(address, TEXT_MAX)
+    copy_bytes(room, 0, text, start, count)
+    room[count] = 0
+    first = int64(room[0])
+    if first == 32 or 9 <= first <= 13:
+        return False
+    if _number_length(address) != count:
+        return False
+    for i in range(count):
+        # nan has no place here; inf has.
+        if room[i] == 97 or room[i] == 65:
+            return False
+    return True
+
+
+@kernel
+def print_sum(first, second, target):  # type: ignore[no-untyped-def]
+    """The sum of two numbers' texts, as text at `target`; its length, or -1 for what is no number."""
+    count = _print_sum(first, second, target, RESULT_MAX)
+    out = bytes_at(target, RESULT_MAX)
+    digit = int64(out[1] if out[0] == 45 else out[0])
+    if digit < 48 or digit > 57:
+        return -1
+    while out[count - 1] == 48:
+        count -= 1
+    if out[count - 1] == 46:
+        count -= 1
+    if count == 2 and out[0] == 45 and out[1] == 48:
+        out[0] = 48
+        count = 1
+    return count

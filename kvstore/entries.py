@@ -1,0 +1,245 @@
+"""An entry: a key, its deadline and its value, in one allocation of the heap.
+
+    OFFSET      SIZE  DESCRIPTION
+    0           4     length of the key, k
+    4           4     length of the value, v
+    8           3     when it was last used: Unix time [s], modulo 2^24
+    11          1     flags
+    12          k     key
+    12+k        8     deadline, Unix time [ms]                        with EXPIRY or LARGE
+    ...         v     value
+                8     or the address of the value, in a heap allocation of its own     with LARGE
+
+    EXPIRY   the key has a deadline
+    LARGE    the whole entry would not fit a page; so a move of the entry never moves a long value, and as it always has
+             room for a deadline, neither does EXPIRE
+    RAW      the value was edited in place, which OBJECT ENCODING tells
+
+A key too long for a page makes its entry a run of pages; everything here works across their boundaries.
+"""
+
+from numba import int64, void
+
+from kvstore.hash import hash_bytes
+from kvstore.libc import bytes_at, free, malloc
+from kvstore.state import LRU_CLOCK, NO_TOUCH, SNAPSHOT_ALIVE, STORE
+from mmcore.frames import has_frames
+from mmcore.heap import heap_alloc, heap_free, heap_size
+from mmcore.jit import bytes32, equal_bytes, kernel, linked
+from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32, store64, write_address
+from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
+
+HEADER = 12
+EXPIRY, LARGE, RAW = 1 << 24, 1 << 25, 1 << 26
+CLOCK_MASK = (1 << 24) - 1
+
+
+@kernel
+def entry_key_length(store, entry):  # type: ignore[no-untyped-def]
+    """[bytes]"""
+    return load32(store.space, entry)
+
+
+@kernel
+def entry_length(store, entry):  # type: ignore[no-untyped-def]
+    """Length of the value [bytes]."""
+    return load32(store.space, entry + 4)
+
+
+@kernel
+def entry_flags(store, entry):  # type: ignore[no-untyped-def]
+    """Flags and clock, one word."""
+    return load32(store.space, entry + 8)
+
+
+@kernel
+def entry_size(key_length, value_length, flags):  # type: ignore[no-untyped-def]
+    """What to allocate for an entry of these flags [bytes]."""
+    size = HEADER + key_length
+    if flags & (EXPIRY | LARGE):
+        size += 8
+    return size + (8 if flags & LARGE else value_length)
+
+
+@kernel
+def is_large(key_length, value_length, flags):  # type: ignore[no-untyped-def]
+    """Whether the value of such an entry goes to an allocation of its own."""
+    return value_length > 8 and HEADER + key_length + (8 if flags & EXPIRY else 0) + value_length > PAGE_SIZE
+
+
+@kernel
+def _load_across(store, va):  # type: ignore[no-untyped-def]
+    # A word that may straddle two pages.
+    if va & PAGE_MASK <= PAGE_SIZE - 8:
+        return load64(store.space, va)
+    word = 0
+    for i in range(8):
+        word |= int64(store.space.mem.bytes[read_address(store.space, va + i)]) << (8 * i)
+    return word
+
+
+@kernel
+def _store_across(store, va, word):  # type: ignore[no-untyped-def]
+    if va & PAGE_MASK <= PAGE_SIZE - 8:
+        store64(store.space, va, word)
+        return
+    for i in range(8):
+        pa = write_address(store.space, va + i)
+        assert pa >= 0, "no frame was reserved for a store"
+        store.space.mem.bytes[pa] = (word >> (8 * i)) & 255
+
+
+@kernel
+def entry_deadline(store, entry):  # type: ignore[no-untyped-def]
+    """Unix time [ms], or -1 for an entry without a deadline."""
+    if entry_flags(store, entry) & EXPIRY == 0:
+        return -1
+    return _load_across(store, entry + HEADER + entry_key_length(store, entry))
+
+
+@kernel
+def entry_set_deadline(store, entry, deadline):  # type: ignore[no-untyped-def]
+    """Store the deadline of an entry that has room for one."""
+    _store_across(store, entry + HEADER + entry_key_length(store, entry), deadline)
+
+
+@kernel
+def entry_value(store, entry):  # type: ignore[no-untyped-def]
+    """Address of the value's first byte."""
+    flags = entry_flags(store, entry)
+    at = entry + HEADER + entry_key_length(store, entry)
+    if flags & (EXPIRY | LARGE):
+        at += 8
+    return _load_across(store, at) if flags & LARGE else at
+
+
+@kernel
+def entry_is(store, entry, text, offset, count):  # type: ignore[no-untyped-def]
+    """Whether the entry's key is these bytes."""
+    memory = store.space.mem.bytes
+    pa = read_address(store.space, entry)
+    if bytes32(memory, pa) != count:
+        return False
+    if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
+        return equal_bytes(memory, pa + HEADER, text, offset, count)
+    return compare(store.space, entry + HEADER, text, offset, count)
+
+
+@linked(int64(STORE, int64, int64))
+def entry_hash(store, entry, seed):  # type: ignore[no-untyped-def]
+    """The hash of the entry's key."""
+    count = entry_key_length(store, entry)
+    if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
+        return hash_bytes(store.space.mem.bytes, read_address(store.space, entry) + HEADER, count, seed)
+    # Rare and long: brought together for the hash, outside the address space.
+    address = malloc(count)
+    assert address != 0, "out of memory for a long key"
+    key = bytes_at(address, count)
+    copy_out(store.space, entry + HEADER, key, 0, count)
+    hash_ = hash_bytes(key, 0, count, seed)
+    free(address)
+    return hash_
+
+
+@linked(int64(STORE, int64, int64, int64))
+def entry_alloc(store, key_length, value_length, deadline):  # type: ignore[no-untyped-def]
+    """An entry for a key and a value of these lengths, neither written yet; `deadline` -1 for none.
+
+    0 when frames ran out, and nothing was changed.
+    """
+    space = store.space
+    flags = EXPIRY if deadline >= 0 else 0
+    if is_large(key_length, value_length, flags):
+        flags |= LARGE
+    size = entry_size(key_length, value_length, flags)
+    entry = heap_alloc(space, size)
+    if entry == 0:
+        return 0
+    value = 0
+    if flags & LARGE:
+        value = heap_alloc(space, value_length)
+        if value == 0:
+            heap_free(space, entry, size)
+            return 0
+    store32(space, entry, key_length)
+    store32(space, entry + 4, value_length)
+    store32(space, entry + 8, flags | (store.server[LRU_CLOCK] & CLOCK_MASK))
+    at = entry + HEADER + key_length
+    if flags & EXPIRY:
+        _store_across(store, at, deadline)
+    if flags & LARGE:
+        _store_across(store, at + 8, value)
+    return entry
+
+
+@linked(int64(STORE, int64, int64, int64, int64))
+def entry_alloc_around(store, key_length, value_length, deadline, value):  # type: ignore[no-untyped-def]
+    """As entry_alloc, for a value that is at `value` already and stays there."""
+    flags = LARGE | (EXPIRY if deadline >= 0 else 0)
+    entry = heap_alloc(store.space, entry_size(key_length, value_length, flags))
+    if entry != 0:
+        store32(store.space, entry, key_length)
+        store32(store.space, entry + 4, value_length)
+        store32(store.space, entry + 8, flags)
+        if deadline >= 0:
+            _store_across(store, entry + HEADER + key_length, deadline)
+        _store_across(store, entry + HEADER + key_length + 8, value)
+    return entry
+
+
+@linked(void(STORE, int64))
+def entry_free_around(store, entry):  # type: ignore[no-untyped-def]
+    """Give a LARGE entry back without its value, which belongs to another entry now."""
+    size = entry_size(entry_key_length(store, entry), 0, entry_flags(store, entry))
+    code = heap_free(store.space, entry, size)
+    assert code == 0, "no frame was reserved for a release"
+
+
+@linked(void(STORE, int64))
+def entry_free(store, entry):  # type: ignore[no-untyped-def]
+    """Give an entry back, its value included; a long one in steps, later."""
+    flags, length = entry_flags(store, entry), entry_length(store, entry)
+    size = entry_size(entry_key_length(store, entry), length, flags)
+    if flags & LARGE:
+        code = heap_free(store.space, entry_value(store, entry), length)
+        assert code == 0, "no frame was reserved for a release"
+    code = heap_free(store.space, entry, size)
+    assert code == 0, "no frame was reserved for a release"
+
+
+@kernel
+def entry_memory(store, entry):  # type: ignore[no-untyped-def]
+    """What an entry takes of the heap, rounded up as it is [bytes]."""
+    flags, length = entry_flags(store, entry), entry_length(store, entry)
+    taken = heap_size(entry_size(entry_key_length(store, entry), length, flags))
+    return taken + (heap_size(length) if flags & LARGE else 0)
+
+
+@kernel
+def entry_touch(store, entry):  # type: ignore[no-untyped-def]
+    """Note the use of an entry, unless that would copy a page that a snapshot shares."""
+    server = store.server
+    if server[SNAPSHOT_ALIVE] or server[NO_TOUCH] or not has_frames(store.space, ROOT_LEVEL):
+        return
+    flags = entry_flags(store, entry)
+    clock = server[LRU_CLOCK] & CLOCK_MASK
+    if flags & CLOCK_MASK != clock:
+        store32(store.space, entry + 8, (flags & ~CLOCK_MASK) | clock)
+
+
+@kernel
+def entry_set_flags(store, entry, flags):  # type: ignore[no-untyped-def]
+    """Store flags and clock."""
+    store32(store.space, entry + 8, flags)
+
+
+@kernel
+def entry_set_length(store, entry, length):  # type: ignore[no-untyped-def]
+    """Store the value's length."""
+    store32(store.space, entry + 4, length)
+
+
+@kernel
+def entry_set_value(store, entry, va):  # type: ignore[no-untyped-def]
+    """Store where the value of a LARGE entry is."""
+    _store_across(store, entry + HEADER + entry_key_length(store, entry) + 8, va)

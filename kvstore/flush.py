@@ -1,0 +1,208 @@
+"""FLUSHALL and FLUSHDB in constant time, and the work they leave for later.
+
+FLUSHALL leaves the whole address space: an empty page table takes its place, and the old tree is released in bounded
+steps, as a snapshot's is.  FLUSHDB of the only database that has keys is the same.  Of one among several it detaches
+the database's two index regions and gives it fresh ones; what the old ones point at is given back entry by entry, some
+each turn.  Of detached regions a list is kept in the address space, so that a snapshot taken meanwhile has it too, and
+whoever restarts from it goes on with the work:
+
+    record, 32 bytes in the heap:   next record | region of keys | its buckets | region of deadlines << 32 | its buckets
+
+`background_step` does a little of everything that waits: old trees, detached regions, long values freed.
+"""
+
+from numba import int64, void
+
+from kvstore.entries import entry_free
+from kvstore.index import BUCKET_SIZE, PAGE_BUCKETS, SLOTS, next_overflow
+from kvstore.keyspace import (
+    FRAMES_PER_COMMAND,
+    db_load,
+    db_store,
+    keyspace_init,
+    scan_entry,
+)
+from kvstore.layout import (
+    CONTROL_BASE,
+    CONTROL_FLUSHING,
+    CONTROL_REGIONS,
+    DATABASES,
+    DB_DEADLINE_BUCKETS,
+    DB_DEADLINE_REGION,
+    DB_DEADLINES,
+    DB_KEY_BUCKETS,
+    DB_KEY_REGION,
+    DB_KEYS,
+    INDEX_BASE,
+    INDEX_REGIONS,
+    INDEX_STRIDE,
+)
+from kvstore.libc import words_at
+from kvstore.state import DIRTY, LAZYFREED_OBJECTS, RELEASE_ADDRESS, RELEASE_COUNT, RELEASE_FIRST, STORE
+from kvstore.watch import touch_watched_db
+from mmcore.frames import has_frames
+from mmcore.heap import heap_alloc, heap_free, heap_reclaim_step
+from mmcore.jit import kernel, linked, view
+from mmcore.mapping import reset, unmap_pages
+from mmcore.mmu import load64, store64
+from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+
+RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS
+RECORD_SIZE = 32
+
+
+@view
+def _release_cursor(store, i):  # type: ignore[no-untyped-def]
+    return words_at(store.server[RELEASE_ADDRESS] + (i % RELEASES_MAX) * CURSOR_SIZE * 8, CURSOR_SIZE)
+
+
+@linked(void(STORE, int64))
+def release_root(store, root):  # type: ignore[no-untyped-def]
+    """Take over the root of a tree that nobody reads any more, to be released between turns."""
+    server = store.server
+    if server[RELEASE_COUNT] == RELEASES_MAX:  # somebody flushes faster than anything can be given back: pay now
+        cursor = _release_cursor(store, server[RELEASE_FIRST])
+        while cursor[0] != RELEASED:
+            release_step(store.space.mem, cursor, 1 << 20)
+        server[RELEASE_FIRST] += 1
+        server[RELEASE_COUNT] -= 1
+    release_begin(_release_cursor(store, server[RELEASE_FIRST] + server[RELEASE_COUNT]), root)
+    server[RELEASE_COUNT] += 1
+
+
+@linked(int64(STORE))
+def flush_all(store):  # type: ignore[no-untyped-def]
+    """Empty every database: 1, or 0 when there are no frames for an empty store."""
+    keys = 0
+    for db in range(DATABASES):
+        keys += db_load(store, db, DB_KEYS)
+    if not has_frames(store.space, FRAMES_PER_COMMAND):
+        return 0
+    touch_watched_db(store, -1, 1)
+    old = reset(store.space)
+    code = keyspace_init(store)
+    assert code == 0, "no frame was reserved for an empty store"
+    release_root(store, old)
+    store.server[DIRTY] += max(keys, 1)
+    return 1
+
+
+@kernel
+def _free_region(store):  # type: ignore[no-untyped-def]
+    # Take an index region that is not in use.  There are more of them than databases and queue records can hold.
+    used = load64(store.space, CONTROL_BASE + CONTROL_REGIONS)
+    for region in range(INDEX_REGIONS):
+        if used & (1 << region) == 0:
+            store64(store.space, CONTROL_BASE + CONTROL_REGIONS, used | (1 << region))
+            return region
+    return -1
+
+
+@kernel
+def _regions_left(store):  # type: ignore[no-untyped-def]
+    used, left = load64(store.space, CONTROL_BASE + CONTROL_REGIONS), 0
+    for region in range(INDEX_REGIONS):
+        if used & (1 << region) == 0:
+            left += 1
+    return left
+
+
+@kernel
+def _drop_last_bucket(store, region, buckets, entries_too):  # type: ignore[no-untyped-def]
+    # Give back the last bucket of a detached table: its overflow, its entries if they are to go, its page if it was the
+    # page's first.
+    space = store.space
+    first = INDEX_BASE + INDEX_STRIDE * region + BUCKET_SIZE * (buckets - 1)
+    bucket = first
+    while bucket != 0:
+        following = next_overflow(store, bucket)
+        if entries_too:
+            for i in range(SLOTS):
+                entry = scan_entry(store, bucket, i)
+                if entry != 0:
+                    entry_free(store, entry)
+                    store.server[LAZYFREED_OBJECTS] += 1
+        if bucket != first:
+            heap_free(space, bucket, BUCKET_SIZE)
+        bucket = following
+    if (buckets - 1) % PAGE_BUCKETS == 0:
+        unmap_pages(space, first, 1)
+
+
+@linked(int64(STORE, int64))
+def _flush_step(store, budget):  # type: ignore[no-untyped-def]
+    """Give back up to `budget` buckets of the regions detached last; returns how many."""
+    space = store.space
+    done = 0
+    while done < budget:
+        record = load64(space, CONTROL_BASE + CONTROL_FLUSHING)
+        if record == 0 or not has_frames(space, FRAMES_PER_COMMAND):
+            break
+        keys, word = load64(space, record + 16), load64(space, record + 24)
+        deadlines = word & 0xFFFF_FFFF
+        # The deadlines first: their index points at entries that the other still owns.
+        if deadlines > 0:
+            _drop_last_bucket(store, word >> 32, deadlines, False)
+            store64(space, record + 24, word - 1)
+        elif keys > 0:
+            _drop_last_bucket(store, load64(space, record + 8), keys, True)
+            store64(space, record + 16, keys - 1)
+        else:
+            used = load64(space, CONTROL_BASE + CONTROL_REGIONS)
+            used &= ~((1 << load64(space, record + 8)) | (1 << (word >> 32)))
+            store64(space, CONTROL_BASE + CONTROL_REGIONS, used)
+            store64(space, CONTROL_BASE + CONTROL_FLUSHING, load64(space, record))
+            heap_free(space, record, RECORD_SIZE)
+        done += 1
+    return done
+
+
+@linked(int64(STORE, int64))
+def flush_db(store, db):  # type: ignore[no-untyped-def]
+    """Empty one database: 1, or 0 when there are no frames for what it takes."""
+    keys = db_load(store, db, DB_KEYS)
+    others = 0
+    for other in range(DATABASES):
+        if other != db:
+            others += db_load(store, other, DB_KEYS)
+    if keys > 0 and others == 0:
+        return flush_all(store)
+    if not has_frames(store.space, FRAMES_PER_COMMAND):
+        return 0
+    touch_watched_db(store, db, 1)
+    store.server[DIRTY] += max(keys, 1)
+    if keys == 0:
+        return 1
+    while _regions_left(store) < 2:  # many databases are flushed again and again: pay for the oldest now
+        _flush_step(store, 1 << 20)
+    record = heap_alloc(store.space, RECORD_SIZE)
+    assert record != 0, "no frame was reserved for a record"
+    space = store.space
+    store64(space, record, load64(space, CONTROL_BASE + CONTROL_FLUSHING))
+    store64(space, record + 8, db_load(store, db, DB_KEY_REGION))
+    store64(space, record + 16, db_load(store, db, DB_KEY_BUCKETS))
+    store64(space, record + 24, db_load(store, db, DB_DEADLINE_REGION) << 32 | db_load(store, db, DB_DEADLINE_BUCKETS))
+    store64(space, CONTROL_BASE + CONTROL_FLUSHING, record)
+    db_store(store, db, DB_KEY_REGION, _free_region(store))
+    db_store(store, db, DB_DEADLINE_REGION, _free_region(store))
+    db_store(store, db, DB_KEYS, 0)
+    db_store(store, db, DB_DEADLINES, 0)
+    db_store(store, db, DB_KEY_BUCKETS, 0)
+    db_store(store, db, DB_DEADLINE_BUCKETS, 0)
+    return 1
+
+
+@linked(int64(STORE, int64))
+def background_step(store, budget):  # type: ignore[no-untyped-def]
+    """Do about `budget` pages' worth of what waits to be given back; returns 0 when nothing does."""
+    server = store.server
+    done = 0
+    if server[RELEASE_COUNT] > 0:
+        cursor = _release_cursor(store, server[RELEASE_FIRST])
+        done += release_step(store.space.mem, cursor, 8 * budget)
+        if cursor[0] == RELEASED:
+            server[RELEASE_FIRST] += 1
+            server[RELEASE_COUNT] -= 1
+    if load64(store.space, CONTROL_BASE + CONTROL_FLUSHING) != 0:
+        done += _flush_step(store, budget >> 3)
+    return done + heap_reclaim_step(store.space, budget)

@@ -1,0 +1,283 @@
+"""The index: linear hashing over cache lines, in the address space.
+
+A bucket is 64 bytes, at base + 64 * number; virtual memory is its directory.
+
+    8 slots of 8 bytes:   tag (16 bits of the hash) << 48 | address of an entry | 0
+                          0 for an empty slot
+                          in the last slot only:  address of an overflow bucket | 1
+
+Addresses of entries are multiples of 16, so the low bits are free.  A full bucket moves what is in its last slot to an
+overflow bucket from the heap and puts the link there; chains stay short because the table grows.
+
+Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, 2^k >= N the next
+power of two, or if there is no such bucket yet to h mod 2^(k-1).  A split adds bucket N and moves to it what belongs
+there from bucket N - 2^(k-1): one bucket's work, whatever the size of the table, when there are more than LOAD_MAX
+entries a bucket.  A merge undoes the last split.  Bucket pages are mapped and unmapped on the way.
+
+Scan.  Cursors go through the buckets in the order of their reversed binary numbers, as Redis's do: what a bucket splits
+into follows in its place, and what merges into it came before, so that an entry present all the while is met.
+
+The functions take the table as (base, buckets); who keeps these is keyspace.py.  Those that may need frames say so by
+NO_FRAME or by doing nothing; stores assert, for callers have reserved.
+"""
+
+from numba import int64, void
+
+from kvstore.arguments import query
+from kvstore.entries import entry_hash, entry_is
+from kvstore.state import STORE
+from mmcore.errors import NO_FRAME
+from mmcore.heap import heap_alloc, heap_free
+from mmcore.jit import bytes64, kernel, linked
+from mmcore.mapping import map_pages, unmap_pages
+from mmcore.mmu import load64, read_address, store64
+
+BUCKET_SIZE = 64
+SLOTS = 8
+PAGE_BUCKETS = 4096 // BUCKET_SIZE
+BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
+BUCKETS_MAX = 1 << 28  # what a region has room for
+LOAD_MAX = 5  # entries a bucket; above, a split
+LINK = 1
+ADDRESS = 0xFFFF_FFFF_FFF0
+TAG_SHIFT = 48
+LAST = 8 * (SLOTS - 1)
+
+
+@kernel
+def entry_of(word):  # type: ignore[no-untyped-def]
+    """The entry that a slot's word points at."""
+    return word & ADDRESS
+
+
+@kernel
+def slot_word(hash_, entry):  # type: ignore[no-untyped-def]
+    """What a slot holds for an entry whose key has this hash."""
+    return ((hash_ >> TAG_SHIFT) << TAG_SHIFT) | entry
+
+
+@kernel
+def _mask(buckets):  # type: ignore[no-untyped-def]
+    # The next power of two at or above the number of buckets, less one.
+    mask = buckets - 1
+    mask |= mask >> 1
+    mask |= mask >> 2
+    mask |= mask >> 4
+    mask |= mask >> 8
+    mask |= mask >> 16
+    return mask
+
+
+@kernel
+def bucket_number(hash_, buckets):  # type: ignore[no-untyped-def]
+    """Which bucket a hash belongs to."""
+    mask = _mask(buckets)
+    number = hash_ & mask
+    if number >= buckets:
+        number = hash_ & (mask >> 1)
+    return number
+
+
+@linked(int64(STORE, int64, int64, int64, int64, int64))
+def index_find(store, base, buckets, hash_, offset, count):  # type: ignore[no-untyped-def]
+    """Address of the slot of the key that is `count` bytes of the query at `offset`; 0 when there is none."""
+    if buckets == 0:
+        return 0
+    space, text = store.space, query(store)
+    memory = space.mem.bytes
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    tag = hash_ >> TAG_SHIFT
+    while True:
+        pa = read_address(space, bucket)
+        following = 0
+        for i in range(SLOTS):
+            word = bytes64(memory, pa + 8 * i)
+            if word & LINK:
+                following = word & ADDRESS
+            elif word != 0 and word >> TAG_SHIFT == tag and entry_is(store, word & ADDRESS, text, offset, count):
+                return bucket + 8 * i
+        if following == 0:
+            return 0
+        bucket = following
+
+
+@linked(int64(STORE, int64, int64, int64, int64))
+def index_find_entry(store, base, buckets, hash_, entry):  # type: ignore[no-untyped-def]
+    """Address of the slot that points at this entry, whose key has this hash; 0 when there is none."""
+    if buckets == 0:
+        return 0
+    space = store.space
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    while True:
+        following = 0
+        for i in range(SLOTS):
+            word = load64(space, bucket + 8 * i)
+            if word & LINK:
+                following = word & ADDRESS
+            elif word & ADDRESS == entry:
+                return bucket + 8 * i
+        if following == 0:
+            return 0
+        bucket = following
+
+
+@linked(int64(STORE, int64, int64))
+def _bucket_put(store, bucket, word):  # type: ignore[no-untyped-def]
+    # Put a word into a chain: 0, or NO_FRAME with nothing changed.
+    space = store.space
+    while True:
+        following = 0
+        for i in range(SLOTS):
+            old = load64(space, bucket + 8 * i)
+            if old == 0:
+                store64(space, bucket + 8 * i, word)
+                return 0
+            if old & LINK:
+                following = old & ADDRESS
+        if following == 0:
+            break
+        bucket = following
+    following = heap_alloc(space, BUCKET_SIZE)
+    if following == 0:
+        return NO_FRAME
+    store64(space, following, load64(space, bucket + LAST))
+    store64(space, following + 8, word)
+    for i in range(2, SLOTS):
+        store64(space, following + 8 * i, 0)
+    store64(space, bucket + LAST, following | LINK)
+    return 0
+
+
+@kernel
+def index_put(store, base, buckets, hash_, entry):  # type: ignore[no-untyped-def]
+    """Add an entry to a table that has buckets: 0, or NO_FRAME with nothing changed."""
+    return _bucket_put(store, base + BUCKET_SIZE * bucket_number(hash_, buckets), slot_word(hash_, entry))
+
+
+@linked(void(STORE, int64))
+def _compact(store, bucket):  # type: ignore[no-untyped-def]
+    # Draw what is in overflow buckets into free slots of the first, and give back the overflow that empties.
+    space = store.space
+    while True:
+        link = load64(space, bucket + LAST)
+        if link & LINK == 0:
+            return
+        overflow = link & ADDRESS
+        left, last, target = 0, 0, 0
+        for i in range(SLOTS):
+            word = load64(space, overflow + 8 * i)
+            if word == 0:
+                continue
+            if word & LINK == 0:
+                while target < SLOTS - 1 and load64(space, bucket + 8 * target) != 0:
+                    target += 1
+                if target < SLOTS - 1:
+                    store64(space, bucket + 8 * target, word)
+                    store64(space, overflow + 8 * i, 0)
+                    continue
+            left += 1
+            last = word
+        if left > 1:
+            return
+        # Empty but for one word, an entry or a further link, which the first bucket's last slot has room for.
+        store64(space, bucket + LAST, last)
+        code = heap_free(space, overflow, BUCKET_SIZE)
+        assert code == 0, "no frame was reserved for a release"
+
+
+@linked(int64(STORE, int64, int64, int64))
+def index_split(store, base, buckets, seed):  # type: ignore[no-untyped-def]
+    """Add a bucket; returns the new number of buckets, or the old one when there is no frame or no room for it."""
+    space = store.space
+    if buckets >= BUCKETS_MAX:
+        return buckets
+    if buckets == 0:
+        return BUCKETS_MIN if map_pages(space, base, 1) == 0 else 0
+    new = base + BUCKET_SIZE * buckets
+    if buckets % PAGE_BUCKETS == 0 and map_pages(space, new, 1) != 0:
+        return buckets
+    first = base + BUCKET_SIZE * (buckets - ((_mask(buckets + 1) + 1) >> 1))
+    bucket = first
+    while True:
+        following = 0
+        for i in range(SLOTS):
+            word = load64(space, bucket + 8 * i)
+            if word & LINK:
+                following = word & ADDRESS
+            elif word != 0 and bucket_number(entry_hash(store, word & ADDRESS, seed), buckets + 1) == buckets:
+                code = _bucket_put(store, new, word)
+                assert code == 0, "no frame was reserved for a split"
+                store64(space, bucket + 8 * i, 0)
+        if following == 0:
+            break
+        bucket = following
+    _compact(store, first)
+    return buckets + 1
+
+
+@linked(int64(STORE, int64, int64))
+def index_merge(store, base, buckets):  # type: ignore[no-untyped-def]
+    """Take the last bucket away; returns the new number of buckets.  A table keeps BUCKETS_MIN."""
+    space = store.space
+    if buckets <= BUCKETS_MIN:
+        return buckets
+    last = buckets - 1
+    bucket = base + BUCKET_SIZE * last
+    target = base + BUCKET_SIZE * (last - ((_mask(buckets) + 1) >> 1))
+    overflow = False
+    while bucket != 0:
+        following = 0
+        for i in range(SLOTS):
+            word = load64(space, bucket + 8 * i)
+            if word & LINK:
+                following = word & ADDRESS
+            elif word != 0:
+                code = _bucket_put(store, target, word)
+                assert code == 0, "no frame was reserved for a merge"
+            if word != 0 and not overflow:
+                store64(space, bucket + 8 * i, 0)
+        if overflow:
+            code = heap_free(space, bucket, BUCKET_SIZE)
+            assert code == 0, "no frame was reserved for a release"
+        overflow = True
+        bucket = following
+    if last % PAGE_BUCKETS == 0:
+        code = unmap_pages(space, base + BUCKET_SIZE * last, 1)
+        assert code == 0, "no frame was reserved for a release"
+    return last
+
+
+@kernel
+def _reverse(word):  # type: ignore[no-untyped-def]
+    # The 32 low bits, in the opposite order.
+    word = ((word >> 1) & 0x5555_5555) | ((word & 0x5555_5555) << 1)
+    word = ((word >> 2) & 0x3333_3333) | ((word & 0x3333_3333) << 2)
+    word = ((word >> 4) & 0x0F0F_0F0F) | ((word & 0x0F0F_0F0F) << 4)
+    word = ((word >> 8) & 0x00FF_00FF) | ((word & 0x00FF_00FF) << 8)
+    return ((word >> 16) & 0xFFFF) | ((word & 0xFFFF) << 16)
+
+
+@kernel
+def scan_bucket(cursor, buckets):  # type: ignore[no-untyped-def]
+    """The bucket that a cursor stands at."""
+    return bucket_number(cursor, buckets)
+
+
+@kernel
+def scan_next(cursor, buckets):  # type: ignore[no-untyped-def]
+    """The cursor behind the bucket that this one stands at; 0 behind the last."""
+    mask = _mask(buckets)
+    if cursor & mask >= buckets:
+        mask >>= 1
+    elif cursor & mask <= mask >> 1 and (cursor & mask) + ((mask + 1) >> 1) >= buckets:
+        mask >>= 1  # a bucket that was not split in this round stands for both halves
+    # Count up in the reversed bits that number the bucket; those above it become ones, so that the carry starts there.
+    reversed_ = _reverse((cursor & mask) | (~mask & 0xFFFF_FFFF))
+    return _reverse((reversed_ + 1) & 0xFFFF_FFFF)
+
+
+@kernel
+def next_overflow(store, bucket):  # type: ignore[no-untyped-def]
+    """The overflow bucket behind a bucket, or 0."""
+    word = load64(store.space, bucket + LAST)
+    return word & ADDRESS if word & LINK else 0
