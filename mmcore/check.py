@@ -126,7 +126,7 @@ class _HeapReader:
         self.space = space
 
     def words(self, address: int, count: int) -> list[int]:
-        return np.frombuffer(self.space.read(address, 8 * count), np.int64).tolist()
+        return [int(word) for word in np.frombuffer(self.space.read(address, 8 * count), np.int64)]
 
     def metadata(self, base: int, page: int) -> tuple[int, int]:
         first, second = self.words(base + page * heap.SLOT_SIZE, 2)
@@ -151,7 +151,8 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
         for page in reader.chain(head, heap.SLAB_META, 32, fresh):
             _require(page not in listed and page not in free, f"slab page {page} is in two lists")
             listed[page] = group
-            _require(reader.metadata(heap.SLAB_META, page)[1] & 0xFFFF_FFFF == before, f"slab page {page}: its link back")
+            back = reader.metadata(heap.SLAB_META, page)[1] & 0xFFFF_FFFF
+            _require(back == before, f"slab page {page}: its link back")
             before = page + 1
     used = 0
     for page in range(fresh):
@@ -169,7 +170,8 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
         spare: set[int] = set()
         while first != 0:
             offset = (first - 1) * 16
-            _require(offset % size == 0 and first - 1 < carved and offset not in spare, f"slab page {page}: its free list")
+            sound = offset % size == 0 and first - 1 < carved and offset not in spare
+            _require(sound, f"slab page {page}: its free list")
             spare.add(offset)
             first = content[offset // 8]
         _require(count + len(spare) == carved * 16 // size, f"slab page {page} counts {count} objects in use")
@@ -182,7 +184,7 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
 
 def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
     heads = reader.words(heap.CONTROL + heap.RANGES, heap.ORDER_MAX + 1)
-    listed = {page: heap.QUEUED for page in reader.chain(queue_head, heap.LARGE_META, 0, fresh)}
+    listed = dict.fromkeys(reader.chain(queue_head, heap.LARGE_META, 0, fresh), heap.QUEUED)
     for order, head in enumerate(heads):
         for page in reader.chain(head, heap.LARGE_META, 0, fresh):
             _require(page not in listed, f"large range {page} is in two lists")

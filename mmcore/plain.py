@@ -54,7 +54,7 @@ class _PlainModel(ArrayModel):  # type: ignore[misc]
 
 @lower_cast(Plain, types.Array)
 @lower_cast(types.Array, Plain)
-def _same_value(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
+def _same_value(context, builder, source, target, value):  # type: ignore[no-untyped-def]
     return value
 
 

@@ -147,7 +147,9 @@ class PhysicalMemory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -156,18 +158,22 @@ class PhysicalMemory:
         return f"<PhysicalMemory {self.frames_free} of {self.frames_total} frames free>"
 
 
+def _check_tlb_entries(count: int) -> None:
+    if count < 1 or count & (count - 1):
+        raise MachineError(f"a TLB of {count} entries: not a power of two")
+
+
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked."""
 
     def __init__(self, memory: PhysicalMemory, *, tlb_entries: int = TLB_ENTRIES) -> None:
+        _check_tlb_entries(tlb_entries)
         root = new_root(memory.state, memory.state.frames[LAST_EPOCH])
         if root < 0:
             raise OutOfFrames
         self._adopt(memory, int(root), int(memory.state.frames[LAST_EPOCH]), tlb_entries)
 
     def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, tlb_entries: int) -> None:
-        if tlb_entries < 1 or tlb_entries & (tlb_entries - 1):
-            raise MachineError(f"a TLB of {tlb_entries} entries: not a power of two")
         self.memory = memory
         cpu = np.zeros(CPU_REGISTERS, np.int64)
         cpu[[CR3, GENERATION, EPOCH]] = root, GENERATION_ONE, epoch
@@ -176,6 +182,7 @@ class AddressSpace:
     @classmethod
     def of_root(cls, memory: PhysicalMemory, root: int, epoch: int, *, tlb_entries: int = TLB_ENTRIES) -> Self:
         """The space of a root that `fork` returned; from now on the root is the space's to release."""
+        _check_tlb_entries(tlb_entries)
         space = cls.__new__(cls)
         space._adopt(memory, root, epoch, tlb_entries)
         return space

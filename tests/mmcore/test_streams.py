@@ -9,9 +9,9 @@ import random
 
 import pytest
 
-from mmcore import AddressSpace, ForkMode, OutOfFrames, PhysicalMemory, check_memory
-from tests.model.address_space import ModelSpace
+from mmcore import AddressSpace, ForkMode, OutOfFrames, check_memory
 from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, agrees, frame_at, machine, scaled
+from tests.model.address_space import ModelSpace
 
 SPACES_MAX = 6
 # Places where ranges cross from one table of each level to the next.
@@ -178,8 +178,7 @@ def test_a_large_tlb_keeps_no_stale_translation(seed: int) -> None:
 
 
 def test_the_model_notices_a_difference() -> None:
-    memory: PhysicalMemory
-    memory, space = machine()
+    _, space = machine()
     model = ModelSpace()
     space.map(MIB2, PAGE)
     model.map(MIB2, PAGE)

@@ -1,0 +1,301 @@
+"""One test for each invariant of the machine, named after it, and one that check_memory notices when it is broken."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from mmcore import AddressSpace, CorruptMemory, ForkMode, OutOfFrames, PhysicalMemory, check_memory
+from mmcore.frozen import gather
+from mmcore.mmu import write_address
+from mmcore.paging import ENTRY_COUNT, RW, P
+from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+from mmcore.state import FREE_COUNT, FREE_HEAD, GENERATION
+from mmcore.tlb import GENERATION_LIMIT, GENERATION_ONE
+from tests.mmcore.support import DISABLED, GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, scaled
+
+BASE = GIB
+BOTH = pytest.mark.parametrize("mode", list(ForkMode))
+
+
+def forked(mode: ForkMode, pages: int = 4, frames: int = 512) -> tuple[PhysicalMemory, AddressSpace, AddressSpace]:
+    """A memory, a space of so many written pages at BASE, and its child."""
+    memory, space = machine(frames)
+    space.map(BASE, pages * PAGE)
+    for page in range(pages):
+        space.write(BASE + page * PAGE, b"old %d" % page)
+    return memory, space, space.fork(mode)
+
+
+def path_rights(space: AddressSpace, address: int) -> list[bool]:
+    """R/W of each entry on the path to a page, from the PML4 down."""
+    entries = space.state.mem.entries
+    return [
+        bool(entries[frame_at(space, address, level) * ENTRY_COUNT + (address >> (3 + 9 * level) & 511)] & RW)
+        for level in (4, 3, 2, 1)
+    ]
+
+
+def test_invariant_1_a_count_is_the_entries_and_roots_that_point_at_a_frame() -> None:
+    memory, space = machine()
+    space.map(BASE, 2 * PAGE)
+    assert [count_at(space, BASE, level) for level in (4, 3, 2, 1, 0)] == [1, 1, 1, 1, 1]
+    child = space.fork(ForkMode.ON_DEMAND)
+    assert [count_at(space, BASE, level) for level in (4, 3, 2, 1, 0)] == [1, 1, 1, 2, 1]
+    space.write(BASE, b"x")
+    assert [count_at(space, BASE, level) for level in (4, 3, 2, 1, 0)] == [1, 1, 1, 1, 1]
+    assert [count_at(child, BASE, level) for level in (4, 3, 2, 1, 0)] == [1, 1, 1, 1, 1]
+    assert count_at(space, BASE + PAGE) == 2
+    other = space.fork(ForkMode.CLASSIC)
+    assert [count_at(space, BASE, level) for level in (4, 3, 2, 1, 0)] == [1, 1, 1, 1, 2]
+    assert count_at(space, BASE + PAGE) == 3
+    check_memory(memory, [space, child, other])
+    memory.state.refcount[frame_at(space, BASE)] += 1
+    with pytest.raises(CorruptMemory, match=r"\(1\)"):
+        check_memory(memory, [space, child, other])
+
+
+@BOTH
+def test_invariant_2_a_shared_frame_gets_no_store(mode: ForkMode) -> None:
+    memory, space, child = forked(mode, 20)
+    mem = memory.state
+    frames = [frame_at(child, BASE, level) for level in (4, 3, 2, 1)]
+    frames += [frame_at(child, BASE + page * PAGE) for page in range(20)]
+    tables = mem.entries.reshape(-1, ENTRY_COUNT)[frames[:4]] & ~RW
+    before = mem.bytes.reshape(-1, PAGE)[frames[4:]].copy()
+    for page in range(20):
+        space.write(BASE + page * PAGE, b"new")
+    space.unmap(BASE + 3 * PAGE, 2 * PAGE)
+    space.map(BASE + 3 * PAGE, PAGE)
+    assert (mem.entries.reshape(-1, ENTRY_COUNT)[frames[:4]] & ~RW == tables).all()
+    assert (mem.bytes.reshape(-1, PAGE)[frames[4:]] == before).all()
+    check_memory(memory, [space, child])
+
+
+def test_check_memory_notices_a_shared_frame_that_may_be_written() -> None:
+    memory, space, child = forked(ForkMode.ON_DEMAND)
+    mem = memory.state
+    mem.entries[frame_at(space, BASE, 2) * ENTRY_COUNT] |= RW
+    with pytest.raises(CorruptMemory, match=r"\(2\)"):
+        check_memory(memory, [space, child])
+
+
+@BOTH
+def test_invariant_3_a_page_is_writable_iff_rw_is_set_on_its_whole_path(mode: ForkMode) -> None:
+    memory, space, child = forked(mode)
+    shared = [True, True, True, False] if mode == ForkMode.CLASSIC else [True, True, False, True]
+    assert path_rights(space, BASE) == path_rights(child, BASE) == shared
+    faults = space.counters["write_faults"]
+    space.write(BASE, b"x")
+    assert space.counters["write_faults"] == faults + 1
+    assert path_rights(space, BASE) == [True] * 4
+    assert not all(path_rights(space, BASE + PAGE)) and not all(path_rights(child, BASE))
+    space.write(BASE + 8, b"y")
+    assert space.counters["write_faults"] == faults + 1
+    space.write(BASE + PAGE, b"z")
+    assert space.counters["write_faults"] == faults + 2
+    check_memory(memory, [space, child])
+
+
+def test_invariant_4_pages_below_a_shared_table_are_counted_once_by_it() -> None:
+    memory, space = machine()
+    space.map(BASE, 4 * PAGE)
+    children = [space.fork(ForkMode.ON_DEMAND) for _ in range(3)]
+    assert count_at(space, BASE, 1) == 4
+    assert [count_at(space, BASE + page * PAGE) for page in range(4)] == [1] * 4
+    table = frame_at(space, BASE, 1)
+    children[0].write(BASE, b"x")
+    # The copy is the child's alone: it counts the pages it shares with the old table, which counts them too.
+    assert frame_at(space, BASE, 1) == table and count_at(space, BASE, 1) == 3
+    assert [count_at(space, BASE + page * PAGE) for page in range(4)] == [1, 2, 2, 2]
+    for child in children:
+        child.exit()
+    assert [count_at(space, BASE + page * PAGE) for page in range(4)] == [1] * 4
+    check_memory(memory, [space])
+
+
+@BOTH
+def test_invariant_5_a_fault_that_runs_out_of_frames_leaves_the_mapping(mode: ForkMode) -> None:
+    memory, space, child = forked(mode)
+    needed = 1 if mode == ForkMode.CLASSIC else 2
+    entries = memory.state.entries.copy()
+    old = contents(memory, space.root)
+    for free in range(needed):
+        with only(memory, free) as held:
+            with pytest.raises(OutOfFrames) as caught:
+                space.write(BASE + 5, b"x")
+            assert caught.value.address == BASE + 5
+            assert write_address(space.state, BASE) == -1
+            assert contents(memory, space.root) == old == contents(memory, child.root)
+            table = slice(frame_at(space, BASE, 1) * ENTRY_COUNT, (frame_at(space, BASE, 1) + 1) * ENTRY_COUNT)
+            assert (memory.state.entries[table] == entries[table]).all()
+            assert memory.frames_free == free
+            check_memory(memory, [space, child], held)
+    with only(memory, needed) as held:
+        space.write(BASE + 5, b"x")
+        assert memory.frames_free == 0
+        check_memory(memory, [space, child], held)
+    assert contents(memory, child.root) == old
+
+
+@BOTH
+def test_invariant_6_no_write_translation_survives_a_fork(mode: ForkMode) -> None:
+    memory, space, first = forked(mode)
+    space.write(BASE, b"hot")
+    second = space.fork(mode)
+    frozen = contents(memory, second.root)
+    faults = space.counters["write_faults"]
+    space.write(BASE, b"new")
+    assert space.counters["write_faults"] == faults + 1
+    assert contents(memory, second.root) == frozen
+    assert first.read(BASE, 3) == b"old"
+    check_memory(memory, [space, first, second])
+
+
+def test_invariant_6_holds_when_the_generations_run_out() -> None:
+    memory, space = machine()
+    space.map(BASE, PAGE)
+    space.write(BASE, b"first")  # generation 1 is in the TLB
+    space.state.cpu[GENERATION] = GENERATION_LIMIT - GENERATION_ONE
+    child = space.fork(ForkMode.ON_DEMAND)
+    assert space.state.cpu[GENERATION] == GENERATION_ONE
+    space.write(BASE, b"again")
+    assert child.read(BASE, 5) == b"first"
+    check_memory(memory, [space, child])
+
+
+def test_invariant_7_a_reader_of_a_frozen_root_sees_only_the_frozen_bytes() -> None:
+    pages = scaled(600, 24)
+    memory, space = machine(4 * pages + 64)
+    space.map(BASE, pages * PAGE)
+    for page in range(pages):
+        space.write(BASE + page * PAGE, b"%08d" % page * 512)
+    child = space.fork(ForkMode.ON_DEMAND)
+    root = child.root
+    expected = np.concatenate([np.frombuffer(data, np.uint8) for data in contents(memory, root).values()])
+    wrong, rounds, stop = [], [0], threading.Event()
+
+    def read() -> None:
+        buffer = np.empty(pages * PAGE, np.uint8)
+        while not stop.is_set():
+            buffer[:] = 0
+            if gather(memory.state, root, BASE, pages, buffer, 0) != pages or not np.array_equal(buffer, expected):
+                wrong.append(rounds[0])
+                return
+            rounds[0] += 1
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    random = np.random.default_rng(7)
+    try:
+        for step in range(scaled(30_000, 300)):
+            page = int(random.integers(pages))
+            if step % 97 == 0 and page < pages - 3:
+                # The same pages go, come back and are forked, so that the reader's tables are dropped beside it.
+                space.unmap(BASE + page * PAGE, 2 * PAGE)
+                space.map(BASE + page * PAGE, 2 * PAGE)
+            elif step % 501 == 0:
+                space.fork(ForkMode(step % 2)).exit()
+            else:
+                space.write(BASE + page * PAGE + step % 4000, b"changed")
+    finally:
+        while rounds[0] < 3 and not wrong:
+            pass
+        stop.set()
+        thread.join()
+    assert not wrong and rounds[0] >= 3
+    check_memory(memory, [space, child])
+
+
+def test_invariant_7_a_frozen_root_is_released_by_its_owner_in_steps() -> None:
+    memory, space, child = forked(ForkMode.CLASSIC, 200)
+    space.write(BASE, b"x")
+    cursor = np.zeros(CURSOR_SIZE, np.int64)
+    root, child._state = child.root, None
+    release_begin(cursor, root)
+    steps = 0
+    while cursor[0] != RELEASED:
+        assert 0 < release_step(memory.state, cursor, 7) <= 7 + 8
+        check_memory(memory, [space], [int(cursor[0])])
+        steps += 1
+    assert steps >= 200 // 7
+    assert space.read(BASE + PAGE, 5) == b"old 1"
+
+
+@BOTH
+def test_invariant_8_free_and_reachable_are_all_frames_and_disjoint(mode: ForkMode) -> None:
+    memory, space, child = forked(mode, 30)
+    for page in range(30):
+        (space if page % 2 else child).write(BASE + page * PAGE, b"x")
+        check_memory(memory, [space, child])
+    space.exit()
+    check_memory(memory, [child])
+    child.exit()
+    check_memory(memory, [])
+    assert memory.frames_free == memory.frames_total
+
+
+def test_check_memory_notices_a_lost_frame_and_one_free_twice() -> None:
+    memory, space = machine()
+    space.map(BASE, 3 * PAGE)
+    space.unmap(BASE, 3 * PAGE)
+    check_memory(memory, [space])
+    mem = memory.state
+    head = int(mem.frames[FREE_HEAD])
+    mem.frames[FREE_HEAD] = mem.epoch[head]
+    with pytest.raises(CorruptMemory, match=r"\(8\) \d+ frames are free, \d+ are said"):
+        check_memory(memory, [space])
+    mem.frames[FREE_COUNT] -= 1
+    with pytest.raises(CorruptMemory, match=r"\(8\) frame \d+ is neither"):
+        check_memory(memory, [space])
+    mem.frames[FREE_COUNT] += 1
+    mem.frames[FREE_HEAD] = head
+    mem.epoch[mem.epoch[head]] = head
+    with pytest.raises(CorruptMemory, match="twice"):
+        check_memory(memory, [space])
+
+
+def test_check_memory_notices_a_stale_translation() -> None:
+    memory, space = machine()
+    space.map(BASE, 2 * PAGE)
+    space.write(BASE, b"x")
+    space.state.tlb.reshape(-1, 4)[:, 2] += PAGE
+    with pytest.raises(CorruptMemory, match=r"\(6\)"):
+        check_memory(memory, [space])
+
+
+def test_a_table_taken_back_without_a_copy_still_stamps_what_is_written() -> None:
+    memory, space, child = forked(ForkMode.ON_DEMAND, 3)
+    child.exit()
+    mem, epoch = memory.state, space.epoch
+    space.write(BASE, b"x")
+    assert space.counters["tables_reused"] == 1 and space.counters["tables_copied"] == 0
+    assert mem.epoch[frame_at(space, BASE)] == epoch > mem.epoch[frame_at(space, BASE + PAGE)]
+    space.write(BASE + PAGE, b"x")
+    assert mem.epoch[frame_at(space, BASE + PAGE)] == epoch
+    assert space.counters["pages_reused"] == 2 and space.counters["pages_copied"] == 0
+    check_memory(memory, [space])
+
+
+def test_poison_fills_freed_frames() -> None:
+    memory, space = machine()
+    space.map(BASE, PAGE)
+    frame = frame_at(space, BASE)
+    space.unmap(BASE, PAGE)
+    assert (memory.state.bytes[frame * PAGE : (frame + 1) * PAGE] == 0xDB).all()
+    assert bool(memory.state.entries[frame * ENTRY_COUNT] & P)
+    space.map(BASE, PAGE)
+    assert space.read(BASE, PAGE) == bytes(PAGE)
+
+
+@pytest.mark.skipif(DISABLED, reason="as slow as the model there")
+def test_a_block_of_shared_tables_is_dropped_without_a_copy() -> None:
+    memory, space = machine(3 * 512 + 64)
+    space.map(MIB2, 2 * MIB2)
+    child = space.fork(ForkMode.ON_DEMAND)
+    free = memory.frames_free
+    space.unmap(MIB2, 2 * MIB2)
+    assert space.counters["tables_dropped"] == 2 and space.counters["tables_copied"] == 0
+    assert memory.frames_free >= free
+    check_memory(memory, [space, child])
+    assert contents(memory, space.root) == {} and len(contents(memory, child.root)) == 1024

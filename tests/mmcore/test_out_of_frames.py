@@ -1,0 +1,103 @@
+"""Every operation, with every single allocation of it failing in turn: nothing has happened then."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mmcore import AddressSpace, ForkMode, OutOfFrames, PhysicalMemory, check_memory
+from mmcore.mapping import reset
+from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only
+
+EDGE = GIB512 - PAGE  # the page after it is in another table of every level
+NEAR = GIB - 2 * PAGE
+
+Operation = Callable[[AddressSpace], object]
+OPERATIONS: dict[str, tuple[int, Operation]] = {
+    # name: (frames it takes, the operation)
+    "map into an existing table": (2, lambda space: space.map(EDGE - 3 * PAGE, 2 * PAGE)),
+    "map with all tables new": (4, lambda space: space.map(7 * GIB512, PAGE)),
+    "map across tables of every level": (2 + 6, lambda space: space.map(9 * GIB512 - PAGE, 2 * PAGE)),
+    "classic fork": (1 + 2 + 3 + 3, lambda space: space.fork(ForkMode.CLASSIC)),
+    "on-demand fork": (1 + 2 + 3, lambda space: space.fork(ForkMode.ON_DEMAND)),
+    "write to one page": (1, lambda space: space.write(NEAR, b"x")),
+    "reset": (1, lambda space: space.reset()),
+}
+AFTER_ON_DEMAND: dict[str, tuple[int, Operation]] = {
+    "write through a shared table": (2, lambda space: space.write(NEAR, b"x")),
+    "map into a shared table": (1 + 1, lambda space: space.map(NEAR - PAGE, PAGE)),
+    "unmap part of a shared table": (1, lambda space: space.unmap(NEAR, PAGE)),
+    "unmap parts of two shared tables": (2, lambda space: space.unmap(EDGE, 2 * PAGE)),
+    "move between shared tables": (2, lambda space: space.remap(NEAR, PAGE, EDGE - 2 * PAGE)),
+    "move to new tables": (1 + 3, lambda space: space.remap(NEAR, PAGE, 11 * GIB512)),
+}
+
+
+def prepared() -> tuple[PhysicalMemory, AddressSpace]:
+    memory, space = machine(200)
+    space.map(EDGE, 2 * PAGE)
+    space.map(NEAR, 2 * PAGE)
+    for address in (EDGE, EDGE + PAGE, NEAR, NEAR + PAGE):
+        space.write(address, b"at %x" % address)
+    return memory, space
+
+
+def fails_cleanly(operation: Operation, needed: int, mode: ForkMode | None, exact: bool = True) -> None:
+    for free in range(needed + 6):
+        memory, space = prepared()
+        spaces = [space] if mode is None else [space, space.fork(mode)]
+        before = [contents(memory, each.root) for each in spaces]
+        with only(memory, free) as held:
+            try:
+                result = operation(space)
+            except OutOfFrames:
+                assert free < needed or not exact, f"{needed} frames were to be enough"
+                assert memory.frames_free == free
+                assert [contents(memory, each.root) for each in spaces] == before
+                check_memory(memory, spaces, held)
+                continue
+            if isinstance(result, AddressSpace):
+                spaces.append(result)
+            assert free >= needed, f"{needed} frames were thought to be needed, not {free}"
+            assert not exact or free == needed
+            check_memory(memory, spaces, held)
+            if mode is not None:
+                assert contents(memory, spaces[1].root) == before[1]
+            return
+    pytest.fail("never succeeded")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_allocation_failing_in_turn(name: str) -> None:
+    needed, operation = OPERATIONS[name]
+    fork_first = ForkMode.CLASSIC if name.startswith("write") else None
+    fails_cleanly(operation, needed, fork_first)
+
+
+@pytest.mark.parametrize("name", AFTER_ON_DEMAND)
+def test_every_allocation_failing_in_turn_on_shared_tables(name: str) -> None:
+    needed, operation = AFTER_ON_DEMAND[name]
+    fails_cleanly(operation, needed, ForkMode.ON_DEMAND, exact=not name.startswith("move"))
+
+
+def test_a_write_over_many_pages_changes_no_byte_when_the_last_copy_fails() -> None:
+    memory, space = machine(200)
+    space.map(MIB2 - 4 * PAGE, 8 * PAGE)
+    child = space.fork(ForkMode.ON_DEMAND)
+    before = contents(memory, space.root)
+    for free in range(10):
+        with only(memory, free) as held:
+            with pytest.raises(OutOfFrames):
+                space.write(MIB2 - 4 * PAGE, b"x" * (8 * PAGE))
+            assert contents(memory, space.root) == before == contents(memory, child.root)
+            check_memory(memory, [space, child], held)
+        space.exit()
+        space = child.fork(ForkMode.ON_DEMAND)
+
+
+def test_a_space_needs_a_root() -> None:
+    memory, space = machine()
+    with only(memory, 0):
+        with pytest.raises(OutOfFrames):
+            AddressSpace(memory)
+        assert reset(space.state) == -1
+    check_memory(memory, [space])

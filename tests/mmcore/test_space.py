@@ -1,0 +1,181 @@
+"""The Python face: what it refuses, by which name, carrying which address, with nothing changed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mmcore import (
+    AddressError,
+    AddressSpace,
+    AlreadyMapped,
+    ClosedMemory,
+    DeadSpace,
+    EmptyRange,
+    ForkMode,
+    MachineError,
+    Misaligned,
+    NonCanonical,
+    NotMapped,
+    OutOfFrames,
+    Overlap,
+    PhysicalMemory,
+    check_memory,
+)
+from mmcore.errors import ALREADY_MAPPED, NO_FRAME, NON_CANONICAL, NOT_PRESENT, error_of
+from tests.mmcore.support import GIB, PAGE, contents, machine
+
+TOP = 1 << 47
+BASE = GIB
+
+REFUSED: list[tuple[Callable[[AddressSpace], object], type[AddressError], int]] = [
+    (lambda s: s.map(BASE, PAGE), AlreadyMapped, BASE),
+    (lambda s: s.map(BASE - PAGE, 3 * PAGE), AlreadyMapped, BASE),
+    (lambda s: s.map(BASE + 1, PAGE), Misaligned, BASE + 1),
+    (lambda s: s.map(BASE + 8 * PAGE, 100), Misaligned, BASE + 8 * PAGE + 100),
+    (lambda s: s.map(BASE + 8 * PAGE, 0), EmptyRange, BASE + 8 * PAGE),
+    (lambda s: s.map(BASE + 8 * PAGE, -PAGE), EmptyRange, BASE + 8 * PAGE),
+    (lambda s: s.map(-PAGE, PAGE), NonCanonical, -PAGE),
+    (lambda s: s.map(TOP, PAGE), NonCanonical, TOP),
+    (lambda s: s.map(TOP - PAGE, 2 * PAGE), NonCanonical, TOP),
+    (lambda s: s.map(1 << 70, PAGE), NonCanonical, 1 << 70),
+    (lambda s: s.unmap(BASE, 3 * PAGE), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.unmap(BASE - PAGE, PAGE), NotMapped, BASE - PAGE),
+    (lambda s: s.unmap(BASE, 5), Misaligned, BASE + 5),
+    (lambda s: s.unmap(BASE, 0), EmptyRange, BASE),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE + PAGE), Overlap, BASE + PAGE),
+    (lambda s: s.remap(BASE, PAGE, BASE), Overlap, BASE),
+    (lambda s: s.remap(BASE, PAGE, BASE + PAGE), AlreadyMapped, BASE + PAGE),
+    (lambda s: s.remap(BASE, 3 * PAGE, 0), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.remap(BASE, PAGE, 17), Misaligned, 17),
+    (lambda s: s.read(BASE + PAGE, PAGE + 1), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.read(5, 1), NotMapped, 0),
+    (lambda s: s.read(BASE, -1), EmptyRange, BASE),
+    (lambda s: s.read(TOP - 1, 2), NonCanonical, TOP),
+    (lambda s: s.write(BASE + 2 * PAGE - 1, b"xx"), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.write(TOP - 1, b"xx"), NonCanonical, TOP),
+    (lambda s: s.mapped(BASE, 0), EmptyRange, BASE),
+]
+
+
+@pytest.mark.parametrize(("operation", "error", "address"), REFUSED)
+def test_a_refusal_names_its_reason_and_address(
+    operation: Callable[[AddressSpace], object], error: type[AddressError], address: int
+) -> None:
+    memory, space = machine()
+    space.map(BASE, 2 * PAGE)
+    space.write(BASE, b"kept")
+    before, free, counters = contents(memory, space.root), memory.frames_free, space.counters
+    with pytest.raises(error) as caught:
+        operation(space)
+    assert type(caught.value) is error and caught.value.address == address
+    assert hex(address) in str(caught.value) and isinstance(caught.value, MachineError)
+    assert contents(memory, space.root) == before and memory.frames_free == free and space.counters == counters
+    check_memory(memory, [space])
+
+
+def test_an_enormous_range_is_out_of_frames() -> None:
+    memory, space = machine()
+    with pytest.raises(OutOfFrames) as caught:
+        space.map(0, TOP)
+    assert caught.value.address == 0
+    check_memory(memory, [space])
+
+
+def test_a_dead_space_is_named_so() -> None:
+    memory, space = machine()
+    space.exit()
+    for operation in (lambda: space.map(0, PAGE), lambda: space.read(0, 1), space.fork, space.exit, lambda: space.root):
+        with pytest.raises(DeadSpace):
+            operation()
+    assert not space.alive and "dead" in repr(space)
+    check_memory(memory, [space])
+
+
+def test_a_closed_memory_is_named_so() -> None:
+    memory, space = machine()
+    space.map(0, PAGE)
+    with memory:
+        assert "frames free" in repr(memory)
+    memory.close()
+    for operation in (lambda: memory.frames_free, lambda: space.read(0, 1), lambda: AddressSpace(memory)):
+        with pytest.raises(ClosedMemory):
+            operation()
+    assert "closed" in repr(memory)
+
+
+@pytest.mark.parametrize("size", [-1, 0, PAGE, 5 * PAGE - 1])
+def test_a_memory_too_small_for_its_tables_is_refused(size: int) -> None:
+    with pytest.raises(MachineError, match="too few"):
+        PhysicalMemory(size)
+
+
+def test_the_smallest_memory_holds_a_page() -> None:
+    memory = PhysicalMemory(5 * PAGE + 7)
+    space = AddressSpace(memory)
+    space.map(0, PAGE)
+    assert memory.frames_free == 0 and memory.frames_total == 5 and memory.size == 5 * PAGE
+    with pytest.raises(OutOfFrames):
+        space.map(PAGE, PAGE)
+
+
+@pytest.mark.parametrize("entries", [0, -1, 3, 100])
+def test_a_tlb_has_a_power_of_two_of_entries(entries: int) -> None:
+    memory, space = machine()
+    with pytest.raises(MachineError, match="power of two"):
+        AddressSpace(memory, tlb_entries=entries)
+    check_memory(memory, [space])
+
+
+def test_fork_refuses_a_mode_it_does_not_know() -> None:
+    memory, space = machine()
+    with pytest.raises(ValueError, match="17"):
+        space.fork(17)  # type: ignore[arg-type]
+    check_memory(memory, [space])
+
+
+def test_the_last_page_below_the_limit_can_be_used() -> None:
+    memory, space = machine()
+    space.map(TOP - PAGE, PAGE)
+    space.write(TOP - 3, b"end")
+    assert space.read(TOP - 3, 3) == b"end"
+    check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("data", [b"data", bytearray(b"data"), memoryview(b"data"), np.frombuffer(b"data", np.uint8)])
+def test_anything_of_bytes_can_be_written(data: bytes) -> None:
+    _, space = machine()
+    space.map(BASE, PAGE)
+    space.write(BASE + 1, data)
+    assert space.read(BASE, 6) == b"\0data\0"
+    space.write(BASE - 1, b"")
+    assert space.read(BASE - 1, 0) == b""
+
+
+def test_spaces_of_one_memory_are_apart() -> None:
+    memory, one = machine()
+    other = AddressSpace(memory)
+    one.map(BASE, PAGE)
+    other.map(BASE, PAGE)
+    one.write(BASE, b"one")
+    assert other.read(BASE, 3) == bytes(3)
+    check_memory(memory, [one, other])
+
+
+def test_reset_leaves_an_empty_space() -> None:
+    memory, space = machine()
+    space.map(BASE, 9 * PAGE)
+    space.write(BASE, b"x")
+    child = space.fork(ForkMode.ON_DEMAND)
+    space.reset()
+    assert not space.mapped(BASE, 1) and child.read(BASE, 1) == b"x"
+    check_memory(memory, [space, child])
+    space.map(BASE, PAGE)
+    assert space.read(BASE, 1) == b"\0"
+
+
+def test_each_code_has_its_exception() -> None:
+    expected = {NO_FRAME: OutOfFrames, NOT_PRESENT: NotMapped}
+    expected |= {ALREADY_MAPPED: AlreadyMapped, NON_CANONICAL: NonCanonical}
+    assert {code: type(error_of(code, 64)) for code in expected} == expected
+    assert error_of(NO_FRAME).args == ("out of frames",)

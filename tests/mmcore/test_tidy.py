@@ -1,0 +1,68 @@
+"""Rules of this package that no type checker knows."""
+
+import ast
+import re
+from pathlib import Path
+
+import mmcore
+
+FILES = sorted(Path(mmcore.__file__).parent.glob("*.py"))
+ALLOWED = {"numba", "numpy", "llvmlite", "mmcore", "typing", "collections", "enum", "types"}
+BY_FILE = {
+    "jit.py": {
+        "concurrent",
+        "functools",
+        "hashlib",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "re",
+        "subprocess",
+        "sys",
+        "time",
+    },
+    "space.py": {"mmap"},
+}
+
+
+def test_only_set_entry_stores_into_entries() -> None:
+    stores = []
+    for file in FILES:
+        for function in ast.walk(ast.parse(file.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                targets = [
+                    target
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Assign | ast.AugAssign)
+                    for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+                ]
+                arrays = [ast.unparse(each.value) for each in targets if isinstance(each, ast.Subscript)]
+                if any(re.search(r"\bentries$", array) for array in arrays):
+                    stores.append((file.name, function.name))
+    assert stores == [("tables.py", "set_entry")]
+
+
+def test_bits_of_entries_live_in_paging_only() -> None:
+    for file in FILES:
+        if file.name != "paging.py":
+            assert not re.search(r"np\.uint64\(1 <<|0x000F_FFFF", file.read_text()), file.name
+
+
+def test_the_machine_knows_nothing_of_what_is_built_on_it() -> None:
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] in ALLOWED | BY_FILE.get(file.name, set()), f"{file.name} imports {name}"
+
+
+def test_every_module_opens_with_its_design() -> None:
+    for file in FILES:
+        assert ast.get_docstring(ast.parse(file.read_text())), file.name
+
+
+def test_everything_exported_is_there_and_sorted() -> None:
+    assert sorted(mmcore.__all__) == mmcore.__all__
+    assert all(hasattr(mmcore, name) for name in mmcore.__all__)
