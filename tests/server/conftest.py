@@ -66,3 +66,8 @@ def start():
 def redis_server(tmp_path_factory):
     with standin.start_redis(tmp_path_factory.mktemp("redis")) as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def start_module():
+    return standin.start
