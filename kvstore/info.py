@@ -272,6 +272,8 @@ def persistence_fields(server: "Server") -> Fields:
         "snapshot_last_error": _one_line(snapshots.last_error),
         "snapshot_last_pause_usec": f"{snapshots.last_pause_us:.1f}",
         "snapshot_last_duration_sec": f"{max(snapshots.last_duration_s, 0):.3f}",
+        "snapshot_last_pages": snapshots.last_pages,
+        "snapshot_last_pages_copied": snapshots.last_pages_copied,
         "snapshot_last_bytes": snapshots.last_bytes,
         "snapshot_last_path": snapshots.last_path or "",
     }

@@ -31,7 +31,16 @@ from kvstore import connections as rows
 from kvstore import loop, startup, state
 from kvstore.clients import Client, Details
 from kvstore.coldplane import Described, Usage
-from kvstore.commands.table import COMMANDS, Command, cold_handler, hot_handlers, unknown_command, wrong_arity
+from kvstore.commands.table import (
+    COMMANDS,
+    ROWS,
+    Command,
+    cold_handler,
+    hot_handlers,
+    row_number,
+    unknown_command,
+    wrong_arity,
+)
 from kvstore.config import Config
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
@@ -129,7 +138,7 @@ class Server:
         self._table = np.zeros((count, loop.ROW_WIDTH), np.int64)
         slots = 1 << (2 * count).bit_length()
         self._slots = np.full((slots, 2), -1, np.int64)
-        self.command_counters = np.zeros((count, loop.STATISTICS_WIDTH), np.int64)
+        self.command_counters = np.zeros((len(ROWS), loop.STATISTICS_WIDTH), np.int64)
         for index, command in enumerate(COMMANDS):
             kernel = handlers.get(command.name)
             self._table[index, loop.ROW_HANDLER] = kernel.address if kernel is not None else 0
@@ -178,6 +187,9 @@ class Server:
         if name == "maxmemory":
             r[state.MAXMEMORY] = config["maxmemory"]
         elif name in ("requirepass", "protected-mode", "bind"):
+            if config["requirepass"] and not r[state.REQUIRE_AUTH]:
+                # Who came before there was a password stays in.
+                self.connections[self.connections[:, rows.FLAGS] & rows.IN_USE != 0, rows.FLAGS] |= rows.AUTHENTICATED
             r[state.REQUIRE_AUTH] = bool(config["requirepass"])
             r[state.PROTECTED] = bool(config["protected-mode"]) and not config["requirepass"]
         elif name == "timeout":
@@ -291,6 +303,7 @@ class Server:
                 r[state.COMMAND] = -1
                 self.command_counters[r[state.EVENT_DETAIL], loop.STAT_REJECTED] += 1
                 raise wrong_arity(command)
+            r[state.COMMAND] = client.row[rows.LAST_COMMAND] = row_number(args)  # counted by subcommand
             value = cold_handler(command)(self, client, args)
         except CommandError as error:
             value = Error(str(error))
@@ -467,7 +480,7 @@ class Server:
         per_us = self._cycles_per_us()
         return {
             command.name: (int(calls), int(cycles / per_us), int(rejected), int(failed))
-            for command, (calls, cycles, rejected, failed) in zip(COMMANDS, self.command_counters, strict=True)
+            for command, (calls, cycles, rejected, failed) in zip(ROWS, self.command_counters, strict=True)
             if calls or rejected
         }
 
@@ -511,7 +524,7 @@ def _name(listener: socket.socket) -> str:
 
 
 def _command_name(index: int) -> str:
-    return COMMANDS[index].name
+    return ROWS[index].name
 
 
 def _loop_flags(command: Command) -> int:

@@ -246,6 +246,22 @@ def _cursor(text, start, count):  # type: ignore[no-untyped-def]
     return value & 0xFFFF_FFFF
 
 
+@linked(void(STORE, int64, int64))
+def _wrap(store, start, cursor):  # type: ignore[no-untyped-def]
+    # Make what was appended since `start` the second element of an array whose first is the cursor.
+    room = 4 + 32
+    reply_room(store, room)
+    length = store.server[REPLY_LENGTH] - start
+    out = reply_room(store, room)
+    copy_bytes(out, start + room, out, start, length)
+    store.server[REPLY_LENGTH] = start
+    reply_array(store, 2)
+    reply_bulk_integer(store, cursor)
+    out = reply_room(store, room)
+    copy_bytes(out, store.server[REPLY_LENGTH], out, start + room, length)
+    store.server[REPLY_LENGTH] += length
+
+
 @linked(HANDLER)
 def scan(store):  # type: ignore[no-untyped-def]
     """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]"""
@@ -300,22 +316,6 @@ def scan(store):  # type: ignore[no-untyped-def]
     end_array(store, start, found)
     _wrap(store, outer, cursor)
     return 0
-
-
-@linked(void(STORE, int64, int64))
-def _wrap(store, start, cursor):  # type: ignore[no-untyped-def]
-    # Make what was appended since `start` the second element of an array whose first is the cursor.
-    room = 4 + 32
-    reply_room(store, room)
-    length = store.server[REPLY_LENGTH] - start
-    out = reply_room(store, room)
-    copy_bytes(out, start + room, out, start, length)
-    store.server[REPLY_LENGTH] = start
-    reply_array(store, 2)
-    reply_bulk_integer(store, cursor)
-    out = reply_room(store, room)
-    copy_bytes(out, store.server[REPLY_LENGTH], out, start + room, length)
-    store.server[REPLY_LENGTH] += length
 
 
 @linked(HANDLER)

@@ -304,6 +304,7 @@ COMMANDS: tuple[Command, ...] = tuple(
     sorted(_STRINGS + _KEYS + _TRANSACTIONS + _CONNECTION + _SERVER, key=lambda command: command.name)
 )
 ROWS: tuple[Command, ...] = COMMANDS + tuple(sub for command in COMMANDS for sub in command.subcommands)
+_NUMBERS = {row.name: number for number, row in enumerate(ROWS)}
 _BY_NAME = {command.name.encode(): command for command in COMMANDS}
 
 
@@ -320,6 +321,12 @@ def resolve(args: list[bytes]) -> Command | None:
     if command and command.subcommands and len(args) > 1:
         return command.subcommand(args[1])
     return command
+
+
+def row_number(args: list[bytes]) -> int:
+    """The place in ROWS of a whole command whose name is in the table: its subcommand's, where it has a good one."""
+    row = resolve(args) or _BY_NAME[args[0].lower()]
+    return _NUMBERS[row.name]
 
 
 # ------------------------------------------------------------------------------------------------------- refusals

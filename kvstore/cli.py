@@ -1,0 +1,270 @@
+"""The command line: serve, snapshot, inspect, info, bench.
+
+Nothing here imports a kernel before it must.  `serve` begins to read the newest image first, then imports and builds
+the kernels while that goes on.  The bench group lives in the package that stands left of this one and is only looked
+up, by name, when it is asked for.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kvstore.config import Config, ConfigError
+from kvstore.respclient import CommandError, Connection
+
+POLL_S = 0.01
+
+
+class _Late(click.Group):
+    """A group that finds `bench` only when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), "bench"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name == "bench":
+            command: click.Command = import_module("bench.cli").bench
+            return command
+        return super().get_command(context, name)
+
+
+def _version() -> str:
+    try:
+        return version("kvstore")
+    except PackageNotFoundError:
+        return "0 (not installed)"
+
+
+@click.group(cls=_Late, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="kvstore")
+def main() -> None:
+    """A Redis-protocol server whose snapshots pause it for microseconds."""
+
+
+# ------------------------------------------------------------------------------------------------------------ serving
+
+
+def _options(words: list[str]) -> list[tuple[str, str]]:
+    """The parameters among the words of a command line: --name value, or --name=value."""
+    options, i = [], 0
+    while i < len(words):
+        word = words[i]
+        if not word.startswith("--") or word == "--":
+            raise click.UsageError(f"unexpected argument {word!r}; parameters are written --name value")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            i += 1
+            if i == len(words):
+                raise click.UsageError(f"--{name} needs a value")
+            value = words[i]
+        options.append((name, value))
+        i += 1
+    return options
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog="Example: kvstore serve --port 7000 --dir ./data --maxmemory 1gb --save '60 1000'",
+)
+@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="A file like redis.conf.")
+@click.option("--port", metavar="N", help="TCP port; 0 for none.  [6379]")
+@click.option("--bind", metavar="ADDRESSES", help="Addresses to listen on.  [127.0.0.1 -::1]")
+@click.option("--unixsocket", metavar="PATH", help="Listen on a Unix socket too.")
+@click.option("--dir", "directory", metavar="PATH", help="Where images are kept.  [.]")
+@click.option("--maxmemory", metavar="BYTES", help="Refuse writes above that; 100mb, 2gb ...  [0: no limit]")
+@click.option("--save", metavar="POINTS", help="Save points: pairs of seconds and changes; '' for none.")
+@click.option("--fork-mode", metavar="MODE", help="on-demand or classic.  [on-demand]")
+@click.option("--requirepass", metavar="PASSWORD", help="What clients must AUTH with.")
+@click.pass_context
+def serve(context: click.Context, file: Path | None, directory: str | None, **named: str | None) -> None:
+    """Serve until SHUTDOWN or a signal.
+
+    Every parameter of redis.conf that the server knows can be given as --name value.
+    """
+    options = [("dir", directory)] if directory is not None else []
+    options += [(name.replace("_", "-"), value) for name, value in named.items() if value is not None]  # type: ignore[misc]
+    try:
+        config = Config.load(file, [*options, *_options(context.args)])  # type: ignore[list-item]
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    _log_to(config["logfile"])
+    sys.exit(_serve(config))
+
+
+def _log_to(path: str) -> None:
+    handler: logging.Handler = logging.FileHandler(path) if path else logging.StreamHandler(sys.stdout)
+    form = logging.Formatter(f"{os.getpid()}:M %(asctime)s.%(msecs)03d %(symbol)s %(message)s", "%d %b %Y %H:%M:%S")
+    handler.setFormatter(form)
+    handler.addFilter(_mark)
+    log = logging.getLogger("kvstore")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+def _mark(record: logging.LogRecord) -> bool:
+    # Redis's marks for the levels.
+    record.symbol = {"DEBUG": ".", "INFO": "*"}.get(record.levelname, "#")
+    return True
+
+
+def _serve(config: Config) -> int:
+    log = logging.getLogger("kvstore")
+    for notice in config.notices:
+        log.warning("%s", notice)
+    from kvstore.startup import preload  # imports numpy, but no kernel
+
+    directory = Path(config["dir"])
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        image = preload(config)
+        kernels, server = import_module("mmcore.jit"), import_module("kvstore.server")
+        build_kernels(kernels)
+        return int(server.Server(config, image).run())
+    except Exception as error:
+        expected = import_module("snapshot.errors")
+        if isinstance(error, OSError | MemoryError | expected.SnapshotError):
+            log.error("Cannot start: %s", error)
+            click.echo(f"kvstore: cannot start: {error}", err=True)
+            return 1
+        raise
+
+
+def build_kernels(kernels: Any) -> None:
+    """Compile or load the kernels; with a progress bar when some have to be compiled."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        began, said = time.monotonic(), False
+
+        def say(done: int, total: int, symbol: str) -> None:
+            nonlocal said
+            if symbol and not said:
+                click.echo(f"Compiling {total} kernels; this happens once ...", err=True)
+                said = True
+            elif said and not symbol:
+                click.echo(f"Compiled {total} kernels in {time.monotonic() - began:.0f} s", err=True)
+
+        kernels.build(say)
+        return
+    columns = TextColumn("Compiling kernels"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, TextColumn("{task.fields[symbol]}"), console=console, transient=True) as progress:
+        task = progress.add_task("", total=None, symbol="", visible=False)
+
+        def show(done: int, total: int, symbol: str) -> None:
+            progress.update(task, completed=done, total=total, symbol=symbol, visible=bool(symbol))
+
+        kernels.build(show)
+
+
+# ------------------------------------------------------------------------------------------------- talking to a server
+
+
+def _address(command: Any) -> Any:
+    for option in (
+        click.option("--unixsocket", type=click.Path(), help="Connect to a Unix socket instead."),
+        click.option("--password", envvar="REDISCLI_AUTH", help="What to AUTH with; also from $REDISCLI_AUTH."),
+        click.option("--port", default=6379, show_default=True),
+        click.option("--host", default="127.0.0.1", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+def _connect(host: str, port: int, password: str | None, unixsocket: str | None) -> Connection:
+    try:
+        return Connection(host, port, unixsocket=unixsocket, password=password)
+    except (OSError, CommandError) as error:
+        raise click.ClickException(f"cannot reach {unixsocket or f'{host}:{port}'}: {error}") from error
+
+
+def _info(connection: Connection, *sections: str) -> dict[str, str]:
+    text = connection.command("INFO", *sections)
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+@main.command(epilog="Example: kvstore snapshot --port 7000 --json")
+@_address
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def snapshot(host: str, port: int, password: str | None, unixsocket: str | None, as_json: bool) -> None:
+    """Ask a running server for a snapshot, and wait until it is durable."""
+    with _connect(host, port, password, unixsocket) as connection:
+        try:
+            figures = _take(connection, show=not as_json and sys.stderr.isatty())
+        except (CommandError, OSError) as error:
+            raise click.ClickException(f"no snapshot: {error}") from error
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    click.echo(
+        f"pause {figures['pause_us']:.1f} us, duration {figures['duration_s']:.3f} s, {figures['pages']} pages, "
+        f"{figures['bytes']} bytes, {figures['pages_copied']} pages copied meanwhile\n{figures['path']}"
+    )
+
+
+def _take(connection: Connection, show: bool) -> dict[str, Any]:
+    while True:  # one that is being written already holds an older state: wait for its end
+        before = _info(connection, "persistence")
+        if before["rdb_bgsave_in_progress"] == "0":
+            try:
+                connection.command("BGSAVE")
+                break
+            except CommandError as error:
+                if "already in progress" not in str(error):
+                    raise
+        time.sleep(POLL_S)
+    with Progress(
+        TextColumn("Writing"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), disable=not show, transient=True
+    ) as progress:
+        task = progress.add_task("", total=100)
+        while (now := _info(connection, "persistence"))["rdb_bgsave_in_progress"] == "1":
+            progress.update(task, completed=float(now["current_fork_perc"]))
+            time.sleep(POLL_S)
+    if now["rdb_last_bgsave_status"] != "ok":
+        raise CommandError(now["snapshot_last_error"] or "the server's log says why")
+    return {
+        "pause_us": float(now["snapshot_last_pause_usec"]),
+        "duration_s": float(now["snapshot_last_duration_sec"]),
+        "pages": int(now["snapshot_last_pages"]),
+        "bytes": int(now["snapshot_last_bytes"]),
+        "pages_copied": int(now["snapshot_last_pages_copied"]),
+        "path": now["snapshot_last_path"],
+    }
+
+
+@main.command(epilog="Example: kvstore info persistence --port 7000")
+@click.argument("sections", nargs=-1)
+@_address
+def info(sections: tuple[str, ...], host: str, port: int, password: str | None, unixsocket: str | None) -> None:
+    """Print a running server's INFO."""
+    with _connect(host, port, password, unixsocket) as connection:
+        text = connection.command("INFO", *sections)
+    click.echo(text.decode().strip() if isinstance(text, bytes) else str(text).strip())
+
+
+@main.command(epilog="Example: kvstore inspect data/dump-0000000042.kvimg")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Verify an image and print what it holds."""
+    from snapshot.errors import ImageError
+    from snapshot.reader import verify
+
+    try:
+        image = verify(file)
+    except ImageError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(image.describe(), default=str))
+        return
+    for name, value in image.describe().items():
+        click.echo(f"{name:>16}  {value}")
