@@ -66,6 +66,7 @@ class FakeSnapshots:
     last_save_unix_s: float = 1700000000.5
     last_pause_us: float = 12.25
     last_fork_ns: int = 2500
+    last_pages: int = 100
     last_pages_copied: int = 3
     last_cow_size: int = 16384
     last_bytes: int = 0

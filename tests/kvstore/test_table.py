@@ -20,6 +20,7 @@ from kvstore.commands.table import (
     hot_handlers,
     keys_of,
     resolve,
+    row_number,
     unknown_command,
     unknown_subcommand,
     wrong_arity,
@@ -73,6 +74,16 @@ def test_a_whole_command_resolves_to_its_subcommand() -> None:
     found = resolve([b"command"])
     assert found is not None and found.name == "command"
     assert resolve([b"config", b"nothing"]) is None
+
+
+def test_a_whole_command_is_counted_by_its_subcommand() -> None:
+    for words, name in (
+        ("GET", "get"),
+        ("config Get x", "config|get"),
+        ("CONFIG nosuch", "config"),
+        ("DEBUG x", "debug"),
+    ):
+        assert ROWS[row_number(words.encode().split())].name == name
 
 
 def test_keys_are_found_where_the_row_says() -> None:
