@@ -6,6 +6,7 @@ while a group is half sent.  Whatever the store holds at an instant, it is what 
 finds that p, between how many had been answered before the instant and how many had been sent after it.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -31,10 +32,8 @@ class Operation:
     def apply(self, model: Keyspace) -> None:
         """Do it to the model."""
         for effect in self.effects:
-            try:
+            with contextlib.suppress(Refused):
                 effect(model)
-            except Refused:
-                pass
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,17 @@ def single(generator: random.Random, db: int, kinds: Kinds) -> tuple[tuple[Any, 
         if kind == 0:
             return ("MOVE", key, db + 1), lambda model: model.move(db, key, db + 1)
         if kind == 1:
-            return ("COPY", key, other, "DB", db + 1, "REPLACE"), lambda model: model.copy_key(db, key, db + 1, other, True)
+            return ("COPY", key, other, "DB", db + 1, "REPLACE"), lambda model: model.copy_key(
+                db, key, db + 1, other, True
+            )
         if kind == 2:
             return ("SWAPDB", db, db + 1), lambda model: model.swap(db, db + 1)
         return ("RENAME", key, other), lambda model: model.rename(db, key, other)
     if kinds.expiries and choice < 0.58:
-        short, deadline = b"short%d" % generator.randrange(100), int(time.time() * 1000) + generator.randrange(100, 4000)
+        short, deadline = (
+            b"short%d" % generator.randrange(100),
+            int(time.time() * 1000) + generator.randrange(100, 4000),
+        )
         return ("SET", short, value, "PXAT", deadline), lambda model: model.set(db, short, value, deadline)
     if kinds.expiries and choice < 0.64:
         return ("PEXPIREAT", key, FAR_MS), lambda model: model.deadline(db, key, FAR_MS)
@@ -177,7 +181,8 @@ class Writer:
                 break
             self._step()
         raise AssertionError(
-            f"no prefix between {least} and {most} makes this image of database {self.db}; nearest, {nearest[0]}: {nearest[1]}"
+            f"no prefix between {least} and {most} makes this image of database {self.db}; "
+            f"nearest, {nearest[0]}: {nearest[1]}"
         )
 
     def _step(self) -> None:
@@ -190,7 +195,11 @@ def describe(expected: Contents, got: Contents) -> str:
     differences = []
     for db in sorted(set(expected) | set(got)):
         one, other = expected.get(db, {}), got.get(db, {})
-        differences += [(db, key, one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+        differences += [
+            (db, key, one.get(key), other.get(key))
+            for key in one.keys() | other.keys()
+            if one.get(key) != other.get(key)
+        ]
     return f"{len(differences):6} differ: " + ", ".join(repr(each)[:300] for each in differences[:3])
 
 
@@ -203,7 +212,9 @@ def contents_of(wire: Wire, databases: range = range(16)) -> Contents:
         replies = wire.pipeline([command for key in keys for command in (("GET", key), ("PEXPIRETIME", key))])
         values = zip(keys, replies[0::2], replies[1::2], strict=True)
         entries = {
-            key: Entry(value, deadline if deadline >= 0 else None) for key, value, deadline in values if value is not None
+            key: Entry(value, deadline if deadline >= 0 else None)
+            for key, value, deadline in values
+            if value is not None
         }
         if entries:
             found[db] = entries

@@ -33,7 +33,8 @@ class Process:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*command, *base, "--port", str(self.port), "--unixsocket", self.unix_socket, *options],
-                stdout=log, stderr=subprocess.STDOUT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def log(self):

@@ -81,16 +81,17 @@ def test_transcript(wire: Wire, name: str, request: pytest.FixtureRequest) -> No
     run_transcript(wire, TRANSCRIPTS[name])
 
 
-FIELDS = (
-    "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp obl oll omem "
-    "tot-mem events cmd user redir resp"
-).split()
+FIELDS = [
+    *("id", "addr", "laddr", "fd", "name", "age", "idle", "flags", "db", "sub", "psub", "ssub", "multi", "qbuf"),
+    *("qbuf-free", "argv-mem", "multi-mem", "rbs", "rbp", "obl", "oll", "omem", "tot-mem", "events", "cmd", "user"),
+    *("redir", "resp"),
+]
 
 
 def fields(line: bytes) -> dict[str, str]:
     """One line of CLIENT LIST."""
     pairs = (word.split("=", 1) for word in line.decode().strip().split(" "))
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 def text(reply: object) -> bytes:

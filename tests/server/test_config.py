@@ -44,16 +44,24 @@ TRANSCRIPTS = {
         CONFIG SET nope 1 -> !ERR Unknown option or number of arguments for CONFIG SET - 'nope'
         CONFIG SET timeout -> !ERR wrong number of arguments for 'config|set' command
         CONFIG SET timeout 1 nope -> !ERR syntax error
-        CONFIG SET timeout x -> !ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer
-        CONFIG SET timeout -1 -> !ERR CONFIG SET failed (possibly related to argument 'timeout') - argument must be between 0 and 2147483647 inclusive
-        CONFIG SET maxmemory x -> !ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value
-        CONFIG SET stop-writes-on-bgsave-error maybe -> !ERR CONFIG SET failed (possibly related to argument 'stop-writes-on-bgsave-error') - argument must be 'yes' or 'no'
+        CONFIG SET timeout x -> !ERR CONFIG SET failed (possibly related to argument 'timeout') - argument \
+            couldn't be parsed into an integer
+        CONFIG SET timeout -1 -> !ERR CONFIG SET failed (possibly related to argument 'timeout') - argument \
+            must be between 0 and 2147483647 inclusive
+        CONFIG SET maxmemory x -> !ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument \
+            must be a memory value
+        CONFIG SET stop-writes-on-bgsave-error maybe -> !ERR CONFIG SET failed (possibly related to argument \
+            'stop-writes-on-bgsave-error') - argument must be 'yes' or 'no'
         CONFIG SET save x -> !ERR CONFIG SET failed (possibly related to argument 'save') - Invalid save parameters
         CONFIG SET save "1" -> !ERR CONFIG SET failed (possibly related to argument 'save') - Invalid save parameters
-        CONFIG SET databases 20 -> !ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config
-        CONFIG SET timeout 1 timeout 2 -> !ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate parameter
-        CONFIG SET maxmemory-policy nope -> !ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the following: ...
-        CONFIG SET timeout 5 maxmemory x -> !ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value
+        CONFIG SET databases 20 -> !ERR CONFIG SET failed (possibly related to argument 'databases') - can't \
+            set immutable config
+        CONFIG SET timeout 1 timeout 2 -> !ERR CONFIG SET failed (possibly related to argument 'timeout') - \
+            duplicate parameter
+        CONFIG SET maxmemory-policy nope -> !ERR CONFIG SET failed (possibly related to argument \
+            'maxmemory-policy') - argument(s) must be one of the following: ...
+        CONFIG SET timeout 5 maxmemory x -> !ERR CONFIG SET failed (possibly related to argument 'maxmemory') - \
+            argument must be a memory value
         CONFIG GET timeout -> {"timeout": "0"}
         CONFIG RESETSTAT x -> !ERR wrong number of arguments for 'config|resetstat' command
         CONFIG REWRITE x -> !ERR wrong number of arguments for 'config|rewrite' command
@@ -117,7 +125,10 @@ def test_the_command_line_and_the_file_set_the_same_options(start, tmp_path) -> 
         f'# a comment\n\n  timeout 17\ndir "{directory}"\nmaxmemory 64mb\nsave 900 1\nsave 300 10\n'
         "client-output-buffer-limit normal 1mb 512kb 30\nmaxmemory-policy noeviction\nrequirepass 'se same'\n"
     )
-    with start(tmp_path, config=file, options=("--timeout", "18"), password="se same") as server, Wire(server.address) as wire:
+    with (
+        start(tmp_path, config=file, options=("--timeout", "18"), password="se same") as server,
+        Wire(server.address) as wire,
+    ):
         assert wire("PING") == Failure("NOAUTH Authentication required.")
         assert wire("AUTH", "se same") == OK
         found = settings(wire("CONFIG", "GET", "*"))

@@ -1,4 +1,4 @@
-r"""The connection itself: PING ECHO SELECT QUIT RESET AUTH HELLO, both protocols, inline commands, pipelines, sockets."""
+r"""The connection itself: PING ECHO QUIT RESET AUTH HELLO, both protocols, inline commands, pipelines, sockets."""
 
 import os
 import socket
@@ -21,7 +21,8 @@ TRANSCRIPTS = {
         ECHO a b -> !ERR wrong number of arguments for 'echo' command
     """,
     "auth without a password": r"""
-        AUTH secret -> !ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?
+        AUTH secret -> !ERR AUTH <password> called without any password configured for the default user. Are \
+            you sure your configuration is correct?
         AUTH default anything -> OK
         AUTH nobody secret -> !WRONGPASS invalid username-password pair or user is disabled.
         AUTH -> !ERR wrong number of arguments for 'auth' command
@@ -174,7 +175,7 @@ INLINE = [
     (b"ECHO hello\r\n", b"$5\r\nhello\r\n"),
     (b"ECHO 'hello world'\r\n", b"$11\r\nhello world\r\n"),
     (b'ECHO "hello world"\r\n', b"$11\r\nhello world\r\n"),
-    (b'ECHO "a\\x00\\xffb\\n\\r\\t\\b\\a\\q\\"\\\\"\r\n', b"$12\r\na\x00\xffb\n\r\t\b\aq\"\\\r\n"),
+    (b'ECHO "a\\x00\\xffb\\n\\r\\t\\b\\a\\q\\"\\\\"\r\n', b'$12\r\na\x00\xffb\n\r\t\b\aq"\\\r\n'),
     (b"ECHO 'a\\'b\\n\"'\r\n", b"$6\r\na'b\\n\"\r\n"),
     (b'ECHO ""\r\n', b"$0\r\n\r\n"),
     (b"ECHO ''\r\n", b"$0\r\n\r\n"),
@@ -270,7 +271,7 @@ def test_redis_py_speaks_both_protocols_through_it(server) -> None:
             assert client.set("k", "v", ex=100)
             assert client.get("k") == "v"
             with client.pipeline() as pipe:
-                for i in range(1000):
+                for _i in range(1000):
                     pipe.incr("n")
                 assert pipe.execute() == list(range(1, 1001))
             with client.pipeline(transaction=False) as pipe:
@@ -281,7 +282,7 @@ def test_redis_py_speaks_both_protocols_through_it(server) -> None:
             assert client.client_list()[0]["resp"] in ("2", "3")
 
 
-# ------------------------------------------------------------------------------------------------------- leaving, staying
+# ----------------------------------------------------------------------------------------------------- leaving, staying
 
 
 def test_quit_answers_and_closes(server) -> None:

@@ -72,7 +72,9 @@ def check(start, taken: Taken, writers: list[Writer]) -> list[int]:
     ]
 
 
-def run(start, directory: Path, kinds: Kinds, seed: int, writers_count: int = 3, count: int = 12_000, shots: int = 4) -> None:
+def run(
+    start, directory: Path, kinds: Kinds, seed: int, writers_count: int = 3, count: int = 12_000, shots: int = 4
+) -> None:
     """A load, `shots` images while it runs, one of its end, and the check of each."""
     print(f"seed {seed}")
     writers = [Writer(number, seed, kinds, count) for number in range(writers_count)]
@@ -89,8 +91,10 @@ def run(start, directory: Path, kinds: Kinds, seed: int, writers_count: int = 3,
             for shot in range(shots):
                 target = sum(writer.answered for writer in writers) + generator.randrange(200, 2000)
                 wait_until(
-                    lambda target=target: sum(writer.answered for writer in writers) >= target
-                    or not all(writer.writing for writer in writers),
+                    lambda target=target: (
+                        sum(writer.answered for writer in writers) >= target
+                        or not all(writer.writing for writer in writers)
+                    ),
                     "the load to go on",
                 )
                 assert any(writer.writing for writer in writers), "the load has ended too early to say anything"

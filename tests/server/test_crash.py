@@ -1,9 +1,9 @@
 r"""What can go wrong with a process and its disk, and what must be there afterwards.
 
-    kill -9 at any moment             the last complete image loads; no partial file stays
-    SIGTERM, SHUTDOWN                 save when save points are configured, or when told to
-    a disk that fails                 the snapshot fails with a reason, serving goes on, writes as configured
-    an image that cannot be read      is refused by name; an older good one is taken; never an empty start
+kill -9 at any moment             the last complete image loads; no partial file stays
+SIGTERM, SHUTDOWN                 save when save points are configured, or when told to
+a disk that fails                 the snapshot fails with a reason, serving goes on, writes as configured
+an image that cannot be read      is refused by name; an older good one is taken; never an empty start
 """
 
 import os
@@ -23,9 +23,10 @@ from tests.server.test_consistency import images, seed_of_today
 from tests.server.wire import OK, Closed, Failure, Status, Wire, encode, info, wait_until
 
 MISCONF = (
-    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may "
-    "modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
-    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error."
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
+    "error."
 )
 
 
@@ -93,7 +94,7 @@ def test_killed_at_any_moment_for_long(start, tmp_path: Path) -> None:
         crash_and_recover(start, tmp_path / str(i), seed_of_today() + i, 6)
 
 
-# ---------------------------------------------------------------------------------------------------------- orderly ends
+# --------------------------------------------------------------------------------------------------------- orderly ends
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_a_save_point_saves_by_itself(start, tmp_path: Path) -> None:
         assert wire("DBSIZE") == 10
 
 
-# ------------------------------------------------------------------------------------------------------------- bad disks
+# ------------------------------------------------------------------------------------------------------------ bad disks
 
 
 @contextmanager
@@ -294,7 +295,9 @@ def test_frames_come_back_after_good_snapshots_and_flushes(start, tmp_path: Path
         empty = settled_frames(wire)
         for _ in range(3):
             wire.pipeline([("SET", f"k{i}", b"x" * 700) for i in range(20_000)])
-            replies = wire.pipeline([("BGSAVE",), *(("SET", f"k{i}", b"y" * 300) for i in range(20_000)), ("FLUSHALL",)])
+            replies = wire.pipeline(
+                [("BGSAVE",), *(("SET", f"k{i}", b"y" * 300) for i in range(20_000)), ("FLUSHALL",)]
+            )
             assert replies[0] == Status("Background saving started")
             wait_until(lambda: saved(wire), "the snapshot")
         wait_until(lambda: settled_frames(wire) == empty, f"the frames to be {empty} free again", 10)
@@ -318,7 +321,9 @@ def test_a_disk_that_is_really_full(start, tmp_path: Path) -> None:
             if not server.is_redis:
                 assert litter(small) == []
                 assert "No space left on device" in server.log()
-                assert "No space left on device" in info(wire, "persistence").get("rdb_last_bgsave_error", "No space left on device")
+                assert "No space left on device" in info(wire, "persistence").get(
+                    "rdb_last_bgsave_error", "No space left on device"
+                )
             subprocess.run(["mount", "-o", "remount,size=32m", small], check=True)
             assert bgsave(wire) == "ok"
             assert wire("SET", "k", "v") == OK
@@ -329,7 +334,7 @@ def test_a_disk_that_is_really_full(start, tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", small], check=False)
 
 
-# ------------------------------------------------------------------------------------------------------------ bad images
+# ----------------------------------------------------------------------------------------------------------- bad images
 
 
 def flip(path: Path, offset: int) -> None:
@@ -380,7 +385,9 @@ def two_images(tmp_path_factory: pytest.TempPathFactory, start_module) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_image_is_refused_by_name_and_the_older_one_taken(start, two_images: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_image_is_refused_by_name_and_the_older_one_taken(
+    start, two_images: Path, tmp_path: Path, damage: str
+) -> None:
     """And the log says which and why."""
     directory = tmp_path / "data"
     shutil.copytree(two_images, directory)
@@ -430,7 +437,9 @@ def test_a_directory_that_cannot_be_read_is_no_empty_one(start, tmp_path: Path, 
         server.__exit__(None, None, None)
 
 
-def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(start, two_images: Path, tmp_path: Path) -> None:
+def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(
+    start, two_images: Path, tmp_path: Path
+) -> None:
     """Temporary files go at the next start, other people's files stay."""
     directory = tmp_path / "data"
     shutil.copytree(two_images, directory)

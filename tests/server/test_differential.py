@@ -27,16 +27,45 @@ INTEGERS = [
 ]  # fmt: skip
 NOT_INTEGERS = [b"", b"x", b"01", b"+1", b" 1", b"1 ", b"1.0", b"-0", b"-", b"1e3", b"0x10", b"99999999999999999999"]
 FLOATS = [
-    b"0.1", b"0.2", b"-0.1", b"1.5", b"3.14159265358979", b"1e3", b"1e-5", b"123456789.123456789", b"0", b"-2.5e2", b"1e17",
-    b"0.3333333333333333", b"5.", b".5", b"0x1p3", b"1e400", b"nan", b"inf", b"-inf", b"1,5", b"infinity", b"1e-400",
+    b"0.1", b"0.2", b"-0.1", b"1.5", b"3.14159265358979", b"1e3", b"1e-5", b"123456789.123456789", b"0", b"-2.5e2",
+    b"1e17", b"0.3333333333333333", b"5.", b".5", b"0x1p3", b"1e400", b"nan", b"inf", b"-inf", b"1,5", b"infinity",
+    b"1e-400",
 ]  # fmt: skip
 TIMES = [b"1000", b"100000000", b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"x", b"1.5", b""]
 TIMES_MS = [b"1000000", b"100000000000", b"0", b"-1", b"9223372036854775807", b"9223372036854770000", b"x"]
 STAMPS = [b"99999999999", b"1", b"0", b"-1", b"9223372036854775807", b"9223372036854775", b"x"]
 STAMPS_MS = [b"99999999999999", b"88888888888888", b"1", b"-1", b"9223372036854775807", b"x"]
-OFFSETS = [b"0", b"1", b"-1", b"3", b"-3", b"40", b"5000", b"-5000", b"9223372036854775807", b"-9223372036854775808", b"x", b"1.5"]
+OFFSETS = [
+    b"0",
+    b"1",
+    b"-1",
+    b"3",
+    b"-3",
+    b"40",
+    b"5000",
+    b"-5000",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"x",
+    b"1.5",
+]
 DATABASES = [b"0", b"1", b"1", b"2", b"15", b"16", b"-1", b"x", b"2147483648"]
-PATTERNS = [b"*", b"a", b"?", b"[ab]", b"[^a]*", b"*ong*", b"\\a", b"[a-c]", b"", b"**l*g", b"[", b"a*", b"*\xff*", b"[\\]a]"]
+PATTERNS = [
+    b"*",
+    b"a",
+    b"?",
+    b"[ab]",
+    b"[^a]*",
+    b"*ong*",
+    b"\\a",
+    b"[a-c]",
+    b"",
+    b"**l*g",
+    b"[",
+    b"a*",
+    b"*\xff*",
+    b"[\\]a]",
+]
 
 key = st.sampled_from(KEYS)
 value = st.one_of(
@@ -270,7 +299,9 @@ def compare(sides: tuple[Side, Side], stream: list[Step]) -> None:
         if step[1][0].upper() == b"EXEC" and in_exec_unordered:
             assert my_reply[:1] == their_reply[:1], (step, my_reply, their_reply)
             continue
-        assert alike(step[1], my_reply, their_reply), f"{step}\n  got   {my_reply[:300]!r}\n  redis {their_reply[:300]!r}"
+        assert alike(step[1], my_reply, their_reply), (
+            f"{step}\n  got   {my_reply[:300]!r}\n  redis {their_reply[:300]!r}"
+        )
     assert sides[0].state() == sides[1].state()
 
 
@@ -316,7 +347,8 @@ def test_a_long_pipeline_gets_the_same_bytes_from_both(sides: tuple[Side, Side])
         encode(*words)
         for i in range(2500)
         for words in (
-            ("SET", f"k{i % 50}", i), ("INCR", f"k{i % 50}"), ("APPEND", f"k{i % 70}", "x" * (i % 90)), ("GET", f"k{i % 90}"),
+            ("SET", f"k{i % 50}", i), ("INCR", f"k{i % 50}"), ("APPEND", f"k{i % 70}", "x" * (i % 90)),
+            ("GET", f"k{i % 90}"),
         )
     )  # fmt: skip
     replies = []

@@ -9,8 +9,8 @@ from tests.server.wire import OK, Verbatim, Wire, info, wait_until
 
 FIELDS = {
     "server": "redis_version redis_git_sha1 redis_git_dirty redis_build_id redis_mode os arch_bits multiplexing_api "
-    "process_id run_id tcp_port server_time_usec uptime_in_seconds uptime_in_days hz configured_hz lru_clock executable "
-    "config_file io_threads_active",
+    "process_id run_id tcp_port server_time_usec uptime_in_seconds uptime_in_days hz configured_hz lru_clock "
+    "executable config_file io_threads_active",
     "clients": "connected_clients cluster_connections maxclients client_recent_max_input_buffer "
     "client_recent_max_output_buffer blocked_clients tracking_clients clients_in_timeout_table",
     "memory": "used_memory used_memory_human used_memory_rss used_memory_rss_human used_memory_peak "

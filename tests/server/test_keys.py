@@ -250,7 +250,8 @@ TRANSCRIPTS = {
         OBJECT REFCOUNT missing -> nil
         OBJECT IDLETIME missing -> nil
         OBJECT FREQ missing -> nil
-        OBJECT FREQ k -> !ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.
+        OBJECT FREQ k -> !ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
+            note that when switching between policies at runtime LRU and LFU data will take some time to adjust.
         OBJECT encoding k -> "embstr"
         OBJECT FOO k -> !ERR unknown subcommand 'FOO'. Try OBJECT HELP.
         OBJECT ENCODING -> !ERR wrong number of arguments for 'object|encoding' command
@@ -428,6 +429,8 @@ def test_a_command_that_does_not_exist_is_answered_in_redis_words(wire: Wire) ->
     long = wire("x" * 200, "y" * 200, "z")
     assert long == Failure(f"ERR unknown command '{'x' * 128}', with args beginning with: '{'y' * 128}' ")
     many = wire("foo", *(["0123456789"] * 20))
-    assert many == Failure("ERR unknown command 'foo', with args beginning with: " + "'0123456789' " * 9 + "'0123456789' ")
+    assert many == Failure(
+        "ERR unknown command 'foo', with args beginning with: " + "'0123456789' " * 9 + "'0123456789' "
+    )
     assert wire("foo\r\nbar", "a\r\nb") == Failure("ERR unknown command 'foo  bar', with args beginning with: 'a  b' ")
-    assert wire("PING") .text == "PONG"
+    assert wire("PING").text == "PONG"

@@ -1,4 +1,4 @@
-"""redis-cli, unchanged, in each of its own modes.  Skipped where it is not installed, unless KVSTORE_REQUIRE_REDIS=1."""
+"""redis-cli, unchanged, in each of its own modes; skipped where it is not installed, unless KVSTORE_REQUIRE_REDIS=1."""
 
 import fcntl
 import os
@@ -30,7 +30,11 @@ def cli(server) -> Cli:
 
     def run(*arguments: str, stdin: bytes = b"", status: int = 0) -> str:
         done = subprocess.run(
-            [str(REDIS_CLI), "-p", str(server.port), *arguments], input=stdin, capture_output=True, timeout=60, check=False
+            [str(REDIS_CLI), "-p", str(server.port), *arguments],
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == status, done.stderr
         return done.stdout.decode() + done.stderr.decode()

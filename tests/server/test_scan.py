@@ -1,4 +1,4 @@
-r"""SCAN: its options, and its guarantee: what is there from beginning to end is returned, whatever happens meanwhile."""
+r"""SCAN: its options, and its guarantee: what is there from beginning to end is returned, whatever else happens."""
 
 import random
 import time

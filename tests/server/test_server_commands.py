@@ -142,7 +142,9 @@ def test_command_list_filters(wire: Wire) -> None:
     strings = set(wire("COMMAND", "LIST", "FILTERBY", "ACLCAT", "string"))
     assert {b"get", b"set", b"append", b"incrbyfloat"} <= strings
     assert b"del" not in strings
-    assert {b"get", b"getex", b"getdel", b"getrange", b"getset"} <= set(wire("COMMAND", "LIST", "FILTERBY", "PATTERN", "get*"))
+    assert {b"get", b"getex", b"getdel", b"getrange", b"getset"} <= set(
+        wire("COMMAND", "LIST", "FILTERBY", "PATTERN", "get*")
+    )
     assert {b"config|get", b"config|set"} <= set(wire("COMMAND", "LIST", "FILTERBY", "PATTERN", "config*"))
 
 
@@ -249,8 +251,10 @@ def test_bgsave_in_a_transaction_is_put_off_until_it_ends(wire: Wire) -> None:
     assert isinstance(replies[-1], list)
     assert replies[-1][1] in (Status("Background saving scheduled"), Status("Background saving started"))
     wait_until(
-        lambda: (state := info(wire, "persistence"))["rdb_bgsave_in_progress"] == "0"
-        and int(state.get("rdb_saves", saves + 1)) == saves + 1,
+        lambda: (
+            (state := info(wire, "persistence"))["rdb_bgsave_in_progress"] == "0"
+            and int(state.get("rdb_saves", saves + 1)) == saves + 1
+        ),
         "the snapshot",
     )
 

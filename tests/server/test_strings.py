@@ -381,7 +381,9 @@ def test_transcript(wire: Wire, name: str) -> None:
     run_transcript(wire, TRANSCRIPTS[name])
 
 
-@pytest.mark.parametrize("size", [43, 44, 45, 63, 64, 65, 1000, 4040, 4095, 4096, 4097, 8191, 8192, 10_000, 65_536, 1 << 20])
+@pytest.mark.parametrize(
+    "size", [43, 44, 45, 63, 64, 65, 1000, 4040, 4095, 4096, 4097, 8191, 8192, 10_000, 65_536, 1 << 20]
+)
 def test_values_of_every_size_survive_their_changes(wire: Wire, size: int) -> None:
     """Around the page, and far beyond it, a value is what was set, appended and written into it."""
     data = random.Random(size).randbytes(size)

@@ -19,7 +19,7 @@ A transcript is one command a line, in redis-cli's quoting, and after an arrow t
     =text       a verbatim text, a bulk in RESP2                !text       an error; "..." at its end: a beginning
     any         anything but an error
 
-Both protocols must give the same, but for what the notation says.
+A backslash at a line's end continues it.  Both protocols must give the same, but for what the notation says.
 """
 
 import re
@@ -355,7 +355,7 @@ def agrees(expected: Any, got: Any) -> bool:
 def run_transcript(wire: Wire, text: str) -> None:
     """Play a transcript to its end; every reply that differs is named with the command it answered."""
     differences = []
-    for line in text.strip().splitlines():
+    for line in re.sub(r" \\\n +", " ", text.strip()).splitlines():
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -388,7 +388,7 @@ def info(wire: Wire, section: str = "everything") -> dict[str, str]:
     text = data.data if isinstance(data, Verbatim) else data
     assert isinstance(text, bytes), data
     pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 def scan_all(wire: Wire, *options: Argument) -> Iterator[bytes]:
