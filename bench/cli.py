@@ -182,8 +182,10 @@ def snapshot_command(
     if paper:
         if plot:
             raise click.UsageError("--paper has no picture")
-        size = {"data_bytes": 2_000_000, "seconds": 2.5, "requests_max": 400_000} if smoke else {}
-        finish(snapshot.run_paper(subjects, value_size=value_size, rival_options=options, **size), json_file)
+        size, seconds, requests_max = snapshot.PAPER_BYTES, 20.0, 12_000_000
+        if smoke:
+            size, seconds, requests_max = 2_000_000, 2.5, 400_000
+        finish(snapshot.run_paper(subjects, size, value_size, seconds, requests_max, options), json_file)
         return
     if smoke:
         keys, rate, snapshots, quiet_s = min(keys, 2000), min(rate, 2000), 1, 0.5

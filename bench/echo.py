@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from numba import int32, int64, types, uint8
 from bench.load import KEY_DIGITS, request_parts
 from bench.servers import environment
 from kvstore.libc import EPOLL_EVENT_SIZE, MSG_NOSIGNAL, epoll_wait, ints_at, recv, send
-from mmcore.jit import build, copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, kernel, linked
 
 INPUT_SIZE = 1 << 18
 EVENTS_MAX = 256
@@ -110,7 +111,8 @@ def run(value_size: int) -> None:
         np.zeros((DESCRIPTORS_MAX, 2), np.int64),
         replies,
     )
-    build()
+    for one in (answer, serve):  # and none of the machine's
+        one.build()
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     epoll = select.epoll()
     epoll.register(listener.fileno(), select.EPOLLIN)
@@ -139,9 +141,17 @@ def run(value_size: int) -> None:
         epoll.register(connection.fileno(), select.EPOLLIN)
 
 
+@dataclass(frozen=True)
+class EchoServer:
+    """Where one runs."""
+
+    port: int
+    pid: int
+
+
 @contextlib.contextmanager
-def echo_server(value_size: int) -> Iterator[int]:
-    """The port of such a server, while the block runs."""
+def echo_server(value_size: int) -> Iterator[EchoServer]:
+    """Such a server, while the block runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.echo", str(value_size)],
         stdin=subprocess.PIPE,
@@ -153,7 +163,7 @@ def echo_server(value_size: int) -> Iterator[int]:
         port = process.stdout.readline()
         if not port:
             raise RuntimeError("the echo server did not start")
-        yield int(port)
+        yield EchoServer(int(port), process.pid)
     finally:
         process.kill()
         process.communicate()

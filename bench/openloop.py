@@ -17,7 +17,7 @@ loopback and generator cost without a server.
 With a rate of 0 the loop is closed: each connection keeps `pipeline` requests on their way, and due is when a request
 was made, which is how memtier_benchmark counts.
 
-It runs as a process of its own, one kernel without the interpreter, asleep between requests: a third of a core at
+It runs as a process of its own, one kernel without the interpreter, asleep between requests: half a core at
 20,000 requests a second.  Where it is allowed to (root) it takes a real-time priority, as if it ran on a machine of its
 own: what else is busy on these processors then delays the server, as it should, and not the clock beside it.
 
@@ -60,7 +60,7 @@ from kvstore.libc import (
     send,
     words_at,
 )
-from mmcore.jit import build, copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, kernel, linked
 
 system_call = types.ExternalFunction("syscall", int64(int64, int64, int64, int64, int64, int64, int64))
 EPOLL_PWAIT2 = 441  # epoll_wait with a time-out in nanoseconds; Linux 5.11
@@ -163,6 +163,12 @@ def now_ns(scratch):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def due_ns(plan, request):  # type: ignore[no-untyped-def]
+    """When a request of an open loop is due [ns]."""
+    return plan[START] + request * 1_000_000_000 // plan[RATE]
+
+
+@kernel
 def mix(number, seed):  # type: ignore[no-untyped-def]
     """A hash of a request's number: the finisher of splitmix64; int64, not negative."""
     z = np.uint64(number) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
@@ -205,7 +211,7 @@ def pump(load, c, now):  # type: ignore[no-untyped-def]
             if plan[RATE] == 0 and row[MADE] - row[ANSWERED] >= plan[PIPELINE]:
                 break
             make_request(load, c, row, request)
-            load.times[request, 0] = plan[START] + request * 1_000_000_000 // plan[RATE] if plan[RATE] > 0 else now
+            load.times[request, 0] = due_ns(plan, request) if plan[RATE] > 0 else now
             load.times[request, 1] = now
             row[MADE] += 1
         if row[OUT_START] == row[OUT_END]:
@@ -320,13 +326,13 @@ def generate(load):  # type: ignore[no-untyped-def]
                 plan[NEXT] = 0
         timeout = 100_000_000
         if ends == 0 and plan[RATE] > 0:
-            due = plan[START] + plan[NEXT] * 1_000_000_000 // plan[RATE]
+            due = due_ns(plan, plan[NEXT])
             while due <= now and plan[NEXT] < total:
                 c = plan[NEXT] % connections
                 plan[NEXT] += 1
                 if rows[c, FULL] == 0 and pump(load, c, now) != 0:
                     return BROKEN
-                due = plan[START] + plan[NEXT] * 1_000_000_000 // plan[RATE]
+                due = due_ns(plan, plan[NEXT])
             timeout = min(timeout, max(0, due - now_ns(plan[SCRATCH])))
         elif ends != 0:
             made = int64(0)
@@ -384,15 +390,18 @@ class Outcome:
     @property
     def latency(self) -> np.ndarray:
         """int64[N], from when a request was due to its answer."""
-        return self.answered - self.due
+        latency: np.ndarray = self.answered - self.due
+        return latency
 
     def lateness(self, since_ns: int = 0) -> np.ndarray:
         """int64[], the generator's own: from due to sent, of requests due since then that no full socket held up."""
-        return (self.sent - self.due)[~self.held & (self.due >= since_ns)]
+        lateness: np.ndarray = (self.sent - self.due)[~self.held & (self.due >= since_ns)]
+        return lateness
 
     def between(self, first_ns: int, last_ns: int) -> np.ndarray:
         """bool[N]: which requests were due in that time."""
-        return (self.due >= first_ns) & (self.due < last_ns)
+        chosen: np.ndarray = (self.due >= first_ns) & (self.due < last_ns)
+        return chosen
 
 
 class GeneratorFailed(Exception):
@@ -404,24 +413,34 @@ class Generator:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+
+    def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="bench-load-")
         self._records = Path(self._directory.name) / "records.npz"
         control = Path(self._directory.name) / "control"
         control.write_bytes(bytes(64))
         self._control = np.memmap(control, np.int64, "r+")
-        command = [sys.executable, "-m", "bench.openloop", str(control), str(self._records), json.dumps(asdict(plan))]
+        words = [str(control), str(self._records), json.dumps(asdict(self.plan))]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            [sys.executable, "-m", "bench.openloop", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
         )
-        self._expect("ready")
-
-    def __enter__(self) -> Self:
+        try:
+            self._expect("ready")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.communicate()
+        if self._process.stdout is not None and not self._process.stdout.closed:
+            self._process.communicate()
         self._directory.cleanup()
 
     def start(self) -> int:
@@ -515,7 +534,8 @@ def run(control_path: str, records_path: str, plan: Plan) -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     # Sleeps end when they are to end, not up to 50 us later.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    build()
+    for one in (pump, receive, generate):  # and none of the machine's
+        one.build()
     print("ready", flush=True)
     sys.stdin.readline()
     load.plan[START] = time.monotonic_ns() + LEAD_NS

@@ -20,7 +20,7 @@ table); a rate that the server cannot sustain (then every percentile grows with 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def measure(one: Server, plan: Plan, snapshots: int, quiet_s: float) -> Run:
 
 def measure_nothing(plan: Plan, quiet_s: float) -> Run:
     """The same generator against a server that does nothing."""
-    with echo_server(plan.value_size) as port, Generator(Plan(**{**plan.__dict__, "port": port})) as generator:
+    with echo_server(plan.value_size) as one, Generator(replace(plan, port=one.port)) as generator:
         started = generator.start()
         time.sleep(WARM_UP_S + quiet_s)
         return Run("nothing", generator.stop(), [], started + int(WARM_UP_S * 1e9), None)
@@ -109,7 +109,8 @@ def run(
             f"open loop: {rate:,} requests a second, half SET, half GET, over {connections} connections; "
             "latency from when a request was due",
             f"{keys:,} keys of {value_size} B, random bytes; {snapshots} BGSAVEs, {quiet_s:g} s between them",
-            "before: due before the first; during: due between a BGSAVE and its end; nothing: a server that just answers",
+            "before: due before the first; during: due between a BGSAVE and its end",
+            "nothing: a server that answers and does nothing else",
         ],
         {
             "subjects": list(subjects),
@@ -133,7 +134,7 @@ def run(
             fill(one.port, keys, value_size)
             time.sleep(WARM_UP_S)
             progress(f"{subject}: {rate:,} requests a second, {snapshots} snapshots")
-            runs.append(measure(one, Plan(**{**plan.__dict__, "port": one.port}), snapshots, quiet_s))
+            runs.append(measure(one, replace(plan, port=one.port), snapshots, quiet_s))
     _tabulate(report, runs)
     if plot:
         draw(runs, plot)
@@ -276,7 +277,15 @@ def run_paper(
     here, missing = present(subjects)
     report.notes += missing
     plan = Plan(
-        0, 0, PAPER_CONNECTIONS, keys, value_size, 0.0, PAPER_SET_SHARE, PAPER_PIPELINE, requests_max=requests_max
+        0,
+        0,
+        PAPER_CONNECTIONS,
+        keys,
+        value_size,
+        0.0,
+        set_share=PAPER_SET_SHARE,
+        pipeline=PAPER_PIPELINE,
+        requests_max=requests_max,
     )
     runs = []
     for subject in here:
@@ -284,14 +293,14 @@ def run_paper(
         with server(subject, rival_options if subject == "redis" else ()) as one:
             fill(one.port, keys, value_size)
             progress(f"{subject}: the paper's load, {2 * seconds:g} s")
-            runs.append(measure_paper(one, Plan(**{**plan.__dict__, "port": one.port}), seconds))
+            runs.append(measure_paper(one, replace(plan, port=one.port), seconds))
     table = report.table("Time of the fork (the paper's table 4)", "server", "snapshots", "fork [ms]", "pause [ms]")
-    for one in runs:
-        forks = median(one.forks_us)
-        stopped = median(one.pauses_us)
+    for found in runs:
+        forks = median(found.forks_us)
+        stopped = median(found.pauses_us)
         table.add(
-            one.subject,
-            len(one.forks_us),
+            found.subject,
+            len(found.forks_us),
             forks / 1000 if forks is not None else None,
             stopped / 1000 if stopped is not None else None,
         )
@@ -306,13 +315,13 @@ def run_paper(
         "p99.99",
         "max",
     )
-    _paper_rows(table, [(one.subject, one.saving) for one in runs])
+    _paper_rows(table, [(found.subject, found.saving) for found in runs])
     for name, (p999, p9999) in PAPER_LATENCY_MS.items():
         table.add(f"the paper, {name}", None, None, p999, p9999, None)
     table = report.table(
         "The same without snapshots [ms]", "server", "requests a second", "p50", "p99.9", "p99.99", "max"
     )
-    _paper_rows(table, [(one.subject, one.quiet) for one in runs])
+    _paper_rows(table, [(found.subject, found.quiet) for found in runs])
     return report
 
 

@@ -33,14 +33,25 @@ class ClientFailed(Exception):
 
 
 def redis_benchmark(
-    port: int, tests: Sequence[str], requests: int, pipeline: int, clients: int, keys: int, value_size: int
+    port: int,
+    tests: Sequence[str],
+    requests: int,
+    pipeline: int,
+    clients: int,
+    keys: int,
+    value_size: int,
+    timeout_s: float = 600.0,
 ) -> dict[str, float]:
     """One run; requests a second by test, in redis-benchmark's own words."""
     options = {"-p": port, "-n": requests, "-P": pipeline, "-c": clients, "-r": keys, "-d": value_size}
     command = ["redis-benchmark", "-t", ",".join(tests), "--csv"]
     for name, value in options.items():
         command += [name, str(value)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        # redis-benchmark tries for ever to reach a server that is not there.
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ClientFailed(f"redis-benchmark did not end within {timeout_s:g} s") from error
     rows = [row for row in csv.reader(run.stdout.splitlines()) if len(row) > 1 and row[0] != "test"]
     if run.returncode != 0 or not rows:
         raise ClientFailed((run.stderr or run.stdout)[-1000:])

@@ -1,0 +1,135 @@
+"""Each benchmark through the command line, in its smoke size: what it prints and saves is there and makes sense."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from bench import restart, throughput
+from bench.cli import bench
+from bench.servers import free_port
+from bench.throughput import ClientFailed, redis_benchmark
+from tests.bench.support import needs_redis, needs_redis_benchmark
+
+AGAINST = [
+    pytest.param(["--subject", "redis", "--subject", "redis"], marks=needs_redis, id="redis twice"),
+    pytest.param(["--subject", "on-demand", "--subject", "redis"], marks=needs_redis, id="this and redis"),
+    pytest.param(["--subject", "on-demand"], id="this alone"),
+]
+
+
+def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """Run `bench`, and return what it saved."""
+    path = tmp_path / "report.json"
+    result = CliRunner().invoke(bench, [*arguments, "--smoke", "--json", str(path)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = json.loads(path.read_text())
+    assert report["question"] in " ".join(result.output.split())
+    return report
+
+
+def rows(report: dict[str, Any], table: int = 0) -> list[dict[str, Any]]:
+    found = report["tables"][table]
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+
+
+def test_fork_compares_the_machine_with_the_system_and_draws(tmp_path: Path) -> None:
+    picture = tmp_path / "fork.png"
+    report = run(tmp_path, "fork", "--plot", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    found = rows(report)
+    assert len(found) == 6
+    assert all(row["0.03125 GiB"] > 0 for row in found)
+    assert report["figures"][0]["value"] > 0
+
+
+@pytest.mark.parametrize("subjects", AGAINST)
+def test_pause_tells_the_worst_of_many(tmp_path: Path, subjects: list[str]) -> None:
+    report = run(tmp_path, "pause", *subjects)
+    assert [row["snapshots"] for row in rows(report)] == [2] * (len(subjects) // 2)
+    assert all(row["pause, worst"] >= row["pause, median"] > 0 for row in rows(report))
+
+
+@needs_redis_benchmark
+@pytest.mark.parametrize("subjects", AGAINST)
+def test_throughput_is_a_ratio_per_pair(tmp_path: Path, subjects: list[str]) -> None:
+    picture = tmp_path / "throughput.png"
+    report = run(tmp_path, "throughput", *subjects, "--pipeline", "1", "--pipeline", "16", "--plot", str(picture))
+    found = rows(report)
+    assert [(row["test"], row["pipeline"]) for row in found] == [("GET", 1), ("SET", 1), ("GET", 16), ("SET", 16)]
+    assert picture.exists()
+    assert len(report["figures"]) == 4
+    for row in found:
+        assert (row["A / B"] is None) == (len(subjects) == 2)
+
+
+@pytest.mark.parametrize("subjects", AGAINST)
+def test_snapshot_tells_latencies_before_and_during_and_draws(tmp_path: Path, subjects: list[str]) -> None:
+    picture = tmp_path / "snapshot.png"
+    report = run(tmp_path, "snapshot", *subjects, "--plot", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    windows = [(row["server"], row["window"]) for row in rows(report)]
+    named = subjects[1::2]
+    assert windows == [("nothing", "–"), *((s, w) for s in named for w in ("before", "during"))]
+    for row in rows(report):
+        assert row["requests"] > 0
+        assert 0 < row["p50"] <= row["p99"] <= row["p99.9"] <= row["p99.99"]
+    assert not report["notes"]
+
+
+@pytest.mark.parametrize("subjects", AGAINST)
+def test_the_papers_load_takes_snapshots_by_itself(tmp_path: Path, subjects: list[str]) -> None:
+    report = run(tmp_path, "snapshot", "--paper", *subjects)
+    forks = rows(report)
+    assert [row["server"] for row in forks] == [*subjects[1::2], "the paper, fork", "the paper, on-demand-fork"]
+    assert all(row["snapshots"] >= 1 and row["fork [ms]"] > 0 for row in forks[:-2])
+    assert all(row["p99.9"] > 0 for row in rows(report, 1))
+
+
+def test_the_paper_has_no_picture(tmp_path: Path) -> None:
+    result = CliRunner().invoke(bench, ["snapshot", "--paper", "--plot", str(tmp_path / "p.png")])
+    assert result.exit_code == 2
+    assert "has no picture" in result.output
+
+
+@pytest.mark.parametrize("subjects", AGAINST)
+def test_restart_waits_for_the_right_value(tmp_path: Path, subjects: list[str]) -> None:
+    report = run(tmp_path, "restart", *subjects)
+    assert all(row["median"] > 0 and row["files [MiB]"] > 1.9 for row in rows(report))
+    assert rows(report, 1)[-1]["what"] == 'python -c "import numba"'
+
+
+@pytest.mark.parametrize("subjects", AGAINST)
+def test_memory_is_told_per_key(tmp_path: Path, subjects: list[str]) -> None:
+    report = run(tmp_path, "memory", *subjects, "--value-size", "64", "--value-size", "1024")
+    assert [row["value [B]"] for row in rows(report)] == sorted([64, 1024] * (len(subjects) // 2))
+    assert all(row["loaded [MiB]"] >= row["empty [MiB]"] for row in rows(report))
+
+
+def test_the_page_cache_is_warmed_by_reading_everything(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a").write_bytes(bytes(1000))
+    (tmp_path / "b").write_bytes(bytes(24))
+    assert restart.warm_page_cache(tmp_path) == 1024
+
+
+@needs_redis_benchmark
+def test_a_redis_benchmark_that_does_not_end_is_ended() -> None:
+    with pytest.raises(ClientFailed, match="did not end"):
+        redis_benchmark(free_port(), ["get"], 10, 1, 1, 10, 10, timeout_s=0.5)
+
+
+def test_without_redis_benchmark_nothing_is_measured_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput.shutil, "which", lambda name: None)
+    report = throughput.run()
+    assert report.notes == ["redis-benchmark is not installed; nothing was measured"]
+    assert not report.tables
+
+
+@pytest.mark.parametrize("name", sorted(bench.commands))
+def test_help_has_an_example(name: str) -> None:
+    result = CliRunner().invoke(bench, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"kvstore bench {name}" in result.output
