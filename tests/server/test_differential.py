@@ -160,7 +160,7 @@ GENERIC = st.one_of(
     command(b"OBJECT", b"ENCODING", key),
     command(b"OBJECT", b"FREQ", key),
     command(b"KEYS", st.sampled_from(PATTERNS)),
-    command(b"SCAN", of(b"0", b"x", b"-1"), several(st.tuples(of(b"COUNT"), of(b"1000", b"0", b"x")), most=1)),
+    command(b"SCAN", of(b"0", b"x", b"0x"), several(st.tuples(of(b"COUNT"), of(b"1000", b"0", b"x")), most=1)),
     command(b"SCAN", b"0", b"COUNT", b"1000", b"MATCH", st.sampled_from(PATTERNS)),
     command(b"SCAN", b"0", b"COUNT", b"1000", b"TYPE", of(b"string", b"list", b"nope")),
     command(b"RANDOMKEY"),

@@ -328,7 +328,7 @@ PIECES = [
 HARMLESS = [
     ("SET", "fuzz:a", "1"), ("GET", "fuzz:a"), ("MULTI",), ("EXEC",), ("INCR", "fuzz:n"), ("PING",), ("CLIENT", "ID"),
     ("APPEND", "fuzz:a", "x" * 100), ("HELLO", "3"), ("HELLO", "2"), ("SETRANGE", "fuzz:a", "99", "y"),
-    ("INFO", "server"), ("WATCH", "fuzz:a"), ("DEL", "fuzz:a"), ("SCAN", "0", "MATCH", "fuzz:*"), 
+    ("INFO", "server"), ("WATCH", "fuzz:a"), ("DEL", "fuzz:a"), ("SCAN", "0", "MATCH", "fuzz:*"),
     ("EXPIRE", "fuzz:n", "10"), ("COMMAND", "COUNT"),
 ]  # fmt: skip
 FORBIDDEN = (b"SHUTDOWN", b"FLUSH", b"CONFIG", b"DEBUG", b"SWAPDB", b"PAUSE", b"KILL", b"BGSAVE", b"SAVE")
