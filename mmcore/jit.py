@@ -145,7 +145,7 @@ class Linked(type(intrinsic(lambda typingctx: None))):  # type: ignore[misc]
 
 
 def _caller(symbol: str, signature: Any) -> Callable[..., Any]:
-    """The typing function of an intrinsic that calls `symbol` by numba's own calling convention, exceptions included."""
+    """The typing function of an intrinsic that calls `symbol` by numba's calling convention, exceptions included."""
 
     def codegen(context, builder, _signature, values):  # type: ignore[no-untyped-def]
         kind = context.call_conv.get_function_type(signature.return_type, signature.args)
@@ -168,7 +168,7 @@ def indirect(signature: Any) -> Any:
     return intrinsic(_typing(signature, (numba.int64, *signature.args), codegen))
 
 
-def _call(context, builder, callee, signature, values):  # type: ignore[no-untyped-def]
+def _call(context: Any, builder: Any, callee: Any, signature: Any, values: Any) -> Any:
     status, result = context.call_conv.call_function(builder, callee, signature.return_type, signature.args, values)
     with cgutils.if_unlikely(builder, status.is_error):
         context.call_conv.return_status_propagate(builder, status)
@@ -246,8 +246,8 @@ def _compile_ahead(wanted: list["Linked"], workers: int, progress: Progress | No
         children.append(child)
     os.close(take)
     os.close(tell)
-    for number in range(len(wanted)):
-        os.write(give, number.to_bytes(2, "little"))
+    for index in range(len(wanted)):
+        os.write(give, index.to_bytes(2, "little"))
     os.close(give)
     done = 0
     while number := os.read(hear, 2):
@@ -264,7 +264,7 @@ def _compile_ahead(wanted: list["Linked"], workers: int, progress: Progress | No
 if DISABLED:
 
     def _within(array: np.ndarray, start: int, count: int) -> slice:
-        assert 0 <= start and 0 <= count and start + count <= array.size
+        assert start >= 0 and count >= 0 and start + count <= array.size
         return slice(start, start + count)
 
     def copy_bytes(target: np.ndarray, start: int, source: np.ndarray, offset: int, count: int) -> None:
@@ -298,7 +298,7 @@ if DISABLED:
 else:
     _CHECKED = bool(numba.config.BOUNDSCHECK)
 
-    def _pointer(context, builder, kind, array, start):  # type: ignore[no-untyped-def]
+    def _pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any) -> Any:
         return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
 
     @intrinsic
@@ -362,47 +362,47 @@ else:
     @kernel
     def copy_bytes(target, start, source, offset, count):  # type: ignore[no-untyped-def]
         """Move `count` bytes from `source[offset:]` to `target[start:]`; the two may overlap."""
-        assert 0 <= start and start + count <= target.size and 0 <= offset and offset + count <= source.size
+        assert start >= 0 and start + count <= target.size and offset >= 0 and offset + count <= source.size
         _memmove(target, start, source, offset, count)
 
     @kernel
     def fill_bytes(target, start, value, count):  # type: ignore[no-untyped-def]
         """Set `count` bytes of `target[start:]` to `value`."""
-        assert 0 <= start and start + count <= target.size
+        assert start >= 0 and start + count <= target.size
         _memset(target, start, value, count)
 
     @kernel
     def equal_bytes(first, start, second, offset, count):  # type: ignore[no-untyped-def]
         """Whether `count` bytes of `first[start:]` and of `second[offset:]` are the same."""
-        assert 0 <= start and start + count <= first.size and 0 <= offset and offset + count <= second.size
+        assert start >= 0 and start + count <= first.size and offset >= 0 and offset + count <= second.size
         return _memcmp(first, start, second, offset, count) == 0
 
     @kernel
     def bytes32(array, start):  # type: ignore[no-untyped-def]
         """The unsigned 32-bit word at `array[start:]`, as int64."""
         if _CHECKED:
-            assert 0 <= start and start + 4 <= array.size
+            assert start >= 0 and start + 4 <= array.size
         return _load32(array, start)
 
     @kernel
     def bytes64(array, start):  # type: ignore[no-untyped-def]
         """The 64-bit word at `array[start:]`, as int64."""
         if _CHECKED:
-            assert 0 <= start and start + 8 <= array.size
+            assert start >= 0 and start + 8 <= array.size
         return _load64(array, start)
 
     @kernel
     def put32(array, start, value):  # type: ignore[no-untyped-def]
         """Store the low 32 bits of `value` at `array[start:]`."""
         if _CHECKED:
-            assert 0 <= start and start + 4 <= array.size
+            assert start >= 0 and start + 4 <= array.size
         _store32(array, start, value)
 
     @kernel
     def put64(array, start, value):  # type: ignore[no-untyped-def]
         """Store the 64 bits of `value` at `array[start:]`."""
         if _CHECKED:
-            assert 0 <= start and start + 8 <= array.size
+            assert start >= 0 and start + 8 <= array.size
         _store64(array, start, value)
 
 
