@@ -57,6 +57,20 @@ class Files:
             done = os.pwrite(fd, view, offset)
             view, offset = view[done:], offset + done
 
+    def bypass_cache(self, fd: int, bypass: bool) -> bool:
+        """Write past the page cache from now on, or no longer; False where that is not offered.
+
+        Then offsets, sizes and addresses of buffers must be multiples of the page size.
+        """
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_DIRECT
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT if bypass else flags)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+            return False
+        return True
+
     def flush_begin(self, fd: int, offset: int, size: int) -> None:
         """Ask for these bytes to go to disk, without waiting for it."""
         if _sync_file_range is not None:
@@ -110,11 +124,21 @@ class Files:
             done += count
         return done
 
-    def read_ahead(self, fd: int, offset: int, size: int) -> None:
-        """Hint that these bytes are about to be read in order."""
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(fd, offset, size, os.POSIX_FADV_SEQUENTIAL)
-            os.posix_fadvise(fd, offset, size, os.POSIX_FADV_WILLNEED)
+    def read_cached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` from `offset` as far as the page cache has it, without waiting; how many bytes that was."""
+        try:
+            return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno != errno.EAGAIN and error.errno not in _NOT_OFFERED:
+                raise
+            return 0
+
+    def open_uncached(self, fd: int) -> int:
+        """The same file, open for reading past the page cache; -1 where that is not offered."""
+        try:
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError:
+            return -1
 
     def close(self, fd: int) -> None:
         """Close; the lock of `create` ends here."""

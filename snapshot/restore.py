@@ -17,11 +17,11 @@ from mmcore.paging import VA_LIMIT
 from mmcore.release import CURSOR_SIZE, release_all
 from mmcore.restore import adopt_runs, place_pages, tables_for_runs
 from mmcore.state import FREE_COUNT, FRESH, TOTAL, Space
-from snapshot.errors import ChecksumMismatch, OutOfFrames, SpaceNotEmpty, Unreadable
+from snapshot.errors import OutOfFrames, SpaceNotEmpty
 from snapshot.files import Files
-from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, open_image
+from snapshot.image import PAGE_SIZE, Image, open_image
 from snapshot.preload import FIRST_FRAME, Preload
-from snapshot.reader import THREADS, PageReader, Progress
+from snapshot.reader import THREADS, ChunkReader, PageReader, Progress, chunk_buffer
 
 
 def adopt(preload: Preload, space: Space, progress: Progress | None = None) -> Image | None:
@@ -73,26 +73,22 @@ def restore(
 
 def _place(fd: int, image: Image, space: Space, progress: Progress | None, files: Files) -> None:
     """Chunk by chunk through a buffer, to frames wherever there are some."""
-    buffer = np.empty(min(image.chunk_size, image.data_size), np.uint8)
+    buffer = chunk_buffer(image)
+    pages = np.frombuffer(buffer, np.uint8)
     cursor = np.zeros(2, np.int64)
+    chunks = ChunkReader(fd, image, files)
     try:
         for chunk in range(image.chunk_count):
             offset, length = image.chunk_extent(chunk)
-            data = buffer.data[:length]
-            try:
-                if files.read_into(fd, data, DATA_OFFSET + offset) < length:
-                    raise ChecksumMismatch(image.path, chunk, DATA_OFFSET + offset, length)
-            except OSError as error:
-                raise Unreadable(image.path, error) from error
-            image.check_chunk(chunk, data)
-            place_pages(space, image.runs, cursor, buffer, length // PAGE_SIZE)
+            chunks.read(chunk, buffer[:length])
+            place_pages(space, image.runs, cursor, pages, length // PAGE_SIZE)
             if progress:
                 progress(offset + length, image.data_size)
     except BaseException:
         empty(space)
         raise
     finally:
-        files.close(fd)
+        chunks.close()
 
 
 def empty(space: Space) -> None:

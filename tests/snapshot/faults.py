@@ -11,7 +11,10 @@ from mmcore import AddressSpace, PhysicalMemory
 from mmcore.paging import ENTRY_COUNT, PAGE_SIZE
 from snapshot.files import Files
 
-STEPS = ("create", "reserve", "write", "flush_begin", "flush_wait", "sync", "rename", "sync_directory", "close")
+STEPS = (
+    *("create", "reserve", "bypass_cache", "write", "flush_begin", "flush_wait"),
+    *("sync", "rename", "sync_directory", "close"),
+)
 """The operations a writer makes, by method."""
 
 
@@ -19,11 +22,15 @@ class FaultyFiles(Files):
     """Calls `act(method)` instead of, or before, the `nth` call (from 0) of `method`.
 
     `act` raises, kills, blocks, or returns, after which the call goes on as usual.
+
+    cache    True: nothing bypasses the page cache, False: nothing is found in it, None: as the system has it
     """
 
-    def __init__(self, method: str, nth: int, act: Callable[[str], None]) -> None:
+    def __init__(
+        self, method: str = "", nth: int = 0, act: Callable[[str], None] = print, cache: bool | None = None
+    ) -> None:
         self.calls: Counter[str] = Counter()
-        self._method, self._nth, self._act = method, nth, act
+        self._method, self._nth, self._act, self._cache = method, nth, act, cache
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -37,6 +44,15 @@ class FaultyFiles(Files):
             return value(*arguments)
 
         return counted
+
+    def bypass_cache(self, fd: int, bypass: bool) -> bool:
+        return self._cache is not True and super().bypass_cache(fd, bypass)
+
+    def open_uncached(self, fd: int) -> int:
+        return -1 if self._cache is True else super().open_uncached(fd)
+
+    def read_cached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        return 0 if self._cache is False else super().read_cached(fd, buffer, offset)
 
 
 def raising(code: int) -> Callable[[str], None]:

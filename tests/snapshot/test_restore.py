@@ -2,6 +2,7 @@
 
 import errno
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from mmcore.paging import PAGE_SIZE
 from mmcore.restore import tables_for_runs
 from mmcore.state import FRESH
 from snapshot import errors
-from snapshot.files import Files
 from snapshot.image import DATA_OFFSET, Image, read_image
 from snapshot.restore import empty, restore
 from snapshot.snapshotter import Snapshotter
@@ -123,9 +123,20 @@ def test_a_bad_chunk_is_named_and_the_space_is_left_empty_and_every_frame_free(s
     assert contents(machine.space) == expected
 
 
-@pytest.mark.parametrize(("method", "nth"), [("open", 0), ("size", 0), ("read_into", 0), ("read_into", 5)])
+@pytest.mark.parametrize(
+    ("method", "nth"),
+    [
+        ("open", 0),
+        ("size", 0),
+        ("read_into", 0),
+        ("read_into", 1),
+        ("read_into", 2),
+        ("read_into", 5),
+        ("read_cached", 3),
+    ],
+)
 def test_a_file_that_cannot_be_read_leaves_the_space_empty(saved, machine, method, nth):
-    files = FaultyFiles(method, nth, raising(errno.EIO))
+    files = FaultyFiles(method, nth, raising(errno.EIO), cache=False)
     with pytest.raises(errors.Unreadable) as caught:
         restore(saved[0], machine.space.state, files=files)
     assert caught.value.errno == errno.EIO
@@ -133,7 +144,7 @@ def test_a_file_that_cannot_be_read_leaves_the_space_empty(saved, machine, metho
 
 
 def test_a_file_that_shrinks_while_it_is_read_leaves_the_space_empty(saved, machine):
-    files = FaultyFiles("read_into", 5, lambda _: saved[0].write_bytes(saved[0].read_bytes()[:20000]))
+    files = FaultyFiles("read_into", 5, lambda _: saved[0].write_bytes(saved[0].read_bytes()[:20000]), cache=False)
     with pytest.raises(errors.ChecksumMismatch):
         restore(saved[0], machine.space.state, files=files)
     machine.assert_untouched()
@@ -190,15 +201,37 @@ def test_a_snapshot_of_a_restored_space_is_the_same_image(saved, machine, tmp_pa
     assert second.id != first.id
 
 
-def test_the_threads_of_a_reader_read_all_and_no_more(saved):
+@pytest.mark.parametrize("cache", [True, False, None])
+def test_all_pages_are_read_once_from_the_cache_or_past_it(saved, cache):
+    path, expected = saved
+    if cache is None:
+        path.read_bytes()[:1]  # in the cache now
     read: list[tuple[int, int]] = []
 
-    class Counting(Files):
+    class Counting(FaultyFiles):
         def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
-            read.append((offset, len(buffer)))
-            return super().read_into(fd, buffer, offset)
+            done = super().read_into(fd, buffer, offset)
+            read.append((offset, done))
+            return done
 
-    restore(saved[0], Machine(False).space.state, files=Counting())
-    pages = sorted(one for one in read if DATA_OFFSET <= one[0] < DATA_OFFSET + PAGES * PAGE_SIZE)
+        def read_cached(self, fd: int, buffer: memoryview, offset: int) -> int:
+            done = super().read_cached(fd, buffer, offset)
+            read.append((offset, done))
+            return done
+
+    machine = Machine(False)
+    restore(path, machine.space.state, files=Counting(cache=cache))
+    assert contents(machine.space) == expected
+    pages = sorted(one for one in read if one[1] and DATA_OFFSET <= one[0] < DATA_OFFSET + PAGES * PAGE_SIZE)
     assert sum(size for _, size in pages) == PAGES * PAGE_SIZE
     assert [offset for offset, _ in pages] == list(np.cumsum([DATA_OFFSET] + [size for _, size in pages])[:-1])
+
+
+def test_a_wait_that_is_broken_off_leaves_the_space_empty_and_nothing_running(saved, machine):
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(saved[0], machine.space.state, interrupt)
+    machine.assert_untouched()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("page-reader")] == []

@@ -46,7 +46,8 @@ def job(seed: int = 1, runs: list[tuple[int, int]] | None = None, **more: object
 
 
 @pytest.fixture(autouse=True)
-def small_flushes(monkeypatch):
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(writer_module, "GROUP", 1)
     monkeypatch.setattr(writer_module, "FLUSH_SIZE", FLUSH)
 
 
@@ -88,9 +89,16 @@ def test_an_image_holds_exactly_the_pages_and_the_words_it_was_given(make_writer
     assert outcome.warnings == []
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 40])
-def test_images_of_every_length_about_the_boundary_of_a_chunk_verify(make_writer, count):
-    outcome = run(make_writer(), job(runs=[(0x5000, count)] if count else []))
+@pytest.mark.parametrize("cache", [None, True])
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 12, 13, 40])
+def test_images_of_every_length_about_the_boundary_of_a_chunk_and_a_group_verify(
+    make_writer, monkeypatch, count, group, cache
+):
+    monkeypatch.setattr(writer_module, "GROUP", group)
+    files = FaultyFiles(cache=cache)
+    outcome = run(make_writer(files), job(runs=[(0x5000, count)] if count else []))
+    assert files.calls["write"] == 2 + -(-count // (4 * group))
     assert outcome.path is not None
     assert (count, -(-count // 4)) == (verify(outcome.path).pages, verify(outcome.path).chunk_count)
 
@@ -146,13 +154,22 @@ def test_progress_counts_pages_and_names_the_step(make_writer):
 
 # --- failures ---
 
-STEP_OF = {"flush_begin": "flush", "flush_wait": "flush", "sync_directory": "sync directory", "names": "create"}
+STEP_OF = {
+    "bypass_cache": "write",
+    "flush_begin": "flush",
+    "flush_wait": "flush",
+    "sync_directory": "sync directory",
+    "names": "create",
+}
+THROUGH_CACHE = ("flush_begin", "flush_wait")
 FAILURES = [
     *((method, 0, errno.EIO) for method in ("names", "create", "reserve", "write", "sync", "rename", "sync_directory")),
     *(("write", nth, errno.ENOSPC) for nth in (1, 2, 7, 11, 12)),
     ("reserve", 0, errno.ENOSPC),
     ("flush_begin", 1, errno.EIO),
     ("flush_wait", 2, errno.EIO),
+    ("bypass_cache", 0, errno.EIO),
+    ("bypass_cache", 1, errno.EIO),
     ("names", 1, errno.EIO),
     ("create", 0, errno.EACCES),
     ("rename", 0, errno.ENOENT),
@@ -162,7 +179,7 @@ FAILURES = [
 @pytest.mark.parametrize(("method", "nth", "code"), FAILURES)
 def test_a_failing_operation_fails_the_snapshot_by_name_and_leaves_nothing(make_writer, tmp_path, method, nth, code):
     assert run(make_writer(), job(1)).ok
-    files = FaultyFiles(method, nth, raising(code))
+    files = FaultyFiles(method, nth, raising(code), cache=True if method in THROUGH_CACHE else None)
     writer = make_writer(files)
     outcome = run(writer, job(2))
     assert files.calls[method] > nth, "the fault was never reached"
@@ -178,7 +195,7 @@ def test_a_failing_operation_fails_the_snapshot_by_name_and_leaves_nothing(make_
 
 
 def test_every_write_that_may_fail_was_counted(make_writer):
-    files = FaultyFiles("", 0, raising(0))
+    files = FaultyFiles(cache=True)
     assert run(make_writer(files), job()).ok
     assert tuple(files.calls[name] for name in ("write", "flush_begin", "flush_wait")) == (13, 5, 4)
 
@@ -199,6 +216,17 @@ def test_a_directory_that_vanishes_after_the_rename_fails_too(make_writer, tmp_p
     files = FaultyFiles("sync_directory", 0, lambda _: shutil.rmtree(directory))
     outcome = run(make_writer(files, directory), job())
     assert (outcome.error.step, outcome.path) == ("sync directory", None)
+
+
+def test_a_file_system_that_takes_no_writes_past_its_cache_is_written_through_it(make_writer):
+    def refuse(method: str) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    files = FaultyFiles("write", 1, refuse)
+    outcome = run(make_writer(files), job())
+    assert outcome.path is not None, outcome.error
+    assert verify(outcome.path).pages == 41
+    assert files.calls["flush_begin"] == 5
 
 
 def test_a_full_disk_shows_before_anything_is_written(make_writer):
@@ -231,7 +259,7 @@ def test_a_temporary_file_that_cannot_be_removed_is_told_and_goes_at_the_next_cl
 
 
 def test_metadata_that_cannot_be_packed_fails_before_a_file_is_made(make_writer, tmp_path):
-    files = FaultyFiles("", 0, raising(0))
+    files = FaultyFiles()
     outcome = run(make_writer(files), job(metadata={"x": object()}))
     assert outcome.error.step == "prepare"
     assert files.calls["create"] == 0
@@ -241,7 +269,7 @@ def test_metadata_that_cannot_be_packed_fails_before_a_file_is_made(make_writer,
 @pytest.mark.parametrize(("method", "nth"), [("create", 0), ("write", 0), ("write", 6), ("flush_wait", 1), ("sync", 0)])
 def test_a_cancelled_snapshot_ends_soon_and_leaves_nothing(make_writer, tmp_path, method, nth):
     gate = Gate()
-    files = FaultyFiles(method, nth, gate)
+    files = FaultyFiles(method, nth, gate, cache=True)
     writer = make_writer(files)
     writer.submit(job())
     assert gate.reached.wait(20)
