@@ -243,6 +243,8 @@ def grow_or_shrink(store, db):  # type: ignore[no-untyped-def]
 @linked(void(STORE, int64, int64, int64, int64))
 def add_entry(store, db, hash_, entry, deadline):  # type: ignore[no-untyped-def]
     """Enter a new entry into its database."""
+    if db_load(store, db, DB_KEY_BUCKETS) == 0:
+        db_store(store, db, DB_KEY_BUCKETS, index_split(store, key_base(store, db), 0, store.server[HASH_SEED]))
     grow_or_shrink(store, db)
     code = index_put(store, key_base(store, db), db_load(store, db, DB_KEY_BUCKETS), hash_, entry)
     assert code == 0, "no frame was reserved for an overflow bucket"

@@ -58,6 +58,7 @@ from mmcore.space import AddressSpace, PhysicalMemory
 from snapshot.preload import Preload
 
 log = logging.getLogger("kvstore")
+_HOT = hot_handlers()  # imported here, with everything else, so that one `build` makes all kernels
 
 SHARED_CAPACITY = 1 << 18  # [bytes] received at once
 EVENTS_CAPACITY = 1024
@@ -134,13 +135,13 @@ class Server:
         r[state.FREE_SLOT] = 0
 
     def _prepare_commands(self) -> None:
-        r, count, handlers = self.registers, len(COMMANDS), hot_handlers()
+        r, count = self.registers, len(COMMANDS)
         self._table = np.zeros((count, loop.ROW_WIDTH), np.int64)
         slots = 1 << (2 * count).bit_length()
         self._slots = np.full((slots, 2), -1, np.int64)
         self.command_counters = np.zeros((len(ROWS), loop.STATISTICS_WIDTH), np.int64)
         for index, command in enumerate(COMMANDS):
-            kernel = handlers.get(command.name)
+            kernel = _HOT.get(command.name)
             self._table[index, loop.ROW_HANDLER] = kernel.address if kernel is not None else 0
             self._table[index, loop.ROW_ARITY] = command.arity
             self._table[index, loop.ROW_FLAGS] = _loop_flags(command)
