@@ -12,6 +12,7 @@ from mmcore.jit import copy_bytes, linked
 from mmcore.paging import (
     PAGE_SHIFT,
     PAGE_SIZE,
+    PT_SPAN,
     ROOT_LEVEL,
     VA_LIMIT,
     P,
@@ -21,8 +22,6 @@ from mmcore.paging import (
 )
 from mmcore.state import MEMORY
 from mmcore.walk import walk
-
-_BLOCK = span(2)  # what one PT maps
 
 
 @linked(int64(MEMORY, int64, int64, int64, int64[::1]))
@@ -47,7 +46,7 @@ def next_run(mem, root, va, limit, out):  # type: ignore[no-untyped-def]
                 break
             va = (va & -span(level)) + span(level)
             continue
-        stop = (va & -_BLOCK) + _BLOCK
+        stop = (va & -PT_SPAN) + PT_SPAN
         while va < stop and out[1] < limit:
             if mem.entries[slot_of(table, va, 1)] & P:
                 if out[1] == 0:
@@ -67,7 +66,7 @@ def gather(mem, root, va, pages, out, offset):  # type: ignore[no-untyped-def]
         pt = walk(mem, root, va, 1)
         if pt < 0:
             return NOT_PRESENT
-        stop = min(end, (va & -_BLOCK) + _BLOCK)
+        stop = min(end, (va & -PT_SPAN) + PT_SPAN)
         while va < stop:
             entry = mem.entries[slot_of(pt, va, 1)]
             if not entry & P:

@@ -19,6 +19,7 @@ from mmcore.paging import (
     MAPPING,
     NO_ENTRY,
     PAGE_SIZE,
+    PT_SPAN,
     ROOT_LEVEL,
     P,
     entry_for,
@@ -32,14 +33,13 @@ from mmcore.tables import next_child, set_entry
 from mmcore.tlb import invlpg, tlb_flush
 from mmcore.walk import walk
 
-_BLOCK = span(2)  # what one PT maps
 _FLUSH_PAGES = 512  # more pages than this leave the TLB by a flush
 
 
 @kernel
 def _block_end(va, end):  # type: ignore[no-untyped-def]
     """The end of va's 2 MiB block, or of the range if that is nearer."""
-    return min(end, (va & -_BLOCK) + _BLOCK)
+    return min(end, (va & -PT_SPAN) + PT_SPAN)
 
 
 @linked(int64(SPACE, int64, int64))

@@ -24,6 +24,7 @@ PAGE_MASK = PAGE_SIZE - 1
 ENTRY_COUNT = 512  # entries in a table
 ENTRY_SHIFT = 9
 ROOT_LEVEL = 4
+PT_SPAN = PAGE_SIZE << ENTRY_SHIFT  # bytes that one PT maps: 2 MiB
 VA_LIMIT = 1 << 47  # first address beyond the lower canonical half
 assert ENTRY_COUNT * 8 == PAGE_SIZE and 1 << ENTRY_SHIFT == ENTRY_COUNT
 
