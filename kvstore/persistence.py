@@ -9,13 +9,14 @@ half of one.
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kvstore import state
 from kvstore.flush import release_root
 from kvstore.keyspace import keyspace_init, keyspace_open
+from kvstore.layout import DATABASES, DB_DEADLINES, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
 from kvstore.reply import CommandError
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, ON_DEMAND
@@ -24,6 +25,7 @@ from mmcore.release import CURSOR_SIZE, release_all
 from mmcore.state import CR3
 from mmcore.tlb import tlb_flush
 from snapshot.errors import SnapshotError, SnapshotRunning
+from snapshot.frozen import FrozenSpace
 from snapshot.preload import Preload
 from snapshot.restore import adopt, restore
 from snapshot.snapshotter import Snapshotter
@@ -37,6 +39,12 @@ log = logging.getLogger("kvstore")
 MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND}
 
 
+def _describe(frozen: FrozenSpace) -> dict[str, Any]:
+    """What an image holds, from the store's control block as it was frozen."""
+    words = np.frombuffer(frozen.read(DESCRIPTORS, DATABASES * DESCRIPTOR_SIZE), "<i8").reshape(DATABASES, -1)
+    return {"databases": words[:, [DB_KEYS // 8, DB_DEADLINES // 8]].tolist(), "made_by": "kvstore"}
+
+
 class _Snapshotter(Snapshotter):
     """Hands roots that are done with to the loop, which releases them between turns, in bounded steps."""
 
@@ -47,7 +55,7 @@ class _Snapshotter(Snapshotter):
             config["dir"],
             config["dbfilename"],
             MODES[config["fork-mode"]],
-            metadata=lambda: {"databases": [list(sizes[:2]) for sizes in server.db_sizes()], "made_by": "kvstore"},
+            metadata=_describe,
         )
         self._store = server.store
 

@@ -8,8 +8,8 @@ A root that the writer has done with, well or not, joins the list of roots to be
 with a budget when it has time; a new snapshot need not wait for that.  A synchronous snapshot is the same path, only
 that the owner waits for the eventfd.
 
-What the owner is stopped for is `start` alone: its own metadata, the fork, and waking the thread.  That is
-`last_pause_ns`; the fork by itself is `last_fork_ns`.
+What the owner is stopped for is `start` alone: the fork, and waking the thread.  That is `last_pause_ns`; the fork by
+itself is `last_fork_ns`.
 
 All methods belong to the owner's thread.
 """
@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from mmcore.errors import NO_FRAME
-from mmcore.fork import ON_DEMAND, fork
+from mmcore.fork import ON_DEMAND
 from mmcore.jit import build
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import CR3, EPOCH, PAGES_COPIED, TABLES_COPIED, Space
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
 from snapshot.files import Files
-from snapshot.frozen import FrozenSpace
+from snapshot.frozen import FrozenSpace, timed_fork
 from snapshot.image import CHUNK_SIZE, PAGE_SIZE
 from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
 
@@ -80,7 +80,8 @@ class Snapshotter:
     """Takes snapshots of `space`, to images in `directory`.
 
     mode       of the fork; may be changed at any time
-    metadata   called at each fork, in the owner's thread: what to keep beside the pages, as msgpack can pack it
+    metadata   called for each snapshot by the writer's thread, with the frozen space, whose bytes it may read: what to
+               keep beside the pages, as msgpack can pack it
     keep       images to leave, the newest; may be changed at any time
     nice       of the writer's thread
     chunk_size bytes of pages under one checksum
@@ -92,7 +93,7 @@ class Snapshotter:
         directory: str | Path,
         prefix: str = PREFIX,
         mode: int = ON_DEMAND,
-        metadata: Callable[[], dict[Any, Any]] = dict,
+        metadata: Callable[[FrozenSpace], dict[Any, Any]] = lambda frozen: {},
         keep: int = KEEP,
         nice: int = NICE,
         files: Files | None = None,
@@ -109,6 +110,7 @@ class Snapshotter:
         self._begun_ns = 0
         self._before = [0] * len(space.cpu)  # the registers when it was forked
         self._job = self._new_job()
+        self._times = np.zeros(5, np.int64)  # scratch of timed_fork
         self._releasing: list[np.ndarray] = []  # a cursor for each root
 
     def __repr__(self) -> str:
@@ -139,17 +141,16 @@ class Snapshotter:
         if self._writer.closed:
             raise SnapshotFailed("prepare", "the snapshotter is closed")
         job, statistics = self._job, self.statistics
-        job.metadata = self._metadata()
         self._before = self.space.cpu.tolist()
         job.epoch = self._before[EPOCH]
         self._begun_ns = job.forked_ns = time.perf_counter_ns()
-        root = int(fork(self.space, self.mode))
-        statistics.last_fork_ns = time.perf_counter_ns() - job.forked_ns
+        root = int(timed_fork(self.space, self.mode, self._times))
         if root >= 0:
             self._root = job.frozen.root = root
             job.keep = self.keep
             self._writer.submit(job)
             statistics.last_pause_ns = time.perf_counter_ns() - begun
+        statistics.last_fork_ns = int(self._times[0])
         statistics.started += 1
         statistics.last_reason = reason
         statistics.last_attempt_unix_s = time.time()
@@ -248,7 +249,8 @@ class Snapshotter:
         self._releasing.append(cursor)
 
     def _new_job(self) -> Job:
-        return Job(FrozenSpace(self.space.mem))
+        frozen = FrozenSpace(self.space.mem)
+        return Job(frozen, lambda: self._metadata(frozen))
 
     def _give_up_root(self) -> None:
         if self._root >= 0:

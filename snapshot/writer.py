@@ -9,7 +9,7 @@ cache: that takes a tenth of the processor's time, leaves the cache to others, a
 before it counts.  Where a file system does not offer it they go through the cache.
 
     step             what is done                                           when it fails
-    prepare          list the runs of pages                                 -
+    prepare          the owner's metadata, the list of runs of pages        -
     create           a new file under a temporary name, locked              -
     reserve          all of its disk space                                  the temporary file is removed
     write            header, chunks, manifest, trailer                      the same
@@ -36,6 +36,7 @@ import secrets
 import select
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,7 +72,7 @@ class Job:
     """An image to be written."""
 
     frozen: Frozen
-    metadata: dict[Any, Any] = field(default_factory=dict)
+    metadata: Callable[[], dict[Any, Any]] = dict  # called by the thread
     epoch: int = 0  # that the fork ended
     forked_ns: int = field(default_factory=time.perf_counter_ns)  # when, by that clock
     keep: int = KEEP  # images to leave, the newest
@@ -225,7 +226,8 @@ class Writer:
     def _write_image(self, job: Job, outcome: Outcome) -> None:
         self.step = "prepare"
         forked_unix_us = (time.time_ns() - (time.perf_counter_ns() - job.forked_ns)) // 1000
-        msgpack.packb(job.metadata)  # what cannot be packed shows now, not after all has been written
+        metadata = job.metadata()
+        msgpack.packb(metadata)  # what cannot be packed shows now, not after all has been written
         runs = job.frozen.runs()
         self.pages_total = int(runs[:, 1].sum())
         images, files = self.images, self.files
@@ -234,7 +236,7 @@ class Writer:
         fd = files.create(temporary)
         try:
             try:
-                outcome.bytes = self._write_file(fd, job, runs, forked_unix_us, outcome)
+                outcome.bytes = self._write_file(fd, job, runs, metadata, forked_unix_us, outcome)
                 self._go_on("rename")
                 path = images.path_of(images.next_sequence())
                 files.rename(temporary, path)
@@ -257,7 +259,15 @@ class Writer:
         except (OSError, SnapshotError) as error:
             outcome.warnings.append(f"older images could not be removed: {error}")
 
-    def _write_file(self, fd: int, job: Job, runs: np.ndarray, forked_unix_us: int, outcome: Outcome) -> int:
+    def _write_file(
+        self,
+        fd: int,
+        job: Job,
+        runs: np.ndarray,
+        metadata: dict[Any, Any],
+        forked_unix_us: int,
+        outcome: Outcome,
+    ) -> int:
         """Write and sync the whole file; returns its length."""
         files, total = self.files, self.pages_total
         identity = secrets.token_bytes(ID_SIZE)
@@ -293,7 +303,7 @@ class Writer:
             identity,
             runs=runs,
             checksums=checksums,
-            metadata=job.metadata,
+            metadata=metadata,
             epoch=job.epoch,
             root=job.frozen.root,
             forked_unix_us=forked_unix_us,

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def main() -> None:
     writer.images.clean()
     for number in range(1, options.images + 1):
         files.armed = number == 3
-        writer.submit(Job(Pages(number), {"number": number}, keep=options.keep))
+        writer.submit(Job(Pages(number), partial(dict, number=number), keep=options.keep))
         writer.wait()
         outcome = writer.take()
         assert outcome is not None

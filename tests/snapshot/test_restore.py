@@ -36,7 +36,7 @@ def contents(space: AddressSpace) -> list[bytes]:
 
 
 def take(space: AddressSpace, directory: Path) -> Path:
-    snapshotter = Snapshotter(space.state, directory, metadata=lambda: {"made": "here"}, chunk_size=CHUNK)
+    snapshotter = Snapshotter(space.state, directory, metadata=lambda frozen: {"made": "here"}, chunk_size=CHUNK)
     outcome = snapshotter.run_and_wait()
     snapshotter.close()
     assert outcome.path is not None, outcome.error

@@ -4,16 +4,18 @@ import errno
 import os
 import random
 import select
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from mmcore import AddressSpace, PhysicalMemory, check_memory
+from mmcore import AddressSpace, NotMapped, PhysicalMemory, check_memory
 from mmcore.fork import CLASSIC, ON_DEMAND
 from mmcore.paging import PAGE_SIZE
 from snapshot import errors
 from snapshot.files import Files
+from snapshot.frozen import FrozenSpace
 from snapshot.image import read_image
 from snapshot.restore import restore
 from snapshot.snapshotter import Snapshotter
@@ -115,7 +117,11 @@ def test_an_image_is_the_space_at_the_instant_of_the_fork_however_hard_the_owner
 ):
     rng = random.Random(seed)
     model = Model(space, rng)
-    snapshotter = make(mode=mode, metadata=lambda: {"pages": len(model.pages)}, files=SlowFiles())
+
+    def pages_of(frozen: FrozenSpace) -> dict:
+        return {"pages": int(frozen.runs()[:, 1].sum())}
+
+    snapshotter = make(mode=mode, metadata=pages_of, files=SlowFiles())
     for _ in range(300):
         model.step()
     for taken in range(8):
@@ -302,15 +308,38 @@ def test_closing_in_the_middle_gives_every_frame_back_and_leaves_no_file(memory,
     assert memory.frames_free == free
 
 
-def test_metadata_that_raises_is_the_owners_own_affair_and_forks_nothing(memory, space, make):
-    def broken() -> dict:
+def test_metadata_are_made_of_what_was_frozen_and_not_of_what_came_after(space, make):
+    gate, seen = Gate(), []
+
+    def metadata(frozen: FrozenSpace) -> dict:
+        gate("metadata")
+        with pytest.raises(NotMapped):
+            frozen.read(0x1000_0000 + PAGE_SIZE, PAGE_SIZE + 1)
+        seen.append(threading.current_thread().name)
+        return {"word": frozen.read(0x1000_0000 + PAGE_SIZE - 2, 4)}
+
+    snapshotter = make(metadata=metadata)
+    space.map(0x1000_0000, 2 * PAGE_SIZE)
+    space.write(0x1000_0000 + PAGE_SIZE - 2, b"then")
+    snapshotter.start()
+    assert gate.reached.wait(20)
+    space.write(0x1000_0000 + PAGE_SIZE - 2, b"now!")
+    gate.go_on.set()
+    assert read_image(snapshotter.wait().path).metadata == {"word": b"then"}
+    assert seen == ["snapshot-writer"]
+
+
+def test_metadata_that_raise_fail_the_snapshot_and_give_the_frames_back(memory, space, make, tmp_path):
+    def broken(frozen: FrozenSpace) -> dict:
         raise KeyError("owner")
 
     snapshotter = make(metadata=broken)
-    with pytest.raises(KeyError):
-        snapshotter.start()
-    assert not snapshotter.running
-    check_memory(memory, [space])
+    free = memory.frames_free
+    outcome = snapshotter.run_and_wait()
+    assert (outcome.error.step, outcome.error.reason) == ("prepare", "KeyError: 'owner'")
+    assert listing(tmp_path) == []
+    release_all(snapshotter, memory, space, 10)
+    assert memory.frames_free == free
 
 
 def test_images_go_elsewhere_after_a_move(space, make, tmp_path):

@@ -41,7 +41,7 @@ class Pages:
 
 def job(seed: int = 1, runs: list[tuple[int, int]] | None = None, **more: object) -> Job:
     pages = Pages(seed, [(0x1000_0000, 30), (0x80_0000_0000, 11)] if runs is None else runs)
-    fields: dict = {"epoch": 3, "metadata": {"seed": seed}, **more}
+    fields: dict = {"epoch": 3, "metadata": lambda: {"seed": seed}, **more}
     return Job(pages, **fields)
 
 
@@ -260,7 +260,7 @@ def test_a_temporary_file_that_cannot_be_removed_is_told_and_goes_at_the_next_cl
 
 def test_metadata_that_cannot_be_packed_fails_before_a_file_is_made(make_writer, tmp_path):
     files = FaultyFiles()
-    outcome = run(make_writer(files), job(metadata={"x": object()}))
+    outcome = run(make_writer(files), job(metadata=lambda: {"x": object()}))
     assert outcome.error.step == "prepare"
     assert files.calls["create"] == 0
     assert listing(tmp_path) == []
