@@ -19,8 +19,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kvstore.config import Config, ConfigError
-from kvstore.respclient import CommandError, Connection
+from kvstore.config import Config
+from kvstore.configfile import ConfigError
+from kvstore.reply import CommandError
+from kvstore.respclient import Connection
 
 POLL_S = 0.01
 
@@ -86,7 +88,7 @@ def _options(words: list[str]) -> list[tuple[str, str]]:
 @click.option("--fork-mode", metavar="MODE", help="on-demand or classic.  [on-demand]")
 @click.option("--requirepass", metavar="PASSWORD", help="What clients must AUTH with.")
 @click.pass_context
-def serve(context: click.Context, file: Path | None, directory: str | None, **named: str | None) -> None:
+def serve(context: click.Context, /, file: Path | None, directory: str | None, **named: str | None) -> None:
     """Serve until SHUTDOWN or a signal.
 
     Every parameter of redis.conf that the server knows can be given as --name value.

@@ -75,6 +75,7 @@ WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an ev
 
 assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
 
+
 @view
 def connection(store, slot):  # type: ignore[no-untyped-def]
     """The row of the connection in `slot`, int64[FIELDS]."""

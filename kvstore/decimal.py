@@ -4,6 +4,8 @@ Redis adds in C's long double and prints seventeen digits behind the point, whic
 4.1.  numba has no such type, LLVM has: the functions below call the C library's strtold and snprintf with it.
 """
 
+from typing import Any
+
 from llvmlite import ir
 from numba import int64
 from numba.core import cgutils
@@ -34,7 +36,7 @@ _BYTES = ir.IntType(8).as_pointer()
 _WORD = ir.IntType(64)
 
 
-def _strtold(builder, address, end):  # type: ignore[no-untyped-def]
+def _strtold(builder: Any, address: Any, end: Any) -> Any:
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_FP80, [_BYTES, _BYTES.as_pointer()]), "strtold"
     )

@@ -37,7 +37,7 @@ ERRORS = (
     "ERR wrong number of arguments for 'mset' command",
     "ERR wrong number of arguments for 'msetnx' command",
     "NOAUTH Authentication required.",
-    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",  # noqa: E501
     "ERR Command not allowed inside a transaction",
     "ERR MULTI calls can not be nested",
     "ERR EXEC without MULTI",
@@ -54,7 +54,7 @@ ERRORS = (
     "ERR Protocol error: unbalanced quotes in request",
     "ERR Protocol error: expected '$', got '?'",
     "OOM no memory left for a transaction's queue",
-    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",  # noqa: E501
     "ERR Unsupported option ",
 )
 

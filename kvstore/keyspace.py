@@ -514,7 +514,8 @@ def random_entry(store, base, buckets):  # type: ignore[no-untyped-def]
 def database_sizes(store: Store) -> list[tuple[int, int, int]]:
     """For each database: keys, keys with a deadline, their average time to live [ms], by a sample."""
     return [
-        (int(keys_of(store, db)), int(deadlines_of(store, db)), int(average_ttl_ms(store, db))) for db in range(DATABASES)
+        (int(keys_of(store, db)), int(deadlines_of(store, db)), int(average_ttl_ms(store, db)))
+        for db in range(DATABASES)
     ]
 
 

@@ -5,6 +5,8 @@ whose size follows what clients send (queries, replies, transaction queues) are 
 not to the store, whose bytes all live in the address space.
 """
 
+from typing import Any
+
 import numba
 from llvmlite import ir
 from numba import int32, int64, types
@@ -39,7 +41,7 @@ IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 6, 1, 4, 5,
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 
 
-def _view(kind):  # type: ignore[no-untyped-def]
+def _view(kind: Any) -> Any:
     # An intrinsic (address, count) -> array: the memory there as it is.  A kernel cannot return an array it has made,
     # for want of reference counts; an intrinsic can, because this one owns nothing.
     array = types.Array(kind, 1, "C")

@@ -105,7 +105,91 @@ from kvstore.libc import (
 )
 from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
 from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset
-from kvstore.state import *  # noqa: F403  (the registers, most of them)
+from kvstore.state import (
+    ACTIVE_EXPIRE_ENABLED,
+    ARGC,
+    BLOCKED_CLIENTS,
+    COMMAND,
+    COMMAND_CYCLES,
+    COMMAND_REPLY,
+    COMMAND_SLOTS,
+    COMMAND_SLOTS_ADDRESS,
+    COMMAND_STATISTICS_ADDRESS,
+    COMMAND_TABLE_ADDRESS,
+    COMMANDS_PROCESSED,
+    CONNECTED_CLIENTS,
+    CONNECTION,
+    CONNECTION_SLOTS,
+    DB,
+    DIRTY,
+    EPOLL_FD,
+    ERROR_REPLIES,
+    EVENT_DETAIL,
+    EVENTS_ADDRESS,
+    EVENTS_CAPACITY,
+    EXEC_REMAINING,
+    EXEC_SAVED_ADDRESS,
+    EXPIRE_CREDIT,
+    FREE_SLOT,
+    HANDLER,
+    INPUT_POSITION,
+    INPUT_SHARED,
+    KEEPALIVE_S,
+    LAST_SAVE_MS,
+    LAST_SAVE_OK,
+    LAST_SAVE_TRY_MS,
+    LOOP_TURNS,
+    LRU_CLOCK,
+    MAXCLIENTS,
+    MAXMEMORY,
+    NET_INPUT_BYTES,
+    NET_OUTPUT_BYTES,
+    NEXT_ID,
+    NEXT_TICK_MS,
+    NO_TOUCH,
+    NOW_MS,
+    NOW_US,
+    OUTER_REPLY,
+    OUTPUT_HARD_LIMIT,
+    OUTPUT_LIMIT_CLOSED,
+    OUTPUT_SOFT_LIMIT,
+    OUTPUT_SOFT_MS,
+    PAUSED_UNTIL_MS,
+    PAUSED_WRITES_ONLY,
+    PROTECTED,
+    PROTOCOL,
+    QUERY_ADDRESS,
+    QUERY_BUFFER_LIMIT,
+    QUERY_LIMIT_CLOSED,
+    QUERY_SIZE,
+    READS_PROCESSED,
+    READY,
+    READY_NEXT,
+    REJECTED_CONNECTIONS,
+    REPLY_ADDRESS,
+    REPLY_CAPACITY,
+    REPLY_LENGTH,
+    REQUIRE_AUTH,
+    RESUME,
+    SAMPLE_NEXT,
+    SAMPLES_ADDRESS,
+    SAVE_POINTS,
+    SAVE_POINTS_ADDRESS,
+    SAVE_WANTED,
+    SCRATCH_ADDRESS,
+    SHARED_ADDRESS,
+    SHARED_CAPACITY,
+    SNAPSHOT_ALIVE,
+    STOPPING,
+    STORE,
+    SWEEP_SLOT,
+    TICK_MS,
+    TIMEOUT_MS,
+    TOTAL_CONNECTIONS,
+    TURNS_PENDING,
+    WRITES_PROCESSED,
+    WRITES_REFUSED,
+)
 from kvstore.texts import DENIED, MAX_CLIENTS
 from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
@@ -408,7 +492,7 @@ def _command_over(store, row):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE, int64, int64[::1]))
 def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
-    """Execute what is in the query buffer, command by command; returns an EVENT, or EVENT_NONE when no whole one is left."""
+    """Execute what is in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
     server = store.server
     while True:
         if server[EXEC_SAVED_ADDRESS] != 0:
@@ -639,7 +723,7 @@ def serve_turns(store):  # type: ignore[no-untyped-def]
     return EVENT_NONE
 
 
-# ------------------------------------------------------------------------------------------------------ the timer's work
+# ------------------------------------------------------------------------------------------------ the timer's work
 
 
 @kernel

@@ -145,6 +145,13 @@ def _hex(byte):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _hex_pair(text, at):  # type: ignore[no-untyped-def]
+    # The byte that two hexadecimal digits spell, or -1.
+    high, low = _hex(int(text[at])), _hex(int(text[at + 1]))
+    return 16 * high + low if high >= 0 and low >= 0 else -1
+
+
+@kernel
 def _escape(byte):  # type: ignore[no-untyped-def]
     # What a backslash and this letter stand for within double quotes.
     if byte == 110:
@@ -206,8 +213,8 @@ def parse_inline(store):  # type: ignore[no-untyped-def]
                     if following == 39:
                         byte = 39
                         at += 1
-                elif following == 120 and at + 3 < end and _hex(int(text[at + 2])) >= 0 and _hex(int(text[at + 3])) >= 0:
-                    byte = 16 * _hex(int(text[at + 2])) + _hex(int(text[at + 3]))
+                elif following == 120 and at + 3 < end and _hex_pair(text, at + 2) >= 0:
+                    byte = _hex_pair(text, at + 2)
                     at += 3
                 else:
                     byte = _escape(following)

@@ -10,6 +10,7 @@ prepares the registers and tables it works on, and does what it returns for:
 Nothing here runs per data command.  One thread owns the store: the one that calls `run`.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -41,7 +42,9 @@ from kvstore.commands.table import (
     unknown_command,
     wrong_arity,
 )
+from kvstore.commands.transactions import discard_transaction
 from kvstore.config import Config
+from kvstore.connections import close_connection
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
 from kvstore.flush import RELEASES_MAX
@@ -343,10 +346,8 @@ class Server:
         self._signal = number
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
         self.snapshots.poll()
         if self._signal:
             log.info("Received %s, shutting down", signal.Signals(self._signal).name)
@@ -381,7 +382,7 @@ class Server:
             Path(self.config["unixsocket"]).unlink(missing_ok=True)
         self._listeners.clear()
         for client in self.clients():
-            loop.close_connection(self.store, client.slot)
+            close_connection(self.store, client.slot)
         self.snapshots.close()
         self._epoll.close()
         os.close(self._wake_read)
@@ -436,7 +437,7 @@ class Server:
 
     def discard_transaction(self, client: Client) -> None:
         """Forget what a connection has queued and watched (RESET)."""
-        loop.discard_transaction(self.store, client.row)
+        discard_transaction(self.store, client.row)
 
     # ---------------------------------------------------------------------------------------------------- statistics
 
@@ -542,7 +543,22 @@ def _loop_flags(command: Command) -> int:
 
 
 _LEVELS = {"debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING}
-_APPLIED = ["maxmemory", "requirepass", "protected-mode", "timeout", "tcp-keepalive", "proto-max-bulk-len", "client-query-buffer-limit", "client-output-buffer-limit", "maxclients", "hz", "active-expire-enabled", "save", "stop-writes-on-bgsave-error", "loglevel"]
+_APPLIED = [
+    "maxmemory",
+    "requirepass",
+    "protected-mode",
+    "timeout",
+    "tcp-keepalive",
+    "proto-max-bulk-len",
+    "client-query-buffer-limit",
+    "client-output-buffer-limit",
+    "maxclients",
+    "hz",
+    "active-expire-enabled",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "loglevel",
+]
 _RESETTABLE = (
     state.TOTAL_CONNECTIONS,
     state.COMMANDS_PROCESSED,

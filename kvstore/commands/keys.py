@@ -618,7 +618,12 @@ def _expire(store, seconds, absolute, error):  # type: ignore[no-untyped-def]
     current = entry_deadline(store, slot_entry(store, slot))
     has = current != NO_DEADLINE
     # Without a deadline a key lives for ever: GT never holds, LT always does.
-    if (nx and has) or (xx and not has) or (gt and (not has or deadline <= current)) or (lt and has and deadline >= current):
+    if (
+        (nx and has)
+        or (xx and not has)
+        or (gt and (not has or deadline <= current))
+        or (lt and has and deadline >= current)
+    ):
         reply_integer(store, 0)
         return 0
     if deadline <= server[NOW_MS]:

@@ -381,7 +381,9 @@ def append(store):  # type: ignore[no-untyped-def]
     added = arg_length(store, 2)
     slot = lookup_write(store, 1)
     before = entry_length(store, slot_entry(store, slot)) if slot != 0 else 0
-    if _too_long(store, before + added) or not reserve(store, 1, arg_length(store, 1) + 2 * min(before, 1 << 16) + added):
+    if _too_long(store, before + added) or not reserve(
+        store, 1, arg_length(store, 1) + 2 * min(before, 1 << 16) + added
+    ):
         return 0
     hash_ = key_hash(store, 1)
     if slot == 0:
