@@ -59,8 +59,8 @@ class Figure:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the bar is reached; None when there is no figure."""
-        if self.value is None:
+        """Whether the bar is reached; None when there is no figure, or no bar."""
+        if self.value is None or (self.at_least is None and self.at_most is None):
             return None
         if self.at_least is not None:
             return self.value >= self.at_least

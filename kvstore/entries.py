@@ -14,6 +14,7 @@
     LARGE    the whole entry would not fit a page; so a move of the entry never moves a long value, and as it always has
              room for a deadline, neither does EXPIRE
     RAW      the value was edited in place, which OBJECT ENCODING tells
+    TEXT     the value was computed as text: it is no integer to OBJECT ENCODING, even if it spells one
 
 A key too long for a page makes its entry a run of pages; everything here works across their boundaries.
 """
@@ -30,7 +31,8 @@ from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32,
 from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
 
 HEADER = 12
-EXPIRY, LARGE, RAW = 1 << 24, 1 << 25, 1 << 26
+EXPIRY, LARGE, RAW, TEXT = 1 << 24, 1 << 25, 1 << 26, 1 << 27
+EDITED = RAW | TEXT
 CLOCK_MASK = (1 << 24) - 1
 
 

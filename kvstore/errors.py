@@ -56,6 +56,7 @@ ERRORS = (
     "OOM no memory left for a transaction's queue",
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",  # noqa: E501
     "ERR Unsupported option ",
+    "ERR value is out of range, value must between -2147483648 and 2147483647",
 )
 
 (
@@ -108,8 +109,11 @@ ERRORS = (
     OUT_OF_FRAMES,
     NO_LFU,
     UNSUPPORTED_OPTION,
+    INT_RANGE,
 ) = range(len(ERRORS))
 
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]
 ERROR_BYTES = np.frombuffer(b"".join(_ENCODED), np.uint8).copy()  # the replies, end to end
 ERROR_START = np.cumsum([0, *map(len, _ENCODED)])  # where each begins; int64[len(ERRORS) + 1]
+
+ABORTED = np.frombuffer(b"-EXECABORT Transaction discarded because of: ", np.uint8).copy()  # and the reason follows

@@ -14,6 +14,7 @@ from numba import int64, void
 
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.entries import (
+    EDITED,
     EXPIRY,
     HEADER,
     LARGE,
@@ -382,7 +383,7 @@ def set_value_room(store, db, i, slot, hash_, length, deadline):  # type: ignore
             after = entry_size(count, length, flags)
             if heap_size(before) == heap_size(after) and after <= 4096:
                 entry_set_length(store, old, length)
-                entry_set_flags(store, old, flags & ~RAW)
+                entry_set_flags(store, old, flags & ~EDITED)
                 if deadline != NO_DEADLINE:
                     entry_set_deadline(store, old, deadline)
                 return entry_value(store, old)
@@ -437,7 +438,7 @@ def change_deadline(store, db, slot, hash_, deadline):  # type: ignore[no-untype
             return 0
         copy_within(space, new + HEADER, old + HEADER, count)
         copy_within(space, entry_value(store, new), entry_value(store, old), length)
-        entry_set_flags(store, new, entry_flags(store, new) | (flags & RAW))
+        entry_set_flags(store, new, entry_flags(store, new) | (flags & EDITED))
         _point_anew(store, db, slot, hash_, old, new)
         entry_free(store, old)
     return 1

@@ -15,14 +15,15 @@ registers, so the next call continues where the last one stopped, in the middle 
     EVENT_WAKE      the wake-up descriptor is readable: a signal came, or a snapshot's writer has news
     EVENT_SAVE      a save point is reached, or a snapshot was asked for inside a transaction that has ended
     EVENT_STOP      STOPPING is set
+    EVENT_QUEUE     the command at hand has subcommands and is to be queued: Python says whether it is well-formed
 
 Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.
 """
 
 from numba import int32, int64, void
 
-from kvstore.arguments import arg_length, arg_offset, query
-from kvstore.commands.transactions import end_exec, next_queued, queue_command
+from kvstore.arguments import arg_length, arg_offset, query, word_at
+from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
 from kvstore.connections import (
     ACTIVE_MS,
     AUTHENTICATED,
@@ -64,7 +65,7 @@ from kvstore.connections import (
     grow,
     open_connection,
 )
-from kvstore.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
+from kvstore.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
 from kvstore.expire import expire_step
 from kvstore.flush import background_step
 from kvstore.keyspace import memory_exceeded
@@ -104,7 +105,7 @@ from kvstore.libc import (
     words_at,
 )
 from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
-from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset
+from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset, reply_room
 from kvstore.state import (
     ACTIVE_EXPIRE_ENABLED,
     ARGC,
@@ -124,6 +125,7 @@ from kvstore.state import (
     DIRTY,
     EPOLL_FD,
     ERROR_REPLIES,
+    ERROR_TABLE_ADDRESS,
     EVENT_DETAIL,
     EVENTS_ADDRESS,
     EVENTS_CAPACITY,
@@ -194,13 +196,19 @@ from kvstore.texts import DENIED, MAX_CLIENTS
 from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
 EVENT_NONE, EVENT_COMMAND, EVENT_UNKNOWN, EVENT_ARITY, EVENT_WAKE, EVENT_SAVE, EVENT_STOP = range(7)
-EVENT_POSTPONED = 7  # never leaves this file: CLIENT PAUSE holds the command back
+EVENT_QUEUE = 7
+EVENT_POSTPONED = 8  # never leaves this file: CLIENT PAUSE holds the command back
 
 # Rows of the command table: int64[COMMAND_COUNT, ROW_WIDTH]; flags are those that the loop acts on.
 ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_WIDTH = 0, 1, 2, 4
 WRITE, DENY_OOM, NO_AUTH_NEEDED, NO_MULTI_ALLOWED, NOT_QUEUED, MAY_REPLICATE = 1, 2, 4, 8, 16, 32
+IS_EXEC, CONTAINER = 64, 128
+REFUSED, UNCOUNTED = -1, -2  # COMMAND, for one that is not accounted for: an error, or one only queued
 # Rows of the statistics, int64[COMMAND_COUNT, STATISTICS_WIDTH].
 STAT_CALLS, STAT_CYCLES, STAT_REJECTED, STAT_FAILED, STATISTICS_WIDTH = 0, 1, 2, 3, 4
+
+# Error replies by their first word: int64[ERROR_WORDS, ERROR_WIDTH], its bytes as two words, and how many.
+ERROR_WORDS, ERROR_WIDTH = 32, 3
 
 FNV_OFFSET, FNV_PRIME = -3750763034362895579, 1099511628211
 COMMAND_NAME_MAX = 32
@@ -383,12 +391,57 @@ def _statistics(store, command):  # type: ignore[no-untyped-def]
     return words_at(address, STATISTICS_WIDTH)
 
 
+@view
+def _entry(store, command):  # type: ignore[no-untyped-def]
+    return words_at(store.server[COMMAND_TABLE_ADDRESS] + command * ROW_WIDTH * 8, ROW_WIDTH)
+
+
+@linked(void(STORE, int64))
+def count_error(store, start):  # type: ignore[no-untyped-def]
+    """Count the reply at `start` of the reply buffer, an error, by its first word."""
+    server = store.server
+    server[ERROR_REPLIES] += 1
+    reply = bytes_at(server[REPLY_ADDRESS], server[REPLY_LENGTH])
+    length = 0
+    while length < 15 and start + 1 + length < len(reply) and reply[start + 1 + length] > 32:
+        length += 1
+    first = word_at(reply, start + 1, min(length, 8))
+    second = word_at(reply, start + 9, max(0, length - 8))
+    table = words_at(server[ERROR_TABLE_ADDRESS], ERROR_WORDS * ERROR_WIDTH)
+    for i in range(0, ERROR_WORDS * ERROR_WIDTH, ERROR_WIDTH):
+        if table[i + 2] == 0 or (table[i] == first and table[i + 1] == second):
+            table[i], table[i + 1] = first, second
+            table[i + 2] += 1
+            return
+
+
+@kernel
+def fail_transaction(row):  # type: ignore[no-untyped-def]
+    """A command was refused: EXEC will abort, if it was one of a transaction."""
+    if row[FLAGS] & MULTI:
+        row[FLAGS] |= DIRTY_EXEC
+
+
+@linked(void(STORE, int64[::1], int64))
+def abort_exec(store, row, start):  # type: ignore[no-untyped-def]
+    """EXEC itself is refused, for the error replied at `start`: discard the transaction, and say so."""
+    server = store.server
+    discard_transaction(store, row)
+    reply = reply_room(store, len(ABORTED))
+    copy_bytes(reply, start + len(ABORTED), reply, start + 1, server[REPLY_LENGTH] - start - 1)
+    copy_bytes(reply, start, ABORTED, 0, len(ABORTED))
+    server[REPLY_LENGTH] += len(ABORTED) - 1
+
+
 @kernel
 def _reject(store, row, command, code):  # type: ignore[no-untyped-def]
-    row[FLAGS] |= DIRTY_EXEC
-    _statistics(store, command)[STAT_REJECTED] += 1
-    store.server[ERROR_REPLIES] += 1
+    start = store.server[REPLY_LENGTH]
     reply_error(store, code)
+    _statistics(store, command)[STAT_REJECTED] += 1
+    if _entry(store, command)[ROW_FLAGS] & IS_EXEC:
+        abort_exec(store, row, start)
+    count_error(store, start)
+    fail_transaction(row)
     return EVENT_NONE
 
 
@@ -399,7 +452,7 @@ def _begin(store, command):  # type: ignore[no-untyped-def]
     server[EVENT_DETAIL] = command
     server[COMMAND_REPLY] = server[REPLY_LENGTH]
     server[COMMAND_CYCLES] = cycles()
-    handler = words_at(server[COMMAND_TABLE_ADDRESS] + command * ROW_WIDTH * 8, ROW_WIDTH)[ROW_HANDLER]
+    handler = _entry(store, command)[ROW_HANDLER]
     if handler == 0 or _call(handler, store) != 0:
         return EVENT_COMMAND
     return EVENT_NONE
@@ -415,7 +468,7 @@ def _end(store, row, command):  # type: ignore[no-untyped-def]
     start = server[COMMAND_REPLY]
     if server[REPLY_LENGTH] > start and bytes_at(server[REPLY_ADDRESS], server[REPLY_CAPACITY])[start] == 45:
         statistics[STAT_FAILED] += 1
-        server[ERROR_REPLIES] += 1
+        count_error(store, start)
     server[COMMANDS_PROCESSED] += 1
     row[COMMANDS] += 1
 
@@ -427,14 +480,14 @@ def execute(store, row):  # type: ignore[no-untyped-def]
     command = find_command(store)
     server[COMMAND] = command
     if command < 0:
-        row[FLAGS] |= DIRTY_EXEC
+        fail_transaction(row)
         server[COMMAND_REPLY] = server[REPLY_LENGTH]
         return EVENT_UNKNOWN
-    entry = words_at(server[COMMAND_TABLE_ADDRESS] + command * ROW_WIDTH * 8, ROW_WIDTH)
+    entry = _entry(store, command)
     arity, flags = entry[ROW_ARITY], entry[ROW_FLAGS]
     row[LAST_COMMAND] = command
     if (arity > 0 and server[ARGC] != arity) or server[ARGC] < -arity:
-        row[FLAGS] |= DIRTY_EXEC
+        fail_transaction(row)
         server[COMMAND_REPLY] = server[REPLY_LENGTH]
         server[EVENT_DETAIL] = command
         return EVENT_ARITY
@@ -456,6 +509,10 @@ def execute(store, row):  # type: ignore[no-untyped-def]
     if effects & WRITE and server[WRITES_REFUSED]:
         return _reject(store, row, command, MISCONF)
     if in_multi and flags & NOT_QUEUED == 0:
+        if flags & CONTAINER:
+            server[EVENT_DETAIL] = command
+            server[COMMAND_REPLY] = server[REPLY_LENGTH]
+            return EVENT_QUEUE
         queue_command(store, row, flags)
         return EVENT_NONE
     server[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
@@ -506,11 +563,12 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
         if server[REPLY_LENGTH] > SEND_EARLY:
             flush_reply(store, slot, row)
         start = server[INPUT_POSITION]
+        malformed = server[REPLY_LENGTH]
         status = parse_request(store, row)
         if status == INCOMPLETE:
             return EVENT_NONE
         if status == MALFORMED:
-            server[ERROR_REPLIES] += 1
+            count_error(store, malformed)
             row[FLAGS] |= CLOSE_AFTER_REPLY
             continue
         if status == COMPLETE:
@@ -558,8 +616,8 @@ def go_on(store, slot):  # type: ignore[no-untyped-def]
     row = connection(store, slot)
     if server[COMMAND] >= 0:
         _end(store, row, server[COMMAND])
-    else:
-        server[ERROR_REPLIES] += 1
+    elif server[COMMAND] == REFUSED:
+        count_error(store, server[COMMAND_REPLY])
     if server[EXEC_SAVED_ADDRESS] == 0:
         _command_over(store, row)
     event = run_pipeline(store, slot, row)

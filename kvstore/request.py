@@ -68,7 +68,7 @@ def _short_number(text, start, end):  # type: ignore[no-untyped-def]
             break
         value = 10 * value + digit
         at += 1
-    if at == start or at + 1 >= end or text[at] != 13:
+    if at == start or at + 1 >= end or text[at] != 13 or (text[start] == 48 and at > start + 1):
         return -1, 0
     return value, at
 
@@ -105,7 +105,8 @@ def scan_arguments(store, position, index, count, trusted):  # type: ignore[no-u
             return INCOMPLETE
         if text[position] != 36:
             reply_error(store, PROTOCOL_DOLLAR)
-            reply_room(store, 0)[server[REPLY_LENGTH] - 4] = text[position]
+            line_end = text[position] == 13 or text[position] == 10
+            reply_room(store, 0)[server[REPLY_LENGTH] - 4] = 32 if line_end else text[position]
             return MALFORMED
         length, line = _short_number(text, position + 1, end)
         if length < 0:

@@ -21,7 +21,6 @@ import signal
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -38,11 +37,13 @@ from kvstore.commands.table import (
     Command,
     cold_handler,
     hot_handlers,
+    resolve,
     row_number,
     unknown_command,
+    unknown_subcommand,
     wrong_arity,
 )
-from kvstore.commands.transactions import discard_transaction
+from kvstore.commands.transactions import discard_transaction, queue_command
 from kvstore.config import Config
 from kvstore.connections import close_connection
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
@@ -50,12 +51,13 @@ from kvstore.describe import describe_key
 from kvstore.flush import RELEASES_MAX
 from kvstore.keyspace import database_sizes, index_pages
 from kvstore.persistence import Persistence
-from kvstore.reply import NO_REPLY, CommandError, Error, encode
+from kvstore.reply import NO_REPLY, CommandError, Error, Sentinel, encode
 from kvstore.resp import reply_grow
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
 from mmcore.heap import heap_used
 from mmcore.paging import PAGE_SIZE
+from mmcore.populate import Populator
 from mmcore.release import CURSOR_SIZE
 from mmcore.space import AddressSpace, PhysicalMemory
 from snapshot.preload import Preload
@@ -85,7 +87,6 @@ class Server:
         self._details: dict[int, Details] = {}
         self._signal = 0
         self._listeners: list[socket.socket] = []
-        self._errors: Counter[str] = Counter()
         self._peak = 0
         self._prepare_buffers()
         self._prepare_connections(self._slots_for(config["maxclients"]))
@@ -98,6 +99,7 @@ class Server:
         for name in _APPLIED:
             self.apply(name)
         self.snapshots.load(preload)
+        self._populator = Populator(self.memory)
 
     # ------------------------------------------------------------------------------------------------- preparation
 
@@ -109,6 +111,8 @@ class Server:
         self._scratch = np.zeros(256, np.int64)
         self._decimal = np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8)
         self._releases = np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64)
+        self._error_counts = np.zeros((loop.ERROR_WORDS, loop.ERROR_WIDTH), np.int64)
+        r[state.ERROR_TABLE_ADDRESS] = self._error_counts.ctypes.data
         self._samples = np.zeros((loop.SAMPLES, 4), np.int64)
         self._watch_heads = np.full(WATCH_HEADS, -1, np.int64)
         r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, SHARED_CAPACITY
@@ -283,7 +287,7 @@ class Server:
         return 0
 
     def _serve(self) -> None:
-        commands = {loop.EVENT_COMMAND, loop.EVENT_UNKNOWN, loop.EVENT_ARITY}
+        commands = {loop.EVENT_COMMAND, loop.EVENT_UNKNOWN, loop.EVENT_ARITY, loop.EVENT_QUEUE}
         while True:
             event = loop.serve(self.store)
             if event in commands:
@@ -303,23 +307,40 @@ class Server:
             if event == loop.EVENT_UNKNOWN:
                 raise unknown_command(args)
             command = COMMANDS[r[state.EVENT_DETAIL]]
-            if event == loop.EVENT_ARITY:
-                r[state.COMMAND] = -1
-                self.command_counters[r[state.EVENT_DETAIL], loop.STAT_REJECTED] += 1
-                raise wrong_arity(command)
-            r[state.COMMAND] = client.row[rows.LAST_COMMAND] = row_number(args)  # counted by subcommand
-            value = cold_handler(command)(self, client, args)
+            if event != loop.EVENT_COMMAND:
+                value = self._admit(event, command, client, args)
+            else:
+                r[state.COMMAND] = client.row[rows.LAST_COMMAND] = row_number(args)  # counted by subcommand
+                value = cold_handler(command)(self, client, args)
         except CommandError as error:
             value = Error(str(error))
         except Exception as error:
             log.exception("%s failed", args[0])
             value = Error(f"ERR internal error: {type(error).__name__}")
-        if isinstance(value, Error):
-            self._errors[value.split(" ", 1)[0]] += 1
         r[state.DB], r[state.PROTOCOL] = client.db, client.protocol
         if value is not NO_REPLY:
             self._append(encode(value, client.protocol))
         r[state.RESUME] = r[state.CONNECTION]
+
+    def _admit(self, event: int, command: Command, client: Client, args: list[bytes]) -> Sentinel:
+        # A command that is refused for the number of its arguments, or that is to be queued if it is well-formed.
+        r = self.registers
+        row = resolve(args)
+        if event == loop.EVENT_QUEUE and row is not None and row.takes(len(args)):
+            r[state.COMMAND] = loop.UNCOUNTED
+            queue_command(self.store, client.row, int(self._table[r[state.EVENT_DETAIL], loop.ROW_FLAGS]))
+            return NO_REPLY
+        r[state.COMMAND] = loop.REFUSED
+        self.command_counters[r[state.EVENT_DETAIL], loop.STAT_REJECTED] += 1
+        if client.in_multi:
+            client.dirty_exec = True
+        if event == loop.EVENT_QUEUE:
+            raise wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
+        error = wrong_arity(command)
+        if command.name == "exec":
+            discard_transaction(self.store, client.row)
+            raise CommandError(f"EXECABORT Transaction discarded because of: {str(error).removeprefix('ERR ')}")
+        raise error
 
     def _arguments_at_hand(self) -> list[bytes]:
         r = self.registers
@@ -384,6 +405,7 @@ class Server:
         for client in self.clients():
             close_connection(self.store, client.slot)
         self.snapshots.close()
+        self._populator.close()
         self._epoll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -493,7 +515,12 @@ class Server:
 
     def error_statistics(self) -> dict[str, int]:
         """Error replies by their first word."""
-        return dict(self._errors)
+        return {
+            int(first).to_bytes(8, "big").rstrip(b"\0").decode()
+            + int(second).to_bytes(8, "big").rstrip(b"\0").decode(): int(count)
+            for first, second, count in self._error_counts.tolist()
+            if count
+        }
 
     def usage(self) -> Usage:
         """What the store takes."""
@@ -516,6 +543,7 @@ class Server:
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT"""
         self.command_counters[:] = 0
+        self._error_counts[:] = 0
         for register in _RESETTABLE:
             self.registers[register] = 0
 
@@ -539,6 +567,8 @@ def _loop_flags(command: Command) -> int:
         | loop.NO_MULTI_ALLOWED * ("no_multi" in flags)
         | loop.NOT_QUEUED * command.unqueued
         | loop.MAY_REPLICATE * ("may_replicate" in flags)
+        | loop.IS_EXEC * (command.name == "exec")
+        | loop.CONTAINER * bool(command.subcommands)
     )
 
 

@@ -7,8 +7,9 @@ offset in the query buffer and its length, at 2*i and 2*i+1.  Argument 0 is the 
 from typing import NamedTuple
 
 import numpy as np
-from numba import int64, types
+from numba import int64
 
+from mmcore.plain import Plain, state_type
 from mmcore.state import SPACE, Space
 
 
@@ -20,7 +21,7 @@ class Store(NamedTuple):
     args: np.ndarray  # int64[2 * ARGUMENTS_MAX]
 
 
-STORE = types.NamedTuple((SPACE, int64[::1], int64[::1]), Store)
+STORE = state_type(Store, SPACE, Plain(int64), Plain(int64))
 HANDLER = int64(STORE)  # a command's signature
 
 REGISTERS = 256
@@ -114,6 +115,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     COMMAND_SLOTS_ADDRESS,
     COMMAND_SLOTS,
     COMMAND_STATISTICS_ADDRESS,
+    ERROR_TABLE_ADDRESS,  # error replies by their first word; see loop.py
     # limits and modes
     REQUIRE_AUTH,
     PROTECTED,
@@ -155,5 +157,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LOOP_TURN_MAX_US,
     LOOP_TURN_SUM_US,
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 76)
+) = range(LOOP_FIRST, LOOP_FIRST + 77)
 assert LOOP_END < REGISTERS

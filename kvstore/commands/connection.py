@@ -168,7 +168,7 @@ def client_setinfo(_server: "Server", client: "Client", args: list[bytes]) -> Re
     attribute = {b"lib-name": "lib_name", b"lib-ver": "lib_ver"}.get(args[2].lower())
     if attribute is None:
         raise CommandError(f"ERR Unrecognized option '{text(args[2])}'")
-    error = f"ERR {text(args[2])} cannot contain spaces, newlines or special characters."
+    error = f"ERR {text(args[2]).lower()} cannot contain spaces, newlines or special characters."
     setattr(client, attribute, plain(args[3], error))
     return OK
 
@@ -189,7 +189,6 @@ def describe(client: "Client", command: str = "") -> str:
         "psub": 0,
         "ssub": 0,
         "multi": client.multi,
-        "watch": client.watch,
         "qbuf": client.qbuf,
         "qbuf-free": client.qbuf_free,
         "argv-mem": 0,

@@ -1,12 +1,14 @@
 """PING, ECHO, SELECT: the commands about the connection itself that clients send often enough to be kernels."""
 
+from numba import int64
+
 from kvstore.arguments import arg_length, arg_offset, integer_argument, query
 from kvstore.connections import DATABASE, connection
-from kvstore.errors import DB_INDEX, NOT_INTEGER
+from kvstore.errors import DB_INDEX, INT_RANGE, NOT_INTEGER
 from kvstore.layout import DATABASES
 from kvstore.resp import reply_bulk, reply_error, reply_ok, reply_pong
-from kvstore.state import ARGC, CONNECTION, DB, HANDLER
-from mmcore.jit import linked
+from kvstore.state import ARGC, CONNECTION, DB, HANDLER, STORE
+from mmcore.jit import kernel, linked
 
 
 @linked(HANDLER)
@@ -28,15 +30,32 @@ def ping(store):  # type: ignore[no-untyped-def]
     return echo(store)
 
 
-@linked(HANDLER)
-def select(store):  # type: ignore[no-untyped-def]
-    """SELECT index"""
-    valid, index = integer_argument(store, 1)
+@kernel
+def is_int32(value):  # type: ignore[no-untyped-def]
+    """Whether a C int holds it, as Redis keeps numbers of databases."""
+    return -0x8000_0000 <= value <= 0x7FFF_FFFF
+
+
+@linked(int64(STORE, int64))
+def database_argument(store, i):  # type: ignore[no-untyped-def]
+    """The database that argument i names, or -1 with the error replied."""
+    valid, index = integer_argument(store, i)
     if not valid:
         reply_error(store, NOT_INTEGER)
+    elif not is_int32(index):
+        reply_error(store, INT_RANGE)
     elif index < 0 or index >= DATABASES:
         reply_error(store, DB_INDEX)
     else:
+        return index
+    return -1
+
+
+@linked(HANDLER)
+def select(store):  # type: ignore[no-untyped-def]
+    """SELECT index"""
+    index = database_argument(store, 1)
+    if index >= 0:
         store.server[DB] = index
         connection(store, store.server[CONNECTION])[DATABASE] = index
         reply_ok(store)

@@ -17,9 +17,11 @@ from kvstore.arguments import (
     query,
     word,
 )
+from kvstore.commands.hot import database_argument, is_int32
 from kvstore.commands.strings import slot_entry
 from kvstore.entries import (
     CLOCK_MASK,
+    EDITED,
     HEADER,
     LARGE,
     RAW,
@@ -100,6 +102,7 @@ from kvstore.state import (
     HANDLER,
     HASH_SEED,
     LRU_CLOCK,
+    NO_TOUCH,
     NOW_MS,
     REPLY_LENGTH,
     SCRATCH_ADDRESS,
@@ -143,13 +146,20 @@ def del_(store):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def exists(store):  # type: ignore[no-untyped-def]
-    """EXISTS key [key ...]; TOUCH too: both look every key up, and count those that are there"""
+    """EXISTS key [key ...]"""
     found = 0
     for i in range(1, store.server[ARGC]):
         if lookup_read(store, i) != 0:
             found += 1
     reply_integer(store, found)
     return 0
+
+
+@linked(HANDLER)
+def touch(store):  # type: ignore[no-untyped-def]
+    """TOUCH key [key ...]; it counts as a use even from a client that asked for none to be"""
+    store.server[NO_TOUCH] = 0
+    return exists(store)
 
 
 @linked(HANDLER)
@@ -357,7 +367,7 @@ def duplicate(store, entry, i, keep_value):  # type: ignore[no-untyped-def]
     copy_in(space, new + HEADER, query(store), arg_offset(store, i), count)
     if not (keep_value and flags & LARGE):
         copy_within(space, entry_value(store, new), entry_value(store, entry), length)
-    entry_set_flags(store, new, (entry_flags(store, new) & ~CLOCK_MASK) | (flags & (RAW | CLOCK_MASK)))
+    entry_set_flags(store, new, (entry_flags(store, new) & ~CLOCK_MASK) | (flags & (EDITED | CLOCK_MASK)))
     return new
 
 
@@ -420,12 +430,8 @@ def renamenx(store):  # type: ignore[no-untyped-def]
 def move(store):  # type: ignore[no-untyped-def]
     """MOVE key db"""
     db = store.server[DB]
-    valid, target = integer_argument(store, 2)
-    if not valid:
-        reply_error(store, NOT_INTEGER)
-        return 0
-    if target < 0 or target >= DATABASES:
-        reply_error(store, DB_INDEX)
+    target = database_argument(store, 2)
+    if target < 0:
         return 0
     if target == db:
         reply_error(store, SAME_OBJECT)
@@ -458,12 +464,8 @@ def copy(store):  # type: ignore[no-untyped-def]
         if option == _REPLACE:
             replace = True
         elif option == _DB and i + 1 < server[ARGC]:
-            valid, db = integer_argument(store, i + 1)
-            if not valid:
-                reply_error(store, NOT_INTEGER)
-                return 0
-            if db < 0 or db >= DATABASES:
-                reply_error(store, DB_INDEX)
+            db = database_argument(store, i + 1)
+            if db < 0:
                 return 0
             i += 1
         else:
@@ -510,11 +512,11 @@ def _swap(store, first, second):  # type: ignore[no-untyped-def]
 def swapdb(store):  # type: ignore[no-untyped-def]
     """SWAPDB index1 index2"""
     valid, first = integer_argument(store, 1)
-    if not valid:
+    if not valid or not is_int32(first):
         reply_error(store, FIRST_DB)
         return 0
     valid, second = integer_argument(store, 2)
-    if not valid:
+    if not valid or not is_int32(second):
         reply_error(store, SECOND_DB)
         return 0
     if first < 0 or first >= DATABASES or second < 0 or second >= DATABASES:
@@ -569,10 +571,6 @@ def flushdb(store):  # type: ignore[no-untyped-def]
 @linked(int64(STORE, int64, int64, int64))
 def _expire(store, seconds, absolute, error):  # type: ignore[no-untyped-def]
     server = store.server
-    valid, value = integer_argument(store, 2)
-    if not valid:
-        reply_error(store, NOT_INTEGER)
-        return 0
     nx = xx = gt = lt = False
     for i in range(3, server[ARGC]):
         option = word(store, i)
@@ -597,6 +595,10 @@ def _expire(store, seconds, absolute, error):  # type: ignore[no-untyped-def]
         return 0
     if gt and lt:
         reply_error(store, GT_AND_LT)
+        return 0
+    valid, value = integer_argument(store, 2)
+    if not valid:
+        reply_error(store, NOT_INTEGER)
         return 0
     base = 0 if absolute else server[NOW_MS]
     if seconds and (value > INT64_MAX // 1000 or value < -(INT64_MAX // 1000)):
@@ -721,7 +723,7 @@ def persist(store):  # type: ignore[no-untyped-def]
 def is_integer(store, entry):  # type: ignore[no-untyped-def]
     """Whether the value is kept as Redis keeps integers: it spells one, and was not edited in place."""
     count = entry_length(store, entry)
-    if count == 0 or count > 20 or entry_flags(store, entry) & RAW:
+    if count == 0 or count > 20 or entry_flags(store, entry) & EDITED:
         return False
     digits = bytes_at(store.server[SCRATCH_ADDRESS], 32)
     copy_out(store.space, entry_value(store, entry), digits, 0, count)
@@ -802,7 +804,7 @@ HANDLERS = {
     b"DEL": del_,
     b"UNLINK": del_,
     b"EXISTS": exists,
-    b"TOUCH": exists,
+    b"TOUCH": touch,
     b"TYPE": type_,
     b"DBSIZE": dbsize,
     b"KEYS": keys,

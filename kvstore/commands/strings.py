@@ -18,7 +18,7 @@ from kvstore.arguments import (
     word,
 )
 from kvstore.decimal import RESULT_MAX, TEXT_MAX, number_text, print_sum
-from kvstore.entries import RAW, entry_deadline, entry_flags, entry_length, entry_set_flags, entry_value
+from kvstore.entries import RAW, TEXT, entry_deadline, entry_flags, entry_length, entry_set_flags, entry_value
 from kvstore.errors import (
     DECR_MIN,
     EXPIRE_GETEX,
@@ -586,6 +586,8 @@ def incrbyfloat(store):  # type: ignore[no-untyped-def]
         reply_error(store, OUT_OF_MEMORY)
         return 0
     copy_in(store.space, room, text, 0, count)
+    entry = slot_entry(store, lookup(store, server[DB], 1, hash_))
+    entry_set_flags(store, entry, entry_flags(store, entry) | TEXT)
     touched(store, server[DB], hash_)
     reply_bulk(store, text, 0, count)
     return 0

@@ -40,7 +40,7 @@ class Process:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
-    def wait_ready(self, timeout_s=120):
+    def wait_ready(self, timeout_s=900):
         deadline = time.monotonic() + timeout_s
         while True:
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log()}"

@@ -153,6 +153,7 @@ def test_kill_closes_the_one_that_is_meant(server, wire: Wire) -> None:
         assert wire("CLIENT", "KILL", "ADDR", f"{host}:{port}") == 1
         assert bystander.until_closed() == b""
     with Wire(server.address) as victim:
+        assert victim("PING") == Status("PONG")  # the server has accepted it
         host, port = victim.socket.getsockname()
         assert wire("CLIENT", "KILL", f"{host}:{port}") == OK
         assert victim.until_closed() == b""

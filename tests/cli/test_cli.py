@@ -1,0 +1,87 @@
+"""The command line, as a user calls it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def kvstore(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kvstore", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "snapshot", "inspect", "info", "bench"])
+def test_help_of_each_command_has_an_example(command):
+    done = kvstore(command, "--help")
+    assert done.returncode == 0
+    assert "kvstore " + command in done.stdout
+
+
+def test_an_unknown_option_names_the_nearest_known():
+    done = kvstore("serve", "--maxmemroy", "1gb")
+    assert done.returncode != 0
+    assert "maxmemory" in done.stderr
+
+
+def test_an_option_without_a_value_is_refused():
+    done = kvstore("serve", "--tcp-keepalive")
+    assert done.returncode != 0
+    assert "needs a value" in done.stderr
+
+
+def test_a_snapshot_of_no_server_fails_with_a_reason():
+    done = kvstore("snapshot", "--port", "1")
+    assert done.returncode != 0
+    assert "cannot reach" in done.stderr
+
+
+def test_inspect_refuses_what_is_no_image(tmp_path):
+    path = tmp_path / "dump-0000000001.kvimg"
+    path.write_bytes(b"REDIS0011" + bytes(8192))
+    done = kvstore("inspect", str(path))
+    assert done.returncode != 0
+    assert str(path) in done.stderr
+
+
+def test_snapshot_reports_what_it_wrote_and_inspect_reads_it(cli_server):
+    port = str(cli_server.port)
+    done = kvstore("snapshot", "--port", port, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["pages"] > 0 and figures["bytes"] > 4096 * figures["pages"]
+    assert figures["pause_us"] > 0
+    path = Path(figures["path"])
+    seen = kvstore("inspect", str(path), "--json")
+    assert seen.returncode == 0, seen.stderr
+    assert json.loads(seen.stdout)["pages"] == figures["pages"]
+    damaged = bytearray(path.read_bytes())
+    damaged[4096 + 17] ^= 1
+    bad = path.with_name("damaged.bin")
+    bad.write_bytes(damaged)
+    refused = kvstore("inspect", str(bad))
+    assert refused.returncode != 0
+    assert "chunk 0" in refused.stderr and "offset 4096" in refused.stderr
+
+
+def test_info_prints_the_sections_asked_for(cli_server):
+    done = kvstore("info", "machine", "--port", str(cli_server.port))
+    assert done.returncode == 0, done.stderr
+    assert "# Machine" in done.stdout
+
+
+def test_a_snapshot_that_fails_says_why_and_fails(cli_server):
+    cli_server.directory_vanishes()
+    done = kvstore("snapshot", "--port", str(cli_server.port))
+    assert done.returncode != 0
+    assert "no snapshot" in done.stderr

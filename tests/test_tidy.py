@@ -1,0 +1,57 @@
+"""Rules of this project that no linter knows."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("mmcore", "snapshot", "kvstore", "bench")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+IO_MODULES = {"socket", "select", "asyncio", "selectors", "threading", "subprocess"}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.read_text().strip()], ids=_name)
+def test_a_module_opens_with_its_design_note(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_only_set_entry_stores_into_a_table():
+    store = re.compile(r"\.entries\[[^\]]*\]\s*[-+|&^]?=[^=]")
+    found = {_name(path): store.findall(path.read_text()) for path in SOURCES}
+    allowed = {"mmcore/tables.py", "mmcore/frames.py"}  # set_entry and whole new tables; clearing of free frames
+    assert {path for path, stores in found.items() if stores} <= allowed
+
+
+def test_the_bits_of_an_entry_are_named_in_one_file():
+    masks = re.compile(r"0x000F_FFFF_FFFF_F000|0xF_FFFF_FFFF_F000", re.IGNORECASE)
+    assert {_name(path) for path in SOURCES if masks.search(path.read_text())} <= {"mmcore/paging.py"}
+
+
+def _has_kernels(tree: ast.Module) -> bool:
+    decorators = (d for node in tree.body if isinstance(node, ast.FunctionDef) for d in node.decorator_list)
+    return any("linked" in ast.unparse(d) or ast.unparse(d) == "kernel" for d in decorators)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_a_module_of_kernels_imports_no_io(path):
+    if _name(path).startswith("bench/"):
+        return  # the load generator is kernels and process in one
+    tree = ast.parse(path.read_text())
+    if _has_kernels(tree):
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        assert imported & IO_MODULES <= ({"threading"} if "populate" in path.name else set())
+
+
+def test_no_generated_file_is_under_version_control():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    generated = re.compile(r"__pycache__|\.nb[ci]$|\.egg-info|\.kvimg$|^\.venv|^data/")
+    assert [path for path in listed.stdout.split() if generated.search(path)] == []
