@@ -1,9 +1,17 @@
-"""Plain arrays: array types that cost two words as an argument.
+"""How kernels are given their state: one pointer, and arrays of two words.
 
-numba passes an array as seven words (owner, parent, counts, data, shape, strides).  A kernel's state holds seven arrays
-or more, so each call would move some fifty words through the stack, which takes longer than most kernels.  The arrays
-of a kernel's state are one-dimensional, contiguous and kept alive by their Python owner: their data and length say
-everything.  A `Plain` array is numba's array in all other respects, and converts from and to it.
+numba passes an array as seven words (owner, parent, counts, data, shape, strides), and a tuple of arrays as all of
+theirs.  A kernel's state holds nine arrays, so each call would move some sixty words through the stack, which takes
+longer than most kernels, and to compile that takes longer than to compile most kernels.
+
+So the type of a state (`state_type`) is the address of a record, made when Python calls and alive until that returns:
+
+    per array   its data's address, its length        arrays of state are one-dimensional, contiguous and kept alive
+    per state   the nested state's words              by their Python owner, so that says everything
+
+An array is read out of the record where a kernel names it.  The record never changes, and the reads say so, which lets
+the compiler read each word once per kernel, and only those that are needed.  In Python, and without the compiler, a
+state is the NamedTuple that it looks like.
 """
 
 from typing import Any
@@ -11,10 +19,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.datamodel import register_default
-from numba.core.datamodel.models import ArrayModel
-from numba.core.imputils import lower_cast
-from numba.extending import typeof_impl
+from numba.core import cgutils
+from numba.core.datamodel import models, register_default
+from numba.core.imputils import lower_cast, lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import NativeValue, infer_getattr, typeof_impl, unbox
+
+_WORD = ir.IntType(64)
 
 
 class Plain(types.Array):  # type: ignore[misc]
@@ -25,18 +36,18 @@ class Plain(types.Array):  # type: ignore[misc]
 
 
 @register_default(Plain)
-class _PlainModel(ArrayModel):  # type: ignore[misc]
+class _PlainModel(models.ArrayModel):  # type: ignore[misc]
     """numba's array as a value; as an argument, its data pointer and its length."""
 
     def get_argument_type(self) -> Any:
-        return (self._models[self._fields.index("data")].get_argument_type(), ir.IntType(64))
+        return (self._models[self._fields.index("data")].get_argument_type(), _WORD)
 
     def as_argument(self, builder: Any, value: Any) -> Any:
         return (self.get(builder, value, "data"), self.get(builder, value, "nitems"))
 
     def from_argument(self, builder: Any, value: Any) -> Any:
         data, count = value
-        size = ir.Constant(ir.IntType(64), np.dtype(self.fe_type.dtype.name).itemsize)
+        size = ir.Constant(_WORD, np.dtype(self.fe_type.dtype.name).itemsize)
         array = ir.Constant(self.get_value_type(), ir.Undefined)
         fields = dict(self.inner_models())
         for name in ("meminfo", "parent"):
@@ -58,8 +69,90 @@ def _same_value(context, builder, source, target, value):  # type: ignore[no-unt
     return value
 
 
-def state_type(kind: type, *fields: Any) -> Any:
+class State(types.Type):  # type: ignore[misc]
+    """The type of a NamedTuple of Plain arrays and further states; made by `state_type`."""
+
+    def __init__(self, kind: type, fields: tuple[Any, ...]) -> None:
+        self.fields = dict(zip(kind._fields, fields, strict=True))  # type: ignore[attr-defined]
+        super().__init__(name=f"{kind.__module__}.{kind.__name__}({', '.join(str(field) for field in fields)})")
+
+    @property
+    def words(self) -> int:
+        """Length of the record."""
+        return sum(_words(field) for field in self.fields.values())
+
+    def offset(self, name: str) -> int:
+        """Where in the record a field begins [words]."""
+        names = list(self.fields)
+        return sum(_words(self.fields[before]) for before in names[: names.index(name)])
+
+
+def _words(field: Any) -> int:
+    return field.words if isinstance(field, State) else 2
+
+
+def state_type(kind: type, *fields: Any) -> State:
     """The numba type of a NamedTuple class of kernel state; values of the class are known to have it."""
-    known = types.NamedTuple(fields, kind)
+    known = State(kind, fields)
     typeof_impl.register(kind)(lambda value, context: known)
     return known
+
+
+@register_default(State)
+class _StateModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: State) -> None:
+        super().__init__(manager, kind, _WORD.as_pointer())
+
+
+@infer_getattr
+class _StateAttribute(AttributeTemplate):  # type: ignore[misc]
+    key = State
+
+    def generic_resolve(self, kind: State, name: str) -> Any:
+        return kind.fields.get(name)
+
+
+def _address(builder: Any, record: Any, offset: int) -> Any:
+    return builder.gep(record, [ir.Constant(_WORD, offset)], inbounds=True)
+
+
+@lower_getattr_generic(State)
+def _field(context, builder, kind, record, name):  # type: ignore[no-untyped-def]
+    field, offset = kind.fields[name], kind.offset(name)
+    if isinstance(field, State):
+        return _address(builder, record, offset)
+    words = []
+    for i in range(2):
+        word = builder.load(_address(builder, record, offset + i))
+        word.set_metadata("invariant.load", builder.module.add_metadata([]))
+        words.append(word)
+    model = context.data_model_manager[field]
+    return model.from_argument(builder, (builder.inttoptr(words[0], model.get_argument_type()[0]), words[1]))
+
+
+def _fill(kind: State, value: Any, record: Any, base: int, failed: Any, c: Any) -> None:
+    # Write the record of the NamedTuple `value`, from word `base` on.
+    for i, (name, field) in enumerate(kind.fields.items()):
+        item = c.pyapi.tuple_getitem(value, i)
+        offset = base + kind.offset(name)
+        if isinstance(field, State):
+            _fill(field, item, record, offset, failed, c)
+            continue
+        native = c.unbox(field, item)
+        with c.builder.if_then(native.is_error, likely=False):
+            c.builder.store(cgutils.true_bit, failed)
+        data, count = c.context.data_model_manager[field].as_argument(c.builder, native.value)
+        c.builder.store(c.builder.ptrtoint(data, _WORD), _address(c.builder, record, offset))
+        c.builder.store(count, _address(c.builder, record, offset + 1))
+
+
+@unbox(State)
+def _unbox(kind, value, c):  # type: ignore[no-untyped-def]
+    record = cgutils.alloca_once(c.builder, _WORD, size=kind.words)
+    failed = cgutils.alloca_once_value(c.builder, cgutils.false_bit)
+    _fill(kind, value, record, 0, failed, c)
+    # Reads of the record are said to meet the same words always, so none may be moved before the stores above: the
+    # compiler cannot look through this instruction, which does nothing.
+    identity = ir.FunctionType(record.type, [record.type])
+    record = c.builder.asm(identity, "", "=r,0,~{memory}", [record], True)
+    return NativeValue(record, is_error=c.builder.load(failed))
