@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from kvstore.commands.table import (
     Command,
     cold_handler,
     hot_handlers,
+    prepare_cold,
     resolve,
     row_number,
     unknown_command,
@@ -51,7 +53,7 @@ from kvstore.describe import describe_key
 from kvstore.flush import RELEASES_MAX
 from kvstore.keyspace import database_sizes, index_pages
 from kvstore.persistence import Persistence
-from kvstore.reply import NO_REPLY, CommandError, Error, Sentinel, encode
+from kvstore.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
 from kvstore.resp import reply_grow
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
@@ -277,6 +279,8 @@ class Server:
         before = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
+            # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
+            threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
             log.info("Ready to accept connections%s", "".join(f" on {_name(one)}" for one in self._listeners))
             self._serve()
         finally:
@@ -303,6 +307,7 @@ class Server:
         r = self.registers
         args = self._arguments_at_hand()
         client = self._client(int(r[state.CONNECTION]))
+        value: Reply
         try:
             if event == loop.EVENT_UNKNOWN:
                 raise unknown_command(args)

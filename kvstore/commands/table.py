@@ -394,6 +394,11 @@ def cold_handler(command: Command) -> "ColdHandler":
     return serve
 
 
+def prepare_cold() -> None:
+    """Load what cold commands need, and make ahead of time what the first use of one would wait for."""
+    import_module("kvstore.commands.server").prepare()
+
+
 def _function(command: Command) -> "ColdHandler":
     module, _, name = command.cold.partition(":")
     name = name or command.name.replace("|", "_").replace("-", "_")

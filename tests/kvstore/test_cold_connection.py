@@ -166,7 +166,7 @@ def test_a_connection_is_described_by_redis_fields() -> None:
     assert isinstance(reply, Verbatim)
     fields = dict(word.split("=", 1) for word in reply.rstrip("\n").split(" "))
     names = (
-        "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem rbs rbp "
+        "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp "
         "obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
     )
     assert list(fields) == names.split()
