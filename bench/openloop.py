@@ -178,7 +178,7 @@ def mix(number, seed):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def make_request(load, c, row, request):  # type: ignore[no-untyped-def]
+def make_request(load, c, row, request, held):  # type: ignore[no-untyped-def]
     """Append the bytes of a request to its connection's output."""
     plan, out = load.plan, load.output[c]
     hashed = mix(request, plan[SEED])
@@ -195,7 +195,7 @@ def make_request(load, c, row, request):  # type: ignore[no-untyped-def]
     if kind == SET:
         copy_bytes(out, start + plan[VALUE_AT], load.values, hashed % (POOL_SIZE - plan[VALUE_SIZE]), plan[VALUE_SIZE])
     row[OUT_END] = start + size
-    load.kinds[request] = kind | (HELD if row[FULL] else 0)
+    load.kinds[request] = kind | (HELD if held else 0)
 
 
 @linked(int64(LOAD, int64, int64))
@@ -203,6 +203,7 @@ def pump(load, c, now):  # type: ignore[no-untyped-def]
     """Make and send what is due on a connection, as far as its socket takes it; 0, or BROKEN."""
     plan, row = load.plan, load.rows[c]
     connections = load.rows.shape[0]
+    held = row[FULL] != 0  # and so is what became due meanwhile
     while True:
         while row[OUT_END] + plan[SET_BYTES] <= OUTPUT_SIZE:
             request = c + connections * row[MADE]
@@ -210,7 +211,7 @@ def pump(load, c, now):  # type: ignore[no-untyped-def]
                 break
             if plan[RATE] == 0 and row[MADE] - row[ANSWERED] >= plan[PIPELINE]:
                 break
-            make_request(load, c, row, request)
+            make_request(load, c, row, request, held)
             load.times[request, 0] = due_ns(plan, request) if plan[RATE] > 0 else now
             load.times[request, 1] = now
             row[MADE] += 1

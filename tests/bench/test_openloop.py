@@ -82,6 +82,8 @@ def test_sockets_that_are_full_hold_requests_back_and_lose_none() -> None:
     assert len(found.due) > 500
     assert (np.diff(found.due) > 0).all()
     assert found.latency.max() > 10**9
+    assert found.held.any()
+    assert found.lateness().max() < 10**9
 
 
 def test_a_closed_loop_keeps_its_pipelines_full(echo: EchoServer) -> None:
