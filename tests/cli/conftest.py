@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server import standin
+from tests.harness import Process
 
 
-class CliServer(standin.Process):
+class CliServer(Process):
     def directory_vanishes(self) -> None:
         shutil.rmtree(self.directory)
 

@@ -1,48 +1,62 @@
 """What the tests of the server share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.server import standin
+from tests import harness
+from tests.harness import Process
 from tests.server.wire import OK, Wire, info
+
+Start = Callable[..., Process]
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory):
-    with standin.start(tmp_path_factory.mktemp("server")) as process:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The server that most tests share."""
+    with harness.start(tmp_path_factory.mktemp("server")) as process:
         yield process
 
 
 @pytest.fixture
-def server(running):
+def server(running: Process) -> Process:
+    """The same, emptied."""
+    assert running.process.poll() is None, running.log()[-5000:]
     with Wire(running.address) as connection:
         assert connection("FLUSHALL") == OK
     return running
 
 
-@pytest.fixture
-def fresh_server(tmp_path):
-    with standin.start(tmp_path) as process:
+@pytest.fixture(scope="session")
+def start() -> Start:
+    """Starts a server of the test's own: see tests/harness.py."""
+    return harness.start
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A real redis-server."""
+    with harness.start_redis(tmp_path_factory.mktemp("redis")) as process:
         yield process
 
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
-def wire(server, request: pytest.FixtureRequest) -> Iterator[Wire]:
+def wire(server: Process, request: pytest.FixtureRequest) -> Iterator[Wire]:
     """A connection to an empty server, in either protocol."""
     with Wire(server.address, request.param) as connection:
         yield connection
 
 
 @pytest.fixture
-def wire2(server) -> Iterator[Wire]:
+def wire2(server: Process) -> Iterator[Wire]:
     """A connection to an empty server, for what the protocol does not matter to."""
     with Wire(server.address) as connection:
         yield connection
 
 
 @pytest.fixture
-def at_least_72(server) -> None:
+def at_least_72(server: Process) -> None:
     """Skips where the server is a Redis from before 7.2, whose behaviour this project follows."""
     with Wire(server.address) as connection:
         version = info(connection, "server")["redis_version"]
@@ -51,23 +65,15 @@ def at_least_72(server) -> None:
 
 
 @pytest.fixture
-def ours(server) -> None:
+def ours(server: Process) -> None:
     """Skips where the server is not this project's."""
     if server.is_redis:
         pytest.skip("of this server only")
 
 
 @pytest.fixture
-def start():
-    return standin.start
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    with standin.start_redis(tmp_path_factory.mktemp("redis")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def start_module():
-    return standin.start
+def data(tmp_path: Path) -> Path:
+    """An empty directory for a server's images."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    return directory

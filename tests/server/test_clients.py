@@ -65,8 +65,8 @@ TRANSCRIPTS = {
         CLIENT SETINFO LIB-NAME lib -> OK
         CLIENT SETINFO lib-ver 1.2.3 -> OK
         CLIENT SETINFO LIB-NAME "" -> OK
-        CLIENT SETINFO LIB-NAME "a b" -> !ERR lib-name cannot contain spaces, newlines or special characters.
-        CLIENT SETINFO LIB-VER "a\nb" -> !ERR lib-ver cannot contain spaces, newlines or special characters.
+        CLIENT SETINFO LIB-NAME "a b" -> !ERR LIB-NAME cannot contain spaces, newlines or special characters.
+        CLIENT SETINFO LIB-VER "a\nb" -> !ERR LIB-VER cannot contain spaces, newlines or special characters.
         CLIENT SETINFO FOO bar -> !ERR Unrecognized option 'FOO'
         CLIENT SETINFO LIB-NAME -> !ERR wrong number of arguments for 'client|setinfo' command
     """,
@@ -108,7 +108,7 @@ def test_info_and_list_have_redis_fields_in_redis_order(wire: Wire) -> None:
     line = text(wire("CLIENT", "INFO"))
     assert line.endswith(b"\n")
     mine = fields(line)
-    assert [name for name in mine if not name.startswith("lib-")] == FIELDS
+    assert [name for name in mine if name != "watch" and not name.startswith("lib-")] == FIELDS
     assert mine["id"] == str(wire("CLIENT", "ID"))
     host, port = wire.socket.getsockname()
     assert mine["addr"] == f"{host}:{port}"
@@ -127,7 +127,7 @@ def test_the_library_shows_in_the_list(server, wire: Wire, at_least_72: None) ->
     wire("CLIENT", "SETINFO", "LIB-NAME", "mylib")
     wire("CLIENT", "SETINFO", "LIB-VER", "1.0")
     mine = fields(text(wire("CLIENT", "INFO")))
-    assert list(mine) == [*FIELDS, "lib-name", "lib-ver"]
+    assert [name for name in mine if name != "watch"] == [*FIELDS, "lib-name", "lib-ver"]
     assert (mine["lib-name"], mine["lib-ver"]) == ("mylib", "1.0")
 
 

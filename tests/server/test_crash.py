@@ -120,7 +120,7 @@ def test_what_an_orderly_end_saves(start, tmp_path: Path, save: str, end: tuple[
         else:
             wire.send(encode(*end))
             assert wire.until_closed() == b""
-            assert server.process.wait(60) == 0
+            assert server.ended() == 0
         assert other.until_closed() == b""
     assert bool(images(tmp_path)) == kept
     with start(tmp_path) as server, Wire(server.address) as wire:
@@ -132,7 +132,7 @@ def test_sigint_is_as_sigterm(start, tmp_path: Path) -> None:
     with start(tmp_path, save="3600 1000") as server, Wire(server.address) as wire:
         wire("SET", "k", "v")
         server.process.send_signal(2)
-        assert server.process.wait(60) == 0
+        assert server.ended() == 0
     with start(tmp_path) as server, Wire(server.address) as wire:
         assert wire("GET", "k") == b"v"
 
@@ -143,7 +143,7 @@ def test_shutdown_while_a_snapshot_is_written(start, tmp_path: Path) -> None:
         wire.pipeline([("SET", f"k{i}", b"x" * 1000) for i in range(40_000)])
         wire.send(encode("BGSAVE") + encode("SET", "last", "word") + encode("SHUTDOWN"))
         assert b"+Background saving started\r\n+OK\r\n".startswith(wire.until_closed())
-        assert server.process.wait(60) == 0
+        assert server.ended() == 0
     if not server.is_redis:
         assert litter(tmp_path) == []
     with start(tmp_path) as server, Wire(server.address) as wire:
@@ -215,15 +215,13 @@ def skip_what_redis_does_otherwise(server, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_failed_snapshot_is_reported_and_harms_nothing(start, tmp_path: Path, fault: str) -> None:
+def test_a_failed_snapshot_is_reported_and_harms_nothing(start, data: Path, fault: str) -> None:
     """Status, log, the old image, the data, and writes as stop-writes-on-bgsave-error has it."""
-    directory = tmp_path / "data"
-    directory.mkdir()
-    with start(directory, save="3600 1000000") as server, Wire(server.address) as wire:
+    with start(data, save="3600 1000000") as server, Wire(server.address) as wire:
         skip_what_redis_does_otherwise(server, fault)
         wire.pipeline([("SET", f"k{i}", os.urandom(500) * 2) for i in range(5000)])
         assert bgsave(wire) == "ok"
-        good = images(directory)[-1]
+        good = images(data)[-1]
         first = good.read_bytes()
         wire("SET", "k0", "changed")
         with FAULTS[fault](server):
@@ -243,25 +241,23 @@ def test_a_failed_snapshot_is_reported_and_harms_nothing(start, tmp_path: Path, 
             assert wire("SET", "k1", "refused") == Failure(MISCONF)
             assert isinstance(wire("SAVE"), Failure)
             assert wire("GET", "k1") == b"accepted"
-        assert images(directory)[-1] == good
+        assert images(data)[-1] == good
         assert good.read_bytes() == first
         if not server.is_redis:
-            assert litter(directory) == []
+            assert litter(data) == []
             assert "napshot failed" in server.log()
         assert bgsave(wire) == "ok"
         assert wire("SET", "k1", "v") == OK
         server.kill()
-    with start(directory) as server, Wire(server.address) as wire:
+    with start(data) as server, Wire(server.address) as wire:
         assert wire("MGET", "k0", "k1") == [b"changed", b"accepted"]
         assert wire("DBSIZE") == 5000
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_frames_come_back_after_a_failure(start, tmp_path: Path, fault: str, ours: None) -> None:
+def test_frames_come_back_after_a_failure(start, data: Path, fault: str, ours: None) -> None:
     """However often a snapshot fails while clients write, the machine has as many free frames as before."""
-    directory = tmp_path / "data"
-    directory.mkdir()
-    with start(directory) as server, Wire(server.address) as wire:
+    with start(data) as server, Wire(server.address) as wire:
         commands = [("SET", f"k{i}", os.urandom(500) * 2) for i in range(5000)]
         wire.pipeline(commands)
         assert bgsave(wire) == "ok"
@@ -367,91 +363,82 @@ DAMAGE = {
 
 
 @pytest.fixture(scope="module")
-def two_images(tmp_path_factory: pytest.TempPathFactory, start_module) -> Path:
-    """A directory with an old image and a new one."""
+def good_image(tmp_path_factory: pytest.TempPathFactory, start) -> Path:
+    """An image of two thousand keys."""
     directory = tmp_path_factory.mktemp("images")
-    with start_module(directory) as server, Wire(server.address) as wire:
+    with start(directory) as server, Wire(server.address) as wire:
         if server.is_redis:
             pytest.skip("of this server only")
         wire.pipeline([("SET", f"k{i}", os.urandom(300)) for i in range(2000)])
-        wire("SET", "which", "old")
-        assert wire("SAVE") == OK
-        wire("SET", "which", "new")
         assert wire("SAVE") == OK
         server.kill()
-    if len(images(directory)) < 2:
-        pytest.skip("only the newest image is kept")
-    return directory
+    return images(directory)[-1]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_image_is_refused_by_name_and_the_older_one_taken(
-    start, two_images: Path, tmp_path: Path, damage: str
-) -> None:
-    """And the log says which and why."""
-    directory = tmp_path / "data"
-    shutil.copytree(two_images, directory)
-    newest = images(directory)[-1]
-    DAMAGE[damage](newest)
-    with start(directory) as server, Wire(server.address) as wire:
-        assert wire("GET", "which") == b"old"
-        assert wire("DBSIZE") == 2001
-        assert newest.name in server.log()
-        assert newest.exists()
-        # The next image is newer than the refused one, so that it is found.
+def damaged_images(directory: Path, good: Path) -> list[Path]:
+    """One image for each kind of damage, each newer than the last."""
+    paths = [directory / f"dump-{number:010}.kvimg" for number in range(10, 10 + len(DAMAGE))]
+    for path, damage in zip(paths, DAMAGE.values(), strict=True):
+        shutil.copy(good, path)
+        damage(path)
+    return paths
+
+
+def test_damaged_images_are_refused_by_name_and_an_older_good_one_is_taken(start, good_image: Path, data: Path) -> None:
+    """The log says which and why; the files stay; and the next image is newer than all of them."""
+    damaged = damaged_images(data, good_image)
+    shutil.copy(good_image, data / "dump-0000000007.kvimg")
+    with start(data) as server, Wire(server.address) as wire:
+        assert wire("DBSIZE") == 2000
+        for path in damaged:
+            assert path.name in server.log()
+            assert path.exists()
         wire("SET", "which", "newer")
         assert wire("SAVE") == OK
         server.kill()
-    with start(directory) as server, Wire(server.address) as wire:
+    with start(data) as server, Wire(server.address) as wire:
         assert wire("GET", "which") == b"newer"
+        assert wire("DBSIZE") == 2001
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_with_no_good_image_the_server_refuses_to_start(start, two_images: Path, tmp_path: Path, damage: str) -> None:
+def test_with_no_good_image_the_server_refuses_to_start(start, good_image: Path, data: Path) -> None:
     """Naming each file, and leaving them where they are: it never starts empty over data it could not read."""
-    directory = tmp_path / "data"
-    shutil.copytree(two_images, directory)
-    for path in images(directory):
-        DAMAGE[damage](path)
-    before = sorted(path.name for path in directory.iterdir())
-    server = start(directory)
+    damaged = damaged_images(data, good_image)
+    before = sorted(path.name for path in data.iterdir())
+    log = refusal(start(data))
+    for path in damaged:
+        assert path.name in log
+    assert sorted(path.name for path in data.iterdir()) == before
+
+
+def refusal(server) -> str:
+    """What a server printed that did not start."""
     try:
-        assert server.process.wait(60) not in (0, None)
-        for path in images(directory):
-            assert path.name in server.log()
+        assert server.ended() != 0
         assert "Traceback" not in server.log()
+        return str(server.log())
     finally:
-        server.__exit__(None, None, None)
-    assert sorted(path.name for path in directory.iterdir()) == before
+        server.close()
 
 
 def test_a_directory_that_cannot_be_read_is_no_empty_one(start, tmp_path: Path, ours: None) -> None:
     """A file in its place; a place for it that does not exist is made or refused, but never mistaken."""
     (tmp_path / "file").write_text("not a directory")
-    server = start(tmp_path / "file")
-    try:
-        assert server.process.wait(60) not in (0, None)
-        assert str(tmp_path / "file") in server.log()
-        assert "Traceback" not in server.log()
-    finally:
-        server.__exit__(None, None, None)
+    assert str(tmp_path / "file") in refusal(start(tmp_path / "file"))
 
 
-def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(
-    start, two_images: Path, tmp_path: Path
-) -> None:
+def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(start, good_image: Path, data: Path) -> None:
     """Temporary files go at the next start, other people's files stay."""
-    directory = tmp_path / "data"
-    shutil.copytree(two_images, directory)
-    abandoned = directory / ".dump-0000000099.kvimg.0123abcd.tmp"
+    shutil.copy(good_image, data)
+    abandoned = data / ".dump-0000000099.kvimg.0123abcd.tmp"
     abandoned.write_bytes(b"half an image")
-    (directory / "notes.txt").write_text("mine")
-    (directory / "dump.rdb").write_bytes(b"REDIS0011")
-    with start(directory) as server, Wire(server.address) as wire:
-        assert wire("GET", "which") == b"new"
+    (data / "notes.txt").write_text("mine")
+    (data / "dump.rdb").write_bytes(b"REDIS0011")
+    with start(data) as server, Wire(server.address) as wire:
+        assert wire("DBSIZE") == 2000
         assert not abandoned.exists()
-        assert (directory / "notes.txt").read_text() == "mine"
-        assert (directory / "dump.rdb").exists()
+        assert (data / "notes.txt").read_text() == "mine"
+        assert (data / "dump.rdb").exists()
         server.kill()
 
 
@@ -461,13 +448,7 @@ def test_an_image_larger_than_the_memory_is_refused(start, tmp_path: Path, ours:
         wire.pipeline([("SET", f"k{i}", os.urandom(100_000)) for i in range(800)])
         assert wire("SAVE") == OK
         server.kill()
-    small = start(tmp_path, options=("--machine-memory", "32mb"))
-    try:
-        assert small.process.wait(60) not in (0, None)
-        assert images(tmp_path)[-1].name in small.log()
-        assert "Traceback" not in small.log()
-    finally:
-        small.__exit__(None, None, None)
+    assert images(tmp_path)[-1].name in refusal(start(tmp_path, options=("--machine-memory", "32mb")))
 
 
 def test_out_of_frames_is_an_error_to_the_client_and_nothing_else(start, tmp_path: Path, ours: None) -> None:

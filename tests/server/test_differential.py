@@ -184,7 +184,6 @@ CONNECTION = st.one_of(
     command(b"NOSUCH", several(value)),
     command(b"OBJECT", b"NOSUCH", key),
     command(b"CONFIG", b"GET", of(b"appendonly", b"nosuch")),
-    command(b"COMMAND", b"GETKEYS", of(b"GET", b"MSET", b"NOSUCH"), several(key, 1)),
 )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.harness import need_redis
 from tests.server.wire import Wire, encode
 
 REDIS_CLI = shutil.which("redis-cli")
@@ -23,10 +24,7 @@ Cli = Callable[..., str]
 @pytest.fixture
 def cli(server) -> Cli:
     """Runs redis-cli with these arguments to its end; returns what it printed."""
-    if REDIS_CLI is None:
-        if os.environ.get("KVSTORE_REQUIRE_REDIS") == "1":
-            pytest.fail("redis-cli is not installed")
-        pytest.skip("redis-cli is not installed")
+    need_redis(REDIS_CLI, "redis-cli")
 
     def run(*arguments: str, stdin: bytes = b"", status: int = 0) -> str:
         done = subprocess.run(

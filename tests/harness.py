@@ -1,0 +1,143 @@
+"""Servers as processes, for tests: this project's, or a real redis-server, with the same options.
+
+    with start(directory, save="3600 1") as server:         # ready to serve when this is entered, killed at the end
+        Wire(server.address)
+
+Every expectation of tests/server can be put to the real one: KVSTORE_TEST_TARGET=redis runs them against redis-server.
+What only one of the two has is skipped for the other.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.wire import Closed, Status, Wire
+
+TARGET = os.environ.get("KVSTORE_TEST_TARGET", "kvstore")
+ROOT = Path(__file__).resolve().parent.parent
+REDIS_SERVER = shutil.which("redis-server")
+READY_S = 900  # the first start compiles
+
+
+class Process:
+    """A server that was started; usable, as a context manager, once it serves."""
+
+    def __init__(
+        self,
+        kind: str,
+        directory: Path,
+        options: tuple[str, ...] = (),
+        config: Path | None = None,
+        password: str | None = None,
+        save: str = "",
+    ) -> None:
+        self.is_redis = kind == "redis"
+        self.directory = Path(directory)
+        self.password = password
+        self.host, self.port = "127.0.0.1", free_port()
+        self.address = (self.host, self.port)
+        self._temporary = tempfile.TemporaryDirectory(prefix="kvstore-test-", ignore_cleanup_errors=True)
+        self.unix_socket = f"{self._temporary.name}/socket"  # a socket's name must be short, a test's directory is not
+        self._log = Path(self._temporary.name) / "log"
+        if self.is_redis:
+            assert REDIS_SERVER, "redis-server is not installed"
+            command = [REDIS_SERVER, *([str(config)] if config else []), "--enable-debug-command", "yes"]
+        else:
+            command = [sys.executable, "-m", "kvstore", "serve", *(["--config", str(config)] if config else [])]
+        if not config:
+            command += ["--dir", str(directory), "--save", save]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port), "--unixsocket", self.unix_socket, *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._temporary.name if self.is_redis else ROOT,
+            )
+
+    def log(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text(errors="replace")
+
+    def wait_ready(self) -> None:
+        """Return once it answers."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            status = self.process.poll()
+            assert status is None, f"it ended with {status}:\n{self.log()}"
+            assert time.monotonic() < deadline, f"not ready after {READY_S} s:\n{self.log()}"
+            try:
+                with Wire(self.address, timeout_s=READY_S) as connection:
+                    if self.password:
+                        connection("AUTH", self.password)
+                    if connection("PING") == Status("PONG"):
+                        return
+            except (OSError, Closed):
+                pass
+            time.sleep(0.01)
+
+    def ended(self, timeout_s: float = 120) -> int:
+        """Its exit status, once it has ended by itself."""
+        return self.process.wait(timeout_s)
+
+    def terminate(self) -> int:
+        """SIGTERM, and the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def kill(self) -> None:
+        """SIGKILL, from which nobody recovers."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """See to it that nothing is left of it."""
+        if self.process.poll() is None:
+            self.kill()
+        self._temporary.cleanup()
+
+    def __enter__(self) -> "Process":
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(directory: Path, **more: Any) -> Process:
+    """Start the server under test; the arguments are Process's."""
+    return Process(TARGET, directory, **more)
+
+
+def start_redis(directory: Path, **more: Any) -> Process:
+    """Start a real redis-server.  Without one the test is skipped; with KVSTORE_REQUIRE_REDIS=1 that is a failure."""
+    need_redis(REDIS_SERVER, "redis-server")
+    return Process("redis", directory, **more)
+
+
+def need_redis(path: str | None, name: str) -> str:
+    """The path of a program of Redis's, or a skip or a failure that says it is missing."""
+    if path is None:
+        if os.environ.get("KVSTORE_REQUIRE_REDIS") == "1":
+            pytest.fail(f"{name} is not installed, and KVSTORE_REQUIRE_REDIS=1")
+        pytest.skip(f"{name} is not installed")
+    return path
