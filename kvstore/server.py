@@ -332,8 +332,8 @@ class Server:
         r = self.registers
         row = resolve(args)
         if event == loop.EVENT_QUEUE and row is not None and row.takes(len(args)):
-            r[state.COMMAND] = loop.UNCOUNTED
             queue_command(self.store, client.row, int(self._table[r[state.EVENT_DETAIL], loop.ROW_FLAGS]))
+            r[state.COMMAND] = loop.UNCOUNTED
             return NO_REPLY
         r[state.COMMAND] = loop.REFUSED
         self.command_counters[r[state.EVENT_DETAIL], loop.STAT_REJECTED] += 1
