@@ -21,6 +21,7 @@ BY_FILE = {
         "sys",
         "time",
     },
+    "populate.py": {"contextlib", "os", "threading"},
     "space.py": {"mmap"},
 }
 
