@@ -11,7 +11,7 @@ from numba import int64
 from kvstore.entries import entry_deadline, entry_hash
 from kvstore.index import BUCKET_SIZE, SLOTS, index_find_entry, next_overflow
 from kvstore.keyspace import (
-    FRAMES_PER_COMMAND,
+    FRAMES_PER_DELETION,
     db_load,
     deadline_base,
     delete_entry,
@@ -35,7 +35,7 @@ def _expire_one(store, db, number):  # type: ignore[no-untyped-def]
             entry = scan_entry(store, bucket, i)
             if entry == 0 or entry_deadline(store, entry) > store.server[NOW_MS]:
                 continue
-            if not has_frames(store.space, FRAMES_PER_COMMAND):
+            if not has_frames(store.space, FRAMES_PER_DELETION):
                 return 0
             hash_ = entry_hash(store, entry, store.server[HASH_SEED])
             slot = index_find_entry(store, key_base(store, db), db_load(store, db, DB_KEY_BUCKETS), hash_, entry)

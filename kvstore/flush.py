@@ -17,6 +17,7 @@ from kvstore.entries import entry_free
 from kvstore.index import BUCKET_SIZE, PAGE_BUCKETS, SLOTS, next_overflow
 from kvstore.keyspace import (
     FRAMES_PER_COMMAND,
+    FRAMES_PER_DELETION,
     db_load,
     db_store,
     keyspace_init,
@@ -76,7 +77,7 @@ def flush_all(store):  # type: ignore[no-untyped-def]
     keys = 0
     for db in range(DATABASES):
         keys += db_load(store, db, DB_KEYS)
-    if not has_frames(store.space, FRAMES_PER_COMMAND):
+    if not has_frames(store.space, FRAMES_PER_DELETION):
         return 0
     touch_watched_db(store, -1, 1)
     old = reset(store.space)
@@ -167,7 +168,7 @@ def flush_db(store, db):  # type: ignore[no-untyped-def]
             others += db_load(store, other, DB_KEYS)
     if keys > 0 and others == 0:
         return flush_all(store)
-    if not has_frames(store.space, FRAMES_PER_COMMAND):
+    if not has_frames(store.space, FRAMES_PER_DELETION):
         return 0
     touch_watched_db(store, db, 1)
     store.server[DIRTY] += max(keys, 1)

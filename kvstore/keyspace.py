@@ -82,6 +82,7 @@ from kvstore.state import (
     MAXMEMORY,
     NOW_MS,
     RANDOM,
+    RELEASE_COUNT,
     SNAPSHOT_ALIVE,
     STORE,
     WATCHES,
@@ -96,6 +97,7 @@ from mmcore.mmu import copy_in, copy_within, load64, store64
 from mmcore.state import FREE_COUNT, TOTAL
 
 FRAMES_PER_COMMAND = 256
+FRAMES_PER_DELETION = 64
 FRAMES_PER_KEY = 32
 NO_DEADLINE = -1
 
@@ -193,10 +195,19 @@ def next_random(store):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE, int64, int64))
 def reserve(store, keys, size):  # type: ignore[no-untyped-def]
-    """Whether there are frames for a command that changes `keys` keys and adds `size` bytes; else it replies -OOM."""
-    mem = store.space.mem
-    shared = 2 * (mem.frames[TOTAL] - mem.frames[FREE_COUNT])  # at the very most, every page and table is copied
-    needed = FRAMES_PER_COMMAND + min(FRAMES_PER_KEY * keys, shared + keys // 8) + (size >> 10)
+    """Whether there are frames for a command that changes `keys` keys and adds `size` bytes; else it replies -OOM.
+
+    With a size of 0 it only deletes.  That must go on when memory is short, for it is the way out: so a command that
+    adds leaves room for deletions, and a deletion asks for copies only where another tree may still hold the pages.
+    """
+    mem, server = store.space.mem, store.server
+    copies = 0
+    if size > 0 or server[SNAPSHOT_ALIVE] or server[RELEASE_COUNT] > 0:
+        shared = 2 * (mem.frames[TOTAL] - mem.frames[FREE_COUNT])  # at the very most, every page and table is copied
+        copies = min(FRAMES_PER_KEY * keys, shared + keys // 8)
+    needed = FRAMES_PER_DELETION + copies
+    if size > 0:
+        needed += 2 * FRAMES_PER_COMMAND + (size >> 10)
     if has_frames(store.space, needed):
         return 1
     reply_error(store, OUT_OF_MEMORY)
@@ -303,7 +314,7 @@ def expire_if_due(store, db, slot, hash_):  # type: ignore[no-untyped-def]
     deadline = entry_deadline(store, entry_of(load64(store.space, slot)))
     if deadline == NO_DEADLINE or deadline > store.server[NOW_MS]:
         return 0
-    if not has_frames(store.space, FRAMES_PER_COMMAND):
+    if not has_frames(store.space, FRAMES_PER_DELETION):
         return 1  # it is not there for anybody, and will be deleted when there is room to
     delete_entry(store, db, slot, hash_)
     store.server[EXPIRED_KEYS] += 1

@@ -436,7 +436,7 @@ def move(store):  # type: ignore[no-untyped-def]
     if target == db:
         reply_error(store, SAME_OBJECT)
         return 0
-    if not reserve(store, 2, 0):
+    if not reserve(store, 2, 1):
         return 0
     hash_ = key_hash(store, 1)
     if lookup(store, db, 1, hash_) == 0 or lookup(store, target, 1, hash_) != 0:
