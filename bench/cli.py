@@ -235,3 +235,32 @@ def memory_command(
     if smoke:
         keys, settle_s = min(keys, 2000), 0.1
     finish(memory.run(subjects, keys, value_sizes or (64,), settle_s), json_file)
+
+
+PICTURED = ("fork", "throughput", "snapshot")
+
+
+@bench.command("all")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("bench-results"),
+    show_default=True,
+    help="Where reports and pictures go.",
+)
+@click.option("--smoke", is_flag=True, help="Sizes of seconds, to see that it works.")
+@click.pass_context
+def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
+    """Every benchmark after the other, saved as NAME.json and NAME.png.
+
+    \b
+    Example:
+      kvstore bench all --to results
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("fork", "pause", "throughput", "snapshot", "restart", "memory"):
+        picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
+        context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
+    paper = directory / "snapshot-paper.json"
+    context.invoke(snapshot_command, paper=True, smoke=smoke, json_file=paper)

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
+REQUIRED = os.environ.get("KVSTORE_REQUIRE_REDIS") == "1"  # then its absence is a failure
 needs_redis = pytest.mark.skipif(
-    not shutil.which("redis-server") and not os.environ.get("CI"), reason="redis-server is not installed"
+    not shutil.which("redis-server") and not REQUIRED, reason="redis-server is not installed"
 )
 needs_redis_benchmark = pytest.mark.skipif(
-    not shutil.which("redis-benchmark") and not os.environ.get("CI"), reason="redis-benchmark is not installed"
+    not shutil.which("redis-benchmark") and not REQUIRED, reason="redis-benchmark is not installed"
 )
 
 

@@ -1,7 +1,6 @@
 """Each benchmark through the command line, in its smoke size: what it prints and saves is there and makes sense."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from bench import restart, throughput
 from bench.cli import bench
 from bench.servers import free_port, installed, present
 from bench.throughput import ClientFailed, redis_benchmark
-from tests.bench.support import needs_redis, needs_redis_benchmark
+from tests.bench.support import REQUIRED, needs_redis, needs_redis_benchmark
 
 HERE = [subject for subject in ("on-demand", "redis") if installed(subject)]
 AGAINST = ["--subject", "on-demand", "--subject", "redis"]
 
 
-@pytest.mark.skipif(not os.environ.get("CI"), reason="outside of CI redis may be absent")
-def test_what_to_compare_with_is_installed_in_ci() -> None:
+@pytest.mark.skipif(not REQUIRED, reason="redis may be absent unless KVSTORE_REQUIRE_REDIS=1")
+def test_what_to_compare_with_is_installed() -> None:
     assert installed("redis")
     assert shutil.which("redis-benchmark")
 
@@ -131,6 +130,24 @@ def test_without_redis_benchmark_nothing_is_measured_and_that_is_said(monkeypatc
     report = throughput.run()
     assert report.notes == ["redis-benchmark is not installed; nothing was measured"]
     assert not report.tables
+
+
+def test_all_runs_every_benchmark_and_saves_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, bool, Path, Path | None]] = []
+    for name, command in bench.commands.items():
+        if name != "all":
+
+            def record(
+                *, smoke: bool, json_file: Path, plot: Path | None = None, name: str = name, **_: object
+            ) -> None:
+                ran.append((name, smoke, json_file, plot))
+
+            monkeypatch.setattr(command, "callback", record)
+    result = CliRunner().invoke(bench, ["all", "--smoke", "--to", str(tmp_path / "to")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert {name for name, *_ in ran} == set(bench.commands) - {"all"}
+    assert len({path for _, _, path, _ in ran}) == len(bench.commands)
+    assert all(smoke and path.parent == tmp_path / "to" for _, smoke, path, _ in ran)
 
 
 @pytest.mark.parametrize("name", sorted(bench.commands))
