@@ -203,6 +203,7 @@ EVENT_POSTPONED = 8  # never leaves this file: CLIENT PAUSE holds the command ba
 ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_WIDTH = 0, 1, 2, 4
 WRITE, DENY_OOM, NO_AUTH_NEEDED, NO_MULTI_ALLOWED, NOT_QUEUED, MAY_REPLICATE = 1, 2, 4, 8, 16, 32
 IS_EXEC, CONTAINER = 64, 128
+TELLS_HEALTH = 256  # PING, refused as writes are when snapshots fail, so that who watches over the server hears of it
 REFUSED, UNCOUNTED = -1, -2  # COMMAND, for one that is not accounted for: an error, or one only queued
 # Rows of the statistics, int64[COMMAND_COUNT, STATISTICS_WIDTH].
 STAT_CALLS, STAT_CYCLES, STAT_REJECTED, STAT_FAILED, STATISTICS_WIDTH = 0, 1, 2, 3, 4
@@ -506,7 +507,7 @@ def execute(store, row):  # type: ignore[no-untyped-def]
         return EVENT_POSTPONED
     if effects & DENY_OOM and server[MAXMEMORY] > 0 and memory_exceeded(store):
         return _reject(store, row, command, OUT_OF_MEMORY)
-    if effects & WRITE and server[WRITES_REFUSED]:
+    if effects & (WRITE | TELLS_HEALTH) and server[WRITES_REFUSED]:
         return _reject(store, row, command, MISCONF)
     if in_multi and flags & NOT_QUEUED == 0:
         if flags & CONTAINER:

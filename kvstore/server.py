@@ -574,6 +574,7 @@ def _loop_flags(command: Command) -> int:
         | loop.MAY_REPLICATE * ("may_replicate" in flags)
         | loop.IS_EXEC * (command.name == "exec")
         | loop.CONTAINER * bool(command.subcommands)
+        | loop.TELLS_HEALTH * (command.name == "ping")
     )
 
 

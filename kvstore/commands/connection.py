@@ -168,7 +168,7 @@ def client_setinfo(_server: "Server", client: "Client", args: list[bytes]) -> Re
     attribute = {b"lib-name": "lib_name", b"lib-ver": "lib_ver"}.get(args[2].lower())
     if attribute is None:
         raise CommandError(f"ERR Unrecognized option '{text(args[2])}'")
-    error = f"ERR {text(args[2]).lower()} cannot contain spaces, newlines or special characters."
+    error = f"ERR {text(args[2])} cannot contain spaces, newlines or special characters."
     setattr(client, attribute, plain(args[3], error))
     return OK
 
