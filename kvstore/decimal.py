@@ -11,11 +11,13 @@ from numba import int64
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kvstore.libc import bytes_at
+from kvstore.libc import bytes_at, errno, set_errno
 from mmcore.jit import copy_bytes, kernel
 
-TEXT_MAX = 256  # [bytes], of a number read
+TEXT_MAX = 5120  # [bytes], of a number read, with a NUL; MAX_LONG_DOUBLE_CHARS
 RESULT_MAX = 5120  # of one printed: the largest has 4933 digits before the point
+_ERANGE = 34
+_NAN, _ENDS = 1, 2  # what a number may be: not one; zero or infinite
 
 
 class _Extended(ir.types._BaseFloatType):  # type: ignore[misc]
@@ -44,12 +46,17 @@ def _strtold(builder: Any, address: Any, end: Any) -> Any:
 
 
 @intrinsic
-def _number_length(typingctx, address):  # type: ignore[no-untyped-def]
-    # How many bytes of the NUL-terminated text at `address` spell a number.
+def _read(typingctx, address):  # type: ignore[no-untyped-def]
+    # How many bytes of the NUL-terminated text at `address` spell a number, times 4, plus _NAN or _ENDS.
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         end = cgutils.alloca_once(builder, _BYTES)
-        _strtold(builder, values[0], end)
-        return builder.sub(builder.ptrtoint(builder.load(end), _WORD), values[0])
+        value = _strtold(builder, values[0], end)
+        length = builder.sub(builder.ptrtoint(builder.load(end), _WORD), values[0])
+        nan = builder.zext(builder.fcmp_unordered("uno", value, value), _WORD)
+        ends = builder.zext(builder.fcmp_ordered("==", builder.fadd(value, value), value), _WORD)
+        return builder.add(
+            builder.shl(length, ir.Constant(_WORD, 2)), builder.add(nan, builder.shl(ends, ir.Constant(_WORD, 1)))
+        )
 
     return int64(int64), codegen
 
@@ -71,7 +78,7 @@ def _print_sum(typingctx, first, second, target, size):  # type: ignore[no-untyp
 
 @kernel
 def number_text(text, start, count, address):  # type: ignore[no-untyped-def]
-    """Copy a number to `address`, NUL-terminated; False when these bytes spell none, or are more than TEXT_MAX."""
+    """Copy a number to `address`, NUL-terminated; False when these bytes spell none that Redis reads."""
     if count == 0 or count >= TEXT_MAX:
         return False
     room = bytes_at(address, TEXT_MAX)
@@ -80,13 +87,11 @@ def number_text(text, start, count, address):  # type: ignore[no-untyped-def]
     first = int64(room[0])
     if first == 32 or 9 <= first <= 13:
         return False
-    if _number_length(address) != count:
+    set_errno(0)
+    found = _read(address)
+    if found >> 2 != count or found & _NAN:
         return False
-    for i in range(count):
-        # nan has no place here; inf has.
-        if room[i] == 97 or room[i] == 65:
-            return False
-    return True
+    return errno() != _ERANGE or found & _ENDS == 0
 
 
 @kernel

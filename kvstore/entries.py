@@ -221,12 +221,11 @@ def entry_memory(store, entry):  # type: ignore[no-untyped-def]
 def entry_touch(store, entry):  # type: ignore[no-untyped-def]
     """Note the use of an entry, unless that would copy a page that a snapshot shares."""
     server = store.server
-    if server[SNAPSHOT_ALIVE] or server[NO_TOUCH] or not has_frames(store.space, ROOT_LEVEL):
-        return
     flags = entry_flags(store, entry)
     clock = server[LRU_CLOCK] & CLOCK_MASK
-    if flags & CLOCK_MASK != clock:
-        store32(store.space, entry + 8, (flags & ~CLOCK_MASK) | clock)
+    if flags & CLOCK_MASK != clock and not server[SNAPSHOT_ALIVE] and not server[NO_TOUCH]:
+        if has_frames(store.space, ROOT_LEVEL):
+            store32(store.space, entry + 8, (flags & ~CLOCK_MASK) | clock)
 
 
 @kernel

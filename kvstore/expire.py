@@ -11,16 +11,15 @@ from numba import int64
 from kvstore.entries import entry_deadline, entry_hash
 from kvstore.index import BUCKET_SIZE, SLOTS, index_find_entry, next_overflow
 from kvstore.keyspace import (
-    FRAMES_PER_DELETION,
+    FRAMES_TO_REMOVE,
     db_load,
     deadline_base,
-    delete_entry,
+    delete_expired,
     key_base,
     scan_entry,
-    touched,
 )
 from kvstore.layout import DATABASES, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEY_BUCKETS
-from kvstore.state import EXPIRE_BUCKET, EXPIRE_DB, EXPIRED_KEYS, HASH_SEED, NOW_MS, STORE
+from kvstore.state import EXPIRE_BUCKET, EXPIRE_DB, HASH_SEED, NOW_MS, STORE
 from mmcore.frames import has_frames
 from mmcore.jit import linked
 
@@ -35,14 +34,12 @@ def _expire_one(store, db, number):  # type: ignore[no-untyped-def]
             entry = scan_entry(store, bucket, i)
             if entry == 0 or entry_deadline(store, entry) > store.server[NOW_MS]:
                 continue
-            if not has_frames(store.space, FRAMES_PER_DELETION):
+            if not has_frames(store.space, FRAMES_TO_REMOVE):
                 return 0
             hash_ = entry_hash(store, entry, store.server[HASH_SEED])
             slot = index_find_entry(store, key_base(store, db), db_load(store, db, DB_KEY_BUCKETS), hash_, entry)
             assert slot != 0, "an entry with a deadline is not among the keys"
-            delete_entry(store, db, slot, hash_)
-            touched(store, db, hash_)
-            store.server[EXPIRED_KEYS] += 1
+            delete_expired(store, db, slot, hash_)
             return 1
         bucket = next_overflow(store, bucket)
     return 0

@@ -8,21 +8,15 @@ whoever restarts from it goes on with the work:
 
     record, 32 bytes in the heap:   next record | region of keys | its buckets | region of deadlines << 32 | its buckets
 
-`background_step` does a little of everything that waits: old trees, detached regions, long values freed.
+`background_step` does a little of everything that waits: old trees, detached regions, long values freed, tables with
+fewer keys than buckets for them.
 """
 
 from numba import int64, void
 
 from kvstore.entries import entry_free
-from kvstore.index import BUCKET_SIZE, PAGE_BUCKETS, SLOTS, next_overflow
-from kvstore.keyspace import (
-    FRAMES_PER_COMMAND,
-    FRAMES_PER_DELETION,
-    db_load,
-    db_store,
-    keyspace_init,
-    scan_entry,
-)
+from kvstore.index import BUCKET_SIZE, BUCKETS_MIN, PAGE_BUCKETS, SLOTS, next_overflow
+from kvstore.keyspace import TIMES, db_load, db_store, keyspace_init, scan_entry, shrink
 from kvstore.layout import (
     CONTROL_BASE,
     CONTROL_FLUSHING,
@@ -50,6 +44,7 @@ from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 
 RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS
 RECORD_SIZE = 32
+FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or a step of what is left for later
 
 
 @view
@@ -77,7 +72,7 @@ def flush_all(store):  # type: ignore[no-untyped-def]
     keys = 0
     for db in range(DATABASES):
         keys += db_load(store, db, DB_KEYS)
-    if not has_frames(store.space, FRAMES_PER_DELETION):
+    if not has_frames(store.space, FRAMES_TO_FLUSH):
         return 0
     touch_watched_db(store, -1, 1)
     old = reset(store.space)
@@ -124,10 +119,12 @@ def _drop_last_bucket(store, region, buckets, entries_too):  # type: ignore[no-u
                     entry_free(store, entry)
                     store.server[LAZYFREED_OBJECTS] += 1
         if bucket != first:
-            heap_free(space, bucket, BUCKET_SIZE)
+            code = heap_free(space, bucket, BUCKET_SIZE)
+            assert code == 0, "no frame was reserved for a release"
         bucket = following
     if (buckets - 1) % PAGE_BUCKETS == 0:
-        unmap_pages(space, first, 1)
+        code = unmap_pages(space, first, 1)
+        assert code == 0, "no frame was reserved for a release"
 
 
 @linked(int64(STORE, int64))
@@ -137,7 +134,7 @@ def _flush_step(store, budget):  # type: ignore[no-untyped-def]
     done = 0
     while done < budget:
         record = load64(space, CONTROL_BASE + CONTROL_FLUSHING)
-        if record == 0 or not has_frames(space, FRAMES_PER_COMMAND):
+        if record == 0 or not has_frames(space, FRAMES_TO_FLUSH):
             break
         keys, word = load64(space, record + 16), load64(space, record + 24)
         deadlines = word & 0xFFFF_FFFF
@@ -153,7 +150,8 @@ def _flush_step(store, budget):  # type: ignore[no-untyped-def]
             used &= ~((1 << load64(space, record + 8)) | (1 << (word >> 32)))
             store64(space, CONTROL_BASE + CONTROL_REGIONS, used)
             store64(space, CONTROL_BASE + CONTROL_FLUSHING, load64(space, record))
-            heap_free(space, record, RECORD_SIZE)
+            code = heap_free(space, record, RECORD_SIZE)
+            assert code == 0, "no frame was reserved for a release"
         done += 1
     return done
 
@@ -168,14 +166,16 @@ def flush_db(store, db):  # type: ignore[no-untyped-def]
             others += db_load(store, other, DB_KEYS)
     if keys > 0 and others == 0:
         return flush_all(store)
-    if not has_frames(store.space, FRAMES_PER_DELETION):
+    if not has_frames(store.space, FRAMES_TO_FLUSH):
         return 0
-    touch_watched_db(store, db, 1)
-    store.server[DIRTY] += max(keys, 1)
     if keys == 0:
+        store.server[DIRTY] += 1
         return 1
-    while _regions_left(store) < 2:  # many databases are flushed again and again: pay for the oldest now
-        _flush_step(store, 1 << 20)
+    while _regions_left(store) < 2:  # many databases are flushed again and again: pay for one now
+        if _flush_step(store, 64) == 0:
+            return 0
+    touch_watched_db(store, db, 1)
+    store.server[DIRTY] += keys
     record = heap_alloc(store.space, RECORD_SIZE)
     assert record != 0, "no frame was reserved for a record"
     space = store.space
@@ -194,8 +194,20 @@ def flush_db(store, db):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(STORE, int64))
+def _shrink_step(store, budget):  # type: ignore[no-untyped-def]
+    """Up to `budget` merges in tables that are too large; returns how many."""
+    done = 0
+    for db in range(DATABASES):
+        for which in range(TIMES + 1):
+            if db_load(store, db, DB_KEY_BUCKETS + 8 * which) > BUCKETS_MIN:
+                while done < budget and shrink(store, db, which):
+                    done += 1
+    return done
+
+
+@linked(int64(STORE, int64))
 def background_step(store, budget):  # type: ignore[no-untyped-def]
-    """Do about `budget` pages' worth of what waits to be given back; returns 0 when nothing does."""
+    """Do about `budget` pages' worth of what waits to be done; returns 0 when nothing does."""
     server = store.server
     done = 0
     if server[RELEASE_COUNT] > 0:
@@ -206,4 +218,5 @@ def background_step(store, budget):  # type: ignore[no-untyped-def]
             server[RELEASE_COUNT] -= 1
     if load64(store.space, CONTROL_BASE + CONTROL_FLUSHING) != 0:
         done += _flush_step(store, budget >> 3)
+    done += _shrink_step(store, budget >> 1)
     return done + heap_reclaim_step(store.space, budget)

@@ -1,8 +1,9 @@
 """The hash of keys: 64 bits, seeded, by multiplying to 128 and folding.
 
 Sixteen bytes a round: two words, mixed with constants and what came before, are multiplied and the halves of the
-product xor-ed (the construction of wyhash).  The seed is drawn when a store is made and kept in it, so clients cannot
-choose keys that collide.  Constants are digits of pi.
+product xor-ed (the construction of wyhash).  The seed is drawn when a store is made and kept in it, and is in both
+factors, so clients can choose neither keys that collide nor a word that makes a factor zero, which would forget all
+that came before.  Constants are digits of pi.
 """
 
 import numba
@@ -11,7 +12,7 @@ from llvmlite import ir
 from numba import int64
 from numba.extending import intrinsic
 
-from mmcore.jit import bytes64, kernel
+from mmcore.jit import bytes32, bytes64, kernel
 
 _SECRET0 = np.int64(0x243F6A8885A308D3)
 _SECRET1 = np.int64(0x13198A2E03707344)
@@ -32,28 +33,22 @@ def _fold(typingctx, a, b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _tail(text, offset, count):  # type: ignore[no-untyped-def]
-    # Up to 7 bytes as one word.
-    word = 0
-    for i in range(count):
-        word |= int64(text[offset + i]) << (8 * i)
-    return word
-
-
-@kernel
 def hash_bytes(text, offset, count, seed):  # type: ignore[no-untyped-def]
     """64-bit hash of `count` bytes of `text` from `offset` on."""
-    state = seed ^ _SECRET0
-    at, left = offset, count
-    while left >= 16:
-        state = _fold(bytes64(text, at) ^ _SECRET1, bytes64(text, at + 8) ^ state)
+    key, state = seed ^ _SECRET0, _fold(seed ^ _SECRET1, _SECRET2)
+    at, end = offset, offset + count
+    while end - at > 16:
+        state = _fold(bytes64(text, at) ^ key, bytes64(text, at + 8) ^ state)
         at += 16
-        left -= 16
+    # The last words may overlap what comes before them; the length, which goes in at the end, tells such texts apart.
     first = second = 0
-    if left >= 8:
-        first = bytes64(text, at)
-        second = _tail(text, at + 8, left - 8)
-    else:
-        first = _tail(text, at, left)
-    state = _fold(first ^ _SECRET2, second ^ state)
-    return _fold(state ^ _SECRET3, int64(count) ^ _SECRET1)
+    if count >= 16:
+        first, second = bytes64(text, end - 16), bytes64(text, end - 8)
+    elif count >= 8:
+        first, second = bytes64(text, at), bytes64(text, end - 8)
+    elif count >= 4:
+        first, second = bytes32(text, at), bytes32(text, end - 4)
+    elif count > 0:
+        first = int64(text[at]) | int64(text[at + (count >> 1)]) << 8 | int64(text[end - 1]) << 16
+    state = _fold(first ^ key, second ^ state)
+    return _fold(state ^ _SECRET3, int64(count) ^ key)

@@ -7,12 +7,13 @@ A bucket is 64 bytes, at base + 64 * number; virtual memory is its directory.
                           in the last slot only:  address of an overflow bucket | 1
 
 Addresses of entries are multiples of 16, so the low bits are free.  A full bucket moves what is in its last slot to an
-overflow bucket from the heap and puts the link there; chains stay short because the table grows.
+overflow bucket from the heap and puts the link there; chains stay short because the table grows.  A removal draws
+entries forward and gives back the overflow bucket that empties.
 
 Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, 2^k >= N the next
 power of two, or if there is no such bucket yet to h mod 2^(k-1).  A split adds bucket N and moves to it what belongs
-there from bucket N - 2^(k-1): one bucket's work, whatever the size of the table, when there are more than LOAD_MAX
-entries a bucket.  A merge undoes the last split.  Bucket pages are mapped and unmapped on the way.
+there from bucket N - 2^(k-1): one bucket's work, whatever the size of the table, when there are LOAD_MAX entries a
+bucket.  A merge undoes the last split.  Bucket pages are mapped and unmapped on the way.
 
 Scan.  Cursors go through the buckets in the order of their reversed binary numbers, as Redis's do: what a bucket splits
 into follows in its place, and what merges into it came before, so that an entry present all the while is met.
@@ -28,16 +29,16 @@ from kvstore.entries import entry_hash, entry_is
 from kvstore.state import STORE
 from mmcore.errors import NO_FRAME
 from mmcore.heap import heap_alloc, heap_free
-from mmcore.jit import bytes64, kernel, linked
+from mmcore.jit import bytes64, fill_bytes, kernel, linked, put64
 from mmcore.mapping import map_pages, unmap_pages
-from mmcore.mmu import load64, read_address, store64
+from mmcore.mmu import load64, read_address, store64, write_address
 
 BUCKET_SIZE = 64
 SLOTS = 8
 PAGE_BUCKETS = 4096 // BUCKET_SIZE
 BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
 BUCKETS_MAX = 1 << 28  # what a region has room for
-LOAD_MAX = 5  # entries a bucket; above, a split
+LOAD_MAX = 5  # entries a bucket: then one is split for each that is added
 LINK = 1
 ADDRESS = 0xFFFF_FFFF_FFF0
 TAG_SHIFT = 48
@@ -78,27 +79,48 @@ def bucket_number(hash_, buckets):  # type: ignore[no-untyped-def]
     return number
 
 
+@kernel
+def _find_among(store, bucket, pa, tag, offset, count):  # type: ignore[no-untyped-def]
+    # The slot of the key in one bucket, or 0, where several slots have its tag, or that of an empty one.
+    memory = store.space.mem.bytes
+    for i in range(SLOTS):
+        word = bytes64(memory, pa + 8 * i)
+        if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
+            if entry_is(store, word & ADDRESS, query(store), offset, count):
+                return bucket + 8 * i
+    return 0
+
+
 @linked(int64(STORE, int64, int64, int64, int64, int64))
 def index_find(store, base, buckets, hash_, offset, count):  # type: ignore[no-untyped-def]
     """Address of the slot of the key that is `count` bytes of the query at `offset`; 0 when there is none."""
     if buckets == 0:
         return 0
-    space, text = store.space, query(store)
+    space = store.space
     memory = space.mem.bytes
     bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
-        following = 0
+        # Which slot has the tag cannot be foretold, so all are looked at, without a branch.
+        matches, word, slot = 0, 0, 0
         for i in range(SLOTS):
-            word = bytes64(memory, pa + 8 * i)
-            if word & LINK:
-                following = word & ADDRESS
-            elif word != 0 and word >> TAG_SHIFT == tag and entry_is(store, word & ADDRESS, text, offset, count):
-                return bucket + 8 * i
-        if following == 0:
+            here = bytes64(memory, pa + 8 * i)
+            mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
+            matches -= mine
+            word |= here & mine
+            slot |= (8 * i) & mine
+        if matches == 1 and tag != 0:
+            if entry_is(store, word & ADDRESS, query(store), offset, count):
+                return bucket + slot
+        elif matches != 0:
+            slot = _find_among(store, bucket, pa, tag, offset, count)
+            if slot != 0:
+                return slot
+        word = bytes64(memory, pa + LAST)
+        if word & LINK == 0:
             return 0
-        bucket = following
+        bucket = word & ADDRESS
 
 
 @linked(int64(STORE, int64, int64, int64, int64))
@@ -106,45 +128,44 @@ def index_find_entry(store, base, buckets, hash_, entry):  # type: ignore[no-unt
     """Address of the slot that points at this entry, whose key has this hash; 0 when there is none."""
     if buckets == 0:
         return 0
-    space = store.space
+    memory = store.space.mem.bytes
     bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
     while True:
-        following = 0
+        pa = read_address(store.space, bucket)
         for i in range(SLOTS):
-            word = load64(space, bucket + 8 * i)
-            if word & LINK:
-                following = word & ADDRESS
-            elif word & ADDRESS == entry:
+            word = bytes64(memory, pa + 8 * i)
+            if word & ADDRESS == entry and word & LINK == 0:
                 return bucket + 8 * i
-        if following == 0:
+        word = bytes64(memory, pa + LAST)
+        if word & LINK == 0:
             return 0
-        bucket = following
+        bucket = word & ADDRESS
 
 
 @linked(int64(STORE, int64, int64))
 def _bucket_put(store, bucket, word):  # type: ignore[no-untyped-def]
     # Put a word into a chain: 0, or NO_FRAME with nothing changed.
     space = store.space
+    memory = space.mem.bytes
     while True:
-        following = 0
+        pa = read_address(space, bucket)
         for i in range(SLOTS):
-            old = load64(space, bucket + 8 * i)
-            if old == 0:
+            if bytes64(memory, pa + 8 * i) == 0:
                 store64(space, bucket + 8 * i, word)
                 return 0
-            if old & LINK:
-                following = old & ADDRESS
-        if following == 0:
+        last = bytes64(memory, pa + LAST)
+        if last & LINK == 0:
             break
-        bucket = following
-    following = heap_alloc(space, BUCKET_SIZE)
-    if following == 0:
+        bucket = last & ADDRESS
+    overflow = heap_alloc(space, BUCKET_SIZE)
+    if overflow == 0:
         return NO_FRAME
-    store64(space, following, load64(space, bucket + LAST))
-    store64(space, following + 8, word)
-    for i in range(2, SLOTS):
-        store64(space, following + 8 * i, 0)
-    store64(space, bucket + LAST, following | LINK)
+    pa = write_address(space, overflow)
+    assert pa >= 0, "no frame was reserved for an overflow bucket"
+    fill_bytes(memory, pa, 0, BUCKET_SIZE)
+    put64(memory, pa, last)
+    put64(memory, pa + 8, word)
+    store64(space, bucket + LAST, overflow | LINK)
     return 0
 
 
@@ -185,10 +206,20 @@ def _compact(store, bucket):  # type: ignore[no-untyped-def]
         assert code == 0, "no frame was reserved for a release"
 
 
+@kernel
+def index_remove(store, base, buckets, hash_, slot):  # type: ignore[no-untyped-def]
+    """Empty the slot of an entry whose key has this hash.  Other slots of its bucket may be moved."""
+    store64(store.space, slot, 0)
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    if load64(store.space, bucket + LAST) & LINK:
+        _compact(store, bucket)
+
+
 @linked(int64(STORE, int64, int64, int64))
 def index_split(store, base, buckets, seed):  # type: ignore[no-untyped-def]
     """Add a bucket; returns the new number of buckets, or the old one when there is no frame or no room for it."""
     space = store.space
+    memory = space.mem.bytes
     if buckets >= BUCKETS_MAX:
         return buckets
     if buckets == 0:
@@ -198,19 +229,19 @@ def index_split(store, base, buckets, seed):  # type: ignore[no-untyped-def]
         return buckets
     first = base + BUCKET_SIZE * (buckets - ((_mask(buckets + 1) + 1) >> 1))
     bucket = first
-    while True:
-        following = 0
+    while bucket != 0:
+        pa = write_address(space, bucket)  # good until the next fork, whatever is put elsewhere
+        assert pa >= 0, "no frame was reserved for a split"
         for i in range(SLOTS):
-            word = load64(space, bucket + 8 * i)
-            if word & LINK:
-                following = word & ADDRESS
-            elif word != 0 and bucket_number(entry_hash(store, word & ADDRESS, seed), buckets + 1) == buckets:
+            word = bytes64(memory, pa + 8 * i)
+            if word == 0 or word & LINK:
+                continue
+            if bucket_number(entry_hash(store, word & ADDRESS, seed), buckets + 1) == buckets:
                 code = _bucket_put(store, new, word)
                 assert code == 0, "no frame was reserved for a split"
-                store64(space, bucket + 8 * i, 0)
-        if following == 0:
-            break
-        bucket = following
+                put64(memory, pa + 8 * i, 0)
+        word = bytes64(memory, pa + LAST)
+        bucket = word & ADDRESS if word & LINK else 0
     _compact(store, first)
     return buckets + 1
 
@@ -219,28 +250,27 @@ def index_split(store, base, buckets, seed):  # type: ignore[no-untyped-def]
 def index_merge(store, base, buckets):  # type: ignore[no-untyped-def]
     """Take the last bucket away; returns the new number of buckets.  A table keeps BUCKETS_MIN."""
     space = store.space
+    memory = space.mem.bytes
     if buckets <= BUCKETS_MIN:
         return buckets
     last = buckets - 1
     bucket = base + BUCKET_SIZE * last
     target = base + BUCKET_SIZE * (last - ((_mask(buckets) + 1) >> 1))
-    overflow = False
     while bucket != 0:
-        following = 0
+        pa = write_address(space, bucket)
+        assert pa >= 0, "no frame was reserved for a merge"
         for i in range(SLOTS):
-            word = load64(space, bucket + 8 * i)
-            if word & LINK:
-                following = word & ADDRESS
-            elif word != 0:
+            word = bytes64(memory, pa + 8 * i)
+            if word != 0 and word & LINK == 0:
                 code = _bucket_put(store, target, word)
                 assert code == 0, "no frame was reserved for a merge"
-            if word != 0 and not overflow:
-                store64(space, bucket + 8 * i, 0)
-        if overflow:
+        word = bytes64(memory, pa + LAST)
+        if bucket == base + BUCKET_SIZE * last:
+            fill_bytes(memory, pa, 0, BUCKET_SIZE)
+        else:
             code = heap_free(space, bucket, BUCKET_SIZE)
             assert code == 0, "no frame was reserved for a release"
-        overflow = True
-        bucket = following
+        bucket = word & ADDRESS if word & LINK else 0
     if last % PAGE_BUCKETS == 0:
         code = unmap_pages(space, base + BUCKET_SIZE * last, 1)
         assert code == 0, "no frame was reserved for a release"

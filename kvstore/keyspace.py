@@ -7,7 +7,8 @@ Who looks up a key first meets its deadline: an entry whose time has come is del
 key goes through `touched`: it counts, and tells those who WATCH the key.
 
 Commands that write call `reserve` first.  It makes sure of frames for the worst that follows, copies of every page and
-table that a snapshot shares included, so that nothing below can run out of them half-way.
+table that a snapshot shares included, so that nothing below can run out of them half-way.  What only removes keys asks
+for less, by `reserve_removal`: memory that is full can always be emptied.
 """
 
 from numba import int64, void
@@ -39,6 +40,7 @@ from kvstore.hash import hash_bytes
 from kvstore.index import (
     ADDRESS,
     BUCKET_SIZE,
+    BUCKETS_MIN,
     LINK,
     LOAD_MAX,
     PAGE_BUCKETS,
@@ -48,14 +50,13 @@ from kvstore.index import (
     index_find_entry,
     index_merge,
     index_put,
+    index_remove,
     index_split,
     next_overflow,
     slot_word,
 )
 from kvstore.layout import (
     CONTROL_BASE,
-    CONTROL_CHANGES,
-    CONTROL_FLUSHING,
     CONTROL_MAGIC,
     CONTROL_REGIONS,
     CONTROL_SEED,
@@ -92,14 +93,19 @@ from kvstore.watch import touch_watched
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import heap_init, heap_resize, heap_size, heap_used
-from mmcore.jit import kernel, linked
-from mmcore.mmu import copy_in, copy_within, load64, store64
+from mmcore.jit import bytes64, fill_bytes, kernel, linked, put64
+from mmcore.mmu import copy_in, copy_within, load64, read_address, store64, write_address
 from mmcore.state import FREE_COUNT, TOTAL
 
-FRAMES_PER_COMMAND = 256
-FRAMES_PER_DELETION = 64
-FRAMES_PER_KEY = 32
+FRAMES_PER_COMMAND = 256  # that must be free for a command that adds
+FRAMES_TO_REMOVE = 128  # for one that removes
+FRAMES_TO_SHRINK = 64  # for a merge, which can wait
+FRAMES_PER_KEY = 32  # copies that a change of one key may take while a snapshot shares everything
 NO_DEADLINE = -1
+CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; longer ones there are none, by chance
+KEYS, TIMES = 0, 1  # a database's two tables, and what of a descriptor is theirs
+assert DB_DEADLINES == DB_KEYS + 8 and DB_DEADLINE_BUCKETS == DB_KEY_BUCKETS + 8
+assert DB_DEADLINE_REGION == DB_KEY_REGION + 8
 
 # ------------------------------------------------------------------------------------------------- the control block
 
@@ -110,19 +116,18 @@ def keyspace_init(store):  # type: ignore[no-untyped-def]
     space = store.space
     if heap_init(space) != 0:
         return NO_FRAME
-    store64(space, CONTROL_BASE, CONTROL_MAGIC)
-    seed = next_random(store) ^ (next_random(store) << 32)
-    store64(space, CONTROL_BASE + CONTROL_SEED, seed)
-    store.server[HASH_SEED] = seed
-    store64(space, CONTROL_BASE + CONTROL_CHANGES, 0)
-    store64(space, CONTROL_BASE + CONTROL_FLUSHING, 0)
+    if store.server[HASH_SEED] == 0:  # a store that is emptied keeps its seed, for watches know keys by their hash
+        store.server[HASH_SEED] = next_random(store) ^ (next_random(store) << 32)
+    pa = write_address(space, CONTROL_BASE)
+    memory = space.mem.bytes
+    fill_bytes(memory, pa, 0, DESCRIPTORS - CONTROL_BASE + DATABASES * DESCRIPTOR_SIZE)
+    put64(memory, pa, CONTROL_MAGIC)
+    put64(memory, pa + CONTROL_SEED, store.server[HASH_SEED])
+    put64(memory, pa + CONTROL_REGIONS, (1 << (2 * DATABASES)) - 1)
     for db in range(DATABASES):
-        at = DESCRIPTORS + db * DESCRIPTOR_SIZE
-        for i in range(0, DESCRIPTOR_SIZE, 8):
-            store64(space, at + i, 0)
-        store64(space, at + DB_KEY_REGION, 2 * db)
-        store64(space, at + DB_DEADLINE_REGION, 2 * db + 1)
-    store64(space, CONTROL_BASE + CONTROL_REGIONS, (1 << (2 * DATABASES)) - 1)
+        at = pa + DESCRIPTORS - CONTROL_BASE + db * DESCRIPTOR_SIZE
+        put64(memory, at + DB_KEY_REGION, 2 * db)
+        put64(memory, at + DB_DEADLINE_REGION, 2 * db + 1)
     return 0
 
 
@@ -162,10 +167,12 @@ def deadline_base(store, db):  # type: ignore[no-untyped-def]
 @linked(int64(STORE))
 def index_pages(store):  # type: ignore[no-untyped-def]
     """Pages of all indices together."""
+    pa = read_address(store.space, DESCRIPTORS)
     pages = 0
     for db in range(DATABASES):
-        pages += -(-db_load(store, db, DB_KEY_BUCKETS) // PAGE_BUCKETS)
-        pages += -(-db_load(store, db, DB_DEADLINE_BUCKETS) // PAGE_BUCKETS)
+        at = pa + db * DESCRIPTOR_SIZE
+        pages += (bytes64(store.space.mem.bytes, at + DB_KEY_BUCKETS) + PAGE_BUCKETS - 1) // PAGE_BUCKETS
+        pages += (bytes64(store.space.mem.bytes, at + DB_DEADLINE_BUCKETS) + PAGE_BUCKETS - 1) // PAGE_BUCKETS
     return pages
 
 
@@ -193,22 +200,30 @@ def next_random(store):  # type: ignore[no-untyped-def]
     return state & 0x3FFF_FFFF_FFFF_FFFF
 
 
+@kernel
+def _copies(store, keys):  # type: ignore[no-untyped-def]
+    # Frames that copies of shared pages and tables may take when `keys` keys are changed; none is copied twice.
+    if store.server[SNAPSHOT_ALIVE] == 0 and store.server[RELEASE_COUNT] == 0:
+        return 0
+    frames = store.space.mem.frames
+    return min(FRAMES_PER_KEY * keys, frames[TOTAL] - frames[FREE_COUNT])
+
+
 @linked(int64(STORE, int64, int64))
 def reserve(store, keys, size):  # type: ignore[no-untyped-def]
-    """Whether there are frames for a command that changes `keys` keys and adds `size` bytes; else it replies -OOM.
+    """Whether there are frames for a command that changes `keys` keys and adds `size` bytes; else it replies -OOM."""
+    pages = size >> 12
+    added = pages + min(pages, keys) + (keys >> 3) + (pages >> 8)  # an entry may take twice its size, and tables
+    if has_frames(store.space, FRAMES_PER_COMMAND + added + _copies(store, keys)):
+        return 1
+    reply_error(store, OUT_OF_MEMORY)
+    return 0
 
-    With a size of 0 it only deletes.  That must go on when memory is short, for it is the way out: so a command that
-    adds leaves room for deletions, and a deletion asks for copies only where another tree may still hold the pages.
-    """
-    mem, server = store.space.mem, store.server
-    copies = 0
-    if size > 0 or server[SNAPSHOT_ALIVE] or server[RELEASE_COUNT] > 0:
-        shared = 2 * (mem.frames[TOTAL] - mem.frames[FREE_COUNT])  # at the very most, every page and table is copied
-        copies = min(FRAMES_PER_KEY * keys, shared + keys // 8)
-    needed = FRAMES_PER_DELETION + copies
-    if size > 0:
-        needed += 2 * FRAMES_PER_COMMAND + (size >> 10)
-    if has_frames(store.space, needed):
+
+@linked(int64(STORE, int64))
+def reserve_removal(store, keys):  # type: ignore[no-untyped-def]
+    """Whether there are frames for a command that removes `keys` keys; else it replies -OOM."""
+    if has_frames(store.space, FRAMES_TO_REMOVE + _copies(store, keys)):
         return 1
     reply_error(store, OUT_OF_MEMORY)
     return 0
@@ -225,7 +240,7 @@ def touched(store, db, hash_):  # type: ignore[no-untyped-def]
         touch_watched(store, db, hash_)
 
 
-@kernel
+@linked(int64(STORE, int64))
 def key_hash(store, i):  # type: ignore[no-untyped-def]
     """Hash of the key that argument i is."""
     return hash_bytes(query(store), arg_offset(store, i), arg_length(store, i), store.server[HASH_SEED])
@@ -234,78 +249,108 @@ def key_hash(store, i):  # type: ignore[no-untyped-def]
 @kernel
 def find_slot(store, db, i, hash_):  # type: ignore[no-untyped-def]
     """Slot of the key that argument i is, or 0, whatever its deadline."""
-    base, buckets = key_base(store, db), db_load(store, db, DB_KEY_BUCKETS)
+    pa, memory = read_address(store.space, DESCRIPTORS + db * DESCRIPTOR_SIZE), store.space.mem.bytes
+    base = INDEX_BASE + INDEX_STRIDE * bytes64(memory, pa + DB_KEY_REGION)
+    buckets = bytes64(memory, pa + DB_KEY_BUCKETS)
     return index_find(store, base, buckets, hash_, arg_offset(store, i), arg_length(store, i))
 
 
-@linked(void(STORE, int64))
-def grow_or_shrink(store, db):  # type: ignore[no-untyped-def]
-    """One bucket's worth of growing or shrinking each index of a database, where its load asks for it."""
-    for which in range(2):
-        count = db_load(store, db, DB_KEYS if which == 0 else DB_DEADLINES)
-        field = DB_KEY_BUCKETS if which == 0 else DB_DEADLINE_BUCKETS
-        base = key_base(store, db) if which == 0 else deadline_base(store, db)
-        buckets = db_load(store, db, field)
-        if count > LOAD_MAX * buckets:
-            db_store(store, db, field, index_split(store, base, buckets, store.server[HASH_SEED]))
-        elif 2 * count < 3 * buckets and buckets > PAGE_BUCKETS and store.server[SNAPSHOT_ALIVE] == 0:
-            db_store(store, db, field, index_merge(store, base, buckets))
+@linked(void(STORE, int64, int64))
+def grow(store, db, which):  # type: ignore[no-untyped-def]
+    """Split one bucket of a table, or make its first ones, where one more entry asks for it."""
+    count = db_load(store, db, DB_KEYS + 8 * which)
+    buckets = db_load(store, db, DB_KEY_BUCKETS + 8 * which)
+    if count >= LOAD_MAX * buckets:
+        base = INDEX_BASE + INDEX_STRIDE * db_load(store, db, DB_KEY_REGION + 8 * which)
+        db_store(store, db, DB_KEY_BUCKETS + 8 * which, index_split(store, base, buckets, store.server[HASH_SEED]))
+
+
+@linked(int64(STORE, int64, int64))
+def shrink(store, db, which):  # type: ignore[no-untyped-def]
+    """Merge two buckets of a table where its load asks for it (1, else 0).
+
+    A snapshot's life is waited for, unless the table has become so empty that walks through it take too long.
+    """
+    count = db_load(store, db, DB_KEYS + 8 * which)
+    buckets = db_load(store, db, DB_KEY_BUCKETS + 8 * which)
+    if buckets <= BUCKETS_MIN or 2 * count >= 3 * buckets:
+        return 0
+    if store.server[SNAPSHOT_ALIVE] and 2 * count >= buckets:
+        return 0
+    if not has_frames(store.space, FRAMES_TO_SHRINK):
+        return 0
+    base = INDEX_BASE + INDEX_STRIDE * db_load(store, db, DB_KEY_REGION + 8 * which)
+    db_store(store, db, DB_KEY_BUCKETS + 8 * which, index_merge(store, base, buckets))
+    return 1
+
+
+@kernel
+def _add(store, db, which, hash_, entry):  # type: ignore[no-untyped-def]
+    grow(store, db, which)
+    base = INDEX_BASE + INDEX_STRIDE * db_load(store, db, DB_KEY_REGION + 8 * which)
+    code = index_put(store, base, db_load(store, db, DB_KEY_BUCKETS + 8 * which), hash_, entry)
+    assert code == 0, "no frame was reserved for an overflow bucket"
+    db_store(store, db, DB_KEYS + 8 * which, db_load(store, db, DB_KEYS + 8 * which) + 1)
+
+
+@kernel
+def _remove(store, db, which, hash_, slot):  # type: ignore[no-untyped-def]
+    base = INDEX_BASE + INDEX_STRIDE * db_load(store, db, DB_KEY_REGION + 8 * which)
+    index_remove(store, base, db_load(store, db, DB_KEY_BUCKETS + 8 * which), hash_, slot)
+    db_store(store, db, DB_KEYS + 8 * which, db_load(store, db, DB_KEYS + 8 * which) - 1)
+
+
+@linked(void(STORE, int64, int64, int64))
+def _add_deadline(store, db, hash_, entry):  # type: ignore[no-untyped-def]
+    _add(store, db, TIMES, hash_, entry)
+
+
+@kernel
+def _deadline_slot(store, db, hash_, entry):  # type: ignore[no-untyped-def]
+    slot = index_find_entry(store, deadline_base(store, db), db_load(store, db, DB_DEADLINE_BUCKETS), hash_, entry)
+    assert slot != 0, "an entry with a deadline is missing from their index"
+    return slot
+
+
+@linked(void(STORE, int64, int64, int64))
+def _remove_deadline(store, db, hash_, entry):  # type: ignore[no-untyped-def]
+    _remove(store, db, TIMES, hash_, _deadline_slot(store, db, hash_, entry))
 
 
 @linked(void(STORE, int64, int64, int64, int64))
 def add_entry(store, db, hash_, entry, deadline):  # type: ignore[no-untyped-def]
     """Enter a new entry into its database."""
-    if db_load(store, db, DB_KEY_BUCKETS) == 0:
-        db_store(store, db, DB_KEY_BUCKETS, index_split(store, key_base(store, db), 0, store.server[HASH_SEED]))
-    grow_or_shrink(store, db)
-    code = index_put(store, key_base(store, db), db_load(store, db, DB_KEY_BUCKETS), hash_, entry)
-    assert code == 0, "no frame was reserved for an overflow bucket"
-    db_store(store, db, DB_KEYS, db_load(store, db, DB_KEYS) + 1)
+    _add(store, db, KEYS, hash_, entry)
     if deadline != NO_DEADLINE:
         _add_deadline(store, db, hash_, entry)
 
 
-@kernel
-def _add_deadline(store, db, hash_, entry):  # type: ignore[no-untyped-def]
-    if db_load(store, db, DB_DEADLINE_BUCKETS) == 0:
-        grown = index_split(store, deadline_base(store, db), 0, store.server[HASH_SEED])
-        db_store(store, db, DB_DEADLINE_BUCKETS, grown)
-    code = index_put(store, deadline_base(store, db), db_load(store, db, DB_DEADLINE_BUCKETS), hash_, entry)
-    assert code == 0, "no frame was reserved for an overflow bucket"
-    db_store(store, db, DB_DEADLINES, db_load(store, db, DB_DEADLINES) + 1)
-
-
-@kernel
-def _deadline_slot(store, db, hash_, entry):  # type: ignore[no-untyped-def]
-    base, buckets = deadline_base(store, db), db_load(store, db, DB_DEADLINE_BUCKETS)
-    return index_find_entry(store, base, buckets, hash_, entry)
-
-
-@kernel
-def _remove_deadline(store, db, hash_, entry):  # type: ignore[no-untyped-def]
-    slot = _deadline_slot(store, db, hash_, entry)
-    assert slot != 0, "an entry with a deadline is missing from their index"
-    store64(store.space, slot, 0)
-    db_store(store, db, DB_DEADLINES, db_load(store, db, DB_DEADLINES) - 1)
-
-
 @linked(void(STORE, int64, int64, int64))
 def unlink_entry(store, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Take an entry out of its database; the entry itself stays."""
+    """Take an entry out of its database; the entry itself stays.  Other slots may be moved."""
     entry = entry_of(load64(store.space, slot))
     if entry_flags(store, entry) & EXPIRY:
         _remove_deadline(store, db, hash_, entry)
-    store64(store.space, slot, 0)
-    db_store(store, db, DB_KEYS, db_load(store, db, DB_KEYS) - 1)
+        shrink(store, db, TIMES)
+    _remove(store, db, KEYS, hash_, slot)
+    shrink(store, db, KEYS)
 
 
 @linked(void(STORE, int64, int64, int64))
 def delete_entry(store, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Delete the entry that a slot points at."""
+    """Delete the entry that a slot points at.  Other slots may be moved."""
     entry = entry_of(load64(store.space, slot))
     unlink_entry(store, db, slot, hash_)
     entry_free(store, entry)
-    grow_or_shrink(store, db)
+
+
+@linked(void(STORE, int64, int64, int64))
+def delete_expired(store, db, slot, hash_):  # type: ignore[no-untyped-def]
+    """Delete the entry that a slot points at, whose time has come: no change that a save point counts."""
+    delete_entry(store, db, slot, hash_)
+    store.server[EXPIRED_KEYS] += 1
+    if store.server[WATCHES] > 0:
+        touch_watched(store, db, hash_)
 
 
 @linked(int64(STORE, int64, int64, int64))
@@ -314,15 +359,13 @@ def expire_if_due(store, db, slot, hash_):  # type: ignore[no-untyped-def]
     deadline = entry_deadline(store, entry_of(load64(store.space, slot)))
     if deadline == NO_DEADLINE or deadline > store.server[NOW_MS]:
         return 0
-    if not has_frames(store.space, FRAMES_PER_DELETION):
+    if not has_frames(store.space, FRAMES_TO_REMOVE):
         return 1  # it is not there for anybody, and will be deleted when there is room to
-    delete_entry(store, db, slot, hash_)
-    store.server[EXPIRED_KEYS] += 1
-    touched(store, db, hash_)
+    delete_expired(store, db, slot, hash_)
     return 1
 
 
-@kernel
+@linked(int64(STORE, int64, int64, int64))
 def lookup(store, db, i, hash_):  # type: ignore[no-untyped-def]
     """Slot of the live key that argument i is, or 0.  Nothing is counted as a use."""
     slot = find_slot(store, db, i, hash_)
@@ -341,16 +384,29 @@ def lookup_write(store, i):  # type: ignore[no-untyped-def]
     return slot
 
 
+@kernel
+def count_lookup(store, found):  # type: ignore[no-untyped-def]
+    """Count a hit or a miss."""
+    if found:
+        store.server[KEYSPACE_HITS] += 1
+    else:
+        store.server[KEYSPACE_MISSES] += 1
+
+
+@linked(int64(STORE, int64))
+def lookup_peek(store, i):  # type: ignore[no-untyped-def]
+    """The entry of the key that argument i is in the selected database, counted as a hit but no use; or 0, a miss."""
+    slot = lookup(store, store.server[DB], i, key_hash(store, i))
+    count_lookup(store, slot != 0)
+    return entry_of(load64(store.space, slot)) if slot != 0 else 0
+
+
 @linked(int64(STORE, int64))
 def lookup_read(store, i):  # type: ignore[no-untyped-def]
-    """The entry of the key that argument i is in the selected database, counted as a hit; or 0, a miss."""
-    slot = lookup(store, store.server[DB], i, key_hash(store, i))
-    if slot == 0:
-        store.server[KEYSPACE_MISSES] += 1
-        return 0
-    store.server[KEYSPACE_HITS] += 1
-    entry = entry_of(load64(store.space, slot))
-    entry_touch(store, entry)
+    """As lookup_peek, and it is a use."""
+    entry = lookup_peek(store, i)
+    if entry != 0:
+        entry_touch(store, entry)
     return entry
 
 
@@ -364,14 +420,15 @@ def key_deadline(store, i, hash_):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------------------------------------ values
 
 
-@kernel
+@linked(void(STORE, int64, int64, int64, int64, int64))
 def _point_anew(store, db, slot, hash_, old, new):  # type: ignore[no-untyped-def]
     # The entry moved from `old` to `new`: both indices follow.
-    if entry_flags(store, old) & EXPIRY and entry_flags(store, new) & EXPIRY:
+    had, has = entry_flags(store, old) & EXPIRY, entry_flags(store, new) & EXPIRY
+    if had and has:
         store64(store.space, _deadline_slot(store, db, hash_, old), slot_word(hash_, new))
-    elif entry_flags(store, old) & EXPIRY:
+    elif had:
         _remove_deadline(store, db, hash_, old)
-    elif entry_flags(store, new) & EXPIRY:
+    elif has:
         _add_deadline(store, db, hash_, new)
     store64(store.space, slot, slot_word(hash_, new))
 
@@ -388,11 +445,12 @@ def set_value_room(store, db, i, slot, hash_, length, deadline):  # type: ignore
     if slot != 0:
         old = entry_of(load64(space, slot))
         flags = entry_flags(store, old)
-        same_form = (flags & EXPIRY != 0) == (deadline != NO_DEADLINE) and flags & LARGE == 0
-        if same_form and not is_large(count, length, flags & EXPIRY):
-            before = entry_size(count, entry_length(store, old), flags)
-            after = entry_size(count, length, flags)
-            if heap_size(before) == heap_size(after) and after <= 4096:
+        same_form = (flags & EXPIRY != 0) == (deadline != NO_DEADLINE)
+        if same_form and is_large(count, length, flags & EXPIRY) == (flags & LARGE != 0):
+            before, after = entry_length(store, old), length
+            if flags & LARGE == 0:
+                before, after = entry_size(count, before, flags), entry_size(count, length, flags)
+            if heap_size(before) == heap_size(after):
                 entry_set_length(store, old, length)
                 entry_set_flags(store, old, flags & ~EDITED)
                 if deadline != NO_DEADLINE:
@@ -504,18 +562,14 @@ def scan_entry(store, bucket, i):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE, int64, int64))
 def random_entry(store, base, buckets):  # type: ignore[no-untyped-def]
-    """An entry of a table that is not empty, every one about as likely."""
+    """An entry of a table that is not empty, all with the same chance."""
     while True:
         bucket = base + BUCKET_SIZE * (next_random(store) % buckets)
-        length = 1
-        at = next_overflow(store, bucket)
-        while at != 0:
-            length += 1
-            at = next_overflow(store, at)
-        # Chains are drawn by their length: a longer one is entered as if it were more buckets.
-        for _ in range(next_random(store) % length):
-            bucket = next_overflow(store, bucket)
-        entry = scan_entry(store, bucket, next_random(store) % SLOTS)
+        # A place is a bucket, how far along its chain, and a slot; most are not there, and another is drawn.
+        for _ in range(next_random(store) % CHAIN_MAX):
+            if bucket != 0:
+                bucket = next_overflow(store, bucket)
+        entry = scan_entry(store, bucket, next_random(store) % SLOTS) if bucket != 0 else 0
         if entry != 0:
             return entry
 

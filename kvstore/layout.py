@@ -13,7 +13,7 @@ Control block (little endian, 8-byte words, offsets from CONTROL_BASE)
     OFFSET  SIZE  DESCRIPTION
     0       8     magic and layout version (CONTROL_MAGIC)
     8       8     seed of the hash
-    16      8     changes since the store was made (its logical time)
+    16      8     -
     24      8     bit set of index regions in use
     32      8     head of the queue of indices being flushed, 0 for none; see flush.py
     64      64*16 descriptors of the databases
@@ -34,7 +34,6 @@ DATABASES = 16
 CONTROL_BASE = 0x1000_0800
 CONTROL_MAGIC = 0x6B76_0001
 CONTROL_SEED = 8
-CONTROL_CHANGES = 16
 CONTROL_REGIONS = 24
 CONTROL_FLUSHING = 32
 DESCRIPTORS = CONTROL_BASE + 64

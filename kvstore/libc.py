@@ -81,3 +81,9 @@ def cycles(typingctx):  # type: ignore[no-untyped-def]
 def errno():  # type: ignore[no-untyped-def]
     """The calling thread's errno."""
     return int64(ints_at(_errno_location(), 1)[0])
+
+
+@kernel
+def set_errno(value):  # type: ignore[no-untyped-def]
+    """Set the calling thread's errno."""
+    ints_at(_errno_location(), 1)[0] = value

@@ -69,12 +69,13 @@ from kvstore.keyspace import (
     delete_entry,
     expire_if_due,
     key_base,
-    key_deadline,
     key_hash,
     lookup,
+    lookup_peek,
     lookup_read,
     random_entry,
     reserve,
+    reserve_removal,
     scan_entry,
     touched,
     unlink_entry,
@@ -110,7 +111,7 @@ from kvstore.state import (
 )
 from kvstore.watch import touch_watched_db
 from mmcore.jit import copy_bytes, kernel, linked
-from mmcore.mmu import copy_in, copy_out, copy_within
+from mmcore.mmu import copy_in, copy_out, copy_within, load8
 
 _NX, _XX, _GT, _LT = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")
 _MATCH, _COUNT, _TYPE, _STRING = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE"), pack(b"STRING")
@@ -120,7 +121,10 @@ _USAGE, _SAMPLES = pack(b"USAGE"), pack(b"SAMPLES")
 _LF = np.frombuffer(b"\r\n", np.uint8).copy()
 _INT_NAME, _EMBSTR_NAME, _RAW_NAME = (np.frombuffer(n, np.uint8).copy() for n in (b"int", b"embstr", b"raw"))
 EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
+SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
 HEADER_ROOM = 24  # [bytes] for the header of an array whose length is known only at its end
+_CURSOR_TENTH = ((1 << 64) - 1) // 10
+RANDOM_TRIES = 1000  # keys that RANDOMKEY may find to be due, and delete, before it gives up
 SCAN_EFFORT = 10  # buckets looked at for each key asked for, at most
 
 
@@ -131,7 +135,7 @@ SCAN_EFFORT = 10  # buckets looked at for each key asked for, at most
 def del_(store):  # type: ignore[no-untyped-def]
     """DEL key [key ...]; UNLINK too, for a long value is never given back at once"""
     deleted = 0
-    if not reserve(store, store.server[ARGC], 0):
+    if not reserve_removal(store, store.server[ARGC] - 1):
         return 0
     for i in range(1, store.server[ARGC]):
         hash_ = key_hash(store, i)
@@ -149,7 +153,7 @@ def exists(store):  # type: ignore[no-untyped-def]
     """EXISTS key [key ...]"""
     found = 0
     for i in range(1, store.server[ARGC]):
-        if lookup_read(store, i) != 0:
+        if lookup_peek(store, i) != 0:
             found += 1
     reply_integer(store, found)
     return 0
@@ -159,13 +163,18 @@ def exists(store):  # type: ignore[no-untyped-def]
 def touch(store):  # type: ignore[no-untyped-def]
     """TOUCH key [key ...]; it counts as a use even from a client that asked for none to be"""
     store.server[NO_TOUCH] = 0
-    return exists(store)
+    found = 0
+    for i in range(1, store.server[ARGC]):
+        if lookup_read(store, i) != 0:
+            found += 1
+    reply_integer(store, found)
+    return 0
 
 
 @linked(HANDLER)
 def type_(store):  # type: ignore[no-untyped-def]
     """TYPE key"""
-    reply_type_name(store, lookup(store, store.server[DB], 1, key_hash(store, 1)) != 0)
+    reply_type_name(store, lookup_peek(store, 1) != 0)
     return 0
 
 
@@ -244,16 +253,24 @@ def keys(store):  # type: ignore[no-untyped-def]
 
 @kernel
 def _cursor(text, start, count):  # type: ignore[no-untyped-def]
-    # An unsigned cursor, or -1.  Whatever number it is, it is a place.
-    if count == 0 or count > 20:
-        return -1
+    # (whether these bytes are a cursor, its place): what strtoul reads, with its sign, but no white space before it.
+    at, end = start, start + count
+    if at < end and (text[at] == 43 or text[at] == 45):
+        at += 1
+        if at == end:
+            return False, 0
+    negative = count > 0 and text[start] == 45
     value = 0
-    for i in range(count):
-        digit = int64(text[start + i]) - 48
-        if digit < 0 or digit > 9:
-            return -1
-        value = 10 * value + digit
-    return value & 0xFFFF_FFFF
+    while at < end:
+        digit = int64(text[at]) - 48
+        full = value < 0 or value > _CURSOR_TENTH or (value == _CURSOR_TENTH and digit > 5)
+        if digit < 0 or digit > 9 or full:
+            return False, 0
+        value = 10 * value + digit  # from 2^63 on it is negative, and its low bits are right
+        at += 1
+    if negative:
+        value = -value
+    return True, value & 0xFFFF_FFFF
 
 
 @linked(void(STORE, int64, int64))
@@ -276,8 +293,8 @@ def _wrap(store, start, cursor):  # type: ignore[no-untyped-def]
 def scan(store):  # type: ignore[no-untyped-def]
     """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]"""
     server = store.server
-    cursor = _cursor(query(store), arg_offset(store, 1), arg_length(store, 1))
-    if cursor < 0:
+    valid, cursor = _cursor(query(store), arg_offset(store, 1), arg_length(store, 1))
+    if not valid:
         reply_error(store, INVALID_CURSOR)
         return 0
     count, pattern, of_type = 10, 0, True
@@ -332,7 +349,7 @@ def scan(store):  # type: ignore[no-untyped-def]
 def randomkey(store):  # type: ignore[no-untyped-def]
     """RANDOMKEY"""
     server = store.server
-    for _ in range(100):
+    for _ in range(RANDOM_TRIES):
         if db_load(store, server[DB], DB_KEYS) == 0:
             break
         base, buckets = key_base(store, server[DB]), db_load(store, server[DB], DB_KEY_BUCKETS)
@@ -436,7 +453,7 @@ def move(store):  # type: ignore[no-untyped-def]
     if target == db:
         reply_error(store, SAME_OBJECT)
         return 0
-    if not reserve(store, 2, 1):
+    if not reserve(store, 2, 0):
         return 0
     hash_ = key_hash(store, 1)
     if lookup(store, db, 1, hash_) == 0 or lookup(store, target, 1, hash_) != 0:
@@ -473,21 +490,20 @@ def copy(store):  # type: ignore[no-untyped-def]
             return 0
         i += 1
     source_hash, target_hash = key_hash(store, 1), key_hash(store, 2)
-    slot = lookup(store, server[DB], 1, source_hash)
     if db == server[DB] and source_hash == target_hash and arg_length(store, 1) == arg_length(store, 2):
         reply_error(store, SAME_OBJECT)
         return 0
-    if slot == 0:
+    entry = lookup_read(store, 1)
+    if entry == 0:
         reply_integer(store, 0)
         return 0
-    length = entry_length(store, slot_entry(store, slot))
+    length = entry_length(store, entry)
     if not reserve(store, 2, arg_length(store, 2) + length):
         return 0
     target = lookup(store, db, 2, target_hash)
     if target != 0 and not replace:
         reply_integer(store, 0)
         return 0
-    entry = slot_entry(store, lookup(store, server[DB], 1, source_hash))
     new = duplicate(store, entry, 2, 0)
     if new == 0:
         reply_error(store, OUT_OF_MEMORY)
@@ -522,7 +538,7 @@ def swapdb(store):  # type: ignore[no-untyped-def]
     if first < 0 or first >= DATABASES or second < 0 or second >= DATABASES:
         reply_error(store, DB_INDEX)
         return 0
-    if not reserve(store, 1, 0):
+    if not reserve_removal(store, 1):
         return 0
     if first != second:
         _swap(store, first, second)
@@ -664,7 +680,8 @@ def pexpireat(store):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE, int64, int64))
 def _time_left(store, seconds, absolute):  # type: ignore[no-untyped-def]
-    left = key_deadline(store, 1, key_hash(store, 1))
+    entry = lookup_peek(store, 1)
+    left = entry_deadline(store, entry) if entry != 0 else -2
     if left >= 0:
         if not absolute:
             left = max(0, left - store.server[NOW_MS])
@@ -753,11 +770,10 @@ def object_(store):  # type: ignore[no-untyped-def]
     what = word(store, 1)
     if store.server[ARGC] != 3 or (what != _ENCODING and what != _FREQ and what != _IDLETIME and what != _REFCOUNT):
         return 1
-    slot = lookup(store, store.server[DB], 2, key_hash(store, 2))
-    if slot == 0:
+    entry = lookup_peek(store, 2)
+    if entry == 0:
         reply_null(store)
         return 0
-    entry = slot_entry(store, slot)
     if what == _ENCODING:
         encoding = encoding_of(store, entry)
         if encoding == 0:
@@ -771,7 +787,10 @@ def object_(store):  # type: ignore[no-untyped-def]
     elif what == _IDLETIME:
         reply_integer(store, idle_s(store, entry))
     else:
-        reply_integer(store, 1)
+        # Redis has the integers below 10,000 once for everybody, and says so by this number.
+        shared = entry_length(store, entry) <= 4 and encoding_of(store, entry) == 0
+        shared = shared and load8(store.space, entry_value(store, entry)) != 45
+        reply_integer(store, SHARED_REFCOUNT if shared else 1)
     return 0
 
 

@@ -4,7 +4,7 @@ Each is a kernel that finds its arguments in the query buffer, and appends one r
 first; what cannot be had then leaves the store as it was, with the -OOM reply.
 """
 
-from numba import int64
+from numba import int64, void
 
 from kvstore.arguments import (
     INT64_MAX,
@@ -18,7 +18,18 @@ from kvstore.arguments import (
     word,
 )
 from kvstore.decimal import RESULT_MAX, TEXT_MAX, number_text, print_sum
-from kvstore.entries import RAW, TEXT, entry_deadline, entry_flags, entry_length, entry_set_flags, entry_value
+from kvstore.entries import (
+    EXPIRY,
+    HEADER,
+    LARGE,
+    RAW,
+    TEXT,
+    entry_deadline,
+    entry_flags,
+    entry_length,
+    entry_set_flags,
+    entry_value,
+)
 from kvstore.errors import (
     DECR_MIN,
     EXPIRE_GETEX,
@@ -40,12 +51,14 @@ from kvstore.index import entry_of
 from kvstore.keyspace import (
     NO_DEADLINE,
     change_deadline,
+    count_lookup,
     delete_entry,
     key_hash,
     lookup,
     lookup_read,
     lookup_write,
     reserve,
+    reserve_removal,
     resize_value,
     set_value,
     set_value_room,
@@ -68,8 +81,6 @@ from kvstore.state import (
     DB,
     DECIMAL_ADDRESS,
     HANDLER,
-    KEYSPACE_HITS,
-    KEYSPACE_MISSES,
     NOW_MS,
     PROTO_MAX_BULK_LEN,
     REPLY_ADDRESS,
@@ -78,21 +89,33 @@ from kvstore.state import (
     SCRATCH_ADDRESS,
     STORE,
 )
-from mmcore.jit import copy_bytes, fill_bytes, kernel, linked
-from mmcore.mmu import copy_in, copy_out, load64, write_address
+from mmcore.jit import bytes32, copy_bytes, fill_bytes, kernel, linked
+from mmcore.mmu import copy_in, copy_out, load64, read_address, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
-_NX, _XX, _GET, _KEEPTTL, _PERSIST = pack(b"NX"), pack(b"XX"), pack(b"GET"), pack(b"KEEPTTL"), pack(b"PERSIST")
-_EX, _PX, _EXAT, _PXAT = pack(b"EX"), pack(b"PX"), pack(b"EXAT"), pack(b"PXAT")
+_NX_WORD, _XX_WORD, _GET_WORD = pack(b"NX"), pack(b"XX"), pack(b"GET")
+_KEEPTTL_WORD, _PERSIST_WORD = pack(b"KEEPTTL"), pack(b"PERSIST")
+_EX_WORD, _PX_WORD, _EXAT_WORD, _PXAT_WORD = pack(b"EX"), pack(b"PX"), pack(b"EXAT"), pack(b"PXAT")
+NX, XX, OLD, KEEPTTL, PERSIST, EX, PX, EXAT, PXAT = (1 << i for i in range(9))  # OLD is for GET
+TIME_SHIFT = 16
 
 
-@kernel
+@linked(void(STORE, int64))
 def reply_value(store, entry):  # type: ignore[no-untyped-def]
     """The value of an entry, or null for none."""
     if entry == 0:
         reply_null(store)
+        return
+    memory = store.space.mem.bytes
+    pa = read_address(store.space, entry)
+    length, flags = bytes32(memory, pa + 4), bytes32(memory, pa + 8)
+    at = HEADER + bytes32(memory, pa)
+    if flags & EXPIRY:
+        at += 8
+    if flags & LARGE == 0 and (entry & PAGE_MASK) + at + length <= PAGE_SIZE:
+        reply_bulk(store, memory, pa + at, length)
     else:
-        reply_bulk_memory(store, entry_value(store, entry), entry_length(store, entry))
+        reply_bulk_memory(store, entry_value(store, entry), length)
 
 
 @kernel
@@ -121,15 +144,6 @@ def expiry_argument(store, i, seconds, absolute, error):  # type: ignore[no-unty
     return value
 
 
-@kernel
-def count_lookup(store, found):  # type: ignore[no-untyped-def]
-    """Count a hit or a miss."""
-    if found:
-        store.server[KEYSPACE_HITS] += 1
-    else:
-        store.server[KEYSPACE_MISSES] += 1
-
-
 @linked(HANDLER)
 def get(store):  # type: ignore[no-untyped-def]
     """GET key"""
@@ -137,61 +151,101 @@ def get(store):  # type: ignore[no-untyped-def]
     return 0
 
 
+@kernel
+def _only_last(store, start, end):  # type: ignore[no-untyped-def]
+    # Take back a reply that was followed by an error.
+    out = bytes_at(store.server[REPLY_ADDRESS], store.server[REPLY_CAPACITY])
+    copy_bytes(out, start, out, end, store.server[REPLY_LENGTH] - end)
+    store.server[REPLY_LENGTH] -= end - start
+
+
+@linked(int64(STORE, int64, int64))
+def _options(store, first, allowed):  # type: ignore[no-untyped-def]
+    """The options from argument `first` on, as a sum of the constants above, of which `allowed` may occur.
+
+    Of a time, the argument that holds it stands above them.  -1 with an error reply where they contradict each other.
+    """
+    given, time, i = 0, 0, first
+    while i < store.server[ARGC]:
+        option, takes_time = 0, False
+        name = word(store, i)
+        if name == _NX_WORD or name == _XX_WORD:
+            option = NX if name == _NX_WORD else XX
+            refused = given & (NX | XX) & ~option
+        elif name == _GET_WORD:
+            option, refused = OLD, 0
+        else:
+            takes_time = True
+            if name == _EX_WORD:
+                option = EX
+            elif name == _PX_WORD:
+                option = PX
+            elif name == _EXAT_WORD:
+                option = EXAT
+            elif name == _PXAT_WORD:
+                option = PXAT
+            else:
+                takes_time = False
+                if name == _KEEPTTL_WORD:
+                    option = KEEPTTL
+                elif name == _PERSIST_WORD:
+                    option = PERSIST
+            refused = given & (EX | PX | EXAT | PXAT | KEEPTTL | PERSIST) & ~option
+        if option & allowed == 0 or refused != 0 or (takes_time and i + 1 >= store.server[ARGC]):
+            reply_error(store, SYNTAX)
+            return -1
+        given |= option
+        if takes_time:
+            i += 1
+            time = i
+        i += 1
+    return given | time << TIME_SHIFT
+
+
+@linked(int64(STORE, int64, int64))
+def _deadline_option(store, options, error):  # type: ignore[no-untyped-def]
+    """The deadline that the options ask for, NO_DEADLINE without one; -2 with an error reply where it is none."""
+    if options >> TIME_SHIFT == 0:
+        return NO_DEADLINE
+    deadline = expiry_argument(
+        store, options >> TIME_SHIFT, options & (EX | EXAT) != 0, options & (EXAT | PXAT) != 0, error
+    )
+    return deadline if deadline >= 0 else -2
+
+
 @linked(HANDLER)
 def set_(store):  # type: ignore[no-untyped-def]
     """SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT seconds | PXAT ms | KEEPTTL]"""
     server = store.server
-    condition, time_option, time_argument = 0, 0, 0
-    wants_old = False
-    i = 3
-    while i < server[ARGC]:
-        option = word(store, i)
-        if (option == _NX or option == _XX) and (condition == 0 or condition == option):
-            condition = option
-        elif option == _GET:
-            wants_old = True
-        elif option == _KEEPTTL and (time_option == 0 or time_option == _KEEPTTL):
-            time_option = option
-        elif (
-            (option == _EX or option == _PX or option == _EXAT or option == _PXAT)
-            and time_option == 0
-            and i + 1 < server[ARGC]
-        ):
-            time_option = option
-            time_argument = i + 1
-            i += 1
-        else:
-            reply_error(store, SYNTAX)
+    options, deadline = 0, NO_DEADLINE
+    if server[ARGC] > 3:
+        options = _options(store, 3, NX | XX | OLD | KEEPTTL | EX | PX | EXAT | PXAT)
+        if options < 0:
             return 0
-        i += 1
-    deadline = NO_DEADLINE
-    if time_argument != 0:
-        seconds = time_option == _EX or time_option == _EXAT
-        absolute = time_option == _EXAT or time_option == _PXAT
-        deadline = expiry_argument(store, time_argument, seconds, absolute, EXPIRE_SET)
-        if deadline < 0:
+        deadline = _deadline_option(store, options, EXPIRE_SET)
+        if deadline < NO_DEADLINE:
             return 0
     if not reserve(store, 1, arg_length(store, 1) + arg_length(store, 2)):
         return 0
     slot = lookup_write(store, 1)
-    entry = slot_entry(store, slot)
-    if wants_old:
+    if options == 0:
+        if set_value(store, 1, slot, 2, NO_DEADLINE):
+            reply_ok(store)
+        return 0
+    before, entry = server[REPLY_LENGTH], slot_entry(store, slot)
+    if options & OLD:
         count_lookup(store, entry != 0)
         reply_value(store, entry)
-    if (condition == _NX and entry != 0) or (condition == _XX and entry == 0):
-        if not wants_old:
+    if (options & NX and entry != 0) or (options & XX and entry == 0):
+        if options & OLD == 0:
             reply_null(store)
         return 0
-    if time_option == _KEEPTTL and entry != 0:
+    if options & KEEPTTL and entry != 0:
         deadline = entry_deadline(store, entry)
-    if deadline != NO_DEADLINE and deadline <= server[NOW_MS]:
-        # Redis deletes a key that is set with a time in the past.
-        if entry != 0:
-            delete_entry(store, server[DB], slot, key_hash(store, 1))
-        touched(store, server[DB], key_hash(store, 1))
-    elif not set_value(store, 1, slot, 2, deadline):
-        return 0
-    if not wants_old:
+    reply_end = server[REPLY_LENGTH]
+    if not set_value(store, 1, slot, 2, deadline):
+        _only_last(store, before, reply_end)
+    elif options & OLD == 0:
         reply_ok(store)
     return 0
 
@@ -246,18 +300,10 @@ def getset(store):  # type: ignore[no-untyped-def]
     return 0
 
 
-@kernel
-def _only_last(store, start, end):  # type: ignore[no-untyped-def]
-    # Take back a reply that was followed by an error.
-    out = bytes_at(store.server[REPLY_ADDRESS], store.server[REPLY_CAPACITY])
-    copy_bytes(out, start, out, end, store.server[REPLY_LENGTH] - end)
-    store.server[REPLY_LENGTH] -= end - start
-
-
 @linked(HANDLER)
 def getdel(store):  # type: ignore[no-untyped-def]
     """GETDEL key"""
-    if not reserve(store, 1, 0):
+    if not reserve_removal(store, 1):
         return 0
     slot = lookup_write(store, 1)
     count_lookup(store, slot != 0)
@@ -273,25 +319,15 @@ def getdel(store):  # type: ignore[no-untyped-def]
 def getex(store):  # type: ignore[no-untyped-def]
     """GETEX key [EX seconds | PX ms | EXAT seconds | PXAT ms | PERSIST]"""
     server = store.server
-    option, deadline = 0, NO_DEADLINE
-    if server[ARGC] > 2:
-        option = word(store, 2)
-        if option == _PERSIST and server[ARGC] == 3:
-            pass
-        elif (option == _EX or option == _PX or option == _EXAT or option == _PXAT) and server[ARGC] == 4:
-            seconds = option == _EX or option == _EXAT
-            absolute = option == _EXAT or option == _PXAT
-            deadline = expiry_argument(store, 3, seconds, absolute, EXPIRE_GETEX)
-            if deadline < 0:
-                return 0
-        else:
-            reply_error(store, SYNTAX)
-            return 0
-    if option != 0 and not reserve(store, 1, arg_length(store, 1)):
+    options = _options(store, 2, PERSIST | EX | PX | EXAT | PXAT)
+    if options < 0 or (options != 0 and not reserve(store, 1, arg_length(store, 1))):
         return 0
     entry = lookup_read(store, 1)
+    deadline = _deadline_option(store, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
+    if deadline < NO_DEADLINE:
+        return 0
     reply_value(store, entry)
-    if entry == 0 or option == 0:
+    if entry == 0 or options == 0:
         return 0
     hash_ = key_hash(store, 1)
     slot = lookup(store, server[DB], 1, hash_)

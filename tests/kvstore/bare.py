@@ -1,0 +1,171 @@
+"""A store without sockets or a loop: commands are given to their kernels, and time stands still unless told to move.
+
+    store = Bare()
+    store("SET", "key", "value") == "OK"
+    store("GET", "key") == b"value"
+    store.clock_ms += 1000
+    store.check()
+"""
+
+from types import TracebackType
+
+import numpy as np
+
+from kvstore import state
+from kvstore.commands import keys, strings
+from kvstore.commands.table import find
+from kvstore.decimal import RESULT_MAX, TEXT_MAX
+from kvstore.flush import RELEASES_MAX
+from kvstore.keyspace import keyspace_init
+from kvstore.resp import reply_grow
+from kvstore.state import REGISTERS, Store
+from kvstore.watch import WATCH_HEADS
+from mmcore.check import check_heap, check_memory
+from mmcore.fork import ON_DEMAND, fork
+from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+from mmcore.space import AddressSpace, PhysicalMemory
+from tests.kvstore.keyspace_check import check_keyspace
+
+HANDLERS = strings.HANDLERS | keys.HANDLERS
+START_MS = 1_700_000_000_000
+
+
+class ReplyError(str):
+    """An error reply; compares as its text."""
+
+
+class Bare:
+    """An empty store in memory of its own."""
+
+    def __init__(self, size: int = 64 << 20, protocol: int = 2, seed: int = 1) -> None:
+        self.memory = PhysicalMemory(size)
+        self.space = AddressSpace(self.memory)
+        self.registers = r = np.zeros(REGISTERS, np.int64)
+        self._kept = kept = [
+            np.zeros(256, np.int64),
+            np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8),
+            np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64),
+            np.full(WATCH_HEADS, -1, np.int64),
+        ]
+        for register, array in zip(
+            (state.SCRATCH_ADDRESS, state.DECIMAL_ADDRESS, state.RELEASE_ADDRESS, state.WATCH_HEADS_ADDRESS),
+            kept,
+            strict=True,
+        ):
+            r[register] = array.ctypes.data
+        r[state.PROTOCOL], r[state.RANDOM], r[state.PROTO_MAX_BULK_LEN] = protocol, seed * 2 + 1, 512 << 20
+        r[state.WATCH_FREE] = -1
+        self.args = np.zeros(1 << 16, np.int64)
+        self.store = Store(self.space.state, r, self.args)
+        self.clock_ms = START_MS
+        self.forks: list[int] = []
+        assert keyspace_init(self.store) == 0
+        reply_grow(self.store, 1 << 16)
+
+    def __enter__(self) -> "Bare":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.memory.close()
+
+    @property
+    def clock_ms(self) -> int:
+        return int(self.registers[state.NOW_MS])
+
+    @clock_ms.setter
+    def clock_ms(self, now_ms: int) -> None:
+        self.registers[state.NOW_MS] = now_ms
+        self.registers[state.NOW_US] = 1000 * now_ms
+        self.registers[state.LRU_CLOCK] = now_ms // 1000
+
+    def raw(self, *arguments: str | bytes | int) -> bytes:
+        """The reply to a command, as it would be sent."""
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in arguments]
+        if parts[0].upper() == b"SELECT":
+            self.registers[state.DB] = int(parts[1])
+            return b"+OK\r\n"
+        command = find(parts[0])
+        assert command is not None and command.takes(len(parts)), parts
+        text = np.frombuffer(b"".join(parts) or b"\0", np.uint8).copy()
+        at = 0
+        if self.args.size < 2 * len(parts):
+            self.args = np.zeros(4 * len(parts), np.int64)
+            self.store = self.store._replace(args=self.args)
+        for i, part in enumerate(parts):
+            self.args[2 * i], self.args[2 * i + 1] = at, len(part)
+            at += len(part)
+        r = self.registers
+        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = text.ctypes.data, at, len(parts)
+        r[state.REPLY_LENGTH] = 0
+        code = HANDLERS[parts[0].upper()](self.store)
+        assert code == 0, f"left to Python: {parts}"
+        address, length = int(r[state.REPLY_ADDRESS]), int(r[state.REPLY_LENGTH])
+        return bytes(np.ctypeslib.as_array((np.ctypeslib.ctypes.c_ubyte * length).from_address(address)))
+
+    def __call__(self, *arguments: str | bytes | int) -> object:
+        """The reply to a command, parsed."""
+        reply = self.raw(*arguments)
+        value, end = parse(reply, 0)
+        assert end == len(reply), f"more than one reply: {reply[:200]!r}"
+        return value
+
+    def fork(self) -> int:
+        """A frozen root, as a snapshot holds one."""
+        root = int(fork(self.store.space, ON_DEMAND))
+        assert root >= 0
+        self.forks.append(root)
+        self.registers[state.SNAPSHOT_ALIVE] = 1
+        return root
+
+    def release(self, root: int) -> None:
+        """Let a frozen root go."""
+        cursor = np.zeros(CURSOR_SIZE, np.int64)
+        release_begin(cursor, root)
+        while cursor[0] != RELEASED:
+            release_step(self.memory.state, cursor, 64)
+        self.forks.remove(root)
+        self.registers[state.SNAPSHOT_ALIVE] = len(self.forks) > 0
+
+    def check(self) -> None:
+        """Prove the machine, the heap and the keyspace sound."""
+        r = self.registers
+        ring = self._kept[2]
+        first, count = int(r[state.RELEASE_FIRST]), int(r[state.RELEASE_COUNT])
+        waiting = [ring[(first + i) % RELEASES_MAX] for i in range(count)]
+        check_memory(self.memory, [self.space], [*self.forks, *(int(cursor[0]) for cursor in waiting)])
+        check_heap(self.space)
+        check_keyspace(self.store)
+
+
+def parse(reply: bytes, at: int) -> tuple[object, int]:
+    """One reply in `reply` at `at`, of either protocol, and where it ends."""
+    end = reply.index(b"\r\n", at)
+    kind, line, at = reply[at : at + 1], reply[at + 1 : end], end + 2
+    if kind == b"+":
+        return line.decode(), at
+    if kind == b"-":
+        return ReplyError(line.decode(errors="surrogateescape")), at
+    if kind == b":":
+        return int(line), at
+    if kind == b"_":
+        return None, at
+    if kind == b"$":
+        count = int(line)
+        if count < 0:
+            return None, at
+        assert reply[at + count : at + count + 2] == b"\r\n"
+        return reply[at : at + count], at + count + 2
+    assert kind == b"*", reply
+    if int(line) < 0:
+        return None, at
+    items = []
+    for _ in range(int(line)):
+        item, at = parse(reply, at)
+        items.append(item)
+    return items, at
