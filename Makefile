@@ -29,7 +29,7 @@ check: $(VENV)/test-installed
 
 test: check
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest --quiet tests/mmcore
-	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS) tests/server/test_strings.py tests/server/test_keys.py
+	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS)
 	$(BIN)/pytest tests
 
 bench: install

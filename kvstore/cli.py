@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -268,5 +269,18 @@ def inspect(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(image.describe(), default=str))
         return
-    for name, value in image.describe().items():
-        click.echo(f"{name:>16}  {value}")
+    held = image.describe()
+    metadata = held.pop("metadata")
+    databases = metadata.pop("databases", [])
+    held["forked_unix_us"] = f"{held['forked_unix_us']}  ({_moment(held['forked_unix_us'])})"
+    for name, value in [*held.items(), *metadata.items()]:
+        click.echo(f"{name:>16}  {value if value is not None else '-'}")
+    for number, (keys, expires) in enumerate(databases):
+        if keys:
+            click.echo(f"{f'db{number}':>16}  keys={keys},expires={expires}")
+    if databases and not any(keys for keys, _ in databases):
+        click.echo(f"{'keys':>16}  none")
+
+
+def _moment(unix_us: int) -> str:
+    return datetime.fromtimestamp(unix_us / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds")

@@ -55,3 +55,31 @@ def test_no_generated_file_is_under_version_control():
         pytest.skip("not a checkout")
     generated = re.compile(r"__pycache__|\.nb[ci]$|\.egg-info|\.kvimg$|^\.venv|^data/")
     assert [path for path in listed.stdout.split() if generated.search(path)] == []
+
+
+def _versioned() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_nothing_is_left_to_do_and_no_path_is_of_one_machine():
+    forbidden = re.compile(
+        r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b|/ho" r"me/\w|/ro" r"ot/\w|/wo" r"rk/\w|https?://[\w.-]*(index|simple)/"
+    )
+    texts = [path for path in _versioned() if path.suffix in {".py", ".md", ".toml", ".txt", ""}]
+    found = {_name(path): forbidden.findall(path.read_text()) for path in texts}
+    assert {path: words for path, words in found.items() if words} == {}
+
+
+def test_every_file_that_the_documents_name_is_there():
+    named = re.compile(
+        r"`((?:mmcore|snapshot|kvstore|bench|tests|docs)/[\w/.]+\.(?:py|md|png))|\]\((?!https?:)([\w/.-]+)\)"
+    )
+    more = re.compile(r"\b((?:mmcore|snapshot|kvstore|bench|tests)/[\w/]+\.py)\b")
+    for path in _versioned():
+        if path.suffix == ".md":
+            text = path.read_text()
+            names = {name for pair in named.findall(text) for name in pair if name} | set(more.findall(text))
+            assert {name for name in names if not (ROOT / name).exists()} == set(), path.name

@@ -1,5 +1,7 @@
 """A store without sockets or a loop: commands are given to their kernels, and time stands still unless told to move.
 
+Used so:
+
     store = Bare()
     store("SET", "key", "value") == "OK"
     store("GET", "key") == b"value"

@@ -139,6 +139,3 @@ def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
 def check_keyspace(store: Store) -> None:
     """Prove a store sound: every key reachable by its hash, in its bucket, once; counts and bytes agree."""
     contents(store)
-
-
-
