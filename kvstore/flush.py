@@ -200,8 +200,11 @@ def _shrink_step(store, budget):  # type: ignore[no-untyped-def]
     for db in range(DATABASES):
         for which in range(TIMES + 1):
             if db_load(store, db, DB_KEY_BUCKETS + 8 * which) > BUCKETS_MIN:
-                while done < budget and shrink(store, db, which):
-                    done += 1
+                while done < budget:
+                    merges = shrink(store, db, which)
+                    if merges == 0:
+                        break
+                    done += merges
     return done
 
 

@@ -52,7 +52,12 @@ def _match_one(pattern, at, end, byte):  # type: ignore[no-untyped-def]
 
 @linked(boolean(uint8[::1], int64, int64, uint8[::1], int64, int64))
 def glob_match(pattern, start, length, text, offset, count):  # type: ignore[no-untyped-def]
-    """Whether `count` bytes of `text` match the pattern of `length` bytes."""
+    """Whether `count` bytes of `text` match the pattern of `length` bytes.
+
+    No star matches the empty text, as in Redis, which asks nothing of a key when the pattern is a single star.
+    """
+    if count == 0:
+        return length == 0
     at, end = start, start + length
     here, stop = offset, offset + count
     star, retry = -1, 0  # behind the last star, and the first byte that it does not yet cover

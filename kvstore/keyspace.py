@@ -267,21 +267,24 @@ def grow(store, db, which):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE, int64, int64))
 def shrink(store, db, which):  # type: ignore[no-untyped-def]
-    """Merge two buckets of a table where its load asks for it (1, else 0).
+    """Merge two buckets of a table where its load asks for it; returns how many merges that were.
 
-    A snapshot's life is waited for, unless the table has become so empty that walks through it take too long.
+    A snapshot's life is waited for, unless the table has become so empty that to draw from it takes too long.  Then two
+    merges for each key removed keep it from becoming emptier.
     """
     count = db_load(store, db, DB_KEYS + 8 * which)
     buckets = db_load(store, db, DB_KEY_BUCKETS + 8 * which)
-    if buckets <= BUCKETS_MIN or 2 * count >= 3 * buckets:
-        return 0
-    if store.server[SNAPSHOT_ALIVE] and 2 * count >= buckets:
+    sparse = 2 * count < buckets
+    if buckets <= BUCKETS_MIN or 2 * count >= 3 * buckets or (store.server[SNAPSHOT_ALIVE] and not sparse):
         return 0
     if not has_frames(store.space, FRAMES_TO_SHRINK):
         return 0
     base = INDEX_BASE + INDEX_STRIDE * db_load(store, db, DB_KEY_REGION + 8 * which)
-    db_store(store, db, DB_KEY_BUCKETS + 8 * which, index_merge(store, base, buckets))
-    return 1
+    left = index_merge(store, base, buckets)
+    if sparse:
+        left = index_merge(store, base, left)
+    db_store(store, db, DB_KEY_BUCKETS + 8 * which, left)
+    return buckets - left
 
 
 @kernel

@@ -41,11 +41,16 @@ class _Reader:
         return [int(word) for word in np.frombuffer(self.bytes(va, 8 * count), np.int64)]
 
 
+def read_words(store: Store, va: int, count: int) -> list[int]:
+    """Words of the store's address space."""
+    return _Reader(store).words(va, count)
+
+
 def _class_size(size: int) -> int:
     return next((fit for fit in CLASS_SIZES if fit >= size), -(-size // PAGE) * PAGE)
 
 
-def _walk(reader: _Reader, region: int, buckets: int) -> tuple[dict[int, tuple[int, int]], int]:
+def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) -> tuple[dict[int, tuple[int, int]], int]:
     """Of a table: for each entry its tag and bucket, and how many overflow buckets there are."""
     base, overflows = layout.INDEX_BASE + layout.INDEX_STRIDE * region, 0
     found: dict[int, tuple[int, int]] = {}
@@ -67,7 +72,7 @@ def _walk(reader: _Reader, region: int, buckets: int) -> tuple[dict[int, tuple[i
     mapped_to = base + -(-buckets * BUCKET_SIZE // PAGE) * PAGE
     assert next_mapped(reader.store.space, mapped_to, end) == end, "a table has pages beyond its buckets"
     spare = -buckets % (PAGE // BUCKET_SIZE)
-    merged = reader.words(base + BUCKET_SIZE * buckets, 8 * spare) if buckets else []
+    merged = reader.words(base + BUCKET_SIZE * buckets, 8 * spare) if buckets and not detached else []
     assert not any(merged), "a merged bucket is not empty"
     return found, overflows
 
@@ -124,8 +129,8 @@ def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
         deadline_region, deadline_buckets = word >> 32, word & 0xFFFF_FFFF
         used_regions |= {key_region, deadline_region}
         taken += 32
-        entries, overflows = _walk(reader, key_region, key_buckets)
-        taken += BUCKET_SIZE * (overflows + _walk(reader, deadline_region, deadline_buckets)[1])
+        entries, overflows = _walk(reader, key_region, key_buckets, True)
+        taken += BUCKET_SIZE * (overflows + _walk(reader, deadline_region, deadline_buckets, True)[1])
         for entry in entries:
             key_length, length, flags = (int(word) for word in np.frombuffer(reader.bytes(entry, HEADER), np.uint32))
             size = HEADER + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
