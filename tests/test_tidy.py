@@ -65,10 +65,9 @@ def _versioned() -> list[Path]:
 
 
 def test_nothing_is_left_to_do_and_no_path_is_of_one_machine():
-    forbidden = re.compile(
-        r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b|/ho" r"me/\w|/ro" r"ot/\w|/wo" r"rk/\w|https?://[\w.-]*(index|simple)/"
-    )
+    forbidden = re.compile(r"\b(?:TODO|FIXME|XXX)\b|/(?:home|root|work)/\w|https?://\S*/simple\b")
     texts = [path for path in _versioned() if path.suffix in {".py", ".md", ".toml", ".txt", ""}]
+    texts.remove(Path(__file__).resolve())  # it has to name them
     found = {_name(path): forbidden.findall(path.read_text()) for path in texts}
     assert {path: words for path, words in found.items() if words} == {}
 

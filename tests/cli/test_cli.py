@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.wire import OK, Wire
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -56,6 +58,9 @@ def test_inspect_refuses_what_is_no_image(tmp_path):
 
 def test_snapshot_reports_what_it_wrote_and_inspect_reads_it(cli_server):
     port = str(cli_server.port)
+    with Wire(cli_server.address) as connection:
+        assert connection("SELECT", "3") == OK
+        assert connection("SET", "key", "value") == OK
     done = kvstore("snapshot", "--port", port, "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -65,6 +70,9 @@ def test_snapshot_reports_what_it_wrote_and_inspect_reads_it(cli_server):
     seen = kvstore("inspect", str(path), "--json")
     assert seen.returncode == 0, seen.stderr
     assert json.loads(seen.stdout)["pages"] == figures["pages"]
+    told = kvstore("inspect", str(path))
+    assert told.returncode == 0, told.stderr
+    assert "db3  keys=1,expires=0" in told.stdout and "db0" not in told.stdout
     damaged = bytearray(path.read_bytes())
     damaged[4096 + 17] ^= 1
     bad = path.with_name("damaged.bin")
