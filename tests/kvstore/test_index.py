@@ -190,5 +190,3 @@ def test_a_key_longer_than_a_page_is_a_key() -> None:
         assert store("DEL", *(key + b"!" for key in keys)) == len(keys)
         settle(store)
         store.check()
-
-

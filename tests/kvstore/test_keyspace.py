@@ -370,5 +370,3 @@ def test_memory_of_a_key_is_what_the_heap_gives_for_it() -> None:
         bare("SET", b"k" * 16, b"v" * 64)
         assert bare("MEMORY", "USAGE", b"k" * 16) == 96 + 8
         assert bare("MEMORY", "USAGE", "none") is None
-
-
