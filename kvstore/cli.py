@@ -1,8 +1,8 @@
 """The command line: serve, snapshot, inspect, info, bench.
 
-Nothing here imports a kernel before it must.  `serve` begins to read the newest image first, then imports and builds
-the kernels while that goes on.  The bench group lives in the package that stands left of this one and is only looked
-up, by name, when it is asked for.
+Nothing here imports before it must: a start is imports for the most part.  `serve` begins to read the newest image
+first, then imports and builds the kernels while that goes on.  The bench group lives in the package that stands left
+of this one and is only looked up, by name, when it is asked for.
 """
 
 import json
@@ -10,15 +10,13 @@ import logging
 import os
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kvstore.config import Config
 from kvstore.configfile import ConfigError
@@ -41,15 +39,20 @@ class _Late(click.Group):
         return super().get_command(context, name)
 
 
-def _version() -> str:
-    try:
-        return version("kvstore")
-    except PackageNotFoundError:
-        return "0 (not installed)"
+def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            known = version("kvstore")
+        except PackageNotFoundError:
+            known = "0 (not installed)"
+        click.echo(f"kvstore, version {known}")
+        context.exit()
 
 
 @click.group(cls=_Late, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="kvstore")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 def main() -> None:
     """A Redis-protocol server whose snapshots pause it for microseconds."""
 
@@ -144,28 +147,26 @@ def _serve(config: Config) -> int:
 
 def build_kernels(kernels: Any) -> None:
     """Compile or load the kernels; with a progress bar when some have to be compiled."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        began, said = time.monotonic(), False
+    began, bar = time.monotonic(), None
 
-        def say(done: int, total: int, symbol: str) -> None:
-            nonlocal said
-            if symbol and not said:
+    def say(done: int, total: int, symbol: str) -> None:
+        nonlocal bar
+        if symbol and bar is None:
+            bar = progress_bar(f"Compiling {total} kernels; this happens once", sys.stderr.isatty())
+            if not sys.stderr.isatty():
                 click.echo(f"Compiling {total} kernels; this happens once ...", err=True)
-                said = True
-            elif said and not symbol:
+        if bar is not None:
+            bar.show(done, total, symbol)
+            if not symbol:
+                bar.close()
                 click.echo(f"Compiled {total} kernels in {time.monotonic() - began:.0f} s", err=True)
 
-        kernels.build(say)
-        return
-    columns = TextColumn("Compiling kernels"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TextColumn("{task.fields[symbol]}"), console=console, transient=True) as progress:
-        task = progress.add_task("", total=None, symbol="", visible=False)
+    kernels.build(say)
 
-        def show(done: int, total: int, symbol: str) -> None:
-            progress.update(task, completed=done, total=total, symbol=symbol, visible=bool(symbol))
 
-        kernels.build(show)
+def progress_bar(label: str, shown: bool) -> Any:
+    """A Bar of progress.py, whose library takes a tenth of a second to import."""
+    return import_module("kvstore.progress").Bar(label, shown)
 
 
 # ------------------------------------------------------------------------------------------------- talking to a server
@@ -225,12 +226,9 @@ def _take(connection: Connection, show: bool) -> dict[str, Any]:
                 if "already in progress" not in str(error):
                     raise
         time.sleep(POLL_S)
-    with Progress(
-        TextColumn("Writing"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), disable=not show, transient=True
-    ) as progress:
-        task = progress.add_task("", total=100)
+    with closing(progress_bar("Writing", show)) as bar:
         while (now := _info(connection, "persistence"))["rdb_bgsave_in_progress"] == "1":
-            progress.update(task, completed=float(now["current_fork_perc"]))
+            bar.show(float(now["current_fork_perc"]), 100)
             time.sleep(POLL_S)
     if now["rdb_last_bgsave_status"] != "ok":
         raise CommandError(now["snapshot_last_error"] or "the server's log says why")

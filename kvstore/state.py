@@ -4,16 +4,17 @@
 offset in the query buffer and its length, at 2*i and 2*i+1.  Argument 0 is the command's name.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numba import int64
 
-from mmcore.plain import Plain, state_type
+from mmcore.plain import Plain, Record, state_type
 from mmcore.state import SPACE, Space
 
 
-class Store(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Store(Record):
     """What a kernel of the server takes first."""
 
     space: Space  # the address space that holds the data

@@ -1,4 +1,4 @@
-"""How kernels are compiled, linked and cached.
+"""How kernels are compiled, linked, kept and called.
 
 A *kernel* is a function that numba compiles without the interpreter, without the GIL and without numba's reference
 counts: it never allocates a Python or NumPy object, so nothing it does can wait for another thread.  Three kinds:
@@ -6,27 +6,33 @@ counts: it never allocates a Python or NumPy object, so nothing it does can wait
     @kernel                 a leaf: typed where it is used, and inlined there by LLVM
     @view                   a leaf that returns an array made on the spot: inlined by numba, before it types anything,
                             for compiled kernels without reference counts cannot return one
-    @linked(signature)      compiled once by itself under a symbol of its own; other kernels call it by that symbol
+    @linked(signature)      compiled once by itself under a symbol of its own; other kernels call it by that symbol,
+                            Python by its address
 
 Why a linker.  numba copies everything that a function calls, at any depth, into that function's module before it
 optimises it, so a hundred commands that each reach the fault handler would compile it a hundred times.  A call of a
-linked kernel compiles to a call of an undefined symbol (5 ns), which the JIT resolves when it loads the module; the
-object code that numba caches holds the name, never an address.  `build()` compiles, or loads from the cache, every
-linked kernel registered so far, in the order of registration, which import order makes an order of dependency.  A
-linked kernel called from Python builds what is missing first.
+linked kernel compiles to a call of an undefined symbol (5 ns), which the JIT resolves when it loads the object code.
+`build()` loads every linked kernel registered so far, and first compiles those whose object code is not kept yet.  It
+goes by the order of registration, which import order makes an order of dependency.  A linked kernel called from Python
+builds what is missing first.
 
-The cache.  numba looks at the time stamp of a kernel's own file only, so an edit of a constant in *another* file would
-go on being served stale.  Here each module caches in a directory named by a digest of its source and of all sources it
-imports, at any depth, among the packages beside this one: what an edit cannot reach stays cached, what it can reach
-is compiled again.
+What is kept.  One object file a kernel, in a directory named by a digest of the module's source and of all sources it
+imports, at any depth, among the packages beside this one: what an edit cannot reach stays, what it can reach is
+compiled again.  (numba's own cache looks at the time stamp of one source file, so an edit of a constant in *another*
+would go on being served stale; and it takes 10 ms to load a kernel, nearly all of it for the intermediate code that
+inlining would need, where the object code by itself takes half of one.  It serves the leaves here, which are inlined.)
 
-With NUMBA_DISABLE_JIT=1 both decorators leave the function as it is.
+How Python calls.  By ctypes and numba's calling convention, so that a start needs neither numba's compiler nor its
+wrappers: a status, the address of the result, the address of what is known about an exception, the arguments' words.
+
+With NUMBA_DISABLE_JIT=1 the decorators leave the function as it is.
 """
 
+import ctypes
 import hashlib
 import os
+import pickle
 import re
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -39,9 +45,11 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mmcore.plain import Record, State
+
 DISABLED = bool(numba.config.DISABLE_JIT)
 PACKAGES = Path(__file__).resolve().parent.parent
-_OPTIONS = {"cache": True, "nogil": True, "_nrt": False, "error_model": "numpy"}
+_OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy"}
 _IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+import\s+\(?([\w, \t]*)|import\s+([\w.]+))", re.MULTILINE)
 
 
@@ -84,24 +92,24 @@ def source_digest(module: str) -> str:
     return digest.hexdigest()
 
 
-def _njit(function: Callable[..., Any], **options: Any) -> Any:
+def _leaf(function: Callable[..., Any], **options: Any) -> Any:
     # The cache directory is read when the decorator runs, so it can differ from module to module.
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_root() / source_digest(function.__module__))
     try:
-        return numba.njit(**_OPTIONS, **options)(function)
+        return numba.njit(cache=True, **_OPTIONS, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """A leaf kernel: compiled for each use, inlined into its callers."""
-    return function if DISABLED else _njit(function)
+    return function if DISABLED else _leaf(function)
 
 
 def view(function: Callable[..., Any]) -> Any:
     """A leaf kernel that returns an array it has made: inlined where it is called."""
-    return function if DISABLED else _njit(function, inline="always")
+    return function if DISABLED else _leaf(function, inline="always")
 
 
 Progress = Callable[[int, int, str], None]
@@ -116,32 +124,109 @@ class Linked(type(intrinsic(lambda typingctx: None))):  # type: ignore[misc]
         self.symbol = f"{function.__module__}.{function.__qualname__}"
         self.signature = signature
         self.function = function
-        self.address = 0  # of the machine code, once built
+        self.address = 0  # of the machine code, once loaded
+        self._native: Any = None  # it, as Python calls it
         super().__init__(function.__name__, _caller(self.symbol, signature))
         self._register()
         self.__doc__, self.__module__, self.__name__ = function.__doc__, function.__module__, function.__name__
         _REGISTERED.append(self)
 
-    def compile(self) -> None:
-        """Compile, or load from the cache."""
-        self.dispatcher = _njit(self.function)
-        self.dispatcher.compile(self.signature)
+    @property
+    def object_file(self) -> Path:
+        """Where its object code is kept: a line with the function's name, then the code."""
+        return cache_root() / source_digest(self.function.__module__) / f"{self.__name__}.{_processor()}.o"
 
-    def build(self) -> None:
-        """Compile or load, and make the symbol known to the kernels linked after this one."""
-        self.compile()
-        self.dispatcher.disable_compile()
-        result = self.dispatcher.overloads[self.signature.args]
-        self.address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    def compile(self) -> None:
+        """Compile, and keep the object code."""
+        dispatcher = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(self.function)
+        dispatcher.compile(self.signature)
+        result = dispatcher.overloads[self.signature.args]
+        code = result.library._get_compiled_object()
+        file = self.object_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(result.fndesc.llvm_func_name.encode() + b"\n" + code)
+        partial.replace(file)
+
+    def load(self) -> None:
+        """Load the object code, and make the symbol known to the kernels loaded after this one."""
+        name, _, code = self.object_file.read_bytes().partition(b"\n")
+        engine = _codegen()._engine._ee
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        self.address = engine.get_function_address(name.decode())
         llvm.add_symbol(self.symbol, self.address)
 
     def __call__(self, *arguments: Any) -> Any:
+        kinds = self.signature.args
+        if len(arguments) != len(kinds):
+            raise TypeError(f"{self.symbol} takes {len(kinds)} arguments, not {len(arguments)}")
+        words: list[int] = []
+        for kind, value in zip(kinds, arguments, strict=True):
+            _put_words(kind, value, words)
+        if self._native is None:
+            self._native = self._bind(len(words))
+        result, failure = ctypes.c_int64(), ctypes.POINTER(_Failure)()
+        status = self._native(ctypes.byref(result), ctypes.byref(failure), *words)
+        if status not in _RETURNED:
+            raise _exception(status, failure)
+        if self.signature.return_type is numba.void:
+            return None
+        return bool(result.value & 1) if self.signature.return_type is numba.boolean else result.value
+
+    def _bind(self, words: int) -> Any:
         if not self.address:
             build()
-        return self.dispatcher(*arguments)
+        kinds = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * words]
+        return ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(self.address)
 
     def __repr__(self) -> str:
         return f"<linked kernel {self.symbol}>"
+
+
+def _codegen() -> Any:
+    return numba.core.registry.cpu_target.target_context.codegen()
+
+
+@cache
+def _processor() -> str:
+    # Object code is for one processor.
+    return hashlib.blake2b(repr(_codegen().magic_tuple()).encode(), digest_size=6).hexdigest()
+
+
+_RETURNED = (0, -2)  # numba's codes of success: with a value, and with None
+
+
+class _Failure(ctypes.Structure):
+    # What numba's calling convention says of an exception: (class, arguments, place), pickled.
+    _fields_ = (("pickled", ctypes.c_void_p), ("size", ctypes.c_int32))
+
+
+def _exception(status: int, failure: Any) -> BaseException:
+    if status < 0 or not failure:
+        return SystemError(f"a kernel returned status {status}")
+    kind, arguments, _place = pickle.loads(ctypes.string_at(failure.contents.pickled, failure.contents.size))
+    error: BaseException = kind(*(arguments or ()))
+    return error
+
+
+def _put_words(kind: Any, value: Any, words: list[int]) -> None:
+    """Append an argument's words, in numba's order."""
+    if isinstance(kind, State):
+        if not isinstance(value, Record) or value.kind is not kind:
+            raise TypeError(f"{type(value).__name__} for a {kind}")
+        words.append(value.address)
+    elif isinstance(kind, numba.types.Integer):
+        words.append(int(value))
+    elif isinstance(kind, numba.types.Array):
+        if value.dtype != np.dtype(kind.dtype.name) or value.ndim != kind.ndim or not value.flags.c_contiguous:
+            raise TypeError(f"{value.dtype}{list(value.shape)} for {kind}")
+        words += (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+    elif isinstance(kind, numba.types.BaseNamedTuple):
+        for inner, field in zip(kind.types, value, strict=True):
+            _put_words(inner, field, words)
+    else:
+        raise TypeError(f"kernels called from Python take no {kind}")
 
 
 def _caller(symbol: str, signature: Any) -> Callable[..., Any]:
@@ -189,34 +274,24 @@ def linked(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def build(progress: Progress | None = None, workers: int = 0) -> int:
-    """Compile or load every linked kernel not yet built; `progress(done, total, symbol)` as it goes on.
+    """Load every linked kernel not loaded yet, and compile those whose object code is not kept.
 
-    What the cache does not have is first compiled in `workers` processes (0: one a processor).  Returns how many were
-    built.
+    `progress(done, total, symbol)` hears of those compiled, by `workers` processes (0: one a processor).  Returns how
+    many were loaded.
     """
     global _BUILT
     wanted = _REGISTERED[_BUILT:]
-    marker = _marker(wanted)
-    if len(wanted) > 1 and not marker.exists():
-        _compile_ahead(wanted, workers or os.cpu_count() or 1, progress)
+    missing = [one for one in wanted if not one.object_file.is_file()]
+    if len(missing) > 1:
+        _compile_ahead(missing, workers or os.cpu_count() or 1, progress)
     for one in wanted:
-        one.build()
+        if not one.object_file.is_file():
+            one.compile()
+        one.load()
         _BUILT += 1
-    if wanted:
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-    if progress:
-        progress(len(wanted), len(wanted), "")
+    if missing and progress:
+        progress(len(missing), len(missing), "")
     return len(wanted)
-
-
-def _marker(wanted: list["Linked"]) -> Path:
-    # A file that says: the cache had all of these once.  Only a hint, to spare the workers.
-    digest = hashlib.blake2b(digest_size=12)
-    for one in wanted:
-        written_ns = os.stat(one.function.__code__.co_filename).st_mtime_ns  # numba asks for it too
-        digest.update(f"{one.symbol} {source_digest(one.function.__module__)} {written_ns}\n".encode())
-    return cache_root() / f"complete-{digest.hexdigest()}"
 
 
 def _compile_ahead(wanted: list["Linked"], workers: int, progress: Progress | None) -> None:
@@ -404,14 +479,3 @@ else:
         if _CHECKED:
             assert start >= 0 and start + 8 <= array.size
         _store64(array, start, value)
-
-
-def main() -> None:
-    """`python -m mmcore.jit MODULE ...`: build the kernels of these modules, for a warm cache."""
-    for module in sys.argv[1:]:
-        __import__(module)
-    build()
-
-
-if __name__ == "__main__":
-    main()

@@ -4,22 +4,22 @@ numba passes an array as seven words (owner, parent, counts, data, shape, stride
 theirs.  A kernel's state holds nine arrays, so each call would move some sixty words through the stack, which takes
 longer than most kernels, and to compile that takes longer than to compile most kernels.
 
-So the type of a state (`state_type`) is the address of a record, made when Python calls and alive until that returns:
+So a state is given by the address of a record, which is made with the state, in Python, and lives as long:
 
-    per array   its data's address, its length        arrays of state are one-dimensional, contiguous and kept alive
-    per state   the nested state's words              by their Python owner, so that says everything
+    per array   its data's address, its length        arrays of state are one-dimensional and contiguous,
+    per state   the nested state's words              so that says everything
 
 An array is read out of the record where a kernel names it.  The record never changes, and the reads say so, which lets
 the compiler read each word once per kernel, and only those that are needed.  In Python, and without the compiler, a
-state is the NamedTuple that it looks like.
+state is the dataclass that it looks like.
 """
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_cast, lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate
@@ -70,10 +70,11 @@ def _same_value(context, builder, source, target, value):  # type: ignore[no-unt
 
 
 class State(types.Type):  # type: ignore[misc]
-    """The type of a NamedTuple of Plain arrays and further states; made by `state_type`."""
+    """The type of a Record of Plain arrays and further states; made by `state_type`."""
 
-    def __init__(self, kind: type, fields: tuple[Any, ...]) -> None:
-        self.fields = dict(zip(kind._fields, fields, strict=True))  # type: ignore[attr-defined]
+    def __init__(self, kind: type["Record"], fields: tuple[Any, ...]) -> None:
+        names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        self.fields = dict(zip(names, fields, strict=True))
         super().__init__(name=f"{kind.__module__}.{kind.__name__}({', '.join(str(field) for field in fields)})")
 
     @property
@@ -91,9 +92,35 @@ def _words(field: Any) -> int:
     return field.words if isinstance(field, State) else 2
 
 
-def state_type(kind: type, *fields: Any) -> State:
-    """The numba type of a NamedTuple class of kernel state; values of the class are known to have it."""
-    known = State(kind, fields)
+class Record:
+    """Base of the states' classes, which are frozen dataclasses of arrays and of further states.
+
+    `kind` is the class's State, `words` the record (int64[kind.words]), `address` where it lies.
+    """
+
+    __slots__ = ("address", "words")
+    kind: ClassVar[State]
+    words: np.ndarray
+    address: int
+
+    def __post_init__(self) -> None:
+        words: list[int] = []
+        for name, kind in self.kind.fields.items():
+            value = getattr(self, name)
+            if isinstance(kind, State):
+                words += value.words.tolist()
+                continue
+            if value.dtype != np.dtype(kind.dtype.name) or value.ndim != 1 or not value.flags.c_contiguous:
+                raise TypeError(f"{name}: {value.dtype}{list(value.shape)} for {kind}")
+            words += (value.ctypes.data, value.size)
+        record = np.array(words, np.int64)
+        object.__setattr__(self, "words", record)
+        object.__setattr__(self, "address", record.ctypes.data)
+
+
+def state_type(kind: type[Record], *fields: Any) -> State:
+    """The numba type of a Record class, whose fields have these types; values of the class are known to have it."""
+    known = kind.kind = State(kind, fields)
     typeof_impl.register(kind)(lambda value, context: known)
     return known
 
@@ -130,29 +157,9 @@ def _field(context, builder, kind, record, name):  # type: ignore[no-untyped-def
     return model.from_argument(builder, (builder.inttoptr(words[0], model.get_argument_type()[0]), words[1]))
 
 
-def _fill(kind: State, value: Any, record: Any, base: int, failed: Any, c: Any) -> None:
-    # Write the record of the NamedTuple `value`, from word `base` on.
-    for i, (name, field) in enumerate(kind.fields.items()):
-        item = c.pyapi.tuple_getitem(value, i)
-        offset = base + kind.offset(name)
-        if isinstance(field, State):
-            _fill(field, item, record, offset, failed, c)
-            continue
-        native = c.unbox(field, item)
-        with c.builder.if_then(native.is_error, likely=False):
-            c.builder.store(cgutils.true_bit, failed)
-        data, count = c.context.data_model_manager[field].as_argument(c.builder, native.value)
-        c.builder.store(c.builder.ptrtoint(data, _WORD), _address(c.builder, record, offset))
-        c.builder.store(count, _address(c.builder, record, offset + 1))
-
-
 @unbox(State)
 def _unbox(kind, value, c):  # type: ignore[no-untyped-def]
-    record = cgutils.alloca_once(c.builder, _WORD, size=kind.words)
-    failed = cgutils.alloca_once_value(c.builder, cgutils.false_bit)
-    _fill(kind, value, record, 0, failed, c)
-    # Reads of the record are said to meet the same words always, so none may be moved before the stores above: the
-    # compiler cannot look through this instruction, which does nothing.
-    identity = ir.FunctionType(record.type, [record.type])
-    record = c.builder.asm(identity, "", "=r,0,~{memory}", [record], True)
-    return NativeValue(record, is_error=c.builder.load(failed))
+    number = c.pyapi.object_getattr_string(value, "address")
+    record = c.builder.inttoptr(c.pyapi.long_as_longlong(number), _WORD.as_pointer())
+    c.pyapi.decref(number)
+    return NativeValue(record, is_error=c.pyapi.c_api_error())

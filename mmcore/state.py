@@ -1,21 +1,22 @@
 """The state that kernels take: physical memory, and an address space on it.
 
-Both are NamedTuples of arrays, so kernels that take them are cached on disk, cost nothing inside and run the same
-without the compiler.  Scalars that change are registers: named words of one int64 array.
+Both are records of arrays (see plain.py), which cost nothing inside kernels and run the same without the compiler.
+Scalars that change are registers: named words of one int64 array.
 
 Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames`, `tlb` and `cpu`.  Another
 thread may read frames reachable from a frozen root, and nothing else (see frozen.py).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numba import int32, int64, uint8, uint64
 
-from mmcore.plain import Plain, state_type
+from mmcore.plain import Plain, Record, state_type
 
 
-class Memory(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory(Record):
     """Physical memory of F frames; first argument of what works on frames and tables."""
 
     bytes: np.ndarray  # uint8[F * PAGE_SIZE]     the frames' contents
@@ -25,7 +26,8 @@ class Memory(NamedTuple):
     frames: np.ndarray  # int64[FRAMES_REGISTERS]  registers, below
 
 
-class Space(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Space(Record):
     """An address space; first argument of nearly everything else."""
 
     mem: Memory
