@@ -19,8 +19,6 @@ from tests.model.keyspace import Entry, Keyspace
 from tests.server.load import FAR_MS, Kinds, Writer, contents_of, describe, single
 from tests.server.wire import OK, Failure, Status, Wire, info, wait_until
 
-pytestmark = pytest.mark.slow  # minutes of servers started, killed and started again
-
 LOADS = {
     "counters and groups": Kinds(),
     "large values": Kinds(large=True),

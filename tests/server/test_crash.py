@@ -22,8 +22,6 @@ from tests.server.load import Kinds, Writer, contents_of
 from tests.server.test_consistency import images, seed_of_today
 from tests.server.wire import OK, Closed, Failure, Status, Wire, encode, info, wait_until
 
-pytestmark = pytest.mark.slow  # minutes of servers started, killed and started again
-
 MISCONF = (
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
     "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "

@@ -311,7 +311,6 @@ relaxed = settings(
 )
 
 
-@pytest.mark.slow  # finds differences still: GETEX of a missing key with a bad time
 @given(stream=steps(STRINGS, GENERIC))
 @settings(relaxed, max_examples=150)
 def test_strings_and_keys(sides: tuple[Side, Side], stream: list[Step]) -> None:
@@ -326,7 +325,6 @@ def test_numbers(sides: tuple[Side, Side], stream: list[Step]) -> None:
     compare(sides, stream)
 
 
-@pytest.mark.slow  # finds differences still: GETEX of a missing key with a bad time
 @given(stream=steps(STRINGS, GENERIC, DATABASE_WIDE, TRANSACTIONS, TRANSACTIONS, CONNECTION, most=60))
 @settings(relaxed, max_examples=150)
 def test_everything_together(sides: tuple[Side, Side], stream: list[Step]) -> None:
