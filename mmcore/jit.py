@@ -148,8 +148,12 @@ class Linked(type(intrinsic(lambda typingctx: None))):  # type: ignore[misc]
         partial.write_bytes(result.fndesc.llvm_func_name.encode() + b"\n" + code)
         partial.replace(file)
 
-    def load(self) -> None:
-        """Load the object code, and make the symbol known to the kernels loaded after this one."""
+    def build(self) -> None:
+        """Load the object code, compiled first if it is not kept, and tell its symbol to the kernels built after it."""
+        if self.address:
+            return
+        if not self.object_file.is_file():
+            self.compile()
         name, _, code = self.object_file.read_bytes().partition(b"\n")
         engine = _codegen()._engine._ee
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -285,9 +289,7 @@ def build(progress: Progress | None = None, workers: int = 0) -> int:
     if len(missing) > 1:
         _compile_ahead(missing, workers or os.cpu_count() or 1, progress)
     for one in wanted:
-        if not one.object_file.is_file():
-            one.compile()
-        one.load()
+        one.build()
         _BUILT += 1
     if missing and progress:
         progress(len(missing), len(missing), "")
