@@ -105,11 +105,8 @@ class Snapshots(Protocol):
     @property
     def last_path(self) -> Path | None: ...
 
-    def start(self, reason: str) -> None:
+    def start(self) -> None:
         """Fork, and have the image written in the background.  Raises SnapshotError or CommandError."""
-
-    def schedule(self) -> None:
-        """Have one taken as soon as no transaction is under way."""
 
     def run_and_wait(self) -> None:
         """Take a snapshot and wait until it is durable.  Raises SnapshotError or CommandError."""

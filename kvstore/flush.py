@@ -74,7 +74,7 @@ def flush_all(store):  # type: ignore[no-untyped-def]
         keys += db_load(store, db, DB_KEYS)
     if not has_frames(store.space, FRAMES_TO_FLUSH):
         return 0
-    touch_watched_db(store, -1, 1)
+    touch_watched_db(store, -1)
     old = reset(store.space)
     code = keyspace_init(store)
     assert code == 0, "no frame was reserved for an empty store"
@@ -174,7 +174,7 @@ def flush_db(store, db):  # type: ignore[no-untyped-def]
     while _regions_left(store) < 2:  # many databases are flushed again and again: pay for one now
         if _flush_step(store, 64) == 0:
             return 0
-    touch_watched_db(store, db, 1)
+    touch_watched_db(store, db)
     store.server[DIRTY] += keys
     record = heap_alloc(store.space, RECORD_SIZE)
     assert record != 0, "no frame was reserved for a record"

@@ -142,6 +142,22 @@ def index_find_entry(store, base, buckets, hash_, entry):  # type: ignore[no-unt
         bucket = word & ADDRESS
 
 
+@linked(int64(STORE, int64, int64, int64, int64))
+def index_has_hash(store, base, buckets, hash_, seed):  # type: ignore[no-untyped-def]
+    """Whether some entry's key has this hash (0 or 1)."""
+    if buckets == 0:
+        return 0
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    while bucket != 0:
+        for i in range(SLOTS):
+            word = load64(store.space, bucket + 8 * i)
+            if word >> TAG_SHIFT == hash_ >> TAG_SHIFT and word != 0 and word & LINK == 0:
+                if entry_hash(store, entry_of(word), seed) == hash_:
+                    return 1
+        bucket = next_overflow(store, bucket)
+    return 0
+
+
 @linked(int64(STORE, int64, int64))
 def _bucket_put(store, bucket, word):  # type: ignore[no-untyped-def]
     # Put a word into a chain: 0, or NO_FRAME with nothing changed.

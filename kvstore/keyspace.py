@@ -48,6 +48,7 @@ from kvstore.index import (
     entry_of,
     index_find,
     index_find_entry,
+    index_has_hash,
     index_merge,
     index_put,
     index_remove,
@@ -253,6 +254,14 @@ def find_slot(store, db, i, hash_):  # type: ignore[no-untyped-def]
     base = INDEX_BASE + INDEX_STRIDE * bytes64(memory, pa + DB_KEY_REGION)
     buckets = bytes64(memory, pa + DB_KEY_BUCKETS)
     return index_find(store, base, buckets, hash_, arg_offset(store, i), arg_length(store, i))
+
+
+@kernel
+def has_hash(store, db, hash_):  # type: ignore[no-untyped-def]
+    """Whether some key of `db` has this hash (0 or 1)."""
+    return index_has_hash(
+        store, key_base(store, db), db_load(store, db, DB_KEY_BUCKETS), hash_, store.server[HASH_SEED]
+    )
 
 
 @linked(void(STORE, int64, int64))

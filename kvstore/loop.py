@@ -13,7 +13,7 @@ registers, so the next call continues where the last one stopped, in the middle 
     EVENT_UNKNOWN   likewise, for a command that is not in the table; Python words the error
     EVENT_ARITY     likewise, for a wrong number of arguments
     EVENT_WAKE      the wake-up descriptor is readable: a signal came, or a snapshot's writer has news
-    EVENT_SAVE      a save point is reached, or a snapshot was asked for inside a transaction that has ended
+    EVENT_SAVE      a snapshot was due, by a save point or since a transaction asked for one, and could not be begun
     EVENT_STOP      STOPPING is set
     EVENT_QUEUE     the command at hand has subcommands and is to be queued: Python says whether it is well-formed
 
@@ -106,6 +106,7 @@ from kvstore.libc import (
 )
 from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
 from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset, reply_room
+from kvstore.saving import save_begin
 from kvstore.state import (
     ACTIVE_EXPIRE_ENABLED,
     ARGC,
@@ -910,6 +911,6 @@ def serve(store):  # type: ignore[no-untyped-def]
             busy = True
         if server[STOPPING]:
             return EVENT_STOP
-        if _save_due(store):
+        if _save_due(store) and save_begin(store) != 0:
             return EVENT_SAVE
         _wait(store, 0 if busy else max(0, min(server[TICK_MS], server[NEXT_TICK_MS] - server[NOW_MS])))

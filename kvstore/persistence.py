@@ -18,6 +18,7 @@ from kvstore.flush import release_root
 from kvstore.keyspace import keyspace_init, keyspace_open
 from kvstore.layout import DATABASES, DB_DEADLINES, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
 from kvstore.reply import CommandError
+from kvstore.saving import save_begin
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, ON_DEMAND
 from mmcore.mapping import reset
@@ -58,6 +59,13 @@ class _Snapshotter(Snapshotter):
             metadata=_describe,
         )
         self._store = server.store
+        server.registers[state.TICKET_ADDRESS] = self.ticket.ctypes.data
+
+    def begin(self) -> int:
+        return int(save_begin(self._store))
+
+    def begun(self) -> None:
+        log.info("Background saving started, forked in %.1f us", self.statistics.last_fork_ns / 1000)
 
     def release_later(self, root: int) -> None:
         release_root(self._store, root)
@@ -70,8 +78,6 @@ class Persistence:
         self._server = server
         self._snapshotter = _Snapshotter(server)
         self._registers = server.registers
-        self._dirty_at_fork = 0
-        self.scheduled = False
         self._ended_s = -1.0  # duration of the last one that ended
 
     # ---------------------------------------------------------------------------------------------- what is known
@@ -164,35 +170,20 @@ class Persistence:
         """Readable when a snapshot has ended."""
         return self._snapshotter.fileno()
 
-    def start(self, reason: str) -> None:
+    def start(self) -> None:
         """Fork, and have the image written.  Raises CommandError."""
-        if self._server.in_transaction:
-            self.schedule()  # what the transaction has done so far must not be seen without the rest
-            return
-        r = self._registers
-        r[state.SAVE_WANTED] = 0
-        self.scheduled = False
-        r[state.LAST_SAVE_TRY_MS] = r[state.NOW_MS]
         try:
-            self._snapshotter.start(reason)
+            self._snapshotter.start()
         except SnapshotRunning:
             raise CommandError("ERR Background save already in progress") from None
         except SnapshotError as error:
             self._failed(error)
             raise CommandError(f"ERR {error}") from error
-        self._dirty_at_fork = int(r[state.DIRTY])
-        r[state.SNAPSHOT_ALIVE] = 1
-        log.info("Background saving started (%s), forked in %.1f us", reason, self.last_fork_ns / 1000)
-
-    def schedule(self) -> None:
-        """Have one taken as soon as that is possible."""
-        self.scheduled = True
-        self._registers[state.SAVE_WANTED] = 1
 
     def start_due(self) -> None:
-        """A save point is reached, or one was scheduled."""
+        """One was due and could not be begun: once more, for the reason."""
         try:
-            self.start("scheduled" if self.scheduled else "save point")
+            self.start()
         except CommandError as error:
             log.warning("%s", error)
 
@@ -204,11 +195,11 @@ class Persistence:
 
     def run_and_wait(self) -> None:
         """SAVE: take a snapshot and wait until it is durable.  Raises CommandError."""
+        if self._server.in_transaction:  # what it has done so far must not be seen without the rest
+            raise CommandError("ERR SAVE cannot run inside a transaction")
         if self.running:
             self._ended(self._snapshotter.wait())
-        self.start("SAVE")
-        if not self.running:
-            raise CommandError("ERR SAVE cannot run inside a transaction")
+        self.start()
         outcome = self._snapshotter.wait()
         self._ended(outcome)
         if outcome.error:
@@ -223,11 +214,12 @@ class Persistence:
         if outcome.error:
             self._failed(outcome.error)
             return
-        r[state.DIRTY] -= self._dirty_at_fork
+        r[state.DIRTY] -= r[state.DIRTY_AT_FORK]
         r[state.LAST_SAVE_MS] = int(outcome.finished_unix_s * 1000)
         r[state.LAST_SAVE_OK] = 1
         self.refuse_writes()
-        log.info("Snapshot %s is durable: %d pages, %.2f s", outcome.path, outcome.pages, self._ended_s)
+        told = outcome.path, outcome.pages, self._ended_s, self.last_pause_us
+        log.info("Snapshot %s is durable: %d pages, %.2f s; it stopped the clients for %.1f us", *told)
 
     def _failed(self, error: SnapshotError) -> None:
         self._registers[state.LAST_SAVE_OK] = 0

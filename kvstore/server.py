@@ -4,7 +4,7 @@
 prepares the registers and tables it works on, and does what it returns for:
 
     serve ─► EVENT_COMMAND ─► a function of commands/connection.py or commands/server.py ─► reply ─► serve
-          ─► EVENT_SAVE    ─► fork; the writer's thread does the rest
+          ─► EVENT_SAVE    ─► a snapshot that could not be begun
           ─► EVENT_WAKE    ─► a signal, or the writer's outcome
 
 Nothing here runs per data command.  One thread owns the store: the one that calls `run`.

@@ -140,6 +140,8 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LAST_SAVE_TRY_MS,
     LAST_SAVE_OK,
     SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
+    TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
+    DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
     STOPPING,
     # statistics
     TOTAL_CONNECTIONS,
@@ -158,5 +160,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LOOP_TURN_MAX_US,
     LOOP_TURN_SUM_US,
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 77)
+) = range(LOOP_FIRST, LOOP_FIRST + 79)
 assert LOOP_END < REGISTERS

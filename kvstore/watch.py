@@ -1,9 +1,9 @@
 """WATCH: which connections must hear of a change to which keys.
 
-A watch is a row of one malloc'd table: connection, database, hash of the key, deadline that the key had (EXEC fails
-when it has passed), whether the key was there, and two links: the next watch of the same connection and the next in
-the same chain.  Chains hang from a fixed array of heads, by database and hash.  The 64-bit hash stands for the key:
-two keys that shared one would abort a transaction once too often, never once too seldom.
+A watch is a row of one malloc'd table: connection (-1 for a free row), database, hash of the key, deadline that the
+key had (EXEC fails when it has passed), whether the key was there, and two links: the next watch of the same connection
+and the next in the same chain.  Chains hang from a fixed array of heads, by database and hash.  The 64-bit hash stands
+for the key: two keys that shared one would abort a transaction once too often, never once too seldom.
 
 A connection is told by its DIRTY_CAS flag; the flags' place in its row is passed in, for connections.py builds on this
 module.
@@ -69,6 +69,7 @@ def watch_add(store, slot, first, db, hash_, deadline, present):  # type: ignore
         server[WATCH_CAPACITY] = capacity
         fresh = _watches(store)
         for i in range(before, capacity):
+            fresh[i * _WIDTH + _CONNECTION] = -1
             fresh[i * _WIDTH + _NEXT_IN_CHAIN] = i + 1 if i + 1 < capacity else -1
         server[WATCH_FREE] = before
     watches, heads = _watches(store), _heads(store)
@@ -105,6 +106,7 @@ def unwatch_all(store, connection, first_field, count_field):  # type: ignore[no
             while watches[before * _WIDTH + _NEXT_IN_CHAIN] != at:
                 before = watches[before * _WIDTH + _NEXT_IN_CHAIN]
             watches[before * _WIDTH + _NEXT_IN_CHAIN] = watches[row + _NEXT_IN_CHAIN]
+        watches[row + _CONNECTION] = -1
         watches[row + _NEXT_IN_CHAIN] = server[WATCH_FREE]
         server[WATCH_FREE] = at
         server[WATCHES] -= 1
@@ -148,16 +150,36 @@ def touch_watched(store, db, hash_):  # type: ignore[no-untyped-def]
         at = watches[row + _NEXT_IN_CHAIN]
 
 
-@linked(void(STORE, int64, int64))
-def touch_watched_db(store, db, present_only):  # type: ignore[no-untyped-def]
-    """Tell every connection that watches a key of `db` (-1: of any); with `present_only`, a key that was there."""
-    if store.server[WATCHES] == 0:
-        return
-    watches, heads = _watches(store), _heads(store)
-    for chain in range(WATCH_HEADS):
-        at = heads[chain]
-        while at >= 0:
-            row = at * _WIDTH
-            if (db < 0 or watches[row + _DB] == db) and (present_only == 0 or watches[row + _PRESENT] != 0):
-                _flag(store, watches[row + _CONNECTION])
-            at = watches[row + _NEXT_IN_CHAIN]
+@linked(int64(STORE, int64, int64))
+def next_watch(store, db, at):  # type: ignore[no-untyped-def]
+    """The first watch, from number `at` on, of a key of `db` (-1: of any); -1 when there is none."""
+    watches = _watches(store)
+    while at < store.server[WATCH_CAPACITY] and store.server[WATCHES] > 0:
+        row = at * _WIDTH
+        if watches[row + _CONNECTION] >= 0 and (db < 0 or watches[row + _DB] == db):
+            return at
+        at += 1
+    return -1
+
+
+@kernel
+def watch_hash(store, at):  # type: ignore[no-untyped-def]
+    """Hash of the key that is watched."""
+    return _watches(store)[at * _WIDTH + _HASH]
+
+
+@kernel
+def touch_watch(store, at):  # type: ignore[no-untyped-def]
+    """Tell the connection whose watch this is that the key changed."""
+    _flag(store, _watches(store)[at * _WIDTH + _CONNECTION])
+
+
+@linked(void(STORE, int64))
+def touch_watched_db(store, db):  # type: ignore[no-untyped-def]
+    """Tell every connection that watches a key that was there in `db` (-1: in any) that it changed."""
+    watches = _watches(store)
+    at = next_watch(store, db, 0)
+    while at >= 0:
+        if watches[at * _WIDTH + _PRESENT] != 0:
+            touch_watch(store, at)
+        at = next_watch(store, db, at + 1)

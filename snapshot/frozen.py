@@ -1,37 +1,19 @@
 """The pages of a frozen address space, as the writer asks for them: all runs first, then the pages in that order.
 
-These kernels only read, without the GIL; see mmcore/frozen.py for why another thread may do so.  The fork that freezes
-a space is here too, with its time taken where it happens: the way from Python into a kernel takes longer than the fork.
+These kernels only read, without the GIL; see mmcore/frozen.py for why another thread may do so.
 """
 
 import numpy as np
-from numba import int32, int64, types, uint8
+from numba import int64, uint8
 
 from mmcore.errors import NOT_PRESENT, NotMapped
-from mmcore.fork import fork
 from mmcore.frozen import gather, next_run
 from mmcore.jit import linked
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
-from mmcore.state import MEMORY, SPACE, Memory
+from mmcore.state import MEMORY, Memory
 
 _PAGES_LIMIT = VA_LIMIT >> PAGE_SHIFT
 _RUNS_FIRST = 1024  # room for so many runs at first
-
-
-_clock_gettime = types.ExternalFunction("clock_gettime", int32(int32, int64))
-_CLOCK_MONOTONIC = 1
-_S_NS = 1_000_000_000
-
-
-@linked(int64(SPACE, int64, int64[::1]))
-def timed_fork(space, mode, times):  # type: ignore[no-untyped-def]
-    """mmcore's fork; times[0] is how long it took [ns].  `times` has room for four more words."""
-    address = int64(times.ctypes.data)
-    _clock_gettime(int32(_CLOCK_MONOTONIC), address + 8)
-    root = fork(space, mode)
-    _clock_gettime(int32(_CLOCK_MONOTONIC), address + 24)
-    times[0] = (times[3] - times[1]) * _S_NS + times[4] - times[2]
-    return root
 
 
 @linked(int64(MEMORY, int64, int64[:, ::1], int64[::1]))

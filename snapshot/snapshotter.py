@@ -1,15 +1,15 @@
 """Snapshots of one address space: fork, write, release.
 
     state      what is so                                          left by
-    IDLE       nothing is being written                            start: fork, hand the root to the writer -> WRITING
+    IDLE       nothing is being written                            begin: fork, wake the writer -> WRITING
     WRITING    the writer's thread reads the frozen root           poll, after the eventfd: take the outcome -> IDLE
 
 A root that the writer has done with, well or not, joins the list of roots to be released.  The owner calls `release`
 with a budget when it has time; a new snapshot need not wait for that.  A synchronous snapshot is the same path, only
 that the owner waits for the eventfd.
 
-What the owner is stopped for is `start` alone: the fork, and waking the thread.  That is `last_pause_ns`; the fork by
-itself is `last_fork_ns`.
+What the owner is stopped for is begin.py's kernel alone, which `start` calls; an owner that is a kernel calls it by
+itself, with the ticket.  How long that took is `last_pause_ns`; the fork by itself is `last_fork_ns`.
 
 All methods belong to the owner's thread.
 """
@@ -26,11 +26,12 @@ from mmcore.errors import NO_FRAME
 from mmcore.fork import ON_DEMAND
 from mmcore.jit import build
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
-from mmcore.state import CR3, EPOCH, PAGES_COPIED, TABLES_COPIED, Space
+from mmcore.state import CR3, PAGES_COPIED, TABLES_COPIED, Space
+from snapshot import begin as ticket
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
 from snapshot.files import Files
-from snapshot.frozen import FrozenSpace, timed_fork
+from snapshot.frozen import FrozenSpace
 from snapshot.image import CHUNK_SIZE, PAGE_SIZE
 from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
 
@@ -46,9 +47,7 @@ class Statistics:
     failed: int = 0
     last_ok: bool = True  # so is a snapshotter that has taken none
     last_error: str = ""
-    last_reason: str = ""  # why it was taken, in the owner's words
     last_save_unix_s: float = 0.0  # end of the last good one
-    last_attempt_unix_s: float = 0.0  # start of the last one
     last_duration_s: float = 0.0
     last_pause_ns: int = 0  # of the last one started
     last_fork_ns: int = 0  # of it, the fork
@@ -79,7 +78,6 @@ class Progress:
 class Snapshotter:
     """Takes snapshots of `space`, to images in `directory`.
 
-    mode       of the fork; may be changed at any time
     metadata   called for each snapshot by the writer's thread, with the frozen space, whose bytes it may read: what to
                keep beside the pages, as msgpack can pack it
     keep       images to leave, the newest; may be changed at any time
@@ -101,16 +99,15 @@ class Snapshotter:
     ) -> None:
         build()  # nothing may be left to compile when a fork is due, or in the writer's thread
         self.space = space
-        self.mode = mode
         self.keep = keep
-        self.statistics = Statistics()
+        self._statistics = Statistics()
         self._metadata = metadata
         self._writer = Writer(directory, prefix, nice, files, chunk_size)
-        self._root = -1  # of the snapshot that is being written
-        self._begun_ns = 0
-        self._before = [0] * len(space.cpu)  # the registers when it was forked
-        self._job = self._new_job()
-        self._times = np.zeros(5, np.int64)  # scratch of timed_fork
+        self.ticket = np.zeros(ticket.TICKET_WORDS, np.int64)
+        self.ticket[ticket.ROOT] = -1
+        self.ticket[ticket.WAKE] = self._writer.wake_fileno()
+        self.mode = mode
+        self._arm()
         self._releasing: list[np.ndarray] = []  # a cursor for each root
 
     def __repr__(self) -> str:
@@ -121,40 +118,49 @@ class Snapshotter:
     @property
     def running(self) -> bool:
         """Whether one is being written, or its outcome waits for `poll`."""
-        return self._root >= 0
+        return bool(self.ticket[ticket.ROOT] >= 0)
+
+    @property
+    def mode(self) -> int:
+        """Of the next fork; may be changed at any time."""
+        return int(self.ticket[ticket.MODE])
+
+    @mode.setter
+    def mode(self, mode: int) -> None:
+        self.ticket[ticket.MODE] = mode
 
     @property
     def images(self) -> ImageDirectory:
         """Where the images go."""
         return self._writer.images
 
+    @property
+    def statistics(self) -> Statistics:
+        """What is known of the snapshots so far."""
+        known, words = self._statistics, self.ticket
+        known.started = int(words[ticket.STARTED])
+        known.last_fork_ns, known.last_pause_ns = int(words[ticket.FORK_NS]), int(words[ticket.PAUSE_NS])
+        return known
+
     def fileno(self) -> int:
         """An eventfd that becomes readable when `poll` has an outcome."""
         return self._writer.fileno()
 
-    def start(self, reason: str = "") -> None:
+    def begin(self) -> int:
+        """Fork and wake the writer: 0, RUNNING or NO_FRAME."""
+        return int(ticket.begin(self.space, self.ticket))
+
+    def begun(self) -> None:
+        """Called by the writer's thread when a snapshot has begun."""
+
+    def start(self) -> None:
         """Fork, and have the image written.  Raises SnapshotRunning, ForkFailed."""
-        # Everything here is time that the owner stands still: what can be made before, or later, is.
-        begun = time.perf_counter_ns()
-        if self._root >= 0:
-            raise SnapshotRunning("a snapshot is being written already")
         if self._writer.closed:
             raise SnapshotFailed("prepare", "the snapshotter is closed")
-        job, statistics = self._job, self.statistics
-        self._before = self.space.cpu.tolist()
-        job.epoch = self._before[EPOCH]
-        self._begun_ns = job.forked_ns = time.perf_counter_ns()
-        root = int(timed_fork(self.space, self.mode, self._times))
-        if root >= 0:
-            self._root = job.frozen.root = root
-            job.keep = self.keep
-            self._writer.submit(job)
-            statistics.last_pause_ns = time.perf_counter_ns() - begun
-        statistics.last_fork_ns = int(self._times[0])
-        statistics.started += 1
-        statistics.last_reason = reason
-        statistics.last_attempt_unix_s = time.time()
-        if root == NO_FRAME:
+        code = self.begin()
+        if code == ticket.RUNNING:
+            raise SnapshotRunning("a snapshot is being written already")
+        if code == NO_FRAME:
             error = ForkFailed("fork", "out of frames for the page tables that it copies")
             self._failed(error)
             raise error
@@ -164,12 +170,11 @@ class Snapshotter:
         outcome = self._writer.take()
         if outcome is None:
             return None
-        statistics, cpu = self.statistics, self.space.cpu
-        statistics.last_pages_copied = int(cpu[PAGES_COPIED]) - self._before[PAGES_COPIED]
-        statistics.last_tables_copied = int(cpu[TABLES_COPIED]) - self._before[TABLES_COPIED]
-        statistics.last_duration_s = (time.perf_counter_ns() - self._begun_ns) / 1e9
+        statistics = self._statistics
+        statistics.last_pages_copied, statistics.last_tables_copied = self._copied()
+        statistics.last_duration_s = self._elapsed_s()
         self._give_up_root()
-        self._job = self._new_job()
+        self._arm()
         if outcome.error is not None:
             self._failed(outcome.error)
             return outcome
@@ -180,9 +185,9 @@ class Snapshotter:
         statistics.last_path, statistics.last_sync_ns = outcome.path, outcome.sync_ns
         return outcome
 
-    def run_and_wait(self, reason: str = "") -> Outcome:
+    def run_and_wait(self) -> Outcome:
         """Take a snapshot and wait for its end.  Raises as `start`; a failed write is in the outcome."""
-        self.start(reason)
+        self.start()
         return self.wait()
 
     def wait(self) -> Outcome:
@@ -201,10 +206,9 @@ class Snapshotter:
         """Of the snapshot that is being written."""
         if not self.running:
             return None
-        cpu, writer = self.space.cpu, self._writer
-        copied = sum(int(cpu[register]) - self._before[register] for register in (PAGES_COPIED, TABLES_COPIED))
-        elapsed = (time.perf_counter_ns() - self._begun_ns) / 1e9
-        return Progress(writer.step, writer.pages_done, writer.pages_total, elapsed, copied * PAGE_SIZE)
+        writer = self._writer
+        cow_size = sum(self._copied()) * PAGE_SIZE
+        return Progress(writer.step, writer.pages_done, writer.pages_total, self._elapsed_s(), cow_size)
 
     def move(self, directory: str | Path, prefix: str) -> None:
         """From now on images go there.  Raises SnapshotRunning."""
@@ -224,7 +228,7 @@ class Snapshotter:
     @property
     def roots(self) -> list[int]:
         """Roots held beside the space's own: the one being written, those being released."""
-        held = [self._root] if self._root >= 0 else []
+        held = [int(self.ticket[ticket.ROOT])] if self.running else []
         return held + [int(cursor[0]) for cursor in self._releasing]
 
     @property
@@ -248,15 +252,33 @@ class Snapshotter:
         release_begin(cursor, root)
         self._releasing.append(cursor)
 
-    def _new_job(self) -> Job:
+    def _arm(self) -> None:
         frozen = FrozenSpace(self.space.mem)
-        return Job(frozen, lambda: self._metadata(frozen))
+
+        def begin(job: Job) -> None:
+            words = self.ticket
+            frozen.root, job.epoch, job.forked_ns = (
+                int(words[word]) for word in (ticket.ROOT, ticket.AT_EPOCH, ticket.AT_NS)
+            )
+            job.keep = self.keep
+            self.begun()
+
+        self._writer.arm(Job(frozen, lambda: self._metadata(frozen), begin=begin))
+
+    def _copied(self) -> tuple[int, int]:
+        # Pages and tables since the fork.
+        cpu, words = self.space.cpu, self.ticket
+        pages = cpu[PAGES_COPIED] - words[ticket.PAGES_BEFORE]
+        return int(pages), int(cpu[TABLES_COPIED] - words[ticket.TABLES_BEFORE])
+
+    def _elapsed_s(self) -> float:
+        return (time.perf_counter_ns() - int(self.ticket[ticket.AT_NS])) / 1e9
 
     def _give_up_root(self) -> None:
-        if self._root >= 0:
-            self.release_later(self._root)
-            self._root = -1
+        if self.running:
+            self.release_later(int(self.ticket[ticket.ROOT]))
+            self.ticket[ticket.ROOT] = -1
 
     def _failed(self, error: SnapshotError) -> None:
-        self.statistics.failed += 1
-        self.statistics.last_ok, self.statistics.last_error = False, str(error)
+        self._statistics.failed += 1
+        self._statistics.last_ok, self._statistics.last_error = False, str(error)

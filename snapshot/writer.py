@@ -1,7 +1,7 @@
 """The background thread that writes a frozen address space as an image.
 
-The thread exists, waiting, before the first snapshot: handing it a job costs the owner's pause a few microseconds and
-no start of a thread.  It lowers its own priority, so that on a busy machine the owner wins the processor.
+The thread exists, waiting on an eventfd, before the first snapshot: to begin one costs the owner's pause a write to
+that, and no start of a thread.  It lowers its own priority, so that on a busy machine the owner wins the processor.
 
 Per chunk two calls, each without the GIL: gather the pages from their frames, compute the checksum; and for a group of
 chunks one more, to write them.  Between them it holds the GIL for microseconds.  The pages are written past the page
@@ -24,8 +24,10 @@ before it counts.  Where a file system does not offer it they go through the cac
 So whatever happens, either there is a complete durable image more, or there is nothing more.  Flushing on the way
 bounds what waits for the disk, and so the time of the last sync.
 
-Who does what.  The owner calls `submit`, `cancel` and `take`; the thread runs the job and writes the eventfd when it
-has ended.  The thread reads frames of the frozen root and changes nothing in the machine.
+Who does what.  The owner calls `submit`, `cancel` and `take`; the thread runs the job and writes another eventfd when
+it has ended.  Or the owner lays the job ready (`arm`), and whoever forks, which may be a kernel, writes `wake_fileno`;
+what was not known before, the thread asks the job for.  The thread reads frames of the frozen root and changes nothing
+in the machine.
 """
 
 import contextlib
@@ -76,6 +78,7 @@ class Job:
     epoch: int = 0  # that the fork ended
     forked_ns: int = field(default_factory=time.perf_counter_ns)  # when, by that clock
     keep: int = KEEP  # images to leave, the newest
+    begin: Callable[["Job"], None] = lambda job: None  # called by the thread first: fills in what was not known before
 
 
 @dataclass
@@ -120,9 +123,9 @@ class Writer:
         self._chunk_size = chunk_size
         # Memory of a mapping begins with a page, as writing past the cache wants it.
         self._buffer = np.frombuffer(mmap.mmap(-1, GROUP * chunk_size), dtype=np.uint8)
-        self._wanted = threading.Lock()  # held, but for the moment between submit and the thread's waking
-        self._wanted.acquire()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._job: Job | None = None
+        self._submitted = False
         self._outcome: Outcome | None = None
         self._cancelled = False
         self._closing = False
@@ -139,7 +142,7 @@ class Writer:
     @property
     def running(self) -> bool:
         """Whether there is a job whose outcome was not taken yet."""
-        return self._job is not None
+        return self._submitted
 
     @property
     def native_id(self) -> int:
@@ -150,16 +153,25 @@ class Writer:
         """An eventfd that becomes readable when a job has ended."""
         return self._event
 
-    def submit(self, job: Job) -> None:
-        """Hand a job over."""
-        if self._job is not None:
-            raise SnapshotRunning("a snapshot is being written already")
-        if self._closing:
-            raise SnapshotFailed("prepare", "the writer is closed")
+    def wake_fileno(self) -> int:
+        """The eventfd that begins the job laid ready."""
+        return self._wake
+
+    def arm(self, job: Job) -> None:
+        """Lay a job ready, for when `wake_fileno` is written; none may be running."""
         self.pages_done = self.pages_total = 0
         self._cancelled = False
         self._job = job
-        self._wanted.release()
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over, which begins at once."""
+        if self._submitted:
+            raise SnapshotRunning("a snapshot is being written already")
+        if self._closing:
+            raise SnapshotFailed("prepare", "the writer is closed")
+        self.arm(job)
+        self._submitted = True
+        os.eventfd_write(self._wake, 1)
 
     def cancel(self) -> None:
         """Ask for the job to be given up; it ends soon, as Cancelled, unless it was past its last step."""
@@ -177,6 +189,7 @@ class Writer:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
         self._outcome = self._job = None
+        self._submitted = False
         return outcome
 
     def close(self) -> None:
@@ -185,9 +198,9 @@ class Writer:
             return
         self._closing = True
         self.cancel()
-        if self._wanted.locked():
-            self._wanted.release()
+        os.eventfd_write(self._wake, 1)
         self._thread.join()
+        os.close(self._wake)
         os.close(self._event)
 
     # --- the thread's side ---
@@ -196,22 +209,21 @@ class Writer:
         with contextlib.suppress(PermissionError):  # more priority than it may have: it stays as it is
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         while True:
-            self._wanted.acquire()
-            job = self._job
-            if job is not None and self._outcome is None:
-                outcome = self._perform(job)
-                self.step = "idle"
-                del job
-                self._outcome = outcome
-                os.eventfd_write(self._event, 1)
-                del outcome
+            os.eventfd_read(self._wake)
             if self._closing:
                 return
+            job = self._job
+            assert job is not None and self._outcome is None, "woken without a job"
+            self._outcome = self._perform(job)
+            del job
+            self.step = "idle"
+            os.eventfd_write(self._event, 1)
 
     def _perform(self, job: Job) -> Outcome:
         outcome = Outcome(job)
         begun = time.perf_counter_ns()
         try:
+            job.begin(job)
             self._write_image(job, outcome)
         except SnapshotError as error:
             outcome.error = error

@@ -1,4 +1,4 @@
-"""PING, ECHO, SELECT: the commands about the connection itself that clients send often enough to be kernels."""
+"""PING, ECHO and SELECT, which clients send often, and BGSAVE, which stops them: kernels beside those of the data."""
 
 from numba import int64
 
@@ -7,6 +7,7 @@ from kvstore.connections import DATABASE, connection
 from kvstore.errors import DB_INDEX, INT_RANGE, NOT_INTEGER
 from kvstore.layout import DATABASES
 from kvstore.resp import reply_bulk, reply_error, reply_ok, reply_pong
+from kvstore.saving import bgsave
 from kvstore.state import ARGC, CONNECTION, DB, HANDLER, STORE
 from mmcore.jit import kernel, linked
 
@@ -62,4 +63,4 @@ def select(store):  # type: ignore[no-untyped-def]
     return 0
 
 
-HANDLERS = {b"ECHO": echo, b"PING": ping, b"SELECT": select}
+HANDLERS = {b"BGSAVE": bgsave, b"ECHO": echo, b"PING": ping, b"SELECT": select}

@@ -68,6 +68,7 @@ from kvstore.keyspace import (
     db_store,
     delete_entry,
     expire_if_due,
+    has_hash,
     key_base,
     key_hash,
     lookup,
@@ -109,7 +110,7 @@ from kvstore.state import (
     SCRATCH_ADDRESS,
     STORE,
 )
-from kvstore.watch import touch_watched_db
+from kvstore.watch import next_watch, touch_watch, watch_hash
 from mmcore.jit import copy_bytes, kernel, linked
 from mmcore.mmu import copy_in, copy_out, copy_within, load8
 
@@ -524,6 +525,17 @@ def _swap(store, first, second):  # type: ignore[no-untyped-def]
         db_store(store, second, field, kept)
 
 
+@linked(void(STORE, int64, int64))
+def _touch_swapped(store, db, other):  # type: ignore[no-untyped-def]
+    # A watched key changed, unless it is in neither database.
+    at = next_watch(store, db, 0)
+    while at >= 0:
+        hash_ = watch_hash(store, at)
+        if has_hash(store, db, hash_) or has_hash(store, other, hash_):
+            touch_watch(store, at)
+        at = next_watch(store, db, at + 1)
+
+
 @linked(HANDLER)
 def swapdb(store):  # type: ignore[no-untyped-def]
     """SWAPDB index1 index2"""
@@ -542,8 +554,8 @@ def swapdb(store):  # type: ignore[no-untyped-def]
         return 0
     if first != second:
         _swap(store, first, second)
-        touch_watched_db(store, first, 0)
-        touch_watched_db(store, second, 0)
+        _touch_swapped(store, first, second)
+        _touch_swapped(store, second, first)
     store.server[DIRTY] += 1
     reply_ok(store)
     return 0

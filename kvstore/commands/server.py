@@ -387,16 +387,13 @@ def save(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
 
 
 def bgsave(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """BGSAVE [SCHEDULE]"""
+    """BGSAVE [SCHEDULE], where its kernel could not begin one: the reason."""
     if len(args) > 2 or (len(args) == 2 and word(args, 1) != b"schedule"):
         raise CommandError(SYNTAX_ERROR)
     if server.snapshots.running:
         raise CommandError("ERR Background save already in progress")
-    if server.in_transaction:
-        server.snapshots.schedule()
-        return Simple("Background saving scheduled")
     try:
-        server.snapshots.start("BGSAVE")
+        server.snapshots.start()
     except SnapshotError as error:
         raise _reason(error) from error
     return Simple("Background saving started")

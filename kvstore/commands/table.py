@@ -267,7 +267,7 @@ _memory = _family("server", cold="server:")
 _ANY_ORDER = "nondeterministic_output_order"
 _SPECIAL = f"nondeterministic_output {_ALL_SHARDS} response_policy:special"
 _SERVER = (
-    _server("bgsave", -1, "admin noscript no_async_loading", cold="server:"),
+    _server("bgsave", -1, "admin noscript no_async_loading", hot=True, cold="server:"),
     _command("command", -1, "loading stale", tips=_ANY_ORDER, subcommands=(
         _command("command|count", 2, "loading stale"),
         _command("command|docs", -2, "loading stale", tips=_ANY_ORDER),
@@ -333,17 +333,19 @@ def row_number(args: list[bytes]) -> int:
 
 
 def _shown(data: bytes, limit: int = 128) -> str:
-    return data[:limit].decode(errors="surrogateescape")
+    # As C's printf shows a string: up to a zero byte.
+    return data[:limit].split(b"\0")[0].decode(errors="surrogateescape")
 
 
 def unknown_command(args: list[bytes]) -> CommandError:
     """The refusal of a command that is not in the table."""
-    beginning = ""
+    beginning = b""
     for arg in args[1:]:
         if len(beginning) >= 128:
             break
-        beginning += f"'{_shown(arg, 128 - len(beginning))}' "
-    return CommandError(f"ERR unknown command '{_shown(args[0])}', with args beginning with: {beginning}")
+        beginning += b"'%s' " % arg[: 128 - len(beginning)].split(b"\0")[0]
+    shown = beginning.decode(errors="surrogateescape")
+    return CommandError(f"ERR unknown command '{_shown(args[0])}', with args beginning with: {shown}")
 
 
 def unknown_subcommand(container: str, name: bytes) -> CommandError:

@@ -79,11 +79,8 @@ class FakeSnapshots:
             raise self.failure
         self.done.append(what)
 
-    def start(self, reason: str) -> None:
-        self._do(f"start {reason}")
-
-    def schedule(self) -> None:
-        self._do("schedule")
+    def start(self) -> None:
+        self._do("start")
 
     def run_and_wait(self) -> None:
         self._do("run_and_wait")

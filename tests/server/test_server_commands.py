@@ -199,6 +199,21 @@ def test_debug_sleep_sleeps_and_then_serves_what_came_meanwhile(server, wire2: W
         assert wire2.reply() == OK
 
 
+def test_a_background_save_in_a_transaction_waits_for_its_end(wire: Wire) -> None:
+    """An image never holds half of a transaction."""
+    wait_until(lambda: info(wire, "persistence")["rdb_bgsave_in_progress"] == "0", "an earlier one")
+    before = int(info(wire, "stats")["total_forks"])
+    assert wire("MULTI") == OK
+    for command in (("SET", "a", "1"), ("BGSAVE",), ("SET", "b", "1")):
+        wire(*command)
+    assert wire("EXEC") == [OK, Status("Background saving scheduled"), OK]
+    wait_until(lambda: info(wire, "persistence")["rdb_changes_since_last_save"] == "0", "the snapshot")
+    assert int(info(wire, "stats")["total_forks"]) == before + 1
+    wait_until(lambda: info(wire, "persistence")["rdb_bgsave_in_progress"] == "0", "its end")
+    assert wire("DEBUG", "RELOAD", "NOSAVE") == OK
+    assert wire("MGET", "a", "b") == [b"1", b"1"]
+
+
 def test_lastsave_moves_with_save_and_bgsave(wire: Wire) -> None:
     """And the count of changes goes to zero."""
     wire("SET", "k", "v")

@@ -254,6 +254,20 @@ def test_what_changes_nothing_fails_nothing(wire2: Wire, wire: Wire, command: tu
     assert wire("EXEC") == [OK]
 
 
+def test_a_swap_changes_only_what_is_in_either_database(wire: Wire, wire2: Wire) -> None:
+    """A watched key that neither has is as it was; one that the other brings is not."""
+    wire2("SELECT", 1)
+    wire2("SET", "there", "1")
+    for key, touched in (("nowhere", False), ("there", True)):
+        wire("WATCH", key)
+        assert wire2("SWAPDB", 0, 1) == OK
+        wire("MULTI")
+        wire("PING")
+        reply = wire("EXEC")
+        assert (reply in (NULL_ARRAY, None)) == touched
+        assert wire2("SWAPDB", 0, 1) == OK
+
+
 def test_a_watched_key_that_did_not_exist(wire: Wire, wire2: Wire) -> None:
     """Its creation is a change; a flush without it is none."""
     wire2("SET", "other", "1")

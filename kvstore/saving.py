@@ -1,0 +1,61 @@
+"""Beginning a snapshot of the store without leaving the hot plane.
+
+BGSAVE and the save points come here: the fork and the waking of the writer's thread are all that the clients wait for,
+and Python has no part in it.  What else a snapshot's beginning and end mean is persistence.py's.
+"""
+
+import numpy as np
+from numba import int64
+
+from kvstore.arguments import pack, word
+from kvstore.libc import words_at
+from kvstore.resp import reply_raw
+from kvstore.state import (
+    ARGC,
+    DIRTY,
+    DIRTY_AT_FORK,
+    EXEC_SAVED_ADDRESS,
+    HANDLER,
+    LAST_SAVE_TRY_MS,
+    NOW_MS,
+    SAVE_WANTED,
+    SNAPSHOT_ALIVE,
+    STORE,
+    TICKET_ADDRESS,
+)
+from mmcore.jit import linked
+from snapshot.begin import TICKET_WORDS, begin
+
+_SCHEDULE = pack(b"SCHEDULE")
+_STARTED = np.frombuffer(b"+Background saving started\r\n", np.uint8).copy()
+_SCHEDULED = np.frombuffer(b"+Background saving scheduled\r\n", np.uint8).copy()
+
+
+@linked(int64(STORE))
+def save_begin(store):  # type: ignore[no-untyped-def]
+    """Have the store as it is now written: 0, or what `begin` says of why not."""
+    server = store.server
+    server[SAVE_WANTED] = 0
+    server[LAST_SAVE_TRY_MS] = server[NOW_MS]
+    code = begin(store.space, words_at(server[TICKET_ADDRESS], TICKET_WORDS))
+    if code == 0:
+        server[DIRTY_AT_FORK] = server[DIRTY]
+        server[SNAPSHOT_ALIVE] = 1
+    return code
+
+
+@linked(HANDLER)
+def bgsave(store):  # type: ignore[no-untyped-def]
+    """BGSAVE [SCHEDULE]; Python words every refusal."""
+    server = store.server
+    if server[ARGC] > 2 or (server[ARGC] == 2 and word(store, 1) != _SCHEDULE) or server[SNAPSHOT_ALIVE]:
+        return 1
+    if server[EXEC_SAVED_ADDRESS] != 0:
+        # What the transaction has done so far must not be seen without the rest.
+        server[SAVE_WANTED] = 1
+        reply_raw(store, _SCHEDULED, 0, len(_SCHEDULED))
+        return 0
+    if save_begin(store) != 0:
+        return 1
+    reply_raw(store, _STARTED, 0, len(_STARTED))
+    return 0

@@ -1,0 +1,65 @@
+"""The beginning of a snapshot, which is all that stops its owner: fork, and wake the writer's thread.
+
+One kernel does it, for the way through Python costs some hundred microseconds when its code is not in the processor's
+cache, and the fork a few.  So an event loop that is a kernel itself need not leave for it.  What the writer's thread
+and Python have to know afterwards stands in the ticket, which one thread writes at a time: the owner's until it wakes
+the writer; from then on nobody's, until the owner has taken the outcome.
+"""
+
+from numba import int32, int64, types
+
+from mmcore.fork import fork
+from mmcore.jit import linked
+from mmcore.state import EPOCH, PAGES_COPIED, SPACE, TABLES_COPIED
+
+(
+    ROOT,  # of the frozen tree, -1 while no snapshot is being written
+    MODE,  # of the fork
+    WAKE,  # an eventfd: the writer's thread waits for it
+    STARTED,  # snapshots so far
+    AT_EPOCH,  # the epoch that the fork ended
+    AT_NS,  # when, by the monotonic clock
+    FORK_NS,  # how long the last fork took
+    PAUSE_NS,  # and with it the waking of the thread
+    PAGES_BEFORE,  # the space's counters at the fork
+    TABLES_BEFORE,
+    _ONE,  # what is written to the eventfd
+    _CLOCK,  # seconds, nanoseconds
+    _CLOCK_NS,
+) = range(13)
+TICKET_WORDS = 16
+RUNNING = 1
+
+_CLOCK_MONOTONIC = 1
+_S_NS = 1_000_000_000
+_clock_gettime = types.ExternalFunction("clock_gettime", int32(int32, int64))
+_write = types.ExternalFunction("write", int64(int32, int64, int64))
+
+
+@linked(int64(int64[::1]))
+def _now_ns(ticket):  # type: ignore[no-untyped-def]
+    _clock_gettime(int32(_CLOCK_MONOTONIC), int64(ticket.ctypes.data) + 8 * _CLOCK)
+    return ticket[_CLOCK] * _S_NS + ticket[_CLOCK_NS]
+
+
+@linked(int64(SPACE, int64[::1]))
+def begin(space, ticket):  # type: ignore[no-untyped-def]
+    """Freeze the space as it is and have it written: 0; or RUNNING or NO_FRAME, and nothing has happened."""
+    if ticket[ROOT] >= 0:
+        return RUNNING
+    cpu = space.cpu
+    begun = _now_ns(ticket)
+    ticket[AT_NS] = begun
+    ticket[AT_EPOCH] = cpu[EPOCH]
+    ticket[PAGES_BEFORE] = cpu[PAGES_COPIED]
+    ticket[TABLES_BEFORE] = cpu[TABLES_COPIED]
+    root = fork(space, ticket[MODE])
+    ticket[FORK_NS] = _now_ns(ticket) - begun
+    if root < 0:
+        return root
+    ticket[ROOT] = root
+    ticket[STARTED] += 1
+    ticket[_ONE] = 1
+    _write(int32(ticket[WAKE]), int64(ticket.ctypes.data) + 8 * _ONE, 8)
+    ticket[PAUSE_NS] = _now_ns(ticket) - begun
+    return 0
