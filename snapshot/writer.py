@@ -1,7 +1,8 @@
 """The background thread that writes a frozen address space as an image.
 
 The thread exists, waiting on an eventfd, before the first snapshot: to begin one costs the owner's pause a write to
-that, and no start of a thread.  It lowers its own priority, so that on a busy machine the owner wins the processor.
+that, and no start of a thread.  It lowers its own priority and is a batch thread to the system, so that its waking
+takes no processor from the owner.
 
 Per chunk two calls, each without the GIL: gather the pages from their frames, compute the checksum; and for a group of
 chunks one more, to write them.  Between them it holds the GIL for microseconds.  The pages are written past the page
@@ -206,8 +207,11 @@ class Writer:
     # --- the thread's side ---
 
     def _run(self) -> None:
+        thread = threading.get_native_id()
         with contextlib.suppress(PermissionError):  # more priority than it may have: it stays as it is
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+            os.setpriority(os.PRIO_PROCESS, thread, self._nice)
+        if hasattr(os, "SCHED_BATCH"):  # else the system lets it run first, on the owner's processor, for having slept
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
         while True:
             os.eventfd_read(self._wake)
             if self._closing:
