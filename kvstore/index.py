@@ -29,11 +29,12 @@ from kvstore.entries import entry_hash, entry_is
 from kvstore.state import STORE
 from mmcore.errors import NO_FRAME
 from mmcore.heap import heap_alloc, heap_free
-from mmcore.jit import bytes64, fill_bytes, kernel, linked, put64
+from mmcore.jit import bytes64, fill_bytes, kernel, linked, prefetch, put64
 from mmcore.mapping import map_pages, unmap_pages
 from mmcore.mmu import load64, read_address, store64, write_address
 
 BUCKET_SIZE = 64
+LINE = 64  # of the cache [bytes]
 SLOTS = 8
 PAGE_BUCKETS = 4096 // BUCKET_SIZE
 BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
@@ -121,6 +122,28 @@ def index_find(store, base, buckets, hash_, offset, count):  # type: ignore[no-u
         if word & LINK == 0:
             return 0
         bucket = word & ADDRESS
+
+
+@kernel
+def index_prefetch(store, base, buckets, hash_):  # type: ignore[no-untyped-def]
+    """Ask for the line of the bucket that a hash belongs to.  The table has buckets."""
+    prefetch(store.space.mem.bytes, read_address(store.space, base + BUCKET_SIZE * bucket_number(hash_, buckets)))
+
+
+@linked(void(STORE, int64, int64, int64))
+def index_prefetch_entry(store, base, buckets, hash_):  # type: ignore[no-untyped-def]
+    """Ask for the first lines of an entry that, by the tag in its bucket, may be the one with this hash."""
+    memory = store.space.mem.bytes
+    pa = read_address(store.space, base + BUCKET_SIZE * bucket_number(hash_, buckets))
+    entry = 0
+    for i in range(SLOTS):
+        word = bytes64(memory, pa + 8 * i)
+        if word >> TAG_SHIFT == hash_ >> TAG_SHIFT and word & LINK == 0:
+            entry = word & ADDRESS
+    if entry != 0:
+        pa = read_address(store.space, entry)
+        prefetch(memory, pa)
+        prefetch(memory, pa + LINE)
 
 
 @linked(int64(STORE, int64, int64, int64, int64))

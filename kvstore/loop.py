@@ -22,6 +22,7 @@ Order within a connection is the order of arrival; a transaction runs whole befo
 
 from numba import int32, int64, void
 
+from kvstore.ahead import look_ahead
 from kvstore.arguments import arg_length, arg_offset, query, word_at
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
 from kvstore.connections import (
@@ -109,6 +110,7 @@ from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset
 from kvstore.saving import save_begin
 from kvstore.state import (
     ACTIVE_EXPIRE_ENABLED,
+    AHEAD,
     ARGC,
     BLOCKED_CLIENTS,
     COMMAND,
@@ -565,6 +567,10 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
         if server[REPLY_LENGTH] > SEND_EARLY:
             flush_reply(store, slot, row)
         start = server[INPUT_POSITION]
+        if start == 0:
+            server[AHEAD] = 0  # another buffer; and most hold one command, which is best begun at once
+        elif server[AHEAD] <= start < server[QUERY_SIZE]:
+            look_ahead(store)
         malformed = server[REPLY_LENGTH]
         status = parse_request(store, row)
         if status == INCOMPLETE:

@@ -59,8 +59,8 @@ def _malformed(store, code):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _short_number(text, start, end):  # type: ignore[no-untyped-def]
-    # (number, offset of the carriage return) where up to 9 digits and CR LF follow; (-1, 0) for anything else.
+def short_number(text, start, end):  # type: ignore[no-untyped-def]
+    """(number, offset of the carriage return) where up to 9 digits and CR LF follow; (-1, 0) for anything else."""
     value, at = 0, start
     while at < end and at < start + 9:
         digit = int(text[at]) - 48
@@ -75,7 +75,7 @@ def _short_number(text, start, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def _line_number(store, text, start, too_long, invalid):  # type: ignore[no-untyped-def]
-    # As _short_number, for what that leaves: (status, number, offset of the carriage return).
+    # As short_number, for what that leaves: (status, number, offset of the carriage return).
     end = _find(store, start, 13)
     if end < 0:
         if store.server[QUERY_SIZE] - start > LINE_MAX:
@@ -108,7 +108,7 @@ def scan_arguments(store, position, index, count, trusted):  # type: ignore[no-u
             line_end = text[position] == 13 or text[position] == 10
             reply_room(store, 0)[server[REPLY_LENGTH] - 4] = 32 if line_end else text[position]
             return MALFORMED
-        length, line = _short_number(text, position + 1, end)
+        length, line = short_number(text, position + 1, end)
         if length < 0:
             status, length, line = _line_number(store, text, position + 1, PROTOCOL_BULK_LINE, PROTOCOL_BULK)
             if status != COMPLETE:
@@ -256,7 +256,7 @@ def parse_request(store, row):  # type: ignore[no-untyped-def]
         if status != COMPLETE:
             return status
         row[SCAN_ARGUMENTS] = -1
-    count, line = _short_number(text, start + 1, end)
+    count, line = short_number(text, start + 1, end)
     if count < 0:
         status, count, line = _line_number(store, text, start + 1, PROTOCOL_MULTIBULK_LINE, PROTOCOL_MULTIBULK)
         if status != COMPLETE:

@@ -99,6 +99,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     SCRATCH_ADDRESS,  # small change for system calls
     # the connection at hand
     INPUT_POSITION,  # of the next command in the query buffer
+    AHEAD,  # where in the query buffer commands begin that were not looked ahead to
     INPUT_SHARED,  # whether that is the shared buffer
     # a transaction under way, which may pause for a command that Python serves
     EXEC_REMAINING,  # commands still to run; 0 for no transaction
@@ -160,5 +161,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     LOOP_TURN_MAX_US,
     LOOP_TURN_SUM_US,
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 79)
+) = range(LOOP_FIRST, LOOP_FIRST + 80)
 assert LOOP_END < REGISTERS

@@ -364,6 +364,9 @@ if DISABLED:
         """The 64-bit word at `array[start:]`, as int64."""
         return np.int64(int.from_bytes(array[_within(array, start, 8)].tobytes(), "little", signed=True))
 
+    def prefetch(array: np.ndarray, start: int) -> None:
+        """Ask for the cache line of `array[start]`, which may lie outside: a hint."""
+
     def put32(array: np.ndarray, start: int, value: int) -> None:
         """Store the low 32 bits of `value` at `array[start:]`."""
         array[_within(array, start, 4)] = list((int(value) & 0xFFFF_FFFF).to_bytes(4, "little"))
@@ -407,6 +410,19 @@ else:
             return builder.call(function, [one, other, values[4]])
 
         return numba.int32(first, numba.int64, second, numba.int64, numba.int64), codegen
+
+    @intrinsic
+    def prefetch(typingctx, array, start):  # type: ignore[no-untyped-def]
+        """Ask for the cache line of `array[start]`, which may lie outside: a hint."""
+
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            pointer, word = _pointer(context, builder, signature.args[0], *values), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(function, [pointer, word(0), word(3), word(1)])  # to read, in all levels, data
+            return context.get_dummy_value()
+
+        return numba.void(array, numba.int64), codegen
 
     def _word(bits: int) -> tuple[Any, Any]:
         # Loads and stores of one unaligned word, as one instruction each.

@@ -1,0 +1,85 @@
+"""Looking ahead: it changes nothing but caches, whatever is in the query buffer, and knows where to look next."""
+
+import random
+
+import numpy as np
+import pytest
+
+from kvstore import state
+from kvstore.ahead import AHEAD_MAX, look_ahead
+from tests.kvstore.bare import Bare
+
+
+def command(*words: bytes) -> bytes:
+    """A command as clients send it."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+def look(store: Bare, text: bytes, position: int = 0) -> int:
+    """Look ahead in `text` from `position`; returns AHEAD, and checks that nothing but the TLB was changed."""
+    kept = np.frombuffer(text, np.uint8).copy()
+    r = store.registers
+    r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.INPUT_POSITION] = kept.ctypes.data, len(text), position
+    r[state.AHEAD] = 0
+    registers, data = r.copy(), np.asarray(store.memory.state.bytes[: 4 << 20]).copy()
+    look_ahead(store.store)
+    registers[state.AHEAD] = r[state.AHEAD]
+    assert (r == registers).all()
+    assert (store.memory.state.bytes[: 4 << 20] == data).all()
+    assert kept.tobytes() == text
+    return int(r[state.AHEAD])
+
+
+def test_it_looks_at_so_many_commands_and_goes_on_behind_them() -> None:
+    with Bare() as store:
+        for i in range(1000):
+            store("SET", f"key:{i}", "v" * (i % 300))
+        one = command(b"GET", b"key:500")
+        text = one * 100
+        assert look(store, text) == AHEAD_MAX * len(one)
+        assert look(store, text, 3 * len(one)) == (3 + AHEAD_MAX) * len(one)
+        assert look(store, text, 90 * len(one)) == len(text)
+
+
+def test_it_stops_at_what_is_not_whole_and_does_not_come_back_to_it() -> None:
+    with Bare() as store:
+        store("SET", "a", "b")
+        whole = command(b"GET", b"a")
+        for cut in range(1, len(whole)):
+            text = whole + whole[:cut]
+            assert look(store, text) == len(whole)
+            assert look(store, text, len(whole)) == len(text)
+
+
+@pytest.mark.parametrize("keys", [0, 1, 3000])
+def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
+    generator = random.Random(keys)
+    with Bare() as store:
+        for i in range(keys):
+            store("SET", f"key:{i}", "v" * generator.randrange(6000 if i % 50 == 0 else 60))
+        store("SET", "k" * 5000, "long")
+        pieces = [
+            command(b"GET", b"key:1"),
+            command(b"PING"),
+            command(b"SET", b"", b"v" * 1000),
+            command(b"GET", b"k" * 5000),
+            command(*[b"MGET"] + [b"key:%d" % i for i in range(40)]),
+            b"PING\r\n",
+            b"\r\n",
+            b"*0\r\n",
+            b"*-1\r\n",
+            b"*2\r\n$3\r\nGET\r\n$-1\r\n",
+            b"*2\r\n$3\r\nGET\r\n$999999999\r\nx",
+            b"*2\r\n$3\r\nGET\r\n$99999999999999999999\r\n",
+            b"*999999999\r\n",
+            b"*2\r\n$3GET",
+            b"\x00\xff*$",
+        ]
+        for _ in range(2000):
+            text = b"".join(
+                generator.choices(pieces, weights=[6] + [1] * (len(pieces) - 1), k=generator.randrange(1, 30))
+            )
+            text = text[: generator.randrange(1, len(text) + 1)]
+            position = generator.randrange(len(text))
+            assert position <= look(store, text, position) <= len(text)
+        store.check()
