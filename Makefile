@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export KVSTORE_CACHE_DIR ?= $(CURDIR)/.cache/kernels
 UNITS := tests/mmcore tests/snapshot tests/kvstore
+SERVER := $(addprefix tests/server/test_,strings.py keys.py transactions.py scan.py expiry.py protocol.py)
 
 .PHONY: run install test check bench clean
 
@@ -29,7 +30,7 @@ check: $(VENV)/test-installed
 
 test: check
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest --quiet tests/mmcore
-	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS)
+	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS) $(SERVER)
 	$(BIN)/pytest tests
 
 bench: install

@@ -92,7 +92,8 @@ class PhysicalMemory:
 
     huge_pages: let the system back it with huge pages where it can (MADV_HUGEPAGE).
     poison: fill freed frames with a pattern, so that whoever still reads one notices.
-    mapping: private anonymous memory of that size to use instead, zeros but for frames that adopt_runs will take.
+    mapping: private anonymous memory of that size to use instead, as it is advised; zeros but for frames that
+        adopt_runs will take.
     """
 
     def __init__(
@@ -104,11 +105,11 @@ class PhysicalMemory:
         if mapping is None:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
             mapping = mmap.mmap(-1, count * PAGE_SIZE, flags=flags)
+            if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
+                mapping.madvise(mmap.MADV_HUGEPAGE)
         elif len(mapping) != count * PAGE_SIZE:
             raise MachineError(f"a mapping of {len(mapping)} bytes for a memory of {count * PAGE_SIZE}")
         self._mapping = mapping
-        if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
-            self._mapping.madvise(mmap.MADV_HUGEPAGE)
         registers = np.zeros(FRAMES_REGISTERS, np.int64)
         registers[[FREE_HEAD, FREE_COUNT, TOTAL, POISON]] = -1, count, count, poison
         storage = np.frombuffer(self._mapping, np.uint8)

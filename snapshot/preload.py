@@ -10,6 +10,10 @@ there, `restore.adopt` makes the page tables for them.  So this module, and what
     space = AddressSpace(memory)
     image = adopt(preload, space.state)                       waits, verifies, maps
 
+Meanwhile the pages are 4 KiB ones of the system: where memory comes from a hypervisor, the first touch of a huge page
+takes milliseconds, for which the process can neither map nor load anything, and imports do little else.  Afterwards
+the system may join them into huge pages, as it does in time.
+
 An image that turns out bad is dropped from memory, which then holds zeros again, and the next older one is read.
 """
 
@@ -76,6 +80,7 @@ class Preload:
                 )
                 return
             target = memoryview(self.mapping)[first : first + size]
+            self._advise("MADV_NOHUGEPAGE", image)
             self.image = image
             self._reader = PageReader(fd, image, target, self._threads, self._files).start()
             return
@@ -109,6 +114,8 @@ class Preload:
 
     def let_go(self) -> None:
         """The pages are mapped: from now on they are the machine's."""
+        if self.image:
+            self._advise("MADV_HUGEPAGE", self.image)
         self.image = None
 
     def cancel(self) -> None:
@@ -124,6 +131,11 @@ class Preload:
         if image:
             self._drop(image)
 
+    def _advise(self, advice: str, image: Image) -> None:
+        if image.pages and hasattr(mmap, advice):
+            self.mapping.madvise(getattr(mmap, advice), FIRST_FRAME * PAGE_SIZE, image.data_size)
+
     def _drop(self, image: Image) -> None:
         if image.pages:
             self.mapping.madvise(mmap.MADV_DONTNEED, FIRST_FRAME * PAGE_SIZE, image.data_size)
+            self._advise("MADV_HUGEPAGE", image)
