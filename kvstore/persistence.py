@@ -19,7 +19,7 @@ from kvstore.keyspace import keyspace_init, keyspace_open
 from kvstore.layout import DATABASES, DB_DEADLINES, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
 from kvstore.reply import CommandError
 from mmcore.errors import NO_FRAME
-from mmcore.fork import CLASSIC, ON_DEMAND
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.mapping import reset
 from mmcore.release import CURSOR_SIZE, release_all
 from mmcore.state import CR3
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvstore")
 
-MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND}
+MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND, "constant": CONSTANT}
 
 
 def _describe(frozen: FrozenSpace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ in the entry that points at it, in parent and child, so that the first write thr
     mode        copied at fork         shared         cost at fork
     CLASSIC     PML4, PDPT, PD, PT     pages          an entry and a count per page
     ON_DEMAND   PML4, PDPT, PD         page tables    an entry and a count per 2 MiB (Zhao, Gong, Fonseca, EuroSys 2021)
+    CONSTANT    PML4                   PDPTs          the PML4, whatever the size
 
 (6) No write translation made before a fork survives it: the parent's TLB is flushed, by its generation.
 
@@ -25,8 +26,9 @@ from mmcore.tlb import tlb_flush
 
 CLASSIC = 0
 ON_DEMAND = 1
-MODES = 2
-SHARED_LEVEL = (0, 1)  # by mode, the level that sharing begins at: 0 are pages, 1 PTs
+CONSTANT = 2
+MODES = 3
+SHARED_LEVEL = (0, 1, 3)  # by mode, the level that sharing begins at: 0 are pages, 1 PTs, 3 PDPTs
 
 
 @kernel

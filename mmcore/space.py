@@ -34,7 +34,7 @@ from mmcore.errors import (
     OutOfFrames,
     Overlap,
 )
-from mmcore.fork import CLASSIC, ON_DEMAND
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.fork import fork as fork_root
 from mmcore.frames import frame_alloc_zeroed
 from mmcore.jit import linked
@@ -69,6 +69,7 @@ class ForkMode(IntEnum):
 
     CLASSIC = CLASSIC
     ON_DEMAND = ON_DEMAND
+    CONSTANT = CONSTANT
 
 
 @linked(int64(MEMORY, int64))
