@@ -23,7 +23,7 @@ children first, or their next writes would go unstamped.  Hence a table's stamp 
 below it.
 """
 
-from numba import boolean, int64, void
+from numba import int64, void
 
 from mmcore.errors import NO_FRAME, NOT_PRESENT
 from mmcore.frames import (
@@ -126,7 +126,7 @@ def break_huge(space, slot):  # type: ignore[no-untyped-def]
         space.cpu[HUGE_REUSED] += 1
         set_entry(mem, slot, entry_for(head, flags))
         return head
-    copy = run_alloc(mem, space.cpu[EPOCH], False)
+    copy = run_alloc(mem, space.cpu[EPOCH], 0)
     run_copy(mem, copy, head)
     space.cpu[HUGE_COPIED] += 1
     set_entry(mem, slot, entry_for(copy, flags))
@@ -211,16 +211,16 @@ def own_table(space, va):  # type: ignore[no-untyped-def]
     return pt
 
 
-@linked(void(SPACE, int64, boolean))
+@linked(void(SPACE, int64, int64))
 def mark_used(space, va, written):  # type: ignore[no-untyped-def]
-    """Set A in every entry of va's path, and D in the last one when it was written, as the processor does."""
+    """Set A in every entry of va's path, and D in the last one when it was written (1), as the processor does."""
     mem = space.mem
     frame = space.cpu[CR3]
     for above in range(ROOT_LEVEL, 0, -1):
         slot = slot_of(frame, va, above)
         entry = mem.entries[slot]
         last = above == 1 or entry & HUGE == HUGE
-        marked = entry | (TRACES if last and written else A)
+        marked = entry | (TRACES if last and written != 0 else A)
         if marked != entry:
             set_entry(mem, slot, marked)
         if last:

@@ -187,12 +187,12 @@ def reserve(mem, runs, frames):  # type: ignore[no-untyped-def]
     return mem.frames[RUN_COUNT] >= runs
 
 
-@linked(int64(MEMORY, int64, boolean))
+@linked(int64(MEMORY, int64, int64))
 def run_alloc(mem, stamp, zeroed):  # type: ignore[no-untyped-def]
-    """The head of a run, which must be reserved: refcount 1 and `stamp`, any contents or zeros."""
+    """The head of a run, which must be reserved: refcount 1 and `stamp`, any contents or (zeroed: 1) zeros."""
     head = _pop_run(mem)
     assert head >= 0, "a run was not reserved"
-    if zeroed and mem.epoch[head + 1] != UNUSED:
+    if zeroed != 0 and mem.epoch[head + 1] != UNUSED:
         fill_bytes(mem.bytes, head << PAGE_SHIFT, 0, HUGE_SIZE)
     for frame in range(head, head + RUN_FRAMES):
         assert mem.refcount[frame] == 0, "a frame in use was in a free run"

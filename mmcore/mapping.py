@@ -154,7 +154,7 @@ def map_huge(space, va, count):  # type: ignore[no-untyped-def]
     if not has_frames(space, count * RUN_FRAMES) or not reserve(mem, count, tables_to_own(space, va, end, 2)):
         return NO_FRAME
     while va < end:
-        head = run_alloc(mem, space.cpu[EPOCH], True)
+        head = run_alloc(mem, space.cpu[EPOCH], 1)
         set_entry(mem, slot_of(own_path(space, va, 2), va, 2), entry_for(head, MAPPING | PS))
         va += HUGE_SIZE
     space.cpu[PAGES_MAPPED] += count * RUN_FRAMES

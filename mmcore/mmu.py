@@ -46,7 +46,7 @@ def read_miss(space, va):  # type: ignore[no-untyped-def]
     if frame < 0:
         return frame
     if not flags & A:
-        mark_used(space, va, False)
+        mark_used(space, va, 0)
     return tlb_fill(space, va, frame, flags & READY == READY)
 
 
@@ -60,7 +60,7 @@ def write_miss(space, va):  # type: ignore[no-untyped-def]
     if frame < 0:
         return frame
     if flags & TRACES != TRACES:
-        mark_used(space, va, True)
+        mark_used(space, va, 1)
     return tlb_fill(space, va, frame, True)
 
 
