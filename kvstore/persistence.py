@@ -20,7 +20,7 @@ from kvstore.layout import DATABASES, DB_DEADLINES, DB_KEYS, DESCRIPTOR_SIZE, DE
 from kvstore.reply import CommandError
 from kvstore.saving import save_begin
 from mmcore.errors import NO_FRAME
-from mmcore.fork import CLASSIC, ON_DEMAND
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.mapping import reset
 from mmcore.release import CURSOR_SIZE, release_all
 from mmcore.state import CR3
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvstore")
 
-MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND}
+MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND, "constant": CONSTANT}
 
 
 def _describe(frozen: FrozenSpace) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """An emulated 48-bit address space with x86-64 page tables, and forks of it; see space.py."""
 
+from mmcore.account import REGION, RegionState, Usage
 from mmcore.check import check_memory
 from mmcore.errors import (
     AddressError,
@@ -9,13 +10,14 @@ from mmcore.errors import (
     DeadSpace,
     EmptyRange,
     MachineError,
+    MemoryTooSmall,
     Misaligned,
     NonCanonical,
     NotMapped,
     OutOfFrames,
     Overlap,
 )
-from mmcore.space import AddressSpace, ForkMode, PhysicalMemory
+from mmcore.space import AddressSpace, ForkMode, PhysicalMemory, Release
 
 __all__ = [
     "AddressError",
@@ -27,11 +29,16 @@ __all__ = [
     "EmptyRange",
     "ForkMode",
     "MachineError",
+    "MemoryTooSmall",
     "Misaligned",
     "NonCanonical",
     "NotMapped",
     "OutOfFrames",
     "Overlap",
     "PhysicalMemory",
+    "REGION",
+    "RegionState",
+    "Release",
+    "Usage",
     "check_memory",
 ]

@@ -1,8 +1,21 @@
 """check_memory and check_heap: proof, by walking everything, that the invariants hold.
 
 From all roots it collects every table and page with the number of entries that point at them, level by level, and
-compares with the counts, the free list and the TLBs.  It takes time in proportion to the frames in use: a test's
+compares with the counts, the free lists and the TLBs.  It takes time in proportion to the frames in use: a test's
 tool, and the last resort of a debugging session.
+
+The invariants, by the numbers that comments and messages give them:
+
+    1   refcount[f] = present entries, plus roots, that point at f
+    2   a frame with refcount > 1 gets no store from a guest; of a shared table only R/W is cleared and A set
+    3   a page is writable iff R/W is set in every entry of its path
+    4   pages below a shared table are counted once, by that table; counts move down only when it is copied
+    5   copy, then publish, then invalidate; out of frames half-way leaves the old mapping
+    6   after a fork no write translation made before it survives in a TLB
+    7   only the owner changes entries, counts and free lists; a reader of a frozen root finds what it froze
+    8   free and reachable frames are disjoint, and together are all frames
+    9   a huge page is an aligned run of 512 frames, of which the head counts the entries, and each other frame one
+    10  A is set along the path of every translation, D where it may be written; D only in entries that map a page
 """
 
 from collections.abc import Iterable
@@ -12,9 +25,37 @@ import numpy as np
 from mmcore import heap
 from mmcore.errors import CorruptMemory
 from mmcore.mapping import next_mapped
-from mmcore.paging import ADDRESS, COW, ENTRY_COUNT, MAPPING, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RW, P
+from mmcore.paging import (
+    ADDRESS,
+    COW,
+    ENTRY_COUNT,
+    MAPPING,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PS,
+    READY,
+    ROOT_LEVEL,
+    RUN_FRAMES,
+    RW,
+    A,
+    D,
+    P,
+)
 from mmcore.space import AddressSpace, PhysicalMemory
-from mmcore.state import CR3, EPOCH, FREE_COUNT, FREE_HEAD, FRESH, GENERATION, LAST_EPOCH, TOTAL, Memory, Space
+from mmcore.state import (
+    CR3,
+    EPOCH,
+    FREE_COUNT,
+    FREE_HEAD,
+    FRESH,
+    GENERATION,
+    LAST_EPOCH,
+    RUN_COUNT,
+    RUN_HEAD,
+    TOTAL,
+    Memory,
+    Space,
+)
 from mmcore.walk import walk_page
 
 
@@ -28,7 +69,7 @@ def _first(mask: np.ndarray) -> int:
 
 
 def _free_frames(mem: Memory) -> np.ndarray:
-    """bool[F]: on the free list or never used."""
+    """bool[F]: on the free list, in a free run, or never used."""
     total, fresh = int(mem.frames[TOTAL]), int(mem.frames[FRESH])
     free = np.zeros(total, np.bool_)
     free[fresh:] = True
@@ -38,46 +79,96 @@ def _free_frames(mem: Memory) -> np.ndarray:
         _require(not free[frame], f"(8) frame {frame} is on the free list twice")
         free[frame] = True
         frame = int(mem.epoch[frame])
+    head, runs = int(mem.frames[RUN_HEAD]), 0
+    while head != -1:
+        run = slice(head, head + RUN_FRAMES)
+        _require(head >= 0 and head % RUN_FRAMES == 0 and head + RUN_FRAMES <= fresh, f"(8) no run begins at {head}")
+        _require(not free[run].any(), f"(8) the run at frame {head} is free twice")
+        free[run] = True
+        runs += 1
+        head = int(mem.epoch[head])
+    _require(runs == int(mem.frames[RUN_COUNT]), f"(8) {runs} runs are free, {mem.frames[RUN_COUNT]} are said to be")
     count = int(mem.frames[FREE_COUNT])
     _require(int(free.sum()) == count, f"(8) {int(free.sum())} frames are free, {count} are said to be")
     return free
 
 
-def _count_references(mem: Memory, roots: list[int]) -> np.ndarray:
-    """int64[F]: entries and roots that point at each frame.  Also checks the entries and the rights they give."""
-    total = int(mem.frames[TOTAL])
-    references = np.bincount(np.array(roots, np.int64), minlength=total)
-    level_of = np.full(total, -1)
-    entries = mem.entries.reshape(total, ENTRY_COUNT)
-    tables = np.unique(np.array(roots, np.int64))
-    writable = np.zeros(total, np.bool_)  # whether R/W is set all the way to this table
-    writable[tables] = True
-    for level in range(ROOT_LEVEL, 0, -1):
-        _require(bool((level_of[tables] == -1).all()), f"a frame is a table of level {level} and something else")
-        level_of[tables] = level
-        content = entries[tables]
+def _frames_of(entries: np.ndarray) -> np.ndarray:
+    return ((entries & ADDRESS) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+
+
+def _check_flags(entries: np.ndarray, level: int, where: str) -> None:
+    flags = entries & ~ADDRESS
+    optional = RW | A
+    if level == 1:
+        optional |= D
+    elif level == 2:
+        _require(bool((flags & (PS | D) != D).all()), f"(10) {where} leads to a table and has D")
+        optional |= D | PS
+    _require(bool(((flags | optional) == MAPPING | optional).all()), f"{where} has odd flags")
+    _require(bool((flags & COW != 0).all()), f"{where} may never be written")
+
+
+class _Tree:
+    """What the trees at some roots hold, gathered level by level."""
+
+    def __init__(self, mem: Memory, roots: list[int], whole: bool) -> None:
+        self.mem = mem
+        self.whole = whole  # no tree is being released: none has an empty table
+        self.total = int(mem.frames[TOTAL])
+        self.references = np.bincount(np.array(roots, np.int64), minlength=self.total)
+        self.level_of = np.full(self.total, -1)
+        self.writable = np.zeros(self.total, np.bool_)  # whether R/W is set all the way to this table
+        tables = np.unique(np.array(roots, np.int64))
+        self.writable[tables] = True
+        for level in range(ROOT_LEVEL, 0, -1):
+            tables = self._descend(tables, level)
+
+    def _settle(self, frames: np.ndarray, level: int, what: str) -> None:
+        _require(bool((self.level_of[frames] == -1).all()), f"a frame is {what} and something else")
+        self.level_of[frames] = level
+
+    def _descend(self, tables: np.ndarray, level: int) -> np.ndarray:
+        # Take in the entries of all tables of a level; returns the tables that they point at.
+        mem = self.mem
+        self._settle(tables, level, f"a table of level {level}")
+        content = mem.entries.reshape(self.total, ENTRY_COUNT)[tables]
         present = (content & P) != 0
         where = "a PTE" if level == 1 else f"an entry of level {level}"
         _require(bool((content[~present] == 0).all()), f"{where} is not present and not empty")
-        flags = content[present] & ~ADDRESS
-        _require(bool(((flags | RW) == MAPPING).all()), f"{where} has odd flags")
-        _require(bool((flags & COW != 0).all()), f"{where} may never be written")
-        targets = ((content[present] & ADDRESS) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        if self.whole and level < ROOT_LEVEL:
+            _require(bool(present.any(axis=1).all()), f"a table of level {level} is empty")
+        entries = content[present]
+        _check_flags(entries, level, where)
+        targets = _frames_of(entries)
         _require(bool((targets < int(mem.frames[FRESH])).all()), f"{where} points beyond the frames in use")
-        references += np.bincount(targets, minlength=total)
-        # (3) R/W on the whole path means that the frame is this path's alone.
-        rights = present & (content & RW != 0) & writable[tables][:, None]
-        owned = ((content[rights] & ADDRESS) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
-        shared = mem.refcount[owned] > 1
-        _require(not shared.any(), f"(2) {where} lets frame {owned[shared][:1]} be written, which is shared")
-        writable[owned] = True
+        self.references += np.bincount(targets, minlength=self.total)
+        self._check_rights(tables, content, present, where)
         if level > 1:
             source = np.repeat(tables, ENTRY_COUNT).reshape(content.shape)[present]
             older = mem.epoch[source] < mem.epoch[targets]
+            older &= entries & PS == 0  # pages that were moved are stamped later than tables that others have of them
             _require(not older.any(), f"a table of level {level} was stamped before one below it")
-        tables = np.unique(targets)
-    _require(bool((level_of[tables] == -1).all()), "a frame is a page and a table")
-    return references
+        if level == 1:
+            self._settle(np.unique(targets), 0, "a page")
+        huge = (entries & PS) != 0
+        self._take_huge(np.unique(targets[huge]))
+        return np.unique(targets[~huge])
+
+    def _check_rights(self, tables: np.ndarray, content: np.ndarray, present: np.ndarray, where: str) -> None:
+        # (3) R/W on the whole path means that the frame is this path's alone.
+        rights = present & (content & RW != 0) & self.writable[tables][:, None]
+        owned = _frames_of(content[rights])
+        shared = self.mem.refcount[owned] > 1
+        _require(not shared.any(), f"(2) {where} lets frame {owned[shared][:1]} be written, which is shared")
+        self.writable[owned] = True
+
+    def _take_huge(self, heads: np.ndarray) -> None:
+        _require(bool((heads % RUN_FRAMES == 0).all()), "(9) a huge page is not aligned")
+        frames = heads[:, None] + np.arange(RUN_FRAMES)
+        _require(bool((self.references[frames[:, 1:]] == 0).all()), "(9) a frame of a huge page is something else too")
+        self.references[frames[:, 1:]] = 1
+        self._settle(frames.ravel(), 0, "a page of 2 MiB")
 
 
 def _check_tlb(space: Space) -> None:
@@ -87,22 +178,26 @@ def _check_tlb(space: Space) -> None:
     for column, right in ((0, "read"), (1, "write")):
         for entry in tags[(tags[:, column] & ~vpn_mask) == generation]:
             va = (int(entry[column]) & vpn_mask) << PAGE_SHIFT
-            frame, writable = walk_page(space.mem, space.cpu[CR3], va)
+            frame, flags = walk_page(space.mem, space.cpu[CR3], va)
+            flags = np.uint64(flags)
             _require(frame << PAGE_SHIFT == entry[2], f"(6) the TLB has another frame for {right}s of {va:#x}")
-            _require(column == 0 or bool(writable), f"(6) the TLB lets {va:#x} be written, its path does not")
+            _require(bool(flags & A), f"(10) the TLB has {va:#x}, of whose path some entry has no A")
+            writable = column == 0 or flags & READY == READY
+            _require(bool(writable), f"(6) the TLB lets {va:#x} be written, its path does not")
 
 
 def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: Iterable[int] = ()) -> None:
-    """Prove invariants 1, 2, 3, 4 and 8 and the TLBs, or raise CorruptMemory naming what is wrong.
+    """Prove invariants 1, 2, 3, 4, 8, 9 and 10 and the TLBs, or raise CorruptMemory naming what is wrong.
 
     spaces: all live spaces on the memory; dead ones are passed over.
     roots: roots beside them, being read or released (a release cursor's first word).
     """
     mem = memory.state
     states = [space.state for space in spaces if space.alive]
-    all_roots = [int(state.cpu[CR3]) for state in states] + [int(root) for root in roots if root >= 0]
+    others = [int(root) for root in roots if root >= 0]
+    all_roots = [int(state.cpu[CR3]) for state in states] + others
     free = _free_frames(mem)
-    references = _count_references(mem, all_roots)
+    references = _Tree(mem, all_roots, not others).references
     wrong = references != mem.refcount
     if wrong.any():
         frame = _first(wrong)

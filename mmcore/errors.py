@@ -4,11 +4,12 @@
     ├── AddressError            .address: the address it is about
     │   ├── NotMapped           no page there
     │   ├── AlreadyMapped       a page is there
-    │   ├── Misaligned          not a multiple of the page size
+    │   ├── Misaligned          not a multiple of the size of its pages, 4 KiB or 2 MiB
     │   ├── NonCanonical        outside the lower canonical half
     │   ├── EmptyRange          a length of zero or less
     │   └── Overlap             source and target of a move have pages in common
     ├── OutOfFrames             .address too, where one is known; nothing was changed
+    ├── MemoryTooSmall          .size: too few bytes for one page and its tables
     ├── DeadSpace               the space has exited
     ├── ClosedMemory            the physical memory was closed
     └── CorruptMemory           check_memory or check_heap found what must never be
@@ -21,6 +22,7 @@ NO_FRAME = -1
 NOT_PRESENT = -2
 ALREADY_MAPPED = -3
 NON_CANONICAL = -4
+HUGE_PAGE = -5  # a huge page, where a PT was looked for; never leaves the machine
 
 
 class MachineError(Exception):
@@ -46,7 +48,7 @@ class AlreadyMapped(AddressError):
 
 
 class Misaligned(AddressError):
-    reason = "not a multiple of the page size"
+    reason = "not a multiple of the size of its pages"
 
 
 class NonCanonical(AddressError):
@@ -67,6 +69,14 @@ class OutOfFrames(MachineError):
     def __init__(self, address: int | None = None) -> None:
         super().__init__("out of frames" if address is None else f"out of frames: {address:#x}")
         self.address = address
+
+
+class MemoryTooSmall(MachineError):
+    """A physical memory that could not hold one page and the tables above it."""
+
+    def __init__(self, size: int, least: int) -> None:
+        super().__init__(f"{size} bytes are too few: a page and its tables take {least}")
+        self.size = size
 
 
 class DeadSpace(MachineError):

@@ -6,6 +6,10 @@ in the entry that points at it, in parent and child, so that the first write thr
     mode        copied at fork         shared         cost at fork
     CLASSIC     PML4, PDPT, PD, PT     pages          an entry and a count per page
     ON_DEMAND   PML4, PDPT, PD         page tables    an entry and a count per 2 MiB (Zhao, Gong, Fonseca, EuroSys 2021)
+    CONSTANT    PML4                   PDPTs          the PML4, whatever the size
+
+A huge page is shared where it is met: a count, and R/W cleared in both PDEs.  On demand, a PD that begins with one is
+shared whole, for it is then what a page table is elsewhere: the last level of tables.
 
 (6) No write translation made before a fork survives it: the parent's TLB is flushed, by its generation.
 
@@ -18,15 +22,16 @@ from numba import int64
 from mmcore.errors import NO_FRAME
 from mmcore.frames import frame_alloc, frame_copy, has_frames
 from mmcore.jit import kernel, linked
-from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, MAPPING, ROOT_LEVEL, entry_for, frame_of
-from mmcore.state import CR3, EPOCH, FORK_STACK, FORK_TABLES, FORKS, LAST_EPOCH, SPACE
-from mmcore.tables import count_children, next_child, set_entry, share_children
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, ROOT_LEVEL, RW, entry_for, flags_of, frame_of
+from mmcore.state import CR3, EPOCH, FORK_STACK, FORK_TABLES, FORKS, LAST_EPOCH, SPACE, UNSHARED_TO
+from mmcore.tables import count_tables_in, next_child, set_entry, share_children, share_entry
 from mmcore.tlb import tlb_flush
 
 CLASSIC = 0
 ON_DEMAND = 1
-MODES = 2
-SHARED_LEVEL = (0, 1)  # by mode, the level that sharing begins at: 0 are pages, 1 PTs
+CONSTANT = 2
+MODES = 3
+SHARED_LEVEL = (0, 1, 3)  # by mode, the level that sharing begins at: 0 are pages, 1 PTs, 3 PDPTs
 
 
 @kernel
@@ -34,24 +39,37 @@ def _child(mem, table, index):  # type: ignore[no-untyped-def]
     return frame_of(mem.entries[(table << ENTRY_SHIFT) + index])
 
 
+@kernel
+def _begins_huge(mem, pd):  # type: ignore[no-untyped-def]
+    # Whether the first entry of a PD maps a huge page.
+    pde = next_child(mem, pd, 0)
+    return pde < ENTRY_COUNT and mem.entries[(pd << ENTRY_SHIFT) + pde] & HUGE == HUGE
+
+
+@kernel
+def _copies_pd(mem, pd, shared):  # type: ignore[no-untyped-def]
+    # Whether a fork that shares from level `shared` on copies this PD.
+    return shared == 0 or (shared == 1 and not _begins_huge(mem, pd))
+
+
 @linked(int64(SPACE, int64))
 def count_tables(space, shared):  # type: ignore[no-untyped-def]
-    """Tables of the space above level `shared`."""
+    """Tables of the space that a fork copies which shares from level `shared` on."""
     mem, pml4 = space.mem, space.cpu[CR3]
     tables = 1
-    if shared < 3:
-        pdpte = next_child(mem, pml4, 0)
+    if shared == 3:
+        return tables
+    pml4e = next_child(mem, pml4, 0)
+    while pml4e < ENTRY_COUNT:
+        pdpt = _child(mem, pml4, pml4e)
+        tables += 1
+        pdpte = next_child(mem, pdpt, 0)
         while pdpte < ENTRY_COUNT:
-            pdpt = _child(mem, pml4, pdpte)
-            tables += 1
-            if shared == 1:
-                tables += count_children(mem, pdpt)
-            elif shared == 0:
-                pde = next_child(mem, pdpt, 0)
-                while pde < ENTRY_COUNT:
-                    tables += 1 + count_children(mem, _child(mem, pdpt, pde))
-                    pde = next_child(mem, pdpt, pde + 1)
-            pdpte = next_child(mem, pml4, pdpte + 1)
+            pd = _child(mem, pdpt, pdpte)
+            if _copies_pd(mem, pd, shared):
+                tables += 1 + (count_tables_in(mem, pd) if shared == 0 else 0)
+            pdpte = next_child(mem, pdpt, pdpte + 1)
+        pml4e = next_child(mem, pml4, pml4e + 1)
     return tables
 
 
@@ -98,14 +116,20 @@ def fork(space, mode):  # type: ignore[no-untyped-def]
             level += 1
             continue
         mem.frames[at + 2] = index + 1
-        child = _child(mem, source, index)
+        slot, twin = (source << ENTRY_SHIFT) + index, (target << ENTRY_SHIFT) + index
+        entry = mem.entries[slot]
+        child = frame_of(entry)
+        if entry & HUGE == HUGE or (level == 3 and not _copies_pd(mem, child, shared)):
+            share_entry(mem, slot, twin)
+            continue
         copy = _table_copy(mem, child, level - 1, shared)
-        set_entry(mem, (target << ENTRY_SHIFT) + index, entry_for(copy, MAPPING))
+        set_entry(mem, twin, entry_for(copy, flags_of(entry) | RW))
         level -= 1
         _push(mem, level, child, copy)
     mem.frames[LAST_EPOCH] += 1
     cpu[EPOCH] = mem.frames[LAST_EPOCH]
     cpu[FORKS] += 1
+    cpu[UNSHARED_TO] = 0
     cpu[FORK_TABLES] += tables
     tlb_flush(space)
     return root

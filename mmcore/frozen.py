@@ -1,15 +1,19 @@
 """Reading a frozen tree: the root that a fork handed out, read by another thread while the owner goes on.
 
-(7) These kernels only read: frames reachable from the root, through entries of which nothing but R/W changes.  By (2)
-nobody writes to those frames while the root holds its reference.  They use no TLB, no count and no GIL.  Afterwards
-the root goes back to the owner, who releases it.
+(7) These kernels only read: frames reachable from the root, through entries of which nothing but R/W and A changes.
+By (2) nobody writes to those frames while the root holds its reference.  They use no TLB, no count and no GIL.
+Afterwards the root goes back to the owner, who releases it.
+
+What changed since an epoch is what is stamped later.  The owner stamps only what is not shared, but for pages that it
+moves: so a reader may find a page changed that another space has moved, and misses none.
 """
 
 from numba import int64, uint8
 
-from mmcore.errors import NOT_PRESENT
-from mmcore.jit import copy_bytes, linked
+from mmcore.errors import HUGE_PAGE, NOT_PRESENT
+from mmcore.jit import copy_bytes, kernel, linked
 from mmcore.paging import (
+    HUGE,
     PAGE_SHIFT,
     PAGE_SIZE,
     PT_SPAN,
@@ -23,32 +27,48 @@ from mmcore.paging import (
 from mmcore.state import MEMORY
 from mmcore.walk import walk
 
+_PASS, _TAKE, _LOOK = 0, 1, 2
+_EVER = -1  # before all epochs
 
-@linked(int64(MEMORY, int64, int64, int64, int64[::1]))
-def next_run(mem, root, va, limit, out):  # type: ignore[no-untyped-def]
-    """The next run of consecutive mapped pages at or after `va`: out[0] its first address, out[1] its pages.
 
-    At most `limit` pages; a longer run goes on in the next one.  Returns out[1], which is 0 when there is none.
+@kernel
+def _later(mem, frame, since):  # type: ignore[no-untyped-def]
+    return since < 0 or mem.epoch[frame] > since
+
+
+@kernel
+def _descend(mem, root, since, va):  # type: ignore[no-untyped-def]
+    # (what to do, the PT to look through, where what that is true for ends)
+    frame, end = root, va
+    for level in range(ROOT_LEVEL, 1, -1):
+        entry = mem.entries[slot_of(frame, va, level)]
+        frame = frame_of(entry)
+        end = (va & -span(level)) + span(level)
+        if not entry & P or not _later(mem, frame, since):
+            return _PASS, frame, end
+        if entry & HUGE == HUGE:
+            return _TAKE, frame, end
+    return _LOOK, frame, end
+
+
+@linked(int64(MEMORY, int64, int64, int64, int64, int64[::1]))
+def next_changed(mem, root, since, va, limit, out):  # type: ignore[no-untyped-def]
+    """The next run of consecutive pages at or after `va` that are stamped later than epoch `since`.
+
+    out[0] is its first address, out[1] its pages: at most `limit`, a longer run goes on in the next one.  Returns
+    out[1], which is 0 when there is none.  A table stamped `since` or earlier is passed over with all below it.
     """
     out[0] = VA_LIMIT
     out[1] = 0
     while va < VA_LIMIT and out[1] < limit:
-        table, level = root, ROOT_LEVEL
-        present = True
-        while present and level > 1:
-            entry = mem.entries[slot_of(table, va, level)]
-            present = entry & P != 0
-            if present:
-                table = frame_of(entry)
-                level -= 1
-        if not present:
+        what, pt, end = _descend(mem, root, since, va)
+        if what == _PASS:
             if out[1] > 0:
                 break
-            va = (va & -span(level)) + span(level)
-            continue
-        stop = (va & -PT_SPAN) + PT_SPAN
-        while va < stop and out[1] < limit:
-            if mem.entries[slot_of(table, va, 1)] & P:
+            va = end
+        while va < end and out[1] < limit:
+            entry = mem.entries[slot_of(pt, va, 1)] if what == _LOOK else P
+            if entry & P and (what == _TAKE or _later(mem, frame_of(entry), since)):
                 if out[1] == 0:
                     out[0] = va
                 out[1] += 1
@@ -58,15 +78,25 @@ def next_run(mem, root, va, limit, out):  # type: ignore[no-untyped-def]
     return out[1]
 
 
+@linked(int64(MEMORY, int64, int64, int64, int64[::1]))
+def next_run(mem, root, va, limit, out):  # type: ignore[no-untyped-def]
+    """As next_changed, of all mapped pages."""
+    return next_changed(mem, root, _EVER, va, limit, out)
+
+
 @linked(int64(MEMORY, int64, int64, int64, uint8[::1], int64))
 def gather(mem, root, va, pages, out, offset):  # type: ignore[no-untyped-def]
     """Copy `pages` pages from `va` on to out[offset:]; returns `pages`, or NOT_PRESENT at one that is not mapped."""
     end = va + pages * PAGE_SIZE
     while va < end:
         pt = walk(mem, root, va, 1)
-        if pt < 0:
-            return NOT_PRESENT
         stop = min(end, (va & -PT_SPAN) + PT_SPAN)
+        if pt == HUGE_PAGE:
+            copy_bytes(out, offset, mem.bytes, walk(mem, root, va, 0) << PAGE_SHIFT, stop - va)
+            offset += stop - va
+            va = stop
+        elif pt < 0:
+            return NOT_PRESENT
         while va < stop:
             entry = mem.entries[slot_of(pt, va, 1)]
             if not entry & P:

@@ -1,26 +1,32 @@
 """Mapping: which pages an address space has.
 
-Ranges are page-aligned, within the lower canonical half and not empty; whoever calls from outside has checked that
+Ranges are aligned to pages, within the lower canonical half and not empty; whoever calls from outside has checked that
 (space.py).  Every kernel here counts the frames it will take, tables and copies of shared tables included, before it
 changes anything: NO_FRAME means that nothing has happened.
 
 A table is made private before one of its entries changes.  A table that an unmapping covers whole is let go as it is
-when it is shared, without a copy; one that becomes empty is freed.
+when it is shared, without a copy; one that becomes empty is freed.  A huge page goes, or moves, whole; where a part of
+one goes, or it moves to where no huge page can stand, it is split into pages first (fault.own_table).
 """
 
-from numba import int64
+from numba import boolean, int64
 
-from mmcore.errors import ALREADY_MAPPED, NO_FRAME
-from mmcore.fault import own_path
-from mmcore.frames import frame_alloc_zeroed, frame_drop, has_frames
+from mmcore.errors import ALREADY_MAPPED, HUGE_PAGE, NO_FRAME
+from mmcore.fault import own_path, own_table
+from mmcore.frames import frame_alloc_zeroed, frame_drop, has_frames, reserve, run_alloc, run_drop
 from mmcore.jit import kernel, linked
 from mmcore.paging import (
     ENTRY_COUNT,
+    HUGE,
+    HUGE_MASK,
+    HUGE_SIZE,
     MAPPING,
     NO_ENTRY,
     PAGE_SIZE,
+    PS,
     PT_SPAN,
     ROOT_LEVEL,
+    RUN_FRAMES,
     P,
     entry_for,
     frame_of,
@@ -31,7 +37,7 @@ from mmcore.paging import (
 from mmcore.state import CR3, EPOCH, PAGES_MAPPED, PAGES_UNMAPPED, SPACE, TABLES_DROPPED
 from mmcore.tables import next_child, set_entry
 from mmcore.tlb import invlpg, tlb_flush
-from mmcore.walk import walk
+from mmcore.walk import huge_at, walk
 
 _FLUSH_PAGES = 512  # more pages than this leave the TLB by a flush
 
@@ -40,6 +46,12 @@ _FLUSH_PAGES = 512  # more pages than this leave the TLB by a flush
 def _block_end(va, end):  # type: ignore[no-untyped-def]
     """The end of va's 2 MiB block, or of the range if that is nearer."""
     return min(end, (va & -PT_SPAN) + PT_SPAN)
+
+
+@kernel
+def _whole_block(va, end):  # type: ignore[no-untyped-def]
+    """Whether va's 2 MiB block begins at `va` and ends within the range."""
+    return va & HUGE_MASK == 0 and va + HUGE_SIZE <= end
 
 
 @linked(int64(SPACE, int64, int64))
@@ -53,7 +65,7 @@ def next_mapped(space, va, end):  # type: ignore[no-untyped-def]
             if not entry & P:
                 va = min(end, (va & -span(level)) + span(level))
                 break
-            if level == 1:
+            if level == 1 or entry & HUGE == HUGE:
                 return va
             table = frame_of(entry)
             level -= 1
@@ -66,9 +78,11 @@ def next_unmapped(space, va, end):  # type: ignore[no-untyped-def]
     mem = space.mem
     while va < end:
         pt = walk(mem, space.cpu[CR3], va, 1)
-        if pt < 0:
-            return va
         stop = _block_end(va, end)
+        if pt == HUGE_PAGE:
+            va = stop
+        elif pt < 0:
+            return va
         while va < stop:
             if not mem.entries[slot_of(pt, va, 1)] & P:
                 return va
@@ -76,9 +90,9 @@ def next_unmapped(space, va, end):  # type: ignore[no-untyped-def]
     return end
 
 
-@linked(int64(SPACE, int64, int64))
-def tables_to_own(space, va, end):  # type: ignore[no-untyped-def]
-    """Frames that own_path down to the PTs of [va, end) takes: tables missing, and shared ones to copy."""
+@linked(int64(SPACE, int64, int64, int64))
+def tables_to_own(space, va, end, level):  # type: ignore[no-untyped-def]
+    """Frames that own_path down to `level` takes for all of [va, end): tables missing, and shared ones to copy."""
     mem = space.mem
     start = va
     frames = 0
@@ -86,9 +100,11 @@ def tables_to_own(space, va, end):  # type: ignore[no-untyped-def]
         frame = space.cpu[CR3]
         taking = False  # everything below a table that is missing or shared is missing or shared too
         present = True
-        for above in range(ROOT_LEVEL, 1, -1):
+        for above in range(ROOT_LEVEL, level, -1):
             if present:
                 entry = mem.entries[slot_of(frame, va, above)]
+                if entry & HUGE == HUGE:
+                    break
                 present = entry & P != NO_ENTRY
                 frame = frame_of(entry)
                 if not present or mem.refcount[frame] > 1:
@@ -110,7 +126,7 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
     end = va + count * PAGE_SIZE
     if next_mapped(space, va, end) != end:
         return ALREADY_MAPPED
-    if not has_frames(space, count) or not has_frames(space, count + tables_to_own(space, va, end)):
+    if not has_frames(space, count) or not has_frames(space, count + tables_to_own(space, va, end, 1)):
         return NO_FRAME
     # All tables first, so that they do not stand between the frames of the pages.
     block = va
@@ -129,6 +145,23 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(SPACE, int64, int64))
+def map_huge(space, va, count):  # type: ignore[no-untyped-def]
+    """Map `count` huge pages of zeros at `va`: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed."""
+    mem = space.mem
+    end = va + count * HUGE_SIZE
+    if next_mapped(space, va, end) != end:
+        return ALREADY_MAPPED
+    if not has_frames(space, count * RUN_FRAMES) or not reserve(mem, count, tables_to_own(space, va, end, 2)):
+        return NO_FRAME
+    while va < end:
+        head = run_alloc(mem, space.cpu[EPOCH], 1)
+        set_entry(mem, slot_of(own_path(space, va, 2), va, 2), entry_for(head, MAPPING | PS))
+        va += HUGE_SIZE
+    space.cpu[PAGES_MAPPED] += count * RUN_FRAMES
+    return 0
+
+
+@kernel
 def _tables_to_cut(space, va, end):  # type: ignore[no-untyped-def]
     """Frames that unmapping [va, end) takes: shared tables of which a part stays, at the range's two edges."""
     mem = space.mem
@@ -145,9 +178,32 @@ def _tables_to_cut(space, va, end):  # type: ignore[no-untyped-def]
                 break
             table = frame_of(entry)
             shared = shared or mem.refcount[table] > 1
+            if entry & HUGE == HUGE:
+                break
             if shared and (edge == 0 or start > va):
                 frames += 1
     return frames
+
+
+@kernel
+def _splits(space, va, end, block):  # type: ignore[no-untyped-def]
+    # (whether unmapping [va, end) splits the huge page at `block`, whether it copies it before)
+    huge, shared = huge_at(space.mem, space.cpu[CR3], block)
+    split = huge and not (va <= block and block + HUGE_SIZE <= end)
+    return int64(split), int64(split and shared)
+
+
+@linked(boolean(SPACE, int64, int64))
+def reserve_to_cut(space, va, end):  # type: ignore[no-untyped-def]
+    """Whether the frames that unmapping [va, end) takes can be had."""
+    first, last = va & -HUGE_SIZE, (end - 1) & -HUGE_SIZE
+    tables, runs = _splits(space, va, end, first)
+    if last != first:
+        more_tables, more_runs = _splits(space, va, end, last)
+        tables += more_tables
+        runs += more_runs
+    frames = tables + _tables_to_cut(space, va, end)
+    return has_frames(space, frames) if runs == 0 else reserve(space.mem, runs, frames)
 
 
 @linked(int64(SPACE, int64))
@@ -169,7 +225,7 @@ def prune(space, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
-    """Unmap from `va` to the end of its PT, or of a whole shared table, or of a hole; returns where that is."""
+    """Unmap from `va` to the end of its PT, or of a whole shared table or huge page, or of a hole; returns where."""
     mem = space.mem
     table = space.cpu[CR3]
     shared = False
@@ -180,13 +236,18 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
             return min(stop, end)
         table = frame_of(entry)
         shared = shared or mem.refcount[table] > 1
-        if shared and va & (span(level) - 1) == 0 and stop <= end:
+        huge = entry & HUGE == HUGE
+        if (shared or huge) and va & (span(level) - 1) == 0 and stop <= end:
             set_entry(mem, slot_of(own_path(space, va, level), va, level), NO_ENTRY)
-            frame_drop(mem, table)
-            space.cpu[TABLES_DROPPED] += 1
+            if huge:
+                run_drop(mem, table)
+                space.cpu[PAGES_UNMAPPED] += RUN_FRAMES
+            else:
+                frame_drop(mem, table)
+                space.cpu[TABLES_DROPPED] += 1
             prune(space, va)
             return stop
-    table = own_path(space, va, 1)
+    table = own_table(space, va)
     stop = _block_end(va, end)
     page = va
     while page < stop:
@@ -206,7 +267,7 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
 def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
     """Unmap what is mapped of `count` pages at `va`: 0, or NO_FRAME with nothing changed."""
     end = va + count * PAGE_SIZE
-    if not has_frames(space, _tables_to_cut(space, va, end)):
+    if not reserve_to_cut(space, va, end):
         return NO_FRAME
     while va < end:
         va = _cut_block(space, va, end)
@@ -215,33 +276,61 @@ def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
     return 0
 
 
+@kernel
+def _reserve_to_move(space, old, end, new):  # type: ignore[no-untyped-def]
+    # Whether the frames that moving [old, end) takes can be had; counts some twice where both ends share tables.
+    tables = tables_to_own(space, old, end, 1) + tables_to_own(space, new, new + end - old, 1)
+    runs = 0
+    block = old
+    while block < end:
+        huge, shared = huge_at(space.mem, space.cpu[CR3], block)
+        if huge and not (_whole_block(block, end) and (old ^ new) & HUGE_MASK == 0):
+            tables += 1
+            runs += int64(shared)
+        block = _block_end(block, end)
+    return has_frames(space, tables) if runs == 0 else reserve(space.mem, runs, tables)
+
+
+@kernel
+def _move_entry(space, source, target):  # type: ignore[no-untyped-def]
+    mem = space.mem
+    entry = mem.entries[source]
+    set_entry(mem, source, NO_ENTRY)
+    set_entry(mem, target, entry)
+    # What stands at `target` has changed.  Others may share the frame, and have stamped it later than this epoch.
+    frame = frame_of(entry)
+    mem.epoch[frame] = max(mem.epoch[frame], space.cpu[EPOCH])
+
+
 @linked(int64(SPACE, int64, int64, int64))
 def remap_pages(space, old, count, new):  # type: ignore[no-untyped-def]
     """Move `count` pages from `old` to `new`, entries only: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
 
-    All of `old` is mapped, and the ranges are disjoint.
+    All of `old` is mapped, and the ranges are disjoint.  Only a shared huge page that has to be split is copied.
     """
     mem = space.mem
     end = new + count * PAGE_SIZE
     if next_mapped(space, new, end) != end:
         return ALREADY_MAPPED
-    tables = tables_to_own(space, old, old + count * PAGE_SIZE) + tables_to_own(space, new, end)
-    if not has_frames(space, tables):
+    if not _reserve_to_move(space, old, old + count * PAGE_SIZE, new):
         return NO_FRAME
     while new < end:
-        source = slot_of(own_path(space, old, 1), old, 1)
-        target = slot_of(own_path(space, new, 1), new, 1)
-        entry = mem.entries[source]
-        set_entry(mem, source, NO_ENTRY)
-        set_entry(mem, target, entry)
-        # What stands at `new` has changed.  Others may share the frame, and have stamped it later than this epoch.
-        frame = frame_of(entry)
-        mem.epoch[frame] = max(mem.epoch[frame], space.cpu[EPOCH])
-        invlpg(space, old)
-        old += PAGE_SIZE
-        new += PAGE_SIZE
+        whole = _whole_block(new, end) and old & HUGE_MASK == 0
+        if whole and walk(mem, space.cpu[CR3], old, 1) == HUGE_PAGE:
+            source = slot_of(own_path(space, old, 2), old, 2)
+            _move_entry(space, source, slot_of(own_path(space, new, 2), new, 2))
+            moved = HUGE_SIZE
+        else:
+            source = slot_of(own_table(space, old), old, 1)
+            _move_entry(space, source, slot_of(own_path(space, new, 1), new, 1))
+            invlpg(space, old)
+            moved = PAGE_SIZE
+        old += moved
+        new += moved
         if table_index(old, 1) == 0 or new == end:
             prune(space, old - PAGE_SIZE)
+    if count >= RUN_FRAMES:
+        tlb_flush(space)
     return 0
 
 
@@ -264,15 +353,10 @@ def frames_of_run(space, va, pages, out):  # type: ignore[no-untyped-def]
     count = 0
     end = va + pages * PAGE_SIZE
     while va < end:
-        pt = walk(mem, space.cpu[CR3], va, 1)
-        if pt < 0:
+        frame = walk(mem, space.cpu[CR3], va, 0)
+        if frame < 0:
             break
-        stop = _block_end(va, end)
-        while va < stop:
-            entry = mem.entries[slot_of(pt, va, 1)]
-            if not entry & P:
-                return count
-            out[count] = frame_of(entry)
-            count += 1
-            va += PAGE_SIZE
+        out[count] = frame
+        count += 1
+        va += PAGE_SIZE
     return count

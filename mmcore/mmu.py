@@ -11,9 +11,9 @@ take (`has_frames`), and whoever loads knows that the page is there.  Words are 
 import numpy as np
 from numba import boolean, int64, uint8, void
 
-from mmcore.fault import write_fault
+from mmcore.fault import mark_used, write_fault
 from mmcore.jit import bytes32, bytes64, copy_bytes, equal_bytes, kernel, linked, put32, put64
-from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, READY, RW, TRACES, A
 from mmcore.state import CR3, GENERATION, SPACE, TLB_MISSES
 from mmcore.tlb import tlb_fill, tlb_index
 from mmcore.walk import walk_page
@@ -42,21 +42,25 @@ __all__ = [
 def read_miss(space, va):  # type: ignore[no-untyped-def]
     """read_address without the TLB's help."""
     space.cpu[TLB_MISSES] += 1
-    frame, writable = walk_page(space.mem, space.cpu[CR3], va)
+    frame, flags = walk_page(space.mem, space.cpu[CR3], va)
     if frame < 0:
         return frame
-    return tlb_fill(space, va, frame, writable)
+    if not flags & A:
+        mark_used(space, va, 0)
+    return tlb_fill(space, va, frame, flags & READY == READY)
 
 
 @linked(int64(SPACE, int64))
 def write_miss(space, va):  # type: ignore[no-untyped-def]
     """write_address without the TLB's help."""
     space.cpu[TLB_MISSES] += 1
-    frame, writable = walk_page(space.mem, space.cpu[CR3], va)
-    if frame >= 0 and not writable:
+    frame, flags = walk_page(space.mem, space.cpu[CR3], va)
+    if frame >= 0 and not flags & RW:
         frame = write_fault(space, va)
     if frame < 0:
         return frame
+    if flags & TRACES != TRACES:
+        mark_used(space, va, 1)
     return tlb_fill(space, va, frame, True)
 
 

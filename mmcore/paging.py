@@ -10,8 +10,9 @@ A virtual address is canonical and in the lower half, so 47 bits; it is four 9-b
     47    39 38      30 29    21 20    12 11      0
     PML4     PDPT       PD       PT       offset
 
-Levels are numbered 4 = PML4, 3 = PDPT, 2 = PD, 1 = PT; level 0 is the page itself.  Entries are uint64; addresses,
-frame numbers, indices and counts are int64; the two kinds meet only in the functions below.
+Levels are numbered 4 = PML4, 3 = PDPT, 2 = PD, 1 = PT; level 0 is the page itself.  A PDE with PS maps a huge page:
+an aligned run of 512 frames, of which it holds the first, the head; there is no PT then.  Entries are uint64;
+addresses, frame numbers, indices and counts are int64; the two kinds meet only in the functions below.
 """
 
 import numpy as np
@@ -25,6 +26,9 @@ ENTRY_COUNT = 512  # entries in a table
 ENTRY_SHIFT = 9
 ROOT_LEVEL = 4
 PT_SPAN = PAGE_SIZE << ENTRY_SHIFT  # bytes that one PT maps: 2 MiB
+HUGE_SIZE = PT_SPAN  # bytes of a huge page
+HUGE_MASK = HUGE_SIZE - 1
+RUN_FRAMES = ENTRY_COUNT  # frames of a huge page
 VA_LIMIT = 1 << 47  # first address beyond the lower canonical half
 assert ENTRY_COUNT * 8 == PAGE_SIZE and 1 << ENTRY_SHIFT == ENTRY_COUNT
 
@@ -44,6 +48,10 @@ ADDRESS = np.uint64(0x000F_FFFF_FFFF_F000)  # where the frame's address stands
 NO_ENTRY = np.uint64(0)  # not present
 MAPPING = P | RW | US | COW  # flags of a fresh mapping, of a page and of a table alike
 WRITE_PROTECT = ~RW
+HUGE = P | PS  # what an entry has that maps a huge page; P alone: it leads to a table, or maps a page in a PT
+READY = RW | D  # what an entry, and RW what its path, has before the TLB may serve writes
+TRACES = A | D  # what the processor leaves in an entry that it has written through
+_FLAGS = ~ADDRESS
 _SHIFT = np.uint64(PAGE_SHIFT)
 
 
@@ -81,3 +89,9 @@ def frame_of(entry):  # type: ignore[no-untyped-def]
 def entry_for(frame, flags):  # type: ignore[no-untyped-def]
     """The entry that points at `frame` with `flags`; inverse of frame_of."""
     return (np.uint64(frame) << _SHIFT) | flags
+
+
+@kernel
+def flags_of(entry):  # type: ignore[no-untyped-def]
+    """All of an entry but the frame's address."""
+    return entry & _FLAGS

@@ -2,7 +2,8 @@
 
 A cursor, int64[CURSOR_SIZE], says how far it has come: a stack of (table, index) from the root down.  Whatever the
 walk has behind it is gone from the tree too, entry by entry, so between steps the root is a smaller but sound tree.
-A table that somebody else still reaches is let go, not entered.
+A table that somebody else still reaches is let go, not entered; a huge page goes in one piece, and counts as
+_RUN_WORTH frames.
 
     cursor[0]                     the root; RELEASED when all is done
     cursor[1]                     level of the table at hand, 0 before the first step
@@ -13,15 +14,16 @@ Only the owner of the memory may call it, and only with a root that nobody reads
 
 from numba import int64, void
 
-from mmcore.frames import frame_drop
+from mmcore.frames import frame_drop, run_drop
 from mmcore.jit import kernel, linked
-from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, NO_ENTRY, ROOT_LEVEL, frame_of
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, frame_of
 from mmcore.state import MEMORY
 from mmcore.tables import next_child, set_entry
 
 RELEASED = -1
 CURSOR_SIZE = 16
 _SCANNED_PER_FRAME = 64  # empty entries that cost about as much as one frame
+_RUN_WORTH = 16  # its 512 counts are neighbours
 
 
 @kernel
@@ -61,6 +63,12 @@ def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
         else:
             slot = (table << ENTRY_SHIFT) + index
             child = frame_of(mem.entries[slot])
+            if mem.entries[slot] & HUGE == HUGE:
+                cursor[2 * level + 1] = index + 1
+                set_entry(mem, slot, NO_ENTRY)
+                run_drop(mem, child)
+                examined += _RUN_WORTH - 1
+                continue
             if level > 1 and mem.refcount[child] == 1:
                 cursor[2 * level + 1] = index
                 cursor[1] = level - 1

@@ -14,6 +14,7 @@ owns a memory and all spaces on it (see state.py).
 """
 
 import mmap
+from collections.abc import Iterator
 from enum import IntEnum
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from typing import Self
 import numpy as np
 from numba import int64
 
+from mmcore.account import Usage, regions, usage
 from mmcore.errors import (
     NO_FRAME,
     AlreadyMapped,
@@ -28,19 +30,21 @@ from mmcore.errors import (
     DeadSpace,
     EmptyRange,
     MachineError,
+    MemoryTooSmall,
     Misaligned,
     NonCanonical,
     NotMapped,
     OutOfFrames,
     Overlap,
 )
-from mmcore.fork import CLASSIC, ON_DEMAND
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.fork import fork as fork_root
 from mmcore.frames import frame_alloc_zeroed
+from mmcore.frozen import next_changed
 from mmcore.jit import linked
-from mmcore.mapping import map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
+from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
-from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, VA_LIMIT
+from mmcore.paging import HUGE_MASK, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import (
     COUNTERS,
@@ -54,12 +58,15 @@ from mmcore.state import (
     LAST_EPOCH,
     MEMORY,
     POISON,
+    RUN_HEAD,
     SPACE,
     TOTAL,
+    UNSHARED_TO,
     Memory,
     Space,
 )
 from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES
+from mmcore.unshare import unshare_step
 
 FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
 
@@ -69,6 +76,7 @@ class ForkMode(IntEnum):
 
     CLASSIC = CLASSIC
     ON_DEMAND = ON_DEMAND
+    CONSTANT = CONSTANT
 
 
 @linked(int64(MEMORY, int64))
@@ -101,7 +109,7 @@ class PhysicalMemory:
     ) -> None:
         count = size // PAGE_SIZE
         if count < FRAMES_MIN:
-            raise MachineError(f"{size} bytes are too few: a page and its tables take {FRAMES_MIN * PAGE_SIZE}")
+            raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
         if mapping is None:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
             mapping = mmap.mmap(-1, count * PAGE_SIZE, flags=flags)
@@ -111,7 +119,7 @@ class PhysicalMemory:
             raise MachineError(f"a mapping of {len(mapping)} bytes for a memory of {count * PAGE_SIZE}")
         self._mapping = mapping
         registers = np.zeros(FRAMES_REGISTERS, np.int64)
-        registers[[FREE_HEAD, FREE_COUNT, TOTAL, POISON]] = -1, count, count, poison
+        registers[[FREE_HEAD, RUN_HEAD, FREE_COUNT, TOTAL, POISON]] = -1, -1, count, count, poison
         storage = np.frombuffer(self._mapping, np.uint8)
         self._state: Memory | None = Memory(
             storage, storage.view(np.uint64), np.zeros(count, np.int32), np.zeros(count, np.int64), registers
@@ -217,24 +225,36 @@ class AddressSpace:
         cpu = self.state.cpu
         return {name: int(cpu[register]) for name, register in COUNTERS.items()}
 
-    def map(self, address: int, length: int) -> None:
-        """Map the pages of [address, address + length), zero-filled; both are multiples of the page size."""
-        pages = self._pages(address, length)
-        code = map_pages(self.state, address, pages)
+    def map(self, address: int, length: int, *, huge: bool = False) -> None:
+        """Map the pages of [address, address + length), zero-filled; both are multiples of the page size.
+
+        huge: pages of 2 MiB, each in an aligned run of 512 frames.  A write to one that is shared copies it whole.
+        """
+        pages = self._pages(address, length, HUGE_MASK if huge else PAGE_MASK)
+        if huge:
+            code = map_huge(self.state, address, pages // RUN_FRAMES)
+        else:
+            code = map_pages(self.state, address, pages)
         if code == NO_FRAME:
             raise OutOfFrames(address)
         if code < 0:
             raise AlreadyMapped(int(next_mapped(self.state, address, address + length)))
 
     def unmap(self, address: int, length: int) -> None:
-        """Unmap the pages of [address, address + length), all of which are mapped."""
+        """Unmap the pages of [address, address + length), all of which are mapped.
+
+        A huge page of which a part stays is split into pages; a shared one is copied first.
+        """
         pages = self._pages(address, length)
         self._require(address, length)
         if unmap_pages(self.state, address, pages) < 0:
             raise OutOfFrames(address)
 
     def remap(self, old: int, length: int, new: int) -> None:
-        """Move the pages of [old, old + length) to `new`, where none are mapped, without copying them."""
+        """Move the pages of [old, old + length) to `new`, where none are mapped, without copying them.
+
+        A huge page stays one where all of it goes to a multiple of its size, and is split as by `unmap` elsewhere.
+        """
         pages = self._pages(old, length)
         self._pages(new, length)
         if abs(old - new) < length:
@@ -288,11 +308,44 @@ class AddressSpace:
             raise OutOfFrames
         release(self.memory, root)
 
+    def unshare_step(self, budget: int) -> int:
+        """Make about `budget` shared tables private ahead of a write; see unshare.py.
+
+        Returns the work done, in copies of tables; 0 when nothing is left to do.
+        """
+        done = int(unshare_step(self.state, budget))
+        if done == NO_FRAME:
+            raise OutOfFrames(int(self.state.cpu[UNSHARED_TO]))
+        return done
+
+    def changed_since(self, epoch: int) -> Iterator[tuple[int, int]]:
+        """(address, length) of each run of pages mapped, moved or written in the epochs after `epoch`, ascending.
+
+        That is after the fork that ended it: what `self.epoch` was before that fork.  What was unmapped is in no run.
+        A huge page changes whole.  Tables in which nothing changed are not looked at.
+        """
+        va, out = 0, np.zeros(2, np.int64)
+        while next_changed(self.state.mem, self.root, epoch, va, VA_LIMIT, out) > 0:
+            yield int(out[0]), int(out[1]) * PAGE_SIZE
+            va = int(out[0] + out[1] * PAGE_SIZE)
+
+    def usage(self) -> Usage:
+        """What the space takes, shared and private, in smaps' words; see account.py."""
+        return usage(self.state.mem, self.root)
+
+    def regions(self) -> np.ndarray:
+        """account.REGION[R]: a record for each 2 MiB in which something is mapped, ascending."""
+        return regions(self.state.mem, self.root)
+
     def exit(self) -> None:
         """Release everything; the space is dead from now on."""
+        self.exit_begin().finish()
+
+    def exit_begin(self) -> "Release":
+        """As `exit`, but the frames are given back by the `step`s of what is returned."""
         root = self.root
         self._state = None
-        release(self.memory, root)
+        return Release(self.memory, root)
 
     def _range(self, address: int, length: int) -> None:
         if length <= 0:
@@ -302,12 +355,12 @@ class AddressSpace:
         if address + length > VA_LIMIT:
             raise NonCanonical(VA_LIMIT)
 
-    def _pages(self, address: int, length: int) -> int:
+    def _pages(self, address: int, length: int, mask: int = PAGE_MASK) -> int:
         """Pages in a range, which must be aligned."""
         self._range(address, length)
-        if address & PAGE_MASK:
+        if address & mask:
             raise Misaligned(address)
-        if length & PAGE_MASK:
+        if length & mask:
             raise Misaligned(address + length)
         return length >> PAGE_SHIFT
 
@@ -322,9 +375,33 @@ class AddressSpace:
         return f"<AddressSpace cr3={self.root} epoch={self.epoch}>"
 
 
+class Release:
+    """The tree of a space that has exited, while it is given back.  Its owner does nothing else with the root."""
+
+    def __init__(self, memory: PhysicalMemory, root: int) -> None:
+        self.memory = memory
+        self.cursor = np.zeros(CURSOR_SIZE, np.int64)
+        release_begin(self.cursor, root)
+
+    @property
+    def root(self) -> int:
+        """What is left of the tree, for check_memory; -1 when nothing is."""
+        return int(self.cursor[0])
+
+    @property
+    def done(self) -> bool:
+        return self.root == RELEASED
+
+    def step(self, frames: int) -> int:
+        """Let go of about `frames` frames; returns how many it looked at, which is at most a few more."""
+        return int(release_step(self.memory.state, self.cursor, frames))
+
+    def finish(self, budget: int = 1 << 20) -> None:
+        """Let go of all that is left."""
+        while not self.done:
+            self.step(budget)
+
+
 def release(memory: PhysicalMemory, root: int, budget: int = 1 << 20) -> None:
     """Release the tree at `root`, which nobody reads any more, `budget` frames at a time."""
-    cursor = np.zeros(CURSOR_SIZE, np.int64)
-    release_begin(cursor, root)
-    while cursor[0] != RELEASED:
-        release_step(memory.state, cursor, budget)
+    Release(memory, root).finish(budget)

@@ -40,13 +40,15 @@ SPACE = state_type(Space, MEMORY, Plain(int64), Plain(int64))
 
 (
     FREE_HEAD,  # first frame of the free list, or -1
-    FREE_COUNT,  # frames free: those on the list and those never used
+    FREE_COUNT,  # frames free: those on the list, those in free runs and those never used
     FRESH,  # first frame never used; so are all above it, and they hold zeros
     TOTAL,  # frames there are
     POISON,  # 0, or fill freed frames with POISON_BYTE
     LAST_EPOCH,  # the newest epoch that any space was given
+    RUN_HEAD,  # first frame of the first free run, or -1
+    RUN_COUNT,  # free runs
     FORK_STACK,  # scratch of fork, FORK_STACK_SIZE words
-) = range(7)
+) = range(9)
 FORK_STACK_SIZE = 15
 FRAMES_REGISTERS = 32
 assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
@@ -55,6 +57,7 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
     CR3,  # frame of the PML4
     GENERATION,  # of the TLB's tags, shifted to where a tag has it
     EPOCH,  # the epoch under way; each fork ends one
+    UNSHARED_TO,  # where unshare_step goes on
     # counters, in the order of COUNTERS
     TLB_MISSES,
     WRITE_FAULTS,  # writes that met an entry without R/W
@@ -68,7 +71,11 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
     TABLES_DROPPED,  # whole shared tables that an unmapping let go
     FORKS,
     FORK_TABLES,  # tables copied by forks
-) = range(15)
+    HUGE_COPIED,
+    HUGE_REUSED,
+    HUGE_SPLIT,  # into pages and a PT
+    TABLES_UNSHARED,  # of those copied or reused: ahead of a write
+) = range(20)
 CPU_REGISTERS = 32
 COUNTERS = {
     "tlb_misses": TLB_MISSES,
@@ -83,4 +90,8 @@ COUNTERS = {
     "tables_dropped": TABLES_DROPPED,
     "forks": FORKS,
     "fork_tables": FORK_TABLES,
+    "huge_copied": HUGE_COPIED,
+    "huge_reused": HUGE_REUSED,
+    "huge_split": HUGE_SPLIT,
+    "tables_unshared": TABLES_UNSHARED,
 }

@@ -1,13 +1,30 @@
 """Page tables as wholes, and the one place where an entry is stored.
 
 `set_entry` is the only kernel that stores into `entries`; tables are otherwise written as whole frames, before
-anything points at them.  (2) Of a table with refcount > 1 only R/W may be cleared: checked builds assert it.
+anything points at them.
+
+(2) Of a table with refcount > 1 only R/W may be cleared, and A set: checked builds assert it.  Both leave alone what a
+sharer reads, P and the frame's address.  R/W is what makes sharing safe, and A is set by the processor in any entry
+it walks through, whoever else has the table; so A in a shared table says that one of its sharers came by.  All this
+is done by the one thread that owns the memory, with a store of a whole entry: a reader of a frozen tree in another
+thread sees the entry before it or after it.
 """
 
 import numba
 
 from mmcore.jit import DISABLED, kernel
-from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, NO_ENTRY, WRITE_PROTECT, P, frame_of, table_of
+from mmcore.paging import (
+    ENTRY_COUNT,
+    ENTRY_SHIFT,
+    HUGE,
+    NO_ENTRY,
+    RW,
+    WRITE_PROTECT,
+    A,
+    P,
+    frame_of,
+    table_of,
+)
 
 VERIFY = DISABLED or bool(numba.config.BOUNDSCHECK)
 
@@ -17,7 +34,9 @@ def set_entry(mem, slot, entry):  # type: ignore[no-untyped-def]
     """Store `entry` at `slot`."""
     if VERIFY:
         private = mem.refcount[table_of(slot)] == 1
-        assert private or entry == mem.entries[slot] & WRITE_PROTECT, "a shared table was changed"
+        before = mem.entries[slot]
+        harmless = entry | RW | A == before | RW | A and before & A <= entry & A and entry & RW <= before & RW
+        assert private or harmless, "a shared table was changed"
     mem.entries[slot] = entry
 
 
@@ -27,6 +46,15 @@ def protect_children(mem, table):  # type: ignore[no-untyped-def]
     first = table << ENTRY_SHIFT
     for slot in range(first, first + ENTRY_COUNT):
         set_entry(mem, slot, mem.entries[slot] & WRITE_PROTECT)
+
+
+@kernel
+def share_entry(mem, source, target):  # type: ignore[no-untyped-def]
+    """Enter what `source` points to at `target` too: counted once more, and write-protected in both."""
+    entry = mem.entries[source] & WRITE_PROTECT
+    mem.refcount[frame_of(entry)] += 1
+    set_entry(mem, source, entry)
+    set_entry(mem, target, entry)
 
 
 @kernel
@@ -44,12 +72,12 @@ def share_children(mem, source, target):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def count_children(mem, table):  # type: ignore[no-untyped-def]
-    """Present entries in a table."""
+def count_tables_in(mem, table):  # type: ignore[no-untyped-def]
+    """Tables that the entries of a table, not of a PT, point at."""
     first = table << ENTRY_SHIFT
     count = 0
     for slot in range(first, first + ENTRY_COUNT):
-        if mem.entries[slot] & P:
+        if mem.entries[slot] & HUGE == P:
             count += 1
     return count
 

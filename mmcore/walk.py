@@ -1,35 +1,58 @@
 """The page walk: from cr3 down four levels, as the processor does it, changing nothing."""
 
-from mmcore.errors import NOT_PRESENT
+from mmcore.errors import HUGE_PAGE, NOT_PRESENT
 from mmcore.jit import kernel
-from mmcore.paging import NO_ENTRY, ROOT_LEVEL, RW, VA_LIMIT, P, frame_of, slot_of
+from mmcore.paging import HUGE, NO_ENTRY, ROOT_LEVEL, VA_LIMIT, D, P, frame_of, slot_of, table_index
 
 
 @kernel
 def walk(mem, cr3, va, level):  # type: ignore[no-untyped-def]
-    """Frame of the table of `level` (0: of the page) that serves `va` in the tree at `cr3`, or NOT_PRESENT."""
+    """Frame of the table of `level` (0: of the page) that serves `va` in the tree at `cr3`, or NOT_PRESENT.
+
+    HUGE_PAGE when a huge page stands where the PT was looked for; a page of 4 KiB within one has a frame as any other.
+    """
     frame = cr3
     if va < 0 or va >= VA_LIMIT:
         return NOT_PRESENT
     for above in range(ROOT_LEVEL, level, -1):
         entry = mem.entries[slot_of(frame, va, above)]
-        if not entry & P:
-            return NOT_PRESENT
         frame = frame_of(entry)
+        if entry & HUGE != P:
+            if entry == NO_ENTRY:
+                return NOT_PRESENT
+            return frame + table_index(va, 1) if level == 0 else HUGE_PAGE
     return frame
 
 
 @kernel
 def walk_page(mem, cr3, va):  # type: ignore[no-untyped-def]
-    """(frame of va's page or NOT_PRESENT, whether R/W is set in every entry of its path)."""
+    """(frame of va's page or NOT_PRESENT, the flags that every entry of its path has; D: that the last one has)."""
     frame = cr3
     if va < 0 or va >= VA_LIMIT:
-        return NOT_PRESENT, False
-    rights = RW
+        return NOT_PRESENT, NO_ENTRY
+    flags = ~NO_ENTRY
     for above in range(ROOT_LEVEL, 0, -1):
         entry = mem.entries[slot_of(frame, va, above)]
-        if not entry & P:
-            return NOT_PRESENT, False
-        rights &= entry
         frame = frame_of(entry)
-    return frame, rights != NO_ENTRY
+        if entry & HUGE != P:
+            if entry == NO_ENTRY:
+                return NOT_PRESENT, NO_ENTRY
+            return frame + table_index(va, 1), (flags | D) & entry
+        flags = (flags | D) & entry
+    return frame, flags
+
+
+@kernel
+def huge_at(mem, cr3, va):  # type: ignore[no-untyped-def]
+    """(whether a huge page serves `va`, whether more than one path leads to it)."""
+    frame = cr3
+    shared = False
+    for above in range(ROOT_LEVEL, 1, -1):
+        entry = mem.entries[slot_of(frame, va, above)]
+        if entry == NO_ENTRY:
+            break
+        frame = frame_of(entry)
+        shared = shared or mem.refcount[frame] > 1
+        if entry & HUGE == HUGE:
+            return True, shared
+    return False, False

@@ -7,8 +7,10 @@ import numba
 import numpy as np
 
 from mmcore import AddressSpace, PhysicalMemory
+from mmcore.frames import reserve, run_alloc, run_drop
 from mmcore.frozen import gather, next_run
 from mmcore.space import new_root
+from mmcore.state import FREE_COUNT, FREE_HEAD
 from mmcore.walk import walk
 from tests.model.address_space import ModelSpace
 
@@ -66,11 +68,15 @@ def count_at(space: AddressSpace, address: int, level: int = 0) -> int:
 
 
 @contextmanager
-def only(memory: PhysicalMemory, free: int) -> Iterator[list[int]]:
-    """Leave `free` frames free; yields roots that hold the others, and lets them go at the end."""
+def only(memory: PhysicalMemory, free: int, runs: int = 0) -> Iterator[list[int]]:
+    """Leave `free` frames and `runs` runs free; yields roots that hold the others, and lets them go at the end."""
     roots = []
+    assert reserve(memory.state, runs, free)
+    kept = [run_alloc(memory.state, 0, 0) for _ in range(runs)]
     while memory.frames_free > free:
         roots.append(int(new_root(memory.state, 0)))
+    for head in kept:
+        run_drop(memory.state, head)
     try:
         yield roots
     finally:
@@ -78,6 +84,6 @@ def only(memory: PhysicalMemory, free: int) -> Iterator[list[int]]:
         for frame in reversed(roots):
             mem.refcount[frame] = 0
             mem.bytes[frame * PAGE : (frame + 1) * PAGE] = 0xDB
-            mem.epoch[frame] = mem.frames[0]
-            mem.frames[0] = frame
-            mem.frames[1] += 1
+            mem.epoch[frame] = mem.frames[FREE_HEAD]
+            mem.frames[FREE_HEAD] = frame
+            mem.frames[FREE_COUNT] += 1

@@ -83,7 +83,8 @@ def test_check_memory_notices_a_shared_frame_that_may_be_written() -> None:
 @BOTH
 def test_invariant_3_a_page_is_writable_iff_rw_is_set_on_its_whole_path(mode: ForkMode) -> None:
     memory, space, child = forked(mode)
-    shared = [True, True, True, False] if mode == ForkMode.CLASSIC else [True, True, False, True]
+    protected = {ForkMode.CLASSIC: 1, ForkMode.ON_DEMAND: 2, ForkMode.CONSTANT: 4}[mode]
+    shared = [level != protected for level in (4, 3, 2, 1)]
     assert path_rights(space, BASE) == path_rights(child, BASE) == shared
     faults = space.counters["write_faults"]
     space.write(BASE, b"x")
@@ -117,7 +118,7 @@ def test_invariant_4_pages_below_a_shared_table_are_counted_once_by_it() -> None
 @BOTH
 def test_invariant_5_a_fault_that_runs_out_of_frames_leaves_the_mapping(mode: ForkMode) -> None:
     memory, space, child = forked(mode)
-    needed = 1 if mode == ForkMode.CLASSIC else 2
+    needed = {ForkMode.CLASSIC: 1, ForkMode.ON_DEMAND: 2, ForkMode.CONSTANT: 4}[mode]
     entries = memory.state.entries.copy()
     old = contents(memory, space.root)
     for free in range(needed):

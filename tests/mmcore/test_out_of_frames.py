@@ -6,7 +6,7 @@ import pytest
 
 from mmcore import AddressSpace, ForkMode, OutOfFrames, PhysicalMemory, check_memory
 from mmcore.mapping import reset
-from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only
+from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only, scaled
 
 EDGE = GIB512 - PAGE  # the page after it is in another table of every level
 NEAR = GIB - 2 * PAGE
@@ -18,6 +18,7 @@ OPERATIONS: dict[str, tuple[int, Operation]] = {
     "map with all tables new": (4, lambda space: space.map(7 * GIB512, PAGE)),
     "map across tables of every level": (2 + 6, lambda space: space.map(9 * GIB512 - PAGE, 2 * PAGE)),
     "classic fork": (1 + 2 + 3 + 3, lambda space: space.fork(ForkMode.CLASSIC)),
+    "constant fork": (1, lambda space: space.fork(ForkMode.CONSTANT)),
     "on-demand fork": (1 + 2 + 3, lambda space: space.fork(ForkMode.ON_DEMAND)),
     "write to one page": (1, lambda space: space.write(NEAR, b"x")),
     "reset": (1, lambda space: space.reset()),
@@ -77,6 +78,94 @@ def test_every_allocation_failing_in_turn(name: str) -> None:
 def test_every_allocation_failing_in_turn_on_shared_tables(name: str) -> None:
     needed, operation = AFTER_ON_DEMAND[name]
     fails_cleanly(operation, needed, ForkMode.ON_DEMAND, exact=not name.startswith("move"))
+
+
+HUGE = 2 * GIB512 - MIB2  # two huge pages, with different tables of every level
+WHOLE = {
+    # Operations on spaces with huge pages and small ones, for every mode of the fork before them.
+    "classic fork": lambda space: space.fork(ForkMode.CLASSIC),
+    "on-demand fork": lambda space: space.fork(ForkMode.ON_DEMAND),
+    "constant fork": lambda space: space.fork(ForkMode.CONSTANT),
+    "write to a page": lambda space: space.write(EDGE, b"x"),
+    "write to a huge page": lambda space: space.write(HUGE + 5 * PAGE, b"x"),
+    "write to a page beside a huge page": lambda space: space.write(HUGE - PAGE, b"x"),
+    "map beside": lambda space: space.map(NEAR - 3 * PAGE, 2 * PAGE),
+    "map across": lambda space: space.map(9 * GIB512 - PAGE, 2 * PAGE),
+    "map a huge page in a table that is there": lambda space: space.map(HUGE - 3 * MIB2, 2 * MIB2, huge=True),
+    "map huge pages across": lambda space: space.map(7 * GIB512 - MIB2, 2 * MIB2, huge=True),
+    "unmap pages": lambda space: space.unmap(NEAR, PAGE),
+    "unmap parts of two tables": lambda space: space.unmap(EDGE, 2 * PAGE),
+    "unmap a huge page": lambda space: space.unmap(HUGE, MIB2),
+    "unmap part of a huge page": lambda space: space.unmap(HUGE + PAGE, PAGE),
+    "unmap parts of two huge pages": lambda space: space.unmap(HUGE + PAGE, MIB2),
+    "unmap a page and part of a huge page": lambda space: space.unmap(HUGE - PAGE, 2 * PAGE),
+    "move pages": lambda space: space.remap(NEAR, 2 * PAGE, 11 * GIB512 - PAGE),
+    "move huge pages whole": lambda space: space.remap(HUGE, 2 * MIB2, 11 * GIB512 - MIB2),
+    "move a huge page in parts": lambda space: space.remap(HUGE, MIB2, 11 * GIB512 - PAGE),
+    "move parts of two huge pages": lambda space: space.remap(HUGE + PAGE, MIB2, 12 * GIB512 + PAGE),
+    "unshare": lambda space: space.unshare_step(1000),
+    "reset": lambda space: space.reset(),
+}
+
+
+def with_huge_pages(mode: ForkMode | None) -> tuple[PhysicalMemory, list[AddressSpace]]:
+    memory = PhysicalMemory(9 * MIB2, huge_pages=False, poison=True)
+    space = AddressSpace(memory, tlb_entries=64)
+    space.map(EDGE, 2 * PAGE)
+    space.map(NEAR, 2 * PAGE)
+    space.map(HUGE - PAGE, PAGE)
+    space.map(HUGE, 2 * MIB2, huge=True)
+    for address in (EDGE, EDGE + PAGE, NEAR, NEAR + PAGE, HUGE - PAGE, HUGE, HUGE + 7 * PAGE, HUGE + MIB2):
+        space.write(address, b"at %x" % address)
+    return memory, [space] if mode is None else [space, space.fork(mode)]
+
+
+@pytest.mark.parametrize("mode", (None, ForkMode.CONSTANT, ForkMode.ON_DEMAND, ForkMode.CLASSIC)[: scaled(4, 2)])
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_allocation_failing_in_turn_beside_huge_pages(name: str, mode: ForkMode | None) -> None:
+    succeeded = 0
+    for runs, free in [(runs, free) for runs in range(3) for free in range(16)]:
+        memory, spaces = with_huge_pages(mode)
+        before = [contents(memory, each.root) for each in spaces]
+        with only(memory, free, runs) as held:
+            try:
+                result = WHOLE[name](spaces[0])
+            except OutOfFrames:
+                assert memory.frames_free == free + runs * 512 or name == "unshare"
+                assert [contents(memory, each.root) for each in spaces] == before
+                check_memory(memory, spaces, held)
+            else:
+                succeeded += 1
+                if isinstance(result, AddressSpace):
+                    assert contents(memory, result.root) == before[0]
+                    spaces.append(result)
+                check_memory(memory, spaces, held)
+                if mode is not None:
+                    assert contents(memory, spaces[1].root) == before[1]
+            for each in spaces:
+                each.exit()
+        check_memory(memory, [])
+        assert memory.frames_free == memory.frames_total
+        if succeeded == 2:
+            return
+    pytest.fail("never succeeded")
+
+
+def test_no_run_is_free_though_frames_are() -> None:
+    memory, space = machine(4 * 512)
+    space.map(GIB, 1900 * PAGE)
+    for page in range(0, 1800, 100):
+        space.unmap(GIB + page * PAGE, 99 * PAGE)
+    assert memory.frames_free > 3 * 512
+    with pytest.raises(OutOfFrames) as caught:
+        space.map(GIB512, MIB2, huge=True)
+    assert caught.value.address == GIB512
+    check_memory(memory, [space])
+    for page in range(99, 1800, 100):
+        space.unmap(GIB + page * PAGE, PAGE)
+    space.map(GIB512, MIB2, huge=True)  # the frames that came free one by one make a run again
+    assert space.read(GIB512, MIB2) == bytes(MIB2)
+    check_memory(memory, [space])
 
 
 def test_a_write_over_many_pages_changes_no_byte_when_the_last_copy_fails() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import mmcore
 
 FILES = sorted(Path(mmcore.__file__).parent.glob("*.py"))
-ALLOWED = {"numba", "numpy", "llvmlite", "mmcore", "typing", "collections", "enum", "types"}
+ALLOWED = {"numba", "numpy", "llvmlite", "mmcore", "typing", "collections", "dataclasses", "enum", "types"}
 BY_FILE = {
     "jit.py": {"ctypes", "functools", "hashlib", "os", "pathlib", "pickle", "re"},
     "plain.py": {"dataclasses"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PAGE = 4096
+HUGE = 1 << 21
 
 
 class ModelSpace:
@@ -10,6 +11,7 @@ class ModelSpace:
 
     def __init__(self) -> None:
         self.pages: dict[int, bytearray] = {}
+        self.huge: set[int] = set()  # addresses of huge pages, whose pages are in `pages` as all others
         self.changed: set[int] = set()  # pages mapped, moved to or written since the last fork
 
     @staticmethod
@@ -22,26 +24,36 @@ class ModelSpace:
     def none_mapped(self, address: int, length: int) -> bool:
         return not any(page in self.pages for page in self.range(address, length))
 
-    def map(self, address: int, length: int) -> None:
+    def map(self, address: int, length: int, *, huge: bool = False) -> None:
         for page in self.range(address, length):
             self.pages[page] = bytearray(PAGE)
             self.changed.add(page)
+        if huge:
+            self.huge.update(range(address, address + length, HUGE))
 
     def unmap(self, address: int, length: int) -> None:
         for page in self.range(address, length):
             del self.pages[page]
             self.changed.discard(page)
+            self.huge.discard(page & -HUGE)
 
     def remap(self, old: int, length: int, new: int) -> None:
+        whole = {block for block in self.huge if old <= block and block + HUGE <= old + length}
         for page in self.range(old, length):
             self.pages[page - old + new] = self.pages.pop(page)
             self.changed.discard(page)
             self.changed.add(page - old + new)
+            self.huge.discard(page & -HUGE)
+        if (new - old) % HUGE == 0:
+            self.huge.update(block - old + new for block in whole)
 
     def write(self, address: int, data: bytes) -> None:
         for i, byte in enumerate(data):
             self.pages[(address + i) & -PAGE][(address + i) % PAGE] = byte
-        self.changed.update(self.range(address, len(data)))
+        for page in self.range(address, len(data)):
+            if page & -HUGE in self.huge:  # changes whole
+                self.changed.update(self.range(page & -HUGE, HUGE))
+            self.changed.add(page)
 
     def read(self, address: int, length: int) -> bytes:
         return bytes(self.pages[a & -PAGE][a % PAGE] for a in range(address, address + length))
@@ -49,5 +61,6 @@ class ModelSpace:
     def fork(self) -> ModelSpace:
         child = ModelSpace()
         child.pages = {page: bytearray(content) for page, content in self.pages.items()}
+        child.huge = set(self.huge)
         self.changed = set()
         return child

@@ -1,0 +1,63 @@
+"""Unsharing ahead: copying tables that are still shared before a writer meets them.
+
+After a fork each first write into a shared table has a copy of it to wait for, as in a shared table of the level
+above.  An owner with time to spare makes these copies itself, in steps: a walk over the space, from low addresses to
+high, that each fork sends back to the start (the idea is Async-fork's, Pang et al., VLDB 2023).  Pages stay shared.
+"""
+
+from numba import int64
+
+from mmcore.errors import NO_FRAME
+from mmcore.fault import own_path
+from mmcore.frames import has_frames
+from mmcore.jit import kernel, linked
+from mmcore.mapping import tables_to_own
+from mmcore.paging import HUGE, NO_ENTRY, PT_SPAN, ROOT_LEVEL, RW, VA_LIMIT, frame_of, slot_of, span
+from mmcore.state import CR3, SPACE, TABLES_COPIED, TABLES_REUSED, TABLES_UNSHARED, UNSHARED_TO
+
+_LOOKS_PER_COPY = 64  # walks that cost about as much as the copy of a table
+
+
+@kernel
+def _look(space, va):  # type: ignore[no-untyped-def]
+    # (the level down to which va's path wants to be owned, or 0, where the block of which that is true ends)
+    frame = space.cpu[CR3]
+    lowest = 0
+    rights = RW
+    for level in range(ROOT_LEVEL, 1, -1):
+        entry = space.mem.entries[slot_of(frame, va, level)]
+        if entry == NO_ENTRY:
+            return 0, (va & -span(level)) + span(level)
+        if entry & HUGE == HUGE:
+            # Tables end here; with all of them private, the next one to look at is the next PD.
+            break
+        rights &= entry
+        frame = frame_of(entry)
+        lowest = level - 1
+    end = (va & -PT_SPAN) + PT_SPAN
+    return (0 if rights & RW else lowest), end
+
+
+@linked(int64(SPACE, int64))
+def unshare_step(space, budget):  # type: ignore[no-untyped-def]
+    """Make about `budget` shared tables private, going on where the last step ended.
+
+    Returns the work done, in copies of tables: 0 when the end of the space is reached and nothing is left; NO_FRAME
+    when there is no frame for the next copy.
+    """
+    copied = space.cpu[TABLES_COPIED] + space.cpu[TABLES_REUSED]
+    looks = 0
+    done = 0
+    while done < budget and space.cpu[UNSHARED_TO] < VA_LIMIT:
+        va = space.cpu[UNSHARED_TO]
+        level, end = _look(space, va)
+        if level > 0:
+            if not has_frames(space, tables_to_own(space, va, end, level)):
+                return NO_FRAME
+            own_path(space, va, level)
+        space.cpu[UNSHARED_TO] = end
+        looks += 1
+        made = space.cpu[TABLES_COPIED] + space.cpu[TABLES_REUSED] - copied
+        done = made + looks // _LOOKS_PER_COPY
+    space.cpu[TABLES_UNSHARED] += space.cpu[TABLES_COPIED] + space.cpu[TABLES_REUSED] - copied
+    return done
