@@ -17,12 +17,13 @@ from mmcore.errors import (
     OutOfFrames,
     Overlap,
 )
-from mmcore.space import AddressSpace, ForkMode, PhysicalMemory, Release
+from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Release
 
 __all__ = [
     "AddressError",
     "AddressSpace",
     "AlreadyMapped",
+    "Caches",
     "ClosedMemory",
     "CorruptMemory",
     "DeadSpace",

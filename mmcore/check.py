@@ -40,7 +40,11 @@ from mmcore.paging import (
     A,
     D,
     P,
+    frame_of,
+    slot_of,
+    span,
 )
+from mmcore.psc import PSC_WORDS
 from mmcore.space import AddressSpace, PhysicalMemory
 from mmcore.state import (
     CR3,
@@ -50,12 +54,15 @@ from mmcore.state import (
     FRESH,
     GENERATION,
     LAST_EPOCH,
+    PSC_FIRST,
+    PSC_MASK,
     RUN_COUNT,
     RUN_HEAD,
     TOTAL,
     Memory,
     Space,
 )
+from mmcore.tlb import GENERATION_ONE, TLB_WORDS
 from mmcore.walk import walk_page
 
 
@@ -172,9 +179,9 @@ class _Tree:
 
 
 def _check_tlb(space: Space) -> None:
-    tags = space.tlb.reshape(-1, 4)
+    tags = space.tlb.reshape(-1, TLB_WORDS)
     generation = int(space.cpu[GENERATION])
-    vpn_mask = (1 << 36) - 1
+    vpn_mask = GENERATION_ONE - 1
     for column, right in ((0, "read"), (1, "write")):
         for entry in tags[(tags[:, column] & ~vpn_mask) == generation]:
             va = (int(entry[column]) & vpn_mask) << PAGE_SHIFT
@@ -186,8 +193,24 @@ def _check_tlb(space: Space) -> None:
             _require(bool(writable), f"(6) the TLB lets {va:#x} be written, its path does not")
 
 
+def _check_psc(space: Space) -> None:
+    generation, mask = int(space.cpu[GENERATION]), GENERATION_ONE - 1
+    for level in range(2, ROOT_LEVEL + 1):
+        first, count = int(space.cpu[PSC_FIRST + level]), int(space.cpu[PSC_MASK + level]) + 1
+        cache = space.psc[first : first + PSC_WORDS * count].reshape(-1, PSC_WORDS)
+        for tag, value in cache[(cache[:, 0] & ~mask) == generation].tolist():
+            va = (tag & mask) * span(level)
+            table, flags = int(space.cpu[CR3]), ~np.uint64(0)
+            for above in range(ROOT_LEVEL, level - 1, -1):
+                entry = space.mem.entries[slot_of(table, va, above)]
+                table, flags = int(frame_of(entry)), flags & entry
+            _require(table == value >> PAGE_SHIFT, f"(6) the cache of level {level} has another table for {va:#x}")
+            _require(bool(flags & A), f"(10) the cache of level {level} has {va:#x}, whose path has no A")
+            _require(bool(flags & RW or not value & 1), f"(6) the cache of level {level} lets {va:#x} be written")
+
+
 def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: Iterable[int] = ()) -> None:
-    """Prove invariants 1, 2, 3, 4, 8, 9 and 10 and the TLBs, or raise CorruptMemory naming what is wrong.
+    """Prove invariants 1, 2, 3, 4, 6, 8, 9 and 10, or raise CorruptMemory naming what is wrong.
 
     spaces: all live spaces on the memory; dead ones are passed over.
     roots: roots beside them, being read or released (a release cursor's first word).
@@ -212,6 +235,7 @@ def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: 
     for state in states:
         _require(int(state.cpu[EPOCH]) <= last, "a space lives in an epoch to come")
         _check_tlb(state)
+        _check_psc(state)
 
 
 class _HeapReader:

@@ -56,6 +56,7 @@ from mmcore.paging import (
     slot_of,
     table_index,
 )
+from mmcore.psc import psc_forget
 from mmcore.state import (
     CR3,
     EPOCH,
@@ -161,6 +162,7 @@ def own_path(space, va, level):  # type: ignore[no-untyped-def]
     stamp = space.cpu[EPOCH]
     frame = space.cpu[CR3]
     mem.epoch[frame] = stamp
+    forget = False
     for above in range(ROOT_LEVEL, level, -1):
         slot = slot_of(frame, va, above)
         entry = mem.entries[slot]
@@ -169,6 +171,7 @@ def own_path(space, va, level):  # type: ignore[no-untyped-def]
             assert mem.refcount[frame] == 1, "a shared frame is writable"
         elif entry & P:
             frame = break_sharing(space, slot, above)
+            forget = True
         else:
             if above == 1:
                 return NOT_PRESENT
@@ -179,7 +182,10 @@ def own_path(space, va, level):  # type: ignore[no-untyped-def]
         mem.epoch[frame] = stamp
         if entry & HUGE == HUGE:
             assert level == 0, "a huge page stands where a PT is wanted"
-            return frame + table_index(va, 1)
+            frame += table_index(va, 1)
+            break
+    if forget:
+        psc_forget(space, va)
     return frame
 
 

@@ -34,6 +34,7 @@ from mmcore.paging import (
     span,
     table_index,
 )
+from mmcore.psc import psc_forget
 from mmcore.state import CR3, EPOCH, PAGES_MAPPED, PAGES_UNMAPPED, SPACE, TABLES_DROPPED
 from mmcore.tables import next_child, set_entry
 from mmcore.tlb import invlpg, tlb_flush
@@ -220,6 +221,8 @@ def prune(space, va):  # type: ignore[no-untyped-def]
             set_entry(mem, slot_of(parent, va, level + 1), NO_ENTRY)
             frame_drop(mem, table)
             freed += 1
+    if freed > 0:
+        psc_forget(space, va)
     return freed
 
 

@@ -14,9 +14,9 @@ from numba import boolean, int64, uint8, void
 from mmcore.fault import mark_used, write_fault
 from mmcore.jit import bytes32, bytes64, copy_bytes, equal_bytes, kernel, linked, put32, put64
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, READY, RW, TRACES, A
-from mmcore.state import CR3, GENERATION, SPACE, TLB_MISSES
+from mmcore.state import GENERATION, SPACE, TLB_HITS, TLB_MISSES
 from mmcore.tlb import tlb_fill, tlb_index
-from mmcore.walk import walk_page
+from mmcore.walk import translate
 
 __all__ = [
     "bytes32",
@@ -42,7 +42,7 @@ __all__ = [
 def read_miss(space, va):  # type: ignore[no-untyped-def]
     """read_address without the TLB's help."""
     space.cpu[TLB_MISSES] += 1
-    frame, flags = walk_page(space.mem, space.cpu[CR3], va)
+    frame, flags = translate(space, va)
     if frame < 0:
         return frame
     if not flags & A:
@@ -54,7 +54,7 @@ def read_miss(space, va):  # type: ignore[no-untyped-def]
 def write_miss(space, va):  # type: ignore[no-untyped-def]
     """write_address without the TLB's help."""
     space.cpu[TLB_MISSES] += 1
-    frame, flags = walk_page(space.mem, space.cpu[CR3], va)
+    frame, flags = translate(space, va)
     if frame >= 0 and not flags & RW:
         frame = write_fault(space, va)
     if frame < 0:
@@ -70,6 +70,7 @@ def read_address(space, va):  # type: ignore[no-untyped-def]
     vpn = va >> PAGE_SHIFT
     index = tlb_index(space, vpn)
     if space.tlb[index] == space.cpu[GENERATION] | vpn:
+        space.cpu[TLB_HITS] += 1
         return space.tlb[index + 2] | (va & PAGE_MASK)
     return read_miss(space, va)
 
@@ -80,6 +81,7 @@ def write_address(space, va):  # type: ignore[no-untyped-def]
     vpn = va >> PAGE_SHIFT
     index = tlb_index(space, vpn)
     if space.tlb[index + 1] == space.cpu[GENERATION] | vpn:
+        space.cpu[TLB_HITS] += 1
         return space.tlb[index + 2] | (va & PAGE_MASK)
     return write_miss(space, va)
 

@@ -15,6 +15,7 @@ owns a memory and all spaces on it (see state.py).
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,7 @@ from mmcore.jit import linked
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
 from mmcore.paging import HUGE_MASK, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
+from mmcore.psc import PSC_ENTRIES, PSC_WORDS
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import (
     COUNTERS,
@@ -58,6 +60,8 @@ from mmcore.state import (
     LAST_EPOCH,
     MEMORY,
     POISON,
+    PSC_FIRST,
+    PSC_MASK,
     RUN_HEAD,
     SPACE,
     TOTAL,
@@ -65,7 +69,7 @@ from mmcore.state import (
     Memory,
     Space,
 )
-from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES
+from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES, TLB_WORDS
 from mmcore.unshare import unshare_step
 
 FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
@@ -167,33 +171,54 @@ class PhysicalMemory:
         return f"<PhysicalMemory {self.frames_free} of {self.frames_total} frames free>"
 
 
-def _check_tlb_entries(count: int) -> None:
-    if count < 1 or count & (count - 1):
-        raise MachineError(f"a TLB of {count} entries: not a power of two")
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Entries of the caches of translations: each a power of two; but for the TLB, 0 for none.
+
+    See tlb.py and psc.py; `AddressSpace.counters` has their hits and misses.
+    """
+
+    tlb: int = TLB_ENTRIES
+    pml4: int = PSC_ENTRIES[0]
+    pdpte: int = PSC_ENTRIES[1]
+    pde: int = PSC_ENTRIES[2]
+
+    def __post_init__(self) -> None:
+        for name, least in (("tlb", 1), ("pml4", 0), ("pdpte", 0), ("pde", 0)):
+            count = getattr(self, name)
+            if count < least or count & (count - 1):
+                raise MachineError(f"{name}: {count} entries, not a power of two")
+
+
+DEFAULT_CACHES = Caches()
 
 
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked."""
 
-    def __init__(self, memory: PhysicalMemory, *, tlb_entries: int = TLB_ENTRIES) -> None:
-        _check_tlb_entries(tlb_entries)
+    def __init__(self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES) -> None:
         root = new_root(memory.state, memory.state.frames[LAST_EPOCH])
         if root < 0:
             raise OutOfFrames
-        self._adopt(memory, int(root), int(memory.state.frames[LAST_EPOCH]), tlb_entries)
+        self._adopt(memory, int(root), int(memory.state.frames[LAST_EPOCH]), caches)
 
-    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, tlb_entries: int) -> None:
+    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, caches: Caches) -> None:
         self.memory = memory
+        self.caches = caches
         cpu = np.zeros(CPU_REGISTERS, np.int64)
         cpu[[CR3, GENERATION, EPOCH]] = root, GENERATION_ONE, epoch
-        self._state: Space | None = Space(memory.state, np.zeros(4 * tlb_entries, np.int64), cpu)
+        first = 0
+        for level, entries in ((2, caches.pde), (3, caches.pdpte), (4, caches.pml4)):
+            cpu[[PSC_FIRST + level, PSC_MASK + level]] = first, entries - 1
+            first += PSC_WORDS * entries
+        tlb, psc = np.zeros(TLB_WORDS * caches.tlb, np.int64), np.zeros(max(first, 1), np.int64)
+        self._state: Space | None = Space(memory.state, tlb, psc, cpu)
 
     @classmethod
-    def of_root(cls, memory: PhysicalMemory, root: int, epoch: int, *, tlb_entries: int = TLB_ENTRIES) -> Self:
+    def of_root(cls, memory: PhysicalMemory, root: int, epoch: int, *, caches: Caches = DEFAULT_CACHES) -> Self:
         """The space of a root that `fork` returned; from now on the root is the space's to release."""
-        _check_tlb_entries(tlb_entries)
         space = cls.__new__(cls)
-        space._adopt(memory, root, epoch, tlb_entries)
+        space._adopt(memory, root, epoch, caches)
         return space
 
     @property
@@ -299,7 +324,7 @@ class AddressSpace:
         root = int(fork_root(self.state, ForkMode(mode)))
         if root < 0:
             raise OutOfFrames
-        return AddressSpace.of_root(self.memory, root, self.epoch, tlb_entries=self.state.tlb.size // 4)
+        return AddressSpace.of_root(self.memory, root, self.epoch, caches=self.caches)
 
     def reset(self) -> None:
         """Unmap everything."""

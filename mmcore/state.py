@@ -31,12 +31,13 @@ class Space(Record):
     """An address space; first argument of nearly everything else."""
 
     mem: Memory
-    tlb: np.ndarray  # int64[4 * TLB entries]   see tlb.py
+    tlb: np.ndarray  # int64[TLB_WORDS * entries]   see tlb.py
+    psc: np.ndarray  # int64[PSC_WORDS * entries]  paging-structure caches, see psc.py
     cpu: np.ndarray  # int64[CPU_REGISTERS]     registers, below
 
 
 MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64))
-SPACE = state_type(Space, MEMORY, Plain(int64), Plain(int64))
+SPACE = state_type(Space, MEMORY, Plain(int64), Plain(int64), Plain(int64))
 
 (
     FREE_HEAD,  # first frame of the free list, or -1
@@ -59,6 +60,7 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
     EPOCH,  # the epoch under way; each fork ends one
     UNSHARED_TO,  # where unshare_step goes on
     # counters, in the order of COUNTERS
+    TLB_HITS,
     TLB_MISSES,
     WRITE_FAULTS,  # writes that met an entry without R/W
     TABLES_COPIED,
@@ -75,9 +77,12 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
     HUGE_REUSED,
     HUGE_SPLIT,  # into pages and a PT
     TABLES_UNSHARED,  # of those copied or reused: ahead of a write
-) = range(20)
-CPU_REGISTERS = 32
+) = range(21)
+# By level, 2 to 4, of the paging-structure caches: where in `psc` one begins, its entries less one, hits and misses.
+PSC_FIRST, PSC_MASK, PSC_HITS, PSC_MISSES = range(22, 34, 3)
+CPU_REGISTERS = 40
 COUNTERS = {
+    "tlb_hits": TLB_HITS,
     "tlb_misses": TLB_MISSES,
     "write_faults": WRITE_FAULTS,
     "tables_copied": TABLES_COPIED,
@@ -94,4 +99,10 @@ COUNTERS = {
     "huge_reused": HUGE_REUSED,
     "huge_split": HUGE_SPLIT,
     "tables_unshared": TABLES_UNSHARED,
+    "pde_cache_hits": PSC_HITS + 2,
+    "pde_cache_misses": PSC_MISSES + 2,
+    "pdpte_cache_hits": PSC_HITS + 3,
+    "pdpte_cache_misses": PSC_MISSES + 3,
+    "pml4_cache_hits": PSC_HITS + 4,
+    "pml4_cache_misses": PSC_MISSES + 4,
 }

@@ -1,7 +1,7 @@
 """The TLB: direct-mapped, in software, with tags for reading and for writing apart.
 
-An entry is four int64 words.  Which one is the page's number modulo the entries, after folding in what 16 GiB region
-it is in: the first pages of regions, which are often in use together, would all share entry 0 otherwise.
+An entry is TLB_WORDS int64 words.  Which one is the page's number modulo the entries, after folding in what 16 GiB
+region it is in: the first pages of regions, which are often in use together, would all share entry 0 otherwise.
 
     0  read tag     generation << 36 | vpn: the page may be read at the address below
     1  write tag    the same, may be written
@@ -17,6 +17,7 @@ from mmcore.jit import kernel
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT
 from mmcore.state import GENERATION
 
+TLB_WORDS = 4
 TLB_ENTRIES = 4096  # by default: reach 16 MiB, size 128 KiB, half of a common L2 cache
 GENERATION_ONE = 1 << 36  # a vpn takes 35 bits
 GENERATION_LIMIT = 1 << 62
@@ -26,7 +27,7 @@ NO_TAG = 0  # generations start at one
 @kernel
 def tlb_index(space, vpn):  # type: ignore[no-untyped-def]
     """Where in `tlb` the entry for a page is."""
-    return ((vpn ^ (vpn >> 22)) & ((space.tlb.size >> 2) - 1)) << 2
+    return TLB_WORDS * ((vpn ^ (vpn >> 22)) & (space.tlb.size // TLB_WORDS - 1))
 
 
 @kernel
@@ -52,10 +53,12 @@ def invlpg(space, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def tlb_flush(space):  # type: ignore[no-untyped-def]
-    """Forget everything, in O(1)."""
+    """Forget everything, the paging-structure caches too, in O(1)."""
     generation = space.cpu[GENERATION] + GENERATION_ONE
     if generation >= GENERATION_LIMIT:
         generation = GENERATION_ONE
         for i in range(space.tlb.size):
             space.tlb[i] = NO_TAG
+        for i in range(space.psc.size):
+            space.psc[i] = NO_TAG
     space.cpu[GENERATION] = generation

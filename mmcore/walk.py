@@ -1,8 +1,9 @@
-"""The page walk: from cr3 down four levels, as the processor does it, changing nothing."""
+"""The page walk: from cr3 down four levels, as the processor does it, changing no entry."""
 
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
 from mmcore.jit import kernel
-from mmcore.paging import HUGE, NO_ENTRY, ROOT_LEVEL, VA_LIMIT, D, P, frame_of, slot_of, table_index
+from mmcore.paging import HUGE, NO_ENTRY, ROOT_LEVEL, RW, VA_LIMIT, A, D, P, frame_of, slot_of, table_index
+from mmcore.psc import psc_fill, psc_lookup
 
 
 @kernel
@@ -39,6 +40,27 @@ def walk_page(mem, cr3, va):  # type: ignore[no-untyped-def]
                 return NOT_PRESENT, NO_ENTRY
             return frame + table_index(va, 1), (flags | D) & entry
         flags = (flags | D) & entry
+    return frame, flags
+
+
+@kernel
+def translate(space, va):  # type: ignore[no-untyped-def]
+    """walk_page in the space's own tree, which begins where the paging-structure caches let it, and fills them."""
+    if va < 0 or va >= VA_LIMIT:
+        return NOT_PRESENT, NO_ENTRY
+    frame, level, writable = psc_lookup(space, va)
+    flags = ~NO_ENTRY if writable else ~RW
+    while level > 0:
+        entry = space.mem.entries[slot_of(frame, va, level)]
+        frame = frame_of(entry)
+        if entry & HUGE != P:
+            if entry == NO_ENTRY:
+                return NOT_PRESENT, NO_ENTRY
+            return frame + table_index(va, 1), (flags | D) & entry
+        flags = (flags | D) & entry
+        if level > 1 and flags & A:
+            psc_fill(space, va, level, frame, flags & RW != 0)
+        level -= 1
     return frame, flags
 
 

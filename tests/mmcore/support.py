@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numba
 import numpy as np
 
-from mmcore import AddressSpace, PhysicalMemory
+from mmcore import AddressSpace, Caches, PhysicalMemory
 from mmcore.frames import reserve, run_alloc, run_drop
 from mmcore.frozen import gather, next_run
 from mmcore.space import new_root
@@ -27,9 +27,9 @@ def scaled(full: int, small: int) -> int:
 
 
 def machine(frames: int = 512, tlb_entries: int = 64) -> tuple[PhysicalMemory, AddressSpace]:
-    """A small memory with poison on, and a space with a small TLB on it."""
+    """A small memory with poison on, and a space on it with a small TLB and smaller paging-structure caches."""
     memory = PhysicalMemory(frames * PAGE, huge_pages=False, poison=True)
-    return memory, AddressSpace(memory, tlb_entries=tlb_entries)
+    return memory, AddressSpace(memory, caches=Caches(tlb_entries, pml4=1, pdpte=2, pde=4))
 
 
 def runs_of(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> list[tuple[int, int]]:

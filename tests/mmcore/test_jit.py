@@ -62,7 +62,7 @@ def test_arguments_of_another_kind_are_refused() -> None:
 def test_a_state_takes_arrays_of_its_own_kind_only() -> None:
     _, space = machine()
     with pytest.raises(TypeError, match="tlb: uint8"):
-        type(space.state)(space.state.mem, np.zeros(PAGE, np.uint8), space.state.cpu)
+        type(space.state)(space.state.mem, np.zeros(PAGE, np.uint8), space.state.psc, space.state.cpu)
 
 
 SCRIPT = """

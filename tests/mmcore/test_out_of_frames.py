@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mmcore import AddressSpace, ForkMode, OutOfFrames, PhysicalMemory, check_memory
+from mmcore import AddressSpace, Caches, ForkMode, OutOfFrames, PhysicalMemory, check_memory
 from mmcore.mapping import reset
 from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only, scaled
 
@@ -110,7 +110,7 @@ WHOLE = {
 
 def with_huge_pages(mode: ForkMode | None) -> tuple[PhysicalMemory, list[AddressSpace]]:
     memory = PhysicalMemory(9 * MIB2, huge_pages=False, poison=True)
-    space = AddressSpace(memory, tlb_entries=64)
+    space = AddressSpace(memory, caches=Caches(tlb=64))
     space.map(EDGE, 2 * PAGE)
     space.map(NEAR, 2 * PAGE)
     space.map(HUGE - PAGE, PAGE)

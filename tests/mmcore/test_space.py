@@ -9,6 +9,7 @@ from mmcore import (
     AddressError,
     AddressSpace,
     AlreadyMapped,
+    Caches,
     ClosedMemory,
     DeadSpace,
     EmptyRange,
@@ -119,12 +120,14 @@ def test_the_smallest_memory_holds_a_page() -> None:
         space.map(PAGE, PAGE)
 
 
+@pytest.mark.parametrize("name", ["tlb", "pml4", "pdpte", "pde"])
 @pytest.mark.parametrize("entries", [0, -1, 3, 100])
-def test_a_tlb_has_a_power_of_two_of_entries(entries: int) -> None:
-    memory, space = machine()
-    with pytest.raises(MachineError, match="power of two"):
-        AddressSpace(memory, tlb_entries=entries)
-    check_memory(memory, [space])
+def test_a_cache_has_a_power_of_two_of_entries_and_the_tlb_at_least_one(name: str, entries: int) -> None:
+    if name != "tlb" and entries == 0:
+        assert getattr(Caches(pml4=0, pdpte=0, pde=0), name) == 0
+        return
+    with pytest.raises(MachineError, match=name):
+        Caches(**{name: entries})
 
 
 def test_fork_refuses_a_mode_it_does_not_know() -> None:
