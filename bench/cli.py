@@ -237,7 +237,48 @@ def memory_command(
     finish(memory.run(subjects, keys, value_sizes or (64,), settle_s), json_file)
 
 
-PICTURED = ("fork", "throughput", "snapshot")
+@bench.command("map")
+@click.option("--gib", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of the space.")
+@click.option(
+    "--mode", "modes", type=click.Choice(("classic", "on-demand", "constant")), multiple=True, help="By default all."
+)
+@click.option(
+    "--pattern", "patterns", type=click.Choice(("sequential", "random", "zipf")), multiple=True, help="By default all."
+)
+@click.option("--writes", type=click.IntRange(0), default=500, show_default=True, help="Places the parent writes.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--huge", is_flag=True, help="Map it by pages of 2 MiB.")
+@plotted
+@common
+def map_command(
+    gib: float,
+    modes: tuple[str, ...],
+    patterns: tuple[str, ...],
+    writes: int,
+    seed: int,
+    huge: bool,
+    plot: Path | None,
+    smoke: bool,
+    json_file: Path | None,
+) -> None:
+    """What an address space looks like after a fork, when writers come: accounts, and a map of its regions.
+
+    \b
+    Example:
+      kvstore bench map --plot map.png
+      kvstore bench map --mode on-demand --pattern random --writes 5000
+    """
+    from bench import map as space_map
+
+    if smoke:
+        gib, writes = space_map.SMOKE_GIB, min(writes, 20)
+    finish(
+        space_map.run(gib, modes or tuple(space_map.MODES), patterns or space_map.PATTERNS, writes, seed, huge, plot),
+        json_file,
+    )
+
+
+PICTURED = ("fork", "throughput", "snapshot", "map")
 
 
 @bench.command("all")
@@ -259,7 +300,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
       kvstore bench all --to results
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("fork", "pause", "throughput", "snapshot", "restart", "memory"):
+    for name in ("fork", "pause", "throughput", "snapshot", "restart", "memory", "map"):
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

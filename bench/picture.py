@@ -10,16 +10,16 @@ DOTS_PER_INCH = 130
 COLOURS = {"on-demand": "#1b7f5c", "classic": "#c98a1b", "redis": "#b3312c", "nothing": "#777777"}
 
 
-def figure(panels: int, height: float) -> tuple[Any, list[Any]]:
-    """A canvas of panels under one another that share their axes, and the panels."""
+def figure(panels: int, height: float, columns: int = 1) -> tuple[Any, list[Any]]:
+    """A canvas of panels under one another, in `columns`, that share their axes, and the panels row by row."""
     canvas = Figure(figsize=(WIDTH_INCHES, height))
-    axes = canvas.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)
-    for one in axes[:, 0]:
+    axes = canvas.subplots(panels, columns, sharex=True, sharey=True, squeeze=False)
+    for one in axes.flat:
         one.grid(True, which="major", color="#dddddd", linewidth=0.6)
         one.set_axisbelow(True)
         for side in ("top", "right"):
             one.spines[side].set_visible(False)
-    return canvas, list(axes[:, 0])
+    return canvas, list(axes.flat)
 
 
 def save(canvas: Any, path: Path) -> None:

@@ -17,6 +17,7 @@ from mmcore.errors import (
     OutOfFrames,
     Overlap,
 )
+from mmcore.path import PathEntry, path_of
 from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Release
 
 __all__ = [
@@ -36,10 +37,12 @@ __all__ = [
     "NotMapped",
     "OutOfFrames",
     "Overlap",
+    "PathEntry",
     "PhysicalMemory",
     "REGION",
     "RegionState",
     "Release",
     "Usage",
     "check_memory",
+    "path_of",
 ]

@@ -3,12 +3,22 @@
 The words are those of /proc/PID/smaps (Linux, proc(5)).  A page is shared when more than one path leads to it: when it,
 or a table on the way, has a count above one.  A space's part of a page, for its Pss, is one divided by all counts on
 the way: each frame is split evenly among what points at it, so the parts of all spaces add up to the frames in use.
+(Linux splits a page evenly among the processes that map it.  The two agree until forks of different modes meet: here a
+shared table first splits among its sharers, and each of these splits its part.)
 
-Only reads, level by level; takes time in proportion to what is mapped.
+A map of a space has its regions: what one PDE stands for, 2 MiB.
+
+    UNTOUCHED       nothing is mapped there, so there is no table: memory that was set aside, and never came to be
+    SHARED_TABLE    its table, or one above, is shared: no write came there since a fork on demand, or a constant one
+    COPIED_TABLE    its tables are the space's own and its pages all shared: after a classic fork, or unsharing ahead
+    PAGES_COPIED    it has pages of its own: copied, or left to it by those that took copies, or never shared
+
+Only reads, level by level.  A page table is looked at once, however often it is mapped: the time is in proportion to
+the tables there are, and to the PDEs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
@@ -20,7 +30,7 @@ _TABLES_AT_ONCE = 1024
 
 
 class RegionState(IntEnum):
-    """What became of a region of 2 MiB."""
+    """What became of a region of 2 MiB; see the module's note."""
 
     UNTOUCHED = 0  # nothing is mapped
     SHARED_TABLE = 1  # still reached through a table that others share
@@ -30,10 +40,12 @@ class RegionState(IntEnum):
 
 REGION = np.dtype(
     [
-        ("address", np.int64),
+        ("address", np.int64),  # where the region begins
         ("state", np.int64),  # a RegionState
-        ("pages", np.int64),  # mapped
+        ("pages", np.int64),  # mapped, of 512
         ("private", np.int64),  # of those, pages that no other path leads to
+        ("dirty", np.int64),  # of those mapped: have D, were written
+        ("referenced", np.int64),  # of those mapped: have A, were read or written
         ("huge", np.bool_),  # one huge page
     ]
 )
@@ -41,19 +53,27 @@ REGION = np.dtype(
 
 @dataclass(frozen=True)
 class Usage:
-    """What a space takes [bytes; tables: frames]."""
+    """What a space takes [bytes; tables: frames of 4 KiB].  As text, the lines of smaps [kB]."""
 
     rss: int  # mapped
     pss: float  # of that, this space's part
-    shared_clean: int
+    shared_clean: int  # shared_clean + shared_dirty + private_clean + private_dirty == rss
     shared_dirty: int
-    private_clean: int
+    private_clean: int  # private_clean + private_dirty is what the exit of this space alone gives back
     private_dirty: int
     referenced: int  # has been read or written
     anon_huge_pages: int
-    tables_shared: int
+    tables_shared: int  # of all four levels, the PML4 included
     tables_private: int
     tables_part: float  # the space's part of the tables
+
+    def __str__(self) -> str:
+        lines = []
+        for field in fields(self):
+            value = getattr(self, field.name) * (PAGE_SIZE if field.name.startswith("tables") else 1)
+            name = "AnonHugePages" if field.name == "anon_huge_pages" else field.name.title()
+            lines.append(f"{name + ':':16}{int(value) >> 10:9} kB")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -65,12 +85,16 @@ class _Entries:
     flags: np.ndarray  # uint64[E]: the entry itself
     part: np.ndarray  # float64[E]: this space's part of the frame; 1: it is private
 
-    def where(self, mask: np.ndarray) -> "_Entries":
-        return _Entries(self.address[mask], self.frame[mask], self.flags[mask], self.part[mask])
-
     @property
     def huge(self) -> np.ndarray:
-        return (self.flags & PS) != 0
+        huge: np.ndarray = (self.flags & PS) != 0
+        return huge
+
+
+# What a 2 MiB region holds; of a page table by itself, or as one space has it.
+_TALLY = np.dtype(
+    [(name, np.int64) for name in ("pages", "dirty", "referenced", "private", "private_dirty")] + [("part", np.float64)]
+)
 
 
 def _below(mem: Memory, tables: _Entries, level: int) -> _Entries:
@@ -78,90 +102,104 @@ def _below(mem: Memory, tables: _Entries, level: int) -> _Entries:
     content = mem.entries.reshape(-1, ENTRY_COUNT)[tables.frame]
     row, column = np.nonzero(content)
     flags = content[row, column]
-    frame = ((flags & ADDRESS) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+    frame = _frames_of(flags)
     address = tables.address[row] + column * int(span(level))
     return _Entries(address, frame, flags, tables.part[row] / mem.refcount[frame])
 
 
-def _tables(mem: Memory, root: int) -> Iterator[tuple[int, _Entries]]:
-    """(level, what points at its tables) from the root down; of level 1 with the huge pages among them."""
+def _tables(mem: Memory, root: int) -> Iterator[_Entries]:
+    """What points at the tables of level 4, 3, 2, 1; of level 1 with the huge pages among them."""
     one = np.zeros(1, np.int64)
     tables = _Entries(one, one + root, one.astype(np.uint64), 1.0 / mem.refcount[one + root])
-    for level in range(ROOT_LEVEL, 0, -1):
-        yield level, tables
-        if level > 1:
-            tables = _below(mem, tables, level)
+    yield tables
+    for level in range(ROOT_LEVEL, 1, -1):
+        tables = _below(mem, tables, level)
+        yield tables
 
 
-def _pages(mem: Memory, tables: _Entries) -> Iterator[tuple[_Entries, _Entries]]:
-    """(some of the entries that point at PTs, the PTEs in these)."""
-    for first in range(0, tables.frame.size, _TABLES_AT_ONCE):
-        some = tables.where(np.arange(first, min(first + _TABLES_AT_ONCE, tables.frame.size)))
-        yield some, _below(mem, some, 1)
+def _frames_of(entries: np.ndarray) -> np.ndarray:
+    return ((entries & ADDRESS) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+
+
+def _tally_tables(mem: Memory, frames: np.ndarray) -> np.ndarray:
+    """_TALLY of each of these page tables, as its only sharer would have it."""
+    distinct, index = np.unique(frames, return_inverse=True)
+    found = np.zeros(distinct.size, _TALLY)
+    for first in range(0, distinct.size, _TABLES_AT_ONCE):
+        rows = slice(first, first + _TABLES_AT_ONCE)
+        entries = mem.entries.reshape(-1, ENTRY_COUNT)[distinct[rows]]
+        present, dirty = entries != 0, (entries & D) != 0
+        count = mem.refcount[_frames_of(entries)]
+        private = present & (count == 1)
+        found["part"][rows] = np.divide(1.0, count, out=np.zeros(count.shape), where=present).sum(axis=1)
+        masks = {"pages": present, "dirty": dirty, "referenced": (entries & A) != 0}
+        masks |= {"private": private, "private_dirty": private & dirty}
+        for name, mask in masks.items():
+            found[name][rows] = mask.sum(axis=1)
+    return found[index]
+
+
+def _tally(mem: Memory, entries: _Entries) -> np.ndarray:
+    """_TALLY[E]: what the space has through each entry of its PDs, a page table or a huge page."""
+    found = np.zeros(entries.frame.size, _TALLY)
+    huge = entries.huge
+    found[~huge] = _tally_tables(mem, entries.frame[~huge])
+    flags = entries.flags[huge]
+    found["pages"][huge] = found["private"][huge] = found["part"][huge] = RUN_FRAMES
+    found["dirty"][huge] = found["private_dirty"][huge] = RUN_FRAMES * ((flags & D) != 0)
+    found["referenced"][huge] = RUN_FRAMES * ((flags & A) != 0)
+    found["part"] *= entries.part
+    for name in ("private", "private_dirty"):
+        found[name][entries.part < 1] = 0
+    return found
 
 
 def usage(mem: Memory, root: int) -> Usage:
     """What the tree at `root` takes."""
-    sizes = dict.fromkeys(("rss", "shared_clean", "shared_dirty", "private_clean", "private_dirty", "referenced"), 0)
-    pss = tables_part = 0.0
-    tables_shared = tables_private = huge_pages = 0
-
-    def add(pages: _Entries, size: int) -> None:
-        nonlocal pss
-        private, dirty = pages.part == 1, (pages.flags & D) != 0
-        pss += float(pages.part.sum()) * size
-        sizes["rss"] += pages.frame.size * size
-        sizes["referenced"] += int(((pages.flags & A) != 0).sum()) * size
-        for name, mask in (("shared", ~private), ("private", private)):
-            sizes[f"{name}_dirty"] += int((mask & dirty).sum()) * size
-            sizes[f"{name}_clean"] += int((mask & ~dirty).sum()) * size
-
-    for level, entries in _tables(mem, root):
-        tables = entries
-        if level == 1:
-            huge = entries.where(entries.huge)
-            huge_pages = huge.frame.size
-            add(huge, PT_SPAN)
-            tables = entries.where(~entries.huge)
-            for _, pages in _pages(mem, tables):
-                add(pages, PAGE_SIZE)
-        private = int((tables.part == 1).sum())
-        tables_private += private
-        tables_shared += tables.frame.size - private
-        tables_part += float(tables.part.sum())
+    levels = list(_tables(mem, root))
+    entries = levels[-1]
+    tables = np.concatenate([*(upper.part for upper in levels[:-1]), entries.part[~entries.huge]])
+    private_tables = int((tables == 1).sum())
+    tally = _tally(mem, entries)
+    pages, dirty, referenced, private, private_dirty = (
+        int(tally[name].sum()) * PAGE_SIZE for name in ("pages", "dirty", "referenced", "private", "private_dirty")
+    )
     return Usage(
-        pss=pss,
-        anon_huge_pages=huge_pages * PT_SPAN,
-        tables_shared=tables_shared,
-        tables_private=tables_private,
-        tables_part=tables_part,
-        **sizes,
+        rss=pages,
+        pss=float(tally["part"].sum()) * PAGE_SIZE,
+        shared_clean=pages - private - (dirty - private_dirty),
+        shared_dirty=dirty - private_dirty,
+        private_clean=private - private_dirty,
+        private_dirty=private_dirty,
+        referenced=referenced,
+        anon_huge_pages=int(entries.huge.sum()) * PT_SPAN,
+        tables_shared=tables.size - private_tables,
+        tables_private=private_tables,
+        tables_part=float(tables.sum()),
     )
 
 
 def regions(mem: Memory, root: int) -> np.ndarray:
     """REGION[R]: the regions of 2 MiB in which the tree at `root` maps something, in the order of addresses."""
-    parts = {level: entries for level, entries in _tables(mem, root) if level <= 2}
-    entries = parts[1]
+    *_, pds, entries = _tables(mem, root)
+    tally = _tally(mem, entries)
     found = np.zeros(entries.frame.size, REGION)
-    found["address"] = entries.address
-    found["huge"] = entries.huge
-    found["pages"][entries.huge] = RUN_FRAMES
-    found["private"][entries.huge] = np.where(entries.part[entries.huge] == 1, RUN_FRAMES, 0)
-    pts = np.flatnonzero(~entries.huge)
-    at = 0
-    for some, pages in _pages(mem, entries.where(pts)):
-        rows = pts[at : at + some.frame.size]
-        at += some.frame.size
-        index = np.searchsorted(some.address, pages.address & -PT_SPAN)
-        found["pages"][rows] = np.bincount(index, minlength=rows.size)
-        found["private"][rows] = np.bincount(index[pages.part == 1], minlength=rows.size)
+    found["address"], found["huge"] = entries.address, entries.huge
+    for name in ("pages", "private", "dirty", "referenced"):
+        found[name] = tally[name]
     # The last table on the way to a huge page is the PD.
-    pd_of = np.searchsorted(parts[2].address, entries.address, side="right") - 1
-    table_part = np.where(entries.huge, parts[2].part[pd_of], entries.part)
-    found["state"] = np.where(
-        table_part < 1,
-        RegionState.SHARED_TABLE,
-        np.where(found["private"] == 0, RegionState.COPIED_TABLE, RegionState.PAGES_COPIED),
-    )
+    pd_of = np.searchsorted(pds.address, entries.address, side="right") - 1
+    table_part = np.where(entries.huge, pds.part[pd_of], entries.part)
+    own = np.where(found["private"] > 0, RegionState.PAGES_COPIED, RegionState.COPIED_TABLE)
+    found["state"] = np.where(table_part < 1, RegionState.SHARED_TABLE, own)
+    return found
+
+
+def regions_within(mem: Memory, root: int, first: int, end: int) -> np.ndarray:
+    """REGION[(end - first) / 2 MiB]: every region of [first, end), untouched ones too; both are multiples of 2 MiB."""
+    found = np.zeros((end - first) // PT_SPAN, REGION)
+    found["address"] = np.arange(first, end, PT_SPAN)
+    mapped = regions(mem, root)
+    mapped = mapped[(mapped["address"] >= first) & (mapped["address"] < end)]
+    found[(mapped["address"] - first) // PT_SPAN] = mapped
     return found

@@ -23,7 +23,7 @@ from typing import Self
 import numpy as np
 from numba import int64
 
-from mmcore.account import Usage, regions, usage
+from mmcore.account import Usage, regions, regions_within, usage
 from mmcore.errors import (
     NO_FRAME,
     AlreadyMapped,
@@ -45,7 +45,7 @@ from mmcore.frozen import next_changed
 from mmcore.jit import linked
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
-from mmcore.paging import HUGE_MASK, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
+from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
 from mmcore.psc import PSC_ENTRIES, PSC_WORDS
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import (
@@ -358,9 +358,17 @@ class AddressSpace:
         """What the space takes, shared and private, in smaps' words; see account.py."""
         return usage(self.state.mem, self.root)
 
-    def regions(self) -> np.ndarray:
-        """account.REGION[R]: a record for each 2 MiB in which something is mapped, ascending."""
-        return regions(self.state.mem, self.root)
+    def regions(self, address: int = 0, length: int | None = None) -> np.ndarray:
+        """account.REGION[R]: a record for each 2 MiB from `address` on in which something is mapped, ascending.
+
+        With a length, one for each 2 MiB that [address, address + length) touches, mapped or not.
+        """
+        if length is None:
+            found = regions(self.state.mem, self.root)
+            return found[found["address"] > address - HUGE_SIZE]
+        self._range(address, length)
+        first, end = address & ~HUGE_MASK, (address + length + HUGE_MASK) & ~HUGE_MASK
+        return regions_within(self.state.mem, self.root, first, end)
 
     def exit(self) -> None:
         """Release everything; the space is dead from now on."""
