@@ -29,7 +29,7 @@ check: $(VENV)/test-installed
 	$(BIN)/pytest --quiet tests/test_imports.py tests/test_tidy.py
 
 test: check
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest --quiet tests/mmcore
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest --quiet tests/mmcore tests/test_docs.py
 	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS) $(SERVER)
 	$(BIN)/pytest tests
 

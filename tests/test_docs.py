@@ -1,0 +1,72 @@
+"""What the documents show is run: their Python blocks, from top to bottom, and what they say is printed is printed.
+
+A document's blocks share one namespace.  A block of `>>>` lines is a doctest; another is run as it stands.
+"""
+
+import doctest
+import functools
+import re
+from pathlib import Path
+
+import pytest
+import redis
+
+from mmcore.jit import DISABLED
+from tests.harness import Process
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(document: Path) -> list[tuple[int, str]]:
+    """(line that it begins at, from 0; text) of each Python block."""
+    text = document.read_text()
+    return [(text.count("\n", 0, found.start(1)), found[1]) for found in BLOCK.finditer(text)]
+
+
+def run_blocks(document: Path, scope: dict[str, object]) -> int:
+    """Run a document's blocks in `scope`; returns how many examples and plain blocks there were."""
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    count = 0
+    for line, text in blocks(document):
+        if ">>> " in text:
+            test = doctest.DocTestParser().get_doctest(text, scope, document.name, str(document), line)
+            runner.run(test, out=said.append, clear_globs=False)
+            scope.update(test.globs)  # the test has a copy
+            count += len(test.examples)
+        else:
+            exec(compile("\n" * line + text, str(document), "exec"), scope)
+            count += 1
+    assert not runner.failures, "".join(said)
+    return count
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_tells_what_is_so(document: Path) -> None:
+    assert run_blocks(document, {}) == sum(max(text.count(">>> "), 1) for _, text in blocks(document))
+
+
+def test_the_tutorial_has_examples() -> None:
+    assert len(blocks(ROOT / "docs" / "machine.md")) > 10
+
+
+def test_a_wrong_output_is_noticed(tmp_path: Path) -> None:
+    document = tmp_path / "wrong.md"
+    document.write_text("# Sum\n\n```python\n>>> a = 1\n>>> a\n1\n```\n\nand\n\n```python\n>>> a + 1\n3\n```\n")
+    with pytest.raises(AssertionError, match="line 12"):
+        run_blocks(document, {})
+
+
+@pytest.mark.skipif(DISABLED, reason="the server is not run without the compiler")
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with Process("kvstore", tmp_path) as server:
+        monkeypatch.setattr(redis, "Redis", functools.partial(redis.Redis, port=server.port))
+        scope: dict[str, object] = {}
+        assert run_blocks(ROOT / "README.md", scope) == 2
+        connection = scope["r"]
+        assert isinstance(connection, redis.Redis.func)  # type: ignore[attr-defined]
+        connection.close()
+    printed = capsys.readouterr().out
+    assert "[1, True]" in printed and "'pages_copied': 1" in printed
