@@ -1,4 +1,18 @@
-"""An emulated 48-bit address space with x86-64 page tables, and forks of it; see space.py."""
+"""An x86-64 paging machine: frames, four-level page tables, a TLB, a fault handler, and three ways to fork.
+
+    PhysicalMemory          frames of 4 KiB
+    AddressSpace            map, read, write, fork; counters, usage, regions, changed_since
+    ForkMode                CLASSIC, ON_DEMAND, CONSTANT
+    Caches                  how large the caches of translations are
+    Release                 a space that exits in steps
+    path_of, PathEntry      the page-table entries that lead to an address
+    Usage, REGION, RegionState  accounts, in the words of smaps
+    check_memory            proves the machine's invariants, or raises CorruptMemory
+    MachineError            and what derives from it: see errors.py
+
+The first use compiles the machine, and keeps the code below $KVSTORE_CACHE_DIR, else in the user's cache directory;
+`mmcore.jit.build(progress)` does so ahead.  docs/machine.md is a tutorial.
+"""
 
 from mmcore.account import REGION, RegionState, Usage
 from mmcore.check import check_memory

@@ -40,31 +40,43 @@ class AddressError(MachineError):
 
 
 class NotMapped(AddressError):
+    """No page is mapped at `address`, the first of those asked for that is missing."""
+
     reason = "no page is mapped at"
 
 
 class AlreadyMapped(AddressError):
+    """A page is mapped at `address`, the first of those asked for that is."""
+
     reason = "a page is mapped already at"
 
 
 class Misaligned(AddressError):
+    """`address`, where a range begins or ends, is not a multiple of 4 KiB, or of 2 MiB for huge pages."""
+
     reason = "not a multiple of the size of its pages"
 
 
 class NonCanonical(AddressError):
+    """`address` is not in the lower canonical half, below 1 << 47."""
+
     reason = "outside the lower canonical half"
 
 
 class EmptyRange(AddressError):
+    """A range at `address` of no bytes, or fewer."""
+
     reason = "empty range at"
 
 
 class Overlap(AddressError):
+    """Source and target of a move have pages in common; `address` is where the higher one begins."""
+
     reason = "ranges overlap at"
 
 
 class OutOfFrames(MachineError):
-    """Physical memory is used up; nothing was changed."""
+    """Physical memory is used up; nothing was changed.  `address`: what it was wanted for, or None."""
 
     def __init__(self, address: int | None = None) -> None:
         super().__init__("out of frames" if address is None else f"out of frames: {address:#x}")
@@ -72,7 +84,7 @@ class OutOfFrames(MachineError):
 
 
 class MemoryTooSmall(MachineError):
-    """A physical memory that could not hold one page and the tables above it."""
+    """A physical memory that could not hold one page and the tables above it.  `size`: what was asked for [bytes]."""
 
     def __init__(self, size: int, least: int) -> None:
         super().__init__(f"{size} bytes are too few: a page and its tables take {least}")

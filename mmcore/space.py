@@ -76,11 +76,14 @@ FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
 
 
 class ForkMode(IntEnum):
-    """Where a fork begins to share; see fork.py."""
+    """Where a fork begins to share; what stands above is copied.  See fork.py.
 
-    CLASSIC = CLASSIC
-    ON_DEMAND = ON_DEMAND
-    CONSTANT = CONSTANT
+    ON_DEMAND is that of Zhao, Gong, Fonseca, "On-demand-fork", EuroSys 2021.
+    """
+
+    CLASSIC = CLASSIC  # pages are shared; all tables are copied
+    ON_DEMAND = ON_DEMAND  # page tables are shared; PML4, PDPTs and PDs are copied
+    CONSTANT = CONSTANT  # PDPTs are shared; the PML4 is copied
 
 
 @linked(int64(MEMORY, int64))
@@ -101,6 +104,9 @@ def own_pages(space, va, end):  # type: ignore[no-untyped-def]
 
 class PhysicalMemory:
     """`size` bytes of physical memory, reserved whole and taken from the system only as it is used.
+
+    Frames of 4 KiB; a rest is left out.  A context manager, which closes it.  Raises MemoryTooSmall below five frames,
+    which a page and its tables take; MachineError for a mapping of another size; OSError when the system refuses.
 
     huge_pages: let the system back it with huge pages where it can (MADV_HUGEPAGE).
     poison: fill freed frames with a pattern, so that whoever still reads one notices.
@@ -131,22 +137,24 @@ class PhysicalMemory:
 
     @property
     def state(self) -> Memory:
-        """What kernels take."""
+        """What kernels take; see state.Memory.  Raises ClosedMemory."""
         if self._state is None:
             raise ClosedMemory("the physical memory was closed")
         return self._state
 
     @property
     def frames_total(self) -> int:
+        """Frames there are."""
         return int(self.state.frames[TOTAL])
 
     @property
     def frames_free(self) -> int:
+        """Frames that are neither a page nor a table of any space."""
         return int(self.state.frames[FREE_COUNT])
 
     @property
     def size(self) -> int:
-        """[bytes]"""
+        """Bytes in all frames."""
         return self.frames_total * PAGE_SIZE
 
     def close(self) -> None:
@@ -194,7 +202,12 @@ DEFAULT_CACHES = Caches()
 
 
 class AddressSpace:
-    """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked."""
+    """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked.
+
+    Four-level paging as in the Intel SDM, volume 3A, but for permissions: what is mapped may be read and written.
+    Addresses and lengths are int [bytes].  All methods raise DeadSpace after exit and ClosedMemory after
+    PhysicalMemory.close; those that take a range, EmptyRange and NonCanonical; those that take frames, OutOfFrames.
+    """
 
     def __init__(self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES) -> None:
         root = new_root(memory.state, memory.state.frames[LAST_EPOCH])
@@ -216,14 +229,17 @@ class AddressSpace:
 
     @classmethod
     def of_root(cls, memory: PhysicalMemory, root: int, epoch: int, *, caches: Caches = DEFAULT_CACHES) -> Self:
-        """The space of a root that `fork` returned; from now on the root is the space's to release."""
+        """The space of a root that the kernel `fork` returned; from now on the root is the space's to release.
+
+        epoch: the one that the fork began, `epoch` of the space that was forked.
+        """
         space = cls.__new__(cls)
         space._adopt(memory, root, epoch, caches)
         return space
 
     @property
     def state(self) -> Space:
-        """What kernels take."""
+        """What kernels take; see state.Space.  Raises DeadSpace, ClosedMemory."""
         if self._state is None:
             raise DeadSpace("the address space has exited")
         if self.memory._state is None:
@@ -232,6 +248,7 @@ class AddressSpace:
 
     @property
     def alive(self) -> bool:
+        """Whether it has not exited."""
         return self._state is not None
 
     @property
@@ -246,7 +263,10 @@ class AddressSpace:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What the machine has counted for this space since it was made."""
+        """What the machine has counted for this space since it was made, by the names of state.COUNTERS.
+
+        Exact, and the same in every run.  A fork is counted by the space that was forked; the child begins with zeros.
+        """
         cpu = self.state.cpu
         return {name: int(cpu[register]) for name, register in COUNTERS.items()}
 
@@ -254,6 +274,7 @@ class AddressSpace:
         """Map the pages of [address, address + length), zero-filled; both are multiples of the page size.
 
         huge: pages of 2 MiB, each in an aligned run of 512 frames.  A write to one that is shared copies it whole.
+        Raises Misaligned, AlreadyMapped, OutOfFrames: with nothing mapped.
         """
         pages = self._pages(address, length, HUGE_MASK if huge else PAGE_MASK)
         if huge:
@@ -269,6 +290,7 @@ class AddressSpace:
         """Unmap the pages of [address, address + length), all of which are mapped.
 
         A huge page of which a part stays is split into pages; a shared one is copied first.
+        Raises Misaligned, NotMapped, and OutOfFrames where shared tables have to be copied: with nothing unmapped.
         """
         pages = self._pages(address, length)
         self._require(address, length)
@@ -279,6 +301,7 @@ class AddressSpace:
         """Move the pages of [old, old + length) to `new`, where none are mapped, without copying them.
 
         A huge page stays one where all of it goes to a multiple of its size, and is split as by `unmap` elsewhere.
+        Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames: with nothing moved.
         """
         pages = self._pages(old, length)
         self._pages(new, length)
@@ -297,7 +320,10 @@ class AddressSpace:
         return bool(next_unmapped(self.state, address & ~PAGE_MASK, address + length) >= address + length)
 
     def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray) -> None:
-        """Write `data` at `address`; every page it touches is mapped."""
+        """Write `data` at `address`; every page it touches is mapped.
+
+        Raises NotMapped, or OutOfFrames where shared pages or tables have to be copied: with nothing written.
+        """
         array = np.frombuffer(bytearray(data), np.uint8)
         if not array.size:
             return
@@ -310,7 +336,7 @@ class AddressSpace:
         copy_in(self.state, address, array, 0, array.size)
 
     def read(self, address: int, length: int) -> bytes:
-        """The `length` bytes at `address`; every page they touch is mapped."""
+        """The `length` bytes at `address`; every page they touch is mapped.  Raises NotMapped."""
         if length == 0:
             return b""
         self._range(address, length)
@@ -320,7 +346,11 @@ class AddressSpace:
         return array.tobytes()
 
     def fork(self, mode: ForkMode = ForkMode.ON_DEMAND) -> "AddressSpace":
-        """A copy of this space, which may be written, forked and released like any other."""
+        """A copy of this space, which may be written, forked and released like any other.
+
+        Pages, and in the modes beyond classic tables too, are shared until they are written.  Ends the epoch of this
+        space; the child begins with the next.  Raises OutOfFrames, with nothing changed.
+        """
         root = int(fork_root(self.state, ForkMode(mode)))
         if root < 0:
             raise OutOfFrames
@@ -336,7 +366,8 @@ class AddressSpace:
     def unshare_step(self, budget: int) -> int:
         """Make about `budget` shared tables private ahead of a write; see unshare.py.
 
-        Returns the work done, in copies of tables; 0 when nothing is left to do.
+        Returns the work done, in copies of tables; 0 when nothing is left to do.  Raises OutOfFrames.  The idea is that
+        of Async-fork, Pang et al., VLDB 2023.
         """
         done = int(unshare_step(self.state, budget))
         if done == NO_FRAME:
@@ -355,7 +386,7 @@ class AddressSpace:
             va = int(out[0] + out[1] * PAGE_SIZE)
 
     def usage(self) -> Usage:
-        """What the space takes, shared and private, in smaps' words; see account.py."""
+        """What the space takes, shared and private, in the words of smaps (Linux, proc(5)); see account.py."""
         return usage(self.state.mem, self.root)
 
     def regions(self, address: int = 0, length: int | None = None) -> np.ndarray:
@@ -375,7 +406,7 @@ class AddressSpace:
         self.exit_begin().finish()
 
     def exit_begin(self) -> "Release":
-        """As `exit`, but the frames are given back by the `step`s of what is returned."""
+        """As `exit`, but the frames are given back by the `step`s of what is returned.  Raises DeadSpace."""
         root = self.root
         self._state = None
         return Release(self.memory, root)
@@ -423,6 +454,7 @@ class Release:
 
     @property
     def done(self) -> bool:
+        """Whether all frames have been given back."""
         return self.root == RELEASED
 
     def step(self, frames: int) -> int:
