@@ -81,4 +81,5 @@ def test_every_file_that_the_documents_name_is_there():
         if path.suffix == ".md":
             text = path.read_text()
             names = {name for pair in named.findall(text) for name in pair if name} | set(more.findall(text))
-            assert {name for name in names if not (ROOT / name).exists()} == set(), path.name
+            missing = {name for name in names if not ((ROOT / name).exists() or (path.parent / name).exists())}
+            assert missing == set(), path.name
