@@ -12,12 +12,14 @@ thread sees the entry before it or after it.
 
 import numba
 
-from mmcore.jit import DISABLED, kernel
+from mmcore.jit import DISABLED, copy_bytes, kernel
 from mmcore.paging import (
     ENTRY_COUNT,
     ENTRY_SHIFT,
     HUGE,
     NO_ENTRY,
+    PAGE_SHIFT,
+    PAGE_SIZE,
     RW,
     WRITE_PROTECT,
     A,
@@ -60,15 +62,13 @@ def share_entry(mem, source, target):  # type: ignore[no-untyped-def]
 @kernel
 def share_children(mem, source, target):  # type: ignore[no-untyped-def]
     """Make `target` a copy of table `source`: each child counted once more, and write-protected in both."""
-    first = source << ENTRY_SHIFT
-    shift = (target << ENTRY_SHIFT) - first
+    protect_children(mem, source)
+    copy_bytes(mem.bytes, target << PAGE_SHIFT, mem.bytes, source << PAGE_SHIFT, PAGE_SIZE)
+    first = target << ENTRY_SHIFT
     for slot in range(first, first + ENTRY_COUNT):
         entry = mem.entries[slot]
         if entry & P:
             mem.refcount[frame_of(entry)] += 1
-            entry &= WRITE_PROTECT
-            set_entry(mem, slot, entry)
-        set_entry(mem, slot + shift, entry)
 
 
 @kernel
