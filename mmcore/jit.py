@@ -17,10 +17,10 @@ goes by the order of registration, which import order makes an order of dependen
 builds what is missing first.
 
 What is kept.  One object file a kernel, in a directory named by a digest of the module's source and of all sources it
-imports, at any depth, among the packages beside this one: what an edit cannot reach stays, what it can reach is
-compiled again.  (numba's own cache looks at the time stamp of one source file, so an edit of a constant in *another*
-would go on being served stale; and it takes 10 ms to load a kernel, nearly all of it for the intermediate code that
-inlining would need, where the object code by itself takes half of one.  It serves the leaves here, which are inlined.)
+imports, at any depth, but for installed libraries: what an edit cannot reach stays, what it can reach is compiled
+again.  (numba's own cache looks at the time stamp of one source file, so an edit of a constant in *another* would go on
+being served stale; and it takes 10 ms to load a kernel, nearly all of it for the intermediate code that inlining would
+need, where the object code by itself takes half of one.  It serves the leaves here, which are inlined.)
 
 How Python calls.  By ctypes and numba's calling convention, so that a start needs neither numba's compiler nor its
 wrappers: a status, the address of the result, the address of what is known about an exception, the arguments' words.
@@ -33,6 +33,8 @@ import hashlib
 import os
 import pickle
 import re
+import sys
+import sysconfig
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -49,6 +51,8 @@ from mmcore.plain import Record, State
 
 DISABLED = bool(numba.config.DISABLE_JIT)
 PACKAGES = Path(__file__).resolve().parent.parent
+_OURS = ("mmcore", "snapshot", "kvstore", "bench", "tests")
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy"}
 _IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+import\s+\(?([\w, \t]*)|import\s+([\w.]+))", re.MULTILINE)
 
@@ -61,12 +65,22 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvstore"
 
 
+def _file(module: str) -> Path | None:
+    # Where a module's source is; None for what is installed, which no edit reaches, but for the packages beside this.
+    if module.split(".")[0] in _OURS:
+        path = PACKAGES.joinpath(*module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        return file if file.is_file() else None
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    installed = any(file.is_relative_to(library) for library in _LIBRARIES)
+    return file if file.suffix == ".py" and file.is_file() and not installed else None
+
+
 @cache
 def _source(module: str) -> tuple[bytes, tuple[str, ...]]:
-    """A module's source and the modules beside this package that it imports; (b"", ()) for one that is not ours."""
-    path = PACKAGES.joinpath(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not file.is_file() or module.split(".")[0] not in ("mmcore", "snapshot", "kvstore", "bench", "tests"):
+    """A module's source and the modules that it imports; (b"", ()) for one that no edit reaches."""
+    file = _file(module)
+    if file is None:
         return b"", ()
     text = file.read_text()
     imported = []
@@ -78,7 +92,7 @@ def _source(module: str) -> tuple[bytes, tuple[str, ...]]:
 
 @cache
 def source_digest(module: str) -> str:
-    """Hexadecimal digest of a module's source and of every source of ours that it imports, at any depth."""
+    """Hexadecimal digest of a module's source and of every source that it imports, at any depth; not of libraries."""
     seen: dict[str, bytes] = {}
     waiting = [module]
     while waiting:

@@ -108,3 +108,33 @@ def test_what_an_edit_reaches_is_compiled_again_and_nothing_else(tmp_path: Path)
     assert run(value) == f"{value + 1} 2"
     assert run(value) == f"{value + 1} 0"
     assert run(value + 1) == f"{value + 2} 2"
+
+
+OWN = """
+from numba import int64
+from mmcore.jit import linked
+from helper import VALUE
+
+@linked(int64(int64))
+def answer(x):
+    return x + VALUE + {}
+
+print(answer(1))
+"""
+
+
+def test_an_edit_reaches_the_kernels_of_a_script_too(tmp_path: Path) -> None:
+    root = Path(jit.__file__).parent.parent
+
+    def run(name: str, added: int, value: int) -> int:
+        (tmp_path / "helper.py").write_text(f"VALUE = {value}\n")
+        (tmp_path / name).write_text(OWN.format(added))
+        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, str(tmp_path / name)]
+        return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    value = 1000 + os.getpid()  # never seen by the cache before
+    assert run("one.py", 1, value) == value + 2
+    assert run("one.py", 5, value) == value + 6
+    assert run("one.py", 5, value + 100) == value + 106
+    assert run("two.py", 7, value + 100) == value + 108
