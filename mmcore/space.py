@@ -201,6 +201,12 @@ class Caches:
 DEFAULT_CACHES = Caches()
 
 
+def _budget(count: int) -> int:
+    if count < 1:
+        raise ValueError(f"a step of {count}: at least 1")
+    return count
+
+
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked.
 
@@ -366,10 +372,10 @@ class AddressSpace:
     def unshare_step(self, budget: int) -> int:
         """Make about `budget` shared tables private ahead of a write; see unshare.py.
 
-        Returns the work done, in copies of tables; 0 when nothing is left to do.  Raises OutOfFrames.  The idea is that
-        of Async-fork, Pang et al., VLDB 2023.
+        Returns the work done, in copies of tables; 0 when nothing is left to do.  Raises OutOfFrames, ValueError.  The
+        idea is that of Async-fork, Pang et al., VLDB 2023.
         """
-        done = int(unshare_step(self.state, budget))
+        done = int(unshare_step(self.state, _budget(budget)))
         if done == NO_FRAME:
             raise OutOfFrames(int(self.state.cpu[UNSHARED_TO]))
         return done
@@ -412,6 +418,7 @@ class AddressSpace:
         return Release(self.memory, root)
 
     def _range(self, address: int, length: int) -> None:
+        address, length = int(address), int(length)  # NumPy's would wrap around
         if length <= 0:
             raise EmptyRange(address)
         if address < 0 or address >= VA_LIMIT:
@@ -459,7 +466,7 @@ class Release:
 
     def step(self, frames: int) -> int:
         """Let go of about `frames` frames; returns how many it looked at, which is at most a few more."""
-        return int(release_step(self.memory.state, self.cursor, frames))
+        return int(release_step(self.memory.state, self.cursor, _budget(frames)))
 
     def finish(self, budget: int = 1 << 20) -> None:
         """Let go of all that is left."""

@@ -1,11 +1,21 @@
 """One test for each invariant of the machine, named after it, and one that check_memory notices when it is broken."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from mmcore import AddressSpace, CorruptMemory, ForkMode, NotMapped, OutOfFrames, PhysicalMemory, check_memory
+from mmcore import (
+    AddressSpace,
+    CorruptMemory,
+    ForkMode,
+    NotMapped,
+    OutOfFrames,
+    PhysicalMemory,
+    check_memory,
+    path_of,
+)
 from mmcore.frozen import gather
 from mmcore.mmu import read_address, write_address
 from mmcore.paging import ENTRY_COUNT, RW, P
@@ -15,7 +25,7 @@ from mmcore.tlb import GENERATION_LIMIT, GENERATION_ONE
 from tests.mmcore.support import GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, scaled
 
 BASE = GIB
-BOTH = pytest.mark.parametrize("mode", list(ForkMode))
+MODES = pytest.mark.parametrize("mode", list(ForkMode))
 
 
 def forked(mode: ForkMode, pages: int = 4, frames: int = 512) -> tuple[PhysicalMemory, AddressSpace, AddressSpace]:
@@ -55,7 +65,7 @@ def test_invariant_1_a_count_is_the_entries_and_roots_that_point_at_a_frame() ->
         check_memory(memory, [space, child, other])
 
 
-@BOTH
+@MODES
 def test_invariant_2_a_shared_frame_gets_no_store(mode: ForkMode) -> None:
     memory, space, child = forked(mode, 20)
     mem = memory.state
@@ -80,7 +90,7 @@ def test_check_memory_notices_a_shared_frame_that_may_be_written() -> None:
         check_memory(memory, [space, child])
 
 
-@BOTH
+@MODES
 def test_invariant_3_a_page_is_writable_iff_rw_is_set_on_its_whole_path(mode: ForkMode) -> None:
     memory, space, child = forked(mode)
     protected = {ForkMode.CLASSIC: 1, ForkMode.ON_DEMAND: 2, ForkMode.CONSTANT: 4}[mode]
@@ -115,7 +125,7 @@ def test_invariant_4_pages_below_a_shared_table_are_counted_once_by_it() -> None
     check_memory(memory, [space])
 
 
-@BOTH
+@MODES
 def test_invariant_5_a_fault_that_runs_out_of_frames_leaves_the_mapping(mode: ForkMode) -> None:
     memory, space, child = forked(mode)
     needed = {ForkMode.CLASSIC: 1, ForkMode.ON_DEMAND: 2, ForkMode.CONSTANT: 4}[mode]
@@ -139,7 +149,7 @@ def test_invariant_5_a_fault_that_runs_out_of_frames_leaves_the_mapping(mode: Fo
     assert contents(memory, child.root) == old
 
 
-@BOTH
+@MODES
 def test_invariant_6_no_write_translation_survives_a_fork(mode: ForkMode) -> None:
     memory, space, first = forked(mode)
     space.write(BASE, b"hot")
@@ -165,13 +175,14 @@ def test_invariant_6_holds_when_the_generations_run_out() -> None:
     check_memory(memory, [space, child])
 
 
-def test_invariant_7_a_reader_of_a_frozen_root_sees_only_the_frozen_bytes() -> None:
-    pages = scaled(600, 24)
-    memory, space = machine(4 * pages + 64)
+def read_while_written(mode: ForkMode, seconds: float) -> None:
+    """A thread reads a frozen child over and over, for so long, while its parent does all that a space can."""
+    pages = scaled(1200, 24)
+    memory, space = machine(4 * pages + 2048)
     space.map(BASE, pages * PAGE)
     for page in range(pages):
         space.write(BASE + page * PAGE, b"%08d" % page * 512)
-    child = space.fork(ForkMode.ON_DEMAND)
+    child = space.fork(mode)
     root = child.root
     expected = np.concatenate([np.frombuffer(data, np.uint8) for data in contents(memory, root).values()])
     wrong, rounds, stop = [], [0], threading.Event()
@@ -187,25 +198,45 @@ def test_invariant_7_a_reader_of_a_frozen_root_sees_only_the_frozen_bytes() -> N
 
     thread = threading.Thread(target=read)
     thread.start()
-    random = np.random.default_rng(7)
+    seed = int(time.time())
+    print(f"{seed=}")
+    random = np.random.default_rng(seed)
+    until, step = time.monotonic() + seconds, 0
     try:
-        for step in range(scaled(30_000, 300)):
-            page = int(random.integers(pages))
-            if step % 97 == 0 and page < pages - 3:
-                # The same pages go, come back and are forked, so that the reader's tables are dropped beside it.
-                space.unmap(BASE + page * PAGE, 2 * PAGE)
-                space.map(BASE + page * PAGE, 2 * PAGE)
+        while not wrong and (time.monotonic() < until or rounds[0] < 3):
+            step += 1
+            at = BASE + int(random.integers(pages - 2)) * PAGE
+            if step % 97 == 0:
+                # The same pages go, come back, move and are forked, so that the reader's tables are dropped beside it.
+                space.unmap(at, 2 * PAGE)
+                space.map(at, 2 * PAGE)
+            elif step % 131 == 0:
+                space.remap(at, PAGE, 0)
+                space.remap(0, PAGE, at)
             elif step % 501 == 0:
-                space.fork(ForkMode(step % 2)).exit()
+                sibling = space.fork(ForkMode(step % 3))
+                sibling.write(at, b"sibling")
+                sibling.exit()
+            elif step % 701 == 0:
+                space.unshare_step(2)
             else:
-                space.write(BASE + page * PAGE + step % 4000, b"changed")
+                space.write(at + step % 4000, b"changed")
     finally:
-        while rounds[0] < 3 and not wrong:
-            pass
         stop.set()
         thread.join()
     assert not wrong and rounds[0] >= 3
     check_memory(memory, [space, child])
+
+
+@MODES
+def test_invariant_7_a_reader_of_a_frozen_root_sees_only_the_frozen_bytes(mode: ForkMode) -> None:
+    read_while_written(mode, 1.0)
+
+
+@pytest.mark.slow
+@MODES
+def test_invariant_7_holds_for_minutes(mode: ForkMode) -> None:
+    read_while_written(mode, 60.0)
 
 
 def test_invariant_7_a_frozen_root_is_released_by_its_owner_in_steps() -> None:
@@ -223,7 +254,7 @@ def test_invariant_7_a_frozen_root_is_released_by_its_owner_in_steps() -> None:
     assert space.read(BASE + PAGE, 5) == b"old 1"
 
 
-@BOTH
+@MODES
 def test_invariant_8_free_and_reachable_are_all_frames_and_disjoint(mode: ForkMode) -> None:
     memory, space, child = forked(mode, 30)
     for page in range(30):
@@ -254,6 +285,50 @@ def test_check_memory_notices_a_lost_frame_and_one_free_twice() -> None:
     mem.epoch[mem.epoch[head]] = head
     with pytest.raises(CorruptMemory, match="twice"):
         check_memory(memory, [space])
+
+
+def test_invariant_9_a_huge_page_is_an_aligned_run_whose_head_counts_for_it() -> None:
+    memory, space = machine(2048)
+    space.map(BASE, MIB2, huge=True)
+    head = frame_at(space, BASE)
+    counts = memory.state.refcount[head : head + ENTRY_COUNT]
+    assert head % ENTRY_COUNT == 0 and (counts == 1).all()
+    child = space.fork(ForkMode.CLASSIC)
+    assert counts[0] == 2 and (counts[1:] == 1).all()
+    space.write(BASE + 7 * PAGE, b"x")
+    copy = frame_at(space, BASE)
+    assert copy != head and copy % ENTRY_COUNT == 0 and (counts == 1).all()
+    check_memory(memory, [space, child])
+    child.unmap(BASE, PAGE)  # split: its frames are pages like others now
+    assert counts[0] == 0 and (counts[1:] == 1).all()
+    check_memory(memory, [space, child])
+    memory.state.refcount[copy + 5] = 0
+    with pytest.raises(CorruptMemory, match=r"\(1\)"):
+        check_memory(memory, [space, child])
+
+
+@MODES
+def test_invariant_10_a_and_d_are_set_as_the_processor_sets_them(mode: ForkMode) -> None:
+    memory, space = machine()
+    space.map(BASE, 3 * PAGE)
+
+    def traces(one: AddressSpace, page: int) -> list[str]:
+        path = path_of(one, BASE + page * PAGE)
+        return ["".join(bit for bit in "AD" if bit in entry.flags) for entry in path]
+
+    assert traces(space, 0) == ["", "", "", ""]
+    space.read(BASE, 1)
+    assert traces(space, 0) == ["A", "A", "A", "A"] and traces(space, 1) == ["A", "A", "A", ""]
+    space.write(BASE + PAGE, b"x")
+    assert traces(space, 1) == ["A", "A", "A", "AD"]
+    child = space.fork(mode)
+    space.write(BASE + 2 * PAGE, b"x")
+    assert traces(space, 2) == ["A", "A", "A", "AD"]
+    # What the parent leaves in its copies is not in the child's; what was there before the fork is in both.
+    assert traces(child, 2)[-1] == "" and traces(child, 1)[-1] == "AD"
+    child.read(BASE + 2 * PAGE, 1)
+    assert traces(child, 2) == ["A", "A", "A", "A"]
+    check_memory(memory, [space, child])
 
 
 def test_check_memory_notices_a_stale_translation() -> None:

@@ -121,3 +121,16 @@ def test_check_memory_notices_a_stale_entry() -> None:
     space.state.psc[int(space.state.cpu[PSC_FIRST + 2]) + 1] += PAGE
     with pytest.raises(CorruptMemory, match="level 2 has another table"):
         check_memory(memory, [space])
+
+
+@FORKS
+def test_a_huge_page_copied_by_a_write_is_served_no_more(mode: ForkMode) -> None:
+    memory, space = machine(tlb=8)
+    space.map(0, MIB2, huge=True)
+    child = space.fork(mode)
+    space.read(3 * PAGE, 1)
+    space.write(PAGE, b"parent")
+    check_memory(memory, [space, child])
+    child.write(3 * PAGE, b"child")  # in place, for the parent has a copy of its own
+    assert space.read(3 * PAGE, 5) == bytes(5)
+    check_memory(memory, [space, child])

@@ -24,7 +24,7 @@ from mmcore import (
     check_memory,
 )
 from mmcore.errors import ALREADY_MAPPED, NO_FRAME, NON_CANONICAL, NOT_PRESENT, error_of
-from tests.mmcore.support import GIB, PAGE, contents, machine
+from tests.mmcore.support import GIB, MIB2, PAGE, contents, machine
 
 TOP = 1 << 47
 BASE = GIB
@@ -56,6 +56,19 @@ REFUSED: list[tuple[Callable[[AddressSpace], object], type[AddressError], int]] 
     (lambda s: s.write(BASE + 2 * PAGE - 1, b"xx"), NotMapped, BASE + 2 * PAGE),
     (lambda s: s.write(TOP - 1, b"xx"), NonCanonical, TOP),
     (lambda s: s.mapped(BASE, 0), EmptyRange, BASE),
+    (lambda s: s.map(np.int64(BASE), np.int64((1 << 63) - PAGE)), NonCanonical, TOP),
+    (lambda s: s.read(np.int64(BASE), np.int64((1 << 63) - 1)), NonCanonical, TOP),
+    (lambda s: s.map(BASE + MIB2, 1 << 62), NonCanonical, TOP),
+    (lambda s: s.map(BASE + PAGE, MIB2, huge=True), Misaligned, BASE + PAGE),
+    (lambda s: s.map(BASE + MIB2, MIB2 + PAGE, huge=True), Misaligned, BASE + 2 * MIB2 + PAGE),
+    (lambda s: s.map(BASE, MIB2, huge=True), AlreadyMapped, BASE),
+    (lambda s: s.map(BASE + MIB2, -MIB2, huge=True), EmptyRange, BASE + MIB2),
+    (lambda s: s.unmap(BASE, 1 << 50), NonCanonical, TOP),
+    (lambda s: s.remap(BASE, PAGE, TOP), NonCanonical, TOP),
+    (lambda s: s.remap(BASE, 0, 0), EmptyRange, BASE),
+    (lambda s: s.remap(BASE, 1 << 46, 0), Overlap, BASE),
+    (lambda s: s.regions(BASE, 0), EmptyRange, BASE),
+    (lambda s: s.regions(-1, 1), NonCanonical, -1),
 ]
 
 
@@ -86,10 +99,43 @@ def test_an_enormous_range_is_out_of_frames() -> None:
 def test_a_dead_space_is_named_so() -> None:
     memory, space = machine()
     space.exit()
-    for operation in (lambda: space.map(0, PAGE), lambda: space.read(0, 1), space.fork, space.exit, lambda: space.root):
+    operations: list[Callable[[], object]] = [
+        lambda: space.map(0, PAGE),
+        lambda: space.unmap(0, PAGE),
+        lambda: space.remap(0, PAGE, PAGE),
+        lambda: space.mapped(0, 1),
+        lambda: space.read(0, 1),
+        lambda: space.write(0, b"x"),
+        lambda: space.unshare_step(1),
+        lambda: list(space.changed_since(0)),
+        lambda: space.root,
+        lambda: space.epoch,
+        lambda: space.counters,
+        space.fork,
+        space.exit,
+        space.exit_begin,
+        space.reset,
+        space.usage,
+        space.regions,
+    ]
+    for operation in operations:
         with pytest.raises(DeadSpace):
             operation()
     assert not space.alive and "dead" in repr(space)
+    check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+def test_a_step_does_something(budget: int) -> None:
+    memory, space = machine()
+    space.map(0, PAGE)
+    with pytest.raises(ValueError, match="at least 1"):
+        space.unshare_step(budget)
+    release = space.exit_begin()
+    with pytest.raises(ValueError, match="at least 1"):
+        release.step(budget)
+    release.finish()
+    assert release.done and memory.frames_free == memory.frames_total
     check_memory(memory, [space])
 
 
