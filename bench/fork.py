@@ -27,7 +27,7 @@ from bench.machine import (
     GIB,
     MODES,
     aliased,
-    clock_ns,
+    clock_note,
     new_clock,
     page_fault_ns,
     timed_fork,
@@ -133,7 +133,7 @@ def run(
     hold(report, found, sizes_gib, aliased_gib)
     report.notes += [
         f"os.fork of a process without that memory takes {nothing / 1000:.0f} us",
-        f"a reading of the clock takes {clock_ns():.0f} ns, part of every time in the kernel",
+        clock_note(),
     ]
     if plot:
         draw(found, [*sizes_gib, *aliased_gib], plot)

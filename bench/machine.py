@@ -12,9 +12,15 @@ a few GiB; pages are not: each frame has size / part entries that point at it, a
 and writes of such a space what it would of a real one, except that a classic one, which counts every page, finds the
 counts of `part` in a cache nearer than those of the whole would be.  So aliasing flatters classic forks.
 
+What pages cost depends on where their frames are, too.  LAYOUTS says how they may be laid out:
+
+    in sequence    one page's frame after the other's, as a fresh mapping has them
+    scattered      as random writes under forks leave them: the counts of a table's pages are anywhere in memory
+
 The clock is CLOCK_MONOTONIC, read by the kernels themselves, `clock` the int64[3] array that takes it: seconds,
 nanoseconds, and ELAPSED, where a kernel with another result leaves what it measured.  Nothing is subtracted for the
-reading of the clock; `clock_ns` says what it costs.
+reading of the clock; `clock_note` says what it costs, and for how long the machine stops a program that does nothing
+else than read it: no time here can be told more surely than that.
 """
 
 from collections.abc import Iterator
@@ -27,6 +33,7 @@ from bench.report import median
 from kvstore.libc import CLOCK_MONOTONIC, clock_gettime
 from mmcore.fault import own_path
 from mmcore.fork import fork
+from mmcore.frames import sort_free
 from mmcore.jit import build, kernel, linked
 from mmcore.mmu import copy_in, copy_out, load8, store8
 from mmcore.paging import ENTRY_COUNT, HUGE_SIZE, PAGE_SIZE, PT_SPAN, span
@@ -43,7 +50,9 @@ MODES = {"classic": ForkMode.CLASSIC, "on-demand": ForkMode.ON_DEMAND, "constant
 
 ELAPSED = 2  # [ns]
 VALUE = 77  # what writes store
+LAYOUTS = ("in sequence", "scattered")
 _FAULT_SIZE, _FAULT_ROUNDS = 256 * MIB, 5
+_READINGS = 10_000_000
 
 
 def new_clock() -> np.ndarray:
@@ -148,12 +157,17 @@ def alias(space, va, end, part, level):  # type: ignore[no-untyped-def]
     tlb_flush(space)
 
 
-def clock_ns() -> float:
-    """What a reading of the clock costs, median."""
+def clock_note() -> str:
+    """What a reading of the clock costs, and what interrupts it."""
     build()
-    times = np.zeros(1000, np.int64)
+    times = np.zeros(_READINGS, np.int64)
     clock_readings(times, new_clock())
-    return float(np.median(times))
+    long = times[times > 10_000]
+    return (
+        f"a reading of the clock takes {np.median(times):.0f} ns, part of every time in the kernel; in "
+        f"{times.sum() / 1e9:.1f} s of nothing else the machine stopped it {long.size} times for more than 10 us, "
+        f"{np.median(long) / 1000:.0f} us in the median and {times.max() / 1000:.0f} us at worst"
+    )
 
 
 def tables_size(size: int) -> int:
@@ -200,18 +214,35 @@ def pages_of(size: int, rng: np.random.Generator | None = None) -> np.ndarray:
     return rng.permutation(addresses) if rng else addresses
 
 
+def first_writes(space: AddressSpace, mode: ForkMode, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fork and write a byte at each of these: int64[N] the times [ns], int64[N] how many tables each write copied."""
+    clock, times, tables = new_clock(), np.zeros_like(addresses), np.zeros_like(addresses)
+    root = int(timed_fork(space.state, int(mode), clock))
+    timed_writes(space.state, addresses, times, tables, clock)
+    release(space.memory, root)
+    return times, tables
+
+
+def lay_out(space: AddressSpace, size: int, layout: str, rng: np.random.Generator) -> None:
+    """Map the pages of a written space anew, in one of the LAYOUTS."""
+    space.unmap(ADDRESS, size)
+    sort_free(space.memory.state)
+    space.map(ADDRESS, size)
+    touch(space.state, ADDRESS, size // PAGE_SIZE)
+    if layout == "scattered":
+        for _ in range(2):  # the frames that the first one frees are still in sequence
+            first_writes(space, ForkMode.CLASSIC, pages_of(size, rng))
+
+
 def page_fault_ns(size: int = _FAULT_SIZE, rounds: int = _FAULT_ROUNDS) -> float:
     """The yardstick, a page fault: the median first write to a page after a classic fork, in random order.
 
-    That is a plain copy-on-write fault: allocate a frame, copy 4 KiB, map it.
+    That is a plain copy-on-write fault, of pages laid out in sequence: allocate a frame, copy 4 KiB, map it.
     """
-    clock, rng, found = new_clock(), np.random.default_rng(1), []
+    rng, found = np.random.default_rng(1), []
     with written(size, size) as space:
         for _ in range(rounds):
-            root = int(timed_fork(space.state, int(ForkMode.CLASSIC), clock))
-            addresses = pages_of(size, rng)
-            times, tables = np.zeros_like(addresses), np.zeros_like(addresses)
-            timed_writes(space.state, addresses, times, tables, clock)
-            release(space.memory, root)
+            lay_out(space, size, "in sequence", rng)
+            times, _ = first_writes(space, ForkMode.CLASSIC, pages_of(size, rng))
             found.append(float(np.median(times)))
     return median(found) or 0.0
