@@ -37,7 +37,7 @@ from mmcore.frames import sort_free
 from mmcore.jit import build, kernel, linked
 from mmcore.mmu import copy_in, copy_out, load8, store8
 from mmcore.paging import ENTRY_COUNT, HUGE_SIZE, PAGE_SIZE, PT_SPAN, span
-from mmcore.release import RELEASED, release_step
+from mmcore.release import RELEASED, release_all, release_step
 from mmcore.space import AddressSpace, ForkMode, PhysicalMemory, release
 from mmcore.state import CR3, MEMORY, SPACE, TABLES_COPIED
 from mmcore.tables import share_children
@@ -82,6 +82,24 @@ def timed_fork(space, mode, clock):  # type: ignore[no-untyped-def]
     root = fork(space, mode)
     clock[ELAPSED] = now(clock) - before
     return root
+
+
+@linked(int64(SPACE, int64, int64, int64, int64[::1], int64[::1], int64[::1]))
+def timed_forks(space, mode, begin, end, times, cursor, clock):  # type: ignore[no-untyped-def]
+    """From `begin` to `end` on the clock fork and release the child, again and again; returns how often.
+
+    times[i] gets what the i-th fork took; there are no more than times.size.  `cursor` is release's.
+    """
+    while now(clock) < begin:
+        pass
+    count = 0
+    while count < times.size and now(clock) < end:
+        before = now(clock)
+        root = fork(space, mode)
+        times[count] = now(clock) - before
+        count += 1
+        release_all(space.mem, cursor, root)
+    return count
 
 
 @linked(void(SPACE, int64[::1], int64[::1], int64[::1]))
