@@ -101,7 +101,7 @@ def run(
         "concurrent",
         "What do forks cost each other that are made at once?",
         [
-            f"threads with a machine of {size_gib:g} GiB each, every page written; all fork at once, for {seconds:g} s, "
+            f"threads with a machine of {size_gib:g} GiB each, every page written, fork at once for {seconds:g} s; "
             f"{rounds} rounds",
             "in the kernel: each fork timed by compiled code, without the GIL; from Python: AddressSpace.fork, with it",
             f"os.fork: as many processes at once, {repetitions} forks each, measured after ours",

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 from bench import osfork
 from bench.machine import (
@@ -41,7 +42,12 @@ from mmcore.space import AddressSpace, ForkMode, release
 SIZES_GIB = (0.5, 1.0, 2.0, 4.0, 8.0)
 ALIASED_GIB = (16.0, 50.0, 1024.0)
 PART_GIB = 1.0  # of aliased sizes: what is written
-SMOKE = {"sizes_gib": (1 / 64, 1 / 32), "aliased_gib": (1 / 16, 1 / 8), "part_gib": 1 / 32, "repetitions": 3}
+SMOKE: dict[str, Any] = {
+    "sizes_gib": (1 / 64, 1 / 32),
+    "aliased_gib": (1 / 16, 1 / 8),
+    "part_gib": 1 / 32,
+    "repetitions": 3,
+}
 LONG_GIB, LONG_REPETITIONS = 100.0, 4  # classic forks of more than this take seconds
 HUGE_MODES = {"classic, huge pages": ForkMode.CLASSIC}
 KERNEL, PYTHON = "in the kernel", "from Python"

@@ -64,7 +64,7 @@ def run(sizes: Sequence[int] = SIZES, repetitions: int = 300, plot: Path | None 
         "small",
         "Do small address spaces pay for what large ones gain?",
         [
-            f"{repetitions} forks of each size and mode, the modes in turn; every page written before, and again after it",
+            f"{repetitions} forks of each size and mode, the modes in turn; every page written before and after",
             "in the kernel: the clock read by compiled code; from Python: AddressSpace.fork",
             "os.fork: a process with as much touched private memory beside its own, measured after ours",
         ],
@@ -86,15 +86,10 @@ def run(sizes: Sequence[int] = SIZES, repetitions: int = 300, plot: Path | None 
         for name in (*MODES, *(osfork.NAMES.values() if what == PYTHON else ())):
             times = [found.of[what, name, size] for size in sizes]
             table.add(name, *(f"{median(one):,.4g} / {worst(one):,.4g}" for one in times))
-    for name in ("on-demand", "constant"):
-        report.figure(
-            f"fork, {name} over classic, at the size where it is dearest", found.slowest(FORK, name, sizes), at_most=1.0
-        )
-    for name in ("on-demand", "constant"):
-        report.figure(
-            f"fork and write all, {name} over classic, at the size where it is dearest",
-            found.slowest(WHOLE, name, sizes),
-        )
+    for what, bar in ((FORK, 1.0), (WHOLE, None)):
+        for name in ("on-demand", "constant"):
+            slowest = found.slowest(what, name, sizes)
+            report.figure(f"{what}: {name} over classic, at the size where it is dearest", slowest, at_most=bar)
     report.notes.append(clock_note())
     if plot:
         draw(found, sizes, plot)

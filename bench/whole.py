@@ -195,7 +195,7 @@ def hold(report: Report, marks: Marks, system: dict[str, np.ndarray], size_gib: 
         )
         share = 100 * (ratio(median(alone), median(classic)) or 0.0)
         report.notes.append(
-            f"everything {what}: the classic fork alone is {share:.2f} % of its whole cost, all that another mode can save"
+            f"everything {what}: the classic fork alone is {share:.2f} % of its whole cost, all there is to save"
         )
 
 
