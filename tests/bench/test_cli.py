@@ -35,6 +35,16 @@ def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return report
 
 
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What `bench paper` saved, by part; with a picture of each but the summary."""
+    directory = tmp_path_factory.mktemp("paper")
+    result = CliRunner().invoke(bench, ["paper", "--smoke", "--to", str(directory)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert all((directory / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in PAPER_PARTS)
+    return {name: json.loads((directory / f"{name}.json").read_text()) for name in (*PAPER_PARTS, "paper")}
+
+
 def rows(report: dict[str, Any], table: int = 0) -> list[dict[str, Any]]:
     found = report["tables"][table]
     return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
@@ -46,32 +56,30 @@ def bars(report: dict[str, Any]) -> list[tuple[float | None, float | None]]:
     return [(figure["at_least"] or figure["at_most"], figure["paper"]) for figure in report["figures"]]
 
 
-def test_fork_compares_the_machine_with_the_system_and_draws(tmp_path: Path) -> None:
-    picture = tmp_path / "fork.png"
-    report = run(tmp_path, "fork", "--plot", str(picture))
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_fork_compares_the_machine_with_the_system(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["fork"]
     found = rows(report)
     assert len(found) == 10
     assert all(row["0.03125 GiB"] > 0 for row in found)
-    assert bars(report) == [
-        (100.0, 65.0),
-        (270.0, 270.0),
-        (2.0, None),
-        (2.0, None),
-        (1.5, None),
-        (1000.0, 65.0),
-        (0.02, None),
-    ]
+    ours = [(100.0, 65.0), (270.0, 270.0), (2.0, None), (2.0, None), (1.5, None), (1000.0, 65.0), (0.02, None)]
+    assert bars(report) == ours
 
 
-def test_forks_at_once_are_compared_with_one_alone(tmp_path: Path) -> None:
-    report = run(tmp_path, "concurrent")
+def test_a_part_of_the_paper_can_be_had_by_itself(tmp_path: Path) -> None:
+    picture = tmp_path / "small.png"
+    report = run(tmp_path, "small", "--plot", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert report["name"] == "small"
+
+
+def test_forks_at_once_are_compared_with_one_alone(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["concurrent"]
     assert len(rows(report)) == 8
     assert all(figure["value"] > 0 for figure in report["figures"])
 
 
-def test_faults_are_told_by_kind_and_by_layout(tmp_path: Path) -> None:
-    report = run(tmp_path, "fault")
+def test_faults_are_told_by_kind_and_by_layout(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["fault"]
     kinds = {(row["what"], row["pages"], row["kind"]): row["writes"] for row in rows(report, 2)}
     pages, tables, rounds = 4096, 8, 2
     for layout in ("in sequence", "scattered"):
@@ -89,36 +97,32 @@ def test_faults_are_told_by_kind_and_by_layout(tmp_path: Path) -> None:
     ]
 
 
-def test_the_whole_cost_is_told_by_what_is_touched(tmp_path: Path) -> None:
-    report = run(tmp_path, "whole")
+def test_the_whole_cost_is_told_by_what_is_touched(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["whole"]
     found = rows(report)
     assert len(found) == 2 * 2 * 5
     assert all(row["0 %"] < 1 for row in found)
     assert bars(report) == [(0.96, 0.96), (0.96, None), (None, None), (0.92, 0.92), (0.92, None), (None, None)]
 
 
-def test_small_spaces_are_measured_at_every_size(tmp_path: Path) -> None:
-    report = run(tmp_path, "small")
+def test_small_spaces_are_measured_at_every_size(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["small"]
     assert [len(table["rows"]) for table in report["tables"]] == [3, 5, 3]
     assert bars(report) == [(1.0, None), (1.0, None), (None, None), (None, None)]
 
 
-def test_an_exit_takes_as_many_steps_as_it_has_thousands_of_frames(tmp_path: Path) -> None:
-    report = run(tmp_path, "exit")
+def test_an_exit_takes_as_many_steps_as_it_has_thousands_of_frames(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["exit"]
     steps = {(row["what"], row["the child has"]): row["steps"] for row in rows(report)}
     assert steps["classic", "all its own"] == steps["on-demand", "all its own"] == 5
     assert steps["on-demand", "all shared"] == steps["constant", "all shared"] == 1
     assert bars(report) == [(100.0, None)] * 4
 
 
-def test_the_paper_is_all_its_parts_and_a_summary(tmp_path: Path) -> None:
-    result = CliRunner().invoke(bench, ["paper", "--smoke", "--to", str(tmp_path)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    figures = [len(json.loads((tmp_path / f"{name}.json").read_text())["figures"]) for name in PAPER_PARTS]
-    assert all((tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in PAPER_PARTS)
-    summary = json.loads((tmp_path / "paper.json").read_text())
-    assert len(rows(summary)) == sum(figures)
-    assert {row["part"] for row in rows(summary)} == set(PAPER_PARTS)
+def test_the_paper_ends_with_a_summary_of_all_figures(paper: dict[str, dict[str, Any]]) -> None:
+    summary = rows(paper["paper"])
+    assert len(summary) == sum(len(paper[name]["figures"]) for name in PAPER_PARTS)
+    assert {row["part"] for row in summary} == set(PAPER_PARTS)
 
 
 def test_pause_tells_the_worst_of_many(tmp_path: Path) -> None:
