@@ -28,6 +28,26 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 plotted = click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw it, as PNG.")
 
 
+into_directory = click.option(
+    "--to",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("bench-results"),
+    show_default=True,
+    help="Where reports and pictures go.",
+)
+
+
+def touched_memory(default: float) -> Callable[..., Any]:
+    """The option that says how much memory is measured."""
+    return click.option("--gib", "size_gib", type=float, default=default, show_default=True, help="Touched memory.")
+
+
+def in_rounds(default: int) -> Callable[..., Any]:
+    """The option that says how often what is compared takes turns."""
+    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True)
+
+
 def against(*default: str) -> Callable[..., Any]:
     """The option that says what is compared."""
     return click.option(
@@ -40,8 +60,8 @@ def against(*default: str) -> Callable[..., Any]:
     )
 
 
-def finish(report: Report, json_file: Path | None) -> None:
-    """Show the report, and save it if wanted."""
+def finish(report: Report, json_file: Path | None) -> Report:
+    """Show the report, save it if wanted, and return it."""
     console = Console()
     if console.width < TABLE_WIDTH_MIN:
         console = Console(width=TABLE_WIDTH_MIN)
@@ -49,6 +69,7 @@ def finish(report: Report, json_file: Path | None) -> None:
     if json_file:
         report.save(json_file)
         console.print(f"  saved as {json_file}", highlight=False)
+    return report
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,12 +84,18 @@ def bench() -> None:
 
 @bench.command("fork")
 @click.option("--gib", "sizes_gib", type=float, multiple=True, help="Touched memory; may be given more than once.")
+@click.option("--aliased-gib", type=float, multiple=True, help="Page tables of so much; may be given more than once.")
 @click.option("--repetitions", type=click.IntRange(1), default=20, show_default=True)
 @plotted
 @common
 def fork_command(
-    sizes_gib: tuple[float, ...], repetitions: int, plot: Path | None, smoke: bool, json_file: Path | None
-) -> None:
+    sizes_gib: tuple[float, ...],
+    aliased_gib: tuple[float, ...],
+    repetitions: int,
+    plot: Path | None,
+    smoke: bool,
+    json_file: Path | None,
+) -> Report:
     """How long a fork takes, by the amount of memory: the machine's and the operating system's.
 
     \b
@@ -77,9 +104,128 @@ def fork_command(
     """
     from bench import fork
 
-    if smoke:
-        sizes_gib, repetitions = fork.SMOKE_SIZES_GIB, 3
-    finish(fork.run(sizes_gib or fork.SIZES_GIB, repetitions, plot), json_file)
+    sizes = {"sizes_gib": sizes_gib or fork.SIZES_GIB, "aliased_gib": aliased_gib or fork.ALIASED_GIB}
+    return finish(fork.run(**(fork.SMOKE if smoke else {**sizes, "repetitions": repetitions}), plot=plot), json_file)
+
+
+@bench.command("concurrent")
+@touched_memory(1.0)
+@click.option("--seconds", type=float, default=0.5, show_default=True, help="Of forks, by each number of threads.")
+@in_rounds(3)
+@plotted
+@common
+def concurrent_command(
+    size_gib: float, seconds: float, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None
+) -> Report:
+    """What forks cost each other that are made at once.
+
+    \b
+    Example:
+      kvstore bench concurrent --gib 2
+    """
+    from bench import concurrent
+
+    sizes = concurrent.SMOKE if smoke else {"size_gib": size_gib, "seconds": seconds, "rounds": rounds}
+    return finish(concurrent.run(**sizes, plot=plot), json_file)
+
+
+@bench.command("fault")
+@touched_memory(1.0)
+@click.option("--repetitions", type=click.IntRange(1), default=200, show_default=True, help="Of the first accesses.")
+@in_rounds(7)
+@plotted
+@common
+def fault_command(
+    size_gib: float, repetitions: int, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None
+) -> Report:
+    """What the first access after a fork costs, and how all first writes are distributed.
+
+    \b
+    Example:
+      kvstore bench fault --rounds 20 --plot fault.png
+    """
+    from bench import fault
+
+    sizes = fault.SMOKE if smoke else {"size_gib": size_gib, "repetitions": repetitions, "rounds": rounds}
+    return finish(fault.run(**sizes, plot=plot), json_file)
+
+
+@bench.command("whole")
+@touched_memory(4.0)
+@in_rounds(5)
+@plotted
+@common
+def whole_command(size_gib: float, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
+    """What a fork costs with the reads and writes that follow it.
+
+    \b
+    Example:
+      kvstore bench whole --gib 1 --plot whole.png
+    """
+    from bench import whole
+
+    sizes = whole.SMOKE if smoke else {"size_gib": size_gib, "rounds": rounds}
+    return finish(whole.run(**sizes, plot=plot), json_file)
+
+
+@bench.command("small")
+@click.option("--repetitions", type=click.IntRange(1), default=300, show_default=True)
+@plotted
+@common
+def small_command(repetitions: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
+    """What forks of little memory cost.
+
+    \b
+    Example:
+      kvstore bench small --repetitions 1000
+    """
+    from bench import small
+
+    return finish(small.run(**(small.SMOKE if smoke else {"repetitions": repetitions}), plot=plot), json_file)
+
+
+@bench.command("exit")
+@touched_memory(1.0)
+@in_rounds(7)
+@plotted
+@common
+def exit_command(size_gib: float, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
+    """How long the end of an address space takes, and each of its steps.
+
+    \b
+    Example:
+      kvstore bench exit --plot exit.png
+    """
+    from bench import exits
+
+    sizes = exits.SMOKE if smoke else {"size_gib": size_gib, "rounds": rounds}
+    return finish(exits.run(**sizes, plot=plot), json_file)
+
+
+PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit")
+
+
+@bench.command("paper")
+@into_directory
+@click.option("--smoke", is_flag=True, help="Sizes of seconds, to see that it works.")
+@click.pass_context
+def paper_command(context: click.Context, directory: Path, smoke: bool) -> None:
+    """The measurements of the on-demand-fork paper, each saved as NAME.json and NAME.png, and all figures at the end.
+
+    \b
+    Example:
+      kvstore bench paper --to results
+    """
+    from bench import paper
+
+    directory.mkdir(parents=True, exist_ok=True)
+    reports = [
+        context.invoke(
+            bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", plot=directory / f"{name}.png"
+        )
+        for name in PAPER_PARTS
+    ]
+    finish(paper.summary(reports), directory / "paper.json")
 
 
 @bench.command("pause")
@@ -278,18 +424,11 @@ def map_command(
     )
 
 
-PICTURED = ("fork", "throughput", "snapshot", "map")
+PICTURED = ("throughput", "snapshot", "map")
 
 
 @bench.command("all")
-@click.option(
-    "--to",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("bench-results"),
-    show_default=True,
-    help="Where reports and pictures go.",
-)
+@into_directory
 @click.option("--smoke", is_flag=True, help="Sizes of seconds, to see that it works.")
 @click.pass_context
 def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
@@ -300,7 +439,8 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
       kvstore bench all --to results
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("fork", "pause", "throughput", "snapshot", "restart", "memory", "map"):
+    context.invoke(paper_command, directory=directory, smoke=smoke)
+    for name in ("pause", "throughput", "snapshot", "restart", "memory", "map"):
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

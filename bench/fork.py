@@ -1,182 +1,241 @@
-"""How long does a fork stop its caller, by the amount of memory, and what does the first write after it cost?
+"""How long does a fork stop its caller, by the amount of memory?
 
-Method.  An AddressSpace with one mapping, every page of which has been written, is forked classically and on demand,
-and the child released, `repetitions` times.  "in the kernel" is the clock read before and after the fork by compiled
-code, "from Python" is AddressSpace.fork with all it does.  Beside it os.fork of a fresh process with as much touched
-private memory, whose child exits at once (osfork.py).  A straight line is fitted through the medians.  After each fork
-one byte in the middle is written, which in a machine forked on demand copies a table and a page.
+Method.  A space whose pages have all been written is forked in every mode, and the child released, `repetitions`
+times; the modes take turns.  Each turn is two forks: one "from Python", AddressSpace.fork with all it does, and one "in
+the kernel", where compiled code reads the clock before and after the fork.  The second finds in the caches what a fork
+of its own mode leaves there.  Huge pages have a space of their own, forked classically.  Beside them is os.fork of a
+fresh process with as much touched private memory (osfork.py).  Straight lines are fitted through the medians.
 
-Units: ms for forks, us for the write.
+Beyond that, sizes whose page tables are real and full, and whose pages are 1 GiB of pages over and over (machine.py):
+what forks of them cost is told, not what writing after them does.
 
-What would make it wrong: memory that was never touched (no tables to copy); a first call that compiles; another
-process on the same cores, which the worst of the repetitions shows and the median hides.  Pages are not written again
-between repetitions, here as there, so each fork finds them write-protected by the one before.
+Units: us.
+
+What would make it wrong: memory that was never touched, for then there are no tables to copy; a first call that
+compiles; another process on the same cores, which the worst of the repetitions shows and the median hides.  Pages are
+not written again between repetitions, here as there, so each fork finds them write-protected by the one before.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
-import numpy as np
-from numba import int64
-
-from bench.osfork import measure
+from bench import osfork
+from bench.machine import (
+    ELAPSED,
+    GIB,
+    MODES,
+    aliased,
+    clock_note,
+    new_clock,
+    page_fault_ns,
+    timed_fork,
+    written,
+)
+from bench.paper import FORK_RATIO, FORK_US, SOURCE
 from bench.report import Report, Say, line, median, ratio, say, worst
-from kvstore.libc import CLOCK_MONOTONIC, clock_gettime, words_at
-from mmcore.fork import fork as fork_kernel
-from mmcore.jit import build, linked
-from mmcore.mmu import store8
-from mmcore.paging import PAGE_SIZE
-from mmcore.space import AddressSpace, ForkMode, PhysicalMemory, release
-from mmcore.state import SPACE
+from mmcore.paging import HUGE_SIZE
+from mmcore.space import AddressSpace, ForkMode, release
 
-ADDRESS = 1 << 40
-GIB = 1 << 30
-SIZES_GIB = (0.5, 1.0, 2.0, 4.0)
-SMOKE_SIZES_GIB = (1 / 64, 1 / 32)
-MODES = {"classic": ForkMode.CLASSIC, "on-demand": ForkMode.ON_DEMAND}
-
-
-@linked(int64(SPACE, int64, int64))
-def touch(space, va, pages):  # type: ignore[no-untyped-def]
-    """Write a byte to each of these pages."""
-    for i in range(pages):
-        store8(space, va + i * PAGE_SIZE, 1 + (i & 0x7F))
-    return pages
+SIZES_GIB = (0.5, 1.0, 2.0, 4.0, 8.0)
+ALIASED_GIB = (16.0, 50.0, 1024.0)
+PART_GIB = 1.0  # of aliased sizes: what is written
+SMOKE: dict[str, Any] = {
+    "sizes_gib": (1 / 64, 1 / 32),
+    "aliased_gib": (1 / 16, 1 / 8),
+    "part_gib": 1 / 32,
+    "repetitions": 3,
+}
+LONG_GIB, LONG_REPETITIONS = 100.0, 4  # classic forks of more than this take seconds
+HUGE_MODES = {"classic, huge pages": ForkMode.CLASSIC}
+KERNEL, PYTHON = "in the kernel", "from Python"
 
 
-@linked(int64(SPACE, int64, int64[::1]))
-def timed_fork(space, mode, clock):  # type: ignore[no-untyped-def]
-    """Fork; returns the root, and leaves the nanoseconds in clock[2].  clock[3] is the array's own address."""
-    clock_gettime(CLOCK_MONOTONIC, clock[3])
-    before = words_at(clock[3], 2)[0] * 1_000_000_000 + words_at(clock[3], 2)[1]
-    root = fork_kernel(space, mode)
-    clock_gettime(CLOCK_MONOTONIC, clock[3])
-    clock[2] = words_at(clock[3], 2)[0] * 1_000_000_000 + words_at(clock[3], 2)[1] - before
-    return root
+@dataclass
+class Forks:
+    """Times of forks, by what was forked and how it was timed, by GiB [us]."""
+
+    times: dict[tuple[str, str], dict[float, list[float]]] = field(default_factory=dict)
+
+    def add(self, name: str, seen: str, gib: float, elapsed_ns: float) -> None:
+        self.times.setdefault((name, seen), {}).setdefault(gib, []).append(elapsed_ns / 1000)
+
+    def median(self, name: str, gib: float, seen: str = KERNEL) -> float | None:
+        return median(self.times.get((name, seen), {}).get(gib, []))
+
+    def worst(self, name: str, gib: float, seen: str = KERNEL) -> float | None:
+        return worst(self.times.get((name, seen), {}).get(gib, []))
 
 
-@linked(int64(SPACE, int64, int64[::1]))
-def timed_write(space, va, clock):  # type: ignore[no-untyped-def]
-    """Write a byte; returns the nanoseconds.  clock[3] is the array's own address."""
-    clock_gettime(CLOCK_MONOTONIC, clock[3])
-    before = words_at(clock[3], 2)[0] * 1_000_000_000 + words_at(clock[3], 2)[1]
-    store8(space, va, 77)
-    clock_gettime(CLOCK_MONOTONIC, clock[3])
-    return words_at(clock[3], 2)[0] * 1_000_000_000 + words_at(clock[3], 2)[1] - before
-
-
-def measure_machine(size: int, mode: ForkMode, repetitions: int) -> tuple[list[float], list[float], list[float]]:
-    """(fork in the kernel, fork from Python, first write after it) of each repetition [ms, ms, us]."""
-    clock = np.zeros(4, np.int64)
-    clock[3] = clock.ctypes.data
-    inside, outside, writes = [], [], []
-    with PhysicalMemory(size + size // 64 + (1 << 20)) as memory:
-        space = AddressSpace(memory)
-        space.map(ADDRESS, size)
-        touch(space.state, ADDRESS, size // PAGE_SIZE)
-        for _ in range(repetitions):
-            root = int(timed_fork(space.state, int(mode), clock))
-            inside.append(int(clock[2]) / 1e6)
-            writes.append(int(timed_write(space.state, ADDRESS + size // 2 + 8, clock)) / 1e3)
-            release(memory, root)
+def fork_in_turn(space: AddressSpace, modes: dict[str, ForkMode], gib: float, repetitions: int, into: Forks) -> None:
+    """Fork the space in each of the modes, again and again."""
+    clock = new_clock()
+    for repetition in range(repetitions):
+        for name, mode in modes.items():
+            if mode == ForkMode.CLASSIC and gib > LONG_GIB and repetition >= LONG_REPETITIONS:
+                continue
             before = perf_counter_ns()
             child = space.fork(mode)
-            outside.append((perf_counter_ns() - before) / 1e6)
+            into.add(name, PYTHON, gib, perf_counter_ns() - before)
             child.exit()
-        space.exit()
-    return inside, outside, writes
-
-
-def measure_all(sizes_gib: Sequence[float], repetitions: int, progress: Say) -> dict[str, dict[float, list[float]]]:
-    """By what was forked and how it was timed, by GiB: the repetitions' times."""
-    build()
-    found: dict[str, dict[float, list[float]]] = {}
-    for gib in sizes_gib:
-        size = int(gib * GIB) // PAGE_SIZE * PAGE_SIZE
-        for name, mode in MODES.items():
-            progress(f"fork {name}, {gib:g} GiB")
-            inside, outside, writes = measure_machine(size, mode, repetitions)
-            found.setdefault(f"{name}, in the kernel", {})[gib] = inside
-            found.setdefault(f"{name}, from Python", {})[gib] = outside
-            found.setdefault(f"write after {name}", {})[gib] = writes
-        for pages in ("normal", "huge"):
-            progress(f"os.fork with {pages} pages, {gib:g} GiB")
-            name = "os.fork, 4 KiB pages" if pages == "normal" else "os.fork, huge pages"
-            found.setdefault(name, {})[gib] = [ns / 1e6 for ns in measure(size, repetitions, pages)]
-    return found
-
-
-FORKS = (
-    "on-demand, in the kernel",
-    "on-demand, from Python",
-    "classic, in the kernel",
-    "classic, from Python",
-    "os.fork, 4 KiB pages",
-    "os.fork, huge pages",
-)
+            root = int(timed_fork(space.state, int(mode), clock))
+            into.add(name, KERNEL, gib, int(clock[ELAPSED]))
+            release(space.memory, root)
 
 
 def run(
-    sizes_gib: Sequence[float] = SIZES_GIB, repetitions: int = 20, plot: Path | None = None, progress: Say = say
+    sizes_gib: Sequence[float] = SIZES_GIB,
+    aliased_gib: Sequence[float] = ALIASED_GIB,
+    part_gib: float = PART_GIB,
+    repetitions: int = 20,
+    plot: Path | None = None,
+    progress: Say = say,
 ) -> Report:
     """Measure, and draw the picture if wanted."""
     report = Report(
         "fork",
         "How long does a fork stop its caller, by the amount of memory?",
         [
-            f"{repetitions} forks each of one mapping with every page written; median and worst",
+            f"{repetitions} forks of one mapping in each mode, in turn; every page written, all memory touched before",
             "in the kernel: the clock read by compiled code around the fork; from Python: AddressSpace.fork",
-            "os.fork: a process with as much touched private memory and nothing else; its child exits at once",
+            f"page tables of {', '.join(f'{gib:g}' for gib in aliased_gib)} GiB: real and full, but they map the same "
+            f"{part_gib:g} GiB of pages over and over",
+            f"classic forks of more than {LONG_GIB:g} GiB: {LONG_REPETITIONS}",
+            "os.fork: a process with as much touched private memory and nothing else, measured after ours",
+            SOURCE,
         ],
-        {"sizes_gib": list(sizes_gib), "repetitions": repetitions},
+        {
+            "sizes_gib": list(sizes_gib),
+            "aliased_gib": list(aliased_gib),
+            "part_gib": part_gib,
+            "repetitions": repetitions,
+        },
     )
-    found = measure_all(sizes_gib, repetitions, progress)
-    nothing = [ns / 1e6 for ns in measure(0, repetitions, "normal")]
-
-    table = report.table("Fork, median [ms]", "what", *(f"{gib:g} GiB" for gib in sizes_gib), "slope [ms/GiB]")
-    for name in FORKS:
-        medians = [median(found[name][gib]) or 0.0 for gib in sizes_gib]
-        table.add(name, *medians, line(sizes_gib, medians)[1])
-    table = report.table("Fork, worst [ms]", "what", *(f"{gib:g} GiB" for gib in sizes_gib))
-    for name in FORKS:
-        table.add(name, *(worst(found[name][gib]) for gib in sizes_gib))
-    table = report.table(
-        "First write after the fork, one byte in the middle, median / worst [us]",
-        "what",
-        *(f"{gib:g} GiB" for gib in sizes_gib),
-    )
-    for name in MODES:
-        times = found[f"write after {name}"]
-        table.add(name, *(f"{median(times[gib]):.2f} / {worst(times[gib]):.2f}" for gib in sizes_gib))
-    middle = 1.0 if 1.0 in sizes_gib else sizes_gib[-1]
-    demand, classic = found["on-demand, in the kernel"][middle], found["classic, in the kernel"][middle]
-    report.figure(
-        f"worst on-demand fork over median classic fork, {middle:g} GiB",
-        ratio(worst(demand), median(classic)),
-        at_most=0.02,
-    )
-    report.notes.append(f"os.fork of a process without that memory takes {median(nothing):.3f} ms")
+    found = Forks()
+    for gib in sizes_gib:
+        size = int(gib * GIB) & -HUGE_SIZE
+        progress(f"fork, {gib:g} GiB")
+        with written(size) as space:
+            fork_in_turn(space, MODES, gib, repetitions, found)
+        with written(size, huge=True) as space:
+            fork_in_turn(space, HUGE_MODES, gib, repetitions, found)
+        for pages, name in osfork.NAMES.items():
+            progress(f"{name}, {gib:g} GiB")
+            for elapsed in osfork.measure("fork", size, repetitions, pages):
+                found.add(name, PYTHON, gib, elapsed)
+    part = int(part_gib * GIB)
+    for gib in aliased_gib:
+        size = int(gib * GIB)
+        progress(f"fork, page tables of {gib:g} GiB")
+        with aliased(size, part) as space:
+            fork_in_turn(space, MODES, gib, repetitions, found)
+        if part % GIB == 0:  # whole PDs
+            with aliased(size, part, huge=True) as space:
+                fork_in_turn(space, HUGE_MODES, gib, repetitions, found)
+    nothing = median(osfork.measure("fork", 0, repetitions, "normal")) or 0.0
+    tabulate(report, found, sizes_gib, aliased_gib)
+    hold(report, found, sizes_gib, aliased_gib)
+    report.notes += [
+        f"os.fork of a process without that memory takes {nothing / 1000:.0f} us",
+        clock_note(),
+    ]
     if plot:
-        draw(found, sizes_gib, plot)
+        draw(found, [*sizes_gib, *aliased_gib], plot)
     return report
 
 
-def draw(found: dict[str, dict[float, list[float]]], sizes_gib: Sequence[float], path: Path) -> None:
-    """The picture: medians, worst, and the line through the medians, both axes logarithmic."""
+# What the paper forked, by what stands beside it here.
+COUNTERPARTS = {
+    "classic": "fork",
+    "on-demand": "on-demand-fork",
+    osfork.NAMES["normal"]: "fork",
+}
+OURS = (*MODES, *HUGE_MODES)
+
+
+def tabulate(report: Report, found: Forks, sizes_gib: Sequence[float], aliased_gib: Sequence[float]) -> None:
+    """The tables: medians and worst, of written and of aliased sizes."""
+    columns = [f"{gib:g} GiB" for gib in sizes_gib]
+    rows = [(name, seen) for name in OURS for seen in (KERNEL, PYTHON)]
+    rows += [(name, PYTHON) for name in osfork.NAMES.values()]
+    table = report.table("Fork, median [us]", "what", "seen", *columns, "slope [us/GiB]", "the paper, 1 GB")
+    for name, seen in rows:
+        medians = [found.median(name, gib, seen) or 0.0 for gib in sizes_gib]
+        paper = FORK_US.get(COUNTERPARTS.get(name, ""), {}).get(1)
+        table.add(name, seen, *medians, line(sizes_gib, medians)[1], paper)
+    table = report.table("Fork, worst [us]", "what", "seen", *columns)
+    for name, seen in rows:
+        table.add(name, seen, *(found.worst(name, gib, seen) for gib in sizes_gib))
+    columns = [f"{gib:g} GiB" for gib in aliased_gib]
+    table = report.table(
+        "Fork of page tables whose pages are aliased, median / worst [us]",
+        "what",
+        "seen",
+        *columns,
+        "the paper, 50 GB",
+    )
+    for name, seen in rows[: 2 * len(OURS)]:
+        cells = []
+        for gib in aliased_gib:
+            middle, most = found.median(name, gib, seen), found.worst(name, gib, seen)
+            cells.append(f"{middle:,.4g} / {most:,.4g}" if middle and most else None)
+        table.add(name, seen, *cells, FORK_US.get(COUNTERPARTS.get(name, ""), {}).get(50))
+
+
+def hold(report: Report, found: Forks, sizes_gib: Sequence[float], aliased_gib: Sequence[float]) -> None:
+    """The figures and their bars."""
+    one = 1.0 if 1.0 in sizes_gib else sizes_gib[-1]
+    fifty = 50.0 if 50.0 in aliased_gib else aliased_gib[0]
+    last = aliased_gib[-1]
+    fault_us = page_fault_ns() / 1000
+    for gib, bar, paper in ((one, 100.0, FORK_RATIO[1]), (fifty, 270.0, FORK_RATIO[50])):
+        report.figure(
+            f"classic fork over on-demand, {gib:g} GiB",
+            ratio(found.median("classic", gib), found.median("on-demand", gib)),
+            at_least=bar,
+            unit=" x",
+            paper=paper,
+        )
+    constant = [found.median("constant", gib) for gib in (one, last)]
+    for gib, time in zip((one, last), constant, strict=True):
+        report.figure(f"constant fork of {gib:g} GiB, in page faults", ratio(time, fault_us), at_most=2.0)
+    report.figure(
+        f"constant forks of {one:g} and {last:g} GiB, the slower over the faster",
+        max(ratio(*constant) or 0.0, ratio(*reversed(constant)) or 0.0),
+        at_most=1.5,
+    )
+    report.figure(
+        f"os.fork over on-demand fork, {one:g} GiB",
+        ratio(found.median(osfork.NAMES["normal"], one, PYTHON), found.median("on-demand", one)),
+        at_least=1000.0,
+        unit=" x",
+        paper=FORK_RATIO[1],
+    )
+    report.figure(
+        f"worst on-demand fork over median classic fork, {one:g} GiB",
+        ratio(found.worst("on-demand", one), found.median("classic", one)),
+        at_most=0.02,
+    )
+    report.notes.append(f"a page fault, median: {1000 * fault_us:.0f} ns")
+
+
+def draw(found: Forks, sizes_gib: Sequence[float], path: Path) -> None:
+    """The picture: medians and worst by size, both axes logarithmic."""
     from bench.picture import figure, save
 
     canvas, axes = figure(1, height=4.8)
-    for name in FORKS:
-        medians = [median(found[name][gib]) or 0.0 for gib in sizes_gib]
-        above = [(worst(found[name][gib]) or 0.0) - m for gib, m in zip(sizes_gib, medians, strict=True)]
-        start, slope = line(sizes_gib, medians)
-        drawn = axes[0].errorbar(
-            sizes_gib, medians, [[0.0] * len(above), above], fmt="o", capsize=3, label=f"{name}: {slope:.3g} ms/GiB"
+    for name, seen in (*((name, KERNEL) for name in OURS), *((name, PYTHON) for name in osfork.NAMES.values())):
+        shown = [gib for gib in sizes_gib if found.median(name, gib, seen)]
+        medians = [found.median(name, gib, seen) or 0.0 for gib in shown]
+        above = [(found.worst(name, gib, seen) or 0.0) - m for gib, m in zip(shown, medians, strict=True)]
+        axes[0].errorbar(
+            shown, medians, [[0.0] * len(above), above], fmt="o-", markersize=4, linewidth=1, capsize=3, label=name
         )
-        fitted = [max(start + slope * gib, 1e-6) for gib in sizes_gib]
-        axes[0].plot(sizes_gib, fitted, color=drawn.lines[0].get_color(), linewidth=1)
-    axes[0].set(xscale="log", yscale="log", xlabel="touched memory [GiB]", ylabel="fork [ms], median and worst")
+    for name, marker in (("fork", "x"), ("on-demand-fork", "+")):
+        axes[0].plot(*zip(*FORK_US[name].items(), strict=True), f"k{marker}", label=f"the paper, {name}")
+    axes[0].set(xscale="log", yscale="log", xlabel="memory [GiB]", ylabel="fork [us], median and worst")
     axes[0].set_xticks(list(sizes_gib), [f"{gib:g}" for gib in sizes_gib])
     axes[0].minorticks_off()
     axes[0].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

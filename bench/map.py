@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.fork import touch
+from bench.machine import touch
 from bench.report import Report, Say, say
 from mmcore import AddressSpace, ForkMode, PhysicalMemory, RegionState, Usage
 from mmcore.paging import PAGE_SIZE, PT_SPAN, RUN_FRAMES

@@ -1,54 +1,183 @@
 """The operating system's own fork, of a process that has little else than so much touched private memory.
 
-Run as a process of its own, `python -m bench.osfork BYTES REPETITIONS normal|huge`, which imports nothing large; it
-prints the nanoseconds of each fork as a JSON list.  What is timed is os.fork in the parent: the system call and a few
-microseconds of Python's bookkeeping (the row of no memory at all tells them).  The child exits at once.  `normal` is
-4 KiB pages, `huge` what transparent huge pages make of it.
+Run as a process of its own, `python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge`, which imports nothing
+large.  It touches the memory, says so, waits for a line, and prints the nanoseconds of each repetition as JSON:
+
+    fork         [os.fork]                             the child exits at once
+    fault        [read of a byte in the middle, read of a page beside it, the same two written]
+    writes       [every first write to a page, in random order]
+    whole        [[after fork, and when 25, 50, 75, 100 % were touched] of each mix]   in sequence
+    exit         [exit of a child that shares all its memory, of one that shares none] until it was waited for
+
+Times are taken in Python, around the system call or the access: what that adds is told by a fork of no memory, and by
+an access that faults no more.  Children live until the parent is done, or nothing would be shared.  Pages are written
+again by each repetition, so the memory it takes is what the one before gave back; whoever asks leaves the first
+repetition out.  `normal` is 4 KiB pages, `huge` what transparent huge pages make of it.
 """
 
 import json
 import mmap
 import os
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from bench.servers import environment
 
 PAGE_SIZE = 4096
 MADVISE = {"normal": getattr(mmap, "MADV_NOHUGEPAGE", 15), "huge": getattr(mmap, "MADV_HUGEPAGE", 14)}
+NAMES = {"normal": "os.fork, 4 KiB pages", "huge": "os.fork, huge pages"}
+BESIDE = 100 * PAGE_SIZE  # from the byte in the middle to the one in another page of its table
+PIECE = 32 << 20  # [bytes] touched at once
+QUARTERS = range(5)
+
+_now = time.perf_counter_ns
 
 
-def forks_ns(size: int, repetitions: int, pages: str) -> list[int]:
-    """Durations of forks of this process with `size` bytes more."""
-    if size:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory.madvise(MADVISE[pages])
-        for at in range(0, size, PAGE_SIZE):
-            memory[at] = 1
-    times = []
-    for _ in range(repetitions):
-        before = time.perf_counter_ns()
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        times.append(time.perf_counter_ns() - before)
-        os.waitpid(child, 0)
+def touched(size: int, pages: str) -> mmap.mmap | None:
+    """Private memory of that size, every page written; None of none."""
+    if not size:
+        return None
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(MADVISE[pages])
+    _write_all(memory)
+    return memory
+
+
+def _write_all(memory: mmap.mmap) -> None:
+    for at in range(0, len(memory), PAGE_SIZE):
+        memory[at] = 1
+
+
+@contextmanager
+def child() -> Iterator[None]:
+    """A child that waits until the end of the block, and is waited for."""
+    wait, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(tell)
+        os.read(wait, 1)
+        os._exit(0)
+    os.close(wait)
+    try:
+        yield
+    finally:
+        os.close(tell)
+        os.waitpid(pid, 0)
+
+
+def fork(memory: mmap.mmap | None) -> int:
+    """One fork."""
+    before = _now()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    elapsed = _now() - before
+    os.waitpid(pid, 0)
+    return elapsed
+
+
+def fault(memory: mmap.mmap) -> list[int]:
+    """The first accesses after a fork."""
+    middle, times = len(memory) // 2 + 8, []
+    with child():
+        for at in (middle, middle + BESIDE):
+            before = _now()
+            memory[at]
+            times.append(_now() - before)
+    with child():
+        for at in (middle, middle + BESIDE):
+            before = _now()
+            memory[at] = 2
+            times.append(_now() - before)
     return times
 
 
-def measure(size: int, repetitions: int, pages: str) -> list[int]:
-    """The same in a new process."""
-    command = [sys.executable, "-m", "bench.osfork", str(size), str(repetitions), pages]
-    run = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
-    return [int(ns) for ns in json.loads(run.stdout)]
+def writes(memory: mmap.mmap) -> list[int]:
+    """All first writes after a fork."""
+    order = list(range(0, len(memory), PAGE_SIZE))
+    random.Random(1).shuffle(order)
+    times = []
+    with child():
+        for at in order:
+            before = _now()
+            memory[at] = 2
+            times.append(_now() - before)
+    return times
+
+
+def whole(memory: mmap.mmap) -> list[list[int]]:
+    """Fork, then touch everything, for each mix: of every four pieces none, 1, 2, 3 and 4 are read."""
+    piece = min(PIECE, len(memory) // 16)
+    buffer, found = mmap.mmap(-1, piece), []  # aligned to pages, as the memory is
+    for reads in QUARTERS:
+        before = _now()
+        with child(), memoryview(memory) as view:
+            marks = [_now() - before]
+            for i in range(len(memory) // piece):
+                part = view[i * piece : (i + 1) * piece]
+                if i & 3 < reads:
+                    buffer[:] = part
+                else:
+                    part[:] = buffer
+                part.release()
+                if (i + 1) * 4 % (len(memory) // piece) == 0:
+                    marks.append(_now() - before)
+        found.append(marks)
+    return found
+
+
+def leave(memory: mmap.mmap) -> list[int]:
+    """The exits of two children: of one as it was forked, and of one whose parent has written everything since."""
+    times = []
+    for written in (False, True):
+        with child():
+            if written:
+                _write_all(memory)
+            before = _now()
+        times.append(_now() - before)
+    return times
+
+
+QUESTIONS: dict[str, Callable[[Any], Any]] = {
+    "fork": fork,
+    "fault": fault,
+    "writes": writes,
+    "whole": whole,
+    "exit": leave,
+}
+
+
+def measure(question: str, size: int, repetitions: int, pages: str, at_once: int = 1) -> list[Any]:
+    """The answers of `at_once` new processes, which begin together: one a repetition, process after process."""
+    command = [sys.executable, "-m", "bench.osfork", question, str(size), str(repetitions), pages]
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, text=True) for _ in range(at_once)
+    ]
+    streams = [(one.stdin, one.stdout) for one in processes]
+    for _, output in streams:
+        assert output and output.readline() == "ready\n", f"{question} of {size} bytes did not begin"
+    for start, _ in streams:
+        assert start
+        start.write("\n")
+        start.flush()
+    answers = [answer for one in processes for answer in json.loads(one.communicate()[0])]
+    assert all(one.returncode == 0 for one in processes)
+    return answers
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`python -m bench.osfork BYTES REPETITIONS normal|huge`."""
-    size, repetitions, pages = arguments
-    print(json.dumps(forks_ns(int(size), int(repetitions), pages)))
+    """`python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge`."""
+    question, size, repetitions, pages = arguments
+    memory = touched(int(size), pages)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps([QUESTIONS[question](memory) for _ in range(int(repetitions))]))
 
 
 if __name__ == "__main__":

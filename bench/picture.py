@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 
 WIDTH_INCHES = 9.0
 DOTS_PER_INCH = 130
-COLOURS = {"on-demand": "#1b7f5c", "classic": "#c98a1b", "redis": "#b3312c", "nothing": "#777777"}
+COLOURS = {
+    "on-demand": "#1b7f5c",
+    "constant": "#2b5c9e",
+    "classic": "#c98a1b",
+    "redis": "#b3312c",
+    "nothing": "#777777",
+}
 
 
 def figure(panels: int, height: float, columns: int = 1) -> tuple[Any, list[Any]]:

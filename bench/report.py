@@ -31,6 +31,7 @@ Say = Callable[[str], None]
 PERCENTILES = (50.0, 99.0, 99.9, 99.99)
 LATENCY_MAX_NS = 600 * 10**9
 SIGNIFICANT_DIGITS = 3
+FIGURE_COLUMNS = ("what", "measured", "bar", "reached", "the paper")
 
 
 @dataclass
@@ -46,6 +47,15 @@ class Table:
         assert len(cells) == len(self.columns), f"{len(cells)} cells, {len(self.columns)} columns"
         self.rows.append(cells)
 
+    def show(self, console: Console) -> None:
+        """Print it."""
+        shown = RichTable(title=escape(self.title), title_justify="left", title_style="bold")
+        for i, column in enumerate(self.columns):
+            shown.add_column(escape(column), justify="left" if i == 0 else "right")
+        for row in self.rows:
+            shown.add_row(*[escape(number(cell)) for cell in row])
+        console.print(shown)
+
 
 @dataclass
 class Figure:
@@ -56,6 +66,7 @@ class Figure:
     at_least: float | None = None
     at_most: float | None = None
     unit: str = ""
+    paper: float | None = None  # what a paper that is reproduced has in its place
 
     @property
     def reached(self) -> bool | None:
@@ -72,6 +83,13 @@ class Figure:
         if self.at_least is not None:
             return f"at least {self.at_least:.4g}{self.unit}"
         return f"at most {self.at_most:.4g}{self.unit}" if self.at_most is not None else ""
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """A row under FIGURE_COLUMNS."""
+        value = None if self.value is None else number(self.value) + self.unit
+        paper = None if self.paper is None else number(self.paper) + self.unit
+        return self.what, value, self.bar, {True: "yes", False: "no", None: None}[self.reached], paper
 
 
 @dataclass
@@ -100,9 +118,10 @@ class Report:
         at_least: float | None = None,
         at_most: float | None = None,
         unit: str = "",
+        paper: float | None = None,
     ) -> None:
         """Hold a figure to its bar."""
-        self.figures.append(Figure(what, value, at_least, at_most, unit))
+        self.figures.append(Figure(what, value, at_least, at_most, unit, paper))
 
     def show(self, console: Console) -> None:
         """Print it."""
@@ -110,21 +129,15 @@ class Report:
         for line in self.method:
             console.print(f"  {escape(line)}", style="dim", highlight=False)
         for table in self.tables:
-            shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
-            for i, column in enumerate(table.columns):
-                shown.add_column(escape(column), justify="left" if i == 0 else "right")
-            for row in table.rows:
-                shown.add_row(*[escape(number(cell)) for cell in row])
-            console.print(shown)
+            table.show(console)
         if self.figures:
-            shown = RichTable(title="Figures", title_justify="left", title_style="bold")
-            for i, column in enumerate(("what", "measured", "bar", "reached")):
-                shown.add_column(column, justify="left" if i == 0 else "right")
+            columns = (
+                FIGURE_COLUMNS if any(figure.paper is not None for figure in self.figures) else FIGURE_COLUMNS[:-1]
+            )
+            table = Table("Figures", columns)
             for figure in self.figures:
-                reached = {True: "yes", False: "no", None: "–"}[figure.reached]
-                value = "–" if figure.value is None else number(figure.value) + figure.unit
-                shown.add_row(figure.what, value, figure.bar, reached)
-            console.print(shown)
+                table.add(*figure.cells[: len(columns)])
+            table.show(console)
         for note in self.notes:
             console.print(f"  note: {escape(note)}", highlight=False)
         about = machine()
@@ -156,6 +169,7 @@ class Report:
                     "at_least": f.at_least,
                     "at_most": f.at_most,
                     "reached": f.reached,
+                    "paper": f.paper,
                 }
                 for f in self.figures
             ],

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from bench import restart, throughput
-from bench.cli import bench
+from bench.cli import PAPER_PARTS, bench
+from bench.report import Report
 from bench.servers import free_port, installed, present
 from bench.throughput import ClientFailed, redis_benchmark
 from tests.bench.support import REQUIRED, needs_redis, needs_redis_benchmark
@@ -34,19 +35,94 @@ def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return report
 
 
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What `bench paper` saved, by part; with a picture of each but the summary."""
+    directory = tmp_path_factory.mktemp("paper")
+    result = CliRunner().invoke(bench, ["paper", "--smoke", "--to", str(directory)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert all((directory / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in PAPER_PARTS)
+    return {name: json.loads((directory / f"{name}.json").read_text()) for name in (*PAPER_PARTS, "paper")}
+
+
 def rows(report: dict[str, Any], table: int = 0) -> list[dict[str, Any]]:
     found = report["tables"][table]
     return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
 
 
-def test_fork_compares_the_machine_with_the_system_and_draws(tmp_path: Path) -> None:
-    picture = tmp_path / "fork.png"
-    report = run(tmp_path, "fork", "--plot", str(picture))
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def bars(report: dict[str, Any]) -> list[tuple[float | None, float | None]]:
+    """(the bar, the paper's figure) of each figure, all of which were measured."""
+    assert all(figure["value"] > 0 for figure in report["figures"])
+    return [(figure["at_least"] or figure["at_most"], figure["paper"]) for figure in report["figures"]]
+
+
+def test_fork_compares_the_machine_with_the_system(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["fork"]
     found = rows(report)
-    assert len(found) == 6
+    assert len(found) == 10
     assert all(row["0.03125 GiB"] > 0 for row in found)
-    assert report["figures"][0]["value"] > 0
+    ours = [(100.0, 65.0), (270.0, 270.0), (2.0, None), (2.0, None), (1.5, None), (1000.0, 65.0), (0.02, None)]
+    assert bars(report) == ours
+
+
+def test_a_part_of_the_paper_can_be_had_by_itself(tmp_path: Path) -> None:
+    picture = tmp_path / "small.png"
+    report = run(tmp_path, "small", "--plot", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert report["name"] == "small"
+
+
+def test_forks_at_once_are_compared_with_one_alone(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["concurrent"]
+    assert len(rows(report)) == 8
+    assert all(figure["value"] > 0 for figure in report["figures"])
+
+
+def test_faults_are_told_by_kind_and_by_layout(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["fault"]
+    kinds = {(row["what"], row["pages"], row["kind"]): row["writes"] for row in rows(report, 2)}
+    pages, tables, rounds = 4096, 8, 2
+    for layout in ("in sequence", "scattered"):
+        assert kinds["classic", layout, "page"] == rounds * pages
+        assert kinds["on-demand", layout, "page"] == rounds * (pages - tables)
+        assert kinds["on-demand", layout, "table, page"] == rounds * tables
+        assert kinds["constant", layout, "table, page"] == rounds * (tables - 1)
+        assert kinds["constant", layout, "upper, too"] == rounds
+    assert bars(report) == [
+        (3.0, pytest.approx(5.3, abs=0.1)),
+        (2.0, None),
+        (3.0, pytest.approx(5.3, abs=0.1)),
+        (2.0, None),
+        (6.0, None),
+    ]
+
+
+def test_the_whole_cost_is_told_by_what_is_touched(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["whole"]
+    found = rows(report)
+    assert len(found) == 2 * 2 * 5
+    assert all(row["0 %"] < 1 for row in found)
+    assert bars(report) == [(0.96, 0.96), (0.96, None), (None, None), (0.92, 0.92), (0.92, None), (None, None)]
+
+
+def test_small_spaces_are_measured_at_every_size(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["small"]
+    assert [len(table["rows"]) for table in report["tables"]] == [3, 5, 3]
+    assert bars(report) == [(1.0, None), (1.0, None), (None, None), (None, None)]
+
+
+def test_an_exit_takes_as_many_steps_as_it_has_thousands_of_frames(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["exit"]
+    steps = {(row["what"], row["the child has"]): row["steps"] for row in rows(report)}
+    assert steps["classic", "all its own"] == steps["on-demand", "all its own"] == 5
+    assert steps["on-demand", "all shared"] == steps["constant", "all shared"] == 1
+    assert bars(report) == [(100.0, None)] * 4
+
+
+def test_the_paper_ends_with_a_summary_of_all_figures(paper: dict[str, dict[str, Any]]) -> None:
+    summary = rows(paper["paper"])
+    assert len(summary) == sum(len(paper[name]["figures"]) for name in PAPER_PARTS)
+    assert {row["part"] for row in summary} == set(PAPER_PARTS)
 
 
 def test_pause_tells_the_worst_of_many(tmp_path: Path) -> None:
@@ -135,18 +211,20 @@ def test_without_redis_benchmark_nothing_is_measured_and_that_is_said(monkeypatc
 def test_all_runs_every_benchmark_and_saves_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[str, bool, Path, Path | None]] = []
     for name, command in bench.commands.items():
-        if name != "all":
+        if name not in ("all", "paper"):
 
             def record(
                 *, smoke: bool, json_file: Path, plot: Path | None = None, name: str = name, **_: object
-            ) -> None:
+            ) -> Report:
                 ran.append((name, smoke, json_file, plot))
+                return Report(name, "?", [], {})
 
             monkeypatch.setattr(command, "callback", record)
     result = CliRunner().invoke(bench, ["all", "--smoke", "--to", str(tmp_path / "to")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert {name for name, *_ in ran} == set(bench.commands) - {"all"}
-    assert len({path for _, _, path, _ in ran}) == len(bench.commands)
+    assert {name for name, *_ in ran} == set(bench.commands) - {"all", "paper"}
+    assert len({path for _, _, path, _ in ran}) == len(bench.commands) - 1  # snapshot twice
+    assert (tmp_path / "to" / "paper.json").exists()
     assert all(smoke and path.parent == tmp_path / "to" for _, smoke, path, _ in ran)
 
 

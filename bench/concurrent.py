@@ -1,0 +1,158 @@
+"""What do forks cost each other that are made at once?
+
+Method.  One, two and three threads have a machine each, of 1 GiB that is written, and fork it at the same time: from
+an agreed moment on, for `seconds`, each forks and releases the child again and again, without the GIL; compiled code
+times each fork.  Then the same from Python, where the threads take turns with the GIL.  All numbers of threads take
+turns, and all modes.  Beside them as many processes that call os.fork as often as it goes (osfork.py).
+
+Units: us.
+
+What would make it wrong: more threads than processors, for then they wait for one another: the worst shows it, the
+median hardly; one thread that ends before another has begun.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import osfork
+from bench.machine import GIB, MODES, clock_note, new_clock, timed_forks, written
+from bench.paper import FORK_US, SOURCE
+from bench.report import Report, Say, median, ratio, say, worst
+from mmcore.paging import HUGE_SIZE
+from mmcore.release import CURSOR_SIZE
+from mmcore.space import AddressSpace, ForkMode
+
+SIZE_GIB = 1.0
+AT_ONCE = (1, 2, 3)
+SMOKE: dict[str, Any] = {"size_gib": 1 / 64, "rounds": 1, "seconds": 0.05, "repetitions": 3}
+AGREED_NS = 20_000_000  # from the start of a thread to the moment at which all begin
+FORKS_MAX = 1 << 20
+KERNEL, PYTHON = "in the kernel", "from Python"
+COUNTERPARTS = {"classic": "fork", "on-demand": "on-demand-fork", osfork.NAMES["normal"]: "fork"}
+
+Times = dict[tuple[str, str], dict[int, list[float]]]  # [us] by what forked and how it was timed, by how many at once
+
+
+def forks_in_kernel(space: AddressSpace, mode: ForkMode, begin: int, end: int) -> list[float]:
+    """Fork from `begin` to `end` [ns, monotonic clock]; the times [us]."""
+    times = np.zeros(FORKS_MAX, np.int64)
+    cursor = np.zeros(CURSOR_SIZE, np.int64)
+    count = int(timed_forks(space.state, int(mode), begin, end, times, cursor, new_clock()))
+    found: list[float] = (times[:count] / 1000).tolist()
+    return found
+
+
+def forks_from_python(space: AddressSpace, mode: ForkMode, begin: int, end: int) -> list[float]:
+    """The same by AddressSpace.fork."""
+    time.sleep(max(0, begin - time.monotonic_ns()) / 1e9)
+    times = []
+    while time.monotonic_ns() < end:
+        before = time.perf_counter_ns()
+        child = space.fork(mode)
+        times.append((time.perf_counter_ns() - before) / 1000)
+        child.exit()
+    return times
+
+
+def fork_together(
+    fork: Callable[[AddressSpace, ForkMode, int, int], list[float]],
+    spaces: list[AddressSpace],
+    mode: ForkMode,
+    seconds: float,
+) -> list[float]:
+    """The times of forks of these spaces, each by a thread of its own."""
+    begin = time.monotonic_ns() + AGREED_NS
+    with ThreadPoolExecutor(len(spaces)) as threads:
+        running = [threads.submit(fork, space, mode, begin, begin + int(seconds * 1e9)) for space in spaces]
+        return [elapsed for one in running for elapsed in one.result()]
+
+
+def measure_machine(size: int, rounds: int, seconds: float, progress: Say) -> Times:
+    """All modes."""
+    found: Times = {}
+    with ExitStack() as stack:
+        spaces = [stack.enter_context(written(size)) for _ in range(max(AT_ONCE))]
+        for done in range(rounds):
+            progress(f"forks at once, round {done + 1} of {rounds}")
+            for name, mode in MODES.items():
+                for count in AT_ONCE:
+                    for seen, fork in ((KERNEL, forks_in_kernel), (PYTHON, forks_from_python)):
+                        times = fork_together(fork, spaces[:count], mode, seconds)
+                        found.setdefault((name, seen), {}).setdefault(count, []).extend(times)
+    return found
+
+
+def run(
+    size_gib: float = SIZE_GIB,
+    rounds: int = 3,
+    seconds: float = 0.5,
+    repetitions: int = 20,
+    plot: Path | None = None,
+    progress: Say = say,
+) -> Report:
+    """Measure, and draw the picture if wanted."""
+    report = Report(
+        "concurrent",
+        "What do forks cost each other that are made at once?",
+        [
+            f"threads with a machine of {size_gib:g} GiB each, every page written, fork at once for {seconds:g} s; "
+            f"{rounds} rounds",
+            "in the kernel: each fork timed by compiled code, without the GIL; from Python: AddressSpace.fork, with it",
+            f"os.fork: as many processes at once, {repetitions} forks each, measured after ours",
+            SOURCE,
+        ],
+        {"size_gib": size_gib, "rounds": rounds, "seconds": seconds, "repetitions": repetitions},
+    )
+    size = int(size_gib * GIB) & -HUGE_SIZE
+    found = measure_machine(size, rounds, seconds, progress)
+    for pages, name in osfork.NAMES.items():
+        for count in AT_ONCE:
+            progress(f"{name}, {count} at once")
+            times = [ns / 1000 for ns in osfork.measure("fork", size, repetitions, pages, count)]
+            found.setdefault((name, PYTHON), {})[count] = times
+    table = report.table(
+        "Fork, median / worst [us]", "what", "seen", *(f"{count} at once" for count in AT_ONCE), "the paper, 1 at once"
+    )
+    for (name, seen), times_of in found.items():
+        cells = [f"{median(times_of[count]):,.4g} / {worst(times_of[count]):,.4g}" for count in AT_ONCE]
+        table.add(name, seen, *cells, FORK_US.get(COUNTERPARTS.get(name, ""), {}).get(1))
+    most = max(AT_ONCE)
+    for key in (*((name, KERNEL) for name in MODES), (osfork.NAMES["normal"], PYTHON)):
+        report.figure(
+            f"{key[0]}, {most} at once over one alone, medians", ratio(median(found[key][most]), median(found[key][1]))
+        )
+    report.notes.append(clock_note())
+    if plot:
+        draw(found, plot)
+    return report
+
+
+def draw(found: Times, path: Path) -> None:
+    """The picture: medians by how many fork at once, and the 99th percentile."""
+    from bench.picture import COLOURS, figure, save
+
+    canvas, axes = figure(1, height=4.2)
+    for (name, seen), times_of in found.items():
+        medians = [float(np.median(times_of[count])) for count in AT_ONCE]
+        above = [float(np.percentile(times_of[count], 99)) - m for count, m in zip(AT_ONCE, medians, strict=True)]
+        style = "o-" if seen == KERNEL or name not in MODES else "o:"
+        axes[0].errorbar(
+            AT_ONCE,
+            medians,
+            [[0.0] * len(above), above],
+            fmt=style,
+            markersize=4,
+            capsize=3,
+            color=COLOURS.get(name),
+            label=f"{name}, {seen}",
+        )
+    axes[0].set(yscale="log", xlabel="forks at once", ylabel="fork [us], median and p99")
+    axes[0].set_xticks(AT_ONCE)
+    axes[0].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(canvas, path)
