@@ -202,6 +202,23 @@ def exit_command(size_gib: float, rounds: int, plot: Path | None, smoke: bool, j
     return finish(exits.run(**sizes, plot=plot), json_file)
 
 
+@bench.command("translation")
+@click.option("--gib", "sizes_gib", type=float, multiple=True, help="Touched memory; may be given more than once.")
+@in_rounds(15)
+@common
+def translation_command(sizes_gib: tuple[float, ...], rounds: int, smoke: bool, json_file: Path | None) -> Report:
+    """What the TLB and the paging-structure caches of the machine save.
+
+    \b
+    Example:
+      kvstore bench translation --gib 0.125 --gib 4
+    """
+    from bench import translation
+
+    sizes = {"sizes_gib": sizes_gib or translation.SIZES_GIB, "rounds": rounds}
+    return finish(translation.run(**(translation.SMOKE if smoke else sizes)), json_file)
+
+
 PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit")
 
 
@@ -290,7 +307,7 @@ def throughput_command(
 
 
 @bench.command("snapshot")
-@against("on-demand", "classic", "redis")
+@against("on-demand", "constant", "classic", "redis")
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--value-size", type=click.IntRange(1), default=1024, show_default=True, help="[bytes]")
 @click.option("--rate", type=click.IntRange(1), default=20_000, show_default=True, help="Requests a second.")
@@ -415,11 +432,12 @@ def map_command(
       kvstore bench map --mode on-demand --pattern random --writes 5000
     """
     from bench import map as space_map
+    from bench.machine import MODES
 
     if smoke:
         gib, writes = space_map.SMOKE_GIB, min(writes, 20)
     finish(
-        space_map.run(gib, modes or tuple(space_map.MODES), patterns or space_map.PATTERNS, writes, seed, huge, plot),
+        space_map.run(gib, modes or tuple(MODES), patterns or space_map.PATTERNS, writes, seed, huge, plot),
         json_file,
     )
 
@@ -440,7 +458,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    for name in ("pause", "throughput", "snapshot", "restart", "memory", "map"):
+    for name in ("translation", "pause", "throughput", "snapshot", "restart", "memory", "map"):
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

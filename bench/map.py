@@ -25,14 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.machine import touch
+from bench.machine import ADDRESS, GIB, MIB, MODES, touch
 from bench.report import Report, Say, say
-from mmcore import AddressSpace, ForkMode, PhysicalMemory, RegionState, Usage
+from mmcore import AddressSpace, PhysicalMemory, RegionState, Usage
 from mmcore.paging import PAGE_SIZE, PT_SPAN, RUN_FRAMES
 
-ADDRESS = 1 << 40
-GIB, MIB = 1 << 30, 1 << 20
-MODES = {"classic": ForkMode.CLASSIC, "on-demand": ForkMode.ON_DEMAND, "constant": ForkMode.CONSTANT}
 PATTERNS = ("sequential", "random", "zipf")
 ZIPF_EXPONENT = 0.99
 AHEAD, ASIDE = 1 / 16, 1 / 16  # parts of the space: mapped ahead of use, set aside

@@ -90,7 +90,7 @@ def measure_nothing(plan: Plan, quiet_s: float) -> Run:
 
 
 def run(
-    subjects: Sequence[str] = ("on-demand", "classic", "redis"),
+    subjects: Sequence[str] = ("on-demand", "constant", "classic", "redis"),
     keys: int = 1_000_000,
     value_size: int = 1024,
     rate: int = 20_000,

@@ -233,3 +233,9 @@ def test_help_has_an_example(name: str) -> None:
     result = CliRunner().invoke(bench, [name, "--help"])
     assert result.exit_code == 0
     assert f"kvstore bench {name}" in result.output
+
+
+def test_translation_counts_what_the_caches_serve(tmp_path: Path) -> None:
+    found = {row["caches of tables"]: row for row in rows(run(tmp_path, "translation"))}
+    assert found["none"]["walks cut short [%]"] == 0 and found["none"]["over none"] == 1
+    assert found["PDE cache 4096"]["walks cut short [%]"] > 90
