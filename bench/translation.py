@@ -27,7 +27,7 @@ from mmcore.mmu import load64
 from mmcore.state import SPACE
 
 SIZES_GIB = (0.125, 1.0, 4.0)
-SMOKE: dict[str, Any] = {"sizes_gib": (1 / 64,), "rounds": 2, "reads": 2000}
+SMOKE: dict[str, Any] = {"sizes_gib": (1 / 16,), "rounds": 2, "reads": 20_000}
 READS = 500_000
 LOCAL = 1 << 20  # bytes that any TLB here reaches
 LONE = "none"  # the configuration that the others are held against
