@@ -235,7 +235,10 @@ def _put_words(kind: Any, value: Any, words: list[int]) -> None:
             raise TypeError(f"{type(value).__name__} for a {kind}")
         words.append(value.address)
     elif isinstance(kind, numba.types.Integer):
-        words.append(int(value))
+        word = int(value)
+        if word >> (63 if kind.signed else 64) not in (0, -1):
+            raise OverflowError(f"{word} for {kind}")
+        words.append(word)
     elif isinstance(kind, numba.types.Array):
         if value.dtype != np.dtype(kind.dtype.name) or value.ndim != kind.ndim or not value.flags.c_contiguous:
             raise TypeError(f"{value.dtype}{list(value.shape)} for {kind}")

@@ -45,7 +45,7 @@ from mmcore.frozen import next_changed
 from mmcore.jit import linked
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
-from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
+from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, VA_LIMIT
 from mmcore.psc import PSC_ENTRIES, PSC_WORDS
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import (
@@ -282,15 +282,16 @@ class AddressSpace:
         huge: pages of 2 MiB, each in an aligned run of 512 frames.  A write to one that is shared copies it whole.
         Raises Misaligned, AlreadyMapped, OutOfFrames: with nothing mapped.
         """
-        pages = self._pages(address, length, HUGE_MASK if huge else PAGE_MASK)
+        state = self.state
+        address, length = self._pages(address, length, HUGE_MASK if huge else PAGE_MASK)
         if huge:
-            code = map_huge(self.state, address, pages // RUN_FRAMES)
+            code = map_huge(state, address, length // HUGE_SIZE)
         else:
-            code = map_pages(self.state, address, pages)
+            code = map_pages(state, address, length // PAGE_SIZE)
         if code == NO_FRAME:
             raise OutOfFrames(address)
         if code < 0:
-            raise AlreadyMapped(int(next_mapped(self.state, address, address + length)))
+            raise AlreadyMapped(int(next_mapped(state, address, address + length)))
 
     def unmap(self, address: int, length: int) -> None:
         """Unmap the pages of [address, address + length), all of which are mapped.
@@ -298,9 +299,10 @@ class AddressSpace:
         A huge page of which a part stays is split into pages; a shared one is copied first.
         Raises Misaligned, NotMapped, and OutOfFrames where shared tables have to be copied: with nothing unmapped.
         """
-        pages = self._pages(address, length)
+        state = self.state
+        address, length = self._pages(address, length)
         self._require(address, length)
-        if unmap_pages(self.state, address, pages) < 0:
+        if unmap_pages(state, address, length // PAGE_SIZE) < 0:
             raise OutOfFrames(address)
 
     def remap(self, old: int, length: int, new: int) -> None:
@@ -309,46 +311,50 @@ class AddressSpace:
         A huge page stays one where all of it goes to a multiple of its size, and is split as by `unmap` elsewhere.
         Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames: with nothing moved.
         """
-        pages = self._pages(old, length)
-        self._pages(new, length)
+        state = self.state
+        old, length = self._pages(old, length)
+        new, _ = self._pages(new, length)
         if abs(old - new) < length:
             raise Overlap(max(old, new))
         self._require(old, length)
-        code = remap_pages(self.state, old, pages, new)
+        code = remap_pages(state, old, length // PAGE_SIZE, new)
         if code == NO_FRAME:
             raise OutOfFrames(new)
         if code < 0:
-            raise AlreadyMapped(int(next_mapped(self.state, new, new + length)))
+            raise AlreadyMapped(int(next_mapped(state, new, new + length)))
 
     def mapped(self, address: int, length: int) -> bool:
         """Whether every page that [address, address + length) touches is mapped."""
-        self._range(address, length)
-        return bool(next_unmapped(self.state, address & ~PAGE_MASK, address + length) >= address + length)
+        state = self.state
+        address, length = self._range(address, length)
+        return bool(next_unmapped(state, address & ~PAGE_MASK, address + length) >= address + length)
 
     def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray) -> None:
         """Write `data` at `address`; every page it touches is mapped.
 
         Raises NotMapped, or OutOfFrames where shared pages or tables have to be copied: with nothing written.
         """
-        array = np.frombuffer(bytearray(data), np.uint8)
+        state = self.state
+        array = np.frombuffer(memoryview(data).tobytes(), np.uint8)  # type: ignore[arg-type] # an array is a buffer too
         if not array.size:
             return
-        self._range(address, array.size)
-        self._require(address & ~PAGE_MASK, array.size + (address & PAGE_MASK))
-        first, end = address & ~PAGE_MASK, (address + array.size + PAGE_MASK) & ~PAGE_MASK
-        reached = int(own_pages(self.state, first, end))
+        address, length = self._range(address, array.size)
+        first, end = address & ~PAGE_MASK, (address + length + PAGE_MASK) & ~PAGE_MASK
+        self._require(first, end - first)
+        reached = int(own_pages(state, first, end))
         if reached != end:
             raise OutOfFrames(max(reached, address))
-        copy_in(self.state, address, array, 0, array.size)
+        copy_in(state, address, array, 0, length)
 
     def read(self, address: int, length: int) -> bytes:
         """The `length` bytes at `address`; every page they touch is mapped.  Raises NotMapped."""
+        state = self.state
         if length == 0:
             return b""
-        self._range(address, length)
+        address, length = self._range(address, length)
         self._require(address & ~PAGE_MASK, length + (address & PAGE_MASK))
         array = np.empty(length, np.uint8)
-        copy_out(self.state, address, array, 0, length)
+        copy_out(state, address, array, 0, length)
         return array.tobytes()
 
     def fork(self, mode: ForkMode = ForkMode.ON_DEMAND) -> "AddressSpace":
@@ -400,12 +406,13 @@ class AddressSpace:
 
         With a length, one for each 2 MiB that [address, address + length) touches, mapped or not.
         """
+        mem = self.state.mem
+        address, size = self._range(address, 1 if length is None else length)
+        first, end = address & ~HUGE_MASK, (address + size + HUGE_MASK) & ~HUGE_MASK
         if length is None:
-            found = regions(self.state.mem, self.root)
-            return found[found["address"] > address - HUGE_SIZE]
-        self._range(address, length)
-        first, end = address & ~HUGE_MASK, (address + length + HUGE_MASK) & ~HUGE_MASK
-        return regions_within(self.state.mem, self.root, first, end)
+            found = regions(mem, self.root)
+            return found[found["address"] >= first]
+        return regions_within(mem, self.root, first, end)
 
     def exit(self) -> None:
         """Release everything; the space is dead from now on."""
@@ -417,23 +424,25 @@ class AddressSpace:
         self._state = None
         return Release(self.memory, root)
 
-    def _range(self, address: int, length: int) -> None:
-        address, length = int(address), int(length)  # NumPy's would wrap around
+    def _range(self, address: int, length: int) -> tuple[int, int]:
+        """A range that is not empty and canonical, in Python's integers: NumPy's would wrap around."""
+        address, length = int(address), int(length)
         if length <= 0:
             raise EmptyRange(address)
         if address < 0 or address >= VA_LIMIT:
             raise NonCanonical(address)
         if address + length > VA_LIMIT:
             raise NonCanonical(VA_LIMIT)
+        return address, length
 
-    def _pages(self, address: int, length: int, mask: int = PAGE_MASK) -> int:
-        """Pages in a range, which must be aligned."""
-        self._range(address, length)
+    def _pages(self, address: int, length: int, mask: int = PAGE_MASK) -> tuple[int, int]:
+        """As _range, of whole pages."""
+        address, length = self._range(address, length)
         if address & mask:
             raise Misaligned(address)
         if length & mask:
             raise Misaligned(address + length)
-        return length >> PAGE_SHIFT
+        return address, length
 
     def _require(self, first: int, length: int) -> None:
         hole = int(next_unmapped(self.state, first, first + length))
@@ -443,7 +452,7 @@ class AddressSpace:
     def __repr__(self) -> str:
         if self._state is None:
             return "<AddressSpace dead>"
-        return f"<AddressSpace cr3={self.root} epoch={self.epoch}>"
+        return f"<AddressSpace cr3={self._state.cpu[CR3]} epoch={self._state.cpu[EPOCH]}>"
 
 
 class Release:

@@ -59,6 +59,12 @@ def test_arguments_of_another_kind_are_refused() -> None:
             last_of(1, table, np.zeros(7, np.uint8))
 
 
+@pytest.mark.parametrize("number", [1 << 63, 1 << 64, -(1 << 63) - 1, np.uint64(1 << 63)])
+def test_an_integer_that_would_lose_bits_is_refused(number: int) -> None:
+    with pytest.raises(OverflowError, match=str(number)):
+        is_odd(number)
+
+
 def test_a_state_takes_arrays_of_its_own_kind_only() -> None:
     _, space = machine()
     with pytest.raises(TypeError, match="tlb: uint8"):

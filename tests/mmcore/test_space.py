@@ -22,6 +22,7 @@ from mmcore import (
     Overlap,
     PhysicalMemory,
     check_memory,
+    path_of,
 )
 from mmcore.errors import ALREADY_MAPPED, NO_FRAME, NON_CANONICAL, NOT_PRESENT, error_of
 from tests.mmcore.support import GIB, MIB2, PAGE, contents, machine
@@ -69,6 +70,10 @@ REFUSED: list[tuple[Callable[[AddressSpace], object], type[AddressError], int]] 
     (lambda s: s.remap(BASE, 1 << 46, 0), Overlap, BASE),
     (lambda s: s.regions(BASE, 0), EmptyRange, BASE),
     (lambda s: s.regions(-1, 1), NonCanonical, -1),
+    (lambda s: s.regions(TOP), NonCanonical, TOP),
+    (lambda s: s.map(np.int32(BASE), np.int32(BASE)), AlreadyMapped, BASE),
+    (lambda s: s.read(np.uint64(TOP), np.uint64(1)), NonCanonical, TOP),
+    (lambda s: s.unmap(np.uint32(BASE - PAGE), np.uint32(PAGE)), NotMapped, BASE - PAGE),
 ]
 
 
@@ -101,11 +106,14 @@ def test_a_dead_space_is_named_so() -> None:
     space.exit()
     operations: list[Callable[[], object]] = [
         lambda: space.map(0, PAGE),
+        lambda: space.map(0, 0),  # that it is dead comes first
         lambda: space.unmap(0, PAGE),
         lambda: space.remap(0, PAGE, PAGE),
         lambda: space.mapped(0, 1),
         lambda: space.read(0, 1),
+        lambda: space.read(0, 0),
         lambda: space.write(0, b"x"),
+        lambda: space.write(0, b""),
         lambda: space.unshare_step(1),
         lambda: list(space.changed_since(0)),
         lambda: space.root,
@@ -145,10 +153,10 @@ def test_a_closed_memory_is_named_so() -> None:
     with memory:
         assert "frames free" in repr(memory)
     memory.close()
-    for operation in (lambda: memory.frames_free, lambda: space.read(0, 1), lambda: AddressSpace(memory)):
+    for operation in (lambda: memory.frames_free, lambda: space.read(0, 1), lambda: AddressSpace(memory), space.exit):
         with pytest.raises(ClosedMemory):
             operation()
-    assert "closed" in repr(memory)
+    assert "closed" in repr(memory) and "cr3" in repr(space)
 
 
 @pytest.mark.parametrize("size", [-1, 0, PAGE, 5 * PAGE - 1])
@@ -199,6 +207,27 @@ def test_anything_of_bytes_can_be_written(data: bytes) -> None:
     assert space.read(BASE, 6) == b"\0data\0"
     space.write(BASE - 1, b"")
     assert space.read(BASE - 1, 0) == b""
+
+
+def test_a_number_is_not_written_as_so_many_zeros() -> None:
+    _, space = machine()
+    space.map(BASE, PAGE)
+    with pytest.raises(TypeError):
+        space.write(BASE, 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int32, np.uint32])
+def test_integers_of_numpy_are_integers(kind: type[np.integer]) -> None:
+    memory, space = machine()
+    base, page = kind(BASE), kind(PAGE)
+    space.map(base, page)
+    space.write(base + kind(5), b"here")
+    space.remap(base, page, base + page)
+    assert space.mapped(base + page, page) and space.read(base + page + kind(5), kind(4)) == b"here"
+    assert space.regions(base, page)["pages"].tolist() == [1]
+    assert len(path_of(space, base + page)) == 4
+    space.unmap(base + page, page)
+    check_memory(memory, [space])
 
 
 def test_spaces_of_one_memory_are_apart() -> None:
