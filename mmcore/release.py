@@ -15,7 +15,7 @@ Only the owner of the memory may call it, and only with a root that nobody reads
 from numba import int64, void
 
 from mmcore.frames import frame_drop, run_drop
-from mmcore.jit import kernel, linked
+from mmcore.jit import kernel, linked, prefetch
 from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, frame_of
 from mmcore.state import MEMORY
 from mmcore.tables import next_child, set_entry
@@ -24,6 +24,7 @@ RELEASED = -1
 CURSOR_SIZE = 16
 _SCANNED_PER_FRAME = 64  # empty entries that cost about as much as one frame
 _RUN_WORTH = 16  # its 512 counts are neighbours
+_AHEAD = 16  # entries: what their pages are counted by is anywhere in memory, and asked for before it is needed
 
 
 @kernel
@@ -75,6 +76,10 @@ def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
                 cursor[2 * level - 2] = child
                 cursor[2 * level - 1] = 0
                 continue
+            if index + _AHEAD < ENTRY_COUNT:
+                later = frame_of(mem.entries[slot + _AHEAD])
+                prefetch(mem.refcount, later)
+                prefetch(mem.epoch, later)
             cursor[2 * level + 1] = index + 1
             table = child
         set_entry(mem, slot, NO_ENTRY)
