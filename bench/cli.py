@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from bench.report import Report
-from bench.servers import SUBJECTS
+from bench.servers import DEFAULT, SUBJECTS
 
 TABLE_WIDTH_MIN = 120
 
@@ -246,7 +246,7 @@ def paper_command(context: click.Context, directory: Path, smoke: bool) -> None:
 
 
 @bench.command("pause")
-@against("on-demand", "classic", "redis")
+@against(*SUBJECTS)
 @click.option("--keys", type=click.IntRange(1), default=1_048_576, show_default=True)
 @click.option("--repetitions", type=click.IntRange(1), default=20, show_default=True, help="Snapshots of this server.")
 @click.option("--rival-repetitions", type=click.IntRange(1), default=5, show_default=True, help="Of redis-server.")
@@ -268,7 +268,7 @@ def pause_command(
 
 
 @bench.command("throughput")
-@against("on-demand", "redis")
+@against(DEFAULT, "redis")
 @click.option("--pipeline", "pipelines", type=click.IntRange(1), multiple=True, help="Default 1, 16 and 64.")
 @click.option("--tests", default="get,set", show_default=True, help="Of redis-benchmark: get,set,incr,mset ...")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
@@ -307,7 +307,7 @@ def throughput_command(
 
 
 @bench.command("snapshot")
-@against("on-demand", "constant", "classic", "redis")
+@against(*SUBJECTS)
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--value-size", type=click.IntRange(1), default=1024, show_default=True, help="[bytes]")
 @click.option("--rate", type=click.IntRange(1), default=20_000, show_default=True, help="Requests a second.")
@@ -357,7 +357,7 @@ def snapshot_command(
 
 
 @bench.command("restart")
-@against("on-demand", "redis")
+@against(DEFAULT, "redis")
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--value-size", type=click.IntRange(1), default=1024, show_default=True, help="[bytes]")
 @click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
@@ -379,7 +379,7 @@ def restart_command(
 
 
 @bench.command("memory")
-@against("on-demand", "redis")
+@against(DEFAULT, "redis")
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--value-size", "value_sizes", type=click.IntRange(1), multiple=True, help="[bytes]; default 64.")
 @common

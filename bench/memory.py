@@ -15,13 +15,13 @@ from collections.abc import Sequence
 
 from bench.load import fill
 from bench.report import Report, Say, ratio, say
-from bench.servers import present, server
+from bench.servers import DEFAULT, present, server
 
 SETTLE_S = 1.0
 
 
 def run(
-    subjects: Sequence[str] = ("on-demand", "redis"),
+    subjects: Sequence[str] = (DEFAULT, "redis"),
     keys: int = 1_000_000,
     value_sizes: Sequence[int] = (64,),
     settle_s: float = SETTLE_S,

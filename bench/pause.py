@@ -15,13 +15,13 @@ from collections.abc import Sequence
 
 from bench.load import fill
 from bench.report import Report, Say, median, ratio, say, worst
-from bench.servers import present, server, snapshot
+from bench.servers import SUBJECTS, present, server, snapshot
 
 WRITTEN_BETWEEN = 10_000
 
 
 def run(
-    subjects: Sequence[str] = ("on-demand", "classic", "redis"),
+    subjects: Sequence[str] = SUBJECTS,
     keys: int = 1_048_576,
     value_size: int = 1024,
     repetitions: int = 20,
@@ -68,16 +68,15 @@ def run(
             worst(stops),
             median(t.seconds for t in taken),
         )
-    ours = worst(pauses.get("on-demand", []))
-    report.figure("worst on-demand pause", ours, unit=" us")
-    report.figure(
-        "worst on-demand pause, over the median classic one",
-        ratio(ours, median(pauses.get("classic", []))),
-        at_most=1 / 50,
-    )
-    report.figure(
-        "worst on-demand pause, over redis-server's median fork",
-        ratio(ours, median(pauses.get("redis", []))),
-        at_most=1 / 500,
-    )
+    for subject in ("constant", "on-demand"):
+        if subject not in pauses:
+            continue
+        ours = worst(pauses[subject])
+        report.figure(f"worst {subject} pause", ours, unit=" us")
+        for rival, what, bar in (
+            ("classic", "the median classic one", 50),
+            ("redis", "redis-server's median fork", 500),
+        ):
+            over = ratio(ours, median(pauses.get(rival, [])))
+            report.figure(f"worst {subject} pause, over {what}", over, at_most=1 / bar)
     return report

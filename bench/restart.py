@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.load import fill, key_name, value_of
 from bench.report import Report, Say, median, ratio, say, worst
-from bench.servers import Server, environment, present, server
+from bench.servers import DEFAULT, Server, environment, present, server
 
 
 def warm_page_cache(directory: Path) -> int:
@@ -44,7 +44,7 @@ def import_numba_s() -> float:
 
 
 def run(
-    subjects: Sequence[str] = ("on-demand", "redis"),
+    subjects: Sequence[str] = (DEFAULT, "redis"),
     keys: int = 1_000_000,
     value_size: int = 1024,
     repetitions: int = 5,

@@ -2,9 +2,9 @@
 
 A *subject* is a name that `start` knows:
 
-    on-demand   this server, forking on demand (its default)
+    constant    this server, forking in constant time (its default)
+    on-demand   this server, forking on demand
     classic     this server, forking classically
-    constant    this server, forking in constant time
     redis       redis-server, when it is installed
 
 A benchmark may be given any list of them, the same one twice too: two of a kind show how far apart equals come out.
@@ -24,7 +24,8 @@ from pathlib import Path
 
 from bench.client import Client, ReplyError
 
-SUBJECTS = ("on-demand", "classic", "constant", "redis")
+SUBJECTS = ("constant", "on-demand", "classic", "redis")
+DEFAULT = "constant"
 SOURCES = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 300.0  # a first start compiles
 STOP_TIMEOUT_S = 120.0

@@ -29,7 +29,7 @@ from bench.echo import echo_server
 from bench.load import KEY_SIZE, fill
 from bench.openloop import Generator, Outcome, Plan
 from bench.report import Report, Say, Table, latencies, median, ratio, say
-from bench.servers import Server, Taken, pause, present, server, snapshot
+from bench.servers import SUBJECTS, Server, Taken, pause, present, server, snapshot
 
 COLUMNS = ("p50", "p99", "p99.9", "p99.99", "max")
 WARM_UP_S = 1.0
@@ -90,7 +90,7 @@ def measure_nothing(plan: Plan, quiet_s: float) -> Run:
 
 
 def run(
-    subjects: Sequence[str] = ("on-demand", "constant", "classic", "redis"),
+    subjects: Sequence[str] = SUBJECTS,
     keys: int = 1_000_000,
     value_size: int = 1024,
     rate: int = 20_000,
@@ -252,7 +252,7 @@ def measure_paper(one: Server, plan: Plan, seconds: float) -> PaperRun:
 
 
 def run_paper(
-    subjects: Sequence[str] = ("on-demand", "classic", "redis"),
+    subjects: Sequence[str] = SUBJECTS,
     data_bytes: int = PAPER_BYTES,
     value_size: int = 1024,
     seconds: float = 20.0,

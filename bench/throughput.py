@@ -21,7 +21,7 @@ from time import monotonic
 
 from bench.load import fill
 from bench.report import Report, Say, median, say
-from bench.servers import Server, present, server
+from bench.servers import DEFAULT, Server, present, server
 
 PIPELINES = (1, 16, 64)
 BARS = {1: 1.0, 16: 1.5}
@@ -59,7 +59,7 @@ def redis_benchmark(
 
 
 def run(
-    subjects: Sequence[str] = ("on-demand", "redis"),
+    subjects: Sequence[str] = (DEFAULT, "redis"),
     pipelines: Sequence[int] = PIPELINES,
     tests: Sequence[str] = ("get", "set"),
     rounds: int = 5,
@@ -148,7 +148,7 @@ def draw(report: Report, ratios: dict[tuple[str, int], float | None], path: Path
 
     canvas, axes = figure(1, height=0.5 + 0.4 * max(4, len(ratios)))
     names = [f"{name}, pipeline {pipeline}" for name, pipeline in ratios]
-    axes[0].barh(names, [value or 0.0 for value in ratios.values()], color=COLOURS["on-demand"])
+    axes[0].barh(names, [value or 0.0 for value in ratios.values()], color=COLOURS[DEFAULT])
     axes[0].axvline(1.0, color=COLOURS["redis"])
     axes[0].invert_yaxis()
     axes[0].set(xlabel="requests a second, over redis-server's", title=report.question)

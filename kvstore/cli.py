@@ -89,7 +89,7 @@ def _options(words: list[str]) -> list[tuple[str, str]]:
 @click.option("--dir", "directory", metavar="PATH", help="Where images are kept.  [.]")
 @click.option("--maxmemory", metavar="BYTES", help="Refuse writes above that; 100mb, 2gb ...  [0: no limit]")
 @click.option("--save", metavar="POINTS", help="Save points: pairs of seconds and changes; '' for none.")
-@click.option("--fork-mode", metavar="MODE", help="on-demand, classic or constant.  [on-demand]")
+@click.option("--fork-mode", metavar="MODE", help="constant, on-demand or classic.  [constant]")
 @click.option("--requirepass", metavar="PASSWORD", help="What clients must AUTH with.")
 @click.pass_context
 def serve(context: click.Context, /, file: Path | None, directory: str | None, **named: str | None) -> None:

@@ -308,7 +308,7 @@ SERVED = (
     Parameter("dir", Directory(), os.path.abspath("."), protected=True),
     Parameter("dbfilename", FileName(), "dump", protected=True),  # what the names of images begin with
     Parameter("save", Points(), SavePoints((SavePoint(3600, 1), SavePoint(300, 100), SavePoint(60, 10000)))),
-    Parameter("fork-mode", Choice(("on-demand", "classic", "constant")), "on-demand"),
+    Parameter("fork-mode", Choice(("constant", "on-demand", "classic")), "constant"),
     Parameter("stop-writes-on-bgsave-error", Flag(), True),
     # the server
     Parameter("loglevel", Choice(("debug", "verbose", "notice", "warning", "nothing")), "notice"),

@@ -101,7 +101,9 @@ from mmcore.state import FREE_COUNT, TOTAL
 FRAMES_PER_COMMAND = 256  # that must be free for a command that adds
 FRAMES_TO_REMOVE = 128  # for one that removes
 FRAMES_TO_SHRINK = 64  # for a merge, which can wait
-FRAMES_PER_KEY = 32  # copies that a change of one key may take while a snapshot shares everything
+# Copies that a change of one key may take under a snapshot, of pages and their PTs.  The PDs and PDPTs above them,
+# which a constant fork shares too, are few and copied once: FRAMES_PER_COMMAND has room for them.
+FRAMES_PER_KEY = 32
 NO_DEADLINE = -1
 CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; longer ones there are none, by chance
 KEYS, TIMES = 0, 1  # a database's two tables, and what of a descriptor is theirs

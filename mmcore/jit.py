@@ -434,6 +434,7 @@ else:
 
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             pointer, word = _pointer(context, builder, signature.args[0], *values), ir.IntType(32)
+            pointer = builder.bitcast(pointer, cgutils.voidptr_t)
             kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
             builder.call(function, [pointer, word(0), word(3), word(1)])  # to read, in all levels, data

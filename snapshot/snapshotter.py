@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.errors import NO_FRAME
-from mmcore.fork import ON_DEMAND
+from mmcore.fork import CONSTANT
 from mmcore.jit import build
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import CR3, PAGES_COPIED, TABLES_COPIED, Space
@@ -90,7 +90,7 @@ class Snapshotter:
         space: Space,
         directory: str | Path,
         prefix: str = PREFIX,
-        mode: int = ON_DEMAND,
+        mode: int = CONSTANT,
         metadata: Callable[[FrozenSpace], dict[Any, Any]] = lambda frozen: {},
         keep: int = KEEP,
         nice: int = NICE,

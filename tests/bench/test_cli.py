@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from bench import restart, throughput
 from bench.cli import PAPER_PARTS, bench
 from bench.report import Report
-from bench.servers import free_port, installed, present
+from bench.servers import DEFAULT, free_port, installed, present
 from bench.throughput import ClientFailed, redis_benchmark
 from tests.bench.support import REQUIRED, needs_redis, needs_redis_benchmark
 
-HERE = [subject for subject in ("on-demand", "redis") if installed(subject)]
-AGAINST = ["--subject", "on-demand", "--subject", "redis"]
+HERE = [subject for subject in (DEFAULT, "redis") if installed(subject)]
+AGAINST = ["--subject", DEFAULT, "--subject", "redis"]
 
 
 @pytest.mark.skipif(not REQUIRED, reason="redis may be absent unless KVSTORE_REQUIRE_REDIS=1")
@@ -159,7 +159,7 @@ def test_snapshot_tells_latencies_before_and_during_and_draws(tmp_path: Path) ->
     for row in rows(report):
         assert row["requests"] > 0
         assert 0 < row["p50"] <= row["p99"] <= row["p99.9"] <= row["p99.99"]
-    assert report["notes"] == present(["on-demand", "redis"])[1]
+    assert report["notes"] == present([DEFAULT, "redis"])[1]
 
 
 def test_the_papers_load_takes_snapshots_by_itself(tmp_path: Path) -> None:

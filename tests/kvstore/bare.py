@@ -23,7 +23,7 @@ from kvstore.resp import reply_grow
 from kvstore.state import REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
 from mmcore.check import check_heap, check_memory
-from mmcore.fork import ON_DEMAND, fork
+from mmcore.fork import CONSTANT, fork
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.space import AddressSpace, PhysicalMemory
 from tests.kvstore.keyspace_check import check_keyspace
@@ -119,7 +119,7 @@ class Bare:
 
     def fork(self) -> int:
         """A frozen root, as a snapshot holds one."""
-        root = int(fork(self.store.space, ON_DEMAND))
+        root = int(fork(self.store.space, CONSTANT))
         assert root >= 0
         self.forks.append(root)
         self.registers[state.SNAPSHOT_ALIVE] = 1

@@ -114,7 +114,7 @@ def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     assert found["Errorstats"] == {"errorstat_ERR": "count=3", "errorstat_WRONGTYPE": "count=1"}
     assert found["Machine"]["frames_in_use"] == "100"
     assert found["Machine"]["last_fork_nsec"] == "2500"
-    assert found["Machine"]["fork_mode"] == "on-demand"
+    assert found["Machine"]["fork_mode"] == "constant"
 
 
 def test_a_snapshot_under_way_and_one_that_failed_are_shown() -> None:

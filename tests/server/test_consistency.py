@@ -6,6 +6,7 @@ prefix that is no shorter than what had been answered when BGSAVE was asked for 
 when it was answered; and a MULTI/EXEC group is one operation, all there or not at all.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -26,6 +27,7 @@ LOADS = {
     "expiries and flushes": Kinds(expiries=True, flushes=True),
     "everything": Kinds(large=True, renames=True, flushes=True, expiries=True),
 }
+FORK_MODES = ("constant", "on-demand", "classic")
 
 
 def images(directory: Path) -> list[Path]:
@@ -42,8 +44,10 @@ class Taken:
     most: list[int]
 
 
-def take(wire: Wire, writers: list[Writer], source: Path, target: Path) -> Taken:
-    """BGSAVE, and a copy of the image it makes."""
+def take(wire: Wire, writers: list[Writer], source: Path, target: Path, mode: str | None) -> Taken:
+    """BGSAVE by that kind of fork, where there are several, and a copy of the image it makes."""
+    if mode:
+        assert wire("CONFIG", "SET", "fork-mode", mode) == OK
     least = [writer.answered for writer in writers]
     assert wire("BGSAVE") == Status("Background saving started")
     most = [writer.sent for writer in writers]
@@ -81,6 +85,7 @@ def run(
     generator = random.Random(seed)
     (directory / "data").mkdir()
     with start(directory / "data") as server, Wire(server.address) as wire:
+        modes = itertools.cycle([None] if server.is_redis else FORK_MODES)
         # Something beside the load, that must stand still in every image.
         wire("SELECT", 15)
         wire.pipeline([("SET", f"still:{i}", b"%d" % i * 50, "PXAT", FAR_MS) for i in range(20_000)])
@@ -98,11 +103,11 @@ def run(
                     "the load to go on",
                 )
                 assert any(writer.writing for writer in writers), "the load has ended too early to say anything"
-                shots_taken.append(take(wire, writers, server.directory, directory / f"shot{shot}"))
+                shots_taken.append(take(wire, writers, server.directory, directory / f"shot{shot}", next(modes)))
         finally:
             for writer in writers:
                 writer.stop()
-        shots_taken.append(take(wire, writers, server.directory, directory / "end"))
+        shots_taken.append(take(wire, writers, server.directory, directory / "end", next(modes)))
     prefixes = [check(start, taken, writers) for taken in shots_taken]
     print(f"prefixes {prefixes}")
     assert prefixes[-1] == [writer.answered for writer in writers]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmcore import AddressSpace, NotMapped, PhysicalMemory, check_memory
-from mmcore.fork import CLASSIC, ON_DEMAND
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.paging import PAGE_SIZE
 from snapshot import errors
 from snapshot.files import Files
@@ -23,7 +23,7 @@ from tests.snapshot.faults import FaultyFiles, Gate, listing, raising, use_up
 
 CHUNK = 16 * PAGE_SIZE
 SIZE = 32 << 20
-MODES = [CLASSIC, ON_DEMAND]
+MODES = [CLASSIC, ON_DEMAND, CONSTANT]
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_writes_while_the_writer_stands_still_are_not_in_the_image_and_are_count
         space.write(0x1000_0000 + page * PAGE_SIZE, b"later")
     progress = snapshotter.progress()
     assert (progress.step, progress.pages_done, progress.pages_total) == ("create", 0, 1000)
-    tables = 1 if mode == ON_DEMAND else 0
+    tables = {CLASSIC: 0, ON_DEMAND: 1, CONSTANT: 3}[mode]
     assert progress.cow_size == (10 + tables) * PAGE_SIZE
     gate.go_on.set()
     outcome = snapshotter.wait()
@@ -239,7 +239,7 @@ def test_a_failed_write_keeps_its_reason_and_gives_the_frames_back(memory, space
 def test_a_fork_for_which_there_are_no_frames_fails_and_changes_nothing(memory, space, make, tmp_path):
     space.map(0x1000_0000, PAGE_SIZE)
     snapshotter = make()
-    hog = use_up(memory, 2)
+    hog = use_up(memory, 0)
     with pytest.raises(errors.ForkFailed):
         snapshotter.start()
     said = snapshotter.statistics
