@@ -21,10 +21,8 @@ from kvstore.reply import CommandError
 from kvstore.saving import save_begin
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
-from mmcore.mapping import reset
+from mmcore.mapping import load_cr3, reset
 from mmcore.release import CURSOR_SIZE, release_all
-from mmcore.state import CR3
-from mmcore.tlb import tlb_flush
 from snapshot.errors import SnapshotError, SnapshotRunning
 from snapshot.frozen import FrozenSpace
 from snapshot.preload import Preload
@@ -288,9 +286,7 @@ class Persistence:
             restore(newest.image.path, space)
             keyspace_open(store)
         except SnapshotError as error:
-            empty, space.cpu[CR3] = int(space.cpu[CR3]), old
-            tlb_flush(space)
-            release_all(space.mem, np.zeros(CURSOR_SIZE, np.int64), empty)
+            release_all(space.mem, np.zeros(CURSOR_SIZE, np.int64), load_cr3(space, old))
             log.error("Reload failed: %s", error)
             raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from error
         release_root(store, old)

@@ -51,13 +51,12 @@ from kvstore.connections import close_connection
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
 from kvstore.flush import RELEASES_MAX
-from kvstore.keyspace import database_sizes, index_pages
+from kvstore.keyspace import database_sizes, index_pages, memory_used
 from kvstore.persistence import Persistence
 from kvstore.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
 from kvstore.resp import reply_grow
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
-from mmcore.heap import heap_used
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.release import CURSOR_SIZE
@@ -529,9 +528,9 @@ class Server:
 
     def usage(self) -> Usage:
         """What the store takes."""
-        heap, index = int(heap_used(self.store.space)), int(index_pages(self.store)) * PAGE_SIZE
-        self._peak = max(self._peak, heap + index)
-        return Usage(heap, index, self._peak)
+        used, index = memory_used(self.store), index_pages(self.store) * PAGE_SIZE
+        self._peak = max(self._peak, used)
+        return Usage(used - index, index, self._peak)
 
     def db_sizes(self) -> list[tuple[int, int, int]]:
         """For each database: keys, keys with a deadline, their average time to live [ms]."""

@@ -337,16 +337,22 @@ def remap_pages(space, old, count, new):  # type: ignore[no-untyped-def]
     return 0
 
 
+@linked(int64(SPACE, int64))
+def load_cr3(space, root):  # type: ignore[no-untyped-def]
+    """Make the tree at `root` the space's own, in O(1); returns the root of the one before, which nobody counts now."""
+    old = space.cpu[CR3]
+    space.cpu[CR3] = root
+    tlb_flush(space)
+    return old
+
+
 @linked(int64(SPACE))
 def reset(space):  # type: ignore[no-untyped-def]
     """Leave the space empty, in O(1): the old tree's root, for release_step; or NO_FRAME with nothing changed."""
     root = frame_alloc_zeroed(space.mem, space.cpu[EPOCH])
     if root < 0:
         return NO_FRAME
-    old = space.cpu[CR3]
-    space.cpu[CR3] = root
-    tlb_flush(space)
-    return old
+    return load_cr3(space, root)
 
 
 @linked(int64(SPACE, int64, int64, int64[::1]))

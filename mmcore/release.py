@@ -15,7 +15,7 @@ Only the owner of the memory may call it, and only with a root that nobody reads
 from numba import int64, void
 
 from mmcore.frames import frame_drop, run_drop
-from mmcore.jit import kernel, linked, prefetch
+from mmcore.jit import linked, prefetch
 from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, frame_of
 from mmcore.state import MEMORY
 from mmcore.tables import next_child, set_entry
@@ -27,7 +27,7 @@ _RUN_WORTH = 16  # its 512 counts are neighbours
 _AHEAD = 16  # entries: what their pages are counted by is anywhere in memory, and asked for before it is needed
 
 
-@kernel
+@linked(void(int64[::1], int64))
 def release_begin(cursor, root):  # type: ignore[no-untyped-def]
     """Set a cursor to release the tree at `root`."""
     cursor[0] = root

@@ -52,7 +52,7 @@ class Process:
             assert REDIS_SERVER, "redis-server is not installed"
             command = [REDIS_SERVER, *([str(config)] if config else []), "--enable-debug-command", "yes"]
         else:
-            command = [sys.executable, "-m", "kvstore", "serve", *(["--config", str(config)] if config else [])]
+            command = [sys.executable, "-m", "tests.strict", "serve", *(["--config", str(config)] if config else [])]
         if not config:
             command += ["--dir", str(directory), "--save", save]
         with self._log.open("wb") as log:

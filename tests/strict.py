@@ -1,0 +1,27 @@
+"""The server, in which it is fatal that Python calls a leaf kernel.
+
+Python calls linked kernels, whose machine code is there when the server is ready.  A leaf has none of its own until it
+is called: for the first one numba loads its compiler, and every client waits a third of a second for that.  No other
+test would notice, so the servers of all tests are started like this.
+"""
+
+import os
+import sys
+import traceback
+from typing import Any
+
+from numba.core.dispatcher import Dispatcher
+
+from kvstore.cli import main
+
+
+def _refuse(self: Any, *_arguments: Any, **_keywords: Any) -> None:
+    traceback.print_stack()
+    leaf = f"{self.py_func.__module__}.{self.py_func.__qualname__}"
+    print(f"Python has called the leaf {leaf}", file=sys.stderr, flush=True)
+    os.abort()
+
+
+if __name__ == "__main__":
+    Dispatcher._compile_for_args = _refuse
+    main()
