@@ -1,6 +1,7 @@
 """Each benchmark through the command line, in its smoke size: what it prints and saves is there and makes sense."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ def test_the_whole_cost_is_told_by_what_is_touched(paper: dict[str, dict[str, An
     assert len(found) == 2 * 2 * 5
     assert all(row["0 %"] < 1 for row in found)
     assert bars(report) == [(0.96, 0.96), (0.96, None), (None, None), (0.92, 0.92), (0.92, None), (None, None)]
+    notes = [note for note in report["notes"] if "over classic in the single rounds" in note]
+    assert len(notes) == 2
+    assert all(re.search(r"on-demand \d\.\d+ to \d\.\d+, constant \d\.\d+ to \d\.\d+$", note) for note in notes)
 
 
 def test_small_spaces_are_measured_at_every_size(paper: dict[str, dict[str, Any]]) -> None:
