@@ -17,6 +17,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import index
 from types import TracebackType
 from typing import Self
 
@@ -117,7 +118,7 @@ class PhysicalMemory:
     def __init__(
         self, size: int, *, huge_pages: bool = True, poison: bool = False, mapping: mmap.mmap | None = None
     ) -> None:
-        count = size // PAGE_SIZE
+        count = index(size) // PAGE_SIZE
         if count < FRAMES_MIN:
             raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
         if mapping is None:
@@ -202,7 +203,7 @@ DEFAULT_CACHES = Caches()
 
 
 def _budget(count: int) -> int:
-    if count < 1:
+    if index(count) < 1:
         raise ValueError(f"a step of {count}: at least 1")
     return count
 
@@ -212,7 +213,8 @@ class AddressSpace:
 
     Four-level paging as in the Intel SDM, volume 3A, but for permissions: what is mapped may be read and written.
     Addresses and lengths are int [bytes].  All methods raise DeadSpace after exit and ClosedMemory after
-    PhysicalMemory.close; those that take a range, EmptyRange and NonCanonical; those that take frames, OutOfFrames.
+    PhysicalMemory.close; those that take a range, EmptyRange, NonCanonical, and TypeError for what is no integer; those
+    that take frames, OutOfFrames.
     """
 
     def __init__(self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES) -> None:
@@ -426,7 +428,7 @@ class AddressSpace:
 
     def _range(self, address: int, length: int) -> tuple[int, int]:
         """A range that is not empty and canonical, in Python's integers: NumPy's would wrap around."""
-        address, length = int(address), int(length)
+        address, length = index(address), index(length)
         if length <= 0:
             raise EmptyRange(address)
         if address < 0 or address >= VA_LIMIT:

@@ -1,6 +1,7 @@
 """The Python face: what it refuses, by which name, carrying which address, with nothing changed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,26 @@ def test_a_refusal_names_its_reason_and_address(
     assert hex(address) in str(caught.value) and isinstance(caught.value, MachineError)
     assert contents(memory, space.root) == before and memory.frames_free == free and space.counters == counters
     check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("wrong", [float(BASE), str(BASE), None])
+def test_a_number_that_is_no_integer_is_refused(wrong: Any) -> None:
+    _memory, space = machine()
+    space.map(BASE, 2 * PAGE)
+    operations: list[Callable[[], object]] = [
+        lambda: PhysicalMemory(wrong),
+        lambda: space.map(wrong, PAGE),
+        lambda: space.map(TOP // 2, wrong),
+        lambda: space.unmap(wrong, PAGE),
+        lambda: space.remap(BASE, PAGE, wrong),
+        lambda: space.read(wrong, 1),
+        lambda: space.write(wrong, b"x"),
+        lambda: space.unshare_step(wrong),
+        lambda: space.exit_begin().step(wrong),
+    ]
+    for operation in operations:
+        with pytest.raises(TypeError):
+            operation()
 
 
 def test_an_enormous_range_is_out_of_frames() -> None:
