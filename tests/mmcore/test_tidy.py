@@ -13,7 +13,7 @@ BY_FILE = {
     "plain.py": {"dataclasses"},
     "state.py": {"dataclasses"},
     "populate.py": {"contextlib", "os", "threading"},
-    "space.py": {"mmap"},
+    "space.py": {"mmap", "operator"},
 }
 
 
