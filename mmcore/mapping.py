@@ -9,7 +9,7 @@ when it is shared, without a copy; one that becomes empty is freed.  A huge page
 one goes, or it moves to where no huge page can stand, it is split into pages first (fault.own_table).
 """
 
-from numba import boolean, int64
+from numba import int64
 
 from mmcore.errors import ALREADY_MAPPED, HUGE_PAGE, NO_FRAME
 from mmcore.fault import own_path, own_table
@@ -117,6 +117,20 @@ def tables_to_own(space, va, end, level):  # type: ignore[no-untyped-def]
     return frames
 
 
+@kernel
+def _can_have(space, frames, runs):  # type: ignore[no-untyped-def]
+    """Whether `runs` runs and `frames` frames beside them can be had."""
+    return has_frames(space, frames) if runs == 0 else reserve(space.mem, runs, frames)
+
+
+@kernel
+def _to_map(space, va, end, huge):  # type: ignore[no-untyped-def]
+    # (frames, runs) that mapping [va, end) takes; of more pages than there are frames without its tables.
+    count = (end - va) // PAGE_SIZE
+    tables = tables_to_own(space, va, end, 1 + huge) if has_frames(space, count) else 0
+    return (tables, count // RUN_FRAMES) if huge != 0 else (count + tables, 0)
+
+
 @linked(int64(SPACE, int64, int64))
 def map_pages(space, va, count):  # type: ignore[no-untyped-def]
     """Map `count` pages of zeros at `va`: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
@@ -127,7 +141,8 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
     end = va + count * PAGE_SIZE
     if next_mapped(space, va, end) != end:
         return ALREADY_MAPPED
-    if not has_frames(space, count) or not has_frames(space, count + tables_to_own(space, va, end, 1)):
+    frames, runs = _to_map(space, va, end, 0)
+    if not _can_have(space, frames, runs):
         return NO_FRAME
     # All tables first, so that they do not stand between the frames of the pages.
     block = va
@@ -152,7 +167,8 @@ def map_huge(space, va, count):  # type: ignore[no-untyped-def]
     end = va + count * HUGE_SIZE
     if next_mapped(space, va, end) != end:
         return ALREADY_MAPPED
-    if not has_frames(space, count * RUN_FRAMES) or not reserve(mem, count, tables_to_own(space, va, end, 2)):
+    frames, runs = _to_map(space, va, end, 1)
+    if not _can_have(space, frames, runs):
         return NO_FRAME
     while va < end:
         head = run_alloc(mem, space.cpu[EPOCH], 1)
@@ -194,17 +210,16 @@ def _splits(space, va, end, block):  # type: ignore[no-untyped-def]
     return int64(split), int64(split and shared)
 
 
-@linked(boolean(SPACE, int64, int64))
-def reserve_to_cut(space, va, end):  # type: ignore[no-untyped-def]
-    """Whether the frames that unmapping [va, end) takes can be had."""
+@kernel
+def _to_cut(space, va, end):  # type: ignore[no-untyped-def]
+    # (frames, runs) that unmapping [va, end) takes.
     first, last = va & -HUGE_SIZE, (end - 1) & -HUGE_SIZE
     tables, runs = _splits(space, va, end, first)
     if last != first:
         more_tables, more_runs = _splits(space, va, end, last)
         tables += more_tables
         runs += more_runs
-    frames = tables + _tables_to_cut(space, va, end)
-    return has_frames(space, frames) if runs == 0 else reserve(space.mem, runs, frames)
+    return tables + _tables_to_cut(space, va, end), runs
 
 
 @linked(int64(SPACE, int64))
@@ -270,7 +285,8 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
 def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
     """Unmap what is mapped of `count` pages at `va`: 0, or NO_FRAME with nothing changed."""
     end = va + count * PAGE_SIZE
-    if not reserve_to_cut(space, va, end):
+    frames, runs = _to_cut(space, va, end)
+    if not _can_have(space, frames, runs):
         return NO_FRAME
     while va < end:
         va = _cut_block(space, va, end)
@@ -280,8 +296,8 @@ def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _reserve_to_move(space, old, end, new):  # type: ignore[no-untyped-def]
-    # Whether the frames that moving [old, end) takes can be had; counts some twice where both ends share tables.
+def _to_move(space, old, end, new):  # type: ignore[no-untyped-def]
+    # (frames, runs) that moving [old, end) takes; counts some tables twice where both ends share them.
     tables = tables_to_own(space, old, end, 1) + tables_to_own(space, new, new + end - old, 1)
     runs = 0
     block = old
@@ -291,7 +307,19 @@ def _reserve_to_move(space, old, end, new):  # type: ignore[no-untyped-def]
             tables += 1
             runs += int64(shared)
         block = _block_end(block, end)
-    return has_frames(space, tables) if runs == 0 else reserve(space.mem, runs, tables)
+    return tables, runs
+
+
+@kernel
+def _reserve_to_remap(space, old, count, new, new_count, huge):  # type: ignore[no-untyped-def]
+    # Whether what remap_pages takes can be had; counts a huge page twice that is kept in part.
+    kept = min(count, new_count) * PAGE_SIZE
+    frames, runs = _to_move(space, old, old + kept, new)
+    if count > new_count:
+        more_frames, more_runs = _to_cut(space, old + kept, old + count * PAGE_SIZE)
+    else:
+        more_frames, more_runs = _to_map(space, new + kept, new + new_count * PAGE_SIZE, huge)
+    return _can_have(space, frames + more_frames, runs + more_runs)
 
 
 @kernel
@@ -305,20 +333,13 @@ def _move_entry(space, source, target):  # type: ignore[no-untyped-def]
     mem.epoch[frame] = max(mem.epoch[frame], space.cpu[EPOCH])
 
 
-@linked(int64(SPACE, int64, int64, int64))
-def remap_pages(space, old, count, new):  # type: ignore[no-untyped-def]
-    """Move `count` pages from `old` to `new`, entries only: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
-
-    All of `old` is mapped, and the ranges are disjoint.  Only a shared huge page that has to be split is copied.
-    """
+@kernel
+def _move_pages(space, old, end, new):  # type: ignore[no-untyped-def]
+    # Move the pages of [old, end) to `new`; the frames are reserved.
     mem = space.mem
-    end = new + count * PAGE_SIZE
-    if next_mapped(space, new, end) != end:
-        return ALREADY_MAPPED
-    if not _reserve_to_move(space, old, old + count * PAGE_SIZE, new):
-        return NO_FRAME
-    while new < end:
-        whole = _whole_block(new, end) and old & HUGE_MASK == 0
+    first = old
+    while old < end:
+        whole = _whole_block(old, end) and new & HUGE_MASK == 0
         if whole and walk(mem, space.cpu[CR3], old, 1) == HUGE_PAGE:
             source = slot_of(own_path(space, old, 2), old, 2)
             _move_entry(space, source, slot_of(own_path(space, new, 2), new, 2))
@@ -330,10 +351,33 @@ def remap_pages(space, old, count, new):  # type: ignore[no-untyped-def]
             moved = PAGE_SIZE
         old += moved
         new += moved
-        if table_index(old, 1) == 0 or new == end:
+        if table_index(old, 1) == 0 or old == end:
             prune(space, old - PAGE_SIZE)
-    if count >= RUN_FRAMES:
+    if end - first >= HUGE_SIZE:
         tlb_flush(space)
+
+
+@linked(int64(SPACE, int64, int64, int64, int64, int64))
+def remap_pages(space, old, count, new, new_count, huge):  # type: ignore[no-untyped-def]
+    """Move `count` pages from `old` to `new`, entries only: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
+
+    At `new` there are `new_count` then: the last ones are left out, or pages of zeros follow (huge: 1 for huge ones).
+    All of `old` is mapped, and the ranges are disjoint.  Only a shared huge page that has to be split is copied.
+    """
+    end = new + new_count * PAGE_SIZE
+    if next_mapped(space, new, end) != end:
+        return ALREADY_MAPPED
+    if not _reserve_to_remap(space, old, count, new, new_count, huge):
+        return NO_FRAME
+    code = 0
+    if count > new_count:
+        code = unmap_pages(space, old + new_count * PAGE_SIZE, count - new_count)
+    elif new_count > count and huge != 0:
+        code = map_huge(space, new + count * PAGE_SIZE, (new_count - count) // RUN_FRAMES)
+    elif new_count > count:
+        code = map_pages(space, new + count * PAGE_SIZE, new_count - count)
+    assert code == 0, "frames for a remapping were not reserved"
+    _move_pages(space, old, old + min(count, new_count) * PAGE_SIZE, new)
     return 0
 
 

@@ -307,23 +307,38 @@ class AddressSpace:
         if unmap_pages(state, address, length // PAGE_SIZE) < 0:
             raise OutOfFrames(address)
 
-    def remap(self, old: int, length: int, new: int) -> None:
+    def remap(self, old: int, length: int, new: int, new_length: int | None = None, *, huge: bool = False) -> None:
         """Move the pages of [old, old + length) to `new`, where none are mapped, without copying them.
 
+        new_length: what there is to be at `new` [bytes].  Of less the last pages are left out and unmapped; more are
+        mapped behind, zero-filled: pages of 2 MiB when `huge`.  With it `new` may be `old`, to grow or shrink in place.
         A huge page stays one where all of it goes to a multiple of its size, and is split as by `unmap` elsewhere.
-        Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames: with nothing moved.
+        Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames: with nothing moved, mapped or unmapped.
         """
         state = self.state
         old, length = self._pages(old, length)
-        new, _ = self._pages(new, length)
-        if abs(old - new) < length:
+        new, size = self._pages(new, length if new_length is None else new_length)
+        if huge and size > length:
+            self._pages(new + length, size - length, HUGE_MASK)
+        if new == old and new_length is not None:
+            self._resize(old, length, size, huge)
+            return
+        if old < new + size and new < old + length:
             raise Overlap(max(old, new))
         self._require(old, length)
-        code = remap_pages(state, old, length // PAGE_SIZE, new)
+        code = remap_pages(state, old, length // PAGE_SIZE, new, size // PAGE_SIZE, int(huge))
         if code == NO_FRAME:
             raise OutOfFrames(new)
         if code < 0:
-            raise AlreadyMapped(int(next_mapped(state, new, new + length)))
+            raise AlreadyMapped(int(next_mapped(state, new, new + size)))
+
+    def _resize(self, address: int, length: int, new_length: int, huge: bool) -> None:
+        """remap in place."""
+        self._require(address, length)
+        if new_length > length:
+            self.map(address + length, new_length - length, huge=huge)
+        elif new_length < length:
+            self.unmap(address + new_length, length - new_length)
 
     def mapped(self, address: int, length: int) -> bool:
         """Whether every page that [address, address + length) touches is mapped."""

@@ -101,6 +101,32 @@ def test_moving_pages_copies_none() -> None:
     check_memory(memory, [space])
 
 
+def test_growing_and_shrinking_copy_the_shared_table_at_the_end_and_no_page() -> None:
+    memory, space = machine(2000)
+    space.map(0, 2 * MIB2)
+    child = space.fork(ForkMode.ON_DEMAND)
+    before = space.counters
+    space.remap(0, 2 * MIB2, 0, MIB2 + 8 * PAGE)
+    assert counted(space, before) == {"tables_copied": 1, "pages_unmapped": 504}
+    space.remap(0, MIB2 + 8 * PAGE, 0, MIB2)
+    assert counted(space, before) == {"tables_copied": 1, "pages_unmapped": 512}
+    space.remap(0, MIB2, 0, MIB2 + PAGE)
+    assert counted(space, before) == {"tables_copied": 1, "pages_unmapped": 512, "tables_made": 1, "pages_mapped": 1}
+    check_memory(memory, [space, child])
+    assert child.read(2 * MIB2 - 1, 1) == b"\0"
+
+
+def test_shrinking_drops_a_shared_table_that_goes_whole() -> None:
+    memory, space = machine(2000)
+    space.map(0, 2 * MIB2)
+    child = space.fork(ForkMode.ON_DEMAND)
+    before = space.counters
+    space.remap(0, 2 * MIB2, GIB512, MIB2)
+    assert counted(space, before) == {"tables_dropped": 1, "tables_copied": 1, "tables_made": 3}
+    assert child.mapped(0, 2 * MIB2)
+    check_memory(memory, [space, child])
+
+
 def test_runs_go_on_across_tables_and_stop_at_holes_and_limits() -> None:
     memory, space = machine()
     assert runs_of(memory, space.root) == []

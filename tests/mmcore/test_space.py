@@ -51,6 +51,20 @@ REFUSED: list[tuple[Callable[[AddressSpace], object], type[AddressError], int]] 
     (lambda s: s.remap(BASE, PAGE, BASE + PAGE), AlreadyMapped, BASE + PAGE),
     (lambda s: s.remap(BASE, 3 * PAGE, 0), NotMapped, BASE + 2 * PAGE),
     (lambda s: s.remap(BASE, PAGE, 17), Misaligned, 17),
+    (lambda s: s.remap(BASE, PAGE, BASE, 2 * PAGE), AlreadyMapped, BASE + PAGE),
+    (lambda s: s.remap(BASE, 3 * PAGE, BASE, PAGE), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.remap(BASE, 3 * PAGE, BASE, 4 * PAGE), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE, 0), EmptyRange, BASE),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE, -PAGE), EmptyRange, BASE),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE, PAGE + 1), Misaligned, BASE + PAGE + 1),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE, TOP), NonCanonical, TOP),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE - PAGE, PAGE + PAGE), Overlap, BASE),
+    (lambda s: s.remap(BASE, PAGE, BASE - 2 * PAGE, 3 * PAGE), Overlap, BASE),
+    (lambda s: s.remap(BASE + PAGE, PAGE, BASE - 8 * PAGE, 9 * PAGE), AlreadyMapped, BASE),
+    (lambda s: s.remap(BASE, 3 * PAGE, 0, PAGE), NotMapped, BASE + 2 * PAGE),
+    (lambda s: s.remap(BASE, 2 * PAGE, 0, MIB2, huge=True), Misaligned, 2 * PAGE),
+    (lambda s: s.remap(BASE, 2 * PAGE, MIB2 - 2 * PAGE, MIB2, huge=True), Misaligned, 2 * MIB2 - 2 * PAGE),
+    (lambda s: s.remap(BASE, 2 * PAGE, BASE, 1 << 40, huge=True), Misaligned, BASE + 2 * PAGE),
     (lambda s: s.read(BASE + PAGE, PAGE + 1), NotMapped, BASE + 2 * PAGE),
     (lambda s: s.read(5, 1), NotMapped, 0),
     (lambda s: s.read(BASE, -1), EmptyRange, BASE),
@@ -104,6 +118,7 @@ def test_a_number_that_is_no_integer_is_refused(wrong: Any) -> None:
         lambda: space.map(TOP // 2, wrong),
         lambda: space.unmap(wrong, PAGE),
         lambda: space.remap(BASE, PAGE, wrong),
+        *([] if wrong is None else [lambda: space.remap(BASE, PAGE, 0, wrong)]),
         lambda: space.read(wrong, 1),
         lambda: space.write(wrong, b"x"),
         lambda: space.unshare_step(wrong),
@@ -119,6 +134,11 @@ def test_an_enormous_range_is_out_of_frames() -> None:
     with pytest.raises(OutOfFrames) as caught:
         space.map(0, TOP)
     assert caught.value.address == 0
+    space.map(0, PAGE)
+    for new, address in ((0, PAGE), (GIB, GIB)):
+        with pytest.raises(OutOfFrames) as caught:
+            space.remap(0, PAGE, new, TOP - GIB)
+        assert caught.value.address == address
     check_memory(memory, [space])
 
 
@@ -248,6 +268,36 @@ def test_integers_of_numpy_are_integers(kind: type[np.integer]) -> None:
     assert space.regions(base, page)["pages"].tolist() == [1]
     assert len(path_of(space, base + page)) == 4
     space.unmap(base + page, page)
+    check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("new", [BASE, 5 * BASE])
+def test_a_mapping_grows_by_zeros_and_shrinks_by_its_last_pages(new: int) -> None:
+    memory, space = machine()
+    space.map(BASE, 2 * PAGE)
+    space.write(BASE, b"one" + bytes(PAGE - 3) + b"two")
+    frame = path_of(space, BASE)[-1].frame
+    space.remap(BASE, 2 * PAGE, new, 4 * PAGE)
+    assert space.read(new, 4 * PAGE) == b"one" + bytes(PAGE - 3) + b"two" + bytes(3 * PAGE - 3)
+    space.remap(new, 4 * PAGE, BASE, PAGE)
+    assert space.read(BASE, 3) == b"one" and path_of(space, BASE)[-1].frame == frame
+    space.remap(BASE, PAGE, BASE, PAGE)
+    assert space.usage().rss == PAGE
+    check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("new", [BASE, 5 * BASE])
+def test_a_mapping_grows_by_huge_pages_and_shrinks_to_part_of_one(new: int) -> None:
+    memory, space = machine(5 * 512)
+    space.map(BASE, MIB2, huge=True)
+    space.write(BASE + MIB2 - 3, b"end")
+    space.remap(BASE, MIB2, new, 3 * MIB2, huge=True)
+    assert space.regions()["huge"].tolist() == [True, True, True]
+    assert space.read(new + MIB2 - 3, 4) == b"end\0" and space.mapped(new, 3 * MIB2)
+    space.remap(new, 3 * MIB2, new, MIB2 + PAGE)
+    assert space.regions()["pages"].tolist() == [512, 1] and space.regions()["huge"].tolist() == [True, False]
+    space.remap(new, MIB2 + PAGE, 9 * BASE, 2 * PAGE)
+    assert space.regions()["pages"].tolist() == [2]
     check_memory(memory, [space])
 
 

@@ -19,7 +19,7 @@ SPACES_MAX = 8
 # Places where ranges cross from one table of each level to the next.
 PLACES = (MIB2, GIB, GIB512, 5 * GIB512 + 3 * GIB + 7 * MIB2)
 SMALL = {"map": 6, "unmap": 4, "remap": 2, "write": 14, "read": 6, "fork": 3, "exit": 1, "leave": 1, "table": 1}
-SMALL |= {"unshare": 2}
+SMALL |= {"unshare": 2, "resize": 3}
 HUGE = SMALL | {"map_huge": 6, "unmap_huge": 2, "move_huge": 2, "write_huge": 8}
 
 
@@ -136,6 +136,26 @@ class Stream:
                 space.remap(old, length, new)
                 model.remap(old, length, new)
                 self.loose = True
+
+    def do_resize(self, space: AddressSpace, model: ModelSpace) -> None:
+        """Grow or shrink what is mapped, where it is or elsewhere; also by a huge page, where those are in play."""
+        if not (found := self.stretch(model)):
+            return
+        old, length = found
+        huge = "map_huge" in self.weights and self.random.randrange(2) == 1
+        if huge:
+            new = self.random.choice((old, self.block() - length))
+            size = length + MIB2
+        else:
+            new = self.random.choice((old, self.random.choice(PLACES) + self.random.randrange(-40, 40) * PAGE))
+            size = max(PAGE, length + self.random.choice((-9, -1, 0, 1, 15)) * PAGE)
+        if new < 0 or (huge and (new + length) % MIB2 != 0):
+            return
+        apart = new + size <= old or old + length <= new
+        if model.none_mapped(new + length, size - length) if new == old else apart and model.none_mapped(new, size):
+            space.remap(old, length, new, size, huge=huge)
+            model.remap(old, length, new, size, huge=huge)
+            self.loose = self.loose or new != old
 
     def do_write(self, space: AddressSpace, model: ModelSpace) -> None:
         if found := self.stretch(model):

@@ -37,7 +37,15 @@ class ModelSpace:
             self.changed.discard(page)
             self.huge.discard(page & -HUGE)
 
-    def remap(self, old: int, length: int, new: int) -> None:
+    def remap(self, old: int, length: int, new: int, new_length: int | None = None, *, huge: bool = False) -> None:
+        size = length if new_length is None else new_length
+        kept = min(length, size)
+        self.unmap(old + kept, length - kept)
+        self.map(new + kept, size - kept, huge=huge)
+        if new != old:
+            self.move(old, kept, new)
+
+    def move(self, old: int, length: int, new: int) -> None:
         whole = {block for block in self.huge if old <= block and block + HUGE <= old + length}
         for page in self.range(old, length):
             self.pages[page - old + new] = self.pages.pop(page)
