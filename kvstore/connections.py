@@ -26,7 +26,7 @@ from mmcore.jit import kernel, linked, view
     FLAGS,
     DATABASE,
     SPEAKS,  # protocol, 2 or 3
-    CREATED_MS,
+    CREATED_MS,  # by the monotonic clock, as all times here
     ACTIVE_MS,  # last time something was received
     # bytes received and not yet executed
     INPUT_ADDRESS,

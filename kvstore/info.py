@@ -15,7 +15,6 @@ import os
 import platform
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from kvstore import connections as rows
 from kvstore import state
+from kvstore.clock import wall_us
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Server
@@ -72,8 +72,8 @@ def _register(server: "Server", register: int) -> int:
 
 def server_fields(server: "Server") -> Fields:
     """The process and its configuration."""
-    now_us = time.time_ns() // 1000
-    uptime_s = int(now_us / 1e6 - server.started_unix_s)
+    now_us = wall_us(server.registers)
+    uptime_s = (_register(server, state.TIMER_MS) - server.started_ms) // 1000
     hz = server.config["hz"]
     return {
         "redis_version": REDIS_VERSION,
@@ -386,6 +386,7 @@ def machine_fields(server: "Server") -> Fields:
         "last_snapshot_pages_copied": snapshots.last_pages_copied,
         "last_snapshot_bytes": snapshots.last_bytes,
         "loop_turns": _register(server, state.LOOP_TURNS),
+        "timer_ticks": _register(server, state.TIMER_TICKS),
     }
 
 

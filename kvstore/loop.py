@@ -24,6 +24,7 @@ from numba import int32, int64, void
 
 from kvstore.ahead import look_ahead
 from kvstore.arguments import arg_length, arg_offset, query, word_at
+from kvstore.clock import calibrate, update_clocks
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
 from kvstore.connections import (
     ACTIVE_MS,
@@ -71,8 +72,6 @@ from kvstore.expire import expire_step
 from kvstore.flush import background_step
 from kvstore.keyspace import memory_exceeded
 from kvstore.libc import (
-    CLOCK_MONOTONIC,
-    CLOCK_REALTIME,
     EAGAIN,
     EINTR,
     EPOLL_CTL_ADD,
@@ -93,7 +92,6 @@ from kvstore.libc import (
     TCP_NODELAY,
     accept4,
     bytes_at,
-    clock_gettime,
     close,
     cycles,
     epoll_ctl,
@@ -140,11 +138,9 @@ from kvstore.state import (
     INPUT_POSITION,
     INPUT_SHARED,
     KEEPALIVE_S,
-    LAST_SAVE_MS,
     LAST_SAVE_OK,
     LAST_SAVE_TRY_MS,
     LOOP_TURNS,
-    LRU_CLOCK,
     MAXCLIENTS,
     MAXMEMORY,
     NET_INPUT_BYTES,
@@ -152,8 +148,6 @@ from kvstore.state import (
     NEXT_ID,
     NEXT_TICK_MS,
     NO_TOUCH,
-    NOW_MS,
-    NOW_US,
     OUTER_REPLY,
     OUTPUT_HARD_LIMIT,
     OUTPUT_LIMIT_CLOSED,
@@ -181,6 +175,7 @@ from kvstore.state import (
     SAVE_POINTS,
     SAVE_POINTS_ADDRESS,
     SAVE_WANTED,
+    SAVED_MS,
     SCRATCH_ADDRESS,
     SHARED_ADDRESS,
     SHARED_CAPACITY,
@@ -190,6 +185,8 @@ from kvstore.state import (
     SWEEP_SLOT,
     TICK_MS,
     TIMEOUT_MS,
+    TIMER_MS,
+    TIMER_TICKS,
     TOTAL_CONNECTIONS,
     TURNS_PENDING,
     WRITES_PROCESSED,
@@ -228,31 +225,6 @@ SAMPLES = 16
 SAVE_RETRY_MS = 5000  # Redis's CONFIG_BGSAVE_RETRY_DELAY
 
 _call = indirect(HANDLER)
-
-
-@kernel
-def update_clock(store):  # type: ignore[no-untyped-def]
-    """Read the wall clock into the registers."""
-    server = store.server
-    clock_gettime(int32(CLOCK_REALTIME), server[SCRATCH_ADDRESS])
-    time = words_at(server[SCRATCH_ADDRESS], 2)
-    server[NOW_US] = time[0] * 1_000_000 + time[1] // 1000
-    server[NOW_MS] = server[NOW_US] // 1000
-    server[LRU_CLOCK] = time[0]
-
-
-@kernel
-def monotonic_us(store):  # type: ignore[no-untyped-def]
-    """The monotonic clock [us]."""
-    clock_gettime(int32(CLOCK_MONOTONIC), store.server[SCRATCH_ADDRESS])
-    time = words_at(store.server[SCRATCH_ADDRESS], 2)
-    return time[0] * 1_000_000 + time[1] // 1000
-
-
-@linked(int64(STORE))
-def read_cycles(store):  # type: ignore[no-untyped-def]
-    """The counter that commands are timed by, for its calibration."""
-    return cycles()
 
 
 # ------------------------------------------------------------------------------------------------ replies to the socket
@@ -313,8 +285,8 @@ def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
     too_much = server[OUTPUT_HARD_LIMIT] > 0 and pending > server[OUTPUT_HARD_LIMIT]
     if server[OUTPUT_SOFT_LIMIT] > 0 and pending > server[OUTPUT_SOFT_LIMIT]:
         if row[OUTPUT_SOFT_SINCE_MS] == 0:
-            row[OUTPUT_SOFT_SINCE_MS] = server[NOW_MS]
-        elif server[NOW_MS] - row[OUTPUT_SOFT_SINCE_MS] > server[OUTPUT_SOFT_MS]:
+            row[OUTPUT_SOFT_SINCE_MS] = server[TIMER_MS]
+        elif server[TIMER_MS] - row[OUTPUT_SOFT_SINCE_MS] > server[OUTPUT_SOFT_MS]:
             too_much = True
     else:
         row[OUTPUT_SOFT_SINCE_MS] = 0
@@ -503,7 +475,7 @@ def execute(store, row):  # type: ignore[no-untyped-def]
     queued = row[QUEUE_FLAGS] if in_multi and flags & NOT_QUEUED else 0  # EXEC answers for what it will run
     effects = flags | queued
     if (
-        server[PAUSED_UNTIL_MS] > server[NOW_MS]
+        server[PAUSED_UNTIL_MS] > server[TIMER_MS]
         and (server[PAUSED_WRITES_ONLY] == 0 or effects & (WRITE | MAY_REPLICATE))
         and flags & NO_AUTH_NEEDED == 0
     ):
@@ -670,7 +642,7 @@ def receive(store, slot, row):  # type: ignore[no-untyped-def]
         return EVENT_NONE
     server[NET_INPUT_BYTES] += count
     row[BYTES_IN] += count
-    row[ACTIVE_MS] = server[NOW_MS]
+    row[ACTIVE_MS] = server[TIMER_MS]
     if before == 0:
         server[CONNECTION] = slot
         server[DB] = row[DATABASE]
@@ -757,7 +729,7 @@ def accept_connections(store, listener, kind):  # type: ignore[no-untyped-def]
         identity = server[NEXT_ID]
         server[NEXT_ID] += 1
         flags = UNIX_SOCKET if kind == LISTEN_UNIX else 0
-        slot = open_connection(store, fd, identity, flags, server[NOW_MS])
+        slot = open_connection(store, fd, identity, flags, server[TIMER_MS])
         event = ints_at(scratch, 3)
         event[0] = EPOLLIN
         event[1] = slot
@@ -799,11 +771,11 @@ def _save_due(store):  # type: ignore[no-untyped-def]
         return False
     if server[SAVE_WANTED]:
         return server[EXEC_SAVED_ADDRESS] == 0
-    if server[LAST_SAVE_OK] == 0 and server[NOW_MS] - server[LAST_SAVE_TRY_MS] < SAVE_RETRY_MS:
+    if server[LAST_SAVE_OK] == 0 and server[TIMER_MS] - server[LAST_SAVE_TRY_MS] < SAVE_RETRY_MS:
         return False
     points = words_at(server[SAVE_POINTS_ADDRESS], 2 * server[SAVE_POINTS])
     for i in range(server[SAVE_POINTS]):
-        if server[DIRTY] >= points[2 * i + 1] and server[NOW_MS] - server[LAST_SAVE_MS] > 1000 * points[2 * i]:
+        if server[DIRTY] >= points[2 * i + 1] and server[TIMER_MS] - server[SAVED_MS] > 1000 * points[2 * i]:
             return True
     return False
 
@@ -825,8 +797,10 @@ def resume_postponed(store):  # type: ignore[no-untyped-def]
 def tick(store):  # type: ignore[no-untyped-def]
     """The timer, every TICK_MS: credit for active expiry, a tenth of the connections' time-outs, a sample for INFO."""
     server = store.server
-    now = server[NOW_MS]
+    now = server[TIMER_MS]
+    calibrate(store)
     server[NEXT_TICK_MS] = now + server[TICK_MS]
+    server[TIMER_TICKS] += 1
     server[EXPIRE_CREDIT] = 2048 if server[ACTIVE_EXPIRE_ENABLED] else 0
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
@@ -888,7 +862,7 @@ def serve(store):  # type: ignore[no-untyped-def]
     """Serve until something is Python's to do; returns an EVENT.  Hold nothing, and call from one thread only."""
     server = store.server
     while True:
-        update_clock(store)
+        update_clocks(store)
         if server[RESUME] >= 0:
             slot = server[RESUME]
             server[RESUME] = -1
@@ -904,8 +878,7 @@ def serve(store):  # type: ignore[no-untyped-def]
             if event != EVENT_NONE:
                 return event
         server[LOOP_TURNS] += 1
-        update_clock(store)
-        if server[NOW_MS] >= server[NEXT_TICK_MS]:
+        if server[TIMER_MS] >= server[NEXT_TICK_MS]:
             tick(store)
         busy = server[TURNS_PENDING] > 0
         if server[EXPIRE_CREDIT] > 0:
@@ -919,4 +892,4 @@ def serve(store):  # type: ignore[no-untyped-def]
             return EVENT_STOP
         if _save_due(store) and save_begin(store) != 0:
             return EVENT_SAVE
-        _wait(store, 0 if busy else max(0, min(server[TICK_MS], server[NEXT_TICK_MS] - server[NOW_MS])))
+        _wait(store, 0 if busy else max(0, min(server[TICK_MS], server[NEXT_TICK_MS] - server[TIMER_MS])))

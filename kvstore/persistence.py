@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvstore import state
+from kvstore.clock import read_clocks, wall_us
 from kvstore.flush import release_root
 from kvstore.keyspace import keyspace_init, keyspace_open
 from kvstore.layout import DATABASES, DB_DEADLINES, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
@@ -213,11 +214,17 @@ class Persistence:
             self._failed(outcome.error)
             return
         r[state.DIRTY] -= r[state.DIRTY_AT_FORK]
-        r[state.LAST_SAVE_MS] = int(outcome.finished_unix_s * 1000)
+        self._saved(int(outcome.finished_unix_s * 1_000_000) + int(r[state.WALL_SHIFT_US]))
         r[state.LAST_SAVE_OK] = 1
         self.refuse_writes()
         told = outcome.path, outcome.pages, self._ended_s, self.last_pause_us
         log.info("Snapshot %s is durable: %d pages, %.2f s; it stopped the clients for %.1f us", *told)
+
+    def _saved(self, at_us: int) -> None:
+        # The data are durable since then [Unix us]; save points count from now.
+        read_clocks(self._server.store)
+        self._registers[state.LAST_SAVE_MS] = at_us // 1000
+        self._registers[state.SAVED_MS] = self._registers[state.TIMER_MS]
 
     def _failed(self, error: SnapshotError) -> None:
         self._registers[state.LAST_SAVE_OK] = 0
@@ -265,7 +272,7 @@ class Persistence:
             keyspace_open(store)
             keys = sum(sizes[0] for sizes in self._server.db_sizes())
             log.info("Loaded %s: %d keys, waited %.3f s for it", image.path, keys, time.perf_counter() - began)
-        self._registers[state.LAST_SAVE_MS] = int(time.time() * 1000)
+        self._saved(wall_us(self._registers))
         self._registers[state.DIRTY] = 0
 
     def reload(self, save: bool) -> None:

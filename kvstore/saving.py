@@ -17,11 +17,11 @@ from kvstore.state import (
     EXEC_SAVED_ADDRESS,
     HANDLER,
     LAST_SAVE_TRY_MS,
-    NOW_MS,
     SAVE_WANTED,
     SNAPSHOT_ALIVE,
     STORE,
     TICKET_ADDRESS,
+    TIMER_MS,
 )
 from mmcore.jit import linked
 from snapshot.begin import TICKET_WORDS, begin
@@ -36,7 +36,7 @@ def save_begin(store):  # type: ignore[no-untyped-def]
     """Have the store as it is now written: 0, or what `begin` says of why not."""
     server = store.server
     server[SAVE_WANTED] = 0
-    server[LAST_SAVE_TRY_MS] = server[NOW_MS]
+    server[LAST_SAVE_TRY_MS] = server[TIMER_MS]
     code = begin(store.space, words_at(server[TICKET_ADDRESS], TICKET_WORDS))
     if code == 0:
         server[DIRTY_AT_FORK] = server[DIRTY]

@@ -31,6 +31,7 @@ import numpy as np
 from kvstore import connections as rows
 from kvstore import loop, startup, state
 from kvstore.clients import Client, Details
+from kvstore.clock import read_cycles, start_clocks
 from kvstore.coldplane import Described, Usage
 from kvstore.commands.table import (
     COMMANDS,
@@ -81,7 +82,6 @@ class Server:
         self.config = config
         self.config_file = config.file
         self.run_id = secrets.token_hex(20)
-        self.started_unix_s = time.time()
         self.registers = np.zeros(REGISTERS, np.int64)
         self.memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
         self.space = AddressSpace(self.memory)
@@ -96,7 +96,9 @@ class Server:
         self.store = Store(self.space.state, self.registers, self._arguments)
         self.snapshots = Persistence(self)
         self._watch_descriptor(self.snapshots.fileno(), loop.WAKE)
-        self._clock_origin = int(loop.read_cycles(self.store)), time.perf_counter_ns()
+        start_clocks(self.store)
+        self.started_ms = int(self.registers[state.TIMER_MS])
+        self._clock_origin = int(read_cycles(self.store)), time.perf_counter_ns()
         for name in _APPLIED:
             self.apply(name)
         self.snapshots.load(preload)
@@ -125,9 +127,6 @@ class Server:
         r[state.WATCH_HEADS_ADDRESS] = self._watch_heads.ctypes.data
         r[state.WATCH_FREE] = r[state.RESUME] = -1
         r[state.RANDOM] = secrets.randbits(62) | 1
-        r[state.NOW_MS] = int(time.time() * 1000)
-        r[state.NOW_US] = r[state.NOW_MS] * 1000
-        r[state.LRU_CLOCK] = r[state.NOW_MS] // 1000
         r[state.ACTIVE_EXPIRE_ENABLED] = 1
         r[state.NEXT_ID] = 1
         r[state.LAST_SAVE_OK] = 1
@@ -426,7 +425,7 @@ class Server:
                 alive = set(self.connections[self.connections[:, rows.FLAGS] != 0, rows.ID].tolist())
                 self._details = {key: value for key, value in self._details.items() if key in alive}
             details = self._details[identity] = Details(int(row[rows.FD]), str(self.config["unixsocket"]))
-        return Client(row, slot, details, int(self.registers[state.NOW_MS]), _command_name)
+        return Client(row, slot, details, int(self.registers[state.TIMER_MS]), _command_name)
 
     def clients(self) -> Iterator[Client]:
         """Every connection, by age of its slot."""
@@ -450,12 +449,19 @@ class Server:
                 self.registers[state.TURNS_PENDING] += 1
             client.row[rows.FLAGS] |= rows.KILLED | rows.WAITS_FOR_TURN
 
-    def pause_clients(self, until_ms: int, write_only: bool) -> None:
-        """CLIENT PAUSE: hold commands back until then [Unix ms]; a running pause only grows and gets stricter."""
+    def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
+        """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""
         r = self.registers
-        running = r[state.PAUSED_UNTIL_MS] > r[state.NOW_MS]
+        until_ms = int(r[state.TIMER_MS]) + timeout_ms
+        running = r[state.PAUSED_UNTIL_MS] > r[state.TIMER_MS]
         r[state.PAUSED_WRITES_ONLY] = write_only and not (running and not r[state.PAUSED_WRITES_ONLY])
         r[state.PAUSED_UNTIL_MS] = max(until_ms, r[state.PAUSED_UNTIL_MS]) if running else until_ms
+
+    def shift_clock(self, wall_ms: int, timer_ms: int) -> None:
+        """DEBUG SHIFT-CLOCK: move the clocks by so much; the monotonic one only goes on."""
+        assert timer_ms >= 0
+        self.registers[state.WALL_SHIFT_US] += 1000 * wall_ms
+        self.registers[state.TIMER_SHIFT_US] += 1000 * timer_ms
 
     def unpause_clients(self) -> None:
         """CLIENT UNPAUSE"""
@@ -514,7 +520,7 @@ class Server:
 
     def _cycles_per_us(self) -> float:
         began_cycles, began_ns = self._clock_origin
-        now = int(loop.read_cycles(self.store)), time.perf_counter_ns()
+        now = int(read_cycles(self.store)), time.perf_counter_ns()
         return max(1.0, 1000 * (now[0] - began_cycles) / max(1, now[1] - began_ns))
 
     def error_statistics(self) -> dict[str, int]:

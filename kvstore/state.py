@@ -29,9 +29,10 @@ REGISTERS = 256
 ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only as far as it is used
 
 (
-    # the clock, read once a turn of the loop
-    NOW_MS,  # Unix time [ms]
+    # the clocks, read once a turn of the loop; see clock.py
+    NOW_MS,  # the wall clock: Unix time [ms]
     NOW_US,  # Unix time [us]
+    TIMER_MS,  # the monotonic clock [ms], which durations are measured by
     # the command at hand
     ARGC,
     QUERY_ADDRESS,  # of the buffer that the arguments' offsets count from
@@ -55,12 +56,13 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     KEYSPACE_HITS,
     KEYSPACE_MISSES,
     EXPIRED_KEYS,
-    EXPIRED_STALE_PERC,  # [1/1000 %]
+    EXPIRED_STALE_PERC,  # of the deadlines that active expiry looked at lately, how many were due [1/1000 %]
+    DEADLINES_MET,  # that active expiry has looked at
     ACTIVE_EXPIRE_ENABLED,
     LAZYFREE_PENDING,
     LAZYFREED_OBJECTS,
     EVICTED_KEYS,
-    LRU_CLOCK,  # Unix time [s]
+    LRU_CLOCK,  # Unix time [s] at the start, and since then by the monotonic clock
     HASH_SEED,  # the store's
     RELEASE_COUNT,  # old roots waiting to be released, in the ring at RELEASE_ADDRESS; see flush.py
     RELEASE_FIRST,
@@ -69,7 +71,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     EXPIRE_BUCKET,  # and its next bucket there
     # the loop's own: see loop.py
     LOOP_FIRST,
-) = range(34)
+) = range(36)
 
 (
     # connections
@@ -85,6 +87,8 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     WATCH_CAPACITY,
     WATCH_FREE,
     WATCH_HEADS_ADDRESS,
+    WATCH_HEADS_CAPACITY,
+    WATCH_CHAINS,
     # the turn: epoll's answer, and how far it has been served
     EPOLL_FD,
     EVENTS_ADDRESS,
@@ -129,16 +133,22 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     OUTPUT_SOFT_LIMIT,
     OUTPUT_SOFT_MS,
     WRITES_REFUSED,  # MISCONF: the last snapshot failed and stop-writes-on-bgsave-error is set
-    PAUSED_UNTIL_MS,
+    PAUSED_UNTIL_MS,  # by the monotonic clock, as all that the loop times
     PAUSED_WRITES_ONLY,
     TICK_MS,  # between timer ticks
     NEXT_TICK_MS,
-    EXPIRE_CREDIT,  # buckets that active expiry may still look at before the next tick
+    TIMER_TICKS,  # so far
+    EXPIRE_CALM,  # buckets that active expiry may still look at before the next tick while little is due; see upkeep.py
+    EXPIRE_CREDIT,  # time that it has saved up while much is [cycles]
+    EXPIRE_CYCLES,  # time that it has taken in all
+    EXPIRE_TIME_CAPS,  # how often its time was over and much was still due
+    TURN_CYCLES,  # time stamp counter when the loop last woke, or upkeep last ended
     SWEEP_SLOT,  # where the timer's sweep over the connections stands
     SAVE_POINTS_ADDRESS,  # (seconds, changes) pairs
     SAVE_POINTS,
-    LAST_SAVE_MS,
-    LAST_SAVE_TRY_MS,
+    LAST_SAVE_MS,  # the end of the last good snapshot, by the wall clock,
+    SAVED_MS,  # and by the monotonic one
+    LAST_SAVE_TRY_MS,  # by the monotonic clock
     LAST_SAVE_OK,
     SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
     TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
@@ -155,11 +165,18 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     WRITES_PROCESSED,
     QUERY_LIMIT_CLOSED,
     OUTPUT_LIMIT_CLOSED,
-    SAMPLES_ADDRESS,  # ring of (ms, commands, bytes in, bytes out), one a tick
+    SAMPLES_ADDRESS,  # ring of (TIMER_MS, commands, bytes in, bytes out), one a tick
     SAMPLE_NEXT,
     LOOP_TURNS,
     LOOP_TURN_MAX_US,
     LOOP_TURN_SUM_US,
+    # what the clocks need; see clock.py
+    WALL_SHIFT_US,
+    TIMER_SHIFT_US,
+    LRU_ORIGIN_S,
+    CYCLES_ORIGIN,
+    CYCLES_ORIGIN_US,
+    CYCLES_PER_MS,
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 80)
+) = range(LOOP_FIRST, LOOP_FIRST + 94)
 assert LOOP_END < REGISTERS

@@ -309,10 +309,9 @@ def client_pause(server: "Server", _client: "Client", args: list[bytes]) -> Repl
     timeout_ms = integer(args[2], "ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
-    until_ms = int(server.registers[NOW_MS]) + timeout_ms
-    if until_ms > INT64_MAX:
+    if timeout_ms > INT64_MAX - int(server.registers[NOW_MS]):  # Redis counts from Unix time, and so fails here
         raise CommandError("ERR timeout is out of range")
-    server.pause_clients(until_ms, word(args, 3) == b"write")
+    server.pause_clients(timeout_ms, word(args, 3) == b"write")
     return OK
 
 

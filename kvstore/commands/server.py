@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
+from kvstore.clock import wall_us
 from kvstore.commands.connection import SYNTAX_ERROR, integer, text, word
 from kvstore.commands.docs import Argument
 from kvstore.commands.table import (
@@ -25,12 +26,15 @@ from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER
 from kvstore.info import PAGE_SIZE, info_text, memory_figures
 from kvstore.patterns import compile_glob
 from kvstore.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
+from kvstore.state import TIMER_SHIFT_US, WALL_SHIFT_US
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Client, Server
 
 log = logging.getLogger("kvstore")
+
+SHIFT_MAX_MS = 10**12  # that DEBUG SHIFT-CLOCK moves a clock from the system's, thirty years
 
 
 def help_lines(name: str, forms: Iterable[tuple[str, str]]) -> Reply:
@@ -279,9 +283,9 @@ def info(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     return Verbatim(info_text(server, [text(name) for name in args[1:]]))
 
 
-def time(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+def time(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     """TIME"""
-    seconds, microseconds = divmod(clock.time_ns() // 1000, 1_000_000)
+    seconds, microseconds = divmod(wall_us(server.registers), 1_000_000)
     return [str(seconds), str(microseconds)]
 
 
@@ -461,6 +465,17 @@ def _debug_set_active_expire(server: "Server", _client: "Client", args: list[byt
     return OK
 
 
+def _debug_shift_clock(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    which, by_ms = word(args, 2), integer(args[3], ERRORS[NOT_INTEGER])
+    if which not in (b"wall", b"timer"):
+        raise CommandError(SYNTAX_ERROR)
+    shifted_us = int(server.registers[WALL_SHIFT_US if which == b"wall" else TIMER_SHIFT_US])
+    if abs(shifted_us // 1000 + by_ms) > SHIFT_MAX_MS or (which == b"timer" and by_ms < 0):
+        raise CommandError("ERR the clock cannot be moved so far")
+    server.shift_clock(by_ms if which == b"wall" else 0, by_ms if which == b"timer" else 0)
+    return OK
+
+
 def _debug_help(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     forms = [(f"{name.decode().upper()} {usage}".rstrip(), summary) for name, (_, _, usage, summary) in DEBUG.items()]
     return help_lines("debug", forms)
@@ -477,6 +492,12 @@ DEBUG: dict[bytes, tuple[Callable[["Server", "Client", list[bytes]], Reply], ran
         "Takes a snapshot, unless NOSAVE is given, empties the store, and loads the newest image.",
     ),
     b"set-active-expire": (_debug_set_active_expire, range(1, 2), "<0|1>", "Turns active expiry off or on."),
+    b"shift-clock": (
+        _debug_shift_clock,
+        range(2, 3),
+        "<WALL|TIMER> <milliseconds>",
+        "Moves the clock that deadlines are compared with, or the one that durations are measured by.",
+    ),
     b"sleep": (_debug_sleep, range(1, 2), "<seconds>", "Stops the server for so long."),
 }
 

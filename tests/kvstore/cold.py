@@ -109,12 +109,13 @@ class FakeServer:
         self.config = Config.load(None, [(name.replace("_", "-"), text) for name, text in settings.items()])
         self.config_file: Path | None = None
         self.registers = np.zeros(state.REGISTERS, np.int64)
-        self.registers[state.NOW_MS] = 1_000_000
+        self.registers[state.NOW_MS] = 1_700_000_000_000
+        self.registers[state.TIMER_MS] = 1_000_000
         self.connections = np.zeros((8, rows.FIELDS), np.int64)
         for slot, client in enumerate(clients):
             self.connections[slot, [rows.FLAGS, rows.WATCH_COUNT]] = rows.IN_USE, client.watch
         self.run_id = "ab" * 20
-        self.started_unix_s = 0.0
+        self.started_ms = 0
         self.memory = FakeMemory()
         self.space = FakeSpace()
         self.snapshots = FakeSnapshots()
@@ -133,8 +134,11 @@ class FakeServer:
     def discard_transaction(self, client: coldplane.Client) -> None:
         self.done.append(("discard", client.id))
 
-    def pause_clients(self, until_ms: int, write_only: bool) -> None:
-        self.done.append(("pause", until_ms, write_only))
+    def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
+        self.done.append(("pause", timeout_ms, write_only))
+
+    def shift_clock(self, wall_ms: int, timer_ms: int) -> None:
+        self.done.append(("shift", wall_ms, timer_ms))
 
     def unpause_clients(self) -> None:
         self.done.append(("unpause",))

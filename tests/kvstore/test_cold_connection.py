@@ -216,13 +216,13 @@ def test_connections_are_killed_by_filters(words: list[str], killed: list[int], 
     assert server.done == [("kill", number) for number in killed]
 
 
-def test_clients_are_paused_until_a_time() -> None:
+def test_clients_are_paused_for_a_time() -> None:
     client = FakeClient(1)
     server = FakeServer(client)
     for words in (["100"], ["100", "write"], ["0", "ALL"]):
         assert ask(server, client, "CLIENT", "PAUSE", *words) == OK
     assert ask(server, client, "CLIENT", "UNPAUSE") == OK
-    pauses = [("pause", 1_000_100, False), ("pause", 1_000_100, True), ("pause", 1_000_000, False)]
+    pauses = [("pause", 100, False), ("pause", 100, True), ("pause", 0, False)]
     assert server.done == [*pauses, ("unpause",)]
 
 

@@ -54,6 +54,10 @@ REFUSED = [
     ("DEBUG SLEEP", "ERR unknown subcommand or wrong number of arguments for 'SLEEP'. Try DEBUG HELP."),
     ("DEBUG OBJECT nosuch", "ERR no such key"),
     ("DEBUG RELOAD foo", "ERR DEBUG RELOAD only supports the NOSAVE option."),
+    ("DEBUG SHIFT-CLOCK WALL x", "ERR value is not an integer or out of range"),
+    ("DEBUG SHIFT-CLOCK SUN 1", "ERR syntax error"),
+    ("DEBUG SHIFT-CLOCK TIMER -1", "ERR the clock cannot be moved so far"),
+    ("DEBUG SHIFT-CLOCK WALL 1000000000001", "ERR the clock cannot be moved so far"),
     ("DEBUG SET-ACTIVE-EXPIRE x", "ERR value is not an integer or out of range"),
 ]
 
@@ -331,6 +335,12 @@ def test_debug_sleep_sleeps(server: FakeServer, client: FakeClient) -> None:
     assert time.monotonic() - began >= 0.02
     for seconds in ("x", "-1", "nan", "inf"):
         assert ask(server, client, "DEBUG", "SLEEP", seconds) == OK
+
+
+def test_debug_shift_clock_moves_either(server: FakeServer, client: FakeClient) -> None:
+    assert ask(server, client, "DEBUG", "SHIFT-CLOCK", "WALL", "-3600000") == OK
+    assert ask(server, client, "DEBUG", "shift-clock", "timer", "500") == OK
+    assert server.done == [("shift", -3_600_000, 0), ("shift", 0, 500)]
 
 
 def test_debug_set_active_expire(server: FakeServer, client: FakeClient) -> None:
