@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from numba import boolean, int64, uint8, void
 
 from mmcore import jit
+from mmcore.jit.digests import Digests
 from mmcore.state import SPACE
 from tests.mmcore.support import PAGE, machine
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.skipif(jit.DISABLED, reason="there is nothing to compile")
 
 if not jit.DISABLED:
@@ -71,49 +75,156 @@ def test_a_state_takes_arrays_of_its_own_kind_only() -> None:
         type(space.state)(space.state.mem, np.zeros(PAGE, np.uint8), space.state.psc, space.state.cpu)
 
 
-SCRIPT = """
+PACKAGE = {
+    "__init__": "",
+    "low": """
+        from numba import int64
+        from mmcore.jit import kernel, linked
+        from edited.constants import LEAF_VALUE, UNUSED_VALUE, VALUE
+        from edited import constants
+        from edited.record import STATE
+
+        @kernel
+        def leaf(x):
+            return x + LEAF_VALUE
+
+        @linked(int64(int64))
+        def low(x):
+            # A comment.
+            return x + 1
+
+        @linked(int64(int64))
+        def inliner(x):
+            return leaf(x)
+
+        @linked(int64(int64))
+        def of_constant(x):
+            return x + VALUE
+
+        @linked(int64(int64))
+        def of_module(x):
+            return x + constants.OTHER_VALUE
+
+        @linked(int64(STATE))
+        def of_record(state):
+            return state.first[0]
+        """,
+    "high": """
+        from numba import int64
+        from mmcore.jit import linked
+        from edited.low import inliner, low, of_constant, of_module, of_record
+
+        @linked(int64(int64))
+        def caller(x):
+            return low(x) + 10
+        """,
+    "constants": """
+        VALUE = 100
+        OTHER_VALUE = 1000
+        LEAF_VALUE = 10000
+        UNUSED_VALUE = 1
+        """,
+    "record": """
+        from dataclasses import dataclass
+        import numpy as np
+        from numba import int64
+        from mmcore.plain import Plain, Record, state_type
+
+        @dataclass(frozen=True, slots=True, eq=False)
+        class State(Record):
+            first: np.ndarray
+            second: np.ndarray
+
+        STATE = state_type(State, Plain(int64), Plain(int64))
+        """,
+}
+RUN = """
 import sys
+import numpy as np
 sys.path.insert(0, sys.argv[1])
 from mmcore import jit
-jit.PACKAGES = __import__("pathlib").Path(sys.argv[1])
-import bench.user as user
-said = []
-jit.build(lambda done, total, symbol: said.append(symbol))
-print(user.answer(1), len({symbol for symbol in said if symbol.startswith("bench")}))
+import edited.high as high
+from edited.record import State
+said = set()
+jit.build(lambda done, total, symbol: said.add(symbol.rpartition(".")[2]))
+state = State(first=np.array([7]), second=np.array([8]))
+print(high.caller(1), high.inliner(1), high.of_constant(1), high.of_module(1), high.of_record(state))
+print(*sorted(said - {""}))
+for one in jit.linking._REGISTERED:
+    if one.package == "edited":
+        print(one.object_file)
 """
-CONSTANT = "VALUE = {}\n"
-USER = """
-from numba import int64
-from mmcore.jit import linked
-from bench.constant import VALUE
+FIRST = "12 10001 101 1001 7"
+EDITS = {  # what is edited: file, text, by what; answers and what is compiled again
+    "a body": ("low", "x + 1", "x + 2", "13 10001 101 1001 7", "low"),
+    "a leaf": ("low", "x + LEAF_VALUE", "x - LEAF_VALUE", "12 -9999 101 1001 7", "inliner"),
+    "a constant of a leaf": ("constants", "10000", "20000", "12 20001 101 1001 7", "inliner"),
+    "a constant": ("constants", "VALUE = 100\n", "VALUE = 200\n", "12 10001 201 1001 7", "of_constant"),
+    "a constant by its module": ("constants", "1000\n", "3000\n", "12 10001 101 3001 7", "of_module"),
+    "a constant that is not used": ("constants", "UNUSED_VALUE = 1", "UNUSED_VALUE = 2", FIRST, ""),
+    "a comment": ("low", "# A comment.", "# Another.\n", FIRST, ""),
+    "fields swapped": (
+        "record",
+        "first: np.ndarray\n            second",
+        "second: np.ndarray\n            first",
+        FIRST,
+        "of_record",
+    ),
+    "a signature": (
+        "low",
+        "@linked(int64(int64))\n        def low",
+        "@linked(int64(int32))\n        def low",
+        FIRST,
+        "caller low",
+    ),
+}
 
-@linked(int64(int64))
-def answer(x):
-    return x + VALUE
 
-@linked(int64(int64))
-def other(x):
-    return answer(x) + 1
-"""
+NAME = f"edited_{os.getpid()}_{time.time_ns()}"  # a kernel's symbol is in its digest: none of these was ever compiled
 
 
-def test_what_an_edit_reaches_is_compiled_again_and_nothing_else(tmp_path: Path) -> None:
-    package = tmp_path / "bench"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "user.py").write_text(USER)
-    root = Path(jit.__file__).parent.parent
+def run_edited(directory: Path, file: str = "low", old: str = "", new: str = "") -> tuple[str, str, list[Path]]:
+    """Answers of the package's kernels with one edit made, names of those that were compiled, object files."""
+    package = directory / NAME
+    package.mkdir(parents=True)
+    for name, text in PACKAGE.items():
+        assert name != file or old in text
+        text = text.replace(old, new, 1) if name == file and old else text
+        text = text.replace("import int64\n", "import int32, int64\n").replace("edited", NAME)
+        (package / f"{name}.py").write_text(textwrap.dedent(text))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-B", "-c", RUN.replace("edited", NAME), str(directory)]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    answers, compiled, *objects = out.splitlines()
+    return answers, compiled, [Path(line) for line in objects]
 
-    def run(value: int) -> str:
-        (package / "constant.py").write_text(CONSTANT.format(value))
-        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
-    value = 1000 + os.getpid()  # never seen by the cache before
-    assert run(value) == f"{value + 1} 2"
-    assert run(value) == f"{value + 1} 0"
-    assert run(value + 1) == f"{value + 2} 2"
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The object files of the package as it is before any edit."""
+    answers, compiled, files = run_edited(tmp_path_factory.mktemp("unedited"))
+    assert (answers, compiled) == (FIRST, "caller inliner low of_constant of_module of_record")
+    assert len(files) == 6
+    return files
+
+
+@pytest.mark.usefixtures("objects")
+@pytest.mark.parametrize(("file", "old", "new", "answers", "compiled"), EDITS.values(), ids=EDITS)
+def test_an_edit_compiles_what_it_reaches(tmp_path, file, old, new, answers, compiled):
+    assert run_edited(tmp_path, file, old, new)[:2] == (answers, compiled)
+
+
+def test_a_kept_file_that_is_not_whole_is_compiled_again(tmp_path, objects):
+    empty, cut, zeroed, flipped, removed, _ = objects
+    empty.write_bytes(b"")
+    cut.write_bytes(cut.read_bytes()[:-100])
+    zeroed.write_bytes(bytes(zeroed.stat().st_size))
+    flipped.write_bytes(flipped.read_bytes()[:-1] + bytes([flipped.read_bytes()[-1] ^ 1]))
+    removed.unlink()
+    answers, compiled, files = run_edited(tmp_path / "after")
+    assert (answers, len(compiled.split())) == (FIRST, 5)
+    assert files == objects
+    assert run_edited(tmp_path / "again")[:2] == (FIRST, "")
 
 
 OWN = """
@@ -130,12 +241,10 @@ print(answer(1))
 
 
 def test_an_edit_reaches_the_kernels_of_a_script_too(tmp_path: Path) -> None:
-    root = Path(jit.__file__).parent.parent
-
     def run(name: str, added: int, value: int) -> int:
         (tmp_path / "helper.py").write_text(f"VALUE = {value}\n")
         (tmp_path / name).write_text(OWN.format(added))
-        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, str(tmp_path / name)]
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
@@ -144,3 +253,14 @@ def test_an_edit_reaches_the_kernels_of_a_script_too(tmp_path: Path) -> None:
     assert run("one.py", 5, value) == value + 6
     assert run("one.py", 5, value + 100) == value + 106
     assert run("two.py", 7, value + 100) == value + 108
+
+
+UNTOLD = [1]
+
+
+def test_a_value_that_has_no_digest_is_refused():
+    def of_list(x):
+        return x + UNTOLD[0]
+
+    with pytest.raises(jit.Undigestible, match="of_list names UNTOLD, a list, which has no digest"):
+        Digests("").function(of_list)

@@ -9,7 +9,6 @@ import mmcore
 FILES = sorted(Path(mmcore.__file__).parent.glob("*.py"))
 ALLOWED = {"numba", "numpy", "llvmlite", "mmcore", "typing", "collections", "dataclasses", "enum", "types"}
 BY_FILE = {
-    "jit.py": {"ctypes", "functools", "hashlib", "os", "pathlib", "pickle", "re", "sys", "sysconfig"},
     "plain.py": {"dataclasses"},
     "state.py": {"dataclasses"},
     "populate.py": {"contextlib", "os", "threading"},

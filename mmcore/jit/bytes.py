@@ -1,0 +1,176 @@
+"""Bytes: what numba has no fast word for.
+
+Indices are int64; words are little-endian and need no alignment.  Each has a plain Python twin for runs without the
+compiler.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from mmcore.jit.leaves import DISABLED, kernel
+
+if DISABLED:
+
+    def _within(array: np.ndarray, start: int, count: int) -> slice:
+        assert start >= 0 and count >= 0 and start + count <= array.size
+        return slice(start, start + count)
+
+    def copy_bytes(target: np.ndarray, start: int, source: np.ndarray, offset: int, count: int) -> None:
+        """Move `count` bytes from `source[offset:]` to `target[start:]`; the two may overlap."""
+        target[_within(target, start, count)] = source[_within(source, offset, count)].copy()
+
+    def fill_bytes(target: np.ndarray, start: int, value: int, count: int) -> None:
+        """Set `count` bytes of `target[start:]` to `value`."""
+        target[_within(target, start, count)] = value
+
+    def equal_bytes(first: np.ndarray, start: int, second: np.ndarray, offset: int, count: int) -> bool:
+        """Whether `count` bytes of `first[start:]` and of `second[offset:]` are the same."""
+        return bool((first[_within(first, start, count)] == second[_within(second, offset, count)]).all())
+
+    def bytes32(array: np.ndarray, start: int) -> Any:
+        """The unsigned 32-bit word at `array[start:]`, as int64."""
+        return np.int64(int.from_bytes(array[_within(array, start, 4)].tobytes(), "little"))
+
+    def bytes64(array: np.ndarray, start: int) -> Any:
+        """The 64-bit word at `array[start:]`, as int64."""
+        return np.int64(int.from_bytes(array[_within(array, start, 8)].tobytes(), "little", signed=True))
+
+    def prefetch(array: np.ndarray, start: int) -> None:
+        """Ask for the cache line of `array[start]`, which may lie outside: a hint."""
+
+    def put32(array: np.ndarray, start: int, value: int) -> None:
+        """Store the low 32 bits of `value` at `array[start:]`."""
+        array[_within(array, start, 4)] = list((int(value) & 0xFFFF_FFFF).to_bytes(4, "little"))
+
+    def put64(array: np.ndarray, start: int, value: int) -> None:
+        """Store the 64 bits of `value` at `array[start:]`."""
+        array[_within(array, start, 8)] = list((int(value) & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little"))
+
+else:
+    _CHECKED = bool(numba.config.BOUNDSCHECK)
+
+    def _pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any) -> Any:
+        return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
+
+    @intrinsic
+    def _memmove(typingctx, target, start, source, offset, count):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            to = _pointer(context, builder, signature.args[0], values[0], values[1])
+            of = _pointer(context, builder, signature.args[2], values[2], values[3])
+            cgutils.raw_memmove(builder, to, of, values[4], 1)
+            return context.get_dummy_value()
+
+        return numba.void(target, numba.int64, source, numba.int64, numba.int64), codegen
+
+    @intrinsic
+    def _memset(typingctx, target, start, value, count):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            to = _pointer(context, builder, signature.args[0], values[0], values[1])
+            cgutils.memset(builder, to, values[3], builder.trunc(values[2], ir.IntType(8)))
+            return context.get_dummy_value()
+
+        return numba.void(target, numba.int64, numba.int64, numba.int64), codegen
+
+    @intrinsic
+    def _memcmp(typingctx, first, start, second, offset, count):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            one = _pointer(context, builder, signature.args[0], values[0], values[1])
+            other = _pointer(context, builder, signature.args[2], values[2], values[3])
+            kind = ir.FunctionType(ir.IntType(32), [one.type, other.type, values[4].type])
+            function = cgutils.get_or_insert_function(builder.module, kind, "memcmp")
+            return builder.call(function, [one, other, values[4]])
+
+        return numba.int32(first, numba.int64, second, numba.int64, numba.int64), codegen
+
+    @intrinsic
+    def prefetch(typingctx, array, start):  # type: ignore[no-untyped-def]
+        """Ask for the cache line of `array[start]`, which may lie outside: a hint."""
+
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            pointer, word = _pointer(context, builder, signature.args[0], *values), ir.IntType(32)
+            pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(function, [pointer, word(0), word(3), word(1)])  # to read, in all levels, data
+            return context.get_dummy_value()
+
+        return numba.void(array, numba.int64), codegen
+
+    def _word(bits: int) -> tuple[Any, Any]:
+        # Loads and stores of one unaligned word, as one instruction each.
+        kind = ir.IntType(bits)
+
+        @intrinsic
+        def load(typingctx, array, start):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+                pointer = _pointer(context, builder, signature.args[0], *values)
+                word = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
+                return word if bits == 64 else builder.zext(word, ir.IntType(64))
+
+            return numba.int64(array, numba.int64), codegen
+
+        @intrinsic
+        def store(typingctx, array, start, value):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+                pointer = _pointer(context, builder, signature.args[0], *values[:2])
+                word = values[2] if bits == 64 else builder.trunc(values[2], kind)
+                builder.store(word, builder.bitcast(pointer, kind.as_pointer()), align=1)
+                return context.get_dummy_value()
+
+            return numba.void(array, numba.int64, numba.int64), codegen
+
+        return load, store
+
+    _load32, _store32 = _word(32)
+    _load64, _store64 = _word(64)
+
+    @kernel
+    def copy_bytes(target, start, source, offset, count):  # type: ignore[no-untyped-def]
+        """Move `count` bytes from `source[offset:]` to `target[start:]`; the two may overlap."""
+        assert start >= 0 and start + count <= target.size and offset >= 0 and offset + count <= source.size
+        _memmove(target, start, source, offset, count)
+
+    @kernel
+    def fill_bytes(target, start, value, count):  # type: ignore[no-untyped-def]
+        """Set `count` bytes of `target[start:]` to `value`."""
+        assert start >= 0 and start + count <= target.size
+        _memset(target, start, value, count)
+
+    @kernel
+    def equal_bytes(first, start, second, offset, count):  # type: ignore[no-untyped-def]
+        """Whether `count` bytes of `first[start:]` and of `second[offset:]` are the same."""
+        assert start >= 0 and start + count <= first.size and offset >= 0 and offset + count <= second.size
+        return _memcmp(first, start, second, offset, count) == 0
+
+    @kernel
+    def bytes32(array, start):  # type: ignore[no-untyped-def]
+        """The unsigned 32-bit word at `array[start:]`, as int64."""
+        if _CHECKED:
+            assert start >= 0 and start + 4 <= array.size
+        return _load32(array, start)
+
+    @kernel
+    def bytes64(array, start):  # type: ignore[no-untyped-def]
+        """The 64-bit word at `array[start:]`, as int64."""
+        if _CHECKED:
+            assert start >= 0 and start + 8 <= array.size
+        return _load64(array, start)
+
+    @kernel
+    def put32(array, start, value):  # type: ignore[no-untyped-def]
+        """Store the low 32 bits of `value` at `array[start:]`."""
+        if _CHECKED:
+            assert start >= 0 and start + 4 <= array.size
+        _store32(array, start, value)
+
+    @kernel
+    def put64(array, start, value):  # type: ignore[no-untyped-def]
+        """Store the 64 bits of `value` at `array[start:]`."""
+        if _CHECKED:
+            assert start >= 0 and start + 8 <= array.size
+        _store64(array, start, value)

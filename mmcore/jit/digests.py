@@ -1,0 +1,195 @@
+"""What machine code is made of, as one digest a kernel: code is compiled again when its digest is new, and only then.
+
+The digest of a kernel covers
+
+    its own source              as a syntax tree, so comments, docstrings and line numbers do not count
+    the leaves it inlines       by their digests
+    the constants it names      by their values; those of another module too, named as `module.NAME`
+    the linked kernels it calls by their symbols and signatures: a caller does not contain them
+    its signature               with the names, order and types of every record's fields
+    intrinsics, C functions     by their sources, by their symbols and types
+    the tool chain              the sources in this folder, the versions of Python, numba, llvmlite and numpy, and the
+                                settings that change code
+
+A value that is none of these has no digest, and a kernel that names one is refused: stale code is never served.
+"""
+
+import ast
+import hashlib
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterable, Iterator
+from enum import EnumType
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DIGEST_SIZE = 16  # [bytes]
+FOLDER = Path(__file__).resolve().parent
+
+
+class Undigestible(TypeError):
+    """A kernel names a value that its machine code may depend on, and no digest tells two such values apart."""
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """Hexadecimal digest of these parts in this order."""
+    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def tool_chain() -> str:
+    """Digest of this folder's sources."""
+    files = sorted(FOLDER.glob("*.py"))
+    return digest_of(*(file.name for file in files), *(file.read_bytes() for file in files))
+
+
+class Digests:
+    """Digests of kernels, each computed once."""
+
+    def __init__(self, settings: str) -> None:
+        self._base = digest_of(tool_chain(), settings)
+        self._known: dict[Any, str] = {}
+
+    def sources(self, folders: Iterable[Path]) -> str:
+        """Digest of every source below these folders: where it is the same, so are all digests of their kernels."""
+        files = {str(file.relative_to(folder.parent)): file for folder in folders for file in folder.rglob("*.py")}
+        return digest_of(self._base, *sorted(files), *(files[name].read_bytes() for name in sorted(files)))
+
+    def linked(self, symbol: str, function: Callable[..., Any], signature: Any) -> str:
+        """Digest of the machine code of a linked kernel."""
+        return digest_of(self._base, symbol, self.function(function), describe_type(signature))
+
+    def function(self, function: Callable[..., Any]) -> str:
+        """Digest of a function's source and of all that it names, at any depth."""
+        if function not in self._known:
+            self._known[function] = ""  # one that calls itself names nothing new by that
+            self._known[function] = digest_of(*self._parts(function))
+        return self._known[function]
+
+    def _parts(self, function: Callable[..., Any]) -> Iterator[str]:
+        tree = _tree(function)
+        yield ast.dump(tree)
+        scope = _Scope(function)
+        for name in _names(tree):
+            found, value = scope.resolve(name)
+            if found:
+                yield ".".join(name)
+                yield self._value(value, function, name)
+
+    def _value(self, value: Any, function: Callable[..., Any], name: tuple[str, ...]) -> str:
+        own = getattr(value, "digest_parts", None)  # leaves, linked kernels, intrinsics say for themselves
+        if own is not None:
+            return digest_of(*own(self))
+        if hasattr(value, "_defn"):  # numba's intrinsics
+            return self.function(value._defn)
+        text = describe_value(value)
+        if text is not None:
+            return text
+        if isinstance(value, types.FunctionType):
+            if value.__module__.split(".")[0] in ("numba", "llvmlite", "numpy"):
+                return f"library {value.__module__}.{value.__qualname__}"
+            return self.function(value)
+        place = f"{function.__module__}.{function.__qualname__}"
+        raise Undigestible(f"{place} names {'.'.join(name)}, a {type(value).__name__}, which has no digest")
+
+
+def describe_type(kind: Any) -> str:
+    """A type or signature as text, records with the names, order and types of their fields."""
+    fields = getattr(kind, "fields", None)
+    if isinstance(fields, dict):
+        inner = ", ".join(f"{name}: {describe_type(field)}" for name, field in fields.items())
+        return f"{kind.name}{{{inner}}}"
+    if hasattr(kind, "return_type"):
+        return f"{describe_type(kind.return_type)}({', '.join(describe_type(one) for one in kind.args)})"
+    if hasattr(kind, "symbol"):
+        return f"{kind.symbol} {describe_type(kind.sig)}"
+    return str(kind)
+
+
+def describe_value(value: Any) -> str | None:
+    """A constant as text; None for what is no constant."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | np.dtype):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, np.ndarray):
+        return f"array {value.dtype} {value.shape} {digest_of(value.tobytes())}"
+    if isinstance(value, tuple):
+        inner = [describe_value(one) for one in value]
+        return None if None in inner else f"({', '.join(map(str, inner))})"
+    if isinstance(value, types.ModuleType):
+        return f"module {value.__name__}"
+    if isinstance(value, EnumType):
+        return f"enum {value.__name__} {list(value)!r}"
+    if isinstance(value, type | types.BuiltinFunctionType | np.ufunc):
+        return f"name {getattr(value, '__module__', '')}.{value.__name__}"
+    if any(base.__module__.split(".")[0] in ("numba", "llvmlite") for base in type(value).__mro__):
+        return f"type {describe_type(value)}"
+    return None
+
+
+# --------------------------------------------------------------------------------------------------- names in sources
+
+
+@lru_cache(maxsize=4096)
+def _tree(function: Callable[..., Any]) -> ast.AST:
+    """The syntax tree of a function without decorators, docstrings and positions."""
+    tree: Any = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    if isinstance(tree, ast.Assign | ast.Expr | ast.Return):  # a lambda: the line that makes it
+        return tree
+    tree.decorator_list = []
+    tree.returns = None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree  # type: ignore[no-any-return]
+
+
+def _names(tree: ast.AST) -> list[tuple[str, ...]]:
+    """Every name that is read, with the attributes read of it: ("K",), ("module", "K")."""
+    found = set()
+    for node in ast.walk(tree):
+        attributes: list[str] = []
+        here: ast.AST = node
+        while isinstance(here, ast.Attribute):
+            attributes.insert(0, here.attr)
+            here = here.value
+        if isinstance(here, ast.Name) and isinstance(here.ctx, ast.Load):
+            found.add((here.id, *attributes))
+    return sorted(found)
+
+
+class _Scope:
+    """What the free names of a function stand for."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        code = function.__code__
+        cells = function.__closure__ or ()
+        self._closure = dict(zip(code.co_freevars, cells, strict=True))
+        self._locals = {*code.co_varnames, *code.co_cellvars}
+        self._globals = function.__globals__
+
+    def resolve(self, name: tuple[str, ...]) -> tuple[bool, Any]:
+        """(whether it is free, its value): attributes are followed through modules only."""
+        first, *attributes = name
+        if first in self._closure:
+            value = self._closure[first].cell_contents
+        elif first in self._locals:
+            return False, None
+        elif first in self._globals:
+            value = self._globals[first]
+        else:
+            return False, None  # a builtin, or a local of a nested function
+        for attribute in attributes:
+            if not isinstance(value, types.ModuleType):
+                return True, value
+            if value.__name__.split(".")[0] in ("numba", "llvmlite", "numpy"):
+                return True, f"{value.__name__}.{attribute}"
+            value = getattr(value, attribute)
+        return True, value
