@@ -1,16 +1,18 @@
 """What do forks cost each other that are made at once?
 
-Method.  One, two and three threads have a machine each, of 1 GiB that is written, and fork it at the same time: from
-an agreed moment on, for `seconds`, each forks and releases the child again and again, without the GIL; compiled code
+Method.  One, two and three threads have a machine each, of 1 GiB that is written, and fork it at the same time: once
+all have started, for `seconds`, each forks and releases the child again and again, without the GIL; compiled code
 times each fork.  Then the same from Python, where the threads take turns with the GIL.  All numbers of threads take
 turns, and all modes.  Beside them as many processes that call os.fork as often as it goes (osfork.py).
 
 Units: us.
 
 What would make it wrong: more threads than processors, for then they wait for one another: the worst shows it, the
-median hardly; one thread that ends before another has begun.
+median hardly.  A thread that gets no processor in all of its `seconds` makes no fork: then there is no figure, and a
+note says so.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ import numpy as np
 from bench import osfork
 from bench.machine import GIB, MODES, clock_note, new_clock, timed_forks, written
 from bench.paper import FORK_US, SOURCE
-from bench.report import Report, Say, median, ratio, say, worst
+from bench.report import Report, Say, median, pair, ratio, say
 from mmcore.paging import HUGE_SIZE
 from mmcore.release import CURSOR_SIZE
 from mmcore.space import AddressSpace, ForkMode
@@ -31,7 +33,7 @@ from mmcore.space import AddressSpace, ForkMode
 SIZE_GIB = 1.0
 AT_ONCE = (1, 2, 3)
 SMOKE: dict[str, Any] = {"size_gib": 1 / 64, "rounds": 1, "seconds": 0.05, "repetitions": 3}
-AGREED_NS = 20_000_000  # from the start of a thread to the moment at which all begin
+AGREED_NS = 1_000_000  # from when the last thread has started to the moment at which all begin
 FORKS_MAX = 1 << 20
 KERNEL, PYTHON = "in the kernel", "from Python"
 COUNTERPARTS = {"classic": "fork", "on-demand": "on-demand-fork", osfork.NAMES["normal"]: "fork"}
@@ -67,10 +69,15 @@ def fork_together(
     seconds: float,
 ) -> list[float]:
     """The times of forks of these spaces, each by a thread of its own."""
-    begin = time.monotonic_ns() + AGREED_NS
+    begins: list[int] = []
+    started = threading.Barrier(len(spaces), lambda: begins.append(time.monotonic_ns() + AGREED_NS))
+
+    def run_one(space: AddressSpace) -> list[float]:
+        started.wait()
+        return fork(space, mode, begins[0], begins[0] + int(seconds * 1e9))
+
     with ThreadPoolExecutor(len(spaces)) as threads:
-        running = [threads.submit(fork, space, mode, begin, begin + int(seconds * 1e9)) for space in spaces]
-        return [elapsed for one in running for elapsed in one.result()]
+        return [elapsed for times in threads.map(run_one, spaces) for elapsed in times]
 
 
 def measure_machine(size: int, rounds: int, seconds: float, progress: Say) -> Times:
@@ -116,21 +123,31 @@ def run(
             progress(f"{name}, {count} at once")
             times = [ns / 1000 for ns in osfork.measure("fork", size, repetitions, pages, count)]
             found.setdefault((name, PYTHON), {})[count] = times
+    tell(report, found)
+    report.notes.append(clock_note())
+    if plot:
+        draw(found, plot)
+    return report
+
+
+def tell(report: Report, found: Times) -> None:
+    """The table and the figures; a note for each number of threads that came to no fork."""
     table = report.table(
         "Fork, median / worst [us]", "what", "seen", *(f"{count} at once" for count in AT_ONCE), "the paper, 1 at once"
     )
     for (name, seen), times_of in found.items():
-        cells = [f"{median(times_of[count]):,.4g} / {worst(times_of[count]):,.4g}" for count in AT_ONCE]
+        cells = [pair(times_of[count]) for count in AT_ONCE]
         table.add(name, seen, *cells, FORK_US.get(COUNTERPARTS.get(name, ""), {}).get(1))
+        report.notes += [
+            f"{name}, {seen}: no fork was made by {count} at once in the time there was"
+            for count, cell in zip(AT_ONCE, cells, strict=True)
+            if cell is None
+        ]
     most = max(AT_ONCE)
     for key in (*((name, KERNEL) for name in MODES), (osfork.NAMES["normal"], PYTHON)):
         report.figure(
             f"{key[0]}, {most} at once over one alone, medians", ratio(median(found[key][most]), median(found[key][1]))
         )
-    report.notes.append(clock_note())
-    if plot:
-        draw(found, plot)
-    return report
 
 
 def draw(found: Times, path: Path) -> None:
@@ -139,11 +156,12 @@ def draw(found: Times, path: Path) -> None:
 
     canvas, axes = figure(1, height=4.2)
     for (name, seen), times_of in found.items():
-        medians = [float(np.median(times_of[count])) for count in AT_ONCE]
-        above = [float(np.percentile(times_of[count], 99)) - m for count, m in zip(AT_ONCE, medians, strict=True)]
+        shown = [count for count in AT_ONCE if times_of[count]]
+        medians = [float(np.median(times_of[count])) for count in shown]
+        above = [float(np.percentile(times_of[count], 99)) - m for count, m in zip(shown, medians, strict=True)]
         style = "o-" if seen == KERNEL or name not in MODES else "o:"
         axes[0].errorbar(
-            AT_ONCE,
+            shown,
             medians,
             [[0.0] * len(above), above],
             fmt=style,

@@ -47,7 +47,7 @@ from bench.machine import (
     written,
 )
 from bench.paper import FAULT_NS, FAULT_RATIO, SOURCE
-from bench.report import Report, Say, median, ratio, say, worst
+from bench.report import Report, Say, median, pair, ratio, say
 from mmcore.paging import HUGE_SIZE
 from mmcore.space import AddressSpace, ForkMode, release
 
@@ -174,10 +174,7 @@ def tabulate(report: Report, found: Faults) -> None:
         "One byte in the middle after a fork, median / worst [ns]", "what", *ACCESSES, "the paper, worst fault"
     )
     for name in SUBJECTS:
-        cells: list[str | None] = []
-        for access in ACCESSES:
-            times = found.accesses.get((name, access))
-            cells.append(f"{median(times):,.0f} / {worst(times):,.0f}" if times else None)
+        cells = [pair(found.accesses.get((name, access), []), ".0f") for access in ACCESSES]
         table.add(name, *cells, FAULT_NS.get(COUNTERPARTS.get(name, "")))
     table = report.table(
         "All first writes in random order, median of the rounds [ns]", "what", "pages", "writes", *PERCENTILES

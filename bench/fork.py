@@ -36,7 +36,7 @@ from bench.machine import (
     written,
 )
 from bench.paper import FORK_RATIO, FORK_US, SOURCE
-from bench.report import Report, Say, line, median, ratio, say, worst
+from bench.report import Report, Say, largest, line, median, pair, ratio, say, worst
 from mmcore.paging import HUGE_SIZE
 from mmcore.space import AddressSpace, ForkMode, release
 
@@ -180,10 +180,7 @@ def tabulate(report: Report, found: Forks, sizes_gib: Sequence[float], aliased_g
         "the paper, 50 GB",
     )
     for name, seen in rows[: 2 * len(OURS)]:
-        cells = []
-        for gib in aliased_gib:
-            middle, most = found.median(name, gib, seen), found.worst(name, gib, seen)
-            cells.append(f"{middle:,.4g} / {most:,.4g}" if middle and most else None)
+        cells = [pair(found.times.get((name, seen), {}).get(gib, [])) for gib in aliased_gib]
         table.add(name, seen, *cells, FORK_US.get(COUNTERPARTS.get(name, ""), {}).get(50))
 
 
@@ -206,7 +203,7 @@ def hold(report: Report, found: Forks, sizes_gib: Sequence[float], aliased_gib: 
         report.figure(f"constant fork of {gib:g} GiB, in page faults", ratio(time, fault_us), at_most=2.0)
     report.figure(
         f"constant forks of {one:g} and {last:g} GiB, the slower over the faster",
-        max(ratio(*constant) or 0.0, ratio(*reversed(constant)) or 0.0),
+        largest((ratio(*constant), ratio(*reversed(constant)))),
         at_most=1.5,
     )
     report.figure(

@@ -53,6 +53,7 @@ VALUE = 77  # what writes store
 LAYOUTS = ("in sequence", "scattered")
 _FAULT_SIZE, _FAULT_ROUNDS = 256 * MIB, 5
 _READINGS = 10_000_000
+_STOPPED_NS = 10_000  # a reading that takes longer was interrupted
 
 
 def new_clock() -> np.ndarray:
@@ -180,11 +181,18 @@ def clock_note() -> str:
     build()
     times = np.zeros(_READINGS, np.int64)
     clock_readings(times, new_clock())
-    long = times[times > 10_000]
+    return describe_readings(times)
+
+
+def describe_readings(times: np.ndarray) -> str:
+    """The sentence for readings [ns] one after the other."""
+    long = times[times > _STOPPED_NS]
+    stops = f"stopped it {long.size} times for more than {_STOPPED_NS // 1000} us"
+    if long.size:
+        stops += f", {np.median(long) / 1000:.0f} us in the median and {long.max() / 1000:.0f} us at worst"
     return (
         f"a reading of the clock takes {np.median(times):.0f} ns, part of every time in the kernel; in "
-        f"{times.sum() / 1e9:.1f} s of nothing else the machine stopped it {long.size} times for more than 10 us, "
-        f"{np.median(long) / 1000:.0f} us in the median and {times.max() / 1000:.0f} us at worst"
+        f"{times.sum() / 1e9:.1f} s of nothing else the machine {stops}"
     )
 
 

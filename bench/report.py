@@ -211,6 +211,17 @@ def worst(values: Iterable[float]) -> float | None:
     return max(values, default=None)
 
 
+def pair(values: Iterable[float], digits: str = ".4g") -> str | None:
+    """The median and the largest as one cell, None of nothing."""
+    values = list(values)
+    return f"{np.median(values):,{digits}} / {max(values):,{digits}}" if values else None
+
+
+def largest(values: Iterable[float | None]) -> float | None:
+    """The largest of those that could be had, None where there are none."""
+    return max((value for value in values if value is not None), default=None)
+
+
 def ratio(a: float | None, b: float | None) -> float | None:
     """a / b, None where either is missing or b is nothing."""
     return a / b if a is not None and b else None

@@ -22,7 +22,7 @@ import numpy as np
 
 from bench import osfork
 from bench.machine import KIB, MIB, MODES, clock_note, new_clock, pages_of, timed_whole, written
-from bench.report import Report, Say, median, ratio, say, worst
+from bench.report import Report, Say, largest, median, pair, ratio, say
 from mmcore.paging import PAGE_SIZE
 from mmcore.space import AddressSpace, ForkMode, release
 
@@ -40,9 +40,9 @@ class Times:
     def add(self, what: str, name: str, size: int, elapsed_ns: float) -> None:
         self.of.setdefault((what, name, size), []).append(elapsed_ns / 1000)
 
-    def slowest(self, what: str, name: str, sizes: Sequence[int]) -> float:
+    def slowest(self, what: str, name: str, sizes: Sequence[int]) -> float | None:
         """The largest, over the sizes, of the mode's median over the classic one."""
-        return max(ratio(median(self.of[what, name, s]), median(self.of[what, "classic", s])) or 0.0 for s in sizes)
+        return largest(ratio(median(self.of[what, name, s]), median(self.of[what, "classic", s])) for s in sizes)
 
 
 def measure_once(space: AddressSpace, name: str, mode: ForkMode, size: int, into: Times) -> None:
@@ -85,7 +85,7 @@ def run(sizes: Sequence[int] = SIZES, repetitions: int = 300, plot: Path | None 
         table = report.table(f"{what[0].upper()}{what[1:]}, median / worst [us]", "what", *columns)
         for name in (*MODES, *(osfork.NAMES.values() if what == PYTHON else ())):
             times = [found.of[what, name, size] for size in sizes]
-            table.add(name, *(f"{median(one):,.4g} / {worst(one):,.4g}" for one in times))
+            table.add(name, *map(pair, times))
     for what, bar in ((FORK, 1.0), (WHOLE, None)):
         for name in ("on-demand", "constant"):
             slowest = found.slowest(what, name, sizes)

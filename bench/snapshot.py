@@ -28,13 +28,15 @@ import numpy as np
 from bench.echo import echo_server
 from bench.load import KEY_SIZE, fill
 from bench.openloop import Generator, Outcome, Plan
-from bench.report import Report, Say, Table, latencies, median, ratio, say
+from bench.report import Report, Say, Table, latencies, median, pair, ratio, say
 from bench.servers import SUBJECTS, Server, Taken, pause, present, server, snapshot
 
 COLUMNS = ("p50", "p99", "p99.9", "p99.99", "max")
 WARM_UP_S = 1.0
+FIRST_SNAPSHOT_S = 60.0  # how much longer than planned a load's first snapshot is waited for
 SECONDS_MAX = 300.0  # of one server's run
 BIN_MS = 10  # of the picture
+FOREVER_NS = 1 << 62
 
 PAPER_BYTES = 996_000_000
 PAPER_CONNECTIONS, PAPER_PIPELINE, PAPER_CHANGES, PAPER_SET_SHARE = 3, 2000, 10_000, 1 / 11
@@ -55,8 +57,7 @@ class Run:
     @property
     def before(self) -> np.ndarray:
         """bool[N]: requests due after the warm-up and before the first snapshot."""
-        until = self.taken[0].began_ns if self.taken else int(self.outcome.due[-1]) + 1
-        return self.outcome.between(self.quiet_from_ns, until)
+        return self.outcome.between(self.quiet_from_ns, self.taken[0].began_ns if self.taken else FOREVER_NS)
 
     @property
     def during(self) -> np.ndarray:
@@ -163,10 +164,10 @@ def _tabulate(report: Report, runs: Sequence[Run]) -> None:
     for one in runs[1:]:
         table.add(
             one.subject,
-            _pair([t.seconds for t in one.taken]),
-            _pair([t.fork_us for t in one.taken]),
-            _pair([t.pause_us for t in one.taken]),
-            _pair([t.copied_bytes / 2**20 for t in one.taken]),
+            pair([t.seconds for t in one.taken]),
+            pair([t.fork_us for t in one.taken]),
+            pair([t.pause_us for t in one.taken]),
+            pair([t.copied_bytes / 2**20 for t in one.taken]),
         )
     ours, theirs = runs[1], next((one for one in runs if one.subject == "redis"), None)
     during = found[ours.subject, "during"]["p99.9"]
@@ -181,10 +182,6 @@ def _tabulate(report: Report, runs: Sequence[Run]) -> None:
     report.figure("duration of BGSAVE, over redis-server's", ratio(durations[0], durations[1]), at_most=0.5)
 
 
-def _pair(values: Sequence[float]) -> str | None:
-    return f"{np.median(values):,.4g} / {max(values):,.4g}" if values else None
-
-
 def draw(runs: Sequence[Run], path: Path) -> None:
     """The picture: the slowest request of each 10 ms over time, one panel a server, snapshots shaded."""
     from bench.picture import COLOURS, figure, save
@@ -195,7 +192,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         start = one.taken[0].began_ns
         chosen = one.outcome.due >= one.quiet_from_ns
         bins = (one.outcome.due[chosen] - one.quiet_from_ns) // (BIN_MS * 1_000_000)
-        slowest = np.zeros(int(bins[-1]) + 1)
+        slowest = np.zeros(int(bins.max(initial=0)) + 1)
         np.maximum.at(slowest, bins, one.outcome.latency[chosen] / 1e6)
         seconds = (one.quiet_from_ns - start) / 1e9 + np.arange(len(slowest)) * BIN_MS / 1000
         for i, taken in enumerate(one.taken):
@@ -229,11 +226,18 @@ def measure_paper(one: Server, plan: Plan, seconds: float) -> PaperRun:
 
     def load(save: str) -> tuple[Outcome, list[float], list[float]]:
         client.command("CONFIG", "SET", "save", save)
-        forks, pauses, seen = [], [], client.info("persistence").get("rdb_saves")
+        forks: list[float] = []
+        pauses: list[float] = []
+        seen = client.info("persistence").get("rdb_saves")
         with Generator(plan) as generator:
             generator.start()
             ends = time.monotonic() + seconds
-            while time.monotonic() < ends and generator.alive():
+            while True:
+                missing = save and not forks  # the first snapshot is waited for, also when all requests are answered
+                if time.monotonic() > ends + (FIRST_SNAPSHOT_S if missing else 0):
+                    break
+                if not missing and not generator.alive():
+                    break
                 time.sleep(0.1)
                 saves = client.info("persistence").get("rdb_saves")
                 if saves != seen:
@@ -328,5 +332,5 @@ def run_paper(
 def _paper_rows(table: Table, outcomes: Sequence[tuple[str, Outcome]]) -> None:
     for subject, outcome in outcomes:
         values = latencies(outcome.latency)
-        seconds = (int(outcome.answered.max()) - int(outcome.due.min())) / 1e9
-        table.add(subject, len(outcome.due) / seconds, values["p50"], values["p99.9"], values["p99.99"], values["max"])
+        rate = len(outcome.due) / (np.ptp([outcome.due, outcome.answered]) / 1e9) if len(outcome.due) else None
+        table.add(subject, rate, values["p50"], values["p99.9"], values["p99.99"], values["max"])

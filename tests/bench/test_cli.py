@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from bench import restart, throughput
+from bench import concurrent, osfork, restart, throughput
 from bench.cli import PAPER_PARTS, bench
+from bench.machine import MODES
 from bench.report import Report
 from bench.servers import DEFAULT, free_port, installed, present
 from bench.throughput import ClientFailed, redis_benchmark
 from tests.bench.support import REQUIRED, needs_redis, needs_redis_benchmark
 
 HERE = [subject for subject in (DEFAULT, "redis") if installed(subject)]
+CONCURRENT_ROWS = [
+    *((name, seen) for name in MODES for seen in (concurrent.KERNEL, concurrent.PYTHON)),
+    *((name, concurrent.PYTHON) for name in osfork.NAMES.values()),
+]
 AGAINST = ["--subject", DEFAULT, "--subject", "redis"]
 
 
@@ -76,7 +82,25 @@ def test_a_part_of_the_paper_can_be_had_by_itself(tmp_path: Path) -> None:
 def test_forks_at_once_are_compared_with_one_alone(paper: dict[str, dict[str, Any]]) -> None:
     report = paper["concurrent"]
     assert len(rows(report)) == 8
-    assert all(figure["value"] > 0 for figure in report["figures"])
+    assert len(report["figures"]) == 4
+    absent = sum("no fork was made by" in note for note in report["notes"])
+    shares = [row[f"{count} at once"] for row in rows(report) for count in (1, 2, 3)]
+    assert shares.count(None) == absent
+    assert all(figure["value"] is None or figure["value"] > 0 for figure in report["figures"])
+
+
+def test_threads_that_came_to_no_fork_have_no_figure_and_a_note_says_so(tmp_path: Path) -> None:
+    found: concurrent.Times = {(name, seen): {1: [2.0, 4.0], 2: [5.0], 3: []} for name, seen in CONCURRENT_ROWS}
+    report = Report("concurrent", "?", [], {})
+    concurrent.tell(report, found)
+    assert all(row[2:5] == ("3 / 4", "5 / 5", None) for row in report.tables[0].rows)
+    assert [figure.value for figure in report.figures] == [None] * 4
+    assert len(report.notes) == len(CONCURRENT_ROWS)
+    assert report.notes[0] == "classic, in the kernel: no fork was made by 3 at once in the time there was"
+    report.show(Console(quiet=True))
+    report.save(tmp_path / "report.json")
+    concurrent.draw(found, tmp_path / "forks.png")
+    assert (tmp_path / "forks.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_faults_are_told_by_kind_and_by_layout(paper: dict[str, dict[str, Any]]) -> None:
@@ -164,8 +188,12 @@ def test_snapshot_tells_latencies_before_and_during_and_draws(tmp_path: Path) ->
     windows = [(row["server"], row["window"]) for row in rows(report)]
     assert windows == [("nothing", "–"), *((s, w) for s in HERE for w in ("before", "during"))]
     for row in rows(report):
-        assert row["requests"] > 0
-        assert 0 < row["p50"] <= row["p99"] <= row["p99.9"] <= row["p99.99"]
+        shown = [row[column] for column in ("p50", "p99", "p99.9", "p99.99")]
+        if row["window"] == "during" and not row["requests"]:  # the snapshot was over before a request was due
+            assert shown == [None] * 4
+        else:
+            assert row["requests"] > 0
+            assert shown == sorted(shown) and shown[0] > 0
     assert report["notes"] == present([DEFAULT, "redis"])[1]
 
 

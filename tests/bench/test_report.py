@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.report import Figure, Report, latencies, line, machine, median, number, ratio, revision, versions, worst
+from bench.report import (
+    Figure,
+    Report,
+    largest,
+    latencies,
+    line,
+    machine,
+    median,
+    number,
+    pair,
+    ratio,
+    revision,
+    versions,
+    worst,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +50,16 @@ def test_statistics_of_nothing_are_none() -> None:
     assert ratio(1.0, None) is None
     assert ratio(None, 1.0) is None
     assert ratio(1.0, 0.0) is None
+    assert pair([]) is None
+    assert largest([]) is None
+    assert largest([None, None]) is None
     assert set(latencies(np.array([], np.int64)).values()) == {None}
+
+
+def test_what_could_not_be_had_is_left_out_of_a_pair_and_of_the_largest() -> None:
+    assert pair([3.0, 1.0, 2.0]) == "2 / 3"
+    assert pair([1234.5, 1234.5], ".0f") == "1,234 / 1,234"
+    assert largest([1.0, None, 3.0, 2.0]) == 3.0
 
 
 def test_a_line_goes_through_its_points() -> None:

@@ -40,8 +40,7 @@ def test_a_snapshot_is_awaited_and_the_data_is_there_after_a_restart(running: Se
     with running.client() as client:
         taken = snapshot(client)
     assert taken.ended_ns > taken.began_ns
-    assert 0 < taken.fork_us < 1e6
-    assert taken.pause_us >= taken.fork_us
+    assert 0 < taken.fork_us <= taken.pause_us
     running.stop(save=True)
     running.launch()
     assert running.wait_for("GET", key_name(99), expected=value_of(99, 300)) > 0

@@ -230,8 +230,9 @@ def test_config_get_answers_every_parameter(server: FakeServer, client: FakeClie
 
 
 def test_time_is_now(server: FakeServer, client: FakeClient) -> None:
+    before = time.time()
     seconds, microseconds = ask(server, client, "TIME")  # type: ignore[misc]
-    assert abs(int(seconds) + int(microseconds) / 1e6 - time.time()) < 5
+    assert before - 0.001 <= int(seconds) + int(microseconds) / 1e6 <= time.time() + 0.001
 
 
 def test_memory_stats_add_up(server: FakeServer, client: FakeClient) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +24,7 @@ from kvstore.commands.table import (
     wrong_arity,
 )
 from kvstore.reply import CommandError
+from tests.harness import need_redis, start_redis
 
 SERVED = """
 GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX APPEND STRLEN GETRANGE SUBSTR SETRANGE INCR DECR INCRBY
@@ -167,20 +166,9 @@ def test_usage_reads_as_a_user_would_write_it() -> None:
 @pytest.fixture(scope="module")
 def redis_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The beginning of a redis-cli command line that asks a real redis-server in RESP3 and prints JSON."""
-    if not shutil.which("redis-server") or not shutil.which("redis-cli"):
-        pytest.skip("redis-server is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    directory = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        ask = ["redis-cli", "-3", "--json", "-p", str(port)]
-        for _ in range(100):
-            if subprocess.run([*ask, "ping"], capture_output=True).stdout == b'"PONG"\n':
-                break
-            time.sleep(0.05)
-        yield ask
-        process.terminate()
+    need_redis(shutil.which("redis-cli"), "redis-cli")
+    with start_redis(tmp_path_factory.mktemp("redis")) as process:
+        yield ["redis-cli", "-3", "--json", "-p", str(process.port)]
 
 
 def _ask(redis_cli: list[str], *args: str) -> Any:

@@ -28,7 +28,7 @@ def resident(memory: PhysicalMemory) -> np.ndarray:
 
 
 def await_watermark(populator: Populator, frame: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while populator.watermark < frame:
         assert populator.running, "the system does not offer it"
         assert time.monotonic() < deadline, (populator.watermark, frame)

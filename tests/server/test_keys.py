@@ -1,11 +1,10 @@
 r"""Commands about keys of any type: every option, every refusal, in both protocols; the transcripts are Redis's own."""
 
 import random
-import time
 
 import pytest
 
-from tests.server.wire import OK, Failure, Wire, run_transcript
+from tests.server.wire import OK, Failure, Wire, run_transcript, wait_until
 
 TRANSCRIPTS = {
     "del unlink exists touch": r"""
@@ -332,12 +331,10 @@ def test_a_pattern_selects_these_keys(wire2: Wire, pattern: str) -> None:
 
 
 def test_a_hostile_pattern_does_not_hang(wire2: Wire) -> None:
-    """Stars upon stars against a key that nearly matches take no time."""
+    """Stars upon stars against a key that nearly matches: trying all ways would take longer than anybody waits."""
     wire2("SET", "a" * 30_000, "v")
-    started = time.monotonic()
     assert wire2("KEYS", "a*" * 40 + "b") == []
     assert wire2("SCAN", 0, "MATCH", "a*" * 40 + "b", "COUNT", 1000) == [b"0", []]
-    assert time.monotonic() - started < 5
 
 
 def test_randomkey_reaches_every_key_and_nothing_else(wire2: Wire) -> None:
@@ -368,13 +365,10 @@ def test_memory_usage_grows_with_the_value(wire2: Wire) -> None:
 def test_idletime_counts_from_the_last_access_and_touch_resets_it(wire2: Wire) -> None:
     """OBJECT IDLETIME itself is no access, TOUCH is."""
     wire2("SET", "k", "v")
-    deadline = time.monotonic() + 10
-    while wire2("OBJECT", "IDLETIME", "k") < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: wire2("OBJECT", "IDLETIME", "k") >= 1, "a second to pass")
     assert wire2("EXISTS", "k") == 1
-    assert wire2("TOUCH", "k") == 1
-    assert wire2("OBJECT", "IDLETIME", "k") == 0
+    # Within a transaction no time passes.
+    assert wire2.pipeline([("MULTI",), ("TOUCH", "k"), ("OBJECT", "IDLETIME", "k"), ("EXEC",)])[-1] == [1, 0]
 
 
 def test_help_of_the_containers_says_what_they_take(wire: Wire) -> None:

@@ -68,7 +68,7 @@ def test_a_malformed_request_is_answered_and_the_connection_closed(
     server, data: bytes, reply: bytes, feed: str
 ) -> None:
     """With Redis's words; nothing behind it is executed, everything before it is."""
-    with Wire(server.address, timeout_s=10) as connection:
+    with Wire(server.address) as connection:
         if feed == "bytewise":
             for i in range(len(data)):
                 try:
@@ -363,7 +363,7 @@ def fuzz(server, seed: int, rounds: int) -> None:
         data = mutated(generator)
         if any(word in data.upper() for word in FORBIDDEN):
             continue
-        connection = Wire(server.address, timeout_s=10)
+        connection = Wire(server.address)
         try:
             start = 0
             while start < len(data):

@@ -31,7 +31,7 @@ def cli(server) -> Cli:
             [str(REDIS_CLI), "-p", str(server.port), *arguments],
             input=stdin,
             capture_output=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode == status, done.stderr
@@ -59,7 +59,7 @@ def on_a_terminal(server, arguments: tuple[str, ...], typed: bytes, until: bytes
     if child == 0:
         os.environ["TERM"] = "xterm"
         os.execv(str(REDIS_CLI), [str(REDIS_CLI), "-p", str(server.port), *arguments])
-    output, deadline = b"", time.monotonic() + 30
+    output, deadline = b"", time.monotonic() + 180
     try:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
         while until not in output:
@@ -172,5 +172,5 @@ def test_modes_for_what_this_server_does_not_have_end_with_an_error(cli: Cli, se
     """And it goes on."""
     for mode in ("--hotkeys", "--intrinsic-latency 1"):
         command = [str(REDIS_CLI), "-p", str(server.port), *mode.split()]
-        subprocess.run(command, capture_output=True, timeout=30, check=False)
+        subprocess.run(command, capture_output=True, timeout=300, check=False)
     assert cli("PING") == "PONG\n"

@@ -1,5 +1,6 @@
 r"""COMMAND, TIME, DEBUG, SAVE, BGSAVE, LASTSAVE and what else concerns the server as a whole."""
 
+import select
 import time
 
 import pytest
@@ -187,16 +188,23 @@ def test_debug_object_tells_encoding_and_length(wire: Wire) -> None:
     assert " lru_seconds_idle:0" in line.text
 
 
+def at_us(reply: list[bytes]) -> int:
+    """A reply to TIME as microseconds."""
+    return int(reply[0]) * 1_000_000 + int(reply[1])
+
+
 def test_debug_sleep_sleeps_and_then_serves_what_came_meanwhile(server, wire2: Wire) -> None:
     """Nobody is served while it lasts."""
     with Wire(server.address) as other:
-        other("PING")
-        started = time.monotonic()
-        wire2.send(encode("DEBUG", "SLEEP", "0.3"))
-        time.sleep(0.05)
+        wire2.send(encode("TIME") + encode("DEBUG", "SLEEP", "0.3") + encode("TIME"))
+        answered = []
+        while not select.select([wire2.socket], [], [], 0)[0]:
+            answered.append(at_us(other("TIME")))
+        fell_asleep, status, woke = (wire2.reply() for _ in range(3))
+        assert status == OK
+        assert at_us(woke) - at_us(fell_asleep) >= 300_000
+        assert [time for time in answered if at_us(fell_asleep) < time < at_us(woke)] == []
         assert other("PING") == Status("PONG")
-        assert time.monotonic() - started > 0.25
-        assert wire2.reply() == OK
 
 
 def test_a_background_save_in_a_transaction_waits_for_its_end(wire: Wire) -> None:

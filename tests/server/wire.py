@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Argument = bytes | str | int | float
+PATIENCE_S = 180.0  # what is waited for takes milliseconds; a machine that is busy may take this
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def encode(*arguments: Argument) -> bytes:
 class Wire:
     """One connection.  Every wait is bounded by `timeout_s`, after which it is a failure."""
 
-    def __init__(self, address: tuple[str, int] | str, protocol: int = 2, timeout_s: float = 30.0) -> None:
+    def __init__(self, address: tuple[str, int] | str, protocol: int = 2, timeout_s: float = PATIENCE_S) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout_s)
@@ -353,25 +354,31 @@ def agrees(expected: Any, got: Any) -> bool:
 
 
 def run_transcript(wire: Wire, text: str) -> None:
-    """Play a transcript to its end; every reply that differs is named with the command it answered."""
-    differences = []
+    """Play a transcript to its end; every reply that differs is named with the command it answered.
+
+    It is sent as one pipeline, so that hardly any time passes between a command that sets a time and one that shows it.
+    """
+    commands, expected_replies = [], []
     for line in re.sub(r" \\\n +", " ", text.strip()).splitlines():
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         command, arrow, reply = line.rpartition(" -> ")
         assert arrow, f"a transcript line without its reply: {line}"
-        expected = expectation(reply.strip(), wire.protocol)
-        got = wire(*words(command))
-        if not agrees(expected, got):
-            differences.append(f"{command.strip()}\n  expected {expected}\n  got      {got}")
+        commands.append(words(command))
+        expected_replies.append(expectation(reply.strip(), wire.protocol))
+    differences = [
+        f"{command}\n  expected {expected}\n  got      {got}"
+        for command, expected, got in zip(commands, expected_replies, wire.pipeline(commands), strict=True)
+        if not agrees(expected, got)
+    ]
     assert not differences, f"RESP{wire.protocol}:\n" + "\n".join(differences)
 
 
 # ------------------------------------------------------------------------------------------------------------- waits
 
 
-def wait_until(condition: Any, what: str, timeout_s: float = 30.0, interval_s: float = 0.01) -> Any:
+def wait_until(condition: Any, what: str, timeout_s: float = PATIENCE_S, interval_s: float = 0.01) -> Any:
     """Ask until the answer is true, and return it; a failure that says `what` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:

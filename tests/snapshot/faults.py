@@ -11,6 +11,8 @@ from mmcore import AddressSpace, PhysicalMemory
 from mmcore.paging import ENTRY_COUNT, PAGE_SIZE
 from snapshot.files import Files
 
+WAIT_S = 180.0  # for what takes milliseconds, on a machine that is busy
+
 STEPS = (
     *("create", "reserve", "bypass_cache", "write", "flush_begin", "flush_wait"),
     *("sync", "rename", "sync_directory", "close"),
@@ -71,7 +73,7 @@ class Gate:
 
     def __call__(self, method: str) -> None:
         self.reached.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(WAIT_S)
 
 
 def use_up(memory: PhysicalMemory, leave: int) -> AddressSpace:

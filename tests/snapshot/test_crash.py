@@ -17,7 +17,7 @@ import pytest
 from snapshot.directory import ImageDirectory
 from snapshot.image import PAGE_SIZE
 from snapshot.reader import PageReader, open_image
-from tests.snapshot.faults import STEPS, listing
+from tests.snapshot.faults import STEPS, WAIT_S, listing
 
 PAGES = 60
 CHILD = Path(__file__).with_name("crash_child.py")
@@ -67,13 +67,13 @@ def test_a_process_killed_at_any_step_leaves_the_last_complete_image(tmp_path, s
     keep = "1" if step == "remove" else "2"
     with child(tmp_path, "--at", step, str(nth), when, "--keep", keep) as process:
         said = process.stdout.read().split()
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(WAIT_S) == -signal.SIGKILL
     assert said == ["1", "2"], "it dies in its third image"
     assert_sound(tmp_path, 2)
     # The next process goes on from there, and leaves nothing of the dead one's.
     with child(tmp_path, "--images", "1") as process:
         assert process.stdout.read().split() == ["1"]
-        assert process.wait(20) == 0
+        assert process.wait(WAIT_S) == 0
     assert newest_number(ImageDirectory(tmp_path)) == 1
     assert all(name.endswith(".kvimg") for name in listing(tmp_path))
 

@@ -6,6 +6,7 @@ import random
 import resource
 import select
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from snapshot import writer as writer_module
 from snapshot.image import PAGE_SIZE, read_image
 from snapshot.reader import PageReader, open_image, verify
 from snapshot.writer import Job, Outcome, Writer
-from tests.snapshot.faults import FaultyFiles, Gate, listing, raising
+from tests.snapshot.faults import WAIT_S, FaultyFiles, Gate, listing, raising
 
 CHUNK = 4 * PAGE_SIZE
 FLUSH = 8 * PAGE_SIZE
@@ -66,7 +67,7 @@ def make_writer(tmp_path):
 
 def run(writer: Writer, what: Job) -> Outcome:
     writer.submit(what)
-    assert writer.wait(20)
+    assert writer.wait(WAIT_S)
     outcome = writer.take()
     assert outcome is not None
     return outcome
@@ -129,11 +130,11 @@ def test_a_second_job_is_refused_until_the_first_ones_outcome_was_taken(make_wri
     gate = Gate()
     writer = make_writer(FaultyFiles("sync", 0, gate))
     writer.submit(job(1))
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(WAIT_S)
     with pytest.raises(errors.SnapshotRunning):
         writer.submit(job(2))
     gate.go_on.set()
-    assert writer.wait(20)
+    assert writer.wait(WAIT_S)
     with pytest.raises(errors.SnapshotRunning):
         writer.submit(job(2))
     assert writer.take() is not None
@@ -145,10 +146,10 @@ def test_progress_counts_pages_and_names_the_step(make_writer):
     gate = Gate()
     writer = make_writer(FaultyFiles("write", 3, gate))  # the header, two chunks, and this
     writer.submit(job())
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(WAIT_S)
     assert (writer.pages_done, writer.pages_total, writer.step) == (8, 41, "write")
     gate.go_on.set()
-    assert writer.wait(20)
+    assert writer.wait(WAIT_S)
     assert (writer.pages_done, writer.pages_total, writer.step) == (41, 41, "idle")
 
 
@@ -272,11 +273,11 @@ def test_a_cancelled_snapshot_ends_soon_and_leaves_nothing(make_writer, tmp_path
     files = FaultyFiles(method, nth, gate, cache=True)
     writer = make_writer(files)
     writer.submit(job())
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(WAIT_S)
     written = files.calls["write"]
     writer.cancel()
     gate.go_on.set()
-    assert writer.wait(20)
+    assert writer.wait(WAIT_S)
     outcome = writer.take()
     assert isinstance(outcome.error, errors.Cancelled)
     assert listing(tmp_path) == []
@@ -288,10 +289,10 @@ def test_a_cancel_after_the_last_step_comes_too_late(make_writer):
     gate = Gate()
     writer = make_writer(FaultyFiles("sync_directory", 0, gate))
     writer.submit(job())
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(WAIT_S)
     writer.cancel()
     gate.go_on.set()
-    assert writer.wait(20)
+    assert writer.wait(WAIT_S)
     assert writer.take().ok
 
 
@@ -299,7 +300,7 @@ def test_closing_gives_up_the_job_and_ends_the_thread(make_writer, tmp_path):
     gate = Gate()
     writer = make_writer(FaultyFiles("write", 2, gate))
     writer.submit(job())
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(WAIT_S)
     gate.go_on.set()
     writer.close()
     writer.close()
@@ -315,20 +316,23 @@ def test_the_thread_lowers_its_own_priority_and_no_other(make_writer):
     before = os.getpriority(os.PRIO_PROCESS, 0)
     writer = make_writer(FaultyFiles("sync", 0, gate), nice=7)
     writer.submit(job())
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(WAIT_S)
     assert os.getpriority(os.PRIO_PROCESS, writer.native_id) == 7
     assert before == os.getpriority(os.PRIO_PROCESS, 0)
     gate.go_on.set()
-    assert writer.wait(20)
+    assert writer.wait(WAIT_S)
 
 
-def test_handing_a_job_over_starts_no_thread_and_takes_no_time(make_writer):
-    writer = make_writer()
+def test_handing_a_job_over_starts_no_thread_and_waits_for_nothing(make_writer):
+    gate = Gate()
+    writer = make_writer(FaultyFiles("create", 1, gate))
     run(writer, job())
-    begun = time.perf_counter()
-    writer.submit(job())
-    assert time.perf_counter() - begun < 0.1
-    assert writer.wait(20)
+    before = set(threading.enumerate())
+    writer.submit(job())  # it returns while the job is held at its first step
+    assert gate.reached.wait(WAIT_S) and writer.running and writer.take() is None
+    assert set(threading.enumerate()) == before
+    gate.go_on.set()
+    assert writer.wait(WAIT_S)
 
 
 def test_a_limit_of_the_operating_system_fails_the_snapshot_and_leaves_nothing(make_writer, tmp_path):
