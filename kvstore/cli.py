@@ -7,7 +7,6 @@ of this one and is only looked up, by name, when it is asked for.
 
 import json
 import logging
-import os
 import sys
 import time
 from contextlib import closing
@@ -20,8 +19,12 @@ import click
 
 from kvstore.config import Config
 from kvstore.configfile import ConfigError
+from kvstore.descriptors import TooFewDescriptors, clients_at_start
+from kvstore.listeners import CannotListen
+from kvstore.logfile import open_log
 from kvstore.reply import CommandError
 from kvstore.respclient import Connection
+from kvstore.signals import Signals
 
 POLL_S = 0.01
 
@@ -82,7 +85,7 @@ def _options(words: list[str]) -> list[tuple[str, str]]:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     epilog="Example: kvstore serve --port 7000 --dir ./data --maxmemory 1gb --save '60 1000'",
 )
-@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="A file like redis.conf.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="A file like redis.conf.")
 @click.option("--port", metavar="N", help="TCP port; 0 for none.  [6379]")
 @click.option("--bind", metavar="ADDRESSES", help="Addresses to listen on.  [127.0.0.1 -::1]")
 @click.option("--unixsocket", metavar="PATH", help="Listen on a Unix socket too.")
@@ -103,46 +106,50 @@ def serve(context: click.Context, /, file: Path | None, directory: str | None, *
         config = Config.load(file, [*options, *_options(context.args)])  # type: ignore[list-item]
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
-    _log_to(config["logfile"])
     sys.exit(_serve(config))
 
 
-def _log_to(path: str) -> None:
-    handler: logging.Handler = logging.FileHandler(path) if path else logging.StreamHandler(sys.stdout)
-    form = logging.Formatter(f"{os.getpid()}:M %(asctime)s.%(msecs)03d %(symbol)s %(message)s", "%d %b %Y %H:%M:%S")
-    handler.setFormatter(form)
-    handler.addFilter(_mark)
-    log = logging.getLogger("kvstore")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-
-
-def _mark(record: logging.LogRecord) -> bool:
-    # Redis's marks for the levels.
-    record.symbol = {"DEBUG": ".", "INFO": "*"}.get(record.levelname, "#")
-    return True
-
-
 def _serve(config: Config) -> int:
+    try:
+        open_log(config["logfile"], config["loglevel"])
+    except OSError as error:
+        raise click.ClickException(f"Can't open the log file: {error.strerror}") from error
     log = logging.getLogger("kvstore")
     for notice in config.notices:
         log.warning("%s", notice)
+    signals = Signals()
     from kvstore.startup import preload  # imports numpy, but no kernel
 
     directory = Path(config["dir"])
     try:
+        config.values["maxclients"] = clients_at_start(config["maxclients"])
         directory.mkdir(parents=True, exist_ok=True)
         image = preload(config)
         kernels, server = import_module("mmcore.jit"), import_module("kvstore.server")
         build_kernels(kernels)
-        return int(server.Server(config, image).run())
+        status = int(server.Server(config, image).run(signals))
     except Exception as error:
-        expected = import_module("snapshot.errors")
-        if isinstance(error, OSError | MemoryError | expected.SnapshotError):
-            log.error("Cannot start: %s", error)
-            click.echo(f"kvstore: cannot start: {error}", err=True)
+        if isinstance(error, _expected()):
+            log.error("Cannot start: %s", _reason(error))
+            click.echo(f"kvstore: cannot start: {_reason(error)}", err=True)
             return 1
         raise
+    signals.ignore()
+    return status
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """What can keep a server from starting without being a bug."""
+    machine, snapshots = import_module("mmcore.errors"), import_module("snapshot.errors")
+    return OSError, MemoryError, machine.MachineError, snapshots.SnapshotError, CannotListen, TooFewDescriptors
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(text.split()) or "out of memory"
 
 
 def build_kernels(kernels: Any) -> None:

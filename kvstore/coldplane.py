@@ -153,8 +153,9 @@ class Server(Protocol):
 
     config: Config
     registers: np.ndarray
-    connections: np.ndarray  # the table of them, as connections.py has it
 
+    @property
+    def connections(self) -> np.ndarray: ...  # the table of them, as connections.py has it
     @property
     def config_file(self) -> Path | None: ...
     @property

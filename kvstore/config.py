@@ -18,8 +18,10 @@ What Redis has a parameter for and this server has nothing to apply it to is one
 """
 
 import difflib
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,7 @@ from snapshot.schedule import SavePoint, SavePoints
 
 INT_MAX, UINT_MAX, LONG_MAX = 2**31 - 1, 2**32 - 1, 2**63 - 1
 MEGABYTE = 1 << 20
+KEEPALIVE_MAX = 32767  # [s] TCP_KEEPIDLE takes no more
 
 # ------------------------------------------------------------------------------------------------------- kinds of value
 
@@ -59,6 +62,16 @@ class Text:
 
 
 @dataclass(frozen=True)
+class FilePath(Text):
+    """The path of a file; the system knows none with a zero byte."""
+
+    def parse(self, text: str) -> str:
+        if "\0" in text:
+            raise ValueError("argument must be a path, without zero bytes")
+        return text
+
+
+@dataclass(frozen=True)
 class Integer:
     """A whole number from `low` to `high`; one outside of `clamp` counts as the nearer end of that."""
 
@@ -67,7 +80,7 @@ class Integer:
     clamp: tuple[int, int] | None = None
 
     def parse(self, text: str) -> int:
-        if not re.fullmatch(r"-?(0|[1-9][0-9]*)", text, re.ASCII) or text == "-0":
+        if not re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text, re.ASCII):
             raise ValueError("argument couldn't be parsed into an integer")
         return self.within(int(text))
 
@@ -177,14 +190,11 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Directory:
+class Directory(FilePath):
     """A directory, made absolute where it is read."""
 
     def parse(self, text: str) -> str:
-        return os.path.abspath(text)
-
-    def text(self, value: str) -> str:
-        return value
+        return os.path.abspath(super().parse(text))
 
 
 @dataclass(frozen=True)
@@ -288,10 +298,10 @@ SERVED = (
     # network
     Parameter("bind", Words(), ("127.0.0.1", "-::1"), mutable=False),
     Parameter("port", Integer(0, 65535), 6379, mutable=False),
-    Parameter("unixsocket", Text(), "", mutable=False),
+    Parameter("unixsocket", FilePath(), "", mutable=False),
     Parameter("unixsocketperm", Octal(), 0, mutable=False),
     Parameter("tcp-backlog", Integer(), 511, mutable=False),
-    Parameter("tcp-keepalive", Integer(), 300),
+    Parameter("tcp-keepalive", Integer(clamp=(0, KEEPALIVE_MAX)), 300),
     Parameter("timeout", Integer(), 0),
     Parameter("maxclients", Integer(1, UINT_MAX), 10000),
     Parameter("protected-mode", Flag(), True),
@@ -312,7 +322,7 @@ SERVED = (
     Parameter("stop-writes-on-bgsave-error", Flag(), True),
     # the server
     Parameter("loglevel", Choice(("debug", "verbose", "notice", "warning", "nothing")), "notice"),
-    Parameter("logfile", Text(), "", mutable=False),
+    Parameter("logfile", FilePath(), "", mutable=False),
     Parameter("hz", Integer(clamp=(1, 500)), 10),
     Parameter("active-expire-enabled", Flag(), True),
     Parameter("enable-debug-command", _WHO, "local", mutable=False),
@@ -462,13 +472,16 @@ class Config:
         Raises ConfigError.
         """
         config = cls(file=file.absolute() if file else None)
-        repeated: set[str] = set()
         if file:
-            for directive in configfile.read(file):
-                config._set(directive.where, directive.name, directive.arguments, repeated)
+            config._read(configfile.read(file))
         for name, text in options:
             config._set(f"--{name}", name, [text])
         return config
+
+    def _read(self, directives: Iterable[configfile.Directive]) -> None:
+        repeated: set[str] = set()
+        for directive in directives:
+            self._set(directive.where, directive.name, directive.arguments, repeated)
 
     def _set(self, where: str, name: str, arguments: Sequence[str], repeated: set[str] | None = None) -> None:
         row = parameter(name)
@@ -535,15 +548,43 @@ class Config:
         return old
 
     def rewrite(self) -> None:
-        """Bring the file up to date.  Raises OSError; there must be a file."""
+        """Bring the file up to date, so that a server that starts from it has the values in effect.
+
+        There must be a file.  Raises OSError, or ConfigError when no server could start from it: an included file is
+        missing, or there is an error in one.
+        """
         assert self.file is not None
-        configfile.rewrite(
-            self.file,
-            {name: self._lines(name) for name in PARAMETERS},
-            lambda name: ALIASES.get(name, name),
-            self._holds,
-            lambda name: bool(self.values[name] != PARAMETERS[name].default),
-        )
+        old = self._old_lines()
+        current = {name: self._lines(name) for name in PARAMETERS}
+        at_end: dict[str, list[str]] = {}
+        while True:
+            new = configfile.rewritten(old, current, lambda name: ALIASES.get(name, name), self._holds, at_end)
+            found = Config()
+            found._read(configfile.read_lines(self.file, new))
+            wrong = [name for name in PARAMETERS if found.values[name] != self.values[name]]
+            if not wrong:
+                break
+            for name in wrong:
+                if name not in at_end:
+                    at_end[name] = current[name]
+                elif at_end[name] == current[name] and name in _REPEATED:
+                    at_end[name] = [f'{name} ""', *current[name]]  # the lines before these are to count no more
+                else:
+                    raise ConfigError(f"{name} {quote(self.text(name))} cannot be stated in a file")
+        configfile.replace_file(self.file, "".join(f"{line}\n" for line in new))
+
+    def _old_lines(self) -> list[str]:
+        # A pipe is not waited for.
+        assert self.file is not None
+        try:
+            mode = self.file.stat().st_mode
+        except FileNotFoundError:
+            return []
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return configfile.lines_of(self.file)
 
     def _holds(self, name: str, arguments: list[str]) -> bool:
         try:

@@ -8,14 +8,15 @@ together and understand \n \r \t \a \b \" \\ and \xHH, 'single' ones understand 
     save 900 1
     save 300 10                         some directives may be repeated
 
-`rewrite` keeps comments, blank lines and order.  It replaces what a line says only if that has changed, drops lines
-that no longer hold, and puts what has no line yet at the end, under a line that says so.
+`rewritten` keeps comments, blank lines and order.  It replaces what a line says only if that has changed and drops
+lines that no longer hold.  What has no line yet goes to the end, under a line that says so, and so does what a file
+included further down would set once more: the last word counts.
 """
 
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,9 +100,14 @@ def quote(word: str) -> str:
 
 def _lines(file: Path) -> list[str]:
     try:
-        text = file.read_text(errors="surrogateescape")
+        return lines_of(file)
     except OSError as error:
         raise ConfigError(f"can't read the configuration file {file}: {error.strerror}") from error
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a file.  Raises OSError."""
+    text = file.read_text("utf-8", "surrogateescape")
     return text.removesuffix("\n").split("\n") if text else []
 
 
@@ -118,10 +124,15 @@ def _directive(file: Path, number: int, line: str) -> Directive | None:
 
 
 def read(file: Path, depth: int = 0) -> Iterator[Directive]:
-    """Every directive of a file and of those it includes, in order."""
+    """Every directive of a file and of those it includes, in order.  Raises ConfigError."""
     if depth > INCLUDE_DEPTH_MAX:
         raise ConfigError(f"{file}: files include each other more than {INCLUDE_DEPTH_MAX} deep")
-    for number, line in enumerate(_lines(file), 1):
+    yield from read_lines(file, _lines(file), depth)
+
+
+def read_lines(file: Path, lines: Iterable[str], depth: int = 0) -> Iterator[Directive]:
+    """Every directive of these lines, as if they were the file, and of what they include.  Raises ConfigError."""
+    for number, line in enumerate(lines, 1):
         directive = _directive(file, number, line)
         if directive is None:
             continue
@@ -135,31 +146,33 @@ def read(file: Path, depth: int = 0) -> Iterator[Directive]:
                 yield from read(Path(included), depth + 1)
 
 
-def rewrite(
-    file: Path,
+def rewritten(
+    old: Iterable[str],
     current: Mapping[str, list[str]],
     canonical: Callable[[str], str],
     holds: Callable[[str, list[str]], bool],
-    wanted: Callable[[str], bool],
-) -> None:
-    """Bring a file up to date, replacing it as a whole.
+    at_end: Mapping[str, list[str]],
+) -> list[str]:
+    """The lines of a file, brought up to date.
 
     `current` has, by directive, the lines that state it as it is now: one, or several for one that may be repeated.
     `canonical` is the name in there for a name in the file; directives that are not in there stay as they are, and so
-    does a line of which `holds` says that its arguments are still good.  A directive that the file does not state is
-    added at the end if it is `wanted`.
+    does a line of which `holds` says that its arguments are still good.  What `at_end` has is stated there, by its
+    lines, and nowhere else.  A line that cannot be read becomes a comment.
     """
-    old = _lines(file) if file.exists() else []
+    kept = [_readable(line) for line in old]
     names = []
-    for number, line in enumerate(old, 1):
-        directive = _directive(file, number, line)
-        name = canonical(directive.name) if directive else ""
+    for line in kept:
+        words = split(line) if not line.lstrip().startswith("#") else []
+        name = canonical(words[0].lower()) if words else ""
         names.append(name if name in current else "")
     new: list[str] = []
     pending = {name: list(lines) for name, lines in current.items()}
-    for at, (line, name) in enumerate(zip(old, names, strict=True)):
+    for at, (line, name) in enumerate(zip(kept, names, strict=True)):
         if not name:
             new.append(line)
+            continue
+        if name in at_end:
             continue
         lines = pending[name]
         if len(current[name]) == 1 and lines and holds(name, split(line)[1:]):
@@ -167,10 +180,17 @@ def rewrite(
         last = name not in names[at + 1 :]
         new += lines if last else lines[:1]
         pending[name] = [] if last else lines[1:]
-    added = [line for name, lines in current.items() if name not in names and wanted(name) for line in lines]
-    if added and GENERATED not in old:
+    if at_end and GENERATED not in kept:
         new.append(GENERATED)
-    replace_file(file, "".join(f"{line}\n" for line in new + added))
+    return new + [line for lines in at_end.values() for line in lines]
+
+
+def _readable(line: str) -> str:
+    try:
+        split(line)
+    except ValueError:
+        return line if line.lstrip().startswith("#") else f"# {line}"
+    return line
 
 
 def replace_file(file: Path, text: str) -> None:
@@ -178,7 +198,7 @@ def replace_file(file: Path, text: str) -> None:
     target = file.resolve()
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
-        with os.fdopen(descriptor, "w", errors="surrogateescape") as out:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as out:
             out.write(text)
             out.flush()
             os.fchmod(out.fileno(), target.stat().st_mode & 0o777 if target.exists() else 0o644)

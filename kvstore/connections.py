@@ -1,17 +1,23 @@
 """Connections: the table of them, their buffers and flags, how one opens and closes.
 
-The table is int64[slots, FIELDS]; a slot is reused, an id never.  An epoll event carries slot and id, so one that was
+The table is int64[CONNECTION_CAPACITY, FIELDS], of which the first CONNECTION_SLOTS rows have been used and the others
+have never been touched; a slot is reused, an id never.  An epoll event carries slot and id, so one that was
 already on its way for a connection that has closed is known for stale.  A connection that waits for nothing owns no
 buffer: it reads into the loop's shared one and replies out of the shared reply buffer; only what is left over, half a
 command or replies that the socket did not take, moves to buffers of its own.
 """
 
+import mmap
+
+import numpy as np
 from numba import int64, void
 
 from kvstore.libc import close, free, realloc, words_at
 from kvstore.state import (
     BLOCKED_CLIENTS,
     CONNECTED_CLIENTS,
+    CONNECTION_CAPACITY,
+    CONNECTION_SLOTS,
     CONNECTIONS_ADDRESS,
     FREE_SLOT,
     STORE,
@@ -76,6 +82,12 @@ WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an ev
 assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
 
 
+def connection_table(capacity: int) -> np.ndarray:
+    """Address space for `capacity` connections, int64[capacity, FIELDS], of zeros.  Raises OSError."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    return np.frombuffer(mmap.mmap(-1, capacity * FIELDS * 8, flags=flags), np.int64).reshape(capacity, FIELDS)
+
+
 @view
 def connection(store, slot):  # type: ignore[no-untyped-def]
     """The row of the connection in `slot`, int64[FIELDS]."""
@@ -117,10 +129,14 @@ def open_connection(store, fd, identity, flags, now_ms):  # type: ignore[no-unty
     """Take a slot for a new connection; -1 when none is free."""
     server = store.server
     slot = server[FREE_SLOT]
-    if slot < 0:
+    if slot >= 0:
+        server[FREE_SLOT] = connection(store, slot)[NEXT_FREE]
+    elif server[CONNECTION_SLOTS] < server[CONNECTION_CAPACITY]:
+        slot = server[CONNECTION_SLOTS]
+        server[CONNECTION_SLOTS] += 1
+    else:
         return -1
     row = connection(store, slot)
-    server[FREE_SLOT] = row[NEXT_FREE]
     for i in range(FIELDS):
         row[i] = 0
     row[FD] = fd

@@ -133,7 +133,6 @@ from kvstore.state import (
     EXEC_REMAINING,
     EXEC_SAVED_ADDRESS,
     EXPIRE_CREDIT,
-    FREE_SLOT,
     HANDLER,
     INPUT_POSITION,
     INPUT_SHARED,
@@ -716,7 +715,7 @@ def accept_connections(store, listener, kind):  # type: ignore[no-untyped-def]
         if kind == LISTEN_TCP and server[PROTECTED] and not _is_loopback(bytes_at(scratch + 8, 128)):
             _refuse(store, fd, DENIED)
             continue
-        if server[CONNECTED_CLIENTS] >= server[MAXCLIENTS] or server[FREE_SLOT] < 0:
+        if server[CONNECTED_CLIENTS] >= server[MAXCLIENTS]:
             _refuse(store, fd, MAX_CLIENTS)
             continue
         if kind == LISTEN_TCP:
@@ -804,7 +803,7 @@ def tick(store):  # type: ignore[no-untyped-def]
     server[EXPIRE_CREDIT] = 2048 if server[ACTIVE_EXPIRE_ENABLED] else 0
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
-    for _ in range(server[CONNECTION_SLOTS] // 10 + 1):
+    for _ in range(min(server[CONNECTION_SLOTS], server[CONNECTION_SLOTS] // 10 + 1)):
         slot = server[SWEEP_SLOT]
         server[SWEEP_SLOT] = (slot + 1) % server[CONNECTION_SLOTS]
         row = connection(store, slot)
@@ -869,6 +868,8 @@ def serve(store):  # type: ignore[no-untyped-def]
             event = go_on(store, slot)
             if event != EVENT_NONE:
                 return event
+        if server[STOPPING]:
+            return EVENT_STOP  # before anything is executed that the final snapshot does not hold
         while server[READY_NEXT] < server[READY]:
             event = serve_event(store)
             if event != EVENT_NONE:
@@ -888,8 +889,6 @@ def serve(store):  # type: ignore[no-untyped-def]
             busy = busy or server[EXPIRE_CREDIT] > 0
         if background_step(store, BACKGROUND_PAGES_PER_TURN) > 0:
             busy = True
-        if server[STOPPING]:
-            return EVENT_STOP
         if _save_due(store) and save_begin(store) != 0:
             return EVENT_SAVE
         _wait(store, 0 if busy else max(0, min(server[TICK_MS], server[NEXT_TICK_MS] - server[TIMER_MS])))

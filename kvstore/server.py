@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import resource
 import secrets
 import select
 import signal
@@ -23,8 +22,6 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -48,14 +45,18 @@ from kvstore.commands.table import (
 )
 from kvstore.commands.transactions import discard_transaction, queue_command
 from kvstore.config import Config
-from kvstore.connections import close_connection
+from kvstore.connections import close_connection, connection_table
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
+from kvstore.descriptors import allow_clients, clients_max
 from kvstore.flush import RELEASES_MAX
 from kvstore.keyspace import database_sizes, index_pages, memory_used
+from kvstore.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
+from kvstore.logfile import set_level
 from kvstore.persistence import Persistence
 from kvstore.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
 from kvstore.resp import reply_grow
+from kvstore.signals import Signals
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
 from mmcore.paging import PAGE_SIZE
@@ -69,9 +70,6 @@ _HOT = hot_handlers()  # imported here, with everything else, so that one `build
 
 SHARED_CAPACITY = 1 << 18  # [bytes] received at once
 EVENTS_CAPACITY = 1024
-RESERVED_DESCRIPTORS = 64  # files, listeners and pipes beside the connections'
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server:
@@ -86,11 +84,10 @@ class Server:
         self.memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
         self.space = AddressSpace(self.memory)
         self._details: dict[int, Details] = {}
-        self._signal = 0
         self._listeners: list[socket.socket] = []
         self._peak = 0
         self._prepare_buffers()
-        self._prepare_connections(self._slots_for(config["maxclients"]))
+        self._prepare_connections()
         self._prepare_commands()
         self._prepare_wake()
         self.store = Store(self.space.state, self.registers, self._arguments)
@@ -132,14 +129,21 @@ class Server:
         r[state.LAST_SAVE_OK] = 1
         r[state.TICK_MS] = 100
 
-    def _prepare_connections(self, maxclients: int) -> None:
-        r = self.registers
-        self.connections = np.zeros((maxclients, rows.FIELDS), np.int64)
-        self.connections[:, rows.NEXT_FREE] = np.arange(1, maxclients + 1)
-        self.connections[-1, rows.NEXT_FREE] = -1
-        r[state.CONNECTIONS_ADDRESS] = self.connections.ctypes.data
-        r[state.CONNECTION_SLOTS] = r[state.MAXCLIENTS] = maxclients
-        r[state.FREE_SLOT] = 0
+    def _prepare_connections(self) -> None:
+        # Address space for as many as the limit of open files may ever allow; memory for those that come.
+        maxclients, r = self.config["maxclients"], self.registers
+        try:
+            self._connections = connection_table(max(maxclients, clients_max()))
+        except OSError:
+            self._connections = connection_table(maxclients)
+        r[state.CONNECTIONS_ADDRESS] = self._connections.ctypes.data
+        r[state.CONNECTION_CAPACITY] = len(self._connections)
+        r[state.FREE_SLOT] = -1
+
+    @property
+    def connections(self) -> np.ndarray:
+        """The rows of the table of connections that were ever used; int64[CONNECTION_SLOTS, FIELDS]."""
+        return self._connections[: self.registers[state.CONNECTION_SLOTS]]
 
     def _prepare_commands(self) -> None:
         r, count = self.registers, len(COMMANDS)
@@ -177,18 +181,6 @@ class Server:
 
     # ---------------------------------------------------------------------------------------------------- settings
 
-    def _slots_for(self, maxclients: int) -> int:
-        # As Redis does: more descriptors if the system lets us have them, else fewer clients.
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = maxclients + RESERVED_DESCRIPTORS
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            if soft < wanted:
-                log.warning("maxclients is %d: the limit of open files is %d", soft - RESERVED_DESCRIPTORS, soft)
-                return max(1, soft - RESERVED_DESCRIPTORS)
-        return maxclients
-
     def apply(self, name: str) -> None:
         """Let the hot plane know of a parameter's new value."""
         r, config = self.registers, self.config
@@ -213,7 +205,7 @@ class Server:
             r[state.OUTPUT_HARD_LIMIT], r[state.OUTPUT_SOFT_LIMIT] = limit.hard, limit.soft
             r[state.OUTPUT_SOFT_MS] = 1000 * limit.soft_seconds
         elif name == "maxclients":
-            r[state.MAXCLIENTS] = min(config["maxclients"], r[state.CONNECTION_SLOTS])
+            self._set_maxclients(config["maxclients"])
         elif name == "hz":
             r[state.TICK_MS] = max(1, 1000 // config["hz"])
         elif name == "active-expire-enabled":
@@ -222,69 +214,55 @@ class Server:
             points = np.array(config["save"].points, np.int64).reshape(-1, 2)
             self._save_points = points  # the register holds its address only
             r[state.SAVE_POINTS_ADDRESS], r[state.SAVE_POINTS] = points.ctypes.data, len(points)
+            self.snapshots.refuse_writes()
         elif name == "stop-writes-on-bgsave-error":
             self.snapshots.refuse_writes()
         elif name in ("dir", "dbfilename", "fork-mode"):
             self.snapshots.reconfigure()
         elif name == "loglevel":
-            log.setLevel(_LEVELS[config["loglevel"]])
+            set_level(config["loglevel"])
+
+    def _set_maxclients(self, maxclients: int) -> None:
+        most = min(allow_clients(maxclients), len(self._connections))
+        if most < maxclients:
+            raise ValueError(
+                f"The operating system is not able to handle the specified number of clients, try with {most}"
+            )
+        self.registers[state.MAXCLIENTS] = maxclients
 
     # ---------------------------------------------------------------------------------------------------- sockets
 
     def listen(self) -> None:
-        """Open the listening sockets; OSError names the address that cannot be had."""
+        """Open the listening sockets.  Raises CannotListen."""
         config = self.config
-        if config["port"]:
-            for address in config["bind"]:
-                optional = address.startswith("-")
-                host = address.removeprefix("-")
-                try:
-                    self._listen_tcp({"*": "0.0.0.0", "::*": "::"}.get(host, host))
-                except OSError as error:
-                    if optional:
-                        continue
-                    text = f"cannot listen on {host}:{config['port']}: {error.strerror or error}"
-                    raise OSError(error.errno, text) from error
+        backlog, port = config["tcp-backlog"], config["port"]
+        warn_of_backlog(backlog)
+        for address in config["bind"] if port else ():
+            listener = listen_tcp(address, port, backlog)
+            if listener is not None:
+                self._listen_on(listener, loop.LISTEN_TCP)
         if config["unixsocket"]:
-            path = Path(config["unixsocket"])
-            path.unlink(missing_ok=True)
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(str(path))
-            if config["unixsocketperm"]:
-                path.chmod(config["unixsocketperm"])
-            self._listen_on(listener, loop.LISTEN_UNIX)
-
-    def _listen_tcp(self, host: str) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host, self.config["port"]))
-        self._listen_on(listener, loop.LISTEN_TCP)
+            self._listen_on(UnixListener(config["unixsocket"], config["unixsocketperm"], backlog), loop.LISTEN_UNIX)
+        if not self._listeners:
+            raise CannotListen("Configured to not listen anywhere, exiting.")
 
     def _listen_on(self, listener: socket.socket, kind: int) -> None:
-        listener.setblocking(False)
-        listener.listen(self.config["tcp-backlog"])
-        self._watch_descriptor(listener.fileno(), kind)
         self._listeners.append(listener)
+        self._watch_descriptor(listener.fileno(), kind)
 
     # ---------------------------------------------------------------------------------------------------- serving
 
-    def run(self) -> int:
+    def run(self, signals: Signals) -> int:
         """Listen and serve until told to stop; returns the exit status."""
         self.listen()
-        before = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        self._signals = signals
+        signals.wake(self._wake_write)
         try:
             # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
             threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
             log.info("Ready to accept connections%s", "".join(f" on {_name(one)}" for one in self._listeners))
             self._serve()
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(before)
             self.close()
         return 0
 
@@ -318,11 +296,14 @@ class Server:
         except CommandError as error:
             value = Error(str(error))
         except Exception as error:
-            log.exception("%s failed", args[0])
-            value = Error(f"ERR internal error: {type(error).__name__}")
+            value = _internal_error(args[0], error)
         r[state.DB], r[state.PROTOCOL] = client.db, client.protocol
         if value is not NO_REPLY:
-            self._append(encode(value, client.protocol))
+            try:
+                data = encode(value, client.protocol)
+            except Exception as error:
+                data = encode(_internal_error(args[0], error))
+            self._append(data)
         r[state.RESUME] = r[state.CONNECTION]
 
     def _admit(self, event: int, command: Command, client: Client, args: list[bytes]) -> Sentinel:
@@ -363,23 +344,17 @@ class Server:
         """Whether the command at hand is one of a transaction that EXEC is running."""
         return bool(self.registers[state.EXEC_SAVED_ADDRESS])
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._signal:
-            log.warning("You insist... exiting now.")
-            os._exit(1)
-        self._signal = number
-
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         self.snapshots.poll()
-        if self._signal:
-            log.info("Received %s, shutting down", signal.Signals(self._signal).name)
+        if self._signals.asked:
+            log.info("Received %s, shutting down", signal.Signals(self._signals.asked).name)
             try:
                 self.shutdown(None, force=False)
             except CommandError as error:
                 log.error("%s", error)
-                self._signal = 0
+                self._signals.asked = 0
 
     def shutdown(self, save: bool | None, force: bool) -> None:
         """Stop serving, after a last snapshot if `save`, or by default if there are save points.
@@ -402,8 +377,6 @@ class Server:
         """Give back sockets, threads and memory."""
         for listener in self._listeners:
             listener.close()
-        if self._listeners and self.config["unixsocket"]:
-            Path(self.config["unixsocket"]).unlink(missing_ok=True)
         self._listeners.clear()
         for client in self.clients():
             close_connection(self.store, client.slot)
@@ -563,6 +536,12 @@ def _name(listener: socket.socket) -> str:
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
 
 
+def _internal_error(command: bytes, error: Exception) -> Error:
+    # A bug: the log gets all of it, the client its kind.
+    log.exception("%s failed", command[:64])
+    return Error(f"ERR internal error: {type(error).__name__}")
+
+
 def _command_name(index: int) -> str:
     return ROWS[index].name
 
@@ -583,7 +562,6 @@ def _loop_flags(command: Command) -> int:
     )
 
 
-_LEVELS = {"debug": logging.DEBUG, "verbose": logging.DEBUG, "notice": logging.INFO, "warning": logging.WARNING}
 _APPLIED = [
     "maxmemory",
     "requirepass",

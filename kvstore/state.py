@@ -76,8 +76,9 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
 (
     # connections
     CONNECTIONS_ADDRESS,  # of the table
-    CONNECTION_SLOTS,
-    FREE_SLOT,  # first free slot, -1 for none
+    CONNECTION_SLOTS,  # how many of its rows were ever used
+    CONNECTION_CAPACITY,  # and how many there are
+    FREE_SLOT,  # first free slot among those used, -1 for none
     NEXT_ID,
     CONNECTED_CLIENTS,
     BLOCKED_CLIENTS,
@@ -178,5 +179,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     CYCLES_ORIGIN_US,
     CYCLES_PER_MS,
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 94)
+) = range(LOOP_FIRST, LOOP_FIRST + 95)
 assert LOOP_END < REGISTERS

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from snapshot.errors import BadSavePoints
 
 RETRY_SECONDS = 5  # as Redis's CONFIG_BGSAVE_RETRY_DELAY
+CHANGES_MAX = 2**63 - 1  # both are counted in int64, the time in milliseconds
+SECONDS_MAX = CHANGES_MAX // 1000
+DIGITS_MAX = len(str(CHANGES_MAX))
 
 
 class SavePoint(NamedTuple):
@@ -37,9 +40,13 @@ class SavePoints:
             # isdigit alone would let other scripts' digits through.
             if not (seconds.isascii() and seconds.isdigit() and changes.isascii() and changes.isdigit()):
                 raise BadSavePoints(f"save point {seconds} {changes}: both must be whole numbers")
-            if int(seconds) < 1:
-                raise BadSavePoints(f"save point {seconds} {changes}: the seconds must be at least 1")
-            points.append(SavePoint(int(seconds), int(changes)))
+            if len(seconds) > DIGITS_MAX or len(changes) > DIGITS_MAX:
+                raise BadSavePoints(f"save points are numbers of at most {DIGITS_MAX} digits")
+            point = SavePoint(int(seconds), int(changes))
+            if not 1 <= point.seconds <= SECONDS_MAX or point.changes > CHANGES_MAX:
+                limits = f"1 to {SECONDS_MAX} seconds, and at most {CHANGES_MAX} changes"
+                raise BadSavePoints(f"save point {seconds} {changes}: there may be {limits}")
+            points.append(point)
         return cls(tuple(points))
 
     def __str__(self) -> str:

@@ -2,9 +2,9 @@
 
 import logging
 import time as clock
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvstore.clock import wall_us
 from kvstore.commands.connection import SYNTAX_ERROR, integer, text, word
@@ -22,6 +22,7 @@ from kvstore.commands.table import (
     unknown_subcommand_or_arity,
 )
 from kvstore.config import Refused
+from kvstore.configfile import ConfigError
 from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER
 from kvstore.info import PAGE_SIZE, info_text, memory_figures
 from kvstore.patterns import compile_glob
@@ -235,14 +236,29 @@ def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     for name in old:
         try:
             server.apply(name)
-        except (ValueError, OSError, SnapshotError) as error:
-            config.values.update(old)
-            for applied in old:
-                server.apply(applied)
-            raise _not_set(name, str(error)) from error
+        except Exception as error:
+            _take_back(server, old)
+            del config.notices[noticed:]
+            if isinstance(error, ValueError | OSError | SnapshotError):
+                raise _not_set(name, _why(error)) from error
+            raise
     for notice in config.notices[noticed:]:
         log.warning("CONFIG SET: %s", notice)
     return OK
+
+
+def _take_back(server: "Server", old: Mapping[str, Any]) -> None:
+    # Return to the values from before, each by itself: that one cannot be had back must not keep the others.
+    server.config.values.update(old)
+    for name in old:
+        try:
+            server.apply(name)
+        except Exception:
+            log.exception("CONFIG SET: %s is not what it was", name)
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _not_set(name: str, why: str) -> CommandError:
@@ -261,9 +277,9 @@ def config_rewrite(server: "Server", _client: "Client", _args: list[bytes]) -> R
         raise CommandError("ERR The server is running without a config file")
     try:
         server.config.rewrite()
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         log.warning("CONFIG REWRITE failed: %s", error)
-        raise CommandError(f"ERR Rewriting config file: {error.strerror}") from error
+        raise CommandError(f"ERR Rewriting config file: {_why(error)}") from error
     log.info("CONFIG REWRITE executed with success")
     return OK
 
@@ -408,7 +424,7 @@ def lastsave(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     return int(server.snapshots.last_save_unix_s)
 
 
-def shutdown(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+def shutdown(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     """SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]"""
     flags = {arg.lower() for arg in args[1:]}
     if not flags <= {b"nosave", b"save", b"now", b"force", b"abort"} or {b"nosave", b"save"} <= flags:
@@ -420,6 +436,7 @@ def shutdown(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     save_wanted = True if b"save" in flags else False if b"nosave" in flags else None
     log.info("User requested shutdown...")
     server.shutdown(save_wanted, b"force" in flags)
+    client.close_after_reply = True  # what follows in the pipeline is not executed
     return NO_REPLY
 
 

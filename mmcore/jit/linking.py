@@ -23,6 +23,7 @@ import ctypes
 import json
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -50,6 +51,7 @@ def _codegen() -> Any:
 Progress = Callable[[int, int, str], None]
 _REGISTERED: list["Linked"] = []
 _BUILT = 0
+_PR_SET_PDEATHSIG = 1
 
 
 class Linked(type(intrinsic(lambda typingctx: None))):  # type: ignore[misc]
@@ -269,21 +271,31 @@ def _folder(package: str) -> Path | None:
     return file.parent if file.name == "__init__.py" and file.parent.parent == PACKAGES else None
 
 
+def _die_with(parent: int) -> None:
+    # Where the system offers that: nobody wants the kernels of a program that has ended.
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)  # it has ended in the meantime
+
+
 def _compile_ahead(wanted: list["Linked"], workers: int, progress: Progress | None) -> None:
     """Fill the cache by processes forked here.
 
     Each takes the next number from one pipe and writes it to another when that kernel is done.  The symbols of other
-    kernels stand for nothing in such a process: it compiles, and never calls.
+    kernels stand for nothing in such a process: it compiles, and never calls.  It ends with the one that forked it.
     """
     take, give = os.pipe()
     hear, tell = os.pipe()
-    children = []
+    children, parent = [], os.getpid()
     for _ in range(workers):
         child = os.fork()
         if child == 0:
             os.close(give)
             status = 1
             try:
+                _die_with(parent)
                 for one in _REGISTERED:
                     if not one.address:
                         llvm.add_symbol(one.symbol, id(one))

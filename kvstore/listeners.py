@@ -1,0 +1,144 @@
+"""The sockets that a server listens on: TCP ports, and a Unix socket, which leaves a file behind.
+
+An address that cannot be had is an error that names it.  One that begins with "-" may be missing on this machine, as
+::1 is where there is no IPv6; one that somebody else has is an error even then.
+
+The file of a Unix socket outlives a server that was killed.  Whether it still has a server is asked of the system, by
+connecting to it: one that answers keeps it, one that nobody has open is replaced.  A file that is no socket is never
+touched.  At the end the file is removed only if it is still the one that was made here.
+"""
+
+import errno
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+log = logging.getLogger("kvstore")
+
+UNIX_PATH_MAX = 107  # bytes, and a zero byte behind them
+_EVERYWHERE = {"*": "0.0.0.0", "::*": "::"}
+_NO_SUCH_PROTOCOL = {
+    errno.EAFNOSUPPORT,
+    errno.ENOPROTOOPT,
+    errno.EPFNOSUPPORT,
+    errno.EPROTONOSUPPORT,
+    errno.ESOCKTNOSUPPORT,
+}
+
+
+class CannotListen(Exception):
+    """A socket that cannot be opened: which one, and why."""
+
+
+def listen_tcp(address: str, port: int, backlog: int) -> socket.socket | None:
+    """A socket that listens at `address`, as redis.conf's bind spells one; None if this machine may do without it.
+
+    Raises CannotListen.
+    """
+    optional, host = address.startswith("-"), address.removeprefix("-")
+    try:
+        return _listen_tcp(_EVERYWHERE.get(host, host), port, backlog)
+    except (OSError, ValueError) as error:  # ValueError for a name that cannot be one
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        text = f"Could not create server TCP listening socket {host}:{port}: {why}"
+        missing = isinstance(error, OSError) and (
+            error.errno in _NO_SUCH_PROTOCOL or (optional and error.errno == errno.EADDRNOTAVAIL)
+        )
+        if not missing:
+            raise CannotListen(text) from error
+        log.warning("%s", text)
+        return None
+
+
+def _listen_tcp(host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class UnixListener(socket.socket):
+    """A socket that listens at `path`.  Raises CannotListen."""
+
+    def __init__(self, path: str, permissions: int, backlog: int) -> None:
+        self.path, self._file = Path(path), (-1, -1)
+        length = len(os.fsencode(path))
+        if length > UNIX_PATH_MAX:
+            too_long = f"unix socket path too long ({length}), must be under {UNIX_PATH_MAX + 1}"
+            raise CannotListen(f"Failed opening Unix socket: {too_long}")
+        super().__init__(socket.AF_UNIX)
+        try:
+            self._make_way()
+            self.bind(path)
+            self._file = self._identity()
+            if permissions:
+                self.path.chmod(permissions)  # before anybody can connect
+            self.listen(backlog)
+            self.setblocking(False)
+        except OSError as error:
+            self.close()
+            raise CannotListen(f"Failed opening Unix socket: {path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Stop listening, and remove the file unless it has become another's."""
+        try:
+            if self.fileno() >= 0 and self._identity() == self._file:
+                self.path.unlink()
+        except OSError as error:
+            log.debug("The Unix socket %s is not removed: %s", self.path, error.strerror)
+        super().close()
+
+    def _identity(self) -> tuple[int, int]:
+        found = self.path.lstat()
+        return found.st_dev, found.st_ino
+
+    def _make_way(self) -> None:
+        # Remove what a server that is no more has left.
+        try:
+            found = self.path.lstat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            raise OSError(errno.EADDRINUSE, "bind: Address already in use, by what is no socket")
+        if _is_answered(str(self.path)):
+            raise OSError(errno.EADDRINUSE, "bind: Address already in use, by a server that answers")
+        self.path.unlink(missing_ok=True)
+
+
+def _is_answered(path: str) -> bool:
+    # Whether somebody has this socket open.  Only a refusal says that nobody does: a full backlog does not.
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def warn_of_backlog(backlog: int) -> None:
+    """Say so if the system lets fewer connections wait to be accepted than are configured."""
+    try:
+        most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    except (OSError, ValueError):
+        return
+    if most < backlog:
+        log.warning(
+            "WARNING: The TCP backlog setting of %d cannot be enforced because /proc/sys/net/core/somaxconn is set to "
+            "the lower value of %d.",
+            backlog,
+            most,
+        )

@@ -1,0 +1,66 @@
+"""The log: where its lines go, and how they look.
+
+A line goes to stdout, or to a file that is opened again when its name no longer leads to it: a program that rotates
+logs renames the file and is done, without a signal.  The log serves the server, not the other way around: a line that
+cannot be written, because a disk is full or a directory has gone, is lost, as it is with Redis.
+
+    1234:M 05 Mar 2024 10:11:12.345 * Ready to accept connections
+
+Behind the time stands Redis's mark for the level: . - * #
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+
+# By the words of the parameter loglevel; `nothing` is above all that is ever logged.
+LEVELS = {
+    "debug": logging.DEBUG,
+    "verbose": logging.DEBUG + 5,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+    "nothing": logging.CRITICAL + 1,
+}
+_MARKS = {logging.DEBUG: ".", logging.DEBUG + 5: "-", logging.INFO: "*"}
+
+
+class _Stream(logging.StreamHandler):  # type: ignore[type-arg]
+    """Lines to an open stream."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose the line."""
+
+
+class _File(logging.handlers.WatchedFileHandler):
+    """Lines to whatever file has this name now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, after opening the file again if it is another one."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose the line."""
+
+
+def _mark(record: logging.LogRecord) -> bool:
+    record.symbol = _MARKS.get(record.levelno, "#")
+    return True
+
+
+def open_log(path: str, level: str) -> None:
+    """Have the log of this process written to `path`, to stdout if that is empty.  Raises OSError."""
+    handler: logging.Handler = _File(path) if path else _Stream(sys.stdout)
+    form = f"{os.getpid()}:M %(asctime)s.%(msecs)03d %(symbol)s %(message)s"
+    handler.setFormatter(logging.Formatter(form, "%d %b %Y %H:%M:%S"))
+    handler.addFilter(_mark)
+    logging.getLogger("kvstore").addHandler(handler)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log what is at least as important as this word of LEVELS says."""
+    logging.getLogger("kvstore").setLevel(LEVELS[level])
