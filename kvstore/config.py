@@ -103,6 +103,19 @@ class Memory(Integer):
         return self.within(parse_memory(text))
 
 
+@dataclass(frozen=True)
+class MachineSize(Memory):
+    """A number of bytes for the physical memory, or 0 for as many as the server chooses."""
+
+    low: int = 16 * MEGABYTE
+    high: int = 1 << 46
+
+    def within(self, value: int) -> int:
+        if value and not self.low <= value <= self.high:
+            raise ValueError(f"argument must be 0, or between {self.low} and {self.high} inclusive")
+        return value
+
+
 _UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 
@@ -312,7 +325,7 @@ SERVED = (
     # memory
     Parameter("maxmemory", Memory(), 0),
     Parameter("maxmemory-policy", Only(Choice(_POLICIES), "noeviction", "only noeviction is supported"), "noeviction"),
-    Parameter("machine-memory", Memory(), 0, mutable=False),  # size of the physical memory; 0: derived
+    Parameter("machine-memory", MachineSize(), 0, mutable=False),  # size of the physical memory; 0: derived
     Parameter("databases", Only(Integer(1), 16, "there are always 16 databases"), 16, mutable=False),
     # snapshots
     Parameter("dir", Directory(), os.path.abspath("."), protected=True),
@@ -556,6 +569,8 @@ class Config:
         assert self.file is not None
         old = self._old_lines()
         current = {name: self._lines(name) for name in PARAMETERS}
+        if configfile.has_line(old, "save", [""]):
+            current["save"] = self._fresh_save()
         at_end: dict[str, list[str]] = {}
         while True:
             new = configfile.rewritten(old, current, lambda name: ALIASES.get(name, name), self._holds, at_end)
@@ -567,11 +582,15 @@ class Config:
             for name in wrong:
                 if name not in at_end:
                     at_end[name] = current[name]
-                elif at_end[name] == current[name] and name in _REPEATED:
-                    at_end[name] = [f'{name} ""', *current[name]]  # the lines before these are to count no more
+                elif name == "save" and at_end[name] != self._fresh_save():
+                    at_end[name] = self._fresh_save()
                 else:
                     raise ConfigError(f"{name} {quote(self.text(name))} cannot be stated in a file")
         configfile.replace_file(self.file, "".join(f"{line}\n" for line in new))
+
+    def _fresh_save(self) -> list[str]:
+        # Lines that do not add to those before them.
+        return ['save ""', *(self._lines("save") if self.values["save"].points else [])]
 
     def _old_lines(self) -> list[str]:
         # A pipe is not waited for.

@@ -163,7 +163,7 @@ def rewritten(
     kept = [_readable(line) for line in old]
     names = []
     for line in kept:
-        words = split(line) if not line.lstrip().startswith("#") else []
+        words = _words(line)
         name = canonical(words[0].lower()) if words else ""
         names.append(name if name in current else "")
     new: list[str] = []
@@ -183,6 +183,19 @@ def rewritten(
     if at_end and GENERATED not in kept:
         new.append(GENERATED)
     return new + [line for lines in at_end.values() for line in lines]
+
+
+def has_line(lines: Iterable[str], name: str, arguments: list[str]) -> bool:
+    """Whether one of these lines says this."""
+    for line in lines:
+        words = _words(_readable(line))
+        if words and words[0].lower() == name and words[1:] == arguments:
+            return True
+    return False
+
+
+def _words(line: str) -> list[str]:
+    return [] if line.lstrip().startswith("#") else split(line)
 
 
 def _readable(line: str) -> str:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ class Process:
         config: Path | None = None,
         password: str | None = None,
         save: str = "",
+        program: str = "tests.strict",
+        descriptors: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """See the fields; `program` is this project's server, `descriptors` the limit of open files, 0 for ours."""
         self.is_redis = kind == "redis"
         self.directory = Path(directory)
         self.password = password
@@ -52,15 +57,17 @@ class Process:
             assert REDIS_SERVER, "redis-server is not installed"
             command = [REDIS_SERVER, *([str(config)] if config else []), "--enable-debug-command", "yes"]
         else:
-            command = [sys.executable, "-m", "tests.strict", "serve", *(["--config", str(config)] if config else [])]
+            command = [sys.executable, "-m", program, "serve", *(["--config", str(config)] if config else [])]
         if not config:
             command += ["--dir", str(directory), "--save", save]
+        limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", str(self.port), "--unixsocket", self.unix_socket, *options],
+                [*limited, *command, "--port", str(self.port), "--unixsocket", self.unix_socket, *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._temporary.name if self.is_redis else ROOT,
+                env=os.environ | dict(environment or {}),
             )
 
     def log(self) -> str:

@@ -15,7 +15,8 @@ from numba.core.dispatcher import Dispatcher
 from kvstore.cli import main
 
 
-def _refuse(self: Any, *_arguments: Any, **_keywords: Any) -> None:
+def refuse(self: Any, *_arguments: Any, **_keywords: Any) -> None:
+    """Stand in for the compilation of a leaf."""
     traceback.print_stack()
     leaf = f"{self.py_func.__module__}.{self.py_func.__qualname__}"
     print(f"Python has called the leaf {leaf}", file=sys.stderr, flush=True)
@@ -23,5 +24,5 @@ def _refuse(self: Any, *_arguments: Any, **_keywords: Any) -> None:
 
 
 if __name__ == "__main__":
-    Dispatcher._compile_for_args = _refuse
+    Dispatcher._compile_for_args = refuse
     main()

@@ -1,7 +1,9 @@
 """The configuration: values, files, the command line, CONFIG REWRITE."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -93,6 +95,10 @@ ACCEPTED = [
     ("maxmemory-policy", "NoEviction", "noeviction", "noeviction"),
     ("hz", "1000", 500, "500"),
     ("hz", "0", 1, "1"),
+    ("tcp-keepalive", "32768", 32767, "32767"),
+    ("save", f"{(2**63 - 1) // 1000} {2**63 - 1}", SavePoints.parse("9223372036854775 9223372036854775807"), None),
+    ("maxmemory", str(2**63 - 1), 2**63 - 1, None),
+    ("machine-memory", "0", 0, "0"),
     ("bind", "10.0.0.1 ::1", ("10.0.0.1", "::1"), "10.0.0.1 ::1"),
     ("unixsocketperm", "770", 0o770, "770"),
     ("protected-mode", "No", False, "no"),
@@ -106,11 +112,11 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("name", "text", "value", "shown"), ACCEPTED)
-def test_a_value_is_read_and_shown(name: str, text: str, value: object, shown: str) -> None:
+def test_a_value_is_read_and_shown(name: str, text: str, value: object, shown: str | None) -> None:
     config = Config.load(None, [(name, text)])
     name = ALIASES.get(name, name)
     assert config[name] == value
-    assert config.text(name) == shown
+    assert config.text(name) == (text if shown is None else shown)
 
 
 REFUSED = [
@@ -125,6 +131,18 @@ REFUSED = [
     ("loglevel", "foo", "argument(s) must be one of the following: debug, verbose, notice, warning, nothing"),
     ("save", "10", "Invalid save parameters"),
     ("save", "0 1", "Invalid save parameters"),
+    ("save", f"{10**20} 1", "Invalid save parameters"),
+    ("save", f"{2**63 - 1} 1", "Invalid save parameters"),  # does not fit as milliseconds
+    ("save", f"1 {2**63}", "Invalid save parameters"),
+    ("save", "1" * 5000 + " 1", "Invalid save parameters"),
+    ("timeout", "1" * 5000, "argument couldn't be parsed into an integer"),
+    ("timeout", "-0", "argument couldn't be parsed into an integer"),
+    ("maxmemory", str(2**64), "argument must be a memory value"),
+    ("machine-memory", "4096", "argument must be 0, or between 16777216 and 70368744177664 inclusive"),
+    ("machine-memory", str(2**63 - 1), "argument must be 0, or between 16777216 and 70368744177664 inclusive"),
+    ("dir", "a\0b", "argument must be a path, without zero bytes"),
+    ("logfile", "a\0b", "argument must be a path, without zero bytes"),
+    ("unixsocket", "\0abstract", "argument must be a path, without zero bytes"),
     ("dbfilename", "a/b", "dbfilename can't be a path, just a filename"),
     ("unixsocketperm", "999", "argument couldn't be parsed into an octal number between 0 and 777"),
     ("appendonly", "maybe", "argument must be 'yes' or 'no'"),
@@ -359,6 +377,156 @@ requirepass "a \\"b\\"\\n"
     assert lines.count(GENERATED) == 1
     assert lines[-1] == "hz 99"
     assert Config.load(file).values == again.values
+
+
+# Where an include stands among the lines, what it says, what is set, and what must then be in effect.
+INCLUDED = [
+    ("include {at}/one.conf\ntimeout 3\n", "timeout 5\n"),
+    ("timeout 3\ninclude {at}/one.conf\n", "timeout 5\n"),
+    ("timeout 3\ninclude {at}/one.conf\ntimeout 4\n", "timeout 5\n"),
+    ("include {at}/one.conf\n", "timeout 5\n"),
+    ("include {at}/*.conf.d/*\ninclude {at}/one.conf\n", "TIMEOUT 5\ninclude {at}/two.conf\n"),
+    ("save 900 1\ninclude {at}/one.conf\n", "save 300 10\n"),
+    ("include {at}/one.conf\nsave 900 1\n", "save 300 10\nsave 60 5\n"),
+    ("include {at}/one.conf\n", "save 300 10\n"),
+    ("client-output-buffer-limit normal 1 2 3\ninclude {at}/one.conf\n", "client-output-buffer-limit normal 4 5 6\n"),
+    ("slave-priority 5\ninclude {at}/one.conf\n", "replica-priority 6\n"),
+]
+SETTINGS = [
+    {},
+    {"timeout": "0"},
+    {"timeout": "9", "save": "", "replica-priority": "100"},
+    {"timeout": "5", "save": "300 10", "client-output-buffer-limit": "normal 0 0 0"},
+    {"save": "1 2 3 4", "client-output-buffer-limit": "normal 7 8 9 pubsub 1 2 3", "slave-priority": "7"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize(("main", "one"), INCLUDED)
+def test_what_is_set_outlives_what_is_included(tmp_path: Path, main: str, one: str, settings: dict[str, str]) -> None:
+    (tmp_path / "two.conf").write_text("hz 33\nreplica-priority 3\n")
+    (tmp_path / "one.conf").write_text(one.format(at=tmp_path))
+    file = _file(tmp_path, main.format(at=tmp_path))
+    config = Config.load(file)
+    config.update(settings.items())
+    config.rewrite()
+    assert Config.load(file).values == config.values
+    assert [line for line in main.format(at=tmp_path).splitlines() if line.startswith("include")] == [
+        line for line in file.read_text().splitlines() if line.startswith("include")
+    ]
+    before = file.read_text()
+    config.rewrite()
+    assert file.read_text() == before
+    assert (tmp_path / "one.conf").read_text() == one.format(at=tmp_path)
+
+
+def test_a_line_that_holds_stays_where_it_is_and_what_is_included_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "one.conf").write_text("hz 33\n")
+    text = f"# first\n  MaxMemory 1gb\ninclude {tmp_path}/one.conf\n# last\nTimeout 7\n"
+    file = _file(tmp_path, text)
+    config = Config.load(file)
+    config.rewrite()
+    assert file.read_text() == text
+    config.update([("hz", "20"), ("maxmemory", "2gb")])
+    config.rewrite()
+    assert file.read_text() == (
+        f"# first\nmaxmemory 2gb\ninclude {tmp_path}/one.conf\n# last\nTimeout 7\n{GENERATED}\nhz 20\n"
+    )
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_configuration_survives_being_rewritten(tmp_path: Path, seed: int) -> None:
+    """Files at random, included at random; then changes at random, a rewrite, and a start from it."""
+    random = Random(seed)
+    names = [f"{name}.conf" for name in "abc"]
+    for depth, name in enumerate(names):
+        (tmp_path / name).write_text(_random_lines(random, [f"{tmp_path}/{other}" for other in names[depth + 1 :]]))
+    file = _file(tmp_path, _random_lines(random, [f"{tmp_path}/{name}" for name in names]))
+    options = [_random_setting(random) for _ in range(random.randrange(3))]
+    config = Config.load(file, options)
+    for _ in range(3):
+        config.update(dict(_random_setting(random) for _ in range(random.randrange(6))).items())
+        config.rewrite()
+        text = file.read_text()
+        again = Config.load(file)
+        assert again.values == config.values, f"seed {seed}:\n{text}"
+        again.rewrite()
+        assert file.read_text() == text, f"seed {seed}"
+    assert all((tmp_path / name).exists() for name in names)
+
+
+_RANDOM: dict[str, list[str]] = {
+    "timeout": ["0", "5", "7"],
+    "maxmemory": ["0", "1gb", "1000", "2mb"],
+    "save": ["", "900 1", "300 10", "60 10000"],
+    "client-output-buffer-limit": ["normal 0 0 0", "normal 1mb 2 3", "pubsub 4 5 6", "slave 7 8 9"],
+    "requirepass": ["", "a b", 'q"uote', "\\back", "n\new", "\udcff", "#x"],
+    "loglevel": ["debug", "notice", "nothing"],
+    "hz": ["1", "10", "1000"],
+    "slave-priority": ["100", "5"],
+    "replica-priority": ["100", "6"],
+    "oom-score-adj-values": ["0 200 800", "1 2 3"],
+}
+
+
+def _random_setting(random: Random) -> tuple[str, str]:
+    name = random.choice([name for name in _RANDOM if name != "slave-priority"])
+    return name, random.choice(_RANDOM[name])
+
+
+def _random_lines(random: Random, includes: list[str]) -> str:
+    lines = []
+    for _ in range(random.randrange(9)):
+        name = random.choice([*_RANDOM, "#", "", "include", "include"])
+        if name == "include":
+            if includes:
+                lines.append(f"{random.choice(['include', 'INCLUDE'])} {random.choice(includes)}")
+        elif name in _RANDOM:
+            text = random.choice(_RANDOM[name])
+            words = text if name.endswith(("limit", "values")) or (name == "save" and text) else quote(text)
+            lines.append(f"{random.choice(['', '  '])}{random.choice([name, name.upper()])} {words}")
+        else:
+            lines.append(random.choice(["# a 'comment", "", '#requirepass "']))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_a_rewrite_that_no_server_could_start_from_is_refused(tmp_path: Path) -> None:
+    one = tmp_path / "one.conf"
+    one.write_text("timeout 5\n")
+    file = _file(tmp_path, f"include {one}\n")
+    config = Config.load(file)
+    one.unlink()
+    with pytest.raises(ConfigError, match=f"can't read the configuration file {one}: No such file or directory"):
+        config.rewrite()
+    assert file.read_text() == f"include {one}\n"
+
+
+def test_a_line_that_cannot_be_read_becomes_a_comment(tmp_path: Path) -> None:
+    """As Redis does."""
+    file = _file(tmp_path, "timeout 5\n")
+    config = Config.load(file)
+    file.write_text('timeout 5\nrequirepass "a\n# "b\n')
+    config.rewrite()
+    assert file.read_text() == 'timeout 5\n# requirepass "a\n# "b\n'
+
+
+def _no_rewrite(path: Path, make: Callable[[Path], object]) -> str:
+    config = Config(file=path / "kvstore.conf")
+    make(path / "kvstore.conf")
+    config.update([("timeout", "5")])
+    with pytest.raises(OSError) as error:
+        config.rewrite()
+    return str(error.value.strerror)
+
+
+def test_a_file_that_cannot_be_rewritten_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """CONFIG REWRITE answers the system's word for it."""
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    assert _no_rewrite(tmp_path / "a", Path.mkdir) == "Is a directory"
+    assert _no_rewrite(tmp_path / "b", os.mkfifo) == "not a regular file"
+    assert _no_rewrite(tmp_path / "c", lambda file: file.parent.rmdir()) == "No such file or directory"
+    assert _no_rewrite(tmp_path / "d", lambda file: (file.parent.rmdir(), file.parent.touch())) == "Not a directory"
 
 
 def test_rewriting_without_save_points_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,231 @@
+"""SIGTERM, SIGINT, SIGHUP: during the start, while serving, during the final snapshot.
+
+Redis: SIGTERM and SIGINT save and end; only a second SIGINT insists; SIGHUP does nothing.
+"""
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Process
+from tests.server.wire import OK, Status, Wire, encode, info, wait_until
+
+SAVING = "Saving the final"
+ALL = range(100)
+
+
+class Gate:
+    """What tests/server/gated.py waits at."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "gate"
+        self.path.touch()
+        self.options = {"program": "tests.server.gated", "environment": {"KVSTORE_TEST_GATE": str(self.path)}}
+
+    def wait_reached(self) -> None:
+        """Return when a snapshot stands here."""
+        wait_until(self.path.with_name("gate.reached").exists, "the snapshot to reach the gate")
+
+    def open(self) -> None:
+        """Let it go on."""
+        self.path.unlink()
+
+
+@pytest.fixture
+def gate(tmp_path: Path, server: Process) -> Gate:
+    if server.is_redis:
+        pytest.skip("Redis has no gate")
+    return Gate(tmp_path)
+
+
+def fill(wire: Wire) -> None:
+    assert wire.pipeline([("SET", f"k{i}", i) for i in ALL]) == [OK for _ in ALL]
+
+
+def survives(start, data: Path) -> bool:
+    """Whether what `fill` wrote is there after a start."""
+    with start(data) as server, Wire(server.address) as wire:
+        values = [wire("GET", f"k{i}") for i in ALL]
+    assert values in ([str(i).encode() for i in ALL], [None for _ in ALL]), "half of it"
+    return values[0] is not None
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_sigterm_leaves_the_final_snapshot_alone(start, data: Path, gate: Gate, first: signal.Signals) -> None:
+    """Nor a third, nor a SIGHUP: it becomes durable, and the status is 0."""
+    with start(data, save="3600 1", **gate.options) as server, Wire(server.address) as wire:
+        fill(wire)
+        server.process.send_signal(first)
+        gate.wait_reached()
+        for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            server.process.send_signal(again)
+        # The main thread waits for the writer, so nothing answers; the signals are taken when none is pending.
+        wait_until(lambda: not pending(server.process.pid), "the signals to be taken")
+        assert server.process.poll() is None
+        gate.open()
+        assert server.ended() == 0
+        assert "You insist" not in server.log()
+    assert survives(start, data)
+
+
+def pending(pid: int) -> int:
+    """The signals of a process that have not been delivered, as a mask."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_sigint_during_the_final_snapshot_insists(start, data: Path, gate: Gate, first: signal.Signals) -> None:
+    """The process ends without it, with status 1, and says so."""
+    with start(data, save="3600 1", **gate.options) as server, Wire(server.address) as wire:
+        fill(wire)
+        server.process.send_signal(first)
+        gate.wait_reached()
+        server.process.send_signal(signal.SIGINT)
+        assert server.ended() == 1
+        assert "You insist... exiting now." in server.log()
+        gate.open()
+    assert not survives(start, data)
+
+
+def test_sighup_is_ignored(start, tmp_path: Path) -> None:
+    """A terminal that closes ends nothing."""
+    with start(tmp_path) as server, Wire(server.address) as wire:
+        fill(wire)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not pending(server.process.pid), "the signal to be taken")
+        assert wire("GET", "k1") == b"1"
+        assert server.process.poll() is None
+
+
+def test_a_final_snapshot_that_fails_keeps_the_server_and_the_next_sigterm_tries_anew(start, data: Path) -> None:
+    """As SHUTDOWN does."""
+    with start(data, save="3600 1") as server, Wire(server.address) as wire:
+        if server.is_redis:
+            pytest.skip("Redis holds its working directory open")
+        fill(wire)
+        away = data.with_name("away")
+        data.rename(away)
+        for round_ in range(1, 3):
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda n=round_: server.log().count("Errors trying to SHUTDOWN") == n, "the failure to be told")
+            assert wire("GET", "k1") == b"1"
+        away.rename(data)
+        assert server.terminate() == 0
+    assert survives(start, data)
+
+
+def test_what_follows_shutdown_in_a_pipeline_is_not_executed(start, tmp_path: Path) -> None:
+    """It would be acknowledged, and missing in the final snapshot."""
+    with start(tmp_path) as server, Wire(server.address) as wire:
+        wire.send(encode("SET", "before", 1) + encode("SHUTDOWN", "SAVE") + encode("SET", "after", 1))
+        assert b"+OK\r\n".startswith(wire.until_closed())
+        assert server.ended() == 0
+    with start(tmp_path) as server, Wire(server.address) as wire:
+        assert [wire("GET", "before"), wire("GET", "after")] == [b"1", None]
+
+
+def test_what_is_acknowledged_is_in_the_final_snapshot(start, tmp_path: Path) -> None:
+    """Whoever is served in the same turn: here all wait for one that stops the server meanwhile."""
+    with start(tmp_path) as server, Wire(server.address) as sleeper, Wire(server.address) as wire:
+        others = [Wire(server.address) for _ in range(8)]
+        assert [other("PING") for other in others] == [Status("PONG")] * 8
+        sleeper.send(encode("DEBUG", "SLEEP", "0.5"))
+        wire.send(encode("SHUTDOWN", "SAVE"))
+        for number, other in enumerate(others):
+            other.send(encode("SET", f"k{number}", 1))
+        acknowledged = [other.until_closed() == b"+OK\r\n" for other in others]
+        assert server.ended() == 0
+        for other in others:
+            other.close()
+    with start(tmp_path) as server, Wire(server.address) as wire:
+        assert [wire("GET", f"k{number}") == b"1" for number in range(8)] == acknowledged
+
+
+# ----------------------------------------------------------------------------------------------------- during the start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_server_is_ready_ends_it_at_once(
+    ours: None, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Whatever the main thread is in: here it is held in C.  SIGHUP is ignored from the beginning."""
+    server = Process("kvstore", tmp_path, program="tests.server.held", save="1 1")
+    try:
+        wait_until(lambda: "Held" in server.log(), "the start to be held", timeout_s=120)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not pending(server.process.pid), "the signal to be taken")
+        server.process.send_signal(number)
+        assert server.ended() == 0
+        assert f"Received {number.name} before the server was ready, exiting now." in server.log()
+    finally:
+        server.close()
+    assert list(tmp_path.glob("*.kvimg")) == []
+
+
+def test_a_signal_while_kernels_are_compiled_ends_the_compilers_too(ours: None, tmp_path: Path) -> None:
+    """Status 0, and no process is left that goes on compiling for nobody."""
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    data.mkdir()
+    server = Process("kvstore", data, environment={"KVSTORE_CACHE_DIR": str(cache)})
+    try:
+        compilers = wait_until(lambda: children(server.process.pid), "a compiler", timeout_s=120)
+        assert server.terminate() == 0
+        assert "Received SIGTERM before the server was ready, exiting now." in server.log()
+        wait_until(lambda: not any(map(alive, compilers)), "the compilers to end")
+    finally:
+        server.close()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in found.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: one that has ended and that nobody has waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+# -------------------------------------------------------------------------------------------------------- the log file
+
+
+def test_a_log_file_that_was_renamed_is_opened_again(start, tmp_path: Path) -> None:
+    """Each line goes to the file that has the name now; without one it is made, without a directory lines are lost."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    file, old = directory / "server.log", directory / "server.log.1"
+    with start(tmp_path, options=("--logfile", str(file))) as server, Wire(server.address) as wire:
+
+        def lines() -> int:
+            return file.read_text().count("Background sav") if file.exists() else 0
+
+        def save() -> None:
+            assert wire("BGSAVE") == Status("Background saving started")
+            wait_until(lambda: info(wire, "persistence")["rdb_bgsave_in_progress"] == "0", "the snapshot")
+
+        save()
+        told = lines()
+        assert told > 0
+        file.rename(old)
+        save()
+        assert lines() == told
+        assert old.read_text().count("Background sav") == told
+        file.unlink()
+        save()
+        assert lines() == told
+        shutil.rmtree(directory)
+        save()
+        assert wire("PING") == Status("PONG")
+        directory.mkdir()
+        save()
+        assert lines() == told
+        assert "Traceback" not in server.log()
