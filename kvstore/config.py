@@ -207,6 +207,8 @@ class Directory(FilePath):
     """A directory, made absolute where it is read."""
 
     def parse(self, text: str) -> str:
+        if not text:
+            raise ValueError(os.strerror(errno.ENOENT))
         return os.path.abspath(super().parse(text))
 
 

@@ -140,6 +140,8 @@ def read_lines(file: Path, lines: Iterable[str], depth: int = 0) -> Iterator[Dir
             yield directive
             continue
         for pattern in directive.arguments:
+            if "\0" in pattern:
+                raise ConfigError(f"{directive.where}: no file has a zero byte in its name")
             # A pattern may match nothing; a file named outright has to be there.
             found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
             for included in found:

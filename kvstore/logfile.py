@@ -2,17 +2,18 @@
 
 A line goes to stdout, or to a file that is opened again when its name no longer leads to it: a program that rotates
 logs renames the file and is done, without a signal.  The log serves the server, not the other way around: a line that
-cannot be written, because a disk is full or a directory has gone, is lost, as it is with Redis.
+cannot be written, because a disk is full, a directory has gone or nobody reads the pipe any more, is lost, as it is
+with Redis.  Nothing of it is kept for later, so the end of the process does not fail of it either.
 
     1234:M 05 Mar 2024 10:11:12.345 * Ready to accept connections
 
 Behind the time stands Redis's mark for the level: . - * #
 """
 
+import io
 import logging
 import logging.handlers
 import os
-import sys
 
 # By the words of the parameter loglevel; `nothing` is above all that is ever logged.
 LEVELS = {
@@ -22,11 +23,16 @@ LEVELS = {
     "warning": logging.WARNING,
     "nothing": logging.CRITICAL + 1,
 }
+_ENCODING, _ERRORS = "utf-8", "backslashreplace"  # a path may have bytes that are no text
 _MARKS = {logging.DEBUG: ".", logging.DEBUG + 5: "-", logging.INFO: "*"}
 
 
-class _Stream(logging.StreamHandler):  # type: ignore[type-arg]
-    """Lines to an open stream."""
+class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
+    """Lines to stdout."""
+
+    def __init__(self) -> None:
+        raw = open(1, "wb", buffering=0, closefd=False)  # noqa: SIM115 - open for as long as the process lives
+        super().__init__(io.TextIOWrapper(raw, _ENCODING, _ERRORS, write_through=True))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Lose the line."""
@@ -53,7 +59,7 @@ def _mark(record: logging.LogRecord) -> bool:
 
 def open_log(path: str, level: str) -> None:
     """Have the log of this process written to `path`, to stdout if that is empty.  Raises OSError."""
-    handler: logging.Handler = _File(path) if path else _Stream(sys.stdout)
+    handler: logging.Handler = _File(path, encoding=_ENCODING, errors=_ERRORS) if path else _Stdout()
     form = f"{os.getpid()}:M %(asctime)s.%(msecs)03d %(symbol)s %(message)s"
     handler.setFormatter(logging.Formatter(form, "%d %b %Y %H:%M:%S"))
     handler.addFilter(_mark)

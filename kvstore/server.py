@@ -263,6 +263,7 @@ class Server:
             log.info("Ready to accept connections%s", "".join(f" on {_name(one)}" for one in self._listeners))
             self._serve()
         finally:
+            signals.wake_nobody()
             self.close()
         return 0
 

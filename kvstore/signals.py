@@ -45,11 +45,14 @@ class Signals:
         os.close(self._read)
         os.close(self._write)
 
+    def wake_nobody(self) -> None:
+        """The server ends: its descriptor is written to no longer."""
+        signal.set_wakeup_fd(-1)
+
     def ignore(self) -> None:
-        """The end has come: nothing that is sent now changes it, and no descriptor is written to."""
+        """The process ends: nothing that is sent now changes its status."""
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
-        signal.set_wakeup_fd(-1)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -18,13 +18,14 @@ def memory_size(configured: int, maxmemory: int) -> int:
     """Size of the physical memory to reserve [bytes]: as configured, else what the store can come to at most.
 
     Reserving costs nothing: frames are touched when they are first used.  With maxmemory a snapshot can at worst copy
-    every page, so twice that and room for tables; without it, the machine's memory.
+    every page, so twice that and room for tables; the machine's memory at most, and without it.
     """
     if configured:
         return configured
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if maxmemory:
-        return max(_MEMORY_MIN, 2 * maxmemory + maxmemory // 4)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min(max(_MEMORY_MIN, 2 * maxmemory + maxmemory // 4), machine)
+    return machine
 
 
 def preload(config: Config) -> Preload:

@@ -237,7 +237,7 @@ def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
         try:
             server.apply(name)
         except Exception as error:
-            _take_back(server, old)
+            _take_back(server, old, name)
             del config.notices[noticed:]
             if isinstance(error, ValueError | OSError | SnapshotError):
                 raise _not_set(name, _why(error)) from error
@@ -247,14 +247,15 @@ def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     return OK
 
 
-def _take_back(server: "Server", old: Mapping[str, Any]) -> None:
+def _take_back(server: "Server", old: Mapping[str, Any], refused: str) -> None:
     # Return to the values from before, each by itself: that one cannot be had back must not keep the others.
     server.config.values.update(old)
     for name in old:
         try:
             server.apply(name)
         except Exception:
-            log.exception("CONFIG SET: %s is not what it was", name)
+            if name != refused:  # why that one cannot be set now is told anyway
+                log.exception("CONFIG SET: %s is not what it was", name)
 
 
 def _why(error: Exception) -> str:

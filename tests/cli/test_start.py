@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT, free_port
+from tests.harness import ROOT, Process, free_port
+from tests.server.wire import OK, Status, Wire, wait_until
 
 Case = tuple[list[str], str]
 
@@ -51,6 +52,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "a directory that is a file": lambda at: (["--dir", _file(at, "file")], f"{at}/file"),
     "a missing configuration file": lambda at: (["--config", f"{at}/no.conf"], NO_FILE),
     "a configuration file that is a directory": lambda at: (["--config", str(at)], A_DIRECTORY),
+    "an included file with a zero byte": lambda at: (["--config", _file(at, "c", r'include "a\x00*"')], "zero byte"),
     "an included file that is a directory": lambda at: (["--config", _file(at, "c", f"include {at}")], A_DIRECTORY),
     "an address of another machine": lambda at: (["--bind", "203.0.113.7"], "Cannot assign requested address"),
     "an address that is none": lambda at: (["--bind", "no.such.invalid"], "no.such.invalid"),
@@ -143,3 +145,40 @@ def test_files_that_are_not_for_us_are_said_in_a_sentence(tmp_path: Path) -> Non
     file.touch(0)
     assert_refused(serve("--config", str(file)), "Permission denied")
     assert_refused(serve("--logfile", str(file)), "Can't open the log file: Permission denied")
+
+
+@pytest.mark.parametrize("maxmemory", ["1000000000000000001", str(2**63 - 1)])
+def test_any_maxmemory_starts(tmp_path: Path, maxmemory: str) -> None:
+    """It says when writes are refused, not how much memory there is."""
+    with (
+        Process("kvstore", tmp_path, options=("--maxmemory", maxmemory)) as server,
+        Wire(server.address) as wire,
+    ):
+        assert wire("CONFIG", "GET", "maxmemory") == [b"maxmemory", maxmemory.encode()]
+        assert wire("SET", "k", "v") == OK
+
+
+def test_a_server_whose_output_nobody_reads_ends_well(tmp_path: Path) -> None:
+    """Status 0, as if somebody did; here stdout is a pipe without a reader from the beginning."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    port = free_port()
+    words = ["serve", "--dir", str(tmp_path), "--port", str(port), "--save", ""]
+    with subprocess.Popen(
+        [sys.executable, "-m", "kvstore", *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writer)
+
+        def ready() -> bool:
+            try:
+                with Wire(("127.0.0.1", port)) as wire:
+                    return bool(wire("PING") == Status("PONG"))
+            except OSError:
+                assert process.poll() is None
+                return False
+
+        wait_until(ready, "the server", timeout_s=900)
+        process.terminate()
+        assert process.wait(120) == 0
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()

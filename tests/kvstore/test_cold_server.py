@@ -173,6 +173,28 @@ def test_config_set_takes_all_back_when_one_cannot_be_had(server: FakeServer, cl
     assert server.done[-2:] == [("apply", "hz", "10"), ("apply", "maxclients", "10000")]
 
 
+def test_config_set_takes_all_back_after_a_bug(
+    server: FakeServer, client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    apply = server.apply
+
+    def fail(name: str) -> None:
+        apply(name)
+        if name == "timeout":
+            raise OverflowError("a bug")
+
+    monkeypatch.setattr(server, "apply", fail)
+    before = dict(server.config.values)
+    with pytest.raises(OverflowError):
+        ask(server, client, "CONFIG", "SET", "hz", "20", "io-threads", "4", "timeout", "5", "maxmemory", "1kb")
+    assert server.config.values == before
+    applied = [entry[1:] for entry in server.done if entry[0] == "apply"]
+    back = [("hz", "10"), ("io-threads", "1"), ("timeout", "0"), ("maxmemory", "0")]
+    assert applied == [("hz", "20"), ("io-threads", "4"), ("timeout", "5"), *back]
+    assert server.config.notices == []
+    assert "has no effect" not in caplog.text
+
+
 def test_config_set_says_in_the_log_what_has_no_effect(
     server: FakeServer, client: FakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,9 +233,15 @@ def test_config_rewrite_writes_the_file(server: FakeServer, client: FakeClient, 
     ask(server, client, "CONFIG", "SET", "hz", "20")
     assert ask(server, client, "CONFIG", "REWRITE") == OK
     assert server.config.file.read_text().endswith("hz 20\n")
-    server.config.file = tmp_path / "nosuch" / "kvstore.conf"
-    with pytest.raises(CommandError, match="ERR Rewriting config file: No such file or directory"):
-        ask(server, client, "CONFIG", "REWRITE")
+    (tmp_path / "including.conf").write_text("include /nonexistent/file\n")
+    for file, why in [
+        (tmp_path / "nosuch" / "kvstore.conf", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "including.conf", "can't read the configuration file /nonexistent/file: No such file or directory"),
+    ]:
+        server.config.file = file
+        with pytest.raises(CommandError, match=f"^ERR Rewriting config file: {why}$"):
+            ask(server, client, "CONFIG", "REWRITE")
 
 
 def test_config_resetstat(server: FakeServer, client: FakeClient) -> None:

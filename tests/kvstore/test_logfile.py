@@ -88,3 +88,10 @@ def test_on_a_full_disk_lines_are_lost(log: logging.Logger, capsys: pytest.Captu
     log.info("lost")
     log.info("lost")
     assert capsys.readouterr().err == ""
+
+
+def test_bytes_that_are_no_text_are_shown_as_what_they_are(log: logging.Logger, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    open_log(str(file), "notice")
+    log.info("%s", b"a\xff\xc3\xa9".decode(errors="surrogateescape"))
+    assert file.read_text().endswith("* a\\udcff\u00e9\n")

@@ -1,8 +1,26 @@
 r"""CONFIG GET, SET, RESETSTAT, REWRITE; options on the command line and in a file."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 
-from tests.server.wire import OK, Failure, Status, Wire, info, run_transcript
+from kvstore.config import (
+    PARAMETERS,
+    Choice,
+    Config,
+    Directory,
+    FileName,
+    Flag,
+    Integer,
+    Only,
+    OutputLimits,
+    Parameter,
+    Points,
+)
+from tests import harness
+from tests.server.wire import OK, Closed, Failure, Status, Wire, info, run_transcript
 
 TRANSCRIPTS = {
     "get": r"""
@@ -156,3 +174,210 @@ def test_protected_mode_and_bind_have_redis_defaults(wire2: Wire) -> None:
     assert wire2("CONFIG", "SET", "protected-mode", "no") == OK
     assert wire2("CONFIG", "SET", "protected-mode", "yes") == OK
     assert wire2("PING") == Status("PONG")
+
+
+# ----------------------------------------------------------------------------------- what is shown is what is in force
+
+INT64_MAX = 2**63 - 1
+
+
+def extremes(row: Parameter) -> list[str]:
+    """Texts at the borders of a parameter's kind, legal ones and others."""
+    kind = row.kind.kind if isinstance(row.kind, Only) else row.kind
+    match kind:
+        case Integer():
+            ends = {kind.low, kind.high, *(kind.clamp or ()), INT64_MAX, 0, row.default}
+            return [str(end + step) for end in sorted(ends) for step in (-1, 0, 1)] + [str(10**20), "1" * 5000, "x", ""]
+        case Flag():
+            return ["yes", "no", "maybe"]
+        case Choice():
+            return [*kind.words, kind.words[0].upper(), "nosuch", ""]
+        case Points():
+            most = f"{INT64_MAX // 1000} {INT64_MAX}"
+            return [
+                "",
+                "1 0",
+                most,
+                f"{most} {most}",
+                f"{INT64_MAX} 1",
+                f"1 {INT64_MAX + 1}",
+                f"{10**20} 1",
+                "0 1",
+                "1",
+            ]
+        case OutputLimits():
+            return [f"{name} {INT64_MAX} {INT64_MAX} {2**31 - 1}" for name in ("normal", "slave", "pubsub")] + [
+                f"normal {INT64_MAX + 1} 0 0",
+                f"normal 0 0 {2**31}",
+                "normal 1 1 0",
+                "",
+            ]
+        case Directory():
+            return ["/nonexistent/directory", "/dev/null", "a\0b", "", "."]
+        case FileName():
+            return ["x" * 300, "a/b", "", ".", "ok"]
+    return ["", "x", "9" * 5000, "\0\r\n", "0 0 0", "-1", "0", "100", "50 99.9"]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Process]:
+    """A server of this project's whose every parameter may be changed that can be."""
+    if harness.TARGET != "kvstore":
+        pytest.skip("of this server only")
+    directory = tmp_path_factory.mktemp("plain")
+    with harness.start(directory, options=("--enable-protected-configs", "yes")) as process:
+        yield process
+
+
+def internal_errors(replies: list[object]) -> list[object]:
+    return [reply for reply in replies if isinstance(reply, Failure) and "internal error" in reply.text]
+
+
+@pytest.mark.parametrize("name", [name for name, row in PARAMETERS.items() if row.mutable])
+def test_any_value_is_in_force_or_refused(plain: harness.Process, name: str) -> None:
+    """CONFIG GET says what was taken; commands go on being served; nothing is an internal error."""
+    model = Config()
+    with Wire(plain.address, timeout_s=120) as wire:
+        before = settings(wire("CONFIG", "GET", name))[name.encode()]
+        shown = before
+        for text in extremes(PARAMETERS[name]):
+            data = text.encode()
+            reply = wire("CONFIG", "SET", name, data)
+            if reply == OK:
+                model.update([(name, text)], protected=True)
+                shown = model.text(name).encode()
+            else:
+                assert isinstance(reply, Failure)
+                assert reply.text.startswith(f"ERR CONFIG SET failed (possibly related to argument '{name}') - ")
+            replies = wire.pipeline(
+                [
+                    ("CONFIG", "GET", name),
+                    ("SET", "key", "value"),
+                    ("SET", "other", "value", "PX", "1"),
+                    ("GET", "key"),
+                    ("INFO", "everything"),
+                    ("CLIENT", "LIST"),
+                    ("MEMORY", "STATS"),
+                    ("MEMORY", "DOCTOR"),
+                    ("COMMAND", "COUNT"),
+                ]
+            )
+            assert internal_errors([reply, *replies]) == []
+            assert settings(replies[0]) == {name.encode(): shown}, text[:80]
+        assert wire("CONFIG", "SET", name, before) == OK
+        assert wire("SET", "key", "value") == OK
+    assert plain.process.poll() is None
+    assert "Traceback" not in plain.log()
+
+
+def test_what_is_refused_leaves_every_parameter_as_it_was(plain: harness.Process) -> None:
+    """Also one that the system refuses, behind others that were already applied."""
+    with Wire(plain.address) as wire:
+        before = settings(wire("CONFIG", "GET", "*"))
+        reply = wire("CONFIG", "SET", "hz", 20, "save", "1 1", "loglevel", "debug", "maxclients", 2**32 - 1)
+        assert isinstance(reply, Failure)
+        assert "argument 'maxclients') - The operating system is not able to handle" in reply.text
+        assert settings(wire("CONFIG", "GET", "*")) == before
+        wire("SET", "key", "value")
+        assert info(wire, "server")["hz"] == before[b"hz"].decode()
+
+
+def connect(address, stack: ExitStack) -> Wire | None:  # type: ignore[no-untyped-def]
+    """A connection that is served, or None where there are too many."""
+    wire = stack.enter_context(Wire(address))
+    try:
+        reply = wire("PING")
+    except (Closed, ConnectionError):
+        return None
+    return wire if reply == Status("PONG") else None
+
+
+def test_maxclients_can_be_raised_above_what_it_was_at_the_start(start, tmp_path: Path) -> None:
+    """All that it says are served, and not one more."""
+    with ExitStack() as stack, start(tmp_path, options=("--maxclients", "3")) as server:
+        wires = [connect(server.address, stack) for _ in range(4)]
+        assert [wire is not None for wire in wires] == [True, True, True, False]
+        first = wires[0]
+        assert first is not None
+        assert first("CONFIG", "SET", "maxclients", 8) == OK
+        more = [connect(server.address, stack) for _ in range(6)]
+        assert [wire is not None for wire in more] == [True] * 5 + [False]
+        assert first("CONFIG", "SET", "maxclients", 2) == OK
+        assert info(first, "clients")["maxclients"] == "2"
+        assert connect(server.address, stack) is None
+        assert [wire("PING") for wire in more[:5] if wire] == [Status("PONG")] * 5
+
+
+def test_maxclients_is_what_the_limit_of_open_files_allows(start, tmp_path: Path) -> None:
+    """As Redis: it says so in the log, and wherever maxclients is shown."""
+    with ExitStack() as stack, start(tmp_path, descriptors=60) as server:
+        assert "Current maximum open files is 60. maxclients has been reduced to 28" in server.log()
+        wires = [connect(server.address, stack) for _ in range(28)]
+        assert all(wires)
+        assert connect(server.address, stack) is None
+        wire = wires[0]
+        assert wire is not None
+        assert settings(wire("CONFIG", "GET", "maxclients")) == {b"maxclients": b"28"}
+        assert info(wire, "clients")["maxclients"] == "28"
+        assert wire("CONFIG", "SET", "maxclients", 29) == Failure(
+            "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able to "
+            "handle the specified number of clients, try with 28"
+        )
+        assert wire("CONFIG", "SET", "maxclients", 27) == OK
+        assert wire("CONFIG", "SET", "maxclients", 28) == OK
+        assert wire("SET", "k", "v") == OK
+        assert wire("SAVE") == OK  # with the files that a snapshot needs
+        assert wire("CONFIG", "GET", "port") is not None
+
+
+def test_without_save_points_a_failed_snapshot_refuses_no_writes(start, tmp_path: Path) -> None:
+    """As Redis: also when they are taken away after it failed."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with start(data, save="3600 1") as server, Wire(server.address) as wire:
+        if server.is_redis:
+            pytest.skip("Redis holds its working directory open")
+        assert wire("SET", "k", "v") == OK
+        data.rename(tmp_path / "away")
+        assert isinstance(wire("SAVE"), Failure)
+        refused = wire("SET", "k", "v")
+        assert isinstance(refused, Failure)
+        assert refused.text.startswith("MISCONF ")
+        assert wire("CONFIG", "SET", "save", "") == OK
+        assert wire("SET", "k", "v") == OK
+        assert wire("CONFIG", "SET", "save", "3600 1") == OK
+        assert wire("SET", "k", "v") == refused
+
+
+def test_an_internal_error_is_answered_logged_and_counted(ours: None, tmp_path: Path) -> None:
+    """One that a command raises, and a reply that is none."""
+    with harness.Process("kvstore", tmp_path, program="tests.server.broken") as server, Wire(server.address) as wire:
+        assert wire("TIME") == Failure("ERR internal error: ZeroDivisionError")
+        assert wire("LASTSAVE") == Failure("ERR internal error: TypeError")
+        assert wire("PING") == Status("PONG")
+        assert info(wire, "errorstats")["errorstat_ERR"] == "count=2"
+        calls = info(wire, "commandstats")
+        for name in ("time", "lastsave"):
+            assert "calls=1," in calls[f"cmdstat_{name}"]
+            assert calls[f"cmdstat_{name}"].endswith("rejected_calls=0,failed_calls=1")
+        log = server.log()
+        assert "# b'TIME' failed" in log
+        assert "ZeroDivisionError: a bug" in log
+        assert "# b'LASTSAVE' failed" in log
+
+
+def test_a_rewrite_with_includes_is_in_force_at_the_next_start(start, tmp_path: Path) -> None:
+    """What was set wins over what is included, above it and below."""
+    above, below, file = (tmp_path / name for name in ("above.conf", "below.conf", "server.conf"))
+    above.write_text("hz 20\nsave 900 1\n")
+    below.write_text("timeout 5\n")
+    file.write_text(f"dir {tmp_path}\ninclude {above}\ntimeout 7\nsave 300 10\ninclude {below}\n")
+    names = (b"timeout", b"hz", b"save")
+    with start(tmp_path, config=file) as server, Wire(server.address) as wire:
+        if server.is_redis:
+            pytest.skip("Redis loses what is set here")
+        assert settings(wire("CONFIG", "GET", *names)) == dict(zip(names, (b"5", b"20", b"900 1 300 10"), strict=True))
+        assert wire("CONFIG", "SET", "timeout", 9, "hz", 10, "save", "60 5") == OK
+        assert wire("CONFIG", "REWRITE") == OK
+    with start(tmp_path, config=file) as server, Wire(server.address) as wire:
+        assert settings(wire("CONFIG", "GET", *names)) == dict(zip(names, (b"9", b"10", b"60 5"), strict=True))
