@@ -98,15 +98,19 @@ def server_fields(server: "Server") -> Fields:
         "executable": sys.executable,
         "config_file": server.config_file or "",
         "io_threads_active": 0,
-        "listener0": _listener(server),
+        **_listeners(server),
         "python_version": platform.python_version(),
     }
 
 
-def _listener(server: "Server") -> str:
-    config = server.config
-    binds = "".join(f",bind={address}" for address in config["bind"])
-    return f"name=tcp{binds},port={config['port']}"
+def _listeners(server: "Server") -> Fields:
+    config, listeners = server.config, []
+    if config["port"]:
+        binds = "".join(f",bind={address}" for address in config["bind"])
+        listeners.append(f"name=tcp{binds},port={config['port']}")
+    if config["unixsocket"]:
+        listeners.append(f"name=unix,bind={config['unixsocket']}")
+    return {f"listener{number}": listener for number, listener in enumerate(listeners)}
 
 
 class ClientTotals(NamedTuple):

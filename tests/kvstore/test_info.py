@@ -134,3 +134,16 @@ def test_a_snapshot_under_way_and_one_that_failed_are_shown() -> None:
 def test_no_field_can_be_forged_by_a_line_break() -> None:
     text = info_text(FakeServer(FakeClient(1)), ["everything"])
     assert all("\r" not in line and "\n" not in line for line in text.split("\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "listeners"),
+    [
+        ({"port": "7000", "bind": "10.0.0.1 -::1"}, ["name=tcp,bind=10.0.0.1,bind=-::1,port=7000"]),
+        ({"port": "0", "unixsocket": "/run/s"}, ["name=unix,bind=/run/s"]),
+        ({"bind": "*", "unixsocket": "/run/s"}, ["name=tcp,bind=*,port=6379", "name=unix,bind=/run/s"]),
+    ],
+)
+def test_listeners_are_those_that_are_configured(settings: dict[str, str], listeners: list[str]) -> None:
+    found = sections(info_text(FakeServer(**settings), ["server"]))["Server"]
+    assert [text for name, text in found.items() if name.startswith("listener")] == listeners
