@@ -13,7 +13,6 @@ A benchmark may be given any list of them, the same one twice too: two of a kind
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.client import Client, ReplyError
+from bench.ports import Port
 
 SUBJECTS = ("constant", "on-demand", "classic", "redis")
 DEFAULT = "constant"
@@ -53,13 +53,6 @@ def is_ours(subject: str) -> bool:
     return subject != "redis"
 
 
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def environment() -> dict[str, str]:
     """Of a Python process that is to import this project's packages."""
     paths = [str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -73,7 +66,8 @@ class Server:
         self.subject = subject
         self.directory = directory
         self.options = list(options)
-        self.port = free_port()
+        self._port = Port()
+        self.port = self._port.number
         self.process: subprocess.Popen[bytes] | None = None
         self.launched_ns = 0  # monotonic clock, when the process was started
 
@@ -161,6 +155,11 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._port.release()
+
     def client(self) -> Client:
         """A new connection to it."""
         return Client(self.port)
@@ -198,7 +197,7 @@ def server(subject: str, options: Sequence[str] = (), start: bool = True) -> Ite
                 one.start()
             yield one
         finally:
-            one.kill()
+            one.close()
 
 
 @dataclass(frozen=True)

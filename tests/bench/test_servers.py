@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import servers
+from bench import ports, servers
 from bench.client import Client, ReplyError, encode
 from bench.load import fill, key_name, requests, value_of
-from bench.servers import Server, StartFailed, free_port, present, server, snapshot
+from bench.ports import Port
+from bench.servers import Server, StartFailed, present, server, snapshot
 from tests.bench.support import needs_redis, replying
 
 
@@ -85,10 +86,16 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert notes == ["redis-server is not installed; its figures are blank"]
 
 
-def test_ports_are_free() -> None:
-    port = free_port()
+def test_a_port_is_free_and_nobody_elses_until_it_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Port(), Port()
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))
+        probe.bind(("127.0.0.1", one.number))
+    monkeypatch.setattr(ports, "PORTS", [one.number] * 99 + [other.number])
+    other.release()
+    third = Port()
+    assert third.number == other.number
+    one.release()
+    third.release()
 
 
 def test_replies_are_read_whatever_they_are() -> None:

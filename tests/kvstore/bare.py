@@ -88,6 +88,12 @@ class Bare:
 
     def raw(self, *arguments: str | bytes | int) -> bytes:
         """The reply to a command, as it would be sent."""
+        reply = self.attempt(*arguments)
+        assert reply is not None, f"left to Python: {arguments}"
+        return reply
+
+    def attempt(self, *arguments: str | bytes | int) -> bytes | None:
+        """The same; None for a form of the command that its kernel leaves to Python."""
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in arguments]
         if parts[0].upper() == b"SELECT":
             self.registers[state.DB] = int(parts[1])
@@ -98,7 +104,7 @@ class Bare:
         at = 0
         if self.args.size < 2 * len(parts):
             self.args = np.zeros(4 * len(parts), np.int64)
-            self.store = self.store._replace(args=self.args)
+            self.store = Store(self.space.state, self.registers, self.args)
         for i, part in enumerate(parts):
             self.args[2 * i], self.args[2 * i + 1] = at, len(part)
             at += len(part)
@@ -106,7 +112,8 @@ class Bare:
         r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = text.ctypes.data, at, len(parts)
         r[state.REPLY_LENGTH] = 0
         code = HANDLERS[parts[0].upper()](self.store)
-        assert code == 0, f"left to Python: {parts}"
+        if code != 0:
+            return None
         address, length = int(r[state.REPLY_ADDRESS]), int(r[state.REPLY_LENGTH])
         return bytes(np.ctypeslib.as_array((np.ctypeslib.ctypes.c_ubyte * length).from_address(address)))
 

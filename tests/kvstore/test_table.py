@@ -185,6 +185,17 @@ def _flat(entries: list[Any]) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.parametrize(("words", "flags"), [
+    (b"SET a 1", ("OW", "update")),
+    (b"SET a 1 EX 5 get", ("RW", "access", "update")),
+    (b"COPY a b", ("RO", "access")),
+])  # fmt: skip
+def test_what_a_command_does_to_its_first_key(words: bytes, flags: tuple[str, ...]) -> None:
+    command = find(words.split()[0])
+    assert command is not None
+    assert next(keys_of(command, words.split())) == (b"a", flags)
+
+
 def test_rows_are_those_of_redis(redis_cli: list[str]) -> None:
     """Arity, flags, keys, categories and tips of every command and subcommand, compared with COMMAND INFO."""
     theirs = _flat(_ask(redis_cli, "command", "info", *(command.name for command in COMMANDS)))

@@ -41,6 +41,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield process
 
 
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A real valkey-server, for what redis-server 7.0 does not have."""
+    with harness.start_valkey(tmp_path_factory.mktemp("valkey")) as process:
+        yield process
+
+
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
 def wire(server: Process, request: pytest.FixtureRequest) -> Iterator[Wire]:
     """A connection to an empty server, in either protocol."""
