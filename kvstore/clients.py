@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kvstore import connections as rows
-from kvstore.connections import FIELDS
+from kvstore.connections import FIELDS, keep_name
 
 
 class Details:
@@ -81,6 +81,9 @@ class Client:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("name", "lib_name", "lib_ver", "reply_mode"):
             setattr(self.details, name, value)
+            if name == "name":
+                text = np.frombuffer(value.encode() or b"\0", np.uint8)
+                keep_name(self.row, text.ctypes.data, len(value))
             if name == "reply_mode":
                 self.reply_off = value == "off"
                 self.reply_skip_next = value == "skip"
@@ -146,7 +149,7 @@ class Client:
             ("d", bool(self.row[rows.FLAGS] & rows.DIRTY_CAS)),
             ("c", self.close_after_reply),
             ("A", bool(self.row[rows.FLAGS] & rows.KILLED)),
-            ("b", bool(self.row[rows.FLAGS] & rows.POSTPONED)),
+            ("b", bool(self.row[rows.FLAGS] & (rows.POSTPONED | rows.BLOCKED))),
             ("U", self.unix),
             ("e", self.no_evict),
             ("T", self.no_touch),
@@ -157,4 +160,4 @@ class Client:
         """What RESET resets of the row: protocol, database, modes, authentication is the caller's."""
         self.protocol, self.db = 2, 0
         self.no_touch = self.no_evict = False
-        self.details.name, self.reply_mode = "", "on"
+        self.name, self.reply_mode = "", "on"

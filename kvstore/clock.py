@@ -15,6 +15,7 @@ not jump with the wall clock, and an image that is loaded later still makes sens
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
 from numba import int32, int64, void
@@ -37,6 +38,7 @@ from kvstore.state import (
 )
 from mmcore.jit import kernel, linked
 
+_EXACT_CYCLES = 1 << 52  # a thousand times as many fit a word
 CYCLES_PER_MS_MIN = 100_000  # no processor that this runs on is slower: what counts until there is a measurement
 
 
@@ -84,7 +86,11 @@ def calibrate(store):  # type: ignore[no-untyped-def]
     elapsed_us = _system_us(store, CLOCK_MONOTONIC) - server[CYCLES_ORIGIN_US]
     if elapsed_us >= 1000:
         counted = cycles() - server[CYCLES_ORIGIN]
-        server[CYCLES_PER_MS] = max(CYCLES_PER_MS_MIN, counted // (elapsed_us // 1000))
+        if counted < _EXACT_CYCLES:
+            rate = 1000 * counted // elapsed_us
+        else:
+            rate = counted // (elapsed_us // 1000)  # days later, when the product may not fit and the quotient is exact
+        server[CYCLES_PER_MS] = max(CYCLES_PER_MS_MIN, rate)
 
 
 @linked(int64(STORE))
@@ -96,3 +102,12 @@ def read_cycles(store):  # type: ignore[no-untyped-def]
 def wall_us(registers: np.ndarray) -> int:
     """Unix time [us], as it is now and not as it was when the turn began."""
     return time.time_ns() // 1000 + int(registers[WALL_SHIFT_US])
+
+
+def counter_is_steady(processors: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the cycle counter runs at one rate whatever the processor does; True where the system does not say."""
+    try:
+        flags = [line.split() for line in processors.read_text().splitlines() if line.startswith("flags")]
+    except OSError:
+        return True
+    return not flags or "constant_tsc" in flags[0]

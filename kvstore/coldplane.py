@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from kvstore.config import Config
+from kvstore.histogram import Histogram
+from kvstore.latency import LatencyMonitor
 
 
 class Client(Protocol):
@@ -148,6 +150,12 @@ class Described(NamedTuple):
     idle_s: int
 
 
+class SlowLog(Protocol):
+    """The log of slow commands."""
+
+    def reset(self) -> None: ...
+
+
 class Server(Protocol):
     """The server."""
 
@@ -170,9 +178,14 @@ class Server(Protocol):
     def snapshots(self) -> Snapshots: ...
     @property
     def in_transaction(self) -> bool: ...  # whether EXEC runs the command at hand
+    @property
+    def slowlog(self) -> SlowLog: ...
+    @property
+    def latency(self) -> LatencyMonitor: ...
 
     def clients(self) -> Iterable[Client]: ...
     def kill(self, client: Any) -> None: ...  # one of clients()
+    def unblock(self, client: Any, error: bool) -> bool: ...  # whether it waited
     def discard_transaction(self, client: Any) -> None: ...
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None: ...
     def shift_clock(self, wall_ms: int, timer_ms: int) -> None: ...
@@ -200,6 +213,9 @@ class Server(Protocol):
 
     def command_statistics(self) -> Mapping[str, tuple[int, int, int, int]]:
         """By command called at least once: calls, time [us], rejected, failed."""
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """How long calls took, by command called at least once while that was tracked."""
 
     def error_statistics(self) -> Mapping[str, int]:
         """Error replies, by the code that they begin with."""

@@ -203,6 +203,28 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Percentiles:
+    """Any number of percentages."""
+
+    def parse(self, text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(word) for word in text.split())
+        except ValueError:
+            raise ValueError("Invalid latency-tracking-info-percentiles parameters") from None
+        if not all(0 <= value <= 100 for value in values):
+            raise ValueError("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
+        return values
+
+    def text(self, value: tuple[float, ...]) -> str:
+        return " ".join(map(percentage_text, value))
+
+
+def percentage_text(value: float) -> str:
+    """A percentage in as few digits as it needs."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+@dataclass(frozen=True)
 class Directory(FilePath):
     """A directory, made absolute where it is read."""
 
@@ -340,6 +362,12 @@ SERVED = (
     Parameter("logfile", FilePath(), "", mutable=False),
     Parameter("hz", Integer(clamp=(1, 500)), 10),
     Parameter("active-expire-enabled", Flag(), True),
+    # what is told of commands
+    Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),
+    Parameter("slowlog-max-len", Integer(0, LONG_MAX), 128),
+    Parameter("latency-monitor-threshold", Integer(0, LONG_MAX), 0),
+    Parameter("latency-tracking", Flag(), True),
+    Parameter("latency-tracking-info-percentiles", Percentiles(), (50.0, 99.0, 99.9)),
     Parameter("enable-debug-command", _WHO, "local", mutable=False),
     Parameter("enable-protected-configs", _WHO, "no", mutable=False),
     # what is not given
@@ -400,9 +428,8 @@ IGNORED = {
         zset-max-listpack-entries 128  zset-max-listpack-value 64""",
     "there is no such feature": """
         acl-pubsub-default resetchannels  acllog-max-len 128  busy-reply-threshold 5000  enable-module-command no
-        locale-collate ""  notify-keyspace-events ""  slowlog-log-slower-than 10000  slowlog-max-len 128
-        tracking-table-max-keys 1000000  latency-monitor-threshold 0  latency-tracking no
-        latency-tracking-info-percentiles "50 99 99.9"  bind-source-addr ""  socket-mark-id 0
+        locale-collate ""  notify-keyspace-events ""  tracking-table-max-keys 1000000  bind-source-addr ""
+        socket-mark-id 0
         crash-log-enabled no  crash-memcheck-enabled no  syslog-enabled no  syslog-facility local0
         syslog-ident redis  always-show-logo no  set-proc-title no  supervised no
         proc-title-template "{title} {listen-addr} {server-mode}"  pidfile ""  ignore-warnings ""

@@ -12,7 +12,7 @@ import mmap
 import numpy as np
 from numba import int64, void
 
-from kvstore.libc import close, free, realloc, words_at
+from kvstore.libc import bytes_at, close, free, realloc, words_at
 from kvstore.state import (
     BLOCKED_CLIENTS,
     CONNECTED_CLIENTS,
@@ -24,7 +24,7 @@ from kvstore.state import (
     TURNS_PENDING,
 )
 from kvstore.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
-from mmcore.jit import kernel, linked, view
+from mmcore.jit import copy_bytes, kernel, linked, view
 
 (
     FD,
@@ -59,8 +59,13 @@ from mmcore.jit import kernel, linked, view
     COMMANDS,  # executed
     BYTES_IN,
     BYTES_OUT,
+    # the name that CLIENT SETNAME gave it
+    NAME_ADDRESS,
+    NAME_CAPACITY,
+    NAME_LENGTH,
+    BLOCKED_UNTIL_MS,  # while BLOCKED, by the monotonic clock; a command that blocks leaves its time-out here, or 0
     FIELDS,
-) = range(30)
+) = range(34)
 
 IN_USE = 1 << 0
 AUTHENTICATED = 1 << 1
@@ -78,6 +83,9 @@ POSTPONED = 1 << 12  # CLIENT PAUSE holds its next command back
 WANTS_WRITE = 1 << 13  # EPOLLOUT is asked for
 KILLED = 1 << 14  # to be closed at the end of the turn
 WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an event: see `give_turn`
+BLOCKED = 1 << 17  # waits in a command; what it sends meanwhile is kept
+UNBLOCKED = 1 << 18  # BLOCKED, and has waited long enough: its next turn answers
+UNBLOCKED_BY_ERROR = 1 << 19  # likewise, with an error: CLIENT UNBLOCK asked for that
 
 assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
 
@@ -124,6 +132,16 @@ def give_turn(store, row, flags):  # type: ignore[no-untyped-def]
     row[FLAGS] |= WAITS_FOR_TURN | flags
 
 
+@linked(void(int64[::1], int64, int64))
+def keep_name(row, address, length):  # type: ignore[no-untyped-def]
+    """Keep these bytes as the connection's name, where kernels find it; no name when memory ran out."""
+    row[NAME_LENGTH] = length if grow(row, NAME_ADDRESS, NAME_CAPACITY, length) else 0
+    if row[NAME_LENGTH] == 0:
+        drop(row, NAME_ADDRESS, NAME_CAPACITY)
+    else:
+        copy_bytes(bytes_at(row[NAME_ADDRESS], length), 0, bytes_at(address, length), 0, length)
+
+
 @linked(int64(STORE, int64, int64, int64, int64))
 def open_connection(store, fd, identity, flags, now_ms):  # type: ignore[no-untyped-def]
     """Take a slot for a new connection; -1 when none is free."""
@@ -163,9 +181,10 @@ def close_connection(store, slot):  # type: ignore[no-untyped-def]
     drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
     drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
     drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    drop(row, NAME_ADDRESS, NAME_CAPACITY)
     if row[FLAGS] & WAITS_FOR_TURN:
         server[TURNS_PENDING] -= 1
-    if row[FLAGS] & POSTPONED:
+    if row[FLAGS] & (POSTPONED | BLOCKED):
         server[BLOCKED_CLIENTS] -= 1
     row[FLAGS] = 0
     row[FD] = -1

@@ -57,6 +57,10 @@ ERRORS = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",  # noqa: E501
     "ERR Unsupported option ",
     "ERR value is out of range, value must between -2147483648 and 2147483647",
+    "ERR timeout is not an integer or out of range",
+    "ERR timeout is negative",
+    "ERR timeout is out of range",
+    "UNBLOCKED client unblocked via CLIENT UNBLOCK",
 )
 
 (
@@ -110,6 +114,10 @@ ERRORS = (
     NO_LFU,
     UNSUPPORTED_OPTION,
     INT_RANGE,
+    TIMEOUT_NOT_INTEGER,
+    TIMEOUT_NEGATIVE,
+    TIMEOUT_RANGE,
+    UNBLOCKED_ERROR,
 ) = range(len(ERRORS))
 
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]

@@ -23,12 +23,14 @@ import numpy as np
 from kvstore import connections as rows
 from kvstore import state
 from kvstore.clock import wall_us
+from kvstore.config import percentage_text
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Server
 
 REDIS_VERSION = "7.2.5"  # the Redis whose behaviour this server follows
 PAGE_SIZE = 4096
+NEVER = 2**63 - 1  # the deadline of a connection that waits in a command for good
 
 Fields = Mapping[str, object]
 
@@ -122,13 +124,14 @@ class ClientTotals(NamedTuple):
     output_max: int
     watching: int  # connections
     watched: int  # keys
+    timed: int  # connections that wait in a command for so long
 
 
 def client_totals(server: "Server") -> ClientTotals:
     """Summed over the table of connections, without looking at them one by one."""
     table = server.connections[server.connections[:, rows.FLAGS] & rows.IN_USE != 0]
     if not len(table):
-        return ClientTotals(0, 0, 0, 0, 0, 0)
+        return ClientTotals(0, 0, 0, 0, 0, 0, 0)
     buffers = table[:, [rows.INPUT_CAPACITY, rows.OUTPUT_CAPACITY, rows.QUEUE_CAPACITY]]
     return ClientTotals(
         len(table),
@@ -137,6 +140,7 @@ def client_totals(server: "Server") -> ClientTotals:
         int(table[:, rows.OUTPUT_CAPACITY].max()),
         int(np.count_nonzero(table[:, rows.WATCH_COUNT])),
         int(table[:, rows.WATCH_COUNT].sum()),
+        int(np.count_nonzero((table[:, rows.FLAGS] & rows.BLOCKED != 0) & (table[:, rows.BLOCKED_UNTIL_MS] < NEVER))),
     )
 
 
@@ -153,7 +157,7 @@ def clients_fields(server: "Server") -> Fields:
         "tracking_clients": 0,
         "pubsub_clients": 0,
         "watching_clients": of.watching,
-        "clients_in_timeout_table": 0,
+        "clients_in_timeout_table": of.timed,
         "total_watched_keys": of.watched,
         "total_blocking_keys": 0,
         "total_blocking_keys_on_nokey": 0,
@@ -365,6 +369,19 @@ def errorstats_fields(server: "Server") -> Fields:
     return {f"errorstat_{code}": f"count={count}" for code, count in sorted(server.error_statistics().items())}
 
 
+def latencystats_fields(server: "Server") -> Fields:
+    """How long calls of each command took."""
+    if not server.config["latency-tracking"]:
+        return {}
+    wanted = server.config["latency-tracking-info-percentiles"]
+    return {
+        f"latency_percentiles_usec_{name}": ",".join(
+            f"p{percentage_text(share)}={histogram.percentile(share):.3f}" for share in wanted
+        )
+        for name, histogram in server.histograms().items()
+    }
+
+
 def keyspace_fields(server: "Server") -> Fields:
     """Keys, by database; those without any are left out."""
     return {
@@ -409,7 +426,7 @@ SECTIONS: dict[str, tuple[str, Callable[["Server"], Fields]]] = {
     "modules": ("Modules", _nothing),
     "commandstats": ("Commandstats", commandstats_fields),
     "errorstats": ("Errorstats", errorstats_fields),
-    "latencystats": ("Latencystats", _nothing),
+    "latencystats": ("Latencystats", latencystats_fields),
     "cluster": ("Cluster", lambda _server: {"cluster_enabled": 0}),
     "keyspace": ("Keyspace", keyspace_fields),
     "machine": ("Machine", machine_fields),

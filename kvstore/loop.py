@@ -17,6 +17,9 @@ registers, so the next call continues where the last one stopped, in the middle 
     EVENT_STOP      STOPPING is set
     EVENT_QUEUE     the command at hand has subcommands and is to be queued: Python says whether it is well-formed
 
+A command's kernel returns an EVENT, too: NONE when it has replied, COMMAND when Python is to serve this form of it,
+BLOCKED when its connection has to wait.
+
 Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.
 """
 
@@ -29,6 +32,8 @@ from kvstore.commands.transactions import discard_transaction, end_exec, next_qu
 from kvstore.connections import (
     ACTIVE_MS,
     AUTHENTICATED,
+    BLOCKED,
+    BLOCKED_UNTIL_MS,
     BYTES_IN,
     BYTES_OUT,
     CLOSE_AFTER_REPLY,
@@ -57,6 +62,8 @@ from kvstore.connections import (
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
     SPEAKS,
+    UNBLOCKED,
+    UNBLOCKED_BY_ERROR,
     UNIX_SOCKET,
     WAITS_FOR_TURN,
     WANTS_WRITE,
@@ -67,10 +74,12 @@ from kvstore.connections import (
     grow,
     open_connection,
 )
-from kvstore.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
+from kvstore.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, UNBLOCKED_ERROR
 from kvstore.expire import expire_step
 from kvstore.flush import background_step
+from kvstore.histogram import CELLS, cell_of
 from kvstore.keyspace import memory_exceeded
+from kvstore.latency import COMMAND_EVENT, EXPIRE_EVENT, FAST_COMMAND_EVENT, latency_sample
 from kvstore.libc import (
     EAGAIN,
     EINTR,
@@ -103,14 +112,18 @@ from kvstore.libc import (
     setsockopt,
     words_at,
 )
+from kvstore.refcounts import holdings_begin, holdings_end, holdings_note
 from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
-from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_raw, reply_reset, reply_room
+from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_integer, reply_raw, reply_reset, reply_room
 from kvstore.saving import save_begin
+from kvstore.slowlog import slowlog_push
 from kvstore.state import (
     ACTIVE_EXPIRE_ENABLED,
     AHEAD,
     ARGC,
     BLOCKED_CLIENTS,
+    BLOCKED_DEADLINE_MS,
+    BLOCKS,
     COMMAND,
     COMMAND_CYCLES,
     COMMAND_REPLY,
@@ -122,6 +135,7 @@ from kvstore.state import (
     CONNECTED_CLIENTS,
     CONNECTION,
     CONNECTION_SLOTS,
+    CYCLES_PER_MS,
     DB,
     DIRTY,
     EPOLL_FD,
@@ -130,15 +144,20 @@ from kvstore.state import (
     EVENT_DETAIL,
     EVENTS_ADDRESS,
     EVENTS_CAPACITY,
+    EXEC_COMMAND,
+    EXEC_CYCLES,
     EXEC_REMAINING,
     EXEC_SAVED_ADDRESS,
     EXPIRE_CREDIT,
     HANDLER,
+    HOLDINGS_ADDRESS,
     INPUT_POSITION,
     INPUT_SHARED,
     KEEPALIVE_S,
     LAST_SAVE_OK,
     LAST_SAVE_TRY_MS,
+    LATENCY_MS,
+    LATENCY_TRACKING,
     LOOP_TURNS,
     MAXCLIENTS,
     MAXMEMORY,
@@ -163,6 +182,7 @@ from kvstore.state import (
     READS_PROCESSED,
     READY,
     READY_NEXT,
+    REDACTED,
     REJECTED_CONNECTIONS,
     REPLY_ADDRESS,
     REPLY_CAPACITY,
@@ -178,9 +198,14 @@ from kvstore.state import (
     SCRATCH_ADDRESS,
     SHARED_ADDRESS,
     SHARED_CAPACITY,
+    SLOW_CYCLES,
+    SLOW_US,
+    SLOWLOG_US,
     SNAPSHOT_ALIVE,
     STOPPING,
     STORE,
+    SUBCOMMAND_SLOTS,
+    SUBCOMMAND_SLOTS_ADDRESS,
     SWEEP_SLOT,
     TICK_MS,
     TIMEOUT_MS,
@@ -197,15 +222,21 @@ from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 EVENT_NONE, EVENT_COMMAND, EVENT_UNKNOWN, EVENT_ARITY, EVENT_WAKE, EVENT_SAVE, EVENT_STOP = range(7)
 EVENT_QUEUE = 7
 EVENT_POSTPONED = 8  # never leaves this file: CLIENT PAUSE holds the command back
+EVENT_BLOCKED = BLOCKS  # likewise: the connection waits, for as long as its kernel left in BLOCKED_UNTIL_MS
 
-# Rows of the command table: int64[COMMAND_COUNT, ROW_WIDTH]; flags are those that the loop acts on.
-ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_WIDTH = 0, 1, 2, 4
+# Rows of the command table: int64[ROWS, ROW_WIDTH]; flags are those that the loop acts on.  Commands come first, their
+# subcommands behind them, which no kernel is called by.
+ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_HOLDS, ROW_WIDTH = 0, 1, 2, 3, 4
 WRITE, DENY_OOM, NO_AUTH_NEEDED, NO_MULTI_ALLOWED, NOT_QUEUED, MAY_REPLICATE = 1, 2, 4, 8, 16, 32
 IS_EXEC, CONTAINER = 64, 128
 TELLS_HEALTH = 256  # PING, refused as writes are when snapshots fail, so that who watches over the server hears of it
+SKIP_SLOWLOG, FAST = 512, 1024
+ASKS_REFCOUNT = 4096  # in QUEUE_FLAGS: the transaction has an OBJECT REFCOUNT
+HAS_SECRETS = 2048  # Python, which serves it, leaves in REDACTED which of its arguments the slow log must not show
 REFUSED, UNCOUNTED = -1, -2  # COMMAND, for one that is not accounted for: an error, or one only queued
-# Rows of the statistics, int64[COMMAND_COUNT, STATISTICS_WIDTH].
-STAT_CALLS, STAT_CYCLES, STAT_REJECTED, STAT_FAILED, STATISTICS_WIDTH = 0, 1, 2, 3, 4
+# Rows of the statistics, int64[ROWS, STATISTICS_WIDTH]; the histogram of histogram.py is the end of each.
+STAT_CALLS, STAT_CYCLES, STAT_REJECTED, STAT_FAILED, STAT_CELLS = 0, 1, 2, 3, 4
+STATISTICS_WIDTH = STAT_CELLS + CELLS
 
 # Error replies by their first word: int64[ERROR_WORDS, ERROR_WIDTH], its bytes as two words, and how many.
 ERROR_WORDS, ERROR_WIDTH = 32, 3
@@ -221,6 +252,7 @@ SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the 
 EXPIRE_BUCKETS_PER_TURN = 32
 BACKGROUND_PAGES_PER_TURN = 64
 SAMPLES = 16
+NEVER = 0x7FFF_FFFF_FFFF_FFFF  # a deadline
 SAVE_RETRY_MS = 5000  # Redis's CONFIG_BGSAVE_RETRY_DELAY
 
 _call = indirect(HANDLER)
@@ -360,6 +392,28 @@ def find_command(store):  # type: ignore[no-untyped-def]
     return -1
 
 
+@kernel
+def subcommand_hash(hash_, command):  # type: ignore[no-untyped-def]
+    """What the name of a subcommand is found by: its own hash, and its container's place in the table."""
+    return (hash_ ^ (command + 1)) * FNV_PRIME
+
+
+@linked(int64(STORE, int64))
+def counted_row(store, command):  # type: ignore[no-untyped-def]
+    """The row that the call at hand of a container counts for: its subcommand's, if there is one of that name."""
+    server = store.server
+    if server[ARGC] < 2 or arg_length(store, 1) > COMMAND_NAME_MAX:
+        return command
+    hash_ = subcommand_hash(name_hash(query(store), arg_offset(store, 1), arg_length(store, 1)), command)
+    slots = words_at(server[SUBCOMMAND_SLOTS_ADDRESS], 2 * server[SUBCOMMAND_SLOTS])
+    at = hash_ & (server[SUBCOMMAND_SLOTS] - 1)
+    while slots[2 * at + 1] >= 0:
+        if slots[2 * at] == hash_:
+            return slots[2 * at + 1]
+        at = (at + 1) & (server[SUBCOMMAND_SLOTS] - 1)
+    return command
+
+
 @view
 def _statistics(store, command):  # type: ignore[no-untyped-def]
     address = store.server[COMMAND_STATISTICS_ADDRESS] + command * STATISTICS_WIDTH * 8
@@ -412,7 +466,8 @@ def abort_exec(store, row, start):  # type: ignore[no-untyped-def]
 def _reject(store, row, command, code):  # type: ignore[no-untyped-def]
     start = store.server[REPLY_LENGTH]
     reply_error(store, code)
-    _statistics(store, command)[STAT_REJECTED] += 1
+    counted = counted_row(store, command) if _entry(store, command)[ROW_FLAGS] & CONTAINER else command
+    _statistics(store, counted)[STAT_REJECTED] += 1
     if _entry(store, command)[ROW_FLAGS] & IS_EXEC:
         abort_exec(store, row, start)
     count_error(store, start)
@@ -422,24 +477,48 @@ def _reject(store, row, command, code):  # type: ignore[no-untyped-def]
 
 @kernel
 def _begin(store, command):  # type: ignore[no-untyped-def]
-    # Runs the command at hand, or leaves it to Python.
+    # Runs the command at hand, or leaves it to Python; returns an EVENT.
     server = store.server
     server[EVENT_DETAIL] = command
     server[COMMAND_REPLY] = server[REPLY_LENGTH]
     server[COMMAND_CYCLES] = cycles()
     handler = _entry(store, command)[ROW_HANDLER]
-    if handler == 0 or _call(handler, store) != 0:
+    if handler == 0:
         return EVENT_COMMAND
-    return EVENT_NONE
+    return _call(handler, store)
+
+
+@linked(void(STORE))
+def measure_slowness(store):  # type: ignore[no-untyped-def]
+    """Have SLOW_CYCLES be as long as SLOW_US; not longer, so that `note_slow` decides."""
+    server = store.server
+    slow_us = min(server[SLOW_US], NEVER // server[CYCLES_PER_MS])
+    server[SLOW_CYCLES] = slow_us * server[CYCLES_PER_MS] // 1000 if server[SLOW_US] < NEVER else NEVER
+
+
+@linked(void(STORE, int64[::1], int64, int64))
+def note_slow(store, row, command, elapsed):  # type: ignore[no-untyped-def]
+    """The command at hand took so many cycles, which is long: tell the slow log and the latency monitor."""
+    server = store.server
+    flags = _entry(store, command)[ROW_FLAGS]
+    duration_us = elapsed * 1000 // server[CYCLES_PER_MS]
+    latency_sample(store, FAST_COMMAND_EVENT if flags & FAST else COMMAND_EVENT, duration_us // 1000)
+    if 0 <= server[SLOWLOG_US] <= duration_us and flags & SKIP_SLOWLOG == 0:
+        slowlog_push(store, row, duration_us, server[REDACTED] if flags & HAS_SECRETS else 0)
 
 
 @kernel
 def _end(store, row, command):  # type: ignore[no-untyped-def]
     # Accounts for a command that has been answered.
     server = store.server
+    elapsed = max(0, cycles() - server[COMMAND_CYCLES])
     statistics = _statistics(store, command)
     statistics[STAT_CALLS] += 1
-    statistics[STAT_CYCLES] += cycles() - server[COMMAND_CYCLES]
+    statistics[STAT_CYCLES] += elapsed
+    if server[LATENCY_TRACKING]:
+        statistics[STAT_CELLS + cell_of(elapsed)] += 1
+    if elapsed >= server[SLOW_CYCLES]:
+        note_slow(store, row, command, elapsed)
     start = server[COMMAND_REPLY]
     if server[REPLY_LENGTH] > start and bytes_at(server[REPLY_ADDRESS], server[REPLY_CAPACITY])[start] == 45:
         statistics[STAT_FAILED] += 1
@@ -492,6 +571,15 @@ def execute(store, row):  # type: ignore[no-untyped-def]
         return EVENT_NONE
     server[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
     event = _begin(store, command)
+    if flags & (CONTAINER | IS_EXEC):
+        if flags & IS_EXEC and server[EXEC_SAVED_ADDRESS] != 0:
+            server[EXEC_COMMAND] = command  # accounted for when it has run its queue
+            server[EXEC_CYCLES] = server[COMMAND_CYCLES]
+            if row[QUEUE_FLAGS] & ASKS_REFCOUNT:
+                holdings_begin(store, row)
+            return event
+        if event == EVENT_NONE and flags & CONTAINER:
+            command = row[LAST_COMMAND] = counted_row(store, command)
     if event == EVENT_NONE:
         _end(store, row, command)
     return event
@@ -502,12 +590,21 @@ def run_transaction(store, row):  # type: ignore[no-untyped-def]
     """Run, or go on with, the queue of an EXEC; returns an EVENT."""
     server = store.server
     while server[EXEC_REMAINING] > 0:
-        command = next_queued(store)
+        command, dirty = next_queued(store), server[DIRTY]
         event = _begin(store, command)
         if event != EVENT_NONE:
             return event
+        if _entry(store, command)[ROW_FLAGS] & CONTAINER:
+            command = counted_row(store, command)
+        if server[HOLDINGS_ADDRESS] != 0 and server[DIRTY] != dirty:
+            holdings_note(store, _entry(store, command)[ROW_HOLDS], server[COMMAND_REPLY])
         _end(store, row, command)
+    if server[HOLDINGS_ADDRESS] != 0:
+        holdings_end(store)
     end_exec(store, row)
+    server[COMMAND_CYCLES] = server[EXEC_CYCLES]
+    server[COMMAND_REPLY] = server[OUTER_REPLY]
+    _end(store, row, server[EXEC_COMMAND])
     return EVENT_NONE
 
 
@@ -522,6 +619,55 @@ def _command_over(store, row):  # type: ignore[no-untyped-def]
             row[FLAGS] = (row[FLAGS] & ~REPLY_SKIP_NEXT) | REPLY_SKIP
 
 
+@linked(void(STORE, int64[::1]))
+def begin_wait(store, row):  # type: ignore[no-untyped-def]
+    """The command at hand blocks its connection: count the call, as Redis does without a time, and set the deadline."""
+    server = store.server
+    _statistics(store, server[COMMAND])[STAT_CALLS] += 1
+    server[COMMANDS_PROCESSED] += 1
+    row[COMMANDS] += 1
+    row[FLAGS] |= BLOCKED
+    server[BLOCKED_CLIENTS] += 1
+    timeout_ms = row[BLOCKED_UNTIL_MS]
+    row[BLOCKED_UNTIL_MS] = NEVER if timeout_ms == 0 else server[TIMER_MS] + timeout_ms
+    server[BLOCKED_DEADLINE_MS] = min(server[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
+
+
+@linked(void(STORE))
+def wake_blocked(store):  # type: ignore[no-untyped-def]
+    """Give a turn to every connection that has waited long enough, if the first of them has."""
+    server = store.server
+    now_ms = server[TIMER_MS]
+    if now_ms < server[BLOCKED_DEADLINE_MS]:
+        return
+    server[BLOCKED_DEADLINE_MS] = NEVER
+    for slot in range(server[CONNECTION_SLOTS]):
+        row = connection(store, slot)
+        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
+            continue
+        if row[BLOCKED_UNTIL_MS] <= now_ms:
+            give_turn(store, row, UNBLOCKED)
+        else:
+            server[BLOCKED_DEADLINE_MS] = min(server[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
+
+
+@kernel
+def _end_wait(store, row):  # type: ignore[no-untyped-def]
+    # Answers the command that its connection has waited in: no replica has acknowledged anything, as there is none.
+    server = store.server
+    server[PROTOCOL] = row[SPEAKS]
+    start = server[OUTER_REPLY] = server[REPLY_LENGTH]
+    if row[FLAGS] & UNBLOCKED_BY_ERROR:
+        reply_error(store, UNBLOCKED_ERROR)
+        count_error(store, start)
+    else:
+        reply_integer(store, 0)
+    row[FLAGS] &= ~(BLOCKED | UNBLOCKED | UNBLOCKED_BY_ERROR)
+    row[ACTIVE_MS] = server[TIMER_MS]  # the wait does not count as idle
+    server[BLOCKED_CLIENTS] -= 1
+    _command_over(store, row)
+
+
 @linked(int64(STORE, int64, int64[::1]))
 def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
     """Execute what is in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
@@ -534,6 +680,8 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
             _command_over(store, row)
         if row[FLAGS] & (CLOSE_AFTER_REPLY | KILLED):
             server[INPUT_POSITION] = server[QUERY_SIZE]
+            return EVENT_NONE
+        if row[FLAGS] & BLOCKED:
             return EVENT_NONE
         if server[REPLY_LENGTH] > SEND_EARLY:
             flush_reply(store, slot, row)
@@ -557,6 +705,9 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
                 server[INPUT_POSITION] = start
                 row[FLAGS] |= POSTPONED
                 server[BLOCKED_CLIENTS] += 1
+                return EVENT_NONE
+            if event == EVENT_BLOCKED:
+                begin_wait(store, row)
                 return EVENT_NONE
             if event != EVENT_NONE:
                 return event
@@ -753,7 +904,10 @@ def serve_turns(store):  # type: ignore[no-untyped-def]
             continue
         row[FLAGS] &= ~WAITS_FOR_TURN
         server[TURNS_PENDING] -= 1
-        if row[INPUT_LENGTH] > 0:
+        answered = row[FLAGS] & UNBLOCKED != 0
+        if answered:
+            _end_wait(store, row)
+        if answered or row[INPUT_LENGTH] > 0:
             event = run_input(store, slot, row)
             if event != EVENT_NONE:
                 return event
@@ -800,6 +954,7 @@ def tick(store):  # type: ignore[no-untyped-def]
     calibrate(store)
     server[NEXT_TICK_MS] = now + server[TICK_MS]
     server[TIMER_TICKS] += 1
+    measure_slowness(store)
     server[EXPIRE_CREDIT] = 2048 if server[ACTIVE_EXPIRE_ENABLED] else 0
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
@@ -809,7 +964,7 @@ def tick(store):  # type: ignore[no-untyped-def]
         row = connection(store, slot)
         if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED):
             continue
-        if server[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > server[TIMEOUT_MS]:
+        if server[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > server[TIMEOUT_MS] and row[FLAGS] & BLOCKED == 0:
             give_turn(store, row, KILLED)
         elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
             keep_output(store, slot, row)
@@ -881,14 +1036,22 @@ def serve(store):  # type: ignore[no-untyped-def]
         server[LOOP_TURNS] += 1
         if server[TIMER_MS] >= server[NEXT_TICK_MS]:
             tick(store)
+        if server[BLOCKED_DEADLINE_MS] != NEVER:
+            wake_blocked(store)
         busy = server[TURNS_PENDING] > 0
         if server[EXPIRE_CREDIT] > 0:
             server[EXPIRE_CREDIT] -= EXPIRE_BUCKETS_PER_TURN
+            began = cycles()
             if expire_step(store, EXPIRE_BUCKETS_PER_TURN) == 0:
                 server[EXPIRE_CREDIT] = 0
+            if server[LATENCY_MS] > 0:
+                latency_sample(store, EXPIRE_EVENT, max(0, cycles() - began) // server[CYCLES_PER_MS])
             busy = busy or server[EXPIRE_CREDIT] > 0
         if background_step(store, BACKGROUND_PAGES_PER_TURN) > 0:
             busy = True
         if _save_due(store) and save_begin(store) != 0:
             return EVENT_SAVE
-        _wait(store, 0 if busy else max(0, min(server[TICK_MS], server[NEXT_TICK_MS] - server[TIMER_MS])))
+        sleep_ms = min(server[TICK_MS], server[NEXT_TICK_MS] - server[TIMER_MS])
+        if server[BLOCKED_DEADLINE_MS] != NEVER:
+            sleep_ms = min(sleep_ms, server[BLOCKED_DEADLINE_MS] - server[TIMER_MS])
+        _wait(store, 0 if busy else max(0, sleep_ms))

@@ -68,7 +68,7 @@ NULL_ARRAY: Final = Sentinel.NULL_ARRAY
 NO_REPLY: Final = Sentinel.NO_REPLY
 OK: Final = Simple("OK")
 
-_Map: TypeAlias = Mapping[str, "Reply"] | Mapping[bytes, "Reply"]
+_Map: TypeAlias = Mapping[str, "Reply"] | Mapping[bytes, "Reply"] | Mapping[int, "Reply"]
 Reply: TypeAlias = str | bytes | int | float | bool | Sequence["Reply"] | _Map | Sentinel | None
 
 

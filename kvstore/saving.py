@@ -8,6 +8,7 @@ import numpy as np
 from numba import int64
 
 from kvstore.arguments import pack, word
+from kvstore.latency import FORK_EVENT, latency_sample
 from kvstore.libc import words_at
 from kvstore.resp import reply_raw
 from kvstore.state import (
@@ -24,7 +25,7 @@ from kvstore.state import (
     TIMER_MS,
 )
 from mmcore.jit import linked
-from snapshot.begin import TICKET_WORDS, begin
+from snapshot.begin import FORK_NS, TICKET_WORDS, begin
 
 _SCHEDULE = pack(b"SCHEDULE")
 _STARTED = np.frombuffer(b"+Background saving started\r\n", np.uint8).copy()
@@ -37,8 +38,10 @@ def save_begin(store):  # type: ignore[no-untyped-def]
     server = store.server
     server[SAVE_WANTED] = 0
     server[LAST_SAVE_TRY_MS] = server[TIMER_MS]
-    code = begin(store.space, words_at(server[TICKET_ADDRESS], TICKET_WORDS))
+    ticket = words_at(server[TICKET_ADDRESS], TICKET_WORDS)
+    code = begin(store.space, ticket)
     if code == 0:
+        latency_sample(store, FORK_EVENT, ticket[FORK_NS] // 1_000_000)
         server[DIRTY_AT_FORK] = server[DIRTY]
         server[SNAPSHOT_ALIVE] = 1
     return code

@@ -20,25 +20,27 @@ import signal
 import socket
 import struct
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from kvstore import connections as rows
 from kvstore import loop, startup, state
 from kvstore.clients import Client, Details
-from kvstore.clock import read_cycles, start_clocks
+from kvstore.clock import counter_is_steady, start_clocks
 from kvstore.coldplane import Described, Usage
+from kvstore.commands.secrets import secret_arguments
 from kvstore.commands.table import (
     COMMANDS,
     ROWS,
     Command,
     cold_handler,
     hot_handlers,
+    is_whole,
     prepare_cold,
     resolve,
     row_number,
+    row_number_of,
     unknown_command,
     unknown_subcommand,
     wrong_arity,
@@ -50,13 +52,17 @@ from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
 from kvstore.descriptors import allow_clients, clients_max
 from kvstore.flush import RELEASES_MAX
+from kvstore.histogram import Histogram
 from kvstore.keyspace import database_sizes, index_pages, memory_used
+from kvstore.latency import LatencyMonitor
 from kvstore.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
 from kvstore.logfile import set_level
 from kvstore.persistence import Persistence
+from kvstore.refcounts import HOLDS, KEEPS_NONE
 from kvstore.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
 from kvstore.resp import reply_grow
 from kvstore.signals import Signals
+from kvstore.slowlog import SlowLog
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
 from kvstore.watch import WATCH_HEADS
 from mmcore.paging import PAGE_SIZE
@@ -95,7 +101,7 @@ class Server:
         self._watch_descriptor(self.snapshots.fileno(), loop.WAKE)
         start_clocks(self.store)
         self.started_ms = int(self.registers[state.TIMER_MS])
-        self._clock_origin = int(read_cycles(self.store)), time.perf_counter_ns()
+        self._prepare_observation()
         for name in _APPLIED:
             self.apply(name)
         self.snapshots.load(preload)
@@ -147,24 +153,36 @@ class Server:
 
     def _prepare_commands(self) -> None:
         r, count = self.registers, len(COMMANDS)
-        self._table = np.zeros((count, loop.ROW_WIDTH), np.int64)
-        slots = 1 << (2 * count).bit_length()
-        self._slots = np.full((slots, 2), -1, np.int64)
+        self._table = np.zeros((len(ROWS), loop.ROW_WIDTH), np.int64)
         self.command_counters = np.zeros((len(ROWS), loop.STATISTICS_WIDTH), np.int64)
-        for index, command in enumerate(COMMANDS):
+        for index, command in enumerate(ROWS):
             kernel = _HOT.get(command.name)
             self._table[index, loop.ROW_HANDLER] = kernel.address if kernel is not None else 0
             self._table[index, loop.ROW_ARITY] = command.arity
             self._table[index, loop.ROW_FLAGS] = _loop_flags(command)
-            hash_ = _name_hash(command.name.encode())
-            at = hash_ & (slots - 1)
-            while self._slots[at, 1] >= 0:
-                assert self._slots[at, 0] != hash_, f"two commands hash alike: {command.name}"
-                at = (at + 1) & (slots - 1)
-            self._slots[at] = hash_, index
+            self._table[index, loop.ROW_HOLDS] = HOLDS.get(command.name, KEEPS_NONE)
+        self._slots = _hashed((_name_hash(row.name), index) for index, row in enumerate(COMMANDS))
+        self._sub_slots = _hashed(
+            (_subcommand_hash(sub.own_name, container), row_number_of(sub))
+            for container, row in enumerate(COMMANDS)
+            for sub in row.subcommands
+        )
         r[state.COMMAND_TABLE_ADDRESS], r[state.COMMAND_COUNT] = self._table.ctypes.data, count
-        r[state.COMMAND_SLOTS_ADDRESS], r[state.COMMAND_SLOTS] = self._slots.ctypes.data, slots
+        r[state.COMMAND_SLOTS_ADDRESS], r[state.COMMAND_SLOTS] = self._slots.ctypes.data, len(self._slots)
+        r[state.SUBCOMMAND_SLOTS_ADDRESS] = self._sub_slots.ctypes.data
+        r[state.SUBCOMMAND_SLOTS] = len(self._sub_slots)
         r[state.COMMAND_STATISTICS_ADDRESS] = self.command_counters.ctypes.data
+
+    def _prepare_observation(self) -> None:
+        r = self.registers
+        self.slowlog, self.latency = SlowLog(), LatencyMonitor()
+        r[state.SLOWLOG_ADDRESS] = self.slowlog.log.ctypes.data
+        r[state.LATENCY_ADDRESS] = self.latency.rings.ctypes.data
+        r[state.BLOCKED_DEADLINE_MS] = loop.NEVER
+        if not counter_is_steady():
+            log.warning(
+                "The processor's time stamp counter changes its rate: what is told of commands' times is not exact"
+            )
 
     def _prepare_wake(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -210,6 +228,12 @@ class Server:
             r[state.TICK_MS] = max(1, 1000 // config["hz"])
         elif name == "active-expire-enabled":
             r[state.ACTIVE_EXPIRE_ENABLED] = bool(config["active-expire-enabled"])
+        elif name == "slowlog-max-len":
+            self.slowlog.resize(config["slowlog-max-len"])
+        elif name in ("slowlog-log-slower-than", "latency-monitor-threshold"):
+            self._set_slowness()
+        elif name == "latency-tracking":
+            r[state.LATENCY_TRACKING] = bool(config["latency-tracking"])
         elif name == "save":
             points = np.array(config["save"].points, np.int64).reshape(-1, 2)
             self._save_points = points  # the register holds its address only
@@ -229,6 +253,18 @@ class Server:
                 f"The operating system is not able to handle the specified number of clients, try with {most}"
             )
         self.registers[state.MAXCLIENTS] = maxclients
+
+    def _set_slowness(self) -> None:
+        # From how many microseconds on a command is of interest to the slow log or to the latency monitor.
+        r, slow_us, slow_ms = (
+            self.registers,
+            self.config["slowlog-log-slower-than"],
+            self.config["latency-monitor-threshold"],
+        )
+        r[state.SLOWLOG_US], r[state.LATENCY_MS] = slow_us, slow_ms
+        limits_us = [slow_us] * (slow_us >= 0) + [1000 * slow_ms] * (slow_ms > 0)
+        r[state.SLOW_US] = min(limits_us, default=loop.NEVER)
+        loop.measure_slowness(self.store)
 
     # ---------------------------------------------------------------------------------------------------- sockets
 
@@ -289,10 +325,12 @@ class Server:
             if event == loop.EVENT_UNKNOWN:
                 raise unknown_command(args)
             command = COMMANDS[r[state.EVENT_DETAIL]]
-            if event != loop.EVENT_COMMAND:
+            if event != loop.EVENT_COMMAND or (command.subcommands and not is_whole(args)):
                 value = self._admit(event, command, client, args)
             else:
                 r[state.COMMAND] = client.row[rows.LAST_COMMAND] = row_number(args)  # counted by subcommand
+                if self._table[r[state.COMMAND], loop.ROW_FLAGS] & loop.HAS_SECRETS:
+                    r[state.REDACTED] = secret_arguments(ROWS[r[state.COMMAND]].name, args)
                 value = cold_handler(command)(self, client, args)
         except CommandError as error:
             value = Error(str(error))
@@ -308,18 +346,21 @@ class Server:
         r[state.RESUME] = r[state.CONNECTION]
 
     def _admit(self, event: int, command: Command, client: Client, args: list[bytes]) -> Sentinel:
-        # A command that is refused for the number of its arguments, or that is to be queued if it is well-formed.
+        # A command that is refused for the number of its arguments or a subcommand that it does not have, or that is to
+        # be queued if it is well-formed.
         r = self.registers
         row = resolve(args)
         if event == loop.EVENT_QUEUE and row is not None and row.takes(len(args)):
-            queue_command(self.store, client.row, int(self._table[r[state.EVENT_DETAIL], loop.ROW_FLAGS]))
+            flags = int(self._table[r[state.EVENT_DETAIL], loop.ROW_FLAGS])
+            queue_command(self.store, client.row, flags | loop.ASKS_REFCOUNT * (row.name == "object|refcount"))
             r[state.COMMAND] = loop.UNCOUNTED
             return NO_REPLY
         r[state.COMMAND] = loop.REFUSED
-        self.command_counters[r[state.EVENT_DETAIL], loop.STAT_REJECTED] += 1
-        if client.in_multi:
+        if row is not None:
+            self.command_counters[row_number_of(row), loop.STAT_REJECTED] += 1
+        if client.in_multi and not self.in_transaction:
             client.dirty_exec = True
-        if event == loop.EVENT_QUEUE:
+        if event != loop.EVENT_ARITY:
             raise wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
         error = wrong_arity(command)
         if command.name == "exec":
@@ -383,6 +424,7 @@ class Server:
             close_connection(self.store, client.slot)
         self.snapshots.close()
         self._populator.close()
+        self.slowlog.close()
         self._epoll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -422,6 +464,17 @@ class Server:
             if not client.row[rows.FLAGS] & rows.WAITS_FOR_TURN:
                 self.registers[state.TURNS_PENDING] += 1
             client.row[rows.FLAGS] |= rows.KILLED | rows.WAITS_FOR_TURN
+
+    def unblock(self, client: Client, error: bool) -> bool:
+        """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
+        row = client.row
+        if row[rows.FLAGS] & (rows.BLOCKED | rows.UNBLOCKED) != rows.BLOCKED:
+            return False
+        row[rows.FLAGS] |= rows.UNBLOCKED | (rows.UNBLOCKED_BY_ERROR if error else 0)
+        if not row[rows.FLAGS] & rows.WAITS_FOR_TURN:
+            row[rows.FLAGS] |= rows.WAITS_FOR_TURN
+            self.registers[state.TURNS_PENDING] += 1
+        return True
 
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
         """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""
@@ -484,18 +537,24 @@ class Server:
         return tuple(((last[1:] - first[1:]) / seconds).tolist())
 
     def command_statistics(self) -> dict[str, tuple[int, int, int, int]]:
-        """By command called at least once: calls, time [us], rejected, failed."""
+        """By command called at least once, or rejected: calls, time [us], rejected, failed."""
         per_us = self._cycles_per_us()
+        counters = self.command_counters[:, : loop.STAT_CELLS].tolist()
         return {
-            command.name: (int(calls), int(cycles / per_us), int(rejected), int(failed))
-            for command, (calls, cycles, rejected, failed) in zip(ROWS, self.command_counters, strict=True)
+            command.name: (calls, int(cycles / per_us), rejected, failed)
+            for command, (calls, cycles, rejected, failed) in zip(ROWS, counters, strict=True)
             if calls or rejected
         }
 
     def _cycles_per_us(self) -> float:
-        began_cycles, began_ns = self._clock_origin
-        now = int(read_cycles(self.store)), time.perf_counter_ns()
-        return max(1.0, 1000 * (now[0] - began_cycles) / max(1, now[1] - began_ns))
+        return float(self.registers[state.CYCLES_PER_MS]) / 1000
+
+    def histograms(self) -> dict[str, Histogram]:
+        """How long calls took, by command called at least once."""
+        per_us = self._cycles_per_us()
+        called = np.flatnonzero(self.command_counters[:, loop.STAT_CALLS]).tolist()
+        found = {ROWS[row].name: Histogram(self.command_counters[row, loop.STAT_CELLS :], per_us) for row in called}
+        return {name: histogram for name, histogram in found.items() if histogram.calls}
 
     def error_statistics(self) -> dict[str, int]:
         """Error replies by their first word."""
@@ -526,7 +585,7 @@ class Server:
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT"""
-        self.command_counters[:] = 0
+        self.command_counters[self.command_counters[:, : loop.STAT_CELLS].any(axis=1)] = 0
         self._error_counts[:] = 0
         for register in _RESETTABLE:
             self.registers[register] = 0
@@ -560,6 +619,9 @@ def _loop_flags(command: Command) -> int:
         | loop.IS_EXEC * (command.name == "exec")
         | loop.CONTAINER * bool(command.subcommands)
         | loop.TELLS_HEALTH * (command.name == "ping")
+        | loop.SKIP_SLOWLOG * ("skip_slowlog" in flags)
+        | loop.FAST * ("fast" in flags)
+        | loop.HAS_SECRETS * command.has_secrets
     )
 
 
@@ -575,6 +637,9 @@ _APPLIED = [
     "maxclients",
     "hz",
     "active-expire-enabled",
+    "slowlog-max-len",
+    "slowlog-log-slower-than",
+    "latency-tracking",
     "save",
     "stop-writes-on-bgsave-error",
     "loglevel",
@@ -597,8 +662,35 @@ _RESETTABLE = (
 )
 
 
-def _name_hash(name: bytes) -> int:
+def _int64(value: int) -> int:
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _name_hash(name: str) -> int:
+    # As loop.py's name_hash.
     hash_ = loop.FNV_OFFSET
-    for byte in name.upper():
-        hash_ = ((hash_ ^ byte) * loop.FNV_PRIME) & 0xFFFF_FFFF_FFFF_FFFF
-    return hash_ - (1 << 64) if hash_ >> 63 else hash_
+    for byte in name.upper().encode():
+        hash_ = _int64((hash_ ^ byte) * loop.FNV_PRIME)
+    return hash_
+
+
+def _subcommand_hash(name: str, container: int) -> int:
+    # As loop.py's subcommand_hash, of a name.
+    return _int64((_name_hash(name) ^ (container + 1)) * loop.FNV_PRIME)
+
+
+def _hashed(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    # A table of (hash, row) with room for twice as many, open addressing, -1 for no row.
+    rows_by_hash: dict[int, int] = {}
+    for hash_, row in pairs:
+        assert hash_ not in rows_by_hash, f"two rows hash alike: {rows_by_hash[hash_]} and {row}"
+        rows_by_hash[hash_] = row
+    slots = 1 << (2 * len(rows_by_hash)).bit_length()
+    table = np.full((slots, 2), -1, np.int64)
+    for hash_, row in rows_by_hash.items():
+        at = hash_ & (slots - 1)
+        while table[at, 1] >= 0:
+            at = (at + 1) & (slots - 1)
+        table[at] = hash_, row
+    return table

@@ -24,6 +24,7 @@ class Store(Record):
 
 STORE = state_type(Store, SPACE, Plain(int64), Plain(int64))
 HANDLER = int64(STORE)  # a command's signature
+SERVED, FOR_PYTHON, BLOCKS = 0, 1, 9  # and what it returns: it has replied; Python is to; its connection has to wait
 
 REGISTERS = 256
 ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only as far as it is used
@@ -111,6 +112,8 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     EXEC_POSITION,
     EXEC_SAVED_ADDRESS,  # the query buffer to return to
     EXEC_SAVED_SIZE,
+    EXEC_COMMAND,  # EXEC's own row, and when it began [cycles]: it is accounted for when the last command has run
+    EXEC_CYCLES,
     # why the kernel returned
     EVENT_DETAIL,
     COMMAND_CYCLES,  # time stamp counter when the command at hand began
@@ -122,6 +125,8 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     COMMAND_SLOTS_ADDRESS,
     COMMAND_SLOTS,
     COMMAND_STATISTICS_ADDRESS,
+    SUBCOMMAND_SLOTS_ADDRESS,  # subcommands by name and container
+    SUBCOMMAND_SLOTS,
     ERROR_TABLE_ADDRESS,  # error replies by their first word; see loop.py
     # limits and modes
     REQUIRE_AUTH,
@@ -178,6 +183,19 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     CYCLES_ORIGIN,
     CYCLES_ORIGIN_US,
     CYCLES_PER_MS,
+    # what commands took: see histogram.py, slowlog.py, latency.py
+    LATENCY_TRACKING,  # whether each command's histogram is kept
+    SLOW_US,  # a command that takes as long is looked at by `note_slow`; the same in cycles
+    SLOW_CYCLES,
+    SLOWLOG_US,  # it enters the slow log from so many microseconds on, -1 for never
+    SLOWLOG_ADDRESS,
+    LATENCY_MS,  # events of so many milliseconds are remembered, 0 for none
+    LATENCY_ADDRESS,
+    REDACTED,  # arguments of the command at hand that are secret, a bit each
+    HOLDINGS_ADDRESS,  # notes of a transaction that asks for reference counts, 0 for none; see refcounts.py
+    HOLDINGS_SLOTS,
+    # connections that wait in a blocking command
+    BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 95)
+) = range(LOOP_FIRST, LOOP_FIRST + 110)
 assert LOOP_END < REGISTERS

@@ -321,14 +321,14 @@ def client_unpause(server: "Server", _client: "Client", _args: list[bytes]) -> R
     return OK
 
 
-def client_unblock(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """CLIENT UNBLOCK client-id [TIMEOUT | ERROR]: no command blocks, so none is ever ended"""
+def client_unblock(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """CLIENT UNBLOCK client-id [TIMEOUT | ERROR]"""
     if len(args) > 4:
         raise CommandError(SYNTAX_ERROR)
     if len(args) == 4 and word(args, 3) not in (b"timeout", b"error"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    integer(args[2])
-    return 0
+    wanted = integer(args[2])
+    return int(any(server.unblock(one, word(args, 3) == b"error") for one in server.clients() if one.id == wanted))
 
 
 # ------------------------------------------------------------------------------------------------ modes of a connection

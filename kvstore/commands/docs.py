@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 _INTEGERS = """
-    client-id count cursor db decrement end increment index index1 index2 maxage milliseconds offset protover seconds
-    start timeout
+    client-id cluster_bus_port config-epoch count cursor db decrement end end-slot increment index index1 index2 maxage
+    milliseconds numreplicas offset port protover seconds slot start start-slot timeout
 """
 _TYPES = {
     "key": "key",
@@ -452,4 +452,146 @@ shutdown  1.0.0  O(N) with N the size of the data when it saves, else O(1)
     : [save-selector: NOSAVE | SAVE] [NOW] [FORCE] [ABORT]
 time  2.6.0  O(1)
     Answers the server's clock.
+role  2.8.12  O(1)
+    Answers that this is a master, and which replicas it has: none.
+slowlog  2.2.12  Depends on the subcommand.
+    Commands about the log of slow commands.
+slowlog|get  2.2.12  O(N) with N the number of entries answered
+    Answers the newest entries: 10, or as many as asked for, all for -1.
+    : [count]
+slowlog|help  6.2.0  O(1)
+    Answers what subcommands there are.
+slowlog|len  2.2.12  O(1)
+    Answers the number of entries.
+slowlog|reset  2.2.12  O(N) with N the number of entries
+    Forgets all entries.
+latency  2.8.13  Depends on the subcommand.
+    Commands about what takes long.
+latency|doctor  2.8.13  O(1)
+    Explains the events that took long, and what to do about them.
+latency|graph  2.8.13  O(1)
+    Draws how long events of a kind took.
+    : event
+latency|help  2.8.13  O(1)
+    Answers what subcommands there are.
+latency|histogram  7.0.0  O(N) with N the number of commands asked for
+    Answers how the durations of commands are distributed.
+    : [command...]
+latency|history  2.8.13  O(1)
+    Answers when events of a kind took long, and how long.
+    : event
+latency|latest  2.8.13  O(1)
+    Answers the last long event of every kind, and the longest.
+latency|reset  2.8.13  O(1)
+    Forgets the events of all kinds, or of some.
+    : [event...]
+acl  6.0.0  Depends on the subcommand.
+    Commands about users; there is one, who may do everything.
+acl|cat  6.0.0  O(1)
+    Answers the categories of commands, or the commands of a category.
+    : [categoryname]
+acl|getuser  6.0.0  O(1)
+    Answers what a user may do.
+    : username
+acl|help  6.0.0  O(1)
+    Answers what subcommands there are.
+acl|list  6.0.0  O(1)
+    Answers the users and what they may do, as rules.
+acl|log  6.0.0  O(N) with N the number of entries
+    Answers which commands users were denied: none.
+    : [operation: count | RESET]
+acl|users  6.0.0  O(1)
+    Answers the names of the users.
+acl|whoami  6.0.0  O(1)
+    Answers who the connection is.
+module  4.0.0  Depends on the subcommand.
+    Commands about modules.
+module|help  5.0.0  O(1)
+    Answers what subcommands there are.
+module|list  4.0.0  O(1)
+    Answers which modules are loaded: none.
+wait  3.0.0  O(1)
+    Waits until replicas have what the connection wrote, or its time is over.
+    : numreplicas timeout
+asking  3.0.0  O(1)
+    Refused: there is no cluster.
+readonly  3.0.0  O(1)
+    Refused: there is no cluster.
+readwrite  3.0.0  O(1)
+    Refused: there is no cluster.
+cluster  3.0.0  Depends on the subcommand.
+    Commands about a cluster, all refused: there is none.
+cluster|addslots  3.0.0  O(N) with N the number of slots
+    Has the node serve slots.
+    : slot...
+cluster|addslotsrange  7.0.0  O(N) with N the number of slots
+    Has the node serve ranges of slots.
+    : (start-slot_end-slot: start-slot end-slot)...
+cluster|bumpepoch  3.0.0  O(1)
+    Raises the configuration's epoch.
+cluster|count-failure-reports  3.0.0  O(N) with N the number of reports
+    Answers how many nodes say that a node has failed.
+    : node-id
+cluster|countkeysinslot  3.0.0  O(1)
+    Answers how many keys a slot holds.
+    : slot
+cluster|delslots  3.0.0  O(N) with N the number of slots
+    Has the node serve slots no more.
+    : slot...
+cluster|delslotsrange  7.0.0  O(N) with N the number of slots
+    Has the node serve ranges of slots no more.
+    : (start-slot_end-slot: start-slot end-slot)...
+cluster|failover  3.0.0  O(1)
+    Has a replica take its master's place.
+    : [options: FORCE | TAKEOVER]
+cluster|flushslots  3.0.0  O(1)
+    Has the node serve no slots.
+cluster|forget  3.0.0  O(1)
+    Removes a node from the table of nodes.
+    : node-id
+cluster|getkeysinslot  3.0.0  O(N) with N the number of keys
+    Answers names of keys in a slot.
+    : slot count
+cluster|help  5.0.0  O(1)
+    Answers what subcommands there are.
+cluster|info  3.0.0  O(1)
+    Answers the state of the cluster.
+cluster|keyslot  3.0.0  O(N) with N the length of the key
+    Answers the slot of a key.
+    : key:string
+cluster|links  7.0.0  O(N) with N the number of nodes
+    Answers the connections with other nodes.
+cluster|meet  3.0.0  O(1)
+    Has the node get to know another one.
+    : ip port [cluster_bus_port]
+cluster|myid  3.0.0  O(1)
+    Answers the node's name.
+cluster|nodes  3.0.0  O(N) with N the number of nodes
+    Answers the nodes and what they serve.
+cluster|replicas  5.0.0  O(1)
+    Answers the replicas of a master.
+    : node-id
+cluster|replicate  3.0.0  O(1)
+    Makes the node a replica of another.
+    : node-id
+cluster|reset  3.0.0  O(N) with N the number of nodes
+    Has the node forget the cluster.
+    : [hard_soft: HARD | SOFT]
+cluster|saveconfig  3.0.0  O(1)
+    Writes the node's state to its file.
+cluster|set-config-epoch  3.0.0  O(1)
+    Sets the configuration's epoch of a new node.
+    : config-epoch
+cluster|setslot  3.0.0  O(1)
+    Binds a slot to a node, or says that it is on its way.
+    : slot (subcommand: IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE)
+cluster|shards  7.0.0  O(N) with N the number of nodes
+    Answers which nodes serve which slots, by shard.
+cluster|slaves  3.0.0  O(1)
+    Answers the replicas of a master.
+    : node-id
+    ! 5.0.0 `CLUSTER REPLICAS`
+cluster|slots  3.0.0  O(N) with N the number of nodes
+    Answers which nodes serve which slots.
+    ! 7.0.0 `CLUSTER SHARDS`
 """

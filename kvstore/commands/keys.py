@@ -83,6 +83,7 @@ from kvstore.keyspace import (
 )
 from kvstore.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS, DESCRIPTOR_SIZE
 from kvstore.libc import bytes_at
+from kvstore.refcounts import is_held
 from kvstore.resp import (
     put_decimal,
     reply_array,
@@ -802,7 +803,7 @@ def object_(store):  # type: ignore[no-untyped-def]
         # Redis has the integers below 10,000 once for everybody, and says so by this number.
         shared = entry_length(store, entry) <= 4 and encoding_of(store, entry) == 0
         shared = shared and load8(store.space, entry_value(store, entry)) != 45
-        reply_integer(store, SHARED_REFCOUNT if shared else 1)
+        reply_integer(store, SHARED_REFCOUNT if shared else 1 + is_held(store, store.server[DB], key_hash(store, 2)))
     return 0
 
 

@@ -56,6 +56,11 @@ def help_(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     return help_lines(container.name, forms)
 
 
+def module_list(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """MODULE LIST: none can be loaded"""
+    return []
+
+
 # -------------------------------------------------------------------------------------------------------------- COMMAND
 
 
@@ -88,9 +93,9 @@ def command_row(command: Command) -> Reply:
         _names(command.flags),
         *command.first_key_last_key_step,
         _names(f"@{category}" for category in command.categories),
-        list(command.tips),
-        [_key_specification(run) for run in command.keys],
-        [command_row(sub) for sub in command.subcommands],
+        Set(command.tips),
+        Set(_key_specification(run) for run in command.keys),
+        [command_row(sub) for sub in command.subcommands] or Set(),  # as Redis has it: an empty set, or an array
     ]
 
 

@@ -6,7 +6,7 @@ loop admits commands by it, COMMAND and HELP are printed from it, INFO counts by
     arity       number of arguments with the name, as Redis counts; negative: at least so many
     flags       Redis's names for what the command may do, and when it may run
     keys        where the keys stand among the arguments, and what happens to them
-    hot         a kernel serves it: HANDLERS of commands/{strings,keys,transactions,hot}.py has the kernel
+    hot         a kernel serves it: HANDLERS of a module of kernels has it: see `hot_handlers`
     cold        "module:function" below kvstore.commands, for a command that Python serves; without a function it is the
                 one of the command's name.  A hot command has one too when its kernel leaves some of its forms to
                 Python, which it says by returning 1
@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.docs import Doc, docs
+from kvstore.commands.secrets import SECRETS
 from kvstore.reply import CommandError, Reply
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Command:
     keys: tuple[Keys, ...] = ()
     tips: tuple[str, ...] = ()
     more_categories: tuple[str, ...] = ()
+    category_of_group: bool = True  # whether it belongs to the category that its group stands for
     hot: bool = False
     cold: str = ""
     subcommands: tuple["Command", ...] = ()
@@ -93,7 +95,7 @@ class Command:
             found.update(_CATEGORIES_OF_FLAG.get(flag, ()))
         if "fast" not in found:
             found.add("slow")
-        if not self.subcommands and self.group in _CATEGORY_OF_GROUP:
+        if not self.subcommands and self.category_of_group and self.group in _CATEGORY_OF_GROUP:
             found.add(_CATEGORY_OF_GROUP[self.group])
         return tuple(category for category in CATEGORIES if category in found)
 
@@ -110,6 +112,11 @@ class Command:
     def own_name(self) -> str:
         """The name without the container's."""
         return self.name.rpartition("|")[2]
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether some of its arguments may be secret: see secrets.py."""
+        return self.name in SECRETS
 
     @cached_property
     def unqueued(self) -> bool:
@@ -300,8 +307,90 @@ _SERVER = (
     _server("time", 1, "loading stale fast", cold="server:", tips=_CHANGING),
 )  # fmt: skip
 
+_slowlog = _family("server", cold="slowlog:")
+_latency = _family("server", cold="latency:")
+_ALL_NODES = "request_policy:all_nodes"
+_ALL_NODES_SUCCEED = f"{_ALL_NODES} response_policy:all_succeeded"
+_SPECIAL_OF_NODES = f"nondeterministic_output {_ALL_NODES} response_policy:special"
+_OBSERVATION = (
+    _server("slowlog", -2, "", hot=True, subcommands=(
+        _slowlog("slowlog|get", -2, "admin loading stale", tips=f"{_ALL_NODES} nondeterministic_output"),
+        _slowlog("slowlog|help", 2, "loading stale", cold="server:help_"),
+        _slowlog("slowlog|len", 2, "admin loading stale", cold="",
+                 tips=f"{_ALL_NODES} response_policy:agg_sum nondeterministic_output"),
+        _slowlog("slowlog|reset", 2, "admin loading stale", tips=_ALL_NODES_SUCCEED),
+    )),
+    _server("latency", -2, "", subcommands=(
+        _latency("latency|doctor", 2, _ADMIN, tips=_SPECIAL_OF_NODES),
+        _latency("latency|graph", 3, _ADMIN, tips=_SPECIAL_OF_NODES),
+        _latency("latency|help", 2, "loading stale", cold="server:help_"),
+        _latency("latency|histogram", -2, _ADMIN, tips=_SPECIAL_OF_NODES),
+        _latency("latency|history", 3, _ADMIN, tips=_SPECIAL_OF_NODES),
+        _latency("latency|latest", 2, _ADMIN, tips=_SPECIAL_OF_NODES),
+        _latency("latency|reset", -2, _ADMIN, tips=_ALL_NODES_SUCCEED),
+    )),
+)  # fmt: skip
+
+_acl = _family("server", cold="acl:")
+_cluster = _family("cluster")
+_refused = _family("cluster", cold="cluster:refused")
+_CLUSTER_ADMIN = "admin stale no_async_loading"
+_ALONE = (  # what a server answers that has no replicas, no cluster, no modules and one user
+    _server("acl", -2, "", subcommands=(
+        _acl("acl|cat", -2, _ANY_TIME),
+        _acl("acl|getuser", 3, _ADMIN),
+        _acl("acl|help", 2, "loading stale", cold="server:help_"),
+        _acl("acl|list", 2, _ADMIN),
+        _acl("acl|log", -2, _ADMIN),
+        _acl("acl|users", 2, _ADMIN),
+        _acl("acl|whoami", 2, _ANY_TIME),
+    )),
+    _server("module", -2, "", subcommands=(
+        _server("module|help", 2, "loading stale", cold="server:help_"),
+        _server("module|list", 2, "admin noscript", cold="server:", tips=_ANY_ORDER),
+    )),
+    _server("role", 1, f"{_ANY_TIME} fast", cold="replication:", more_categories="admin dangerous"),
+    _generic("wait", 3, "noscript", more_categories="connection", category_of_group=False,
+             tips=f"{_ALL_SHARDS} response_policy:agg_min"),
+    _refused("asking", 1, "fast", more_categories="connection"),
+    _refused("readonly", 1, "loading stale fast", more_categories="connection"),
+    _refused("readwrite", 1, "loading stale fast", more_categories="connection"),
+    _cluster("cluster", -2, "", subcommands=(
+        _refused("cluster|addslots", -3, _CLUSTER_ADMIN),
+        _refused("cluster|addslotsrange", -4, _CLUSTER_ADMIN),
+        _refused("cluster|bumpepoch", 2, _CLUSTER_ADMIN, tips=_CHANGING),
+        _refused("cluster|count-failure-reports", 3, "admin stale", tips=_CHANGING),
+        _refused("cluster|countkeysinslot", 3, "stale"),
+        _refused("cluster|delslots", -3, _CLUSTER_ADMIN),
+        _refused("cluster|delslotsrange", -4, _CLUSTER_ADMIN),
+        _refused("cluster|failover", -2, _CLUSTER_ADMIN),
+        _refused("cluster|flushslots", 2, _CLUSTER_ADMIN),
+        _refused("cluster|forget", 3, _CLUSTER_ADMIN),
+        _refused("cluster|getkeysinslot", 4, "stale", tips=_CHANGING),
+        _refused("cluster|help", 2, "loading stale"),
+        _refused("cluster|info", 2, "stale", tips=_CHANGING),
+        _refused("cluster|keyslot", 3, "stale"),
+        _refused("cluster|links", 2, "stale", tips=_CHANGING),
+        _refused("cluster|meet", -4, _CLUSTER_ADMIN),
+        _refused("cluster|myid", 2, "stale"),
+        _refused("cluster|nodes", 2, "stale", tips=_CHANGING),
+        _refused("cluster|replicas", 3, "admin stale", tips=_CHANGING),
+        _refused("cluster|replicate", 3, _CLUSTER_ADMIN),
+        _refused("cluster|reset", -2, "admin noscript stale"),
+        _refused("cluster|saveconfig", 2, _CLUSTER_ADMIN),
+        _refused("cluster|set-config-epoch", 3, _CLUSTER_ADMIN),
+        _refused("cluster|setslot", -4, _CLUSTER_ADMIN),
+        _refused("cluster|shards", 2, "stale", tips=_CHANGING),
+        _refused("cluster|slaves", 3, "admin stale", tips=_CHANGING),
+        _refused("cluster|slots", 2, "stale", tips=_CHANGING),
+    )),
+)  # fmt: skip
+
 COMMANDS: tuple[Command, ...] = tuple(
-    sorted(_STRINGS + _KEYS + _TRANSACTIONS + _CONNECTION + _SERVER, key=lambda command: command.name)
+    sorted(
+        _STRINGS + _KEYS + _TRANSACTIONS + _CONNECTION + _SERVER + _OBSERVATION + _ALONE,
+        key=lambda command: command.name,
+    )
 )
 ROWS: tuple[Command, ...] = COMMANDS + tuple(sub for command in COMMANDS for sub in command.subcommands)
 _NUMBERS = {row.name: number for number, row in enumerate(ROWS)}
@@ -321,6 +410,17 @@ def resolve(args: list[bytes]) -> Command | None:
     if command and command.subcommands and len(args) > 1:
         return command.subcommand(args[1])
     return command
+
+
+def row_number_of(command: Command) -> int:
+    """The place of a command or subcommand in ROWS."""
+    return _NUMBERS[command.name]
+
+
+def is_whole(args: list[bytes]) -> bool:
+    """Whether a command is in the table, its subcommand with it, and has as many arguments as that takes."""
+    row = resolve(args)
+    return row is not None and row.takes(len(args))
 
 
 def row_number(args: list[bytes]) -> int:
@@ -370,7 +470,7 @@ def wrong_arity(command: Command) -> CommandError:
 def hot_handlers() -> dict[str, Any]:
     """The kernels that serve hot commands, by the command's name."""
     handlers: dict[str, Any] = {}
-    for module in ("strings", "keys", "transactions", "hot"):
+    for module in ("strings", "keys", "transactions", "hot", "slowlog", "replication"):
         for name, handler in import_module(f"kvstore.commands.{module}").HANDLERS.items():
             handlers[name.decode().lower()] = handler
     return handlers

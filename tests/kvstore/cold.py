@@ -10,6 +10,8 @@ from kvstore import coldplane, state
 from kvstore import connections as rows
 from kvstore.commands.table import cold_handler, find, wrong_arity
 from kvstore.config import Config
+from kvstore.histogram import CELLS, Histogram
+from kvstore.latency import LatencyMonitor
 from kvstore.reply import Reply
 
 
@@ -102,6 +104,16 @@ class FakeSpace:
     epoch: int = 4
 
 
+class FakeSlowLog:
+    """A slow log that is only emptied."""
+
+    def __init__(self, server: "FakeServer") -> None:
+        self._server = server
+
+    def reset(self) -> None:
+        self._server.done.append(("slowlog reset",))
+
+
 class FakeServer:
     """A server that notes what it is asked for."""
 
@@ -119,6 +131,8 @@ class FakeServer:
         self.memory = FakeMemory()
         self.space = FakeSpace()
         self.snapshots = FakeSnapshots()
+        self.slowlog = FakeSlowLog(self)
+        self.latency = LatencyMonitor()
         self.in_transaction = False
         self.listed = list(clients)
         self.done: list[tuple[object, ...]] = []
@@ -130,6 +144,10 @@ class FakeServer:
 
     def kill(self, client: coldplane.Client) -> None:
         self.done.append(("kill", client.id))
+
+    def unblock(self, client: coldplane.Client, error: bool) -> bool:
+        self.done.append(("unblock", client.id, error))
+        return client.flags == "b"
 
     def discard_transaction(self, client: coldplane.Client) -> None:
         self.done.append(("discard", client.id))
@@ -170,6 +188,11 @@ class FakeServer:
 
     def command_statistics(self) -> Mapping[str, tuple[int, int, int, int]]:
         return {"get": (4, 10, 1, 2), "client|list": (0, 0, 1, 0)}
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        counts = np.zeros(CELLS, np.int64)
+        counts[10], counts[63] = 3, 1  # at ten cycles a microsecond: 1.0 us, and 6.3 us
+        return {"get": Histogram(counts, 10.0)}
 
     def error_statistics(self) -> Mapping[str, int]:
         return {"WRONGTYPE": 1, "ERR": 3}

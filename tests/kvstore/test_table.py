@@ -33,7 +33,14 @@ DEL UNLINK EXISTS TYPE KEYS SCAN RANDOMKEY RENAME RENAMENX COPY MOVE TOUCH EXPIR
 EXPIRETIME PEXPIRETIME PERSIST DBSIZE FLUSHDB FLUSHALL SELECT SWAPDB OBJECT
 MULTI EXEC DISCARD WATCH UNWATCH
 PING ECHO QUIT RESET AUTH HELLO CLIENT COMMAND CONFIG INFO TIME MEMORY DEBUG SAVE BGSAVE LASTSAVE SHUTDOWN
+SLOWLOG LATENCY ROLE WAIT ACL MODULE CLUSTER ASKING READONLY READWRITE
 """
+
+
+SERVED_BY_THEIR_CONTAINER = {  # whose kernel tells them apart
+    *("object|encoding", "object|freq", "object|idletime", "object|refcount"),
+    *("memory|usage", "slowlog|len"),
+}
 
 
 def test_every_promised_command_has_a_row_and_no_other_has() -> None:
@@ -48,7 +55,9 @@ def test_every_row_is_documented_and_every_document_has_a_row() -> None:
 def test_every_command_has_somebody_who_serves_it(row: Command) -> None:
     if row.hot:
         assert row.name in hot_handlers()
-    elif not row.subcommands and row.name.partition("|")[0] not in ("object",) and row.name != "memory|usage":
+    elif row.name in SERVED_BY_THEIR_CONTAINER:
+        assert row.name.partition("|")[0] in hot_handlers() and not row.cold
+    elif not row.subcommands:
         assert callable(cold_handler(row))
         assert row.cold
 
@@ -176,6 +185,10 @@ def _ask(redis_cli: list[str], *args: str) -> Any:
 
 
 LATER_THAN_7_0 = {"client|no-touch", "client|setinfo"}
+LEFT_OUT = {  # subcommands that have no row: there are no users to change and no modules to load
+    *("acl|deluser", "acl|dryrun", "acl|genpass", "acl|load", "acl|save", "acl|setuser"),
+    *("module|load", "module|loadex", "module|unload"),
+}
 ARITY_CHANGED = {"command|getkeys": -3, "command|getkeysandflags": -3}
 
 
@@ -208,9 +221,7 @@ def test_rows_are_those_of_redis(redis_cli: list[str]) -> None:
         assert set(tips) == set(row.tips), row.name
         assert [set(key["flags"]) for key in keys] == [set(run.flags) for run in row.keys], row.name
         assert [key["begin_search"]["spec"]["index"] for key in keys] == [run.first for run in row.keys], row.name
-    for name in {row.name for row in ROWS}:
-        theirs.pop(name, None)
-    assert not theirs, "subcommands that have no row"
+    assert theirs.keys() - {row.name for row in ROWS} == LEFT_OUT
 
 
 def _shape(argument: Any) -> Any:

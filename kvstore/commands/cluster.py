@@ -1,0 +1,13 @@
+"""CLUSTER and what belongs to it, as a server answers them that is in no cluster."""
+
+from typing import TYPE_CHECKING
+
+from kvstore.reply import CommandError, Reply
+
+if TYPE_CHECKING:
+    from kvstore.coldplane import Client, Server
+
+
+def refused(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """CLUSTER ... | ASKING | READONLY | READWRITE"""
+    raise CommandError("ERR This instance has cluster support disabled")

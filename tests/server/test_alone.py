@@ -1,0 +1,208 @@
+"""ROLE, ACL, MODULE, CLUSTER, as a server answers them that stands alone; and what monitoring asks of every server."""
+
+import re
+
+import pytest
+import redis
+
+from tests.harness import ROOT
+from tests.server.wire import Failure, Verbatim, Wire
+
+CLUSTER_SUBCOMMANDS = """
+    ADDSLOTS ADDSLOTSRANGE BUMPEPOCH COUNT-FAILURE-REPORTS COUNTKEYSINSLOT DELSLOTS DELSLOTSRANGE FAILOVER FLUSHSLOTS
+    FORGET GETKEYSINSLOT HELP INFO KEYSLOT LINKS MEET MYID NODES REPLICAS REPLICATE RESET SAVECONFIG SET-CONFIG-EPOCH
+    SETSLOT SHARDS SLAVES SLOTS NOSUCH
+"""
+REPLIES = [
+    ("ROLE",),
+    ("ROLE", "x"),
+    ("ACL",),
+    ("ACL", "WHOAMI"),
+    ("ACL", "WHOAMI", "x"),
+    ("ACL", "USERS"),
+    ("ACL", "LIST"),
+    ("ACL", "GETUSER", "default"),
+    ("ACL", "GETUSER", "nosuch"),
+    ("ACL", "GETUSER", "Default"),
+    ("ACL", "GETUSER"),
+    ("ACL", "CAT"),
+    ("ACL", "CAT", "nosuch"),
+    ("ACL", "CAT", "string", "x"),
+    ("ACL", "LOG"),
+    ("ACL", "LOG", "5"),
+    ("ACL", "LOG", "-1"),
+    ("ACL", "LOG", "x"),
+    ("ACL", "LOG", "reset"),
+    ("ACL", "LOG", "1", "2"),
+    ("ACL", "NOSUCH"),
+    ("MODULE",),
+    ("MODULE", "LIST"),
+    ("MODULE", "LIST", "x"),
+    ("MODULE", "NOSUCH"),
+    ("CLUSTER",),
+    *(("CLUSTER", word, *more) for word in CLUSTER_SUBCOMMANDS.split() for more in ((), ("1",), ("1", "2"))),
+    ("READONLY",),
+    ("READWRITE",),
+    ("ASKING",),
+    ("READONLY", "x"),
+]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_are_those_of_redis(server, redis_server, protocol: int) -> None:
+    """To the byte."""
+    with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
+        answered = {words: (mine.raw(*words), theirs.raw(*words)) for words in REPLIES}
+    assert {words: pair for words, pair in answered.items() if pair[0] != pair[1]} == {}
+
+
+def test_the_rules_show_the_password_s_digest(server, redis_server) -> None:
+    """As Redis shows it, never the password."""
+    shown = []
+    for process in (server, redis_server):
+        with Wire(process.address) as wire:
+            wire("CONFIG", "SET", "requirepass", "secret")
+            wire("AUTH", "secret")
+            try:
+                shown.append([wire.raw("ACL", "LIST"), wire.raw("ACL", "GETUSER", "default")])
+            finally:
+                wire("CONFIG", "SET", "requirepass", "")
+    assert shown[0] == shown[1]
+    assert b"secret" not in b"".join(shown[0])
+
+
+def test_a_category_lists_the_commands_of_the_table(server, redis_server) -> None:
+    """Those of Redis's that there are."""
+    with Wire(server.address) as mine, Wire(redis_server.address) as theirs:
+        for category in mine("ACL", "CAT"):
+            listed = set(mine("ACL", "CAT", category))
+            known = set(mine("COMMAND", "LIST"))
+            later = {b"client|no-touch", b"client|setinfo"}
+            assert listed - later == set(theirs("ACL", "CAT", category)) & known, category
+
+
+# What redis_exporter, Datadog, Telegraf and dashboards send when they begin.
+ASKED = [
+    ("PING",),
+    ("CLIENT", "SETNAME", "agent"),
+    ("CLIENT", "SETINFO", "LIB-NAME", "agent"),
+    ("INFO",),
+    ("INFO", "ALL"),
+    ("INFO", "EVERYTHING"),
+    ("INFO", "COMMANDSTATS"),
+    ("INFO", "LATENCYSTATS"),
+    ("CONFIG", "GET", "*"),
+    ("CONFIG", "GET", "maxmemory"),
+    ("SLOWLOG", "GET", "128"),
+    ("SLOWLOG", "LEN"),
+    ("SLOWLOG", "RESET"),
+    ("LATENCY", "LATEST"),
+    ("LATENCY", "HISTOGRAM"),
+    ("LATENCY", "DOCTOR"),
+    ("CLIENT", "LIST"),
+    ("CLIENT", "INFO"),
+    ("MEMORY", "STATS"),
+    ("MEMORY", "DOCTOR"),
+    ("ROLE",),
+    ("DBSIZE",),
+    ("COMMAND",),
+    ("COMMAND", "COUNT"),
+    ("COMMAND", "DOCS"),
+    ("OBJECT", "HELP"),
+    ("ACL", "WHOAMI"),
+    ("ACL", "LIST"),
+    ("MODULE", "LIST"),
+    ("LASTSAVE",),
+    ("TIME",),
+    ("WAIT", "0", "0"),
+    ("CONFIG", "RESETSTAT"),
+]
+
+
+def test_monitoring_finds_every_command_it_asks_for(wire: Wire) -> None:
+    """An agent stops at the first error."""
+    failed = {words: reply for words in ASKED if isinstance(reply := wire(*words), Failure)}
+    assert failed == {}
+    assert wire("CLUSTER", "INFO") == Failure("ERR This instance has cluster support disabled")
+
+
+def test_config_get_shows_what_monitoring_reads(wire2: Wire) -> None:
+    """Names that agents look up."""
+    reply = wire2("CONFIG", "GET", "*")
+    names = set(reply[0::2])
+    assert names >= {b"slowlog-max-len", b"slowlog-log-slower-than", b"latency-monitor-threshold", b"latency-tracking"}
+    assert names >= {b"maxmemory", b"maxclients", b"save", b"appendonly", b"databases", b"requirepass"}
+
+
+def test_redis_py_understands_the_answers(server, ours: None) -> None:
+    """Each of its methods, in both protocols."""
+    for protocol in (2, 3):
+        with redis.Redis(port=server.port, protocol=protocol) as client:
+            client.config_set("slowlog-log-slower-than", 0)
+            client.config_set("latency-monitor-threshold", 10)
+            client.slowlog_reset()
+            client.latency_reset()
+            client.execute_command("DEBUG", "SLEEP", "0.01")
+            client.config_set("slowlog-log-slower-than", 10000)
+            client.config_set("latency-monitor-threshold", 0)
+            found = {entry["command"]: entry for entry in client.slowlog_get()}
+            assert found[b"DEBUG SLEEP 0.01"]["duration"] >= 10_000
+            assert client.slowlog_len() == len(found)
+            latest = {event[0]: event[1:] for event in client.latency_latest()}
+            _, last_ms, longest_ms = latest[b"command"]
+            assert 10 <= last_ms <= longest_ms
+            assert client.latency_history("command")[-1][1] == last_ms
+            histogram = client.execute_command("LATENCY", "HISTOGRAM", "debug")
+            assert b"debug" in histogram
+            assert client.latency_reset() == len(latest)
+            assert client.role()[0] in (b"master", "master")
+            assert client.wait(0, 0) == 0
+            assert client.acl_whoami() in ("default", b"default")
+            assert client.acl_users() in (["default"], [b"default"])
+            assert client.acl_getuser("default")["categories"] == ["+@all"]
+            assert client.module_list() == []
+            with pytest.raises(redis.ResponseError, match="cluster support disabled"):
+                client.execute_command("CLUSTER INFO")
+
+
+def test_help_of_every_container_names_every_subcommand(wire2: Wire) -> None:
+    """COMMAND INFO and HELP are of one table; CLUSTER refuses even HELP, as Redis does."""
+    for entry in wire2("COMMAND"):
+        subcommands = {sub[0].partition(b"|")[2].upper().decode() for sub in entry[9]}
+        if not subcommands or entry[0] == b"cluster":
+            continue
+        lines = [line.text for line in wire2(entry[0], "HELP")]
+        named = {line.split()[0] for line in lines[1:] if not line.startswith(("    ", "("))}
+        assert named == subcommands, entry[0]
+
+
+def test_the_doctor_is_meant_for_people(wire: Wire) -> None:
+    """Verbatim text in RESP3."""
+    assert isinstance(wire("LATENCY", "DOCTOR"), Verbatim if wire.protocol == 3 else bytes)
+
+
+# What README calls the groups of Redis's commands that are left out whole; of other groups it names each command.
+LEFT_OUT = {
+    "hash": "hashes",
+    "list": "lists",
+    "set": " sets",
+    "sorted-set": "sorted sets",
+    "stream": "streams",
+    "bitmap": "bitmaps",
+    "hyperloglog": "HyperLogLog",
+    "geo": "geography",
+    "scripting": "scripting and functions",
+    "pubsub": "publish/subscribe",
+}
+
+
+def test_readme_names_what_is_absent(server, redis_server, ours: None) -> None:
+    """All of it, and nothing that is there."""
+    text = (ROOT / "README.md").read_text().split("## What it does not do yet")[1].split("\n## ")[0]
+    with Wire(server.address, 3) as mine, Wire(redis_server.address, 3) as theirs:
+        present = {name.decode() for name in mine("COMMAND", "LIST")}
+        groups = {name.decode(): doc[b"group"].decode() for name, doc in theirs("COMMAND", "DOCS").items()}
+    absent = {name: group for name, group in groups.items() if name not in present}
+    named = set(re.findall(r"[A-Z][A-Z_-]+[A-Z]", text)) - {"TLS", "RDB", "LL", "SETNAME"}
+    assert {name.lower() for name in named} & present == set()
+    assert {name for name, group in absent.items() if LEFT_OUT.get(group, name.upper()) not in text} == set()
