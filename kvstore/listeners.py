@@ -3,9 +3,9 @@
 An address that cannot be had is an error that names it.  One that begins with "-" may be missing on this machine, as
 ::1 is where there is no IPv6; one that somebody else has is an error even then.
 
-The file of a Unix socket outlives a server that was killed.  Whether it still has a server is asked of the system, by
-connecting to it: one that answers keeps it, one that nobody has open is replaced.  A file that is no socket is never
-touched.  At the end the file is removed only if it is still the one that was made here.
+The file of a Unix socket outlives a server that was killed.  Connecting to it tells whether it still has one: a server
+that answers keeps the file, and a file that nobody has open is replaced.  A file that is no socket is never touched.
+At the end the file is removed only if it is still the one that was made here.
 """
 
 import errno
@@ -104,7 +104,7 @@ class UnixListener(socket.socket):
         return found.st_dev, found.st_ino
 
     def _make_way(self) -> None:
-        # Remove what a server that is no more has left.
+        # Remove the file that a dead server has left.
         try:
             found = self.path.lstat()
         except FileNotFoundError:

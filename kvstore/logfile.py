@@ -1,13 +1,13 @@
 """The log: where its lines go, and how they look.
 
 A line goes to stdout, or to a file that is opened again when its name no longer leads to it: a program that rotates
-logs renames the file and is done, without a signal.  The log serves the server, not the other way around: a line that
-cannot be written, because a disk is full, a directory has gone or nobody reads the pipe any more, is lost, as it is
-with Redis.  Nothing of it is kept for later, so the end of the process does not fail of it either.
+logs renames the file and need not send a signal.  A line that cannot be written is lost, as with Redis: a full disk, a
+directory that has gone or a pipe that nobody reads must not stop the server.  Nothing of such a line is kept for later,
+so the process ends well, too.
 
     1234:M 05 Mar 2024 10:11:12.345 * Ready to accept connections
 
-Behind the time stands Redis's mark for the level: . - * #
+Redis's mark for the level, one of . - * #, follows the time.
 """
 
 import io

@@ -1,12 +1,11 @@
 """What signals mean to the process, from its first lines to its last.
 
-    SIGTERM, SIGINT   end it.  Before the server is ready at once, for there is nothing to save yet: a thread waits for
-                      them, so that neither a compiler nor a kernel that the main thread is in delays the end.  Later in
-                      an orderly way, by way of `asked`: the server saves first, if it is to
-    again             a second SIGINT insists and ends the process without that; a second SIGTERM changes nothing
-    SIGHUP            is ignored, as Redis ignores it, and SIGPIPE, as Python does
-
-The orders of magnitude matter: a final snapshot can take minutes, and whoever stops a service may well ask twice.
+SIGTERM, SIGINT   end it.  Before the server is ready they end it at once, for there is nothing to save yet: a
+                  thread waits for them, so that neither a compiler nor a kernel delays the end.  Later they are
+                  noted in `asked`, and the server ends in an orderly way: it saves first, if it is to
+again             a second SIGINT insists, and the process ends without that; a second SIGTERM changes nothing,
+                  because a final snapshot can take minutes and a service manager asks more than once
+SIGHUP            is ignored, as Redis ignores it, and SIGPIPE, as Python does
 """
 
 import logging

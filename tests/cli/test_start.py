@@ -1,7 +1,6 @@
 """What keeps a server from starting: one sentence on stderr, status 1, and no traceback."""
 
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -72,21 +71,23 @@ CASES: dict[str, Callable[[Path], Case]] = {
 }
 
 
-def serve(*options: str, descriptors: int = 0) -> subprocess.CompletedProcess[str]:
+def serve(directory: Path, *options: str, descriptors: int = 0) -> subprocess.CompletedProcess[str]:
     """Start a server that is not expected to start."""
+    logs = [(directory / name).open("w+") for name in ("out.log", "err.log")]
+    limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
+    words = [*limited, sys.executable, "-m", "kvstore", "serve", "--save", "", *options]
+    with logs[0] as out, logs[1] as error, subprocess.Popen(words, cwd=ROOT, stdout=out, stderr=error) as process:
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+        def ended() -> bool:
+            assert "Ready to accept" not in (directory / "out.log").read_text(), "it has started"
+            return process.poll() is not None
 
-    return subprocess.run(
-        [sys.executable, "-m", "kvstore", "serve", "--save", "", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,  # the first start compiles
-        check=False,
-        preexec_fn=limit if descriptors else None,
-    )
+        try:
+            wait_until(ended, "the server to end", timeout_s=900)  # the first start compiles
+        finally:
+            process.kill()
+    texts = [(directory / name).read_text() for name in ("out.log", "err.log")]
+    return subprocess.CompletedProcess(words, process.returncode, *texts)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], says: str) -> None:
@@ -109,7 +110,7 @@ def test_what_keeps_a_server_from_starting_is_said_in_a_sentence(short_directory
     directory = [] if "--dir" in options else ["--dir", str(short_directory)]
     port = [] if "--port" in options else ["--port", str(free_port())]
     before = {path: path.read_bytes() for path in short_directory.iterdir() if path.is_file()}
-    assert_refused(serve(*directory, *port, *options), says)
+    assert_refused(serve(short_directory, *directory, *port, *options), says)
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -117,7 +118,7 @@ def test_a_busy_port_is_said_in_a_sentence_even_of_an_optional_address(tmp_path:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
         for address in ("127.0.0.1", "-127.0.0.1"):
-            done = serve("--dir", str(tmp_path), "--bind", address, "--port", port)
+            done = serve(tmp_path, "--dir", str(tmp_path), "--bind", address, "--port", port)
             assert_refused(done, f"socket 127.0.0.1:{port}: Address already in use")
 
 
@@ -125,13 +126,13 @@ def test_a_unix_socket_that_is_answered_is_not_taken(short_directory: Path) -> N
     path = short_directory / "socket"
     with _listening_at(path):
         before = path.lstat().st_ino
-        done = serve("--dir", str(short_directory), "--port", "0", "--unixsocket", str(path))
+        done = serve(short_directory, "--dir", str(short_directory), "--port", "0", "--unixsocket", str(path))
         assert_refused(done, "Address already in use, by a server that answers")
         assert path.lstat().st_ino == before
 
 
 def test_too_few_descriptors_are_said_in_redis_words(tmp_path: Path) -> None:
-    done = serve("--dir", str(tmp_path), "--port", str(free_port()), descriptors=32)
+    done = serve(tmp_path, "--dir", str(tmp_path), "--port", str(free_port()), descriptors=32)
     assert_refused(
         done,
         "Your current 'ulimit -n' of 32 is not enough for the server to start. "
@@ -143,8 +144,8 @@ def test_too_few_descriptors_are_said_in_redis_words(tmp_path: Path) -> None:
 def test_files_that_are_not_for_us_are_said_in_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch(0)
-    assert_refused(serve("--config", str(file)), "Permission denied")
-    assert_refused(serve("--logfile", str(file)), "Can't open the log file: Permission denied")
+    assert_refused(serve(tmp_path, "--config", str(file)), "Permission denied")
+    assert_refused(serve(tmp_path, "--logfile", str(file)), "Can't open the log file: Permission denied")
 
 
 @pytest.mark.parametrize("maxmemory", ["1000000000000000001", str(2**63 - 1)])
