@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import ROOT, Process, free_port
+from bench.ports import Port
+from tests.harness import ROOT, Process
 from tests.server.wire import OK, Status, Wire, wait_until
 
 Case = tuple[list[str], str]
@@ -104,11 +105,21 @@ def short_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("s")
 
 
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """One that nobody else is given meanwhile."""
+    port = Port()
+    yield port.number
+    port.release()
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_what_keeps_a_server_from_starting_is_said_in_a_sentence(short_directory: Path, case: str) -> None:
+def test_what_keeps_a_server_from_starting_is_said_in_a_sentence(
+    short_directory: Path, free_port: int, case: str
+) -> None:
     options, says = CASES[case](short_directory)
     directory = [] if "--dir" in options else ["--dir", str(short_directory)]
-    port = [] if "--port" in options else ["--port", str(free_port())]
+    port = [] if "--port" in options else ["--port", str(free_port)]
     before = {path: path.read_bytes() for path in short_directory.iterdir() if path.is_file()}
     assert_refused(serve(short_directory, *directory, *port, *options), says)
     assert {path: path.read_bytes() for path in before} == before
@@ -131,8 +142,8 @@ def test_a_unix_socket_that_is_answered_is_not_taken(short_directory: Path) -> N
         assert path.lstat().st_ino == before
 
 
-def test_too_few_descriptors_are_said_in_redis_words(tmp_path: Path) -> None:
-    done = serve(tmp_path, "--dir", str(tmp_path), "--port", str(free_port()), descriptors=32)
+def test_too_few_descriptors_are_said_in_redis_words(tmp_path: Path, free_port: int) -> None:
+    done = serve(tmp_path, "--dir", str(tmp_path), "--port", str(free_port), descriptors=32)
     assert_refused(
         done,
         "Your current 'ulimit -n' of 32 is not enough for the server to start. "
@@ -159,12 +170,11 @@ def test_any_maxmemory_starts(tmp_path: Path, maxmemory: str) -> None:
         assert wire("SET", "k", "v") == OK
 
 
-def test_a_server_whose_output_nobody_reads_ends_well(tmp_path: Path) -> None:
+def test_a_server_whose_output_nobody_reads_ends_well(tmp_path: Path, free_port: int) -> None:
     """Status 0, as if somebody did; here stdout is a pipe without a reader from the beginning."""
     reader, writer = os.pipe()
     os.close(reader)
-    port = free_port()
-    words = ["serve", "--dir", str(tmp_path), "--port", str(port), "--save", ""]
+    words = ["serve", "--dir", str(tmp_path), "--port", str(free_port), "--save", ""]
     with subprocess.Popen(
         [sys.executable, "-m", "kvstore", *words], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
     ) as process:
@@ -172,7 +182,7 @@ def test_a_server_whose_output_nobody_reads_ends_well(tmp_path: Path) -> None:
 
         def ready() -> bool:
             try:
-                with Wire(("127.0.0.1", port)) as wire:
+                with Wire(("127.0.0.1", free_port)) as wire:
                     return bool(wire("PING") == Status("PONG"))
             except OSError:
                 assert process.poll() is None
