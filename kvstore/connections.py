@@ -5,22 +5,28 @@ have never been touched; a slot is reused, an id never.  An epoll event carries 
 already on its way for a connection that has closed is known for stale.  A connection that waits for nothing owns no
 buffer: it reads into the loop's shared one and replies out of the shared reply buffer; only what is left over, half a
 command or replies that the socket did not take, moves to buffers of its own.
+
+A connection that the loop must look at without an event, to close it or to go on with its input, waits in a queue:
+TURN_FIRST .. TURN_LAST, linked by NEXT_TURN, first come first served.
 """
 
 import mmap
 
 import numpy as np
-from numba import int64, void
+from numba import int64, uint8, void
 
-from kvstore.libc import bytes_at, close, free, realloc, words_at
+from kvstore.libc import bytes_at, close, free, malloc, realloc, words_at
 from kvstore.state import (
     BLOCKED_CLIENTS,
     CONNECTED_CLIENTS,
+    CONNECTION,
     CONNECTION_CAPACITY,
     CONNECTION_SLOTS,
     CONNECTIONS_ADDRESS,
     FREE_SLOT,
     STORE,
+    TURN_FIRST,
+    TURN_LAST,
     TURNS_PENDING,
 )
 from kvstore.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
@@ -37,7 +43,8 @@ from mmcore.jit import copy_bytes, kernel, linked, view
     # bytes received and not yet executed
     INPUT_ADDRESS,
     INPUT_CAPACITY,
-    INPUT_LENGTH,
+    INPUT_START,
+    INPUT_LENGTH,  # end of these bytes, which begin at INPUT_START
     SCAN_POSITION,  # of an unfinished command: how far it has been scanned,
     SCAN_ARGUMENTS,  # and how many of its arguments are still to come (-1: not begun)
     # replies that the socket has not taken yet
@@ -56,16 +63,20 @@ from mmcore.jit import copy_bytes, kernel, linked, view
     WATCH_COUNT,
     LAST_COMMAND,  # row of the command table
     NEXT_FREE,  # while the slot is free: the next free slot
+    NEXT_TURN,  # while it waits for a turn: the slot behind it, -1 for none
     COMMANDS,  # executed
     BYTES_IN,
     BYTES_OUT,
-    # the name that CLIENT SETNAME gave it
-    NAME_ADDRESS,
-    NAME_CAPACITY,
-    NAME_LENGTH,
     BLOCKED_UNTIL_MS,  # while BLOCKED, by the monotonic clock; a command that blocks leaves its time-out here, or 0
-    FIELDS,
-) = range(34)
+    # what the client says of itself: addresses of texts that end with a zero byte, 0 for none
+    NAME,
+    LIB_NAME,
+    LIB_VER,
+    PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
+) = range(36)
+ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
+OWN = PEER + ADDRESS_WORDS
+FIELDS = OWN + ADDRESS_WORDS
 
 IN_USE = 1 << 0
 AUTHENTICATED = 1 << 1
@@ -125,21 +136,76 @@ def drop(row, address, capacity):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def give_turn(store, row, flags):  # type: ignore[no-untyped-def]
+def give_turn(store, slot, row, flags):  # type: ignore[no-untyped-def]
     """Have the loop look at a connection before it waits again, with these flags set."""
+    server = store.server
     if row[FLAGS] & WAITS_FOR_TURN == 0:
-        store.server[TURNS_PENDING] += 1
+        row[NEXT_TURN] = -1
+        if server[TURNS_PENDING] == 0:
+            server[TURN_FIRST] = slot
+        else:
+            connection(store, server[TURN_LAST])[NEXT_TURN] = slot
+        server[TURN_LAST] = slot
+        server[TURNS_PENDING] += 1
     row[FLAGS] |= WAITS_FOR_TURN | flags
 
 
-@linked(void(int64[::1], int64, int64))
-def keep_name(row, address, length):  # type: ignore[no-untyped-def]
-    """Keep these bytes as the connection's name, where kernels find it; no name when memory ran out."""
-    row[NAME_LENGTH] = length if grow(row, NAME_ADDRESS, NAME_CAPACITY, length) else 0
-    if row[NAME_LENGTH] == 0:
-        drop(row, NAME_ADDRESS, NAME_CAPACITY)
-    else:
-        copy_bytes(bytes_at(row[NAME_ADDRESS], length), 0, bytes_at(address, length), 0, length)
+@kernel
+def take_turn(store):  # type: ignore[no-untyped-def]
+    """The slot of the connection that has waited longest for a turn; it waits no more.  There must be one."""
+    server = store.server
+    slot = server[TURN_FIRST]
+    row = connection(store, slot)
+    server[TURN_FIRST] = row[NEXT_TURN]
+    server[TURNS_PENDING] -= 1
+    row[FLAGS] &= ~WAITS_FOR_TURN
+    return slot
+
+
+@linked(void(STORE, int64))
+def kill_connection(store, slot):  # type: ignore[no-untyped-def]
+    """Close a connection: the one at hand after its reply, any other at the end of the turn."""
+    row = connection(store, slot)
+    if slot == store.server[CONNECTION]:
+        row[FLAGS] |= CLOSE_AFTER_REPLY
+    elif row[FLAGS] & KILLED == 0:
+        give_turn(store, slot, row, KILLED)
+
+
+@linked(int64(STORE, int64, int64))
+def unblock_connection(store, slot, error):  # type: ignore[no-untyped-def]
+    """End the wait of a connection in a command, with an error or as if its time were over: 1, or 0 if it waits not."""
+    row = connection(store, slot)
+    if row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
+        return 0
+    give_turn(store, slot, row, UNBLOCKED | (UNBLOCKED_BY_ERROR if error else 0))
+    return 1
+
+
+@kernel
+def text_length(address):  # type: ignore[no-untyped-def]
+    """Length of a text that `set_text` keeps, 0 of none [bytes]."""
+    length = 0
+    while address != 0 and bytes_at(address + length, 1)[0] != 0:
+        length += 1
+    return length
+
+
+@linked(int64(STORE, int64, int64, uint8[::1], int64))
+def set_text(store, slot, field, text, count):  # type: ignore[no-untyped-def]
+    """Keep `count` bytes of `text`, none of them zero, as NAME, LIB_NAME or LIB_VER: 1, or 0 when memory ran out."""
+    row = connection(store, slot)
+    kept = 0
+    if count > 0:
+        kept = malloc(count + 1)
+        if kept == 0:
+            return 0
+        room = bytes_at(kept, count + 1)
+        copy_bytes(room, 0, text, 0, count)
+        room[count] = 0
+    free(row[field])
+    row[field] = kept
+    return 1
 
 
 @linked(int64(STORE, int64, int64, int64, int64))
@@ -172,7 +238,7 @@ def open_connection(store, fd, identity, flags, now_ms):  # type: ignore[no-unty
 
 @linked(void(STORE, int64))
 def close_connection(store, slot):  # type: ignore[no-untyped-def]
-    """Close a connection and give back all it holds."""
+    """Close a connection, which waits for no turn, and give back all it holds."""
     server = store.server
     row = connection(store, slot)
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
@@ -181,9 +247,8 @@ def close_connection(store, slot):  # type: ignore[no-untyped-def]
     drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
     drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
     drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
-    drop(row, NAME_ADDRESS, NAME_CAPACITY)
-    if row[FLAGS] & WAITS_FOR_TURN:
-        server[TURNS_PENDING] -= 1
+    for field in range(NAME, LIB_VER + 1):
+        free(row[field])
     if row[FLAGS] & (POSTPONED | BLOCKED):
         server[BLOCKED_CLIENTS] -= 1
     row[FLAGS] = 0

@@ -6,6 +6,8 @@ array.  Python code uses the texts themselves: `ERRORS[SYNTAX]`.
 
 import numpy as np
 
+SHOWN_MAX = 128  # [bytes] that an error shows of an unknown name, and of all arguments together
+
 ERRORS = (
     "ERR syntax error",
     "ERR value is not an integer or out of range",
@@ -125,3 +127,8 @@ ERROR_BYTES = np.frombuffer(b"".join(_ENCODED), np.uint8).copy()  # the replies,
 ERROR_START = np.cumsum([0, *map(len, _ENCODED)])  # where each begins; int64[len(ERRORS) + 1]
 
 ABORTED = np.frombuffer(b"-EXECABORT Transaction discarded because of: ", np.uint8).copy()  # and the reason follows
+
+
+def shown(data: bytes, limit: int | None = None) -> str:
+    """A client's bytes in an error, as C prints a string: up to a zero byte, and `limit` bytes at most."""
+    return data[:limit].split(b"\0", 1)[0].decode(errors="surrogateescape")

@@ -10,8 +10,7 @@ registers, so the next call continues where the last one stopped, in the middle 
 
     EVENT_COMMAND   the command at hand (ARGC, args) of connection CONNECTION is served by Python, which appends its
                     reply to the reply buffer; EVENT_DETAIL is the row of the command table
-    EVENT_UNKNOWN   likewise, for a command that is not in the table; Python words the error
-    EVENT_ARITY     likewise, for a wrong number of arguments
+    EVENT_HTTP      the connection at hand spoke HTTP and is closed; Python says so in the log
     EVENT_WAKE      the wake-up descriptor is readable: a signal came, or a snapshot's writer has news
     EVENT_SAVE      a snapshot was due, by a save point or since a transaction asked for one, and could not be begun
     EVENT_STOP      STOPPING is set
@@ -21,6 +20,12 @@ A command's kernel returns an EVENT, too: NONE when it has replied, COMMAND when
 BLOCKED when its connection has to wait.
 
 Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.
+
+No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is shared out among the
+connections that are ready when a turn begins; a connection that has used up its share between two commands keeps the
+rest of its input and goes to the back of the queue (`give_turn`).  The share is measured in time, so a command counts
+for what it costs, and one that Python serves for more than one of a kernel.  The clock is the time stamp counter, which
+is read anyway to account for each command.
 """
 
 from numba import int32, int64, void
@@ -31,6 +36,7 @@ from kvstore.clock import calibrate, update_clocks
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
 from kvstore.connections import (
     ACTIVE_MS,
+    ADDRESS_WORDS,
     AUTHENTICATED,
     BLOCKED,
     BLOCKED_UNTIL_MS,
@@ -47,6 +53,7 @@ from kvstore.connections import (
     INPUT_ADDRESS,
     INPUT_CAPACITY,
     INPUT_LENGTH,
+    INPUT_START,
     KILLED,
     LAST_COMMAND,
     MULTI,
@@ -56,6 +63,8 @@ from kvstore.connections import (
     OUTPUT_LENGTH,
     OUTPUT_SOFT_SINCE_MS,
     OUTPUT_START,
+    OWN,
+    PEER,
     POSTPONED,
     QUEUE_FLAGS,
     REPLY_OFF,
@@ -73,6 +82,7 @@ from kvstore.connections import (
     give_turn,
     grow,
     open_connection,
+    take_turn,
 )
 from kvstore.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, UNBLOCKED_ERROR
 from kvstore.expire import expire_step
@@ -106,6 +116,7 @@ from kvstore.libc import (
     epoll_ctl,
     epoll_wait,
     errno,
+    getsockname,
     ints_at,
     recv,
     send,
@@ -113,7 +124,8 @@ from kvstore.libc import (
     words_at,
 )
 from kvstore.refcounts import holdings_begin, holdings_end, holdings_note
-from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request
+from kvstore.refusals import is_http, reply_arity, reply_unknown
+from kvstore.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request, restore_request
 from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_integer, reply_raw, reply_reset, reply_room
 from kvstore.saving import save_begin
 from kvstore.slowlog import slowlog_push
@@ -212,6 +224,11 @@ from kvstore.state import (
     TIMER_MS,
     TIMER_TICKS,
     TOTAL_CONNECTIONS,
+    TURN_BEGAN,
+    TURN_CYCLES,
+    TURN_SHARE,
+    TURN_US,
+    TURNS_LEFT,
     TURNS_PENDING,
     WRITES_PROCESSED,
     WRITES_REFUSED,
@@ -219,8 +236,7 @@ from kvstore.state import (
 from kvstore.texts import DENIED, MAX_CLIENTS
 from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
-EVENT_NONE, EVENT_COMMAND, EVENT_UNKNOWN, EVENT_ARITY, EVENT_WAKE, EVENT_SAVE, EVENT_STOP = range(7)
-EVENT_QUEUE = 7
+EVENT_NONE, EVENT_COMMAND, EVENT_HTTP, EVENT_WAKE, EVENT_SAVE, EVENT_STOP, EVENT_QUEUE = range(7)
 EVENT_POSTPONED = 8  # never leaves this file: CLIENT PAUSE holds the command back
 EVENT_BLOCKED = BLOCKS  # likewise: the connection waits, for as long as its kernel left in BLOCKED_UNTIL_MS
 
@@ -248,6 +264,10 @@ COMMAND_NAME_MAX = 32
 # -(1 + 4 * descriptor + kind) for a descriptor that is not a connection.
 LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
 ACCEPTS_PER_EVENT = 64
+INPUT_MAX = 1 << 18  # [bytes] received at once
+UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] held of replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
+SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so many
+TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
 SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the rest of a pipeline is executed
 EXPIRE_BUCKETS_PER_TURN = 32
 BACKGROUND_PAGES_PER_TURN = 64
@@ -301,7 +321,7 @@ def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
         pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
         sent = send_bytes(store, row, row[OUTPUT_ADDRESS] + row[OUTPUT_START], pending)
         if sent < 0:
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
             return
         row[OUTPUT_START] += sent
     pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
@@ -310,10 +330,12 @@ def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
         drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
         _ask_for_write(store, slot, row, False)
         if row[FLAGS] & CLOSE_AFTER_REPLY:
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
         return
     _ask_for_write(store, slot, row, True)
     too_much = server[OUTPUT_HARD_LIMIT] > 0 and pending > server[OUTPUT_HARD_LIMIT]
+    if server[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and pending > UNAUTHENTICATED_OUTPUT_MAX:
+        too_much = True  # a stranger who does not read: memory is not for it to take
     if server[OUTPUT_SOFT_LIMIT] > 0 and pending > server[OUTPUT_SOFT_LIMIT]:
         if row[OUTPUT_SOFT_SINCE_MS] == 0:
             row[OUTPUT_SOFT_SINCE_MS] = server[TIMER_MS]
@@ -323,7 +345,7 @@ def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
         row[OUTPUT_SOFT_SINCE_MS] = 0
     if too_much:
         server[OUTPUT_LIMIT_CLOSED] += 1
-        give_turn(store, row, KILLED)
+        give_turn(store, slot, row, KILLED)
 
 
 @linked(void(STORE, int64, int64[::1]))
@@ -336,7 +358,7 @@ def flush_reply(store, slot, row):  # type: ignore[no-untyped-def]
     if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
         sent = send_bytes(store, row, server[REPLY_ADDRESS], count)
         if sent < 0:
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
             sent = count
     if sent < count:
         if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN:
@@ -353,10 +375,10 @@ def flush_reply(store, slot, row):  # type: ignore[no-untyped-def]
             copy_bytes(out, row[OUTPUT_LENGTH], reply, sent, count - sent)
             row[OUTPUT_LENGTH] += count - sent
         else:
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
         keep_output(store, slot, row)
     elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
-        give_turn(store, row, KILLED)
+        give_turn(store, slot, row, KILLED)
     reply_reset(store)
 
 
@@ -463,6 +485,15 @@ def abort_exec(store, row, start):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _refused(store, row, start):  # type: ignore[no-untyped-def]
+    # Accounts for a command that was not run, whose error is at `start` of the reply buffer.
+    store.server[COMMAND_CYCLES] = cycles()
+    count_error(store, start)
+    fail_transaction(row)
+    return EVENT_NONE
+
+
+@kernel
 def _reject(store, row, command, code):  # type: ignore[no-untyped-def]
     start = store.server[REPLY_LENGTH]
     reply_error(store, code)
@@ -470,9 +501,33 @@ def _reject(store, row, command, code):  # type: ignore[no-untyped-def]
     _statistics(store, counted)[STAT_REJECTED] += 1
     if _entry(store, command)[ROW_FLAGS] & IS_EXEC:
         abort_exec(store, row, start)
-    count_error(store, start)
-    fail_transaction(row)
-    return EVENT_NONE
+    return _refused(store, row, start)
+
+
+@linked(int64(STORE, int64[::1]))
+def refuse_unknown(store, row):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, which is not in the table; returns an EVENT."""
+    server = store.server
+    if is_http(store):
+        server[COMMAND] = UNCOUNTED
+        give_turn(store, server[CONNECTION], row, KILLED)
+        return EVENT_HTTP
+    start = server[REPLY_LENGTH]
+    reply_unknown(store)
+    return _refused(store, row, start)
+
+
+@linked(int64(STORE, int64[::1], int64))
+def refuse_arity(store, row, command):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, in row `command` of the table, for the number of its arguments; returns an EVENT."""
+    start = store.server[REPLY_LENGTH]
+    aborts = _entry(store, command)[ROW_FLAGS] & IS_EXEC
+    reply_arity(store, command, aborts)
+    _statistics(store, command)[STAT_REJECTED] += 1
+    event = _refused(store, row, start)
+    if aborts:
+        discard_transaction(store, row)
+    return event
 
 
 @kernel
@@ -511,7 +566,9 @@ def note_slow(store, row, command, elapsed):  # type: ignore[no-untyped-def]
 def _end(store, row, command):  # type: ignore[no-untyped-def]
     # Accounts for a command that has been answered.
     server = store.server
-    elapsed = max(0, cycles() - server[COMMAND_CYCLES])
+    now = cycles()
+    elapsed = max(0, now - server[COMMAND_CYCLES])
+    server[COMMAND_CYCLES] = now
     statistics = _statistics(store, command)
     statistics[STAT_CALLS] += 1
     statistics[STAT_CYCLES] += elapsed
@@ -534,17 +591,12 @@ def execute(store, row):  # type: ignore[no-untyped-def]
     command = find_command(store)
     server[COMMAND] = command
     if command < 0:
-        fail_transaction(row)
-        server[COMMAND_REPLY] = server[REPLY_LENGTH]
-        return EVENT_UNKNOWN
+        return refuse_unknown(store, row)
     entry = _entry(store, command)
     arity, flags = entry[ROW_ARITY], entry[ROW_FLAGS]
     row[LAST_COMMAND] = command
     if (arity > 0 and server[ARGC] != arity) or server[ARGC] < -arity:
-        fail_transaction(row)
-        server[COMMAND_REPLY] = server[REPLY_LENGTH]
-        server[EVENT_DETAIL] = command
-        return EVENT_ARITY
+        return refuse_arity(store, row, command)
     if server[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and flags & NO_AUTH_NEEDED == 0:
         return _reject(store, row, command, NO_AUTH)
     in_multi = row[FLAGS] & MULTI != 0
@@ -568,6 +620,7 @@ def execute(store, row):  # type: ignore[no-untyped-def]
             server[COMMAND_REPLY] = server[REPLY_LENGTH]
             return EVENT_QUEUE
         queue_command(store, row, flags)
+        server[COMMAND_CYCLES] = cycles()
         return EVENT_NONE
     server[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
     event = _begin(store, command)
@@ -646,7 +699,7 @@ def wake_blocked(store):  # type: ignore[no-untyped-def]
         if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
             continue
         if row[BLOCKED_UNTIL_MS] <= now_ms:
-            give_turn(store, row, UNBLOCKED)
+            give_turn(store, slot, row, UNBLOCKED)
         else:
             server[BLOCKED_DEADLINE_MS] = min(server[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
 
@@ -686,6 +739,9 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
         if server[REPLY_LENGTH] > SEND_EARLY:
             flush_reply(store, slot, row)
         start = server[INPUT_POSITION]
+        if server[COMMAND_CYCLES] - server[TURN_BEGAN] > server[TURN_SHARE] and start < server[QUERY_SIZE]:
+            give_turn(store, slot, row, 0)
+            return EVENT_NONE
         if start == 0:
             server[AHEAD] = 0  # another buffer; and most hold one command, which is best begun at once
         elif server[AHEAD] <= start < server[QUERY_SIZE]:
@@ -702,7 +758,7 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
             server[OUTER_REPLY] = server[REPLY_LENGTH]
             event = execute(store, row)
             if event == EVENT_POSTPONED:
-                server[INPUT_POSITION] = start
+                restore_request(store, start)
                 row[FLAGS] |= POSTPONED
                 server[BLOCKED_CLIENTS] += 1
                 return EVENT_NONE
@@ -713,28 +769,31 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
                 return event
             if server[EXEC_SAVED_ADDRESS] == 0:
                 _command_over(store, row)
+        else:
+            server[COMMAND_CYCLES] = cycles()  # an empty line takes time, too
 
 
 @linked(void(STORE, int64, int64[::1]))
 def settle(store, slot, row):  # type: ignore[no-untyped-def]
-    """After the last whole command: keep what is left of the input, send the replies."""
+    """After the last command of this turn: keep what is left of the input, send the replies."""
     server = store.server
     left = server[QUERY_SIZE] - server[INPUT_POSITION]
     if left == 0:
-        row[INPUT_LENGTH] = 0
+        row[INPUT_START] = row[INPUT_LENGTH] = 0
         if row[INPUT_CAPACITY] > 0:
             drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
     else:
-        text = query(store)
-        if server[INPUT_SHARED] != 0 and not grow(row, INPUT_ADDRESS, INPUT_CAPACITY, left):
-            give_turn(store, row, KILLED)
-        elif server[INPUT_SHARED] != 0 or server[INPUT_POSITION] > 0:
+        if server[INPUT_SHARED] == 0:
+            row[INPUT_START] = server[INPUT_POSITION]
+        elif grow(row, INPUT_ADDRESS, INPUT_CAPACITY, left):
             kept = bytes_at(row[INPUT_ADDRESS], row[INPUT_CAPACITY])
-            copy_bytes(kept, 0, text, server[INPUT_POSITION], left)
-        row[INPUT_LENGTH] = left
+            copy_bytes(kept, 0, query(store), server[INPUT_POSITION], left)
+            row[INPUT_LENGTH] = left
+        else:
+            give_turn(store, slot, row, KILLED)
         if left > server[QUERY_BUFFER_LIMIT]:
             server[QUERY_LIMIT_CLOSED] += 1
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
     if server[REPLY_LENGTH] > 0 or row[FLAGS] & CLOSE_AFTER_REPLY:
         flush_reply(store, slot, row)
 
@@ -748,6 +807,7 @@ def go_on(store, slot):  # type: ignore[no-untyped-def]
         _end(store, row, server[COMMAND])
     elif server[COMMAND] == REFUSED:
         count_error(store, server[COMMAND_REPLY])
+    server[COMMAND_CYCLES] = cycles()
     if server[EXEC_SAVED_ADDRESS] == 0:
         _command_over(store, row)
     event = run_pipeline(store, slot, row)
@@ -766,7 +826,9 @@ def run_input(store, slot, row):  # type: ignore[no-untyped-def]
     server[PROTOCOL] = row[SPEAKS]
     server[QUERY_ADDRESS] = row[INPUT_ADDRESS]
     server[QUERY_SIZE] = row[INPUT_LENGTH]
-    server[INPUT_POSITION] = server[INPUT_SHARED] = 0
+    server[INPUT_POSITION] = server[AHEAD] = row[INPUT_START]
+    server[INPUT_SHARED] = 0
+    server[TURN_BEGAN] = cycles()
     event = run_pipeline(store, slot, row)
     if event == EVENT_NONE:
         settle(store, slot, row)
@@ -775,20 +837,30 @@ def run_input(store, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE, int64, int64[::1]))
 def receive(store, slot, row):  # type: ignore[no-untyped-def]
-    """Read what the socket has and execute it; returns an EVENT."""
+    """Read what the socket has and execute it; returns an EVENT.
+
+    Of a connection that waits for a turn nothing is read: it goes on with what it has.
+    """
     server = store.server
-    before = row[INPUT_LENGTH]
+    if row[FLAGS] & WAITS_FOR_TURN:
+        return EVENT_NONE
+    before = row[INPUT_LENGTH] - row[INPUT_START]
     address, room = server[SHARED_ADDRESS], server[SHARED_CAPACITY]
     if before > 0:
+        if row[INPUT_START] > 0:
+            kept = bytes_at(row[INPUT_ADDRESS], row[INPUT_CAPACITY])
+            copy_bytes(kept, 0, kept, row[INPUT_START], before)
+            row[INPUT_START] = 0
+            row[INPUT_LENGTH] = before
         if not grow(row, INPUT_ADDRESS, INPUT_CAPACITY, before + 16384):
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
             return EVENT_NONE
-        address, room = row[INPUT_ADDRESS] + before, row[INPUT_CAPACITY] - before
+        address, room = row[INPUT_ADDRESS] + before, min(row[INPUT_CAPACITY] - before, INPUT_MAX)
     count = recv(int32(row[FD]), address, room, int32(0))
     server[READS_PROCESSED] += 1
     if count <= 0:
         if count == 0 or (errno() != EAGAIN and errno() != EINTR):
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
         return EVENT_NONE
     server[NET_INPUT_BYTES] += count
     row[BYTES_IN] += count
@@ -801,6 +873,7 @@ def receive(store, slot, row):  # type: ignore[no-untyped-def]
         server[QUERY_SIZE] = count
         server[INPUT_POSITION] = 0
         server[INPUT_SHARED] = 1
+        server[TURN_BEGAN] = cycles()
         event = run_pipeline(store, slot, row)
         if event == EVENT_NONE:
             settle(store, slot, row)
@@ -809,7 +882,7 @@ def receive(store, slot, row):  # type: ignore[no-untyped-def]
     if row[FLAGS] & POSTPONED:
         if row[INPUT_LENGTH] > server[QUERY_BUFFER_LIMIT]:
             server[QUERY_LIMIT_CLOSED] += 1
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
         return EVENT_NONE
     return run_input(store, slot, row)
 
@@ -852,6 +925,14 @@ def _option(store, fd, level, name, value):  # type: ignore[no-untyped-def]
     setsockopt(int32(fd), int32(level), int32(name), store.server[SCRATCH_ADDRESS], int32(4))
 
 
+@kernel
+def _keep_address(store, row, field):  # type: ignore[no-untyped-def]
+    # The sockaddr at word 1 of the scratch room goes to the row.
+    address = words_at(store.server[SCRATCH_ADDRESS] + 8, ADDRESS_WORDS)
+    for i in range(ADDRESS_WORDS):
+        row[field + i] = address[i]
+
+
 @linked(void(STORE, int64, int64))
 def accept_connections(store, listener, kind):  # type: ignore[no-untyped-def]
     """Take up to ACCEPTS_PER_EVENT waiting connections."""
@@ -880,6 +961,12 @@ def accept_connections(store, listener, kind):  # type: ignore[no-untyped-def]
         server[NEXT_ID] += 1
         flags = UNIX_SOCKET if kind == LISTEN_UNIX else 0
         slot = open_connection(store, fd, identity, flags, server[TIMER_MS])
+        if kind == LISTEN_TCP:
+            row = connection(store, slot)
+            _keep_address(store, row, PEER)
+            ints_at(scratch, 1)[0] = 128
+            getsockname(int32(fd), scratch + 8, scratch)
+            _keep_address(store, row, OWN)
         event = ints_at(scratch, 3)
         event[0] = EPOLLIN
         event[1] = slot
@@ -890,24 +977,19 @@ def accept_connections(store, listener, kind):  # type: ignore[no-untyped-def]
 
 @linked(int64(STORE))
 def serve_turns(store):  # type: ignore[no-untyped-def]
-    """Look at the connections that asked for a turn: close the killed, go on with the postponed; returns an EVENT."""
+    """Give the first TURNS_LEFT of those who wait their turn: close the killed, go on with input; returns an EVENT."""
     server = store.server
-    for slot in range(server[CONNECTION_SLOTS]):
-        if server[TURNS_PENDING] == 0:
-            return EVENT_NONE
+    while server[TURNS_LEFT] > 0:
+        server[TURNS_LEFT] -= 1
+        slot = take_turn(store)
         row = connection(store, slot)
-        flags = row[FLAGS]
-        if flags & IN_USE == 0 or flags & WAITS_FOR_TURN == 0:
-            continue
-        if flags & KILLED:
+        if row[FLAGS] & KILLED:
             close_connection(store, slot)
             continue
-        row[FLAGS] &= ~WAITS_FOR_TURN
-        server[TURNS_PENDING] -= 1
         answered = row[FLAGS] & UNBLOCKED != 0
         if answered:
             _end_wait(store, row)
-        if answered or row[INPUT_LENGTH] > 0:
+        if answered or row[INPUT_LENGTH] > row[INPUT_START]:
             event = run_input(store, slot, row)
             if event != EVENT_NONE:
                 return event
@@ -943,7 +1025,7 @@ def resume_postponed(store):  # type: ignore[no-untyped-def]
         if row[FLAGS] & IN_USE and row[FLAGS] & POSTPONED:
             row[FLAGS] &= ~POSTPONED
             server[BLOCKED_CLIENTS] -= 1
-            give_turn(store, row, 0)
+            give_turn(store, slot, row, 0)
 
 
 @linked(void(STORE))
@@ -956,16 +1038,17 @@ def tick(store):  # type: ignore[no-untyped-def]
     server[TIMER_TICKS] += 1
     measure_slowness(store)
     server[EXPIRE_CREDIT] = 2048 if server[ACTIVE_EXPIRE_ENABLED] else 0
+    server[TURN_CYCLES] = server[TURN_US] * server[CYCLES_PER_MS] // 1000
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
     for _ in range(min(server[CONNECTION_SLOTS], server[CONNECTION_SLOTS] // 10 + 1)):
         slot = server[SWEEP_SLOT]
         server[SWEEP_SLOT] = (slot + 1) % server[CONNECTION_SLOTS]
         row = connection(store, slot)
-        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED):
+        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED | WAITS_FOR_TURN):
             continue
         if server[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > server[TIMEOUT_MS] and row[FLAGS] & BLOCKED == 0:
-            give_turn(store, row, KILLED)
+            give_turn(store, slot, row, KILLED)
         elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
             keep_output(store, slot, row)
     sample = words_at(server[SAMPLES_ADDRESS] + server[SAMPLE_NEXT] * 32, 4)
@@ -984,6 +1067,9 @@ def _wait(store, timeout_ms):  # type: ignore[no-untyped-def]
     )
     server[READY] = max(int64(ready), 0)
     server[READY_NEXT] = 0
+    server[TURNS_LEFT] = -1
+    sharers = min(max(1, server[READY] + server[TURNS_PENDING]), SHARES_MAX)
+    server[TURN_SHARE] = server[TURN_CYCLES] // sharers
 
 
 @linked(int64(STORE))
@@ -1007,7 +1093,7 @@ def serve_event(store):  # type: ignore[no-untyped-def]
     if kinds & (EPOLLIN | EPOLLERR | EPOLLHUP) and row[FLAGS] & (KILLED | CLOSE_AFTER_REPLY) == 0:
         return receive(store, slot, row)
     if kinds & (EPOLLERR | EPOLLHUP):
-        give_turn(store, row, KILLED)
+        give_turn(store, slot, row, KILLED)
     return EVENT_NONE
 
 
@@ -1029,7 +1115,9 @@ def serve(store):  # type: ignore[no-untyped-def]
             event = serve_event(store)
             if event != EVENT_NONE:
                 return event
-        if server[TURNS_PENDING] > 0:
+        if server[TURNS_LEFT] < 0:
+            server[TURNS_LEFT] = min(server[TURNS_PENDING], TURNS_PER_BATCH)
+        if server[TURNS_LEFT] > 0:
             event = serve_turns(store)
             if event != EVENT_NONE:
                 return event

@@ -98,7 +98,7 @@ def double_text(value: float) -> str:
 
 
 def _line(text: str) -> bytes:
-    # A line break inside would end the reply early, and let whoever chose the text forge the next one.
+    # A line break inside would end the reply early, and let a client that chose the text forge the next one.
     return text.replace("\r", " ").replace("\n", " ").encode(errors="surrogateescape")
 
 
@@ -115,7 +115,7 @@ def _append(out: list[bytes], value: Reply, resp3: bool) -> None:
         case Simple():
             out.append(b"+%b\r\n" % _line(value))
         case Error():
-            out.append(b"-%b\r\n" % _line(value))
+            out.append(b"-%b\r\n" % _line(value.rstrip("\r\n")))
         case Verbatim() if resp3:
             data = value.encode(errors="surrogateescape")
             out.append(b"=%d\r\ntxt:%b\r\n" % (len(data) + 4, data))

@@ -5,13 +5,17 @@ length in the query buffer: nothing is copied) and moves INPUT_POSITION behind i
 was scanned is kept, in the connection's row, so a command that arrives in n pieces costs O(its length + n), not their
 product; once the rest is there, one pass from its beginning collects the arguments.
 
-Limits and error texts are Redis's: a line of a header or an inline command of 64 KiB at most, bulk strings of
-proto-max-bulk-len, and before authentication 10 arguments of 16 KiB.
+Limits and error texts are Redis's: a line of a header or an inline command of 64 KiB at most, whether its end has been
+received or not; bulk strings of proto-max-bulk-len; before authentication 10 arguments of 16 KiB.  An inline command of
+that length has fewer words than `args` has room for.
+
+An inline command is unquoted where it lies, so it cannot be parsed twice.  CLIENT PAUSE makes that necessary: while
+clients are paused, the line is kept as it was received, and `restore_request` puts it back.
 """
 
-from numba import int64
+from numba import int64, void
 
-from kvstore.arguments import parse_integer, query
+from kvstore.arguments import arg_offset, parse_integer, query
 from kvstore.connections import AUTHENTICATED, FLAGS, SCAN_ARGUMENTS, SCAN_POSITION
 from kvstore.errors import (
     PROTOCOL_BULK,
@@ -24,12 +28,14 @@ from kvstore.errors import (
     PROTOCOL_MULTIBULK_LINE,
     PROTOCOL_QUOTES,
 )
-from kvstore.libc import memchr
+from kvstore.libc import bytes_at, memchr
 from kvstore.resp import reply_error, reply_room
 from kvstore.state import (
     ARGC,
     ARGUMENTS_MAX,
+    INLINE_ADDRESS,
     INPUT_POSITION,
+    PAUSED_UNTIL_MS,
     PROTO_MAX_BULK_LEN,
     QUERY_ADDRESS,
     QUERY_SIZE,
@@ -37,19 +43,24 @@ from kvstore.state import (
     REQUIRE_AUTH,
     STORE,
 )
-from mmcore.jit import kernel, linked
+from mmcore.jit import copy_bytes, kernel, linked
 
 COMPLETE, INCOMPLETE, EMPTY, MALFORMED = 1, 0, 2, -1  # answers of parse_request
-LINE_MAX = 1 << 16  # [bytes]
+LINE_MAX = 1 << 16  # [bytes] before the line feed
+LINE_ROOM = LINE_MAX + 1  # [bytes] with it
+assert LINE_MAX // 2 + 1 <= ARGUMENTS_MAX, "an inline command could have more words than there is room for"
 UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX = 10, 16384
 
 
 @kernel
 def _find(store, start, byte):  # type: ignore[no-untyped-def]
-    # Offset of the first `byte` at or after `start` in the query buffer, or -1.
-    base = store.server[QUERY_ADDRESS]
-    found = memchr(base + start, byte, store.server[QUERY_SIZE] - start)
-    return found - base if found != 0 else -1
+    # Offset of the first `byte` in the line that begins at `start` in the query buffer; -1 when it has not come yet, -2
+    # when the line is too long.
+    base, left = store.server[QUERY_ADDRESS], store.server[QUERY_SIZE] - start
+    found = memchr(base + start, byte, min(left, LINE_ROOM))
+    if found != 0:
+        return found - base
+    return -2 if left >= LINE_ROOM else -1
 
 
 @kernel
@@ -77,11 +88,9 @@ def short_number(text, start, end):  # type: ignore[no-untyped-def]
 def _line_number(store, text, start, too_long, invalid):  # type: ignore[no-untyped-def]
     # As short_number, for what that leaves: (status, number, offset of the carriage return).
     end = _find(store, start, 13)
-    if end < 0:
-        if store.server[QUERY_SIZE] - start > LINE_MAX:
-            return _malformed(store, too_long), 0, 0
-        return INCOMPLETE, 0, 0
-    if end + 1 >= store.server[QUERY_SIZE]:
+    if end == -2:
+        return _malformed(store, too_long), 0, 0
+    if end < 0 or end + 1 >= store.server[QUERY_SIZE]:
         return INCOMPLETE, 0, 0
     valid, value = parse_integer(text, start, end - start)
     if not valid:
@@ -177,10 +186,12 @@ def parse_inline(store):  # type: ignore[no-untyped-def]
     server, args = store.server, store.args
     text, start = query(store), server[INPUT_POSITION]
     newline = _find(store, start, 10)
+    if newline == -2:
+        return _malformed(store, PROTOCOL_INLINE)
     if newline < 0:
-        if server[QUERY_SIZE] - start > LINE_MAX:
-            return _malformed(store, PROTOCOL_INLINE)
         return INCOMPLETE
+    if server[PAUSED_UNTIL_MS] != 0:
+        copy_bytes(bytes_at(server[INLINE_ADDRESS], LINE_ROOM), 0, text, start, newline + 1 - start)
     end = newline
     if end > start and text[end - 1] == 13:
         end -= 1
@@ -231,6 +242,17 @@ def parse_inline(store):  # type: ignore[no-untyped-def]
             break
     server[ARGC] = count
     return COMPLETE if count > 0 else EMPTY
+
+
+@linked(void(STORE, int64))
+def restore_request(store, start):  # type: ignore[no-untyped-def]
+    """Take back the parsing of the command that began at `start`: it is to be parsed again when the pause is over."""
+    server, text = store.server, query(store)
+    # The first word of an inline command lies at `start`, or what does is no asterisk.
+    if text[start] != 42 or arg_offset(store, 0) == start:
+        line = bytes_at(server[INLINE_ADDRESS], LINE_ROOM)
+        copy_bytes(text, start, line, 0, server[INPUT_POSITION] - start)
+    server[INPUT_POSITION] = start
 
 
 @linked(int64(STORE, int64[::1]))

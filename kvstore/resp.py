@@ -3,11 +3,15 @@
 The buffer is malloc's, one for the command at hand: REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH.  Every function here
 makes room before it writes, so a reply is never cut short; sending, and what becomes of a reply that does not fit the
 socket, is the loop's.
+
+An error that quotes a client is put together between `begin_error` and `end_error`, which sees to it that it is one
+line: a line break of the client's would end the reply, and what follows it would pass for the next one.
 """
 
 import numpy as np
 from numba import int64, void
 
+from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.errors import ERROR_BYTES, ERROR_START
 from kvstore.libc import bytes_at, free, malloc, realloc
 from kvstore.state import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH, STORE
@@ -183,6 +187,50 @@ def reply_bulk_integer(store, value):  # type: ignore[no-untyped-def]
 def reply_error(store, code):  # type: ignore[no-untyped-def]
     """The error reply that ERRORS[code] spells."""
     reply_raw(store, ERROR_BYTES, ERROR_START[code], ERROR_START[code + 1] - ERROR_START[code])
+
+
+@kernel
+def begin_error(store):  # type: ignore[no-untyped-def]
+    """Begin an error reply of several parts; `end_error` takes what this returns."""
+    start = store.server[REPLY_LENGTH]
+    reply_room(store, 1)[start] = 45
+    store.server[REPLY_LENGTH] = start + 1
+    return start
+
+
+@linked(void(STORE, int64, int64))
+def put_argument(store, i, limit):  # type: ignore[no-untyped-def]
+    """Append argument i to an error as C prints a string: up to a zero byte, and `limit` bytes at most."""
+    text, start = query(store), arg_offset(store, i)
+    end, stop = start, start + min(arg_length(store, i), limit)
+    while end < stop and text[end] != 0:
+        end += 1
+    reply_raw(store, text, start, end - start)
+
+
+@linked(void(STORE, int64))
+def end_error(store, start):  # type: ignore[no-untyped-def]
+    """Make what was appended since `begin_error` one line: blanks for line breaks, none at its end."""
+    out = reply_room(store, 2)
+    end = store.server[REPLY_LENGTH]
+    while out[end - 1] == 13 or out[end - 1] == 10:
+        end -= 1
+    for at in range(start, end):
+        if out[at] == 13 or out[at] == 10:
+            out[at] = 32
+    out[end] = 13
+    out[end + 1] = 10
+    store.server[REPLY_LENGTH] = end + 2
+
+
+@linked(void(STORE, int64, int64))
+def reply_error_about(store, code, i):  # type: ignore[no-untyped-def]
+    """The error that ERRORS[code] spells, and behind it argument i."""
+    start = store.server[REPLY_LENGTH]
+    reply_error(store, code)
+    store.server[REPLY_LENGTH] -= 2
+    put_argument(store, i, arg_length(store, i))
+    end_error(store, start)
 
 
 @linked(void(STORE))

@@ -20,13 +20,15 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable
 
 import numpy as np
 
 from kvstore import connections as rows
 from kvstore import loop, startup, state
-from kvstore.clients import Client, Details
+from kvstore.clientlist import find_address, reply_connections
+from kvstore.clients import Client
 from kvstore.clock import counter_is_steady, start_clocks
 from kvstore.coldplane import Described, Usage
 from kvstore.commands.secrets import secret_arguments
@@ -36,18 +38,16 @@ from kvstore.commands.table import (
     Command,
     cold_handler,
     hot_handlers,
-    is_whole,
     prepare_cold,
     resolve,
     row_number,
     row_number_of,
-    unknown_command,
     unknown_subcommand,
     wrong_arity,
 )
 from kvstore.commands.transactions import discard_transaction, queue_command
 from kvstore.config import Config
-from kvstore.connections import close_connection, connection_table
+from kvstore.connections import close_connection, connection_table, kill_connection, unblock_connection
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
 from kvstore.descriptors import allow_clients, clients_max
@@ -59,7 +59,9 @@ from kvstore.listeners import CannotListen, UnixListener, listen_tcp, warn_of_ba
 from kvstore.logfile import set_level
 from kvstore.persistence import Persistence
 from kvstore.refcounts import HOLDS, KEEPS_NONE
+from kvstore.refusals import NAME_WIDTH
 from kvstore.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
+from kvstore.request import LINE_ROOM
 from kvstore.resp import reply_grow
 from kvstore.signals import Signals
 from kvstore.slowlog import SlowLog
@@ -74,7 +76,8 @@ from snapshot.preload import Preload
 log = logging.getLogger("kvstore")
 _HOT = hot_handlers()  # imported here, with everything else, so that one `build` makes all kernels
 
-SHARED_CAPACITY = 1 << 18  # [bytes] received at once
+COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves, which would keep everyone waiting with more
+ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 EVENTS_CAPACITY = 1024
 
 
@@ -89,7 +92,7 @@ class Server:
         self.registers = np.zeros(REGISTERS, np.int64)
         self.memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
         self.space = AddressSpace(self.memory)
-        self._details: dict[int, Details] = {}
+        self._attack_logged_s = -ATTACK_LOG_S
         self._listeners: list[socket.socket] = []
         self._peak = 0
         self._prepare_buffers()
@@ -112,8 +115,10 @@ class Server:
     def _prepare_buffers(self) -> None:
         r = self.registers
         self._arguments = np.empty(2 * ARGUMENTS_MAX, np.int64)  # reserved, and touched as far as commands reach
-        self._shared = np.empty(SHARED_CAPACITY, np.uint8)
+        self._shared = np.empty(loop.INPUT_MAX, np.uint8)
         self._events = np.zeros(12 * EVENTS_CAPACITY, np.uint8)
+        self._inline = np.zeros(LINE_ROOM, np.uint8)
+        self._unix_path = np.frombuffer(os.fsencode(self.config["unixsocket"]) + b"\0", np.uint8)
         self._scratch = np.zeros(256, np.int64)
         self._decimal = np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8)
         self._releases = np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64)
@@ -121,8 +126,10 @@ class Server:
         r[state.ERROR_TABLE_ADDRESS] = self._error_counts.ctypes.data
         self._samples = np.zeros((loop.SAMPLES, 4), np.int64)
         self._watch_heads = np.full(WATCH_HEADS, -1, np.int64)
-        r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, SHARED_CAPACITY
+        r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, loop.INPUT_MAX
         r[state.EVENTS_ADDRESS], r[state.EVENTS_CAPACITY] = self._events.ctypes.data, EVENTS_CAPACITY
+        r[state.INLINE_ADDRESS] = self._inline.ctypes.data
+        r[state.UNIX_PATH_ADDRESS], r[state.UNIX_PATH_LENGTH] = self._unix_path.ctypes.data, len(self._unix_path) - 1
         r[state.SCRATCH_ADDRESS] = self._scratch.ctypes.data
         r[state.DECIMAL_ADDRESS] = self._decimal.ctypes.data
         r[state.RELEASE_ADDRESS] = self._releases.ctypes.data
@@ -154,6 +161,10 @@ class Server:
     def _prepare_commands(self) -> None:
         r, count = self.registers, len(COMMANDS)
         self._table = np.zeros((len(ROWS), loop.ROW_WIDTH), np.int64)
+        names = [row.name.encode() for row in ROWS]
+        assert max(map(len, names)) < NAME_WIDTH, "a command's name is longer than the table of names is wide"
+        self._names = np.array(names, f"S{NAME_WIDTH}").view(np.uint8)
+        r[state.COMMAND_NAMES_ADDRESS] = self._names.ctypes.data
         self.command_counters = np.zeros((len(ROWS), loop.STATISTICS_WIDTH), np.int64)
         for index, command in enumerate(ROWS):
             kernel = _HOT.get(command.name)
@@ -224,6 +235,8 @@ class Server:
             r[state.OUTPUT_SOFT_MS] = 1000 * limit.soft_seconds
         elif name == "maxclients":
             self._set_maxclients(config["maxclients"])
+        elif name == "turn-budget-us":
+            r[state.TURN_US] = config["turn-budget-us"]
         elif name == "hz":
             r[state.TICK_MS] = max(1, 1000 // config["hz"])
         elif name == "active-expire-enabled":
@@ -304,11 +317,12 @@ class Server:
         return 0
 
     def _serve(self) -> None:
-        commands = {loop.EVENT_COMMAND, loop.EVENT_UNKNOWN, loop.EVENT_ARITY, loop.EVENT_QUEUE}
         while True:
             event = loop.serve(self.store)
-            if event in commands:
+            if event in (loop.EVENT_COMMAND, loop.EVENT_QUEUE):
                 self._answer(event)
+            elif event == loop.EVENT_HTTP:
+                self._warn_of_http()
             elif event == loop.EVENT_WAKE:
                 self._wake()
             elif event == loop.EVENT_SAVE:
@@ -318,15 +332,21 @@ class Server:
 
     def _answer(self, event: int) -> None:
         r = self.registers
-        args = self._arguments_at_hand()
+        count = int(r[state.ARGC])
+        # What becomes of a longer command, or of one to be queued, depends on its first words only.
+        whole = event == loop.EVENT_COMMAND and count <= COLD_ARGUMENTS_MAX
+        args = self._arguments_at_hand(count if whole else min(count, 2))
         client = self._client(int(r[state.CONNECTION]))
         value: Reply
         try:
-            if event == loop.EVENT_UNKNOWN:
-                raise unknown_command(args)
             command = COMMANDS[r[state.EVENT_DETAIL]]
-            if event != loop.EVENT_COMMAND or (command.subcommands and not is_whole(args)):
-                value = self._admit(event, command, client, args)
+            row = resolve(args)
+            well_formed = not command.subcommands or (row is not None and row.takes(count))
+            if not well_formed or (event == loop.EVENT_COMMAND and not whole):
+                raise self._refuse(command, row, client, args)
+            if event == loop.EVENT_QUEUE:
+                assert row is not None
+                value = self._queue(client, row)
             else:
                 r[state.COMMAND] = client.row[rows.LAST_COMMAND] = row_number(args)  # counted by subcommand
                 if self._table[r[state.COMMAND], loop.ROW_FLAGS] & loop.HAS_SECRETS:
@@ -345,34 +365,40 @@ class Server:
             self._append(data)
         r[state.RESUME] = r[state.CONNECTION]
 
-    def _admit(self, event: int, command: Command, client: Client, args: list[bytes]) -> Sentinel:
-        # A command that is refused for the number of its arguments or a subcommand that it does not have, or that is to
-        # be queued if it is well-formed.
+    def _queue(self, client: Client, row: Command) -> Sentinel:
+        # A good command, whose container alone the loop knows, goes to the transaction.
         r = self.registers
-        row = resolve(args)
-        if event == loop.EVENT_QUEUE and row is not None and row.takes(len(args)):
-            flags = int(self._table[r[state.EVENT_DETAIL], loop.ROW_FLAGS])
-            queue_command(self.store, client.row, flags | loop.ASKS_REFCOUNT * (row.name == "object|refcount"))
-            r[state.COMMAND] = loop.UNCOUNTED
-            return NO_REPLY
-        r[state.COMMAND] = loop.REFUSED
+        flags = int(self._table[r[state.EVENT_DETAIL], loop.ROW_FLAGS])
+        queue_command(self.store, client.row, flags | loop.ASKS_REFCOUNT * (row.name == "object|refcount"))
+        r[state.COMMAND] = loop.UNCOUNTED
+        return NO_REPLY
+
+    def _refuse(self, command: Command, row: Command | None, client: Client, args: list[bytes]) -> CommandError:
+        # The reply to a subcommand that the command does not have, or, of `row`, to too many arguments or too few.
+        self.registers[state.COMMAND] = loop.REFUSED
         if row is not None:
             self.command_counters[row_number_of(row), loop.STAT_REJECTED] += 1
         if client.in_multi and not self.in_transaction:
             client.dirty_exec = True
-        if event != loop.EVENT_ARITY:
-            raise wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
-        error = wrong_arity(command)
-        if command.name == "exec":
-            discard_transaction(self.store, client.row)
-            raise CommandError(f"EXECABORT Transaction discarded because of: {str(error).removeprefix('ERR ')}")
-        raise error
+        return wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
 
-    def _arguments_at_hand(self) -> list[bytes]:
-        r = self.registers
-        count, base = int(r[state.ARGC]), int(r[state.QUERY_ADDRESS])
+    def _arguments_at_hand(self, count: int) -> list[bytes]:
+        # The first `count` of them.
+        base = int(self.registers[state.QUERY_ADDRESS])
         places = self._arguments[: 2 * count].tolist()
         return [ctypes.string_at(base + places[i], places[i + 1]) for i in range(0, 2 * count, 2)]
+
+    def _warn_of_http(self) -> None:
+        # In Redis's words, and as seldom as it warns.
+        now_s = time.monotonic()
+        if now_s - self._attack_logged_s >= ATTACK_LOG_S:
+            self._attack_logged_s = now_s
+            log.warning(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. "
+                "This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis "
+                "instance. Connection aborted."
+            )
+        self.registers[state.RESUME] = self.registers[state.CONNECTION]
 
     def _append(self, data: bytes) -> None:
         r = self.registers
@@ -420,8 +446,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        for client in self.clients():
-            close_connection(self.store, client.slot)
+        for slot in np.flatnonzero(self.connections[:, rows.FLAGS] & rows.IN_USE).tolist():
+            close_connection(self.store, slot)
         self.snapshots.close()
         self._populator.close()
         self.slowlog.close()
@@ -433,48 +459,28 @@ class Server:
     # ---------------------------------------------------------------------------------------------------- clients
 
     def _client(self, slot: int) -> Client:
-        row = self.connections[slot]
-        identity = int(row[rows.ID])
-        details = self._details.get(identity)
-        if details is None:
-            if len(self._details) > 2 * self.registers[state.CONNECTED_CLIENTS] + 64:
-                alive = set(self.connections[self.connections[:, rows.FLAGS] != 0, rows.ID].tolist())
-                self._details = {key: value for key, value in self._details.items() if key in alive}
-            details = self._details[identity] = Details(int(row[rows.FD]), str(self.config["unixsocket"]))
-        return Client(row, slot, details, int(self.registers[state.TIMER_MS]), _command_name)
+        return Client(self.store, self.connections[slot], slot)
 
-    def clients(self) -> Iterator[Client]:
-        """Every connection, by age of its slot."""
-        for slot in np.flatnonzero(self.connections[:, rows.FLAGS] & rows.IN_USE).tolist():
-            if not self.connections[slot, rows.FLAGS] & rows.KILLED:
-                yield self._client(slot)
+    def reply_clients(self, slots: np.ndarray) -> Sentinel:
+        """Reply to the command at hand with CLIENT LIST's lines of these connections."""
+        reply_connections(self.store, np.ascontiguousarray(slots, np.int64))
+        return NO_REPLY
 
-    def client(self, identity: int) -> Client | None:
-        """The connection of this id."""
-        for slot in np.flatnonzero(self.connections[:, rows.ID] == identity).tolist():
-            if self.connections[slot, rows.FLAGS] & rows.IN_USE:
-                return self._client(slot)
-        return None
+    def from_address(self, address: str, own: bool) -> np.ndarray:
+        """Which slots have a connection from this address, or to it if that is our `own`; bool[slots]."""
+        text = np.frombuffer(address.encode(errors="surrogateescape") or b"\0", np.uint8)
+        found = np.zeros(len(self.connections), np.uint8)
+        find_address(self.store, rows.OWN if own else rows.PEER, text, len(text) if address else 0, found)
+        return found.astype(bool)
 
-    def kill(self, client: Client) -> None:
-        """Close a connection: the one at hand after its reply, any other at the end of the turn."""
-        if client.slot == self.registers[state.CONNECTION]:
-            client.close_after_reply = True
-        elif not client.row[rows.FLAGS] & rows.KILLED:
-            if not client.row[rows.FLAGS] & rows.WAITS_FOR_TURN:
-                self.registers[state.TURNS_PENDING] += 1
-            client.row[rows.FLAGS] |= rows.KILLED | rows.WAITS_FOR_TURN
+    def kill(self, slots: np.ndarray) -> None:
+        """Close connections: the one at hand after its reply, any other at the end of the turn."""
+        for slot in slots.tolist():
+            kill_connection(self.store, slot)
 
-    def unblock(self, client: Client, error: bool) -> bool:
+    def unblock(self, slot: int, error: bool) -> bool:
         """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
-        row = client.row
-        if row[rows.FLAGS] & (rows.BLOCKED | rows.UNBLOCKED) != rows.BLOCKED:
-            return False
-        row[rows.FLAGS] |= rows.UNBLOCKED | (rows.UNBLOCKED_BY_ERROR if error else 0)
-        if not row[rows.FLAGS] & rows.WAITS_FOR_TURN:
-            row[rows.FLAGS] |= rows.WAITS_FOR_TURN
-            self.registers[state.TURNS_PENDING] += 1
-        return True
+        return bool(unblock_connection(self.store, slot, error))
 
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
         """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""
@@ -602,10 +608,6 @@ def _internal_error(command: bytes, error: Exception) -> Error:
     return Error(f"ERR internal error: {type(error).__name__}")
 
 
-def _command_name(index: int) -> str:
-    return ROWS[index].name
-
-
 def _loop_flags(command: Command) -> int:
     # What the loop must know of a command, from the flags that Redis gives it.
     flags = set(command.flags)
@@ -636,6 +638,7 @@ _APPLIED = [
     "client-output-buffer-limit",
     "maxclients",
     "hz",
+    "turn-budget-us",
     "active-expire-enabled",
     "slowlog-max-len",
     "slowlog-log-slower-than",

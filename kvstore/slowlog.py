@@ -11,23 +11,12 @@ name 256; 7 KiB at most.  Nothing of it lies in the address space, so logging co
 """
 
 import numpy as np
-from numba import int32, int64, void
+from numba import int64, void
 
+from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.arguments import arg_length, arg_offset, query
-from kvstore.connections import FD, NAME_ADDRESS, NAME_LENGTH
-from kvstore.libc import (
-    AF_INET,
-    AF_INET6,
-    AF_UNIX,
-    bytes_at,
-    free,
-    getpeername,
-    getsockname,
-    inet_ntop,
-    ints_at,
-    realloc,
-    words_at,
-)
+from kvstore.connections import NAME, PEER, text_length
+from kvstore.libc import bytes_at, free, realloc, words_at
 from kvstore.resp import put_decimal
 from kvstore.state import ARGC, NOW_MS, SCRATCH_ADDRESS, SLOWLOG_ADDRESS, STORE
 from mmcore.jit import copy_bytes, kernel, linked
@@ -91,48 +80,6 @@ def _put_remark(out, at, text, start, count, number, what):  # type: ignore[no-u
     return at + 2
 
 
-@kernel
-def _text_length(text, start):  # type: ignore[no-untyped-def]
-    # Of the text from there on that ends in a zero, or with the array.
-    length = 0
-    while start + length < len(text) and text[start + length] != 0:
-        length += 1
-    return length
-
-
-@linked(int64(STORE, int64[::1], int64, int64))
-def put_peer(store, row, address, room):  # type: ignore[no-untyped-def]
-    """Write where a connection comes from to the bytes at `address`, as CLIENT LIST shows it; returns the length."""
-    scratch = store.server[SCRATCH_ADDRESS]
-    socket, text = scratch + 8, bytes_at(scratch + 160, 128)
-    out = bytes_at(address, room)
-    out[0], out[1], out[2] = 63, 58, 48  # ?:0, for one that has gone
-    ints_at(scratch, 1)[0] = 128
-    if getpeername(int32(row[FD]), socket, scratch) != 0:
-        return 3
-    name = bytes_at(socket, 128)
-    family = int64(name[0]) | int64(name[1]) << 8
-    if family == AF_UNIX:
-        ints_at(scratch, 1)[0] = 128  # the peer's end has no name, ours has
-        if getsockname(int32(row[FD]), socket, scratch) != 0:
-            return 3
-        at = _put_bytes(out, 0, name, 2, _text_length(name, 2))
-        out[at], out[at + 1] = 58, 48
-        return at + 2
-    if inet_ntop(int32(family), socket + (4 if family == AF_INET else 8), scratch + 160, int32(128)) == 0:
-        return 3
-    at = 0
-    if family == AF_INET6:
-        out[0] = 91
-        at = 1
-    at = _put_bytes(out, at, text, 0, _text_length(text, 0))
-    if family == AF_INET6:
-        out[at] = 93
-        at += 1
-    out[at] = 58
-    return _put_number(out, at + 1, int64(name[2]) << 8 | int64(name[3]))
-
-
 @linked(void(STORE, int64[::1], int64, int64))
 def slowlog_push(store, row, duration_us, redacted):  # type: ignore[no-untyped-def]
     """Enter the command at hand, which took so long; bit i of `redacted`: argument i is secret.
@@ -145,7 +92,7 @@ def slowlog_push(store, row, duration_us, redacted):  # type: ignore[no-untyped-
         return
     count = server[ARGC]
     shown = min(count, ARGUMENTS_SHOWN)
-    name_length = min(row[NAME_LENGTH], NAME_SHOWN)
+    name_length = min(text_length(row[NAME]), NAME_SHOWN)
     needed = _AROUND_ENTRY + name_length
     for i in range(shown):
         needed += min(arg_length(store, i), BYTES_SHOWN) + _AROUND_ARGUMENT
@@ -172,10 +119,9 @@ def slowlog_push(store, row, duration_us, redacted):  # type: ignore[no-untyped-
             at = _put_remark(out, at, text, start, BYTES_SHOWN, length - BYTES_SHOWN, _BYTES)
         else:
             at = _put_bulk(out, at, text, start, length)
-    peer = server[SCRATCH_ADDRESS] + 512
-    peer_length = put_peer(store, row, peer, 256)
-    at = _put_bulk(out, at, bytes_at(peer, 256), 0, peer_length)
-    at = _put_bulk(out, at, bytes_at(row[NAME_ADDRESS], name_length), 0, name_length)
+    peer = bytes_at(server[SCRATCH_ADDRESS] + 512, ADDRESS_ROOM)
+    at = _put_bulk(out, at, peer, 0, write_address(store, row, PEER, peer, 0))
+    at = _put_bulk(out, at, bytes_at(row[NAME], name_length), 0, name_length)
     slot[SLOT_LENGTH] = at
     log[NEXT_ENTRY] += 1
     log[ENTRIES] = min(log[ENTRIES] + 1, log[SLOTS])

@@ -98,7 +98,16 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     READY,  # events in hand
     READY_NEXT,  # next to serve
     RESUME,  # slot of the connection to go on with, -1 for none
-    TURNS_PENDING,  # connections that wait for a turn without an event
+    # connections that wait for a turn without an event, first come first served; see connections.py
+    TURN_FIRST,  # slots, -1 for none
+    TURN_LAST,
+    TURNS_PENDING,
+    TURNS_LEFT,  # of them, those that get their turn before the loop waits again; -1: not counted yet
+    # how long a pipeline runs before the others are served, in cycles of the time stamp counter; see loop.py
+    TURN_BEGAN,  # of the connection at hand
+    TURN_SHARE,  # of each connection, for as long as these events are served
+    TURN_CYCLES,  # of all connections together
+    TURN_US,  # as configured
     SHARED_ADDRESS,  # of the buffer that input is received into
     SHARED_CAPACITY,
     DECIMAL_ADDRESS,  # room for two numbers and their sum as text; see decimal.py
@@ -107,6 +116,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     INPUT_POSITION,  # of the next command in the query buffer
     AHEAD,  # where in the query buffer commands begin that were not looked ahead to
     INPUT_SHARED,  # whether that is the shared buffer
+    INLINE_ADDRESS,  # room for an inline command as it was received: uint8[LINE_ROOM], see request.py
     # a transaction under way, which may pause for a command that Python serves
     EXEC_REMAINING,  # commands still to run; 0 for no transaction
     EXEC_POSITION,
@@ -116,7 +126,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     EXEC_CYCLES,
     # why the kernel returned
     EVENT_DETAIL,
-    COMMAND_CYCLES,  # time stamp counter when the command at hand began
+    COMMAND_CYCLES,  # time stamp counter when the command at hand began; between commands, when the last one ended
     COMMAND_REPLY,  # where its reply begins
     OUTER_REPLY,  # where the reply of the command read from the socket begins (EXEC, around those it runs)
     # the command table
@@ -127,12 +137,15 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     COMMAND_STATISTICS_ADDRESS,
     SUBCOMMAND_SLOTS_ADDRESS,  # subcommands by name and container
     SUBCOMMAND_SLOTS,
+    COMMAND_NAMES_ADDRESS,  # uint8[rows, NAME_WIDTH], padded with zeros; see refusals.py
     ERROR_TABLE_ADDRESS,  # error replies by their first word; see loop.py
     # limits and modes
     REQUIRE_AUTH,
     PROTECTED,
     TIMEOUT_MS,
     KEEPALIVE_S,
+    UNIX_PATH_ADDRESS,  # of the Unix socket's path, and how long that is
+    UNIX_PATH_LENGTH,
     PROTO_MAX_BULK_LEN,
     QUERY_BUFFER_LIMIT,
     OUTPUT_HARD_LIMIT,
@@ -197,5 +210,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 110)
+) = range(LOOP_FIRST, LOOP_FIRST + 121)
 assert LOOP_END < REGISTERS

@@ -2,14 +2,15 @@
 
 import hmac
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kvstore.commands.table import resolve
-from kvstore.errors import ERRORS, NOT_INTEGER, SYNTAX
+import numpy as np
+
+from kvstore import connections as rows
+from kvstore.errors import ERRORS, NOT_INTEGER, SYNTAX, shown
 from kvstore.info import REDIS_VERSION
-from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple, Verbatim
-from kvstore.state import NOW_MS
+from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple
+from kvstore.state import TIMER_MS
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Client, Server
@@ -105,7 +106,7 @@ def hello(server: "Server", client: "Client", args: list[bytes]) -> Reply:
             name = client_name(args[at + 1])
             at += 2
         else:
-            raise CommandError(f"ERR Syntax error in HELLO option '{text(args[at])}'")
+            raise CommandError(f"ERR Syntax error in HELLO option '{shown(args[at])}'")
     if credentials:
         authenticate(server, client, *credentials)
     if server.config["requirepass"] and not client.authenticated:
@@ -167,137 +168,97 @@ def client_setinfo(_server: "Server", client: "Client", args: list[bytes]) -> Re
     """CLIENT SETINFO LIB-NAME libname | LIB-VER libver"""
     attribute = {b"lib-name": "lib_name", b"lib-ver": "lib_ver"}.get(args[2].lower())
     if attribute is None:
-        raise CommandError(f"ERR Unrecognized option '{text(args[2])}'")
-    error = f"ERR {text(args[2])} cannot contain spaces, newlines or special characters."
+        raise CommandError(f"ERR Unrecognized option '{shown(args[2])}'")
+    error = f"ERR {shown(args[2])} cannot contain spaces, newlines or special characters."
     setattr(client, attribute, plain(args[3], error))
     return OK
 
 
-def describe(client: "Client", command: str = "") -> str:
-    """A connection as CLIENT LIST and CLIENT INFO have it: one line."""
-    fields = {
-        "id": client.id,
-        "addr": client.addr,
-        "laddr": client.laddr,
-        "fd": client.fd,
-        "name": client.name,
-        "age": client.age_s,
-        "idle": client.idle_s,
-        "flags": client.flags,
-        "db": client.db,
-        "sub": 0,
-        "psub": 0,
-        "ssub": 0,
-        "multi": client.multi,
-        "qbuf": client.qbuf,
-        "qbuf-free": client.qbuf_free,
-        "argv-mem": 0,
-        "multi-mem": client.multi_mem,
-        "rbs": 0,
-        "rbp": 0,
-        "obl": 0,
-        "oll": int(client.obl > 0),
-        "omem": client.omem,
-        "tot-mem": client.total_memory,
-        "events": "rw" if client.obl else "r",
-        "cmd": command or client.last_command,
-        "user": client.user,
-        "redir": -1,
-        "resp": client.protocol,
-        "lib-name": client.lib_name,
-        "lib-ver": client.lib_ver,
-    }
-    return " ".join(f"{name}={value}" for name, value in fields.items())
-
-
-def _describe_all(clients: list["Client"], caller: "Client", args: list[bytes]) -> Verbatim:
-    at_hand = resolve(args)
-    assert at_hand is not None
-    return Verbatim("".join(f"{describe(one, at_hand.name if one.id == caller.id else '')}\n" for one in clients))
-
-
-def client_info(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
+def client_info(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     """CLIENT INFO"""
-    return _describe_all([client], client, args)
+    return server.reply_clients(np.array([client.slot]))
 
 
 def _client_type(data: bytes) -> str:
-    name = text(data)
-    if name.lower() not in CLIENT_TYPES:
-        raise CommandError(f"ERR Unknown client type '{name}'")
-    return name.lower()
+    name = text(data).lower()
+    if name not in CLIENT_TYPES:
+        raise CommandError(f"ERR Unknown client type '{shown(data)}'")
+    return name
 
 
-def client_list(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+def _alive(server: "Server") -> np.ndarray:
+    # Which slots have a connection that is not about to be closed; bool[slots].
+    alive: np.ndarray = server.connections[:, rows.FLAGS] & (rows.IN_USE | rows.KILLED) == rows.IN_USE
+    return alive
+
+
+def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """CLIENT LIST [TYPE type] | [ID client-id ...]"""
-    listed = list(server.clients())
+    listed = np.flatnonzero(_alive(server))
     if len(args) == 4 and word(args, 2) == b"type":
-        listed = listed if _client_type(args[3]) == "normal" else []
+        listed = listed if _client_type(args[3]) == "normal" else listed[:0]
     elif len(args) > 3 and word(args, 2) == b"id":
-        by_id = {one.id: one for one in listed}
         wanted = [integer(data, "ERR Invalid client ID") for data in args[3:]]
-        listed = [by_id[one] for one in wanted if one in by_id]
+        slots = dict(zip(server.connections[listed, rows.ID].tolist(), listed.tolist(), strict=True))
+        listed = np.array([slots[one] for one in wanted if one in slots], np.int64)
     elif len(args) > 2:
         raise CommandError(SYNTAX_ERROR)
-    return _describe_all(listed, client, args)
+    return server.reply_clients(listed)
 
 
 # --------------------------------------------------------------------------------------------- what becomes of clients
 
-Filter = Callable[["Client"], bool]
 
-
-def _kill_filter(option: bytes, value: bytes) -> Filter:
-    name = text(value)
+def _matching(server: "Server", option: bytes, value: bytes) -> Any:
+    # Which slots a filter of CLIENT KILL lets pass; bool[slots], or one bool for all of them.
+    table, name = server.connections, text(value)
     if option == b"id":
         wanted = integer(value, "ERR client-id should be greater than 0")
         if wanted < 1:
             raise CommandError("ERR client-id should be greater than 0")
-        return lambda client: client.id == wanted
+        return table[:, rows.ID] == wanted
     if option == b"maxage":
         age = integer(value, "ERR maxage is not an integer or out of range")
         if age < 1:
             raise CommandError("ERR maxage should be greater than 0")
-        return lambda client: client.age_s >= age
+        return (int(server.registers[TIMER_MS]) - table[:, rows.CREATED_MS]) // 1000 >= age
     if option == b"type":
-        kind = _client_type(value)
-        return lambda client: kind == "normal"
+        return _client_type(value) == "normal"
     if option == b"user":
         if value != DEFAULT_USER:
-            raise CommandError(f"ERR No such user '{name}'")
-        return lambda client: client.user == name
-    if option == b"addr":
-        return lambda client: client.addr == name
-    if option == b"laddr":
-        return lambda client: client.laddr == name
+            raise CommandError(f"ERR No such user '{shown(value)}'")
+        return True
+    if option in (b"addr", b"laddr"):
+        return server.from_address(name, own=option == b"laddr")
     raise CommandError(SYNTAX_ERROR)
 
 
 def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
-    """CLIENT KILL ip:port | CLIENT KILL <filter> <value> [<filter> <value> ...]"""
+    """CLIENT KILL ip:port | CLIENT KILL <filter> <value> [<filter> <value> ...]; of a filter given twice the last"""
     one_address = len(args) == 3
     skip_me = not one_address
-    filters: list[Filter] = []
+    filters: dict[bytes, Any] = {}
     if one_address:
-        filters.append(_kill_filter(b"addr", args[2]))
+        filters[b"addr"] = _matching(server, b"addr", args[2])
     else:
         for at in range(2, len(args), 2):
+            option = word(args, at)
             if at + 1 == len(args):
                 raise CommandError(SYNTAX_ERROR)
-            if word(args, at) == b"skipme":
+            if option == b"skipme":
                 skip_me = chosen(args[at + 1], b"yes", b"no") == b"yes"
             else:
-                filters.append(_kill_filter(word(args, at), args[at + 1]))
-    doomed = [
-        one
-        for one in server.clients()
-        if all(matches(one) for matches in filters) and not (skip_me and one.id == client.id)
-    ]
-    for one in doomed:
-        server.kill(one)
-    if one_address and not doomed:
+                filters[option] = _matching(server, option, args[at + 1])
+    doomed = _alive(server)
+    for passing in filters.values():
+        doomed &= passing
+    if skip_me:
+        doomed[client.slot] = False
+    slots = np.flatnonzero(doomed)
+    server.kill(slots)
+    if one_address and not len(slots):
         raise CommandError("ERR No such client")
-    return OK if one_address else len(doomed)
+    return OK if one_address else len(slots)
 
 
 def client_pause(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
@@ -309,7 +270,7 @@ def client_pause(server: "Server", _client: "Client", args: list[bytes]) -> Repl
     timeout_ms = integer(args[2], "ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
-    if timeout_ms > INT64_MAX - int(server.registers[NOW_MS]):  # Redis counts from Unix time, and so fails here
+    if timeout_ms > INT64_MAX - int(server.registers[TIMER_MS]):  # Redis counts from Unix time, and so fails here
         raise CommandError("ERR timeout is out of range")
     server.pause_clients(timeout_ms, word(args, 3) == b"write")
     return OK
@@ -328,7 +289,8 @@ def client_unblock(server: "Server", _client: "Client", args: list[bytes]) -> Re
     if len(args) == 4 and word(args, 3) not in (b"timeout", b"error"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     wanted = integer(args[2])
-    return int(any(server.unblock(one, word(args, 3) == b"error") for one in server.clients() if one.id == wanted))
+    slots = np.flatnonzero(_alive(server) & (server.connections[:, rows.ID] == wanted)).tolist()
+    return int(any(server.unblock(slot, word(args, 3) == b"error") for slot in slots))
 
 
 # ------------------------------------------------------------------------------------------------ modes of a connection

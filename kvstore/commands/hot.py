@@ -6,9 +6,10 @@ from kvstore.arguments import arg_length, arg_offset, integer_argument, query
 from kvstore.connections import DATABASE, connection
 from kvstore.errors import DB_INDEX, INT_RANGE, NOT_INTEGER
 from kvstore.layout import DATABASES
+from kvstore.refusals import reply_arity
 from kvstore.resp import reply_bulk, reply_error, reply_ok, reply_pong
 from kvstore.saving import bgsave
-from kvstore.state import ARGC, CONNECTION, DB, HANDLER, STORE
+from kvstore.state import ARGC, COMMAND, CONNECTION, DB, HANDLER, STORE
 from mmcore.jit import kernel, linked
 
 
@@ -27,7 +28,8 @@ def ping(store):  # type: ignore[no-untyped-def]
         reply_pong(store)
         return 0
     if store.server[ARGC] > 2:
-        return 1  # the wrong number of arguments: Python words it
+        reply_arity(store, store.server[COMMAND], 0)
+        return 0
     return echo(store)
 
 

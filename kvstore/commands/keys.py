@@ -91,10 +91,10 @@ from kvstore.resp import (
     reply_bulk_integer,
     reply_bulk_memory,
     reply_error,
+    reply_error_about,
     reply_integer,
     reply_null,
     reply_ok,
-    reply_raw,
     reply_room,
     reply_type_name,
 )
@@ -120,7 +120,6 @@ _MATCH, _COUNT, _TYPE, _STRING = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE"), 
 _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
 _ENCODING, _FREQ, _IDLETIME, _REFCOUNT = pack(b"ENCODING"), pack(b"FREQ"), pack(b"IDLETIME"), pack(b"REFCOUNT")
 _USAGE, _SAMPLES = pack(b"USAGE"), pack(b"SAMPLES")
-_LF = np.frombuffer(b"\r\n", np.uint8).copy()
 _INT_NAME, _EMBSTR_NAME, _RAW_NAME = (np.frombuffer(n, np.uint8).copy() for n in (b"int", b"embstr", b"raw"))
 EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
 SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
@@ -612,12 +611,7 @@ def _expire(store, seconds, absolute, error):  # type: ignore[no-untyped-def]
         elif option == _LT:
             lt = True
         else:
-            start = server[REPLY_LENGTH]
-            reply_error(store, UNSUPPORTED_OPTION)
-            server[REPLY_LENGTH] -= 2
-            if server[REPLY_LENGTH] > start:
-                reply_raw(store, query(store), arg_offset(store, i), min(arg_length(store, i), 128))
-                reply_raw(store, _LF, 0, 2)
+            reply_error_about(store, UNSUPPORTED_OPTION, i)
             return 0
     if nx and (xx or gt or lt):
         reply_error(store, NX_AND_OTHERS)

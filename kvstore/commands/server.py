@@ -23,7 +23,7 @@ from kvstore.commands.table import (
 )
 from kvstore.config import Refused
 from kvstore.configfile import ConfigError
-from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER
+from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER, shown
 from kvstore.info import PAGE_SIZE, info_text, memory_figures
 from kvstore.patterns import compile_glob
 from kvstore.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
@@ -235,8 +235,8 @@ def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
         old = config.update(pairs, protected=_allowed(server, client, "enable-protected-configs"))
     except Refused as refusal:
         if not refusal.why:
-            message = f"ERR Unknown option or number of arguments for CONFIG SET - '{refusal.name}'"
-            raise CommandError(message) from refusal
+            name = shown(refusal.name.encode(errors="surrogateescape"))
+            raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'") from refusal
         raise _not_set(refusal.name, refusal.why) from refusal
     for name in old:
         try:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.docs import Doc, docs
 from kvstore.commands.secrets import SECRETS
+from kvstore.errors import SHOWN_MAX, shown
 from kvstore.reply import CommandError, Reply
 
 if TYPE_CHECKING:
@@ -417,12 +418,6 @@ def row_number_of(command: Command) -> int:
     return _NUMBERS[command.name]
 
 
-def is_whole(args: list[bytes]) -> bool:
-    """Whether a command is in the table, its subcommand with it, and has as many arguments as that takes."""
-    row = resolve(args)
-    return row is not None and row.takes(len(args))
-
-
 def row_number(args: list[bytes]) -> int:
     """The place in ROWS of a whole command whose name is in the table: its subcommand's, where it has a good one."""
     row = resolve(args) or _BY_NAME[args[0].lower()]
@@ -432,30 +427,14 @@ def row_number(args: list[bytes]) -> int:
 # ------------------------------------------------------------------------------------------------------- refusals
 
 
-def _shown(data: bytes, limit: int = 128) -> str:
-    # As C's printf shows a string: up to a zero byte.
-    return data[:limit].split(b"\0")[0].decode(errors="surrogateescape")
-
-
-def unknown_command(args: list[bytes]) -> CommandError:
-    """The refusal of a command that is not in the table."""
-    beginning = b""
-    for arg in args[1:]:
-        if len(beginning) >= 128:
-            break
-        beginning += b"'%s' " % arg[: 128 - len(beginning)].split(b"\0")[0]
-    shown = beginning.decode(errors="surrogateescape")
-    return CommandError(f"ERR unknown command '{_shown(args[0])}', with args beginning with: {shown}")
-
-
 def unknown_subcommand(container: str, name: bytes) -> CommandError:
     """The refusal of a subcommand that its container does not have."""
-    return CommandError(f"ERR unknown subcommand '{_shown(name)}'. Try {container.upper()} HELP.")
+    return CommandError(f"ERR unknown subcommand '{shown(name, SHOWN_MAX)}'. Try {container.upper()} HELP.")
 
 
 def unknown_subcommand_or_arity(container: str, name: bytes) -> CommandError:
     """The refusal of a container that does not tell the two apart."""
-    problem = f"unknown subcommand or wrong number of arguments for '{_shown(name)}'"
+    problem = f"unknown subcommand or wrong number of arguments for '{shown(name, SHOWN_MAX)}'"
     return CommandError(f"ERR {problem}. Try {container.upper()} HELP.")
 
 

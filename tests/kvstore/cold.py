@@ -12,7 +12,7 @@ from kvstore.commands.table import cold_handler, find, wrong_arity
 from kvstore.config import Config
 from kvstore.histogram import CELLS, Histogram
 from kvstore.latency import LatencyMonitor
-from kvstore.reply import Reply
+from kvstore.reply import Reply, Verbatim
 
 
 @dataclass
@@ -30,23 +30,14 @@ class FakeClient:
     no_touch: bool = False
     reply_mode: str = "on"
     close_after_reply: bool = False
+    slot: int = 0
     addr: str = "127.0.0.1:50000"
     laddr: str = "127.0.0.1:6379"
     unix: bool = False
-    fd: int = 8
     user: str = "default"
     age_s: int = 10
-    idle_s: int = 2
-    flags: str = "N"
-    multi: int = -1
+    waits: bool = False  # in a blocking command
     watch: int = 0
-    qbuf: int = 0
-    qbuf_free: int = 0
-    multi_mem: int = 0
-    obl: int = 0
-    omem: int = 0
-    total_memory: int = 240
-    last_command: str = "get"
 
     def reset(self) -> None:
         self.protocol, self.db, self.name, self.reply_mode = 2, 0, "", "on"
@@ -125,7 +116,10 @@ class FakeServer:
         self.registers[state.TIMER_MS] = 1_000_000
         self.connections = np.zeros((8, rows.FIELDS), np.int64)
         for slot, client in enumerate(clients):
-            self.connections[slot, [rows.FLAGS, rows.WATCH_COUNT]] = rows.IN_USE, client.watch
+            client.slot = slot
+            row = self.connections[slot]
+            row[rows.ID], row[rows.FLAGS], row[rows.WATCH_COUNT] = client.id, rows.IN_USE, client.watch
+            row[rows.CREATED_MS] = self.registers[state.TIMER_MS] - 1000 * client.age_s
         self.run_id = "ab" * 20
         self.started_ms = 0
         self.memory = FakeMemory()
@@ -139,15 +133,19 @@ class FakeServer:
         self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
         self.keys: dict[bytes, coldplane.Described] = {}
 
-    def clients(self) -> list[FakeClient]:
-        return self.listed
+    def reply_clients(self, slots: np.ndarray) -> Reply:
+        return Verbatim("".join(f"id={self.listed[slot].id}\n" for slot in slots))
 
-    def kill(self, client: coldplane.Client) -> None:
-        self.done.append(("kill", client.id))
+    def from_address(self, address: str, own: bool) -> np.ndarray:
+        addresses = [client.laddr if own else client.addr for client in self.listed]
+        return np.array([one == address for one in addresses] + [False] * (len(self.connections) - len(addresses)))
 
-    def unblock(self, client: coldplane.Client, error: bool) -> bool:
-        self.done.append(("unblock", client.id, error))
-        return client.flags == "b"
+    def kill(self, slots: np.ndarray) -> None:
+        self.done += [("kill", self.listed[slot].id) for slot in slots]
+
+    def unblock(self, slot: int, error: bool) -> bool:
+        self.done.append(("unblock", self.listed[slot].id, error))
+        return self.listed[slot].waits
 
     def discard_transaction(self, client: coldplane.Client) -> None:
         self.done.append(("discard", client.id))

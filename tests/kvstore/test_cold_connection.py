@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvstore.commands.connection import CLIENT_TYPES, describe
+from kvstore.commands.connection import CLIENT_TYPES
 from kvstore.reply import NO_REPLY, OK, CommandError, Simple, Verbatim
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
@@ -160,21 +160,6 @@ def test_names_and_libraries() -> None:
     assert (client.lib_name, client.lib_ver) == ("lib", "1.2")
 
 
-def test_a_connection_is_described_by_redis_fields() -> None:
-    client = FakeClient(5, name="me", lib_name="lib", omem=7, obl=3)
-    reply = ask(FakeServer(client), client, "CLIENT", "INFO")
-    assert isinstance(reply, Verbatim)
-    fields = dict(word.split("=", 1) for word in reply.rstrip("\n").split(" "))
-    names = (
-        "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp "
-        "obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
-    )
-    assert list(fields) == names.split()
-    assert (fields["id"], fields["name"], fields["cmd"]) == ("5", "me", "client|info")
-    assert (fields["events"], fields["oll"]) == ("rw", "1")
-    assert "cmd=get " in describe(client)
-
-
 def test_clients_are_listed_all_or_by_type_or_by_id() -> None:
     clients = [FakeClient(number) for number in (1, 2, 3)]
     server = FakeServer(*clients)
@@ -205,6 +190,8 @@ KILLS = [
     (["MAXAGE", "100"], [3], 1),
     (["MAXAGE", "5", "ID", "3"], [3], 1),
     (["SKIPME", "yes"], [1, 3], 2),
+    (["ID", "1", "ID", "3"], [3], 1),
+    (["TYPE", "pubsub", "TYPE", "normal"], [1, 3], 2),
 ]
 
 

@@ -1,0 +1,246 @@
+"""CLIENT LIST and CLIENT INFO: connections as lines of text, made from the table of connections.
+
+A kernel writes the lines into the reply buffer, a few hundred nanoseconds each, so that listing thousands of
+connections stops nobody for long.  Everything a line says is in the connection's row: the addresses since it was
+accepted, the texts that the client has given since it gave them.
+"""
+
+import numpy as np
+from numba import int64, uint8, void
+
+from kvstore.addresses import ADDRESS_ROOM, write_address
+from kvstore.connections import (
+    ACTIVE_MS,
+    BLOCKED,
+    CLOSE_AFTER_REPLY,
+    CREATED_MS,
+    DATABASE,
+    DIRTY_CAS,
+    FD,
+    FIELDS,
+    FLAGS,
+    ID,
+    IN_USE,
+    INPUT_CAPACITY,
+    INPUT_LENGTH,
+    INPUT_START,
+    KILLED,
+    LAST_COMMAND,
+    LIB_NAME,
+    LIB_VER,
+    MULTI,
+    NAME,
+    NO_EVICT,
+    NO_TOUCH_MODE,
+    OUTPUT_CAPACITY,
+    OUTPUT_LENGTH,
+    OUTPUT_START,
+    OWN,
+    PEER,
+    POSTPONED,
+    QUEUE_CAPACITY,
+    QUEUE_COUNT,
+    SPEAKS,
+    UNIX_SOCKET,
+    connection,
+    text_length,
+)
+from kvstore.libc import bytes_at
+from kvstore.refusals import command_name, name_length
+from kvstore.resp import put_decimal, reply_raw, reply_room
+from kvstore.state import (
+    CONNECTION_SLOTS,
+    PROTOCOL,
+    REPLY_LENGTH,
+    SCRATCH_ADDRESS,
+    STORE,
+    TIMER_MS,
+)
+from mmcore.jit import copy_bytes, equal_bytes, kernel, linked
+
+_HEADER_ROOM = 32  # [bytes] for the header of a text whose length is known only at its end
+_MULTI_NONE = -1  # commands queued outside of MULTI
+
+_PARTS = (
+    "id=",
+    " addr=",
+    " laddr=",
+    " fd=",
+    " name=",
+    " age=",
+    " idle=",
+    " flags=",
+    " db=",
+    " sub=0 psub=0 ssub=0 multi=",
+    " qbuf=",
+    " qbuf-free=",
+    " argv-mem=0 multi-mem=",
+    " rbs=0 rbp=0 obl=",
+    " oll=",
+    " omem=",
+    " tot-mem=",
+    " events=r",
+    " cmd=",
+    " user=default redir=-1 resp=",
+    " lib-name=",
+    " lib-ver=",
+    "\n",
+    "w",
+    "NULL",
+)
+(
+    _ID,
+    _ADDR,
+    _LADDR,
+    _FD,
+    _NAME,
+    _AGE,
+    _IDLE,
+    _FLAGS,
+    _DB,
+    _MULTI,
+    _QBUF,
+    _QBUF_FREE,
+    _MULTI_MEM,
+    _OBL,
+    _OLL,
+    _OMEM,
+    _TOT_MEM,
+    _EVENTS,
+    _CMD,
+    _RESP,
+    _LIB_NAME,
+    _LIB_VER,
+    _END,
+    _WRITABLE,
+    _NO_COMMAND,
+) = range(len(_PARTS))
+_TEXT = np.frombuffer("".join(_PARTS).encode(), np.uint8).copy()
+_START = np.cumsum([0, *map(len, _PARTS)])
+
+
+@kernel
+def _put(store, part):  # type: ignore[no-untyped-def]
+    reply_raw(store, _TEXT, _START[part], _START[part + 1] - _START[part])
+
+
+@kernel
+def _put_number(store, part, value):  # type: ignore[no-untyped-def]
+    _put(store, part)
+    out = reply_room(store, 24)
+    store.server[REPLY_LENGTH] += put_decimal(out, store.server[REPLY_LENGTH], value)
+
+
+@kernel
+def _put_text(store, part, address):  # type: ignore[no-untyped-def]
+    # What ends with a zero byte; nothing for address 0.
+    _put(store, part)
+    length = text_length(address)
+    reply_raw(store, bytes_at(address, length), 0, length)
+
+
+@linked(void(STORE, int64, uint8[::1], int64, uint8[::1]))
+def find_address(store, field, text, count, found):  # type: ignore[no-untyped-def]
+    """Set found[slot] for every connection whose address at PEER or OWN is these `count` bytes of `text`."""
+    room = bytes_at(store.server[SCRATCH_ADDRESS] + 1024, ADDRESS_ROOM)
+    for slot in range(store.server[CONNECTION_SLOTS]):
+        row = connection(store, slot)
+        if row[FLAGS] & IN_USE:
+            length = write_address(store, row, field, room, 0)
+            found[slot] = length == count and equal_bytes(room, 0, text, 0, count)
+
+
+@kernel
+def _put_address(store, part, row, field):  # type: ignore[no-untyped-def]
+    _put(store, part)
+    out = reply_room(store, ADDRESS_ROOM)
+    store.server[REPLY_LENGTH] = write_address(store, row, field, out, store.server[REPLY_LENGTH])
+
+
+@kernel
+def _put_flag(store, letter, is_set):  # type: ignore[no-untyped-def]
+    if is_set:
+        reply_room(store, 1)[store.server[REPLY_LENGTH]] = letter
+        store.server[REPLY_LENGTH] += 1
+
+
+@kernel
+def _put_flags(store, flags):  # type: ignore[no-untyped-def]
+    _put(store, _FLAGS)
+    start = store.server[REPLY_LENGTH]
+    _put_flag(store, 120, flags & MULTI)  # x
+    _put_flag(store, 100, flags & DIRTY_CAS)  # d
+    _put_flag(store, 99, flags & CLOSE_AFTER_REPLY)  # c
+    _put_flag(store, 65, flags & KILLED)  # A
+    _put_flag(store, 98, flags & (POSTPONED | BLOCKED))  # b
+    _put_flag(store, 85, flags & UNIX_SOCKET)  # U
+    _put_flag(store, 101, flags & NO_EVICT)  # e
+    _put_flag(store, 84, flags & NO_TOUCH_MODE)  # T
+    _put_flag(store, 78, store.server[REPLY_LENGTH] == start)  # N
+
+
+@linked(void(STORE, int64))
+def put_connection(store, slot):  # type: ignore[no-untyped-def]
+    """Append the line of one connection to the reply."""
+    now, row = store.server[TIMER_MS], connection(store, slot)
+    pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
+    unread = row[INPUT_LENGTH] - row[INPUT_START]
+    _put_number(store, _ID, row[ID])
+    _put_address(store, _ADDR, row, PEER)
+    _put_address(store, _LADDR, row, OWN)
+    _put_number(store, _FD, row[FD])
+    _put_text(store, _NAME, row[NAME])
+    _put_number(store, _AGE, max(0, now - row[CREATED_MS]) // 1000)
+    _put_number(store, _IDLE, max(0, now - row[ACTIVE_MS]) // 1000)
+    _put_flags(store, row[FLAGS])
+    _put_number(store, _DB, row[DATABASE])
+    _put_number(store, _MULTI, row[QUEUE_COUNT] if row[FLAGS] & MULTI else _MULTI_NONE)
+    _put_number(store, _QBUF, unread)
+    _put_number(store, _QBUF_FREE, row[INPUT_CAPACITY] - unread)
+    _put_number(store, _MULTI_MEM, row[QUEUE_CAPACITY])
+    _put_number(store, _OBL, pending)
+    _put_number(store, _OLL, 1 if pending > 0 else 0)
+    _put_number(store, _OMEM, row[OUTPUT_CAPACITY])
+    total = FIELDS * 8 + row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY]
+    _put_number(store, _TOT_MEM, total)
+    _put(store, _EVENTS)
+    if pending > 0:
+        _put(store, _WRITABLE)
+    _put(store, _CMD)
+    if row[LAST_COMMAND] < 0:
+        _put(store, _NO_COMMAND)
+    else:
+        name = command_name(store, row[LAST_COMMAND])
+        reply_raw(store, name, 0, name_length(name))
+    _put_number(store, _RESP, row[SPEAKS])
+    _put_text(store, _LIB_NAME, row[LIB_NAME])
+    _put_text(store, _LIB_VER, row[LIB_VER])
+    _put(store, _END)
+
+
+@linked(void(STORE, int64[::1]))
+def reply_connections(store, slots):  # type: ignore[no-untyped-def]
+    """Reply with the lines of the connections in these slots: a verbatim text in RESP3, a bulk in RESP2."""
+    server = store.server
+    verbatim = server[PROTOCOL] == 3
+    reply_room(store, _HEADER_ROOM)
+    header = server[REPLY_LENGTH]
+    start = server[REPLY_LENGTH] = header + _HEADER_ROOM
+    for i in range(len(slots)):
+        put_connection(store, slots[i])
+    out = reply_room(store, 2)
+    length = server[REPLY_LENGTH] - start
+    out[header] = 61 if verbatim else 36
+    at = header + 1
+    at += put_decimal(out, at, length + 4 if verbatim else length)
+    out[at] = 13
+    out[at + 1] = 10
+    at += 2
+    if verbatim:
+        for byte in (116, 120, 116, 58):  # txt:
+            out[at] = byte
+            at += 1
+    copy_bytes(out, at, out, start, length)
+    out[at + length] = 13
+    out[at + length + 1] = 10
+    server[REPLY_LENGTH] = at + length + 2
