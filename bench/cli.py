@@ -442,6 +442,24 @@ def map_command(
     )
 
 
+@bench.command("bystander")
+@against(DEFAULT, "redis")
+@click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
+@common
+def bystander_command(subjects: tuple[str, ...], repetitions: int, smoke: bool, json_file: Path | None) -> None:
+    """How long another client waits while one sends something that takes long.
+
+    \b
+    Example:
+      kvstore bench bystander
+      kvstore bench bystander --subject constant --repetitions 3
+    """
+    from bench import bystander
+
+    sizes = bystander.SMOKE if smoke else {**bystander.FULL, "repetitions": repetitions}
+    finish(bystander.run(subjects, sizes), json_file)
+
+
 PICTURED = ("throughput", "snapshot", "map")
 
 
@@ -458,7 +476,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    for name in ("translation", "pause", "throughput", "snapshot", "restart", "memory", "map"):
+    for name in ("translation", "pause", "throughput", "snapshot", "restart", "memory", "map", "bystander"):
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

@@ -361,7 +361,7 @@ SERVED = (
     Parameter("loglevel", Choice(("debug", "verbose", "notice", "warning", "nothing")), "notice"),
     Parameter("logfile", FilePath(), "", mutable=False),
     Parameter("hz", Integer(clamp=(1, 500)), 10),
-    Parameter("turn-budget-us", Integer(0, 1_000_000), 1000),  # of pipelines, before others are served
+    Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
     Parameter("active-expire-enabled", Flag(), True),
     # what is told of commands
     Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),

@@ -162,6 +162,25 @@ def test_pause_tells_the_worst_of_many(tmp_path: Path) -> None:
     assert all(row["pause, worst"] >= row["pause, median"] > 0 for row in rows(report))
 
 
+def test_a_bystander_is_told_of_every_pipeline(tmp_path: Path) -> None:
+    report = run(tmp_path, "bystander", *AGAINST)
+    found = rows(report)
+    assert [row["pipeline"] for row in found] == [
+        "5 INFO",
+        "50 unknown commands",
+        "CLIENT LIST, 20 connections",
+        "PING, 1,000 arguments",
+        "unknown, 1,000 arguments",
+        "WATCH, 100 keys",
+        "KEYS, 2 nested stars",
+        "20 HELLO, no password",
+        "1,000 keys expire",
+    ]
+    for row in found:
+        assert all(row[f"{subject}, idle"] > 0 for subject in HERE)
+    assert [figure["at_most"] for figure in report["figures"]] == [15.0] * len(found)
+
+
 @needs_redis
 def test_two_of_a_kind_may_be_compared(tmp_path: Path) -> None:
     report = run(tmp_path, "memory", "--subject", "redis", "--subject", "redis")

@@ -140,11 +140,220 @@ def test_endless_inline_is_cut_off(server) -> None:
     ],
     ids=["count", "length", "second length"],
 )
-def test_a_number_without_end_is_cut_off(server, data: bytes, reply: bytes) -> None:
-    """Counts and lengths as well."""
+@pytest.mark.parametrize("end", [b"", b"\r\n" + encode("SET", "tail", "executed")], ids=["endless", "with its end"])
+def test_a_number_that_is_too_long_is_cut_off(server, data: bytes, reply: bytes, end: bytes) -> None:
+    """Counts and lengths as well, also when all of the line is there."""
+    if end and server.is_redis:
+        data += b"1" * 100_000  # it reads 16 KiB at a time, and sees the end of a line that is a little too long
     with Wire(server.address) as connection:
-        connection.send(data)
+        connection.send(data + end)
         assert connection.until_closed() == reply
+    with Wire(server.address) as connection:
+        assert connection("EXISTS", "tail") == 0
+
+
+@pytest.mark.parametrize("words", [1, 2, 32_765])
+def test_an_inline_command_of_64_kib_is_served(server, words: int) -> None:
+    """To the last byte, and with as many words as fit."""
+    line = b"DEL " + b" ".join([b"x"] * words)
+    line += b"x" * (65_536 - len(line))
+    with Wire(server.address) as connection:
+        connection.send(line + b"\n")
+        assert connection.reply() == 0
+
+
+def test_an_inline_command_of_more_is_refused_though_its_end_is_there(server) -> None:
+    """One byte more, and what stands behind it is not executed."""
+    line = b"DEL " + b"x" * (65_533 if not server.is_redis else 200_000)
+    with Wire(server.address) as connection:
+        connection.send(line + b"\n" + encode("SET", "tail", "executed"))
+        assert connection.until_closed() == ERROR + b"too big inline request\r\n"
+    with Wire(server.address) as connection:
+        assert connection("EXISTS", "tail") == 0
+
+
+def test_a_line_of_millions_of_words_that_piled_up_in_a_pause_is_refused(server) -> None:
+    """Whole when it is looked at first, and longer than any array of arguments."""
+    with Wire(server.address) as admin, Wire(server.address) as victim:
+        identity = victim("CLIENT", "ID")
+        assert admin("CLIENT", "PAUSE", 1_000_000, "WRITE") == OK
+        data = b"SET k v\r\n" + b"a " * 17_500_000 + b"\r\n"
+
+        def received() -> bool:
+            line = admin("CLIENT", "LIST", "ID", identity)
+            return dict(field.split(b"=", 1) for field in line.split())[b"qbuf"] == b"%d" % len(data)
+
+        victim.send(data)
+        wait_until(received, "all of it to be received")
+        assert admin("CLIENT", "UNPAUSE") == OK
+        assert victim.until_closed() == b"+OK\r\n" + ERROR + b"too big inline request\r\n"
+        assert admin("PING") == Status("PONG")
+
+
+def test_an_inline_command_that_waits_for_a_pause_to_end_is_read_as_it_was_sent(server) -> None:
+    """Quotes and escapes too, though it is read twice."""
+    lines = rb"""
+SET "a\"b" "x\x41\n y"
+SET 'it''s' z
+  SET "*k" "*v"
+SET plain '\'quoted\' "inside"'
+"""
+    commands = [line.replace(b"''", b"\\'") + b"\r\n" for line in lines.splitlines() if line]
+    with Wire(server.address) as admin:
+        connections = [Wire(server.address) for _ in commands]
+        try:
+            assert admin("CLIENT", "PAUSE", 1_000_000, "WRITE") == OK
+            for connection, command in zip(connections, commands, strict=True):
+                connection.send(command)
+            wait_until(lambda: info(admin, "clients")["blocked_clients"] == "4", "all to be held back")
+            assert admin("CLIENT", "UNPAUSE") == OK
+            assert [connection.reply() for connection in connections] == [OK] * 4
+        finally:
+            for connection in connections:
+                connection.close()
+        pairs = {b'a"b': b"xA\n y", b"it's": b"z", b"*k": b"*v", b"plain": b"'quoted' \"inside\""}
+        assert admin("MGET", *pairs) == list(pairs.values())
+
+
+# ---------------------------------------------------------------------------------------- text of a client's in a reply
+
+FORGING = [
+    *(encode(name, "k", "1", "x\r\n+FORGED") for name in ("EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT")),
+    encode("EXPIRE", "k", "1", "\r\nx\r\n\r\n"),
+    encode("EXPIRE", "k", "1", b"ab\0cd"),
+    encode("EXPIRE", "k", "1", "z" * 5000),
+    encode("fo\r\n+FORGED", "ba\r\n+FORGED", b"x\0y"),
+    encode("foo\r\n"),
+    encode("f" * 200, *["a" * 50] * 10),
+    encode("foo", *["a"] * 1000),
+    encode("foo", "b" * 300, "c"),
+    encode("foo", "b" * 120, "cdefgh", "i"),
+    encode("foo", "b" * 125, "cdefgh", "i"),
+    encode(""),
+    encode("", "", ""),
+    encode("x" * 33),
+    encode("HELLO", "3", b"fo\r\n-x\0y"),
+    encode("CLIENT", b"a\r\nb\0c"),
+    encode("CLIENT", "a" * 300),
+    encode("OBJECT", "a\nb"),
+    encode("CONFIG", "SET", b"a\r\nb\0c", "d"),
+    encode("CONFIG", "SET", "a\r\n", "d"),
+    encode("CONFIG", "SET", "maxmemory", "a\r\nb"),
+    encode("CLIENT", "KILL", "TYPE", "a\r\nb"),
+    encode("CLIENT", "KILL", "USER", "a\r\nb"),
+    encode("CLIENT", "KILL", "ID", "5", "ID", "x"),
+    encode("PING", "a\r\n", "b"),
+    encode("GET", "a", "b"),
+    encode("EXEC", "a\r\nb"),
+    encode("MULTI") + encode("EXEC", "a") + encode("EXEC"),
+    encode("MULTI") + encode("fo\r\no") + encode("EXEC"),
+    encode("MULTI") + encode("GET") + encode("EXEC"),
+    encode("MULTI") + encode("CLIENT", "fo\r\no") + encode("EXEC"),
+    encode("PING", *["a"] * 2000),
+    encode("CLIENT", "SETNAME", *["a"] * 2000),
+    encode("CLIENT", "NOSUCH", *["a"] * 2000),
+]
+
+
+@pytest.mark.parametrize("data", FORGING, ids=[repr(data[:40]) for data in FORGING])
+def test_what_a_client_wrote_stays_within_its_error(server, redis_server, data: bytes) -> None:
+    """Blanks for line breaks, nothing behind a zero byte, Redis's lengths: the bytes are those of redis-server."""
+    end = encode("ECHO", "end")
+    replies = []
+    for one in (server, redis_server):
+        with Wire(one.address) as connection:
+            connection.send(data + end)
+            got = b""
+            while not got.endswith(b"$3\r\nend\r\n"):
+                got += connection.raw_reply()
+            replies.append(got)
+    assert replies[0] == replies[1]
+
+
+def test_a_command_that_python_serves_takes_a_thousand_arguments(server, ours) -> None:
+    """With more it is refused as one with the wrong number, at once."""
+    with Wire(server.address) as connection:
+        assert connection("COMMAND", "INFO", *["x"] * 1022) == [None] * 1022
+        refused = [
+            (("COMMAND", "INFO", *["x"] * 1023), "ERR wrong number of arguments for 'command|info' command"),
+            (("INFO", *["x"] * 1024), "ERR wrong number of arguments for 'info' command"),
+        ]
+        for command, error in refused:
+            assert connection(*command) == Failure(error)
+        queued = [connection("MULTI"), connection("COMMAND", "INFO", *["x"] * 2000), connection("EXEC")]
+        assert queued == [OK, Status("QUEUED"), [Failure("ERR wrong number of arguments for 'command|info' command")]]
+
+
+# ----------------------------------------------------------------------------------- before a client has said who it is
+
+HTTP = [
+    b"POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"PUT / HTTP/1.1\r\nhost: x\r\n\r\n",
+    encode("PING") + encode("post"),
+    encode("Host:", "x"),
+    encode(b"POST\0x"),
+    encode("MULTI") + encode("POST"),
+]
+
+
+@pytest.mark.parametrize("data", HTTP, ids=[repr(data[:40]) for data in HTTP])
+def test_an_http_request_closes_the_connection(server, data: bytes) -> None:
+    """Without a reply, and its body is not executed."""
+    with Wire(server.address) as connection:
+        connection.send(data + encode("SET", "body", "executed"))
+        assert connection.until_closed() == b""
+    with Wire(server.address) as connection:
+        assert connection("EXISTS", "body") == 0
+        assert connection("POSTER") == Failure("ERR unknown command 'POSTER', with args beginning with: ")
+        assert connection("HOST") == Failure("ERR unknown command 'HOST', with args beginning with: ")
+
+
+def test_an_http_request_is_told_in_the_log_once_a_minute(start, tmp_path) -> None:
+    """In Redis's words."""
+    with start(tmp_path) as server:
+        for _ in range(3):
+            with Wire(server.address) as connection:
+                connection.send(b"POST / HTTP/1.1\r\n\r\n")
+                assert connection.until_closed() == b""
+        assert server.log().count("Possible SECURITY ATTACK detected.") == 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_stranger_who_does_not_read_is_let_go(start, tmp_path, ours, known: bool) -> None:
+    """Nothing is kept for it beyond what the system's buffers hold; one who gave the password may take its time."""
+    with (
+        start(tmp_path, options=("--requirepass", "sesame"), password="sesame") as server,
+        Wire(server.address) as admin,
+    ):
+        assert admin("AUTH", "sesame") == OK
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.settimeout(30)
+            deaf.connect(server.address)
+            deaf.sendall((encode("AUTH", "sesame") if known else b"") + encode("CLIENT", "SETNAME", "deaf"))
+            closed = int(info(admin, "stats")["client_output_buffer_limit_disconnections"])
+            asked = 0
+            with contextlib.suppress(ConnectionError):
+                while asked < (2 << 20 if known else 1 << 40):
+                    asked += deaf.send(encode("GET", "k") * 1000)
+            lines = admin("CLIENT", "LIST").splitlines()
+            assert len(lines) == (2 if known else 1)
+            assert int(info(admin, "stats")["client_output_buffer_limit_disconnections"]) == closed + (not known)
+
+
+def test_a_stranger_who_reads_is_served(start, tmp_path) -> None:
+    """However much it asks."""
+    with (
+        start(tmp_path, options=("--requirepass", "sesame"), password="sesame") as server,
+        Wire(server.address) as stranger,
+    ):
+        for _ in range(20):
+            replies = stranger.pipeline([("GET", "k")] * 30 + [("HELLO",)] * 3)
+            assert set(replies[:30]) == {Failure("NOAUTH Authentication required.")}
+            assert all(reply.text.startswith("NOAUTH HELLO must be called") for reply in replies[30:])
+        assert stranger("AUTH", "sesame") == OK
+        assert stranger("GET", "k") is None
 
 
 def test_a_huge_count_reserves_nothing(server) -> None:
