@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from contextlib import closing
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -118,16 +117,14 @@ def _serve(config: Config) -> int:
     for notice in config.notices:
         log.warning("%s", notice)
     signals = Signals()
-    from kvstore.startup import preload  # imports numpy, but no kernel
+    from kvstore.startup import open_images  # imports numpy, but no kernel
 
-    directory = Path(config["dir"])
     try:
         config.values["maxclients"] = clients_at_start(config["maxclients"])
-        directory.mkdir(parents=True, exist_ok=True)
-        image = preload(config)
+        opened = open_images(config)
         kernels, server = import_module("mmcore.jit"), import_module("kvstore.server")
         build_kernels(kernels)
-        status = int(server.Server(config, image).run(signals))
+        status = int(server.Server(config, opened).run(signals))
     except Exception as error:
         if isinstance(error, _expected()):
             log.error("Cannot start: %s", _reason(error))
@@ -264,6 +261,7 @@ def info(sections: tuple[str, ...], host: str, port: int, password: str | None, 
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(file: Path, as_json: bool) -> None:
     """Verify an image and print what it holds."""
+    from snapshot.describe import describe, moment, text
     from snapshot.errors import ImageError
     from snapshot.reader import verify
 
@@ -271,15 +269,15 @@ def inspect(file: Path, as_json: bool) -> None:
         image = verify(file)
     except ImageError as error:
         raise click.ClickException(str(error)) from error
+    held = describe(image)
     if as_json:
-        click.echo(json.dumps(image.describe(), default=str))
+        click.echo(json.dumps(held))
         return
-    held = image.describe()
     metadata = held.pop("metadata")
-    databases = metadata.pop("databases", [])
-    held["forked_unix_us"] = f"{held['forked_unix_us']}  ({_moment(held['forked_unix_us'])})"
+    databases = _databases(metadata)
+    held["forked_unix_us"] = f"{image.forked_unix_us}  ({moment(image.forked_unix_us)})"
     for name, value in [*held.items(), *metadata.items()]:
-        click.echo(f"{name:>16}  {value if value is not None else '-'}")
+        click.echo(f"{text(name):>16}  {text(value) if value is not None else '-'}")
     for number, (keys, expires) in enumerate(databases):
         if keys:
             click.echo(f"{f'db{number}':>16}  keys={keys},expires={expires}")
@@ -287,5 +285,11 @@ def inspect(file: Path, as_json: bool) -> None:
         click.echo(f"{'keys':>16}  none")
 
 
-def _moment(unix_us: int) -> str:
-    return datetime.fromtimestamp(unix_us / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds")
+def _databases(metadata: dict[str, Any]) -> list[tuple[int, int]]:
+    """Keys, and those with a deadline, by database: taken out of the metadata, unless that is no such list."""
+    found = metadata.get("databases")
+    pairs = found if isinstance(found, list) else []
+    if not all(isinstance(pair, list) and [type(count) for count in pair] == [int, int] for pair in pairs):
+        return []
+    metadata.pop("databases", None)
+    return [(keys, expires) for keys, expires in pairs]

@@ -19,6 +19,7 @@ from kvstore.connections import (
     FD,
     FIELDS,
     FLAGS,
+    HELD,
     ID,
     IN_USE,
     INPUT_CAPACITY,
@@ -172,7 +173,7 @@ def _put_flags(store, flags):  # type: ignore[no-untyped-def]
     _put_flag(store, 100, flags & DIRTY_CAS)  # d
     _put_flag(store, 99, flags & CLOSE_AFTER_REPLY)  # c
     _put_flag(store, 65, flags & KILLED)  # A
-    _put_flag(store, 98, flags & (POSTPONED | BLOCKED))  # b
+    _put_flag(store, 98, flags & (POSTPONED | BLOCKED | HELD))  # b
     _put_flag(store, 85, flags & UNIX_SOCKET)  # U
     _put_flag(store, 101, flags & NO_EVICT)  # e
     _put_flag(store, 84, flags & NO_TOUCH_MODE)  # T

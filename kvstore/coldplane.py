@@ -83,12 +83,21 @@ class Snapshots(Protocol):
     def last_bytes(self) -> int: ...
     @property
     def last_path(self) -> Path | None: ...
+    @property
+    def keys_loaded(self) -> int: ...  # that were in the image loaded last
 
     def start(self) -> None:
         """Fork, and have the image written in the background.  Raises SnapshotError or CommandError."""
 
     def run_and_wait(self) -> None:
         """Take a snapshot and wait until it is durable.  Raises SnapshotError or CommandError."""
+
+
+class Loading(Protocol):
+    """An image that is still being read."""
+
+    def fields(self) -> Mapping[str, object]:
+        """What INFO tells of it."""
 
 
 class Memory(Protocol):
@@ -153,6 +162,8 @@ class Server(Protocol):
     def space(self) -> Space: ...
     @property
     def snapshots(self) -> Snapshots: ...
+    @property
+    def loading(self) -> Loading | None: ...  # None once the store is there
     @property
     def in_transaction(self) -> bool: ...  # whether EXEC runs the command at hand
     @property

@@ -8,6 +8,9 @@ command or replies that the socket did not take, moves to buffers of its own.
 
 A connection that the loop must look at without an event, to close it or to go on with its input, waits in a queue:
 TURN_FIRST .. TURN_LAST, linked by NEXT_TURN, first come first served.
+
+A connection can be held until a snapshot has ended: then its replies are kept back, in order, and what else it sends is
+not executed.  Nobody else waits.
 """
 
 import mmap
@@ -25,6 +28,7 @@ from kvstore.state import (
     CONNECTIONS_ADDRESS,
     FREE_SLOT,
     STORE,
+    TIMER_MS,
     TURN_FIRST,
     TURN_LAST,
     TURNS_PENDING,
@@ -68,12 +72,13 @@ from mmcore.jit import copy_bytes, kernel, linked, view
     BYTES_IN,
     BYTES_OUT,
     BLOCKED_UNTIL_MS,  # while BLOCKED, by the monotonic clock; a command that blocks leaves its time-out here, or 0
+    HELD_FOR,  # number of the snapshot that it is held for, while HELD
     # what the client says of itself: addresses of texts that end with a zero byte, 0 for none
     NAME,
     LIB_NAME,
     LIB_VER,
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(36)
+) = range(37)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS
@@ -94,6 +99,7 @@ POSTPONED = 1 << 12  # CLIENT PAUSE holds its next command back
 WANTS_WRITE = 1 << 13  # EPOLLOUT is asked for
 KILLED = 1 << 14  # to be closed at the end of the turn
 WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an event: see `give_turn`
+HELD = 1 << 16  # until the snapshot numbered HELD_FOR has ended: see `hold`
 BLOCKED = 1 << 17  # waits in a command; what it sends meanwhile is kept
 UNBLOCKED = 1 << 18  # BLOCKED, and has waited long enough: its next turn answers
 UNBLOCKED_BY_ERROR = 1 << 19  # likewise, with an error: CLIENT UNBLOCK asked for that
@@ -208,6 +214,34 @@ def set_text(store, slot, field, text, count):  # type: ignore[no-untyped-def]
     return 1
 
 
+@kernel
+def hold(store, row, number):  # type: ignore[no-untyped-def]
+    """Keep back the reply to the command at hand, and all that follows, until the snapshot `number` has ended."""
+    if row[FLAGS] & HELD == 0:
+        store.server[BLOCKED_CLIENTS] += 1
+    row[FLAGS] |= HELD
+    row[HELD_FOR] = number
+
+
+@linked(int64(STORE, int64))
+def release_held(store, number):  # type: ignore[no-untyped-def]
+    """Let the connections go on that are held for snapshots up to `number`; returns how many still are held."""
+    server = store.server
+    held = 0
+    for slot in range(server[CONNECTION_SLOTS]):
+        row = connection(store, slot)
+        if row[FLAGS] & HELD == 0:
+            continue
+        if row[HELD_FOR] > number:
+            held += 1
+            continue
+        row[FLAGS] &= ~HELD
+        row[ACTIVE_MS] = server[TIMER_MS]  # the time it was held does not count as idle
+        server[BLOCKED_CLIENTS] -= 1
+        give_turn(store, slot, row, 0)
+    return held
+
+
 @linked(int64(STORE, int64, int64, int64, int64))
 def open_connection(store, fd, identity, flags, now_ms):  # type: ignore[no-untyped-def]
     """Take a slot for a new connection; -1 when none is free."""
@@ -249,7 +283,7 @@ def close_connection(store, slot):  # type: ignore[no-untyped-def]
     drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
     for field in range(NAME, LIB_VER + 1):
         free(row[field])
-    if row[FLAGS] & (POSTPONED | BLOCKED):
+    if row[FLAGS] & (POSTPONED | BLOCKED | HELD):
         server[BLOCKED_CLIENTS] -= 1
     row[FLAGS] = 0
     row[FD] = -1

@@ -247,7 +247,7 @@ def persistence_fields(server: "Server") -> Fields:
     snapshots = server.snapshots
     running = snapshots.running
     return {
-        "loading": 0,
+        "loading": int(server.loading is not None),
         "async_loading": 0,
         "current_cow_peak": snapshots.last_cow_size if running else 0,
         "current_cow_size": snapshots.last_cow_size if running else 0,
@@ -264,7 +264,7 @@ def persistence_fields(server: "Server") -> Fields:
         "rdb_saves": snapshots.taken,
         "rdb_last_cow_size": snapshots.last_cow_size,
         "rdb_last_load_keys_expired": 0,
-        "rdb_last_load_keys_loaded": 0,
+        "rdb_last_load_keys_loaded": snapshots.keys_loaded,
         "aof_enabled": 0,
         "aof_rewrite_in_progress": 0,
         "aof_rewrite_scheduled": 0,
@@ -277,6 +277,7 @@ def persistence_fields(server: "Server") -> Fields:
         "aof_last_cow_size": 0,
         "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
+        **(server.loading.fields() if server.loading else {}),
         "snapshot_last_error": _one_line(snapshots.last_error),
         "snapshot_last_pause_usec": f"{snapshots.last_pause_us:.1f}",
         "snapshot_last_duration_sec": f"{max(snapshots.last_duration_s, 0):.3f}",

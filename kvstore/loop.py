@@ -19,7 +19,8 @@ registers, so the next call continues where the last one stopped, in the middle 
 A command's kernel returns an EVENT, too: NONE when it has replied, COMMAND when Python is to serve this form of it,
 BLOCKED when its connection has to wait.
 
-Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.
+Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.  A connection
+that is held (see connections.py) keeps its replies and its further input until a snapshot has ended.
 
 No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is shared out among the
 connections that are ready when a turn begins; a connection that has used up its share between two commands keeps the
@@ -48,6 +49,7 @@ from kvstore.connections import (
     DIRTY_EXEC,
     FD,
     FLAGS,
+    HELD,
     ID,
     IN_USE,
     INPUT_ADDRESS,
@@ -317,6 +319,9 @@ def send_bytes(store, row, address, count):  # type: ignore[no-untyped-def]
 def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
     """Send what the connection still has to say, or hold it for EPOLLOUT; enforce the limits on what is held."""
     server = store.server
+    if row[FLAGS] & HELD:
+        _ask_for_write(store, slot, row, False)
+        return
     if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
         pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
         sent = send_bytes(store, row, row[OUTPUT_ADDRESS] + row[OUTPUT_START], pending)
@@ -350,12 +355,12 @@ def keep_output(store, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(void(STORE, int64, int64[::1]))
 def flush_reply(store, slot, row):  # type: ignore[no-untyped-def]
-    """Send the reply buffer; what the socket does not take becomes the connection's own pending output."""
+    """Send the reply buffer; what it does not take, or is held back, becomes the connection's own output."""
     server = store.server
     count, sent = server[REPLY_LENGTH], 0
     if row[FLAGS] & KILLED:
         count = 0
-    if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+    if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START] and row[FLAGS] & HELD == 0:
         sent = send_bytes(store, row, server[REPLY_ADDRESS], count)
         if sent < 0:
             give_turn(store, slot, row, KILLED)
@@ -734,7 +739,7 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
         if row[FLAGS] & (CLOSE_AFTER_REPLY | KILLED):
             server[INPUT_POSITION] = server[QUERY_SIZE]
             return EVENT_NONE
-        if row[FLAGS] & BLOCKED:
+        if row[FLAGS] & (BLOCKED | HELD):
             return EVENT_NONE
         if server[REPLY_LENGTH] > SEND_EARLY:
             flush_reply(store, slot, row)
@@ -989,7 +994,9 @@ def serve_turns(store):  # type: ignore[no-untyped-def]
         answered = row[FLAGS] & UNBLOCKED != 0
         if answered:
             _end_wait(store, row)
-        if answered or row[INPUT_LENGTH] > row[INPUT_START]:
+        elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+            keep_output(store, slot, row)
+        if answered or (row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & KILLED == 0):
             event = run_input(store, slot, row)
             if event != EVENT_NONE:
                 return event
@@ -1045,7 +1052,7 @@ def tick(store):  # type: ignore[no-untyped-def]
         slot = server[SWEEP_SLOT]
         server[SWEEP_SLOT] = (slot + 1) % server[CONNECTION_SLOTS]
         row = connection(store, slot)
-        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED | WAITS_FOR_TURN):
+        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED | WAITS_FOR_TURN | HELD):
             continue
         if server[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > server[TIMEOUT_MS] and row[FLAGS] & BLOCKED == 0:
             give_turn(store, slot, row, KILLED)

@@ -3,31 +3,31 @@
 The mechanism is snapshot.Snapshotter's; here are Redis's rules around it.  A good snapshot forgets the changes it
 holds; a failed one leaves the last good image, a reason, and, with stop-writes-on-bgsave-error and save points set,
 refuses writes until one succeeds.  Inside EXEC a BGSAVE waits for the transaction's end, so that an image never holds
-half of one.
+half of one.  One that is given up, as FLUSHALL does, is neither: clients that are held for it wait for the next.
 """
 
 import logging
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kvstore import state
 from kvstore.clock import read_clocks, wall_us
+from kvstore.connections import release_held
 from kvstore.flush import release_root
-from kvstore.keyspace import keyspace_init, keyspace_open
-from kvstore.layout import DATABASES, DB_DEADLINES, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
+from kvstore.keyspace import keyspace_open
+from kvstore.loading import Loading
 from kvstore.reply import CommandError
 from kvstore.saving import save_begin
+from kvstore.storeimage import accept_store, describe_store
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.mapping import load_cr3, reset
 from mmcore.release import CURSOR_SIZE, release_all
-from snapshot.errors import SnapshotError, SnapshotRunning
-from snapshot.frozen import FrozenSpace
-from snapshot.preload import Preload
-from snapshot.restore import adopt, restore
+from snapshot.directory import DirectoryLock, ImageDirectory
+from snapshot.errors import Cancelled, DirectoryInUse, SnapshotError, SnapshotRunning
+from snapshot.restore import adopt, empty, restore
 from snapshot.snapshotter import Snapshotter
 from snapshot.writer import Outcome
 
@@ -37,12 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("kvstore")
 
 MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND, "constant": CONSTANT}
-
-
-def _describe(frozen: FrozenSpace) -> dict[str, Any]:
-    """What an image holds, from the store's control block as it was frozen."""
-    words = np.frombuffer(frozen.read(DESCRIPTORS, DATABASES * DESCRIPTOR_SIZE), "<i8").reshape(DATABASES, -1)
-    return {"databases": words[:, [DB_KEYS // 8, DB_DEADLINES // 8]].tolist(), "made_by": "kvstore"}
 
 
 class _Snapshotter(Snapshotter):
@@ -55,7 +49,8 @@ class _Snapshotter(Snapshotter):
             config["dir"],
             config["dbfilename"],
             MODES[config["fork-mode"]],
-            metadata=_describe,
+            metadata=describe_store,
+            accept=accept_store,
         )
         self._store = server.store
         server.registers[state.TICKET_ADDRESS] = self.ticket.ctypes.data
@@ -73,9 +68,11 @@ class _Snapshotter(Snapshotter):
 class Persistence:
     """The snapshots of a server's store."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", lock: DirectoryLock) -> None:
         self._server = server
+        self._lock = lock  # on the directory that the images go to
         self._snapshotter = _Snapshotter(server)
+        self.keys_loaded = 0  # that were in the image loaded last
         self._registers = server.registers
         self._ended_s = -1.0  # duration of the last one that ended
 
@@ -177,6 +174,7 @@ class Persistence:
             raise CommandError("ERR Background save already in progress") from None
         except SnapshotError as error:
             self._failed(error)
+            release_held(self._server.store, self.forks + 1)  # nobody is held for one later than the next
             raise CommandError(f"ERR {error}") from error
 
     def start_due(self) -> None:
@@ -210,6 +208,12 @@ class Persistence:
         self._ended_s = self._snapshotter.statistics.last_duration_s
         for warning in outcome.warnings:
             log.warning("%s", warning)
+        if isinstance(outcome.error, Cancelled):
+            log.info("Snapshot given up: %s", outcome.error)
+            if release_held(self._server.store, 0):
+                r[state.SAVE_WANTED] = 1
+            return
+        release_held(self._server.store, self.forks)
         if outcome.error:
             self._failed(outcome.error)
             return
@@ -245,39 +249,57 @@ class Persistence:
     def reconfigure(self) -> None:
         """Take over where images go and how to fork.  Raises ValueError when that cannot change now."""
         config = self._server.config
-        try:
-            self._snapshotter.move(config["dir"], config["dbfilename"])
-        except SnapshotRunning:
-            raise ValueError("a snapshot is being written") from None
         self._snapshotter.mode = MODES[config["fork-mode"]]
+        directory, prefix = config["dir"], config["dbfilename"]
+        images = self._snapshotter.images
+        if (images.directory, images.prefix) != (Path(directory), prefix):
+            self._move(directory, prefix)
+
+    def _move(self, directory: str, prefix: str) -> None:
+        if self.running:
+            raise ValueError("a snapshot is being written")
+        try:
+            lock = ImageDirectory(directory, prefix).lock()
+        except DirectoryInUse as error:
+            raise ValueError(str(error)) from error
+        except OSError as error:
+            raise ValueError(error.strerror) from error
+        self._snapshotter.move(directory, prefix)
+        self._lock.release()
+        self._lock = lock
 
     def close(self) -> None:
-        """End the writer's thread; a snapshot being written is given up."""
+        """End the writer's thread, giving up what it writes; the directory is another server's to take."""
         self._snapshotter.close()
+        self._lock.release()
 
     # ---------------------------------------------------------------------------------------------- loading one
 
-    def load(self, preload: Preload) -> None:
-        """Take the image that was preloaded, or begin empty where there is none."""
-        began = time.perf_counter()
+    def load(self, loading: Loading) -> None:
+        """Put the image that has been read in the place of the empty store; leave that where there is none."""
         store = self._server.store
-        self._snapshotter.images.clean()
-        image = adopt(preload, store.space)
-        for refused in preload.refused:
+        images = self._snapshotter.images
+        images.clean()
+        image = loading.result()
+        for refused in loading.preload.refused:
             log.warning("Image refused: %s", refused)
-        if image is None:
-            if keyspace_init(store) != 0:
-                raise MemoryError("the physical memory is too small for an empty store")
-        else:
-            keyspace_open(store)
-            keys = sum(sizes[0] for sizes in self._server.db_sizes())
-            log.info("Loaded %s: %d keys, waited %.3f s for it", image.path, keys, time.perf_counter() - began)
+        if image is not None:
+            empty(store.space)
+            adopt(loading.preload, store.space, accept=accept_store)
+            images.note_good(image.path, image.stamp)
+            self._open()
+            log.info("Loaded %s: %d keys, %.3f s", image.path, self.keys_loaded, loading.elapsed_s)
         self._saved(wall_us(self._registers))
         self._registers[state.DIRTY] = 0
 
+    def _open(self) -> None:
+        code = keyspace_open(self._server.store)
+        assert code == 0, "an image was accepted that has no store in it"
+        self.keys_loaded = sum(keys for keys, _, _ in self._server.db_sizes())
+
     def reload(self, save: bool) -> None:
         """DEBUG RELOAD: empty the store and load the newest image, after taking one if `save`.  Raises CommandError."""
-        if save:
+        if save or self._registers[state.SAVE_WANTED]:  # what FLUSHALL has emptied must not come back
             self.run_and_wait()
         elif self.running:
             self._ended(self._snapshotter.wait())
@@ -290,8 +312,8 @@ class Persistence:
         if old == NO_FRAME:
             raise CommandError("ERR no frame for an empty root")
         try:
-            restore(newest.image.path, space)
-            keyspace_open(store)
+            restore(newest.image.path, space, accept=accept_store)
+            self._open()
         except SnapshotError as error:
             release_all(space.mem, np.zeros(CURSOR_SIZE, np.int64), load_cr3(space, old))
             log.error("Reload failed: %s", error)

@@ -2,22 +2,29 @@
 
 BGSAVE and the save points come here: the fork and the waking of the writer's thread are all that the clients wait for,
 and Python has no part in it.  What else a snapshot's beginning and end mean is persistence.py's.
+
+FLUSHALL comes here too.  What it deleted must not come back after a crash: an image that was begun before is given up,
+and with save points its client is held until an image of the emptied store is durable.  Redis saves in the foreground
+there, and everyone waits.  As in Redis the reply is OK even when that snapshot fails, and the log has the reason.
 """
 
 import numpy as np
-from numba import int64
+from numba import int64, void
 
 from kvstore.arguments import pack, word
+from kvstore.connections import connection, hold
 from kvstore.latency import FORK_EVENT, latency_sample
 from kvstore.libc import words_at
 from kvstore.resp import reply_raw
 from kvstore.state import (
     ARGC,
+    CONNECTION,
     DIRTY,
     DIRTY_AT_FORK,
     EXEC_SAVED_ADDRESS,
     HANDLER,
     LAST_SAVE_TRY_MS,
+    SAVE_POINTS,
     SAVE_WANTED,
     SNAPSHOT_ALIVE,
     STORE,
@@ -25,7 +32,7 @@ from kvstore.state import (
     TIMER_MS,
 )
 from mmcore.jit import linked
-from snapshot.begin import FORK_NS, TICKET_WORDS, begin
+from snapshot.begin import FORK_NS, GIVEN_UP, STARTED, TICKET_WORDS, begin
 
 _SCHEDULE = pack(b"SCHEDULE")
 _STARTED = np.frombuffer(b"+Background saving started\r\n", np.uint8).copy()
@@ -45,6 +52,23 @@ def save_begin(store):  # type: ignore[no-untyped-def]
         server[DIRTY_AT_FORK] = server[DIRTY]
         server[SNAPSHOT_ALIVE] = 1
     return code
+
+
+@linked(void(STORE))
+def save_emptied(store):  # type: ignore[no-untyped-def]
+    """See to it, after FLUSHALL, that no image brings back what was there; its client is held until that is durable."""
+    server = store.server
+    if server[SNAPSHOT_ALIVE] == 0 and server[SAVE_POINTS] == 0:
+        return
+    ticket = words_at(server[TICKET_ADDRESS], TICKET_WORDS)
+    ticket[GIVEN_UP] = 1  # of no effect when nothing is being written
+    if server[SAVE_POINTS] == 0:
+        return
+    number = ticket[STARTED] + 1
+    # One that is being given up has to end first, a transaction too; and the loop tells why one cannot be begun.
+    if server[SNAPSHOT_ALIVE] or server[EXEC_SAVED_ADDRESS] != 0 or save_begin(store) != 0:
+        server[SAVE_WANTED] = 1
+    hold(store, connection(store, server[CONNECTION]), number)
 
 
 @linked(HANDLER)

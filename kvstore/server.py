@@ -53,9 +53,10 @@ from kvstore.describe import describe_key
 from kvstore.descriptors import allow_clients, clients_max
 from kvstore.flush import RELEASES_MAX
 from kvstore.histogram import Histogram
-from kvstore.keyspace import database_sizes, index_pages, memory_used
+from kvstore.keyspace import database_sizes, index_pages, keyspace_init, memory_used
 from kvstore.latency import LatencyMonitor
 from kvstore.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
+from kvstore.loading import LOADING_ERROR, Loading, loading_table
 from kvstore.logfile import set_level
 from kvstore.persistence import Persistence
 from kvstore.refcounts import HOLDS, KEEPS_NONE
@@ -71,7 +72,7 @@ from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.release import CURSOR_SIZE
 from mmcore.space import AddressSpace, PhysicalMemory
-from snapshot.preload import Preload
+from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")
 _HOT = hot_handlers()  # imported here, with everything else, so that one `build` makes all kernels
@@ -79,13 +80,15 @@ _HOT = hot_handlers()  # imported here, with everything else, so that one `build
 COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves, which would keep everyone waiting with more
 ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 EVENTS_CAPACITY = 1024
+LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
 
 
 class Server:
     """A store being served."""
 
-    def __init__(self, config: Config, preload: Preload | None = None) -> None:
-        preload = preload or startup.preload(config)
+    def __init__(self, config: Config, opened: startup.Opened | None = None) -> None:
+        opened = opened or startup.open_images(config)
+        preload = opened.preload
         self.config = config
         self.config_file = config.file
         self.run_id = secrets.token_hex(20)
@@ -100,15 +103,20 @@ class Server:
         self._prepare_commands()
         self._prepare_wake()
         self.store = Store(self.space.state, self.registers, self._arguments)
-        self.snapshots = Persistence(self)
+        self.snapshots = Persistence(self, opened.lock)
         self._watch_descriptor(self.snapshots.fileno(), loop.WAKE)
         start_clocks(self.store)
+        self.registers[state.LAST_SAVE_MS] = self.registers[state.NOW_MS]
+        if keyspace_init(self.store) != 0:
+            raise OutOfFrames("the physical memory is too small for an empty store")
         self.started_ms = int(self.registers[state.TIMER_MS])
         self._prepare_observation()
+        self._populator: Populator | None = None
+        self.loading: Loading | None = Loading(preload, self._wake_up)
+        self._loading_table = loading_table(self._table)
+        self.registers[state.COMMAND_TABLE_ADDRESS] = self._loading_table.ctypes.data
         for name in _APPLIED:
             self.apply(name)
-        self.snapshots.load(preload)
-        self._populator = Populator(self.memory)
 
     # ------------------------------------------------------------------------------------------------- preparation
 
@@ -250,7 +258,8 @@ class Server:
         elif name == "save":
             points = np.array(config["save"].points, np.int64).reshape(-1, 2)
             self._save_points = points  # the register holds its address only
-            r[state.SAVE_POINTS_ADDRESS], r[state.SAVE_POINTS] = points.ctypes.data, len(points)
+            r[state.SAVE_POINTS_ADDRESS] = points.ctypes.data
+            r[state.SAVE_POINTS] = 0 if self.loading else len(points)  # nothing is saved over what is not there yet
             self.snapshots.refuse_writes()
         elif name == "stop-writes-on-bgsave-error":
             self.snapshots.refuse_writes()
@@ -302,19 +311,40 @@ class Server:
     # ---------------------------------------------------------------------------------------------------- serving
 
     def run(self, signals: Signals) -> int:
-        """Listen and serve until told to stop; returns the exit status."""
-        self.listen()
+        """Listen and serve until told to stop; returns the exit status.  Raises why the store could not be loaded."""
         self._signals = signals
         signals.wake(self._wake_write)
         try:
             # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
             threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
-            log.info("Ready to accept connections%s", "".join(f" on {_name(one)}" for one in self._listeners))
+            assert self.loading is not None
+            if self.loading.ended(LISTEN_AFTER_S):
+                self._loaded()
+                self.listen()
+            else:
+                self.listen()
+                log.info("Loading; clients are answered -LOADING meanwhile%s", self._listening())
+            if self.loading is None:
+                log.info("Ready to accept connections%s", self._listening())
             self._serve()
         finally:
             signals.wake_nobody()
             self.close()
         return 0
+
+    def _listening(self) -> str:
+        return "".join(f" on {_name(one)}" for one in self._listeners)
+
+    def _loaded(self) -> None:
+        # The store is there, or there is none to load.
+        loading, self.loading = self.loading, None
+        assert loading is not None
+        self.snapshots.load(loading)
+        # What is watched was looked for in a store that was not there.
+        self.connections[self.connections[:, rows.WATCH_COUNT] > 0, rows.FLAGS] |= rows.DIRTY_CAS
+        self.registers[state.COMMAND_TABLE_ADDRESS] = self._table.ctypes.data
+        self.apply("save")
+        self._populator = Populator(self.memory)
 
     def _serve(self) -> None:
         while True:
@@ -342,6 +372,9 @@ class Server:
             command = COMMANDS[r[state.EVENT_DETAIL]]
             row = resolve(args)
             well_formed = not command.subcommands or (row is not None and row.takes(count))
+            if self.loading and well_formed and row is not None and "loading" not in row.flags:
+                self._count_refused(client, row)
+                raise CommandError(LOADING_ERROR)
             if not well_formed or (event == loop.EVENT_COMMAND and not whole):
                 raise self._refuse(command, row, client, args)
             if event == loop.EVENT_QUEUE:
@@ -375,12 +408,15 @@ class Server:
 
     def _refuse(self, command: Command, row: Command | None, client: Client, args: list[bytes]) -> CommandError:
         # The reply to a subcommand that the command does not have, or, of `row`, to too many arguments or too few.
+        self._count_refused(client, row)
+        return wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
+
+    def _count_refused(self, client: Client, row: Command | None) -> None:
         self.registers[state.COMMAND] = loop.REFUSED
         if row is not None:
             self.command_counters[row_number_of(row), loop.STAT_REJECTED] += 1
         if client.in_multi and not self.in_transaction:
             client.dirty_exec = True
-        return wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
 
     def _arguments_at_hand(self, count: int) -> list[bytes]:
         # The first `count` of them.
@@ -412,10 +448,18 @@ class Server:
         """Whether the command at hand is one of a transaction that EXEC is running."""
         return bool(self.registers[state.EXEC_SAVED_ADDRESS])
 
+    def _wake_up(self) -> None:
+        # From any thread: have `serve` return.
+        with contextlib.suppress(OSError):  # a full pipe wakes it too; one that is closed needs to wake nobody
+            os.write(self._wake_write, b"\0")
+
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         self.snapshots.poll()
+        if self.loading and self.loading.ended():
+            self._loaded()
+            log.info("Ready to accept connections%s", self._listening())
         if self._signals.asked:
             log.info("Received %s, shutting down", signal.Signals(self._signals.asked).name)
             try:
@@ -427,9 +471,12 @@ class Server:
     def shutdown(self, save: bool | None, force: bool) -> None:
         """Stop serving, after a last snapshot if `save`, or by default if there are save points.
 
-        CommandError when the snapshot failed, and then the server goes on, unless `force`.
+        While the store is loaded there is nothing to save, whatever was asked for.  CommandError when the snapshot
+        failed, and then the server goes on, unless `force`.
         """
-        if save or (save is None and self.config["save"].points):
+        if self.loading:
+            log.info("The store is still being loaded: nothing is saved")
+        elif save or (save is None and self.config["save"].points):
             log.info("Saving the final snapshot before exiting")
             try:
                 self.snapshots.run_and_wait()
@@ -448,8 +495,12 @@ class Server:
         self._listeners.clear()
         for slot in np.flatnonzero(self.connections[:, rows.FLAGS] & rows.IN_USE).tolist():
             close_connection(self.store, slot)
+        if self.loading:
+            self.loading.stop()
+            self.loading = None
         self.snapshots.close()
-        self._populator.close()
+        if self._populator:
+            self._populator.close()
         self.slowlog.close()
         self._epoll.close()
         os.close(self._wake_read)
@@ -587,6 +638,8 @@ class Server:
 
     def reload(self, save: bool) -> None:
         """DEBUG RELOAD"""
+        if self.loading:
+            raise CommandError(LOADING_ERROR)
         self.snapshots.reload(save)
 
     def reset_statistics(self) -> None:

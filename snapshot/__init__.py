@@ -4,6 +4,7 @@
     reader       all pages of an image, verified, by several threads
     directory    the images of a directory: their names, the newest that verifies, pruning, leftovers
     preload      the newest image read into memory while the rest of the program still starts
+    describe     an image told to people, and as JSON
     restore      an image back into an address space
     frozen       the pages of a frozen root, for another thread
     writer       the background thread that writes them as an image

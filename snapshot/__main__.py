@@ -11,9 +11,9 @@ Exit status 0 when every file is good, 1 when one is not (the reason goes to std
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
+from snapshot.describe import describe, moment, text
 from snapshot.errors import ImageError
 from snapshot.image import Image
 from snapshot.reader import verify
@@ -21,18 +21,17 @@ from snapshot.reader import verify
 
 def lines(image: Image) -> list[str]:
     """What an image holds, a fact a line."""
-    forked = datetime.fromtimestamp(image.forked_unix_us / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds")
     facts: list[tuple[str, str]] = [
         ("format version", str(image.version)),
         ("identity", image.id.hex()),
         ("parent", image.parent.hex() if image.parent else "none, the image is whole"),
-        ("forked", forked),
+        ("forked", moment(image.forked_unix_us)),
         ("epoch", str(image.epoch)),
         ("pages", f"{image.pages:,} in {len(image.runs):,} runs, {image.data_size / 1e6:,.1f} MB"),
         ("chunks", f"{image.chunk_count:,} of {image.chunk_size:,} bytes, every checksum right"),
         ("file", f"{image.file_size:,} bytes"),
     ]
-    facts += [(f"metadata {key}", str(value)) for key, value in image.metadata.items()]
+    facts += [(f"metadata {text(key)}", text(value)) for key, value in image.metadata.items()]
     return [f"  {name:<18} {value}" for name, value in facts]
 
 
@@ -54,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(error, file=sys.stderr)
             continue
         if options.json:
-            said: dict[str, Any] = {"good": True, **image.describe()}
-            print(json.dumps(said, default=lambda value: value.hex() if isinstance(value, bytes) else str(value)))
+            said: dict[str, Any] = {"good": True, **describe(image)}
+            print(json.dumps(said))
         else:
             print(f"{path}: good", *lines(image), sep="\n")
     return status

@@ -3,7 +3,7 @@
 One kernel does it, for the way through Python costs some hundred microseconds when its code is not in the processor's
 cache, and the fork a few.  So an event loop that is a kernel itself need not leave for it.  What the writer's thread
 and Python have to know afterwards stands in the ticket, which one thread writes at a time: the owner's until it wakes
-the writer; from then on nobody's, until the owner has taken the outcome.
+the writer; from then on nobody's, until the owner has taken the outcome.  GIVEN_UP alone the owner may set at any time.
 """
 
 from numba import int32, int64, types
@@ -23,10 +23,11 @@ from mmcore.state import EPOCH, PAGES_COPIED, SPACE, TABLES_COPIED
     PAUSE_NS,  # and with it the waking of the thread
     PAGES_BEFORE,  # the space's counters at the fork
     TABLES_BEFORE,
+    GIVEN_UP,  # not 0: the image is not wanted any more; the writer ends soon and leaves none
     _ONE,  # what is written to the eventfd
     _CLOCK,  # seconds, nanoseconds
     _CLOCK_NS,
-) = range(13)
+) = range(14)
 TICKET_WORDS = 16
 RUNNING = 1
 
@@ -53,6 +54,7 @@ def begin(space, ticket):  # type: ignore[no-untyped-def]
     ticket[AT_EPOCH] = cpu[EPOCH]
     ticket[PAGES_BEFORE] = cpu[PAGES_COPIED]
     ticket[TABLES_BEFORE] = cpu[TABLES_COPIED]
+    ticket[GIVEN_UP] = 0
     root = fork(space, ticket[MODE])
     ticket[FORK_NS] = _now_ns(ticket) - begun
     if root < 0:

@@ -1,31 +1,51 @@
-"""The images of a directory.
+"""The images of a directory: which is the newest, which are kept, and that nobody else has them.
 
     dump-0000000042.kvimg                    an image; the number rises by one with each
+    dump-0000000041.kvimg.damaged            one that was found damaged, set aside
     .dump-0000000043.kvimg.7f3a91c0.tmp      one being written, locked by its writer for as long as it lives
+    .dump.lock                               locked by the process whose images these are, while it lives
 
 A number orders them, not a clock, which may be set back.  An image gets its name only when it is complete and durable,
 so whatever bears such a name was once whole; a temporary file is never looked at as an image.  One that nobody has
 locked was left by a process that died, and `clean` removes it.
 
-The newest image that verifies is the one to start from.  An image refused on the way there is reported, never passed
-over in silence; when all are refused, NoUsableImage is raised, so that nobody starts empty over data it cannot read.
+The newest image that verifies, and that the owner of the pages can open, is the one to start from.  An image refused on
+the way there is reported, never passed over in silence; when all are refused, NoUsableImage is raised, so that nobody
+starts empty over data it cannot read.
+
+What counts is good images, not names.  An image is good when this process wrote it, or has verified every byte of it,
+and the file is unchanged since.  One of which nothing is known is read whole before it may count.
+
+    an image that is        in `retain`, once a newer one is durable        in `make_room`, for a disk that is full
+    good                    counts; beyond `keep` it is removed             is removed, unless it is the newest good one
+    damaged                 is set aside, with `.damaged` behind its name   stays
+    anything else           stays, and does not count                       stays
+
+Anything else is what this process cannot judge: an image of another version or layout, one that needs a parent, what is
+no file or cannot be read.  Another program may be able to open it, so it is never removed here.  A damaged image may be
+the newest data there are, so it is not removed either; its number is not used again.
 """
 
+import errno
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from snapshot.errors import ImageError, NoUsableImage, Unreadable
-from snapshot.files import Files
-from snapshot.image import Image
-from snapshot.reader import Progress, verify
+from snapshot.errors import Damaged, DirectoryInUse, ImageError, NoUsableImage, Unreadable
+from snapshot.files import Files, Stamp
+from snapshot.image import Accept, Image, accept_any, open_image, page_reader, require
+from snapshot.reader import PageReader, Progress
 
 PREFIX = "dump"
 SUFFIX = ".kvimg"
+DAMAGED_SUFFIX = ".damaged"
 TEMPORARY_SUFFIX = ".tmp"
+LOCK_SUFFIX = ".lock"
 DIGITS = 10
+_NO_LOCKS = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class Entry(NamedTuple):
@@ -43,22 +63,59 @@ class Newest:
     refused: list[ImageError] = field(default_factory=list)
 
 
-class ImageDirectory:
-    """The images in one directory under one prefix."""
+@dataclass
+class Kept:
+    """What `retain` did."""
 
-    def __init__(self, directory: str | Path, prefix: str = PREFIX, files: Files | None = None) -> None:
+    removed: list[Path] = field(default_factory=list)
+    set_aside: list[Damaged] = field(default_factory=list)
+
+
+class DirectoryLock:
+    """The images of one directory under one prefix, for this process alone."""
+
+    def __init__(self, fd: int, path: Path, files: Files) -> None:
+        self.path = path
+        self._fd, self._files = fd, files
+
+    @property
+    def held(self) -> bool:
+        """Whether the kernel holds the lock; not on a file system that gives none, and not after `release`."""
+        return self._fd >= 0
+
+    def release(self) -> None:
+        """Let somebody else have them."""
+        if self._fd >= 0:
+            self._files.unlock(self._fd, self.path)
+        self._fd = -1
+
+
+class ImageDirectory:
+    """The images in one directory under one prefix; `accept` is their owner's word on which it can open."""
+
+    def __init__(
+        self,
+        directory: str | Path,
+        prefix: str = PREFIX,
+        files: Files | None = None,
+        accept: Accept = accept_any,
+    ) -> None:
         if not prefix or "/" in prefix or "\0" in prefix or prefix.startswith("."):
             raise ValueError(f"{prefix!r} cannot begin the name of a file")
         self.directory = Path(directory)
         self.prefix = prefix
         self.files = files or Files()
-        self._final = re.compile(rf"{re.escape(prefix)}-(\d+){re.escape(SUFFIX)}", re.ASCII)
-        self._temporary = re.compile(
-            rf"\.{re.escape(prefix)}-\d+{re.escape(SUFFIX)}\.[0-9a-f]+{re.escape(TEMPORARY_SUFFIX)}", re.ASCII
-        )
+        self.accept = accept
+        self._good: dict[Path, Stamp] = {}
+        image = rf"{re.escape(prefix)}-(\d+){re.escape(SUFFIX)}"
+        self._final = re.compile(image, re.ASCII)
+        self._damaged = re.compile(image + re.escape(DAMAGED_SUFFIX), re.ASCII)
+        self._temporary = re.compile(rf"\.{image}\.[0-9a-f]+{re.escape(TEMPORARY_SUFFIX)}", re.ASCII)
 
     def __repr__(self) -> str:
         return f"<images {self.directory / self.prefix}-*{SUFFIX}>"
+
+    # --- names ---
 
     def path_of(self, sequence: int) -> Path:
         """Where the image of that number is, or will be."""
@@ -78,9 +135,9 @@ class ImageDirectory:
         return sorted(found, reverse=True)
 
     def next_sequence(self) -> int:
-        """One more than the newest image's."""
-        entries = self.entries()
-        return entries[0].sequence + 1 if entries else 1
+        """One more than the newest image's, those set aside included."""
+        matches = (self._final.fullmatch(name) or self._damaged.fullmatch(name) for name in self._names())
+        return max((int(match[1]) for match in matches if match), default=0) + 1
 
     def clean(self) -> list[Path]:
         """Remove what processes that died while writing have left; returns what went."""
@@ -91,14 +148,22 @@ class ImageDirectory:
                 removed.append(path)
         return removed
 
-    def prune(self, keep: int) -> list[Path]:
-        """Remove all but the `keep` newest images; returns what went.  Raises OSError."""
-        assert keep >= 1, keep
-        removed = []
-        for entry in self.entries()[keep:]:
-            self.files.remove(entry.path)
-            removed.append(entry.path)
-        return removed
+    def lock(self) -> DirectoryLock:
+        """Take the images for this process; raises DirectoryInUse, and OSError without a directory.
+
+        Where nothing can be written, or the file system has no locks, it goes without one.
+        """
+        path = self.directory / f".{self.prefix}{LOCK_SUFFIX}"
+        try:
+            return DirectoryLock(self.files.lock(path), path, self.files)
+        except BlockingIOError:
+            raise DirectoryInUse(self.directory, self.prefix) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return DirectoryLock(-1, path, self.files)
+
+    # --- which are good ---
 
     def newest(self, progress: Progress | None = None) -> Newest | None:
         """The newest image that verifies, every byte of it; None if there is no image at all.
@@ -108,12 +173,96 @@ class ImageDirectory:
         refused: list[ImageError] = []
         for entry in self.entries():
             try:
-                return Newest(verify(entry.path, progress, files=self.files), refused)
+                return Newest(self._verified(entry.path, progress), refused)
             except ImageError as error:
                 refused.append(error)
         if refused:
             raise NoUsableImage(self.directory, refused)
         return None
+
+    def note_good(self, path: Path, stamp: Stamp) -> None:
+        """The file with this stamp has been written, or every byte of it verified, by this process."""
+        self._good[path] = stamp
+
+    def retain(self, keep: int, progress: Progress | None = None) -> Kept:
+        """Leave the `keep` newest good images, remove what good ones are older, set aside what is damaged.
+
+        Raises OSError.  What `progress` raises ends it too.
+        """
+        assert keep >= 1, keep
+        kept, good = Kept(), 0
+        for entry in self.entries():
+            try:
+                if good < keep:
+                    self._make_sure(entry.path, progress)
+                    good += 1
+                    continue
+                self._look_at(entry.path)
+            except Damaged as error:
+                self.files.rename(entry.path, entry.path.with_name(entry.path.name + DAMAGED_SUFFIX))
+                kept.set_aside.append(error)
+            except ImageError:
+                pass  # not ours to judge: it stays
+            else:
+                self._remove(entry.path)
+                kept.removed.append(entry.path)
+        return kept
+
+    def make_room(self, progress: Progress | None = None) -> Path | None:
+        """Remove the oldest image that a newer good one makes dispensable, durably; None when there is none.
+
+        Raises OSError.  What `progress` raises ends it too.
+        """
+        entries = self.entries()
+        newest_good = next((i for i, one in enumerate(entries) if self._passes(self._make_sure, one, progress)), None)
+        if newest_good is None:
+            return None
+        for entry in reversed(entries[newest_good + 1 :]):
+            if self._passes(lambda path, _progress: self._look_at(path), entry, progress):
+                self._remove(entry.path)
+                self.files.sync_directory(self.directory)
+                return entry.path
+        return None
+
+    def _passes(self, check: Callable[[Path, Progress | None], None], entry: Entry, progress: Progress | None) -> bool:
+        try:
+            check(entry.path, progress)
+        except ImageError:
+            return False
+        return True
+
+    def _make_sure(self, path: Path, progress: Progress | None) -> None:
+        """Return if the image is good; raises an ImageError."""
+        try:
+            if self._good.get(path) == self.files.stamp(path):
+                return
+        except OSError as error:
+            raise Unreadable(path, error) from error
+        self._verified(path, progress)
+
+    def _verified(self, path: Path, progress: Progress | None) -> Image:
+        fd, image = self._open(path)
+        PageReader(fd, image, files=self.files).start().join(progress)
+        self.note_good(path, image.stamp)
+        return image
+
+    def _look_at(self, path: Path) -> None:
+        """Return if it is an image that this process could open, its pages unread; raises an ImageError."""
+        fd, _image = self._open(path)
+        self.files.close(fd)
+
+    def _open(self, path: Path) -> tuple[int, Image]:
+        fd, image = open_image(path, self.files)
+        try:
+            require(image, self.accept, page_reader(fd, image, self.files))
+        except BaseException:
+            self.files.close(fd)
+            raise
+        return fd, image
+
+    def _remove(self, path: Path) -> None:
+        self.files.remove(path)
+        self._good.pop(path, None)
 
     def _names(self) -> list[str]:
         try:

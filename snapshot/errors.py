@@ -2,15 +2,21 @@
 
     SnapshotError
     ├── ImageError                 a file is not an image that can be used; `path` says which
-    │   ├── NotAnImage             it does not begin as one
+    │   ├── Damaged                it is not what was written
+    │   │   ├── NotAnImage         it does not begin as an image
+    │   │   ├── HeaderCorrupt      the header page fails its checksum or contradicts itself
+    │   │   ├── Truncated          it does not end as an image ends: cut short, or added to
+    │   │   ├── TrailerCorrupt     the trailer fails its checksum or contradicts the file
+    │   │   ├── ManifestCorrupt    the manifest fails its checksum or does not describe the file
+    │   │   └── ChecksumMismatch   a chunk of pages is not what was written; `chunk`, `offset`
     │   ├── UnsupportedVersion     it is one, of a format this program does not read
-    │   ├── HeaderCorrupt          the header page fails its checksum or contradicts itself
-    │   ├── Truncated              it does not end as an image ends: cut short, or added to
-    │   ├── TrailerCorrupt         the trailer fails its checksum or contradicts the file
-    │   ├── ManifestCorrupt        the manifest fails its checksum or does not describe the file
-    │   ├── ChecksumMismatch       a chunk of pages is not what was written; `chunk`, `offset`
+    │   ├── ForeignImage           its pages are not what their owner can open: another layout, or another program's
+    │   ├── NeedsParent            it holds only what changed since another image
+    │   ├── NotAFile               a directory, a pipe, a device bears its name
     │   └── Unreadable             the operating system could not read it; `errno`
     ├── NoUsableImage              a directory has images and each was refused; `refused`
+    ├── DirectoryInUse             another process has the images of this directory; `directory`
+    ├── NoDirectory                a directory that is not there, and is not made; `directory`
     ├── RestoreError               the image is good, and there is no place for it
     │   ├── OutOfFrames            more pages than free frames
     │   └── SpaceNotEmpty          the address space already maps something
@@ -41,7 +47,11 @@ class ImageError(SnapshotError):
         self.reason = reason
 
 
-class NotAnImage(ImageError):
+class Damaged(ImageError):
+    """The file is not what was written."""
+
+
+class NotAnImage(Damaged):
     """The file does not begin as an image begins."""
 
 
@@ -53,29 +63,48 @@ class UnsupportedVersion(ImageError):
         self.version = version
 
 
-class HeaderCorrupt(ImageError):
+class HeaderCorrupt(Damaged):
     """The header page fails its checksum or contradicts itself."""
 
 
-class Truncated(ImageError):
+class Truncated(Damaged):
     """The file does not end as an image ends."""
 
 
-class TrailerCorrupt(ImageError):
+class TrailerCorrupt(Damaged):
     """The trailer fails its checksum or contradicts the file."""
 
 
-class ManifestCorrupt(ImageError):
+class ManifestCorrupt(Damaged):
     """The manifest fails its checksum or does not describe the file."""
 
 
-class ChecksumMismatch(ImageError):
+class ChecksumMismatch(Damaged):
     """A chunk of pages is not what was written."""
 
     def __init__(self, path: str | Path, chunk: int, offset: int, length: int) -> None:
         super().__init__(path, f"chunk {chunk} ({length} bytes at offset {offset}) fails its checksum")
         self.chunk = chunk
         self.offset = offset
+
+
+class ForeignImage(ImageError):
+    """The pages are not what their owner can open."""
+
+
+class NeedsParent(ImageError):
+    """The image holds only what changed since another one, and nothing here reads two as one."""
+
+    def __init__(self, path: str | Path, parent: bytes) -> None:
+        super().__init__(path, f"it holds only what changed since image {parent.hex()}, and is nothing without that")
+        self.parent = parent
+
+
+class NotAFile(ImageError):
+    """Something that is no regular file bears an image's name."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, "it is no regular file")
 
 
 class Unreadable(ImageError):
@@ -93,6 +122,22 @@ class NoUsableImage(SnapshotError):
         super().__init__(f"no usable image in {directory}: " + "; ".join(str(one) for one in refused))
         self.directory = Path(directory)
         self.refused = list(refused)
+
+
+class DirectoryInUse(SnapshotError):
+    """Another process has the images of this directory."""
+
+    def __init__(self, directory: str | Path, prefix: str) -> None:
+        super().__init__(f"another server keeps its images in {directory} as {prefix}-*: two would delete each other's")
+        self.directory = Path(directory)
+
+
+class NoDirectory(SnapshotError):
+    """A directory that is not there, and is not made."""
+
+    def __init__(self, directory: str | Path, reason: str) -> None:
+        super().__init__(f"Can't chdir to '{directory}': {reason}")
+        self.directory = Path(directory)
 
 
 class RestoreError(SnapshotError):

@@ -10,7 +10,9 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
+from typing import NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _fallocate = getattr(_libc, "fallocate", None)
@@ -24,6 +26,20 @@ def _check(status: int) -> None:
     code = ctypes.get_errno() if status else 0
     if code and code not in _NOT_OFFERED:
         raise OSError(code, os.strerror(code))
+
+
+class Stamp(NamedTuple):
+    """What tells that a file is still the same one, unchanged since it was looked at."""
+
+    device: int
+    inode: int
+    size: int  # [bytes]
+    modified_ns: int  # Unix time
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        """From what the system says of the file."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Files:
@@ -107,12 +123,16 @@ class Files:
     # --- reading ---
 
     def open(self, path: Path) -> int:
-        """An existing file, open for reading."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Whatever has this name, open for reading; a pipe is not waited for."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def size(self, fd: int) -> int:
-        """Its length in bytes."""
-        return os.fstat(fd).st_size
+    def is_file(self, fd: int) -> bool:
+        """Whether it is a regular file, with a length and a content that stay."""
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+
+    def stamp(self, file: int | Path) -> Stamp:
+        """Of an open file, or of the one that has this name."""
+        return Stamp.of(os.stat(file))
 
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         """Fill `buffer` from `offset`; returns how many bytes there were, fewer only at the end of the file."""
@@ -146,6 +166,32 @@ class Files:
 
     # --- directories ---
 
+    def make_directory(self, directory: Path) -> None:
+        """Make one directory; FileNotFoundError without its parent, FileExistsError when the name is taken."""
+        os.mkdir(directory)
+
+    def lock(self, path: Path) -> int:
+        """The file of this name, made if need be, locked until it is closed; BlockingIOError if somebody else has it.
+
+        The lock is the kernel's: it ends with the process, however that ends.
+        """
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_nlink:
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # between the two calls its holder removed it: that is another file now
+
+    def unlock(self, fd: int, path: Path) -> None:
+        """Give back what `lock` took, and remove the file."""
+        with contextlib.suppress(OSError):  # nothing hangs on it: a file that nobody has locked is in nobody's way
+            os.unlink(path)
+        os.close(fd)
+
     def names(self, directory: Path) -> list[str]:
         """The names in a directory."""
         return os.listdir(directory)
@@ -153,10 +199,14 @@ class Files:
     def remove_abandoned(self, path: Path) -> bool:
         """Remove the file unless a live process holds the lock that `create` took; returns whether it went."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = self.open(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENXIO):  # a dangling link, a socket: no writer's
+                raise
             return False
         try:
+            if not self.is_file(fd):
+                return False
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.remove(path)
         except BlockingIOError:

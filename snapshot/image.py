@@ -66,12 +66,15 @@ epoch 1, root 7, forked at 1700000000000000, no metadata.
     40c5  d5 40 00 00 00 00 00 00 3f fd 05 6c 6b 45 81 80   .. length of the file, checksum of this
 
 What a reader may trust.  Nothing until `open_image` returned: then everything but the pages.  A page only once
-`Image.check_chunk` has passed for the chunk it is in.
+`Image.check_chunk` has passed for the chunk it is in.  Metadata are any msgpack map: their owner checks them.
+
+The version rises when a reader of the old one would misread the new one.  What the pages hold is not its business: that
+has a name of its own among the owner's metadata.
 """
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +85,18 @@ import xxhash
 
 from snapshot.errors import (
     ChecksumMismatch,
+    ForeignImage,
     HeaderCorrupt,
     ManifestCorrupt,
+    NeedsParent,
+    NotAFile,
     NotAnImage,
     TrailerCorrupt,
     Truncated,
     Unreadable,
     UnsupportedVersion,
 )
-from snapshot.files import Files
+from snapshot.files import Files, Stamp
 
 MAGIC = b"\x89MMIMG\r\n"
 END_MAGIC = b"MMIMGEND"
@@ -101,11 +107,13 @@ CHUNK_SIZE_MAX = 1 << 30
 ID_SIZE = 16
 DATA_OFFSET = PAGE_SIZE
 ADDRESS_END = 1 << 47  # of the canonical low half
+METADATA_MAX = 16 << 20  # [bytes] of a manifest beside its runs and checksums; keeps a reader's memory in bounds
 
 _HEADER = struct.Struct("<8sIIII16s")
 _CHECKSUM = struct.Struct("<Q")
 _TRAILER = struct.Struct("<8sQQQ16sQQ")
 TRAILER_SIZE = _TRAILER.size
+_PAGE_WORDS = 16 + _CHECKSUM.size  # bytes that a page adds to a manifest at most: a run and a chunk of its own
 assert PAGE_SIZE % _CHECKSUM.size == 0 and CHUNK_SIZE % PAGE_SIZE == 0 and TRAILER_SIZE == 64
 
 _MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
@@ -142,6 +150,7 @@ class Image:
     checksums: np.ndarray  # uint64[C]
     metadata: dict[Any, Any]
     file_size: int
+    stamp: Stamp  # of the file it was read from
 
     @property
     def data_size(self) -> int:
@@ -171,24 +180,40 @@ class Image:
             yield address, pages, offset
             offset += pages * PAGE_SIZE
 
-    def describe(self) -> dict[str, Any]:
-        """What it holds, for people and for JSON."""
-        return {
-            "path": str(self.path),
-            "version": self.version,
-            "id": self.id.hex(),
-            "parent": self.parent.hex() if self.parent else None,
-            "epoch": self.epoch,
-            "forked_unix_us": self.forked_unix_us,
-            "page_size": PAGE_SIZE,
-            "pages": self.pages,
-            "data_bytes": self.data_size,
-            "file_bytes": self.file_size,
-            "runs": len(self.runs),
-            "chunk_size": self.chunk_size,
-            "chunks": self.chunk_count,
-            "metadata": self.metadata,
-        }
+    def page_number(self, address: int) -> int:
+        """Which of the pages is at `address`, counted in the order of the file; -1 for none."""
+        run = int(np.searchsorted(self.runs[:, 0], address, side="right")) - 1
+        if run < 0:
+            return -1
+        first, pages = self.runs[run].tolist()
+        page = (address - first) // PAGE_SIZE
+        return int(self.runs[:run, 1].sum()) + page if page < pages else -1
+
+    def maps(self, address: int, pages: int) -> bool:
+        """Whether it holds all of `pages` pages from `address` on."""
+        first, last = self.page_number(address), self.page_number(address + (pages - 1) * PAGE_SIZE)
+        return pages >= 1 and first >= 0 and last - first == pages - 1
+
+
+Page = Callable[[int], bytes]
+"""The contents of the page at an address; empty where the image has none."""
+
+Accept = Callable[[Image, Page], str]
+"""What the owner of the pages says of an image: why it cannot open it, or nothing when it can."""
+
+
+def accept_any(_image: Image, _page: Page) -> str:
+    """Of an owner to whom all pages are alike."""
+    return ""
+
+
+def require(image: Image, accept: Accept, page: Page) -> None:
+    """Raises NeedsParent or ForeignImage unless an image is one that its owner can open as it is."""
+    if image.parent is not None:
+        raise NeedsParent(image.path, image.parent)
+    reason = accept(image, page)
+    if reason:
+        raise ForeignImage(image.path, reason)
 
 
 # --- writing ---
@@ -251,6 +276,8 @@ def open_image(path: str | os.PathLike[str], files: Files | None = None) -> tupl
     except OSError as error:
         raise Unreadable(path, error) from error
     try:
+        if not files.is_file(fd):
+            raise NotAFile(path)
         return fd, _read_image(fd, path, files)
     except OSError as error:
         files.close(fd)
@@ -268,8 +295,22 @@ def read_image(path: str | os.PathLike[str], files: Files | None = None) -> Imag
     return image
 
 
+def page_reader(fd: int, image: Image, files: Files) -> Page:
+    """Reads single pages from an open image; what is read has not been verified."""
+
+    def read(address: int) -> bytes:
+        number = image.page_number(address)
+        try:
+            return _read(fd, DATA_OFFSET + number * PAGE_SIZE, PAGE_SIZE, files) if number >= 0 else b""
+        except OSError as error:
+            raise Unreadable(image.path, error) from error
+
+    return read
+
+
 def _read_image(fd: int, path: Path, files: Files) -> Image:
-    size = files.size(fd)
+    stamp = files.stamp(fd)
+    size = stamp.size
     identity, chunk_size = _check_header(_read(fd, 0, PAGE_SIZE, files), path)
     if size < PAGE_SIZE + TRAILER_SIZE:
         raise Truncated(path, f"it ends after {size} bytes, before any manifest")
@@ -277,7 +318,7 @@ def _read_image(fd: int, path: Path, files: Files) -> Image:
     manifest = _read(fd, offset, length, files)
     if checksum(manifest) != digest:
         raise ManifestCorrupt(path, f"the manifest ({length} bytes at offset {offset}) fails its checksum")
-    return _parse_manifest(manifest, path, offset, size, identity, chunk_size)
+    return _parse_manifest(manifest, path, offset, stamp, identity, chunk_size)
 
 
 def _read(fd: int, offset: int, size: int, files: Files) -> bytes:
@@ -324,13 +365,15 @@ def _check_trailer(trailer: bytes, path: Path, size: int, identity: bytes) -> tu
         raise Truncated(path, f"{size} bytes where the trailer says {file_size}")
     if offset % PAGE_SIZE or offset < DATA_OFFSET or offset + length + TRAILER_SIZE != size:
         raise TrailerCorrupt(path, f"no place for a manifest of {length} bytes at offset {offset}")
+    if length > (offset - DATA_OFFSET) // PAGE_SIZE * _PAGE_WORDS + METADATA_MAX:
+        raise TrailerCorrupt(path, f"a manifest of {length} bytes for {(offset - DATA_OFFSET) // PAGE_SIZE} pages")
     return offset, length, digest
 
 
-def _parse_manifest(data: bytes, path: Path, offset: int, size: int, identity: bytes, chunk_size: int) -> Image:
+def _parse_manifest(data: bytes, path: Path, offset: int, stamp: Stamp, identity: bytes, chunk_size: int) -> Image:
     try:
         manifest = msgpack.unpackb(data, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:  # TypeError: a list as a key
         raise ManifestCorrupt(path, f"the manifest is not msgpack: {error}") from error
     if not isinstance(manifest, dict) or manifest.keys() != _MANIFEST_TYPES.keys():
         raise ManifestCorrupt(path, "the manifest's keys are not those of this version")
@@ -361,7 +404,8 @@ def _parse_manifest(data: bytes, path: Path, offset: int, size: int, identity: b
         runs=_parse_runs(manifest["runs"], path, pages),
         checksums=np.frombuffer(manifest["chunks"], dtype="<u8"),
         metadata=manifest["metadata"],
-        file_size=size,
+        file_size=stamp.size,
+        stamp=stamp,
     )
 
 

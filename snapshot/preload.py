@@ -14,16 +14,17 @@ Meanwhile the pages are 4 KiB ones of the system: where memory comes from a hype
 takes milliseconds, for which the process can neither map nor load anything, and imports do little else.  Afterwards
 the system may join them into huge pages, as it does in time.
 
-An image that turns out bad is dropped from memory, which then holds zeros again, and the next older one is read.
+An image that turns out bad, or that the owner of the pages cannot open, is dropped from memory, which then holds zeros
+again, and the next older one is read.  The owner is asked in `join`: only then is the program there that knows.
 """
 
 import mmap
 from pathlib import Path
 
 from snapshot.directory import Entry, ImageDirectory
-from snapshot.errors import ImageError, NoUsableImage, OutOfFrames
+from snapshot.errors import ImageError, NeedsParent, NoUsableImage, OutOfFrames
 from snapshot.files import Files
-from snapshot.image import PAGE_SIZE, Image, open_image
+from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, require
 from snapshot.reader import THREADS, PageReader, Progress
 
 FIRST_FRAME = 512  # those before it are for the first page tables; 2 MiB, so that huge pages lie as in the file
@@ -59,17 +60,22 @@ class Preload:
         self._files = files or images.files
         self._reader: PageReader | None = None
         self._too_big: OutOfFrames | None = None
+        self._stopped = False
         self._begin()
 
     def _begin(self) -> None:
         """Open the newest candidate whose manifest is good, and begin to read its pages."""
         self.image = None
-        while self._candidates and not self._too_big:
+        while self._candidates and not self._too_big and not self._stopped:
             entry = self._candidates.pop(0)
             try:
                 fd, image = open_image(entry.path, self._files)
             except ImageError as error:
                 self.refused.append(error)
+                continue
+            if image.parent is not None:
+                self._files.close(fd)
+                self.refused.append(NeedsParent(image.path, image.parent))
                 continue
             first, size = FIRST_FRAME * PAGE_SIZE, image.data_size
             if first + size > len(self.mapping):
@@ -83,6 +89,8 @@ class Preload:
             self._advise("MADV_NOHUGEPAGE", image)
             self.image = image
             self._reader = PageReader(fd, image, target, self._threads, self._files).start()
+            if self._stopped:
+                self._reader.cancel()
             return
 
     @property
@@ -90,14 +98,23 @@ class Preload:
         """Bytes read and verified."""
         return self._reader.done if self._reader else 0
 
-    def join(self, progress: Progress | None = None) -> Image | None:
-        """Wait until an image is there, whole and verified; None if there is no image at all.
+    @property
+    def total(self) -> int:
+        """Bytes that there are to read."""
+        return self.image.data_size if self.image else 0
+
+    def join(self, progress: Progress | None = None, accept: Accept = accept_any) -> Image | None:
+        """Wait until an image is there, whole, verified and accepted by its owner; None if there is no image at all.
 
         Raises NoUsableImage if all were refused, OutOfFrames if the newest good one does not fit.
         """
         while self._reader and self.image:
             try:
                 self._reader.join(progress)
+                if self._stopped:
+                    self.cancel()
+                    break
+                require(self.image, accept, self._page)
             except ImageError as error:
                 self.refused.append(error)
                 self._drop(self.image)
@@ -118,6 +135,13 @@ class Preload:
             self._advise("MADV_HUGEPAGE", self.image)
         self.image = None
 
+    def stop(self) -> None:
+        """Have a thread that waits in `join` give up once the chunks at hand are read.  From any thread."""
+        self._stopped = True
+        reader = self._reader
+        if reader:
+            reader.cancel()
+
     def cancel(self) -> None:
         """Give up: nothing is read any more, and nothing of it stays in memory."""
         image, reader = self.image, self._reader
@@ -130,6 +154,12 @@ class Preload:
                 self.refused.append(error)
         if image:
             self._drop(image)
+
+    def _page(self, address: int) -> bytes:
+        # Of the image that has been read.
+        number = self.image.page_number(address) if self.image else -1
+        first = (FIRST_FRAME + number) * PAGE_SIZE
+        return self.mapping[first : first + PAGE_SIZE] if number >= 0 else b""
 
     def _advise(self, advice: str, image: Image) -> None:
         if image.pages and hasattr(mmap, advice):

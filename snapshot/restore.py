@@ -19,18 +19,20 @@ from mmcore.restore import adopt_runs, place_pages, tables_for_runs
 from mmcore.state import FREE_COUNT, FRESH, TOTAL, Space
 from snapshot.errors import OutOfFrames, SpaceNotEmpty
 from snapshot.files import Files
-from snapshot.image import PAGE_SIZE, Image, open_image
+from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, page_reader, require
 from snapshot.preload import FIRST_FRAME, Preload
 from snapshot.reader import THREADS, ChunkReader, PageReader, Progress, chunk_buffer
 
 
-def adopt(preload: Preload, space: Space, progress: Progress | None = None) -> Image | None:
+def adopt(
+    preload: Preload, space: Space, progress: Progress | None = None, accept: Accept = accept_any
+) -> Image | None:
     """Map the image that was preloaded, or, if it proves bad, the next older one; None if there is no image at all.
 
     `space` is on the memory over `preload.mapping`.  Raises as Preload.join, and OutOfFrames; then the space is empty.
     """
     _require_empty(space)
-    image = preload.join(progress)
+    image = preload.join(progress, accept)
     if image is not None and adopt_runs(space, image.runs, FIRST_FRAME) == NO_FRAME:
         preload.cancel()
         raise _out_of_frames(image, space)
@@ -44,11 +46,17 @@ def restore(
     progress: Progress | None = None,
     threads: int = THREADS,
     files: Files | None = None,
+    accept: Accept = accept_any,
 ) -> Image:
     """Read the image at `path` into `space`.  Raises an ImageError or a RestoreError; then the space is empty."""
     files = files or Files()
     _require_empty(space)
     fd, image = open_image(path, files)
+    try:
+        require(image, accept, page_reader(fd, image, files))
+    except BaseException:
+        files.close(fd)
+        raise
     registers = space.mem.frames
     free, fresh = int(registers[FREE_COUNT]), int(registers[FRESH])
     never_used = int(registers[TOTAL]) - fresh

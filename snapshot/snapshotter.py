@@ -29,10 +29,10 @@ from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import CR3, PAGES_COPIED, TABLES_COPIED, Space
 from snapshot import begin as ticket
 from snapshot.directory import PREFIX, ImageDirectory
-from snapshot.errors import ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
+from snapshot.errors import Cancelled, ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
 from snapshot.files import Files
 from snapshot.frozen import FrozenSpace
-from snapshot.image import CHUNK_SIZE, PAGE_SIZE
+from snapshot.image import CHUNK_SIZE, PAGE_SIZE, Accept, accept_any
 from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
 
 RELEASE_BUDGET = 4096  # frames a step, some tens of microseconds
@@ -45,6 +45,7 @@ class Statistics:
     started: int = 0
     succeeded: int = 0
     failed: int = 0
+    cancelled: int = 0
     last_ok: bool = True  # so is a snapshotter that has taken none
     last_error: str = ""
     last_save_unix_s: float = 0.0  # end of the last good one
@@ -83,6 +84,7 @@ class Snapshotter:
     keep       images to leave, the newest; may be changed at any time
     nice       of the writer's thread
     chunk_size bytes of pages under one checksum
+    accept     which images the owner of the pages can open; no other is ever removed
     """
 
     def __init__(
@@ -96,13 +98,14 @@ class Snapshotter:
         nice: int = NICE,
         files: Files | None = None,
         chunk_size: int = CHUNK_SIZE,
+        accept: Accept = accept_any,
     ) -> None:
         build()  # nothing may be left to compile when a fork is due, or in the writer's thread
         self.space = space
         self.keep = keep
         self._statistics = Statistics()
         self._metadata = metadata
-        self._writer = Writer(directory, prefix, nice, files, chunk_size)
+        self._writer = Writer(directory, prefix, nice, files, chunk_size, accept)
         self.ticket = np.zeros(ticket.TICKET_WORDS, np.int64)
         self.ticket[ticket.ROOT] = -1
         self.ticket[ticket.WAKE] = self._writer.wake_fileno()
@@ -175,6 +178,9 @@ class Snapshotter:
         statistics.last_duration_s = self._elapsed_s()
         self._give_up_root()
         self._arm()
+        if isinstance(outcome.error, Cancelled):
+            statistics.cancelled += 1  # that is what was asked for: the one before it is still the last one
+            return outcome
         if outcome.error is not None:
             self._failed(outcome.error)
             return outcome
@@ -200,7 +206,7 @@ class Snapshotter:
 
     def cancel(self) -> None:
         """Ask for the snapshot that is being written to be given up; it ends soon, as Cancelled."""
-        self._writer.cancel()
+        self.ticket[ticket.GIVEN_UP] = 1
 
     def progress(self) -> Progress | None:
         """Of the snapshot that is being written."""
@@ -214,7 +220,8 @@ class Snapshotter:
         """From now on images go there.  Raises SnapshotRunning."""
         if self.running:
             raise SnapshotRunning("a snapshot is being written")
-        self._writer.images = ImageDirectory(directory, prefix, self._writer.files)
+        images = self._writer.images
+        self._writer.images = ImageDirectory(directory, prefix, images.files, images.accept)
 
     def close(self) -> None:
         """Give up a snapshot that is being written, end the thread, and release every root."""
@@ -263,7 +270,10 @@ class Snapshotter:
             job.keep = self.keep
             self.begun()
 
-        self._writer.arm(Job(frozen, lambda: self._metadata(frozen), begin=begin))
+        def given_up() -> bool:
+            return bool(self.ticket[ticket.GIVEN_UP])
+
+        self._writer.arm(Job(frozen, lambda: self._metadata(frozen), begin=begin, given_up=given_up))
 
     def _copied(self) -> tuple[int, int]:
         # Pages and tables since the fork.

@@ -12,18 +12,23 @@ before it counts.  Where a file system does not offer it they go through the cac
     step             what is done                                           when it fails
     prepare          the owner's metadata, the list of runs of pages        -
     create           a new file under a temporary name, locked              -
-    reserve          all of its disk space                                  the temporary file is removed
-    write            header, chunks, manifest, trailer                      the same
+    reserve          all of its disk space                                  the temporary file is removed; *
+    write            header, chunks, manifest, trailer                      the same; *
     flush            only through the cache, every FLUSH_SIZE bytes:        the same
                      start them on their way to the disk, wait for
                      those before
     sync             the file is durable                                    the same
     rename           it gets its name                                       the same
     sync directory   the name is durable                                    the image is removed
-    prune            older images than the newest `keep` go                 the image stands; a warning
+    retain           older images than the newest `keep` good ones go       the image stands; a warning
 
-So whatever happens, either there is a complete durable image more, or there is nothing more.  Flushing on the way
-bounds what waits for the disk, and so the time of the last sync.
+    * when the disk is full: the oldest image goes, as long as a newer good one is left, and the writer begins again
+
+So whatever happens, either there is a complete durable image more, or there is nothing more; and the last good one
+stays until there is a newer one.  Flushing on the way bounds what waits for the disk, and so the time of the last sync.
+
+A job can be given up at any step up to the rename, and once more behind it: an image that got its name while it was
+given up loses it again.
 
 Who does what.  The owner calls `submit`, `cancel` and `take`; the thread runs the job and writes another eventfd when
 it has ended.  Or the owner lays the job ready (`arm`), and whoever forks, which may be a kernel, writes `wake_fileno`;
@@ -50,12 +55,23 @@ import numpy as np
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import Cancelled, SnapshotError, SnapshotFailed, SnapshotRunning, WriteFailed
 from snapshot.files import Files
-from snapshot.image import CHUNK_SIZE, DATA_OFFSET, ID_SIZE, PAGE_SIZE, checksum, ending, header_page
+from snapshot.image import (
+    CHUNK_SIZE,
+    DATA_OFFSET,
+    ID_SIZE,
+    PAGE_SIZE,
+    Accept,
+    accept_any,
+    checksum,
+    ending,
+    header_page,
+)
 
 GROUP = 4  # chunks in a write
 FLUSH_SIZE = 32 << 20
 NICE = 10
 KEEP = 2
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Frozen(Protocol):
@@ -80,6 +96,7 @@ class Job:
     forked_ns: int = field(default_factory=time.perf_counter_ns)  # when, by that clock
     keep: int = KEEP  # images to leave, the newest
     begin: Callable[["Job"], None] = lambda job: None  # called by the thread first: fills in what was not known before
+    given_up: Callable[[], bool] = lambda: False  # called by the thread at each step: whether to stop
 
 
 @dataclass
@@ -113,9 +130,10 @@ class Writer:
         nice: int = NICE,
         files: Files | None = None,
         chunk_size: int = CHUNK_SIZE,
+        accept: Accept = accept_any,
     ) -> None:
         self.files = files or Files()
-        self.images = ImageDirectory(directory, prefix, self.files)
+        self.images = ImageDirectory(directory, prefix, self.files, accept)
         self.pages_done = 0
         self.pages_total = 0
         self.step = "idle"
@@ -246,7 +264,47 @@ class Writer:
         msgpack.packb(metadata)  # what cannot be packed shows now, not after all has been written
         runs = job.frozen.runs()
         self.pages_total = int(runs[:, 1].sum())
+        while True:
+            try:
+                self._write_once(job, outcome, runs, metadata, forked_unix_us)
+                break
+            except OSError as error:
+                failed = WriteFailed(self.step, error)
+                if error.errno not in _FULL or not self._make_room(outcome):
+                    raise failed from error
+        self.step = "retain"
+        try:
+            kept = self.images.retain(job.keep, self._look_up)
+        except (OSError, SnapshotError) as error:
+            outcome.warnings.append(f"older images could not be removed: {error}")
+        else:
+            outcome.warnings += [f"set aside as damaged: {error}" for error in kept.set_aside]
+
+    def _make_room(self, outcome: Outcome) -> bool:
+        """Remove one image for one that does not fit; whether there was one to spare."""
+        self.step = "make room"
+        try:
+            removed = self.images.make_room(self._look_up)
+        except Cancelled:
+            raise
+        except (OSError, SnapshotError) as error:
+            outcome.warnings.append(f"older images could not be removed: {error}")
+            return False
+        if removed is None:
+            return False
+        outcome.warnings.append(f"{removed} was removed: the disk is full, and there is a newer good image")
+        return True
+
+    def _look_up(self, _done: int, _total: int) -> None:
+        # While older images are read: stop when asked to.
+        self._go_on(self.step)
+
+    def _write_once(
+        self, job: Job, outcome: Outcome, runs: np.ndarray, metadata: dict[Any, Any], forked_unix_us: int
+    ) -> None:
+        """From a new file to a durable name; or nothing is left of it."""
         images, files = self.images, self.files
+        self.pages_done = 0
         self.step = "create"
         temporary = images.temporary_path(images.next_sequence())
         fd = files.create(temporary)
@@ -260,20 +318,16 @@ class Writer:
                 self._remove(temporary, outcome)
                 raise
             try:
-                self.step = "sync directory"
+                self._go_on("sync directory")
                 files.sync_directory(images.directory)
             except BaseException:
                 self._remove(path, outcome)
                 raise
+            images.note_good(path, files.stamp(fd))
         finally:
             self._close(fd, outcome)
         outcome.path = path
         outcome.pages, outcome.runs = self.pages_total, len(runs)
-        self.step = "prune"
-        try:
-            images.prune(job.keep)
-        except (OSError, SnapshotError) as error:
-            outcome.warnings.append(f"older images could not be removed: {error}")
 
     def _write_file(
         self,
@@ -347,7 +401,7 @@ class Writer:
 
     def _go_on(self, step: str) -> None:
         """Begin a step, unless the owner has asked to stop."""
-        if self._cancelled:
+        if self._cancelled or (self._job is not None and self._job.given_up()):
             raise Cancelled(self.step, "cancelled")
         self.step = step
 

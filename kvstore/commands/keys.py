@@ -98,6 +98,7 @@ from kvstore.resp import (
     reply_room,
     reply_type_name,
 )
+from kvstore.saving import save_emptied
 from kvstore.state import (
     ARGC,
     DB,
@@ -577,6 +578,7 @@ def flushall(store):  # type: ignore[no-untyped-def]
     if _flush_mode(store):
         if flush_all(store):
             reply_ok(store)
+            save_emptied(store)
         else:
             reply_error(store, OUT_OF_MEMORY)
     return 0

@@ -26,6 +26,7 @@ from mmcore.check import check_heap, check_memory
 from mmcore.fork import CONSTANT, fork
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.space import AddressSpace, PhysicalMemory
+from snapshot.begin import TICKET_WORDS
 from tests.kvstore.keyspace_check import check_keyspace
 
 HANDLERS = strings.HANDLERS | keys.HANDLERS
@@ -48,9 +49,13 @@ class Bare:
             np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8),
             np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64),
             np.full(WATCH_HEADS, -1, np.int64),
+            np.zeros(TICKET_WORDS, np.int64),
         ]
         for register, array in zip(
-            (state.SCRATCH_ADDRESS, state.DECIMAL_ADDRESS, state.RELEASE_ADDRESS, state.WATCH_HEADS_ADDRESS),
+            (
+                *(state.SCRATCH_ADDRESS, state.DECIMAL_ADDRESS, state.RELEASE_ADDRESS, state.WATCH_HEADS_ADDRESS),
+                state.TICKET_ADDRESS,
+            ),
             kept,
             strict=True,
         ):

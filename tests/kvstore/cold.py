@@ -64,6 +64,7 @@ class FakeSnapshots:
     last_cow_size: int = 16384
     last_bytes: int = 0
     last_path: Path | None = None
+    keys_loaded: int = 0
     failure: Exception | None = None
     done: list[str] = field(default_factory=list)
 
@@ -127,6 +128,7 @@ class FakeServer:
         self.snapshots = FakeSnapshots()
         self.slowlog = FakeSlowLog(self)
         self.latency = LatencyMonitor()
+        self.loading: coldplane.Loading | None = None
         self.in_transaction = False
         self.listed = list(clients)
         self.done: list[tuple[object, ...]] = []

@@ -1,6 +1,7 @@
 """The process that test_crash kills: writes image after image, each of pages that hold its number."""
 
 import argparse
+import errno
 import os
 import signal
 from functools import partial
@@ -38,8 +39,8 @@ class DeadlyFiles(Files):
 
     armed = False
 
-    def __init__(self, method: str, nth: int, when: str) -> None:
-        self._method, self._left, self._when = method, nth, when
+    def __init__(self, method: str, nth: int, when: str, room: int) -> None:
+        self._method, self._left, self._when, self._room = method, nth, when, room
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -59,6 +60,12 @@ class DeadlyFiles(Files):
 
         return deadly
 
+    def reserve(self, fd: int, size: int) -> None:
+        directory = Path(os.readlink(f"/proc/self/fd/{fd}")).parent
+        if len([name for name in os.listdir(directory) if name.endswith(".kvimg")]) >= self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().reserve(fd, size)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -66,11 +73,12 @@ def main() -> None:
     parser.add_argument("--at", nargs=3, default=("", "0", "before"))
     parser.add_argument("--keep", type=int, default=2)
     parser.add_argument("--images", type=int, default=1 << 60)
+    parser.add_argument("--room", type=int, default=1 << 60, help="images that the disk has room for, beside a new one")
     options = parser.parse_args()
     writer_module.GROUP = 1
     writer_module.FLUSH_SIZE = 8 * PAGE_SIZE
     step, nth, when = options.at
-    files = DeadlyFiles(step, int(nth), when)
+    files = DeadlyFiles(step, int(nth), when, options.room)
     writer = Writer(options.directory, files=files, chunk_size=CHUNK)
     writer.images.clean()
     for number in range(1, options.images + 1):

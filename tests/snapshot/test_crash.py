@@ -78,6 +78,19 @@ def test_a_process_killed_at_any_step_leaves_the_last_complete_image(tmp_path, s
     assert all(name.endswith(".kvimg") for name in listing(tmp_path))
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("step", "nth"), [("remove", 0), ("remove", 1), ("sync_directory", 0), ("create", 1), ("rename", 0)]
+)
+def test_a_process_killed_while_it_makes_room_leaves_a_good_image(tmp_path, step, nth, when):
+    """A disk for two images: the third one's file goes, the oldest image goes, the third is written again."""
+    with child(tmp_path, "--at", step, str(nth), when, "--keep", "9", "--room", "2") as process:
+        said = process.stdout.read().split()
+        assert process.wait(20) == -signal.SIGKILL
+    assert said == ["1", "2"], "it dies in its third image"
+    assert_sound(tmp_path, 2)
+
+
 def test_a_process_killed_at_random_moments_never_loses_what_it_called_durable(tmp_path):
     rng = random.Random(99)
     for _ in range(12):

@@ -3,6 +3,8 @@
 Images are written here from the format's two functions, `header_page` and `ending`, without a machine.
 """
 
+import json
+import os
 import random
 import re
 import struct
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 
 from snapshot import errors, image
+from snapshot.__main__ import lines
+from snapshot.describe import DEPTH_MAX, describe, moment, plain, text
 from snapshot.image import DATA_OFFSET, PAGE_SIZE, TRAILER_SIZE, checksum, ending, header_page, read_image
 from snapshot.reader import verify
 
@@ -74,7 +78,7 @@ def test_a_good_image_is_read_back_as_it_was_written(good, path):
     assert seen.metadata == {"a": 1}
     assert list(seen.file_runs()) == [(0x1000_0000, 5, 0x1000), (0x2000_0000, 1, 0x6000), (0x80_0000_0000, 5, 0x7000)]
     assert [seen.chunk_extent(i) for i in range(3)] == [(0, 4 * 4096), (4 * 4096, 4 * 4096), (8 * 4096, 3 * 4096)]
-    assert (11, 3, len(good)) == tuple(seen.describe()[key] for key in ("pages", "chunks", "file_bytes"))
+    assert (11, 3, len(good)) == tuple(describe(seen)[key] for key in ("pages", "chunks", "file_bytes"))
 
 
 def test_an_image_of_no_pages_is_an_image(path):
@@ -100,13 +104,19 @@ def test_a_file_that_is_something_else_is_not_an_image(path):
             read_image(path)
 
 
-def test_a_missing_file_and_a_directory_are_unreadable_by_name(path):
+def test_a_missing_file_is_unreadable_by_name_and_a_directory_is_no_file(path):
     with pytest.raises(errors.Unreadable) as caught:
         read_image(path)
     assert str(path) in str(caught.value)
     path.mkdir()
-    with pytest.raises(errors.Unreadable):
+    with pytest.raises(errors.NotAFile):
         read_image(path)
+
+
+def test_a_pipe_is_no_file_and_is_not_waited_for(path):
+    os.mkfifo(path)
+    with pytest.raises(errors.NotAFile):
+        verify(path)
 
 
 def test_another_version_is_refused_as_such_and_named(good, path):
@@ -252,12 +262,100 @@ def test_a_manifest_that_does_not_describe_the_file_is_corrupt_even_if_its_check
 
 
 @pytest.mark.parametrize(
-    "manifest", [b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"\x81\xa1a", b"\xdf\xff\xff\xff\xff"]
+    "manifest",
+    [
+        *(b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"\x81\xa1a", b"\xdf\xff\xff\xff\xff"),
+        b"\x81\x90\x01",  # a list as a key
+        b"\x81\x80\x01",  # a map as a key
+        b"\x91" * 100_000,  # nested without an end
+        b"\x81\xa1\xff\x01",  # a key that is no text
+        b"\xc7\x0c\xff" + b"\xff" * 12,  # a date that is none
+    ],
 )
 def test_a_manifest_that_is_no_map_of_ours_is_corrupt(path, manifest):
     path.write_bytes(seal(pages_of(3, 2), manifest))
     with pytest.raises(errors.ManifestCorrupt):
         read_image(path)
+
+
+def test_a_manifest_longer_than_any_is_refused_before_it_is_read(path):
+    """A file with a hole of gigabytes costs no memory."""
+    offset, length = DATA_OFFSET, 8 << 30
+    covered = struct.pack("<QQQ16sQ", offset, length, 0, IDENTITY, offset + length + TRAILER_SIZE)
+    end = image.END_MAGIC + covered + struct.pack("<Q", checksum(covered))
+    with path.open("wb") as file:
+        file.write(header_page(IDENTITY, CHUNK))
+        file.truncate(offset + length)
+        file.seek(0, os.SEEK_END)
+        file.write(end)
+    with pytest.raises(errors.TrailerCorrupt, match="manifest of 8589934592 bytes for 0 pages"):
+        read_image(path)
+
+
+def test_a_page_is_found_by_its_address(good, path):
+    path.write_bytes(good)
+    seen = read_image(path)
+    held = {0x1000_0000: 0, 0x1000_4000: 4, 0x2000_0000: 5, 0x80_0000_0000: 6, 0x80_0000_4000: 10}
+    assert {address: seen.page_number(address) for address in held} == held
+    for absent in (0, 0xFFF_F000, 0x1000_5000, 0x2000_1000, 0x80_0000_5000, (1 << 47) - 4096):
+        assert seen.page_number(absent) == -1
+    assert seen.maps(0x1000_0000, 5) and seen.maps(0x80_0000_1000, 4)
+    assert not any((seen.maps(0x1000_0000, 6), seen.maps(0x1000_4000, 2), seen.maps(0x3000_0000, 1), seen.maps(0, 0)))
+
+
+# --- what is told of one ---
+
+
+def odd(rng: random.Random, depth: int = 0) -> object:
+    """Anything that msgpack can carry."""
+    leaf = [
+        lambda: None, lambda: rng.random() < 0.5, lambda: rng.choice([-(1 << 63), (1 << 64) - 1, 0, 7]),
+        lambda: rng.choice([float("nan"), float("inf"), -0.0, 1e308]), lambda: rng.randbytes(rng.randrange(9)),
+        lambda: "".join(chr(rng.choice([0, 10, 13, 27, 65, 0x202E, 0x1F600])) for _ in range(rng.randrange(9))),
+        lambda: msgpack.Timestamp(rng.randrange(1 << 34), rng.randrange(10**9)),
+        lambda: msgpack.ExtType(rng.randrange(128), rng.randbytes(4)),
+    ]  # fmt: skip
+    if depth == 4 or rng.random() < 0.6:
+        return rng.choice(leaf)()
+    if rng.random() < 0.5:
+        return [odd(rng, depth + 1) for _ in range(rng.randrange(4))]
+    return {rng.choice(leaf)(): odd(rng, depth + 1) for _ in range(rng.randrange(4))}
+
+
+def test_whatever_metadata_there_are_can_be_told_and_is_json(path):
+    """Seeded; odd keys, bytes, dates, infinities, depth, and no character that moves a cursor."""
+    for seed in range(400):
+        rng = random.Random(seed)
+        metadata = {odd(random.Random(seed + 1), 4): odd(rng), "databases": odd(rng), "forked": odd(rng)}
+        path.write_bytes(
+            image_bytes(b"", [], metadata=metadata, forked_unix_us=rng.choice([-(1 << 63), (1 << 64) - 1]))
+        )
+        seen = read_image(path)
+        told = json.loads(json.dumps(describe(seen)))
+        assert told["pages"] == 0, seed
+        for line in lines(seen):
+            assert line.isprintable(), seed
+
+
+def test_metadata_nested_deeper_than_anybody_reads_is_cut(path):
+    deep: object = "core"
+    for _ in range(500):
+        deep = [deep]
+    path.write_bytes(image_bytes(b"", [], metadata={"deep": deep}))
+    told = describe(read_image(path))["metadata"]["deep"]
+    for _ in range(DEPTH_MAX - 1):
+        told = told[0]
+    assert told == "..."
+
+
+def test_a_time_that_no_calendar_has_is_told_as_a_number():
+    assert moment(1_700_000_000_000_000) == "2023-11-14 22:13:20.000+00:00"
+    assert moment((1 << 64) - 1) == "18446744073709551615 us"
+    assert (plain({1: b"\xab", (2,): None}), text("a\nb"), text("plain")) == (
+        {"1": "ab", "[2]": None},
+        '"a\\nb"',
+        "plain",
+    )
 
 
 def test_random_damage_is_never_taken_for_a_good_image(good, path):

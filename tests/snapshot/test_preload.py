@@ -11,10 +11,11 @@ from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.paging import PAGE_SIZE
 from snapshot import errors
 from snapshot.directory import ImageDirectory
-from snapshot.image import DATA_OFFSET
+from snapshot.image import DATA_OFFSET, Image, Page, ending, read_image
 from snapshot.preload import FIRST_FRAME, Preload
-from snapshot.restore import adopt
+from snapshot.restore import adopt, restore
 from snapshot.snapshotter import Snapshotter
+from tests.snapshot.faults import FaultyFiles, Gate
 
 CHUNK = 8 * PAGE_SIZE
 SIZE = 8 << 20
@@ -77,6 +78,53 @@ def test_a_bad_image_is_dropped_and_the_next_older_one_read_in_its_place(images,
     assert [one.path for one in preload.refused] == [images.path_of(3)]
     assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(2)
     check_memory(memory, [space])
+
+
+def test_an_image_that_its_owner_cannot_open_is_dropped_and_the_next_older_one_read(images):
+    """The owner sees the image and its pages, and no page of it stays."""
+
+    def accept(image: Image, page: Page) -> str:
+        assert page(0x1000) == page_bytes(3 if image.path == images.path_of(3) else 2)[:PAGE_SIZE]
+        assert page(0x1000 + PAGES * PAGE_SIZE) == b""
+        return "not mine" if image.path == images.path_of(3) else ""
+
+    preload = Preload(images, SIZE)
+    memory, space = machine_of(preload)
+    image = adopt(preload, space.state, accept=accept)
+    assert image is not None
+    assert image.path == images.path_of(2)
+    assert [(type(one), one.path) for one in preload.refused] == [(errors.ForeignImage, images.path_of(3))]
+    assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(2)
+    check_memory(memory, [space])
+
+
+def test_an_image_with_a_parent_is_half_a_store_and_the_next_older_whole_one_is_read(images):
+    whole = images.path_of(3).read_bytes()
+    image = read_image(images.path_of(3))
+    end = ending(
+        image.id, runs=image.runs, checksums=image.checksums, metadata={}, epoch=1, root=1, forked_unix_us=1,
+        parent=bytes(range(16)),
+    )  # fmt: skip
+    images.path_of(3).write_bytes(whole[: DATA_OFFSET + image.data_size] + end)
+    preload = Preload(images, SIZE)
+    _, space = machine_of(preload)
+    found = adopt(preload, space.state)
+    assert found is not None
+    assert found.path == images.path_of(2)
+    assert [(type(one), one.path) for one in preload.refused] == [(errors.NeedsParent, images.path_of(3))]
+    assert "000102030405060708090a0b0c0d0e0f" in str(preload.refused[0])
+    with pytest.raises(errors.NeedsParent):
+        restore(images.path_of(3), AddressSpace(PhysicalMemory(SIZE)).state)
+
+
+def test_a_reading_that_is_stopped_gives_nothing_and_leaves_zeros(images):
+    gate = Gate()
+    preload = Preload(images, SIZE, files=FaultyFiles("read_cached", 0, gate), threads=1)
+    assert gate.reached.wait(20)
+    preload.stop()
+    gate.go_on.set()
+    assert preload.join() is None
+    assert not any(preload.mapping[:])
 
 
 def test_when_all_are_bad_that_is_an_error_and_memory_holds_zeros_again(images):

@@ -127,7 +127,8 @@ def test_a_bad_chunk_is_named_and_the_space_is_left_empty_and_every_frame_free(s
     ("method", "nth"),
     [
         ("open", 0),
-        ("size", 0),
+        ("is_file", 0),
+        ("stamp", 0),
         ("read_into", 0),
         ("read_into", 1),
         ("read_into", 2),

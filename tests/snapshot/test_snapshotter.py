@@ -294,8 +294,11 @@ def test_a_cancelled_snapshot_gives_its_frames_back(memory, space, make, tmp_pat
     outcome = snapshotter.wait()
     assert isinstance(outcome.error, errors.Cancelled)
     assert listing(tmp_path) == []
+    said = snapshotter.statistics
+    assert (said.cancelled, said.failed, said.last_ok) == (1, 0, True), "it is no failure to be told to stop"
     release_all(snapshotter, memory, space, 10)
     assert memory.frames_free == free
+    assert snapshotter.run_and_wait().ok, "what was given up is not the next one"
 
 
 def test_closing_in_the_middle_gives_every_frame_back_and_leaves_no_file(memory, space, make, tmp_path):

@@ -237,6 +237,120 @@ def test_a_full_disk_shows_before_anything_is_written(make_writer):
     assert files.calls["write"] == 0
 
 
+class Volume(FaultyFiles):
+    """A disk with room for so many images, and for none that is being written beside them."""
+
+    def __init__(self, room: int, method: str = "reserve") -> None:
+        super().__init__()
+        self._room, self._at = room, method
+
+    def _check(self, fd: int, method: str) -> None:
+        directory = Path(os.readlink(f"/proc/self/fd/{fd}")).parent
+        if (
+            method == self._at
+            and len([name for name in os.listdir(directory) if name.endswith(".kvimg")]) >= self._room
+        ):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def reserve(self, fd: int, size: int) -> None:
+        self._check(fd, "reserve")
+
+    def write(self, fd: int, data: memoryview | bytes, offset: int) -> None:
+        self._check(fd, "write" if offset >= 10 * PAGE_SIZE else "")
+        super().write(fd, data, offset)
+
+    def sync(self, fd: int) -> None:
+        self._check(fd, "sync")
+        super().sync(fd)
+
+
+@pytest.mark.parametrize("method", ["reserve", "write", "sync"])
+def test_a_disk_that_holds_no_more_gets_room_from_the_oldest_images(make_writer, tmp_path, method):
+    """Wherever the disk turns out to be full; what is kept is the newest, and one more is written whole."""
+    writer = make_writer(Volume(2, method))
+    for seed in range(5):
+        outcome = run(writer, job(seed, keep=9))
+        assert outcome.ok, outcome.error
+        assert ["was removed" in warning for warning in outcome.warnings] == ([True] if seed >= 2 else [])
+    assert listing(tmp_path) == ["dump-0000000004.kvimg", "dump-0000000005.kvimg"]
+    assert [verify(tmp_path / name).metadata["seed"] for name in listing(tmp_path)] == [3, 4]
+
+
+def test_the_last_good_image_is_not_given_for_room(make_writer, tmp_path):
+    writer = make_writer(Volume(1))
+    assert run(writer, job(1)).ok
+    outcome = run(writer, job(2))
+    assert isinstance(outcome.error, errors.WriteFailed)
+    assert (outcome.error.errno, outcome.error.step) == (errno.ENOSPC, "reserve")
+    assert listing(tmp_path) == ["dump-0000000001.kvimg"]
+    assert verify(tmp_path / "dump-0000000001.kvimg").metadata == {"seed": 1}
+
+
+def test_room_is_not_made_at_the_cost_of_the_only_good_image_when_the_newest_is_damaged(make_writer, tmp_path):
+    for seed in (1, 2):
+        assert run(make_writer(), job(seed)).ok
+    newest = tmp_path / "dump-0000000002.kvimg"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    outcome = run(make_writer(Volume(2)), job(3))
+    assert outcome.error.errno == errno.ENOSPC
+    assert verify(tmp_path / "dump-0000000001.kvimg").metadata == {"seed": 1}
+
+
+@pytest.mark.parametrize(("method", "nth"), [("remove", 1), ("sync_directory", 0), ("names", 1)])
+def test_room_that_cannot_be_made_leaves_the_full_disk_as_the_reason(make_writer, tmp_path, method, nth):
+    for seed in (1, 2):
+        assert run(make_writer(), job(seed)).ok
+
+    class Broken(FaultyFiles):
+        def reserve(self, fd: int, size: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files = Broken(method, nth, raising(errno.EIO))
+    outcome = run(make_writer(files), job(3, keep=9))
+    assert files.calls[method] > nth, "the fault was never reached"
+    assert (outcome.error.errno, outcome.error.step) == (errno.ENOSPC, "reserve")
+    assert "Input/output error" in outcome.warnings[0]
+    assert verify(tmp_path / "dump-0000000002.kvimg").metadata == {"seed": 2}
+
+
+def test_the_newest_damaged_the_next_image_does_not_cost_the_good_one(make_writer, tmp_path):
+    for seed in (1, 2):
+        assert run(make_writer(), job(seed, keep=2)).ok
+    newest = tmp_path / "dump-0000000002.kvimg"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    outcome = run(make_writer(), job(3, keep=2))
+    assert outcome.ok
+    assert "set aside as damaged" in outcome.warnings[0] and str(newest) in outcome.warnings[0]
+    assert listing(tmp_path) == ["dump-0000000001.kvimg", "dump-0000000002.kvimg.damaged", "dump-0000000003.kvimg"]
+    assert verify(tmp_path / "dump-0000000001.kvimg").metadata == {"seed": 1}
+
+
+def test_an_image_given_up_while_it_gets_its_name_loses_it_again(make_writer, tmp_path):
+    gate = Gate()
+    writer = make_writer(FaultyFiles("rename", 0, gate))
+    writer.submit(job())
+    assert gate.reached.wait(20)
+    writer.cancel()
+    gate.go_on.set()
+    assert writer.wait(20)
+    outcome = writer.take()
+    assert isinstance(outcome.error, errors.Cancelled)
+    assert (outcome.path, listing(tmp_path)) == (None, [])
+
+
+def test_a_job_that_its_owner_gives_up_ends_as_a_cancelled_one(make_writer, tmp_path):
+    gate = Gate()
+    given_up: list[bool] = []
+    writer = make_writer(FaultyFiles("sync", 0, gate))
+    writer.submit(job(given_up=lambda: bool(given_up)))
+    assert gate.reached.wait(20)
+    given_up.append(True)
+    gate.go_on.set()
+    assert writer.wait(20)
+    assert isinstance(writer.take().error, errors.Cancelled)
+    assert listing(tmp_path) == []
+
+
 def test_old_images_that_cannot_be_removed_are_a_warning_and_not_a_failure(make_writer, tmp_path):
     assert run(make_writer(), job(1)).ok
     outcome = run(make_writer(FaultyFiles("remove", 0, raising(errno.EPERM))), job(2, keep=1))
