@@ -78,22 +78,27 @@ class Process:
         """All that it has printed."""
         return self._log.read_text(errors="replace")
 
-    def wait_ready(self) -> None:
-        """Return once it answers."""
+    def wait_for(self, reply: object) -> None:
+        """Return once it answers PING with this."""
         deadline = time.monotonic() + READY_S
-        while True:
+        while not self._answers(reply):
             status = self.process.poll()
             assert status is None, f"it ended with {status}:\n{self.log()}"
             assert time.monotonic() < deadline, f"not ready after {READY_S} s:\n{self.log()}"
-            try:
-                with Wire(self.address, timeout_s=READY_S) as connection:
-                    if self.password:
-                        connection("AUTH", self.password)
-                    if connection("PING") == Status("PONG"):
-                        return
-            except (OSError, Closed):
-                pass
             time.sleep(0.01)
+
+    def wait_ready(self) -> None:
+        """Return once it serves."""
+        self.wait_for(Status("PONG"))
+
+    def _answers(self, reply: object) -> bool:
+        try:
+            with Wire(self.address, timeout_s=READY_S) as connection:
+                if self.password:
+                    connection("AUTH", self.password)
+                return bool(connection("PING") == reply)
+        except (OSError, Closed):
+            return False
 
     def ended(self, timeout_s: float = 120) -> int:
         """Its exit status, once it has ended by itself."""

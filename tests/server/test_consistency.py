@@ -132,16 +132,16 @@ def test_an_image_is_a_prefix_of_every_connection_for_long(start, tmp_path: Path
     run(start, tmp_path, LOADS[load], seed_of_today(), writers_count=6, count=150_000, shots=30)
 
 
-def test_flushall_under_a_snapshot_does_not_reach_into_it(start, tmp_path: Path, ours: None) -> None:
+def test_flushdb_under_a_snapshot_does_not_reach_into_it(start, tmp_path: Path, ours: None) -> None:
     """The image has all that was there at the fork, the store has nothing; and the frames come back."""
     (tmp_path / "data").mkdir()
     with start(tmp_path / "data") as server, Wire(server.address) as wire:
         wire.pipeline([("SET", f"k{i}", b"%d" % i * 100) for i in range(30_000)])
-        replies = wire.pipeline([("BGSAVE",), ("FLUSHALL",), ("SET", "after", "1"), ("DBSIZE",)])
+        replies = wire.pipeline([("BGSAVE",), ("FLUSHDB",), ("SET", "after", "1"), ("DBSIZE",)])
         assert replies == [Status("Background saving started"), OK, OK, 1]
         for i in range(3):  # the emptied store fills again, in frames that the snapshot no longer holds or still does
             wire.pipeline([("SET", f"new{i}:{j}", b"x" * 200) for j in range(10_000)])
-            wire("FLUSHALL")
+            wire("FLUSHDB")
         wait_until(lambda: info(wire, "persistence")["rdb_bgsave_in_progress"] == "0", "the snapshot")
         target = tmp_path / "copy"
         target.mkdir()

@@ -44,8 +44,8 @@ def bgsave(wire: Wire) -> str:
 
 
 def litter(directory: Path) -> list[str]:
-    """What is in a data directory beside complete images."""
-    return [path.name for path in directory.iterdir() if path not in images(directory)]
+    """What is in a data directory beside complete images and the lock."""
+    return [path.name for path in directory.iterdir() if path not in images(directory) and path.name != ".dump.lock"]
 
 
 # ------------------------------------------------------------------------------------------------------------- kill -9
