@@ -22,9 +22,9 @@ from mmcore.jit import kernel
 MANTISSA = 5  # bits of a number that its cell tells, behind the first
 CYCLES_MAX = (1 << 40) - 1  # minutes; what took longer counts as this
 CELLS = (40 - MANTISSA + 1) << MANTISSA
-# Redis's histograms begin at a power of two of nanoseconds, and an upper end is the last number of a cell that is 1/128
-# of it wide.
-_FIRST_NS, _CELL_SHARE = 1024, 128
+# The times of Redis's histograms: each is the end of a cell that begins at a power of two of nanoseconds and is a 128th
+# of that wide.
+ENDS_NS = np.array([power + power // 128 - 1 for power in (1 << exponent for exponent in range(10, 52))])
 
 
 @intrinsic
@@ -55,12 +55,20 @@ def _upper_ends() -> np.ndarray:
 UPPER_ENDS = _upper_ends()  # of each cell: the largest number in it [cycles]; int64[CELLS]
 
 
+class Scale:
+    """What cells are in time, at a rate of the counter: found once, used for all histograms of a reply."""
+
+    def __init__(self, cycles_per_us: float) -> None:
+        self.upper_us = UPPER_ENDS / cycles_per_us
+        self.cells = np.searchsorted(1000 * self.upper_us, ENDS_NS, "right")  # below each of ENDS_NS
+
+
 class Histogram:
     """What is known of the calls of one command."""
 
-    def __init__(self, counts: Any, cycles_per_us: float) -> None:
-        self._cumulated = np.cumsum(counts)
-        self._upper_us = UPPER_ENDS / cycles_per_us
+    def __init__(self, counts: Any, scale: Scale) -> None:
+        self._scale = scale
+        self._cumulated = np.concatenate(([0], np.cumsum(counts)))  # calls in the first i cells
 
     @property
     def calls(self) -> int:
@@ -70,20 +78,13 @@ class Histogram:
     def percentile(self, share: float) -> float:
         """What `share` per cent of the calls took at most [us]."""
         rank = max(1, int(share / 100 * self.calls + 0.5))
-        return float(self._upper_us[np.searchsorted(self._cumulated, rank)])
+        return float(self._scale.upper_us[np.searchsorted(self._cumulated, rank) - 1])
 
     def cumulated(self) -> Iterator[tuple[int, int]]:
         """Pairs of a time [us] and how many calls took that at most; each time is about twice the one before it.
 
         Times at which nothing is added to the number are left out.  The times are Redis's.
         """
-        calls = below = 0
-        power_ns = _FIRST_NS
-        while below < self.calls:
-            end_ns = power_ns + power_ns // _CELL_SHARE - 1
-            cells = np.searchsorted(1000 * self._upper_us, end_ns, "right")
-            below = int(self._cumulated[cells - 1]) if cells else 0
-            if below > calls:
-                yield end_ns // 1000, below
-                calls = below
-            power_ns *= 2
+        below = self._cumulated[self._scale.cells]
+        for at in np.flatnonzero(np.diff(below, prepend=0)).tolist():
+            yield int(ENDS_NS[at]) // 1000, int(below[at])

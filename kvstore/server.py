@@ -52,7 +52,7 @@ from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
 from kvstore.descriptors import allow_clients, clients_max
 from kvstore.flush import RELEASES_MAX
-from kvstore.histogram import Histogram
+from kvstore.histogram import Histogram, Scale
 from kvstore.keyspace import database_sizes, index_pages, keyspace_init, memory_used
 from kvstore.latency import LatencyMonitor
 from kvstore.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
@@ -608,9 +608,9 @@ class Server:
 
     def histograms(self) -> dict[str, Histogram]:
         """How long calls took, by command called at least once."""
-        per_us = self._cycles_per_us()
+        scale = Scale(self._cycles_per_us())
         called = np.flatnonzero(self.command_counters[:, loop.STAT_CALLS]).tolist()
-        found = {ROWS[row].name: Histogram(self.command_counters[row, loop.STAT_CELLS :], per_us) for row in called}
+        found = {ROWS[row].name: Histogram(self.command_counters[row, loop.STAT_CELLS :], scale) for row in called}
         return {name: histogram for name, histogram in found.items() if histogram.calls}
 
     def error_statistics(self) -> dict[str, int]:

@@ -152,9 +152,11 @@ class SlowLog:
             return
         slots = np.zeros((count, SLOT_WORDS), np.int64)
         following, kept = int(self.log[NEXT_ENTRY]), min(count, len(self))
-        for number in range(following - kept, following):
-            old = self._slots[number % len(self._slots)]
-            slots[number % count], old[:] = old, 0
+        if kept:
+            numbers = np.arange(following - kept, following)
+            old = numbers % len(self._slots)
+            slots[numbers % count] = self._slots[old]
+            self._slots[old] = 0
         slowlog_drop(self._slots.reshape(-1))
         self._slots = slots
         self.log[[SLOTS_ADDRESS, SLOTS, ENTRIES]] = slots.ctypes.data, count, kept

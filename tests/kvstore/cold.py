@@ -10,7 +10,7 @@ from kvstore import coldplane, state
 from kvstore import connections as rows
 from kvstore.commands.table import cold_handler, find, wrong_arity
 from kvstore.config import Config
-from kvstore.histogram import CELLS, Histogram
+from kvstore.histogram import CELLS, Histogram, Scale
 from kvstore.latency import LatencyMonitor
 from kvstore.reply import Reply, Verbatim
 
@@ -192,7 +192,7 @@ class FakeServer:
     def histograms(self) -> Mapping[str, Histogram]:
         counts = np.zeros(CELLS, np.int64)
         counts[10], counts[63] = 3, 1  # at ten cycles a microsecond: 1.0 us, and 6.3 us
-        return {"get": Histogram(counts, 10.0)}
+        return {"get": Histogram(counts, Scale(10.0))}
 
     def error_statistics(self) -> Mapping[str, int]:
         return {"WRONGTYPE": 1, "ERR": 3}

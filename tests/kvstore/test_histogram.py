@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvstore.histogram import CELLS, CYCLES_MAX, UPPER_ENDS, Histogram, cell_of
+from kvstore.histogram import CELLS, CYCLES_MAX, UPPER_ENDS, Histogram, Scale, cell_of
 
 LOWER_ENDS = np.concatenate(([0], UPPER_ENDS[:-1] + 1))
 
@@ -43,7 +43,7 @@ def counted(*cycles: int) -> np.ndarray:
 
 
 def test_percentiles_are_the_upper_ends_of_cells() -> None:
-    histogram = Histogram(counted(*range(1, 51), *[1000] * 49, 100_000), 10.0)
+    histogram = Histogram(counted(*range(1, 51), *[1000] * 49, 100_000), Scale(10.0))
     assert histogram.calls == 100
     assert histogram.percentile(0) == 0.1
     assert histogram.percentile(50) == 5.0
@@ -56,7 +56,7 @@ def test_percentiles_are_the_upper_ends_of_cells() -> None:
 def test_times_are_those_of_redis_and_numbers_are_cumulated() -> None:
     us = 10  # cycles
     calls = [time * us for time in (0, 1, 1, 3, 15, 30, 60, 120, 250, 500, 1000, 2_000_000)]
-    assert list(Histogram(counted(*calls), us).cumulated()) == [
+    assert list(Histogram(counted(*calls), Scale(us)).cumulated()) == [
         (1, 3),
         (4, 4),
         (16, 5),
@@ -68,4 +68,4 @@ def test_times_are_those_of_redis_and_numbers_are_cumulated() -> None:
         (1056, 11),
         (2164260, 12),
     ]
-    assert list(Histogram(counted(), us).cumulated()) == []
+    assert list(Histogram(counted(), Scale(us)).cumulated()) == []
