@@ -62,7 +62,7 @@ def acl_cat(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
 
 
 def acl_log(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """ACL LOG [count | RESET]: a user who may do everything is denied nothing"""
+    """ACL LOG [count | RESET]: who may do everything is denied nothing, and wrong passwords are not kept"""
     if len(args) > 3:
         raise CommandError("ERR unknown subcommand or wrong number of arguments for 'LOG'. Try ACL HELP.")
     if word(args, 2) == b"reset":

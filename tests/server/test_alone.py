@@ -52,6 +52,8 @@ REPLIES = [
 def test_replies_are_those_of_redis(server, redis_server, protocol: int) -> None:
     """To the byte."""
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
+        for one in (mine, theirs):
+            one("ACL", "LOG", "RESET")
         answered = {words: (mine.raw(*words), theirs.raw(*words)) for words in REPLIES}
     assert {words: pair for words, pair in answered.items() if pair[0] != pair[1]} == {}
 

@@ -107,8 +107,8 @@ ALIKE = """
     ACL CAT string
     ACL GETUSER default
     ACL GETUSER nosuch
-    ACL LOG
     ACL LOG RESET
+    ACL LOG
     ACL HELP
     MODULE LIST
     MODULE HELP
