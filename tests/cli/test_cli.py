@@ -1,6 +1,7 @@
 """The command line, as a user calls it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.wire import OK, Wire
+from tests.snapshot.test_image_format import image_bytes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -93,3 +95,37 @@ def test_a_snapshot_that_fails_says_why_and_fails(cli_server):
     done = kvstore("snapshot", "--port", str(cli_server.port))
     assert done.returncode != 0
     assert "no snapshot" in done.stderr
+
+
+ODD = {
+    "a time beyond all calendars": {"forked_unix_us": (1 << 64) - 1},
+    "a time before all calendars": {"forked_unix_us": -(1 << 63)},
+    "databases that are a number": {"metadata": {"databases": 7}},
+    "databases of three words": {"metadata": {"databases": [[1, 2, 3]]}},
+    "databases of text": {"metadata": {"databases": [["a", "b"]]}},
+    "databases that are a map": {"metadata": {"databases": {"a": 1}}},
+    "no metadata": {"metadata": {}},
+    "keys of all types": {
+        "metadata": {1: b"\xff", None: [1.5, float("nan")], b"k": {"deep": [[[[]]]]}, "e\x1b[2J": "\r\n"}
+    },
+    "a parent": {"parent": bytes(16)},
+}
+
+
+def test_inspect_prints_a_sentence_for_whatever_an_image_says(tmp_path):
+    for number, (what, said) in enumerate(ODD.items()):
+        path = tmp_path / f"{number}.kvimg"
+        path.write_bytes(image_bytes(bytes(4096), [(0x1000, 1)], **said))
+        for options in ([], ["--json"]):
+            done = kvstore("inspect", str(path), *options)
+            assert (done.returncode, done.stderr) == (0, ""), what
+            assert all(line.isprintable() for line in done.stdout.splitlines()), what
+            assert not options or json.loads(done.stdout)["pages"] == 1, what
+
+
+def test_inspect_does_not_wait_for_a_pipe(tmp_path):
+    path = tmp_path / "dump-0000000001.kvimg"
+    os.mkfifo(path)
+    done = kvstore("inspect", str(path), timeout=60)
+    assert done.returncode == 1
+    assert "it is no regular file" in done.stderr

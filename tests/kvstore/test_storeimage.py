@@ -1,0 +1,242 @@
+"""Which images a store can be opened from: what they say of themselves, and seeded damage whose checksums fit."""
+
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgpack
+import numpy as np
+import pytest
+
+from kvstore import storeimage
+from kvstore.keyspace import keyspace_open
+from kvstore.layout import CONTROL_BASE, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
+from kvstore.state import Store
+from kvstore.storeimage import LAYOUT, UNMARKED, accept_store, describe_store, layout_digest
+from mmcore import AddressSpace, PhysicalMemory
+from mmcore.heap import CONTROL
+from snapshot import errors
+from snapshot.describe import describe
+from snapshot.directory import ImageDirectory
+from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, checksum, header_page, read_image
+from snapshot.preload import Preload
+from snapshot.restore import adopt
+from snapshot.snapshotter import Snapshotter
+from tests.kvstore.bare import Bare
+from tests.snapshot.test_image_format import odd, seal
+
+SIZE = 64 << 20
+KEYS = 400
+DESCRIPTOR_WORDS = DESCRIPTOR_SIZE // 8
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of 400 keys, every third with a deadline, in two databases."""
+    directory = tmp_path_factory.mktemp("good")
+    with Bare(SIZE) as bare:
+        for i in range(KEYS):
+            bare("SELECT", i % 2)
+            bare("SET", f"key{i}", b"v" * (i * 7 % 3000), *(("PX", 10**12) if i % 3 == 0 else ()))
+        snapshotter = Snapshotter(bare.space.state, directory, metadata=describe_store, accept=accept_store)
+        assert snapshotter.run_and_wait().ok
+        snapshotter.close()
+    return snapshotter.images.path_of(1)
+
+
+@pytest.fixture
+def images(good: Path, tmp_path: Path) -> ImageDirectory:
+    """That image, as the older of two."""
+    directory = ImageDirectory(tmp_path, accept=accept_store)
+    directory.path_of(1).write_bytes(good.read_bytes())
+    return directory
+
+
+def manifest_of(image: Image) -> dict[str, object]:
+    return {
+        "version": 1, "id": image.id, "parent": None, "epoch": 1, "root": 1, "forked_unix_us": 1, "pages": image.pages,
+        "runs": image.runs.tobytes(), "chunks": image.checksums.tobytes(), "metadata": image.metadata,
+    }  # fmt: skip
+
+
+class Changed:
+    """An image to be written anew, other than it was, with checksums that fit."""
+
+    def __init__(self, good: Path) -> None:
+        image, whole = read_image(good), good.read_bytes()
+        self.image = image
+        self.manifest = manifest_of(image)
+        self.pages = bytearray(whole[DATA_OFFSET : DATA_OFFSET + image.data_size])
+
+    def put(self, address: int, value: int) -> None:
+        """Change one word of a page."""
+        at = self.image.page_number(address) * PAGE_SIZE + address % PAGE_SIZE
+        self.pages[at : at + 8] = struct.pack("<q", value)
+
+    def write(self, path: Path) -> None:
+        size = self.image.chunk_size
+        digests = [checksum(bytes(self.pages[at : at + size])) for at in range(0, len(self.pages), size)]
+        if isinstance(self.manifest.get("chunks"), bytes) and len(self.manifest["chunks"]) == 8 * len(digests):
+            self.manifest["chunks"] = struct.pack(f"<{len(digests)}Q", *digests)
+        whole = seal(bytes(self.pages), msgpack.packb(self.manifest), size)
+        identity = self.manifest.get("id")
+        if isinstance(identity, bytes) and identity == self.image.id:
+            self.manifest["id"] = bytes(range(16))  # as `seal` has it in header and trailer
+            whole = seal(bytes(self.pages), msgpack.packb(self.manifest), size)
+        assert whole.startswith(header_page(bytes(range(16)), size))
+        path.write_bytes(whole)
+
+
+def load(images: ImageDirectory) -> tuple[Image | None, list[errors.ImageError]]:
+    """As a server does; the store of what was taken is opened."""
+    preload = Preload(images, SIZE)
+    with PhysicalMemory(SIZE, mapping=preload.mapping) as memory:
+        space = AddressSpace(memory)
+        image = adopt(preload, space.state, accept=accept_store)
+        with Bare(16 << 20) as other:
+            store = Store(space.state, other.registers, other.args)
+            assert image is None or keyspace_open(store) == 0
+        return image, preload.refused
+
+
+def test_what_a_store_wrote_it_can_open_and_the_image_says_what_is_in_it(images):
+    image, refused = load(images)
+    assert (image.path, refused) == (images.path_of(1), [])
+    assert image.metadata["layout"] == LAYOUT
+    assert image.metadata["databases"] == [[200, 67], [200, 67], *[[0, 0]] * 14]
+
+
+def constants() -> Iterator[tuple[object, str]]:
+    for module, names in storeimage.CONSTANTS:
+        for name in names.split():
+            yield module, name
+
+
+@pytest.mark.parametrize(("module", "name"), list(constants()), ids=lambda value: getattr(value, "__name__", value))
+def test_any_constant_of_the_layout_that_changes_changes_its_name(monkeypatch, module, name):
+    was = getattr(module, name)
+    monkeypatch.setattr(module, name, (*was, 1) if isinstance(was, tuple) else was + 1)
+    assert layout_digest() != LAYOUT
+
+
+def refused_for(images: ImageDirectory, changed: Changed) -> str:
+    """Why the newer image is not taken; the older must be."""
+    changed.write(images.path_of(2))
+    image, refused = load(images)
+    assert image.path == images.path_of(1)
+    (error,) = refused
+    assert error.path == images.path_of(2)
+    assert isinstance(error, errors.ForeignImage), error
+    return error.reason
+
+
+def of_database(db: int, field: int) -> int:
+    return DESCRIPTORS + db * DESCRIPTOR_SIZE + field
+
+
+ODD_CONTROL = {
+    "the store's magic": (CONTROL_BASE, 0x6B76_0099, "the store's magic number is 0x6b760099"),
+    "the heap's magic": (CONTROL, 7, "the heap's magic number is 0x7"),
+    "a region beyond the last": (of_database(3, DB_KEY_REGION), 63, "index regions"),
+    "a negative region": (of_database(3, DB_KEY_REGION), -1, "index regions"),
+    "a region of two databases": (of_database(3, DB_KEY_REGION), 0, "index regions"),
+    "negative keys": (of_database(0, DB_KEYS), -1, "database 0 has -1 keys"),
+    "fewer keys than deadlines": (of_database(1, DB_KEYS), 3, "database 1 has 3 keys"),
+    "keys without a bucket": (of_database(0, DB_KEY_BUCKETS), 0, "the 0 buckets of database 0"),
+    "buckets that are not there": (of_database(0, DB_KEY_BUCKETS), 10_000, "the 10000 buckets of database 0"),
+    "more buckets than there can be": (of_database(0, DB_KEY_BUCKETS), 1 << 40, "buckets of database 0"),
+    "keys of an empty database": (of_database(9, DB_KEYS), 5, "the 0 buckets of database 9"),
+}
+
+
+@pytest.mark.parametrize("what", ODD_CONTROL)
+def test_a_control_block_that_contradicts_the_image_is_refused(images, good, what):
+    address, value, reason = ODD_CONTROL[what]
+    changed = Changed(good)
+    changed.put(address, value)
+    assert reason in refused_for(images, changed)
+
+
+@pytest.mark.parametrize("said", ["0123456789abcdef", "", None, 7, [1], {"a": {}}, b"\xff", "x" * 10_000])
+def test_the_name_of_another_layout_is_refused_whatever_its_type(images, good, said):
+    changed = Changed(good)
+    changed.manifest["metadata"] = {**changed.image.metadata, "layout": said}
+    reason = refused_for(images, changed)
+    assert "its layout is" in reason and LAYOUT in reason and len(reason) < 200 and reason.isprintable()
+
+
+def test_an_image_without_a_name_of_its_layout_is_of_the_first(images, good, monkeypatch):
+    changed = Changed(good)
+    changed.manifest["metadata"] = {"made_by": "kvstore"}
+    monkeypatch.setattr(storeimage, "LAYOUT", UNMARKED)
+    changed.write(images.path_of(2))
+    assert load(images)[0].path == images.path_of(2)
+    monkeypatch.setattr(storeimage, "LAYOUT", "another")
+    changed.write(images.path_of(2))
+    reason = accept_store(read_image(images.path_of(2)), lambda _: b"")
+    assert reason == f"its layout is {UNMARKED}, and this program's is another"
+
+
+def test_pages_that_do_not_lie_where_they_belong_are_refused(images, good):
+    """The runs moved by a page, by the span of a table, without the first, without the last."""
+    for move in (PAGE_SIZE, 1 << 21, -PAGE_SIZE, 1 << 39):
+        changed = Changed(good)
+        runs = changed.image.runs.copy()
+        runs[:, 0] += move
+        changed.manifest["runs"] = runs.tobytes()
+        assert "control block" in refused_for(images, changed) or "magic" in refused_for(images, changed)
+    changed = Changed(good)
+    *_, (address, pages) = changed.image.runs.tolist()
+    changed.manifest["runs"] = struct.pack("<qq", address + (1 << 30), pages).join(
+        (changed.image.runs[:-1].tobytes(), b"")
+    )
+    assert "buckets of database" in refused_for(images, changed)
+
+
+def damaged(rng: random.Random, good: Path) -> Changed:
+    """One, two or three things changed, anywhere."""
+    changed = Changed(good)
+    for _ in range(rng.randrange(1, 4)):
+        what = rng.randrange(5)
+        if what == 0:
+            changed.manifest[rng.choice([*changed.manifest, "more"])] = odd(rng)
+        elif what == 1:
+            changed.manifest.pop(rng.choice([*changed.manifest, "none"]), None)
+        elif what == 2 and isinstance(changed.manifest.get("runs"), bytes):
+            runs = changed.manifest["runs"]
+            words = np.frombuffer(runs[: len(runs) // 8 * 8], np.int64).copy()
+            if len(words):
+                words[rng.randrange(len(words))] += rng.choice([-PAGE_SIZE, PAGE_SIZE, -1, 1, 1 << 40, -(1 << 62)])
+            changed.manifest["runs"] = words.tobytes()
+        elif what == 3:
+            changed.manifest["metadata"] = {"layout": rng.choice([LAYOUT, odd(rng)]), "databases": odd(rng)}
+        else:
+            word = CONTROL_BASE + 8 * rng.choice([*range(5), *range(8, 8 + 16 * DESCRIPTOR_WORDS)])
+            changed.put(word, rng.choice([0, -1, 1, 62, 63, 1 << 20, 1 << 40, -(1 << 63), rng.randrange(1 << 62)]))
+    return changed
+
+
+def test_seeded_damage_is_refused_by_name_or_makes_no_difference_that_a_store_could_not_have(images, good):
+    """Whatever is changed, with checksums that fit: no traceback, never an empty start, and it can be told."""
+    taken = 0
+    for seed in range(300):
+        damaged(random.Random(seed), good).write(images.path_of(2))
+        try:
+            image, refused = load(images)
+        except errors.OutOfFrames:
+            pytest.fail(f"seed {seed}: an image of {KEYS} keys does not fit")
+        assert image is not None, seed
+        if image.path == images.path_of(2):
+            taken += 1
+            assert describe(image)["pages"] == image.pages
+        else:
+            assert [one.path for one in refused] == [images.path_of(2)], seed
+            assert str(refused[0]).isprintable(), seed
+    assert 5 < taken < 150, "most damage is noticed, and some makes no difference"
+
+
+def test_an_image_with_nothing_in_it_is_no_store():
+    empty = SimpleNamespace(metadata={"layout": LAYOUT})
+    assert "no control block" in accept_store(empty, lambda _: b"")
