@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from kvstore.acllog import AclLog
 from kvstore.config import Config
 from kvstore.histogram import Histogram
 from kvstore.latency import LatencyMonitor
@@ -170,6 +171,11 @@ class Server(Protocol):
     def slowlog(self) -> SlowLog: ...
     @property
     def latency(self) -> LatencyMonitor: ...
+    @property
+    def acl_log(self) -> AclLog: ...
+
+    def log_denied(self, client: Any, command: bytes, user: bytes) -> None:
+        """Enter in the log that a command did not let the connection in as this user."""
 
     def reply_clients(self, slots: np.ndarray) -> Reply: ...  # with CLIENT LIST's lines of these connections
     def from_address(self, address: str, own: bool) -> np.ndarray: ...  # bool[slots]; `own`: the address they went to

@@ -364,6 +364,7 @@ SERVED = (
     Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
     Parameter("active-expire-enabled", Flag(), True),
     # what is told of commands
+    Parameter("acllog-max-len", Integer(0, LONG_MAX), 128),
     Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),
     Parameter("slowlog-max-len", Integer(0, LONG_MAX), 128),
     Parameter("latency-monitor-threshold", Integer(0, LONG_MAX), 0),
@@ -428,7 +429,7 @@ IGNORED = {
         set-max-listpack-value 64  stream-node-max-bytes 4096  stream-node-max-entries 100
         zset-max-listpack-entries 128  zset-max-listpack-value 64""",
     "there is no such feature": """
-        acl-pubsub-default resetchannels  acllog-max-len 128  busy-reply-threshold 5000  enable-module-command no
+        acl-pubsub-default resetchannels  busy-reply-threshold 5000  enable-module-command no
         locale-collate ""  notify-keyspace-events ""  tracking-table-max-keys 1000000  bind-source-addr ""
         socket-mark-id 0
         crash-log-enabled no  crash-memcheck-enabled no  syslog-enabled no  syslog-facility local0

@@ -27,6 +27,7 @@ import numpy as np
 
 from kvstore import connections as rows
 from kvstore import loop, startup, state
+from kvstore.acllog import AclLog
 from kvstore.clientlist import find_address, reply_connections
 from kvstore.clients import Client
 from kvstore.clock import counter_is_steady, start_clocks
@@ -194,7 +195,7 @@ class Server:
 
     def _prepare_observation(self) -> None:
         r = self.registers
-        self.slowlog, self.latency = SlowLog(), LatencyMonitor()
+        self.slowlog, self.latency, self.acl_log = SlowLog(), LatencyMonitor(), AclLog()
         r[state.SLOWLOG_ADDRESS] = self.slowlog.log.ctypes.data
         r[state.LATENCY_ADDRESS] = self.latency.rings.ctypes.data
         r[state.BLOCKED_DEADLINE_MS] = loop.NEVER
@@ -517,6 +518,18 @@ class Server:
         reply_connections(self.store, np.ascontiguousarray(slots, np.int64))
         return NO_REPLY
 
+    def log_denied(self, client: Client, command: bytes, user: bytes) -> None:
+        """Enter in ACL LOG that a command did not let the connection in as this user."""
+        r = self.registers
+        start, protocol = int(r[state.REPLY_LENGTH]), int(r[state.PROTOCOL])
+        r[state.PROTOCOL] = 2
+        reply_connections(self.store, np.array([client.slot], np.int64))
+        reply = ctypes.string_at(int(r[state.REPLY_ADDRESS]) + start, int(r[state.REPLY_LENGTH]) - start)
+        r[state.REPLY_LENGTH], r[state.PROTOCOL] = start, protocol
+        line = reply.split(b"\r\n", 1)[1].rstrip(b"\r\n")
+        inside = "multi" if self.in_transaction else "toplevel"
+        self.acl_log.enter(inside, command, user, line, int(r[state.NOW_MS]), self.config["acllog-max-len"])
+
     def from_address(self, address: str, own: bool) -> np.ndarray:
         """Which slots have a connection from this address, or to it if that is our `own`; bool[slots]."""
         text = np.frombuffer(address.encode(errors="surrogateescape") or b"\0", np.uint8)
@@ -580,6 +593,7 @@ class Server:
             "total_reads_processed": int(r[state.READS_PROCESSED]),
             "total_writes_processed": int(r[state.WRITES_PROCESSED]),
             "eventloop_cycles": int(r[state.LOOP_TURNS]),
+            "acl_access_denied_auth": self.acl_log.denied,
         }
 
     def _rates(self) -> tuple[float, float, float]:
@@ -646,6 +660,7 @@ class Server:
         """CONFIG RESETSTAT"""
         self.command_counters[self.command_counters[:, : loop.STAT_CELLS].any(axis=1)] = 0
         self._error_counts[:] = 0
+        self.acl_log.denied = 0
         for register in _RESETTABLE:
             self.registers[register] = 0
 

@@ -3,12 +3,17 @@
 import hashlib
 from typing import TYPE_CHECKING
 
+from kvstore.acllog import Entry
 from kvstore.commands.connection import DEFAULT_USER, integer, text, word
 from kvstore.commands.table import CATEGORIES, ROWS
 from kvstore.reply import OK, CommandError, Reply, Set
+from kvstore.state import NOW_MS
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Client, Server
+
+
+ENTRIES_SHOWN = 10  # of the log, unless more are asked for
 
 
 def _password(server: "Server") -> str | None:
@@ -61,12 +66,27 @@ def acl_cat(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     return [row.name for row in ROWS if category in row.categories]
 
 
-def acl_log(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """ACL LOG [count | RESET]: who may do everything is denied nothing, and wrong passwords are not kept"""
+def acl_log(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
+    """ACL LOG [count | RESET]: who is let in may do everything, so only wrong names and passwords are in it"""
     if len(args) > 3:
         raise CommandError("ERR unknown subcommand or wrong number of arguments for 'LOG'. Try ACL HELP.")
     if word(args, 2) == b"reset":
+        server.acl_log.reset()
         return OK
-    if len(args) == 3:
-        integer(args[2])
-    return []
+    count = max(0, integer(args[2])) if len(args) == 3 else ENTRIES_SHOWN
+    return [_entry(server, entry) for entry in server.acl_log.entries[:count]]
+
+
+def _entry(server: "Server", entry: Entry) -> dict[str, Reply]:
+    return {
+        "count": entry.count,
+        "reason": "auth",
+        "context": entry.inside,
+        "object": entry.command,
+        "username": entry.user,
+        "age-seconds": (int(server.registers[NOW_MS]) - entry.updated_ms) / 1000,
+        "client-info": entry.client,
+        "entry-id": entry.number,
+        "timestamp-created": entry.created_ms,
+        "timestamp-last-updated": entry.updated_ms,
+    }

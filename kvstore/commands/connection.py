@@ -68,11 +68,12 @@ def plain(value: bytes, error: str) -> str:
 # ----------------------------------------------------------------------------------------------------- authentication
 
 
-def authenticate(server: "Server", client: "Client", user: bytes, password: bytes) -> None:
-    """Let the connection in, or raise WRONGPASS."""
+def authenticate(server: "Server", client: "Client", command: bytes, user: bytes, password: bytes) -> None:
+    """Let the connection in, or raise WRONGPASS and enter that in the log; `command` is the one that asks."""
     required = str(server.config["requirepass"]).encode(errors="surrogateescape")
     matches = not required or hmac.compare_digest(required, password)
     if user != DEFAULT_USER or not matches:
+        server.log_denied(client, command, user)
         raise CommandError(WRONG_PASSWORD)
     client.authenticated = True
 
@@ -83,7 +84,7 @@ def auth(server: "Server", client: "Client", args: list[bytes]) -> Reply:
         raise CommandError(SYNTAX_ERROR)
     if len(args) == 2 and not server.config["requirepass"]:
         raise CommandError(NO_PASSWORD_SET)
-    authenticate(server, client, args[1] if len(args) == 3 else DEFAULT_USER, args[-1])
+    authenticate(server, client, args[0], args[1] if len(args) == 3 else DEFAULT_USER, args[-1])
     return OK
 
 
@@ -108,7 +109,7 @@ def hello(server: "Server", client: "Client", args: list[bytes]) -> Reply:
         else:
             raise CommandError(f"ERR Syntax error in HELLO option '{shown(args[at])}'")
     if credentials:
-        authenticate(server, client, *credentials)
+        authenticate(server, client, args[0], *credentials)
     if server.config["requirepass"] and not client.authenticated:
         raise CommandError(HELLO_NEEDS_AUTH)
     if name is not None:

@@ -498,7 +498,7 @@ acl|help  6.0.0  O(1)
 acl|list  6.0.0  O(1)
     Answers the users and what they may do, as rules.
 acl|log  6.0.0  O(N) with N the number of entries
-    Answers which commands users were denied: none.
+    Answers who was not let in.
     : [operation: count | RESET]
 acl|users  6.0.0  O(1)
     Answers the names of the users.

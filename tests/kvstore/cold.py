@@ -8,6 +8,7 @@ import numpy as np
 
 from kvstore import coldplane, state
 from kvstore import connections as rows
+from kvstore.acllog import AclLog
 from kvstore.commands.table import cold_handler, find, wrong_arity
 from kvstore.config import Config
 from kvstore.histogram import CELLS, Histogram, Scale
@@ -128,10 +129,12 @@ class FakeServer:
         self.snapshots = FakeSnapshots()
         self.slowlog = FakeSlowLog(self)
         self.latency = LatencyMonitor()
+        self.acl_log = AclLog()
         self.loading: coldplane.Loading | None = None
         self.in_transaction = False
         self.listed = list(clients)
         self.done: list[tuple[object, ...]] = []
+        self.denied: list[tuple[int, bytes, bytes]] = []  # who was not let in
         self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
         self.keys: dict[bytes, coldplane.Described] = {}
 
@@ -148,6 +151,9 @@ class FakeServer:
     def unblock(self, slot: int, error: bool) -> bool:
         self.done.append(("unblock", self.listed[slot].id, error))
         return self.listed[slot].waits
+
+    def log_denied(self, client: coldplane.Client, command: bytes, user: bytes) -> None:
+        self.denied.append((client.id, command, user))
 
     def discard_transaction(self, client: coldplane.Client) -> None:
         self.done.append(("discard", client.id))

@@ -72,6 +72,7 @@ def test_a_bad_command_is_refused_in_redis_words_and_changes_nothing(line: str, 
     assert str(refused.value).startswith(error)
     assert client == FakeClient(1)
     assert server.done == []
+    assert bool(server.denied) == error.startswith("WRONGPASS")
 
 
 # ----------------------------------------------------------------------------------------------------- authentication

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from tests.harness import ROOT
-from tests.server.wire import Failure, Verbatim, Wire
+from tests.server.wire import Failure, Verbatim, Wire, info
 
 CLUSTER_SUBCOMMANDS = """
     ADDSLOTS ADDSLOTSRANGE BUMPEPOCH COUNT-FAILURE-REPORTS COUNTKEYSINSLOT DELSLOTS DELSLOTSRANGE FAILOVER FLUSHSLOTS
@@ -71,6 +71,66 @@ def test_the_rules_show_the_password_s_digest(server, redis_server) -> None:
                 wire("CONFIG", "SET", "requirepass", "")
     assert shown[0] == shown[1]
     assert b"secret" not in b"".join(shown[0])
+
+
+LATER_FIELDS = [b"entry-id", b"timestamp-created", b"timestamp-last-updated"]  # of Redis 7.2
+REFUSALS = [
+    ("AUTH", "wrong"),
+    ("AUTH", "wrong"),
+    ("AUTH", "nobody", "wrong"),
+    ("HELLO", "3", "AUTH", "nobody", "wrong"),
+    ("AUTH", "right"),
+    ("MULTI",),
+    ("auth", "nobody", "right"),
+    ("EXEC",),
+]
+
+
+def test_who_was_not_let_in_is_logged_as_redis_logs_it(server, redis_server) -> None:
+    """Refusals alike are counted; the client is described."""
+    logs = []
+    for process in (server, redis_server):
+        with Wire(process.address) as admin, Wire(process.address) as wire:
+            admin("ACL", "LOG", "RESET")
+            admin("CONFIG", "SET", "requirepass", "right")
+            try:
+                replies = [wire.raw(*words) for words in REFUSALS]
+                entries = [dict(zip(entry[0::2], entry[1::2], strict=True)) for entry in admin("ACL", "LOG")]
+                assert admin("ACL", "LOG", "1") != []
+                host, port = wire.socket.getsockname()
+                for entry in entries:
+                    assert f" addr={host}:{port} ".encode() in entry.pop(b"client-info")
+                    assert 0 <= float(entry.pop(b"age-seconds")) < 60
+                    for later in LATER_FIELDS:
+                        entry.pop(later, None)
+                logs.append((replies, entries))
+            finally:
+                admin("CONFIG", "SET", "requirepass", "")
+                admin("ACL", "LOG", "RESET")
+    assert logs[0] == logs[1]
+    assert [entry[b"count"] for entry in logs[0][1]] == [1, 1, 1, 2]
+
+
+def test_refusals_are_counted_and_the_log_is_as_long_as_configured(server, wire: Wire, ours: None) -> None:
+    """INFO has how many; RESETSTAT sets that back."""
+    wire("CONFIG", "RESETSTAT")
+    wire("ACL", "LOG", "RESET")
+    wire("CONFIG", "SET", "acllog-max-len", "2")
+    try:
+        for number in range(3):
+            assert isinstance(wire("AUTH", f"nobody{number}", "wrong"), Failure)
+        assert info(wire, "stats")["acl_access_denied_auth"] == "3"
+        entries = wire("ACL", "LOG")
+        if wire.protocol == 2:
+            entries = [dict(zip(entry[0::2], entry[1::2], strict=True)) for entry in entries]
+        assert [entry[b"username"] for entry in entries] == [b"nobody2", b"nobody1"]
+        assert entries[0][b"entry-id"] == entries[1][b"entry-id"] + 1
+        assert list(entries[0])[-3:] == LATER_FIELDS
+        wire("CONFIG", "RESETSTAT")
+        assert info(wire, "stats")["acl_access_denied_auth"] == "0"
+    finally:
+        wire("CONFIG", "SET", "acllog-max-len", "128")
+        wire("ACL", "LOG", "RESET")
 
 
 def test_a_category_lists_the_commands_of_the_table(server, redis_server) -> None:

@@ -1,0 +1,52 @@
+"""The log of refused authentications, which ACL LOG answers.
+
+A refusal that repeats a recent one, the same user by the same command within a minute, is counted there and not entered
+again, so someone who tries passwords does not push out what else happened.  The newest entry comes first; of more than
+acllog-max-len the oldest goes.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+
+GROUPING_MS = 60_000  # Redis's ACL_LOG_GROUPING_MAX_TIME_DELTA
+GROUPING_ENTRIES = 10  # the newest, that a refusal is compared with
+
+
+@dataclass
+class Entry:
+    """One refusal, or several alike."""
+
+    number: int
+    inside: str  # "toplevel", or "multi" where EXEC ran the command
+    command: bytes
+    user: bytes
+    client: bytes  # the last one, as CLIENT LIST describes it
+    created_ms: int  # Unix time
+    updated_ms: int
+    count: int = 1
+
+
+class AclLog:
+    """The entries, newest first."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.denied = 0  # refusals since the start or CONFIG RESETSTAT
+        self._next = 0
+
+    def enter(self, inside: str, command: bytes, user: bytes, client: bytes, now_ms: int, limit: int) -> None:
+        """A refusal happened; keep `limit` entries at most."""
+        self.denied += 1
+        for at, entry in enumerate(islice(self.entries, GROUPING_ENTRIES)):
+            alike = (entry.inside, entry.command, entry.user) == (inside, command, user)
+            if alike and now_ms - entry.updated_ms <= GROUPING_MS:
+                entry.count, entry.client, entry.updated_ms = entry.count + 1, client, now_ms
+                self.entries.insert(0, self.entries.pop(at))
+                return
+        self.entries.insert(0, Entry(self._next, inside, command, user, client, now_ms, now_ms))
+        self._next += 1
+        del self.entries[limit:]
+
+    def reset(self) -> None:
+        """Forget all entries; their numbers go on."""
+        self.entries.clear()
