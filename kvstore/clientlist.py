@@ -43,6 +43,7 @@ from kvstore.connections import (
     QUEUE_COUNT,
     SPEAKS,
     UNIX_SOCKET,
+    WATCH_COUNT,
     connection,
     text_length,
 )
@@ -57,6 +58,7 @@ from kvstore.state import (
     STORE,
     TIMER_MS,
 )
+from kvstore.watch import WATCH_SIZE
 from mmcore.jit import copy_bytes, equal_bytes, kernel, linked
 
 _HEADER_ROOM = 32  # [bytes] for the header of a text whose length is known only at its end
@@ -203,6 +205,7 @@ def put_connection(store, slot):  # type: ignore[no-untyped-def]
     _put_number(store, _OLL, 1 if pending > 0 else 0)
     _put_number(store, _OMEM, row[OUTPUT_CAPACITY])
     total = FIELDS * 8 + row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY]
+    total += WATCH_SIZE * row[WATCH_COUNT]
     _put_number(store, _TOT_MEM, total)
     _put(store, _EVENTS)
     if pending > 0:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Protocol
 
 from kvstore import configfile
 from kvstore.configfile import ConfigError, quote, split
-from kvstore.patterns import compile_glob
+from kvstore.patterns import matching_names
 from snapshot.errors import BadSavePoints
 from snapshot.schedule import SavePoint, SavePoints
 
@@ -559,9 +559,12 @@ class Config:
         """The parameters whose names match one of these patterns, with their values as text."""
         found: dict[str, str] = {}
         names = {name: name for name in PARAMETERS} | ALIASES
-        for pattern in patterns:
-            expression = compile_glob(pattern)
-            found.update({name: self.text(row) for name, row in names.items() if expression.fullmatch(name)})
+        for pattern in dict.fromkeys(patterns):
+            if any(special in pattern for special in "[*?"):
+                matching = matching_names(pattern, names)
+            else:  # a name, backslashes and all, as in Redis
+                matching = [pattern.lower()] if pattern.lower() in names else []
+            found.update({name: self.text(names[name]) for name in matching})
         return found
 
     def update(self, pairs: Iterable[tuple[str, str]], protected: bool = False) -> dict[str, Any]:

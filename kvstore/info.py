@@ -24,6 +24,7 @@ from kvstore import connections as rows
 from kvstore import state
 from kvstore.clock import wall_us
 from kvstore.config import percentage_text
+from kvstore.watch import WATCH_SIZE
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Server
@@ -133,13 +134,14 @@ def client_totals(server: "Server") -> ClientTotals:
     if not len(table):
         return ClientTotals(0, 0, 0, 0, 0, 0, 0)
     buffers = table[:, [rows.INPUT_CAPACITY, rows.OUTPUT_CAPACITY, rows.QUEUE_CAPACITY]]
+    watched = int(table[:, rows.WATCH_COUNT].sum())
     return ClientTotals(
         len(table),
-        int(buffers.sum()) + table.nbytes,
+        int(buffers.sum()) + table.nbytes + WATCH_SIZE * watched,
         int(table[:, rows.INPUT_CAPACITY].max()),
         int(table[:, rows.OUTPUT_CAPACITY].max()),
         int(np.count_nonzero(table[:, rows.WATCH_COUNT])),
-        int(table[:, rows.WATCH_COUNT].sum()),
+        watched,
         int(np.count_nonzero((table[:, rows.FLAGS] & rows.BLOCKED != 0) & (table[:, rows.BLOCKED_UNTIL_MS] < NEVER))),
     )
 

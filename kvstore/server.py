@@ -68,7 +68,6 @@ from kvstore.resp import reply_grow
 from kvstore.signals import Signals
 from kvstore.slowlog import SlowLog
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
-from kvstore.watch import WATCH_HEADS
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.release import CURSOR_SIZE
@@ -134,7 +133,6 @@ class Server:
         self._error_counts = np.zeros((loop.ERROR_WORDS, loop.ERROR_WIDTH), np.int64)
         r[state.ERROR_TABLE_ADDRESS] = self._error_counts.ctypes.data
         self._samples = np.zeros((loop.SAMPLES, 4), np.int64)
-        self._watch_heads = np.full(WATCH_HEADS, -1, np.int64)
         r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, loop.INPUT_MAX
         r[state.EVENTS_ADDRESS], r[state.EVENTS_CAPACITY] = self._events.ctypes.data, EVENTS_CAPACITY
         r[state.INLINE_ADDRESS] = self._inline.ctypes.data
@@ -143,7 +141,6 @@ class Server:
         r[state.DECIMAL_ADDRESS] = self._decimal.ctypes.data
         r[state.RELEASE_ADDRESS] = self._releases.ctypes.data
         r[state.SAMPLES_ADDRESS] = self._samples.ctypes.data
-        r[state.WATCH_HEADS_ADDRESS] = self._watch_heads.ctypes.data
         r[state.WATCH_FREE] = r[state.RESUME] = -1
         r[state.RANDOM] = secrets.randbits(62) | 1
         r[state.ACTIVE_EXPIRE_ENABLED] = 1

@@ -87,7 +87,8 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     # watches
     WATCH_TABLE_ADDRESS,
     WATCH_CAPACITY,
-    WATCH_FREE,
+    WATCH_USED,  # rows of the table that were ever taken
+    WATCH_FREE,  # first free one among them, -1 for none
     WATCH_HEADS_ADDRESS,
     WATCH_HEADS_CAPACITY,
     WATCH_CHAINS,
@@ -210,5 +211,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 121)
+) = range(LOOP_FIRST, LOOP_FIRST + 122)
 assert LOOP_END < REGISTERS

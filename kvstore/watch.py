@@ -1,30 +1,55 @@
 """WATCH: which connections must hear of a change to which keys.
 
 A watch is a row of one malloc'd table: connection (-1 for a free row), database, hash of the key, deadline that the
-key had (EXEC fails when it has passed), whether the key was there, and two links: the next watch of the same connection
-and the next in the same chain.  Chains hang from a fixed array of heads, by database and hash.  The 64-bit hash stands
-for the key: two keys that shared one would abort a transaction once too often, never once too seldom.
+key had (EXEC fails when it has passed), whether the key was there, and its places in three lists:
 
-A connection is told by its DIRTY_CAS flag; the flags' place in its row is passed in, for connections.py builds on this
-module.
+    of its connection    to drop them all
+    of its key           whom a change concerns; linked both ways, for a key may have many watchers
+    of both              whether this connection watches this key already
+
+The lists of the second and third kind hang from two arrays of heads, which are one in memory: chain c has its heads at
+2 * c and 2 * c + 1.  The chains grow by linear hashing, as the index does, so adding, finding and dropping a watch take
+the same time whatever the number of watches.  When none is left, all but a small table is given back.
+
+The 64-bit hash stands for the key: two keys that shared one would abort a transaction once too often, never once too
+seldom.  A connection is told by its DIRTY_CAS flag, whose place in its row is repeated here, for connections.py builds
+on this module.
 """
 
 from numba import int64, void
 
-from kvstore.libc import realloc, words_at
+from kvstore.index import bucket_number
+from kvstore.libc import free, realloc, words_at
 from kvstore.state import (
     CONNECTIONS_ADDRESS,
     STORE,
     WATCH_CAPACITY,
+    WATCH_CHAINS,
     WATCH_FREE,
     WATCH_HEADS_ADDRESS,
+    WATCH_HEADS_CAPACITY,
     WATCH_TABLE_ADDRESS,
+    WATCH_USED,
     WATCHES,
 )
 from mmcore.jit import kernel, linked, view
 
-WATCH_HEADS = 4096  # chains; int64[WATCH_HEADS] at WATCH_HEADS_ADDRESS, -1 for an empty one
-_CONNECTION, _DB, _HASH, _DEADLINE, _PRESENT, _NEXT_OF_CONNECTION, _NEXT_IN_CHAIN, _WIDTH = range(8)
+(
+    _CONNECTION,
+    _DB,
+    _HASH,
+    _DEADLINE,
+    _PRESENT,
+    _NEXT_OF_CONNECTION,  # and the next free row
+    _NEXT_OF_KEY,
+    _BEFORE_OF_KEY,
+    _NEXT_OF_BOTH,
+    _WIDTH,
+) = range(10)
+WATCH_SIZE = 8 * (_WIDTH + 2)  # what a watch takes, with its share of the heads [bytes]
+CAPACITY_MIN = 64  # rows, and chains
+CAPACITY_KEPT = 256  # rows that stay when no watch is left
+_SPREAD = 0x2545_F491_4F6C_DD1D
 
 
 @view
@@ -34,58 +59,174 @@ def _watches(store):  # type: ignore[no-untyped-def]
 
 @view
 def _heads(store):  # type: ignore[no-untyped-def]
-    return words_at(store.server[WATCH_HEADS_ADDRESS], WATCH_HEADS)
+    return words_at(store.server[WATCH_HEADS_ADDRESS], store.server[WATCH_HEADS_CAPACITY] * 2)
 
 
 @kernel
-def _chain(db, hash_):  # type: ignore[no-untyped-def]
-    return (hash_ ^ (db * 0x9E37)) & (WATCH_HEADS - 1)
+def _key_hash(db, hash_):  # type: ignore[no-untyped-def]
+    return hash_ ^ (db * 0x9E37)
+
+
+@kernel
+def _pair_hash(slot, db, hash_):  # type: ignore[no-untyped-def]
+    return _key_hash(db, hash_) ^ (slot * _SPREAD)
 
 
 @linked(int64(STORE, int64, int64, int64))
-def is_watched(store, first, db, hash_):  # type: ignore[no-untyped-def]
-    """Whether the connection whose watches begin at `first` watches this key already (0 or 1)."""
+def is_watched(store, slot, db, hash_):  # type: ignore[no-untyped-def]
+    """Whether the connection in `slot` watches this key already (0 or 1)."""
+    chains = store.server[WATCH_CHAINS]
+    if chains == 0:
+        return 0
     watches = _watches(store)
-    at = first
+    at = _heads(store)[2 * bucket_number(_pair_hash(slot, db, hash_), chains) + 1]
     while at >= 0:
         row = at * _WIDTH
-        if watches[row + _DB] == db and watches[row + _HASH] == hash_:
+        if watches[row + _CONNECTION] == slot and watches[row + _DB] == db and watches[row + _HASH] == hash_:
             return 1
-        at = watches[row + _NEXT_OF_CONNECTION]
+        at = watches[row + _NEXT_OF_BOTH]
     return 0
+
+
+@kernel
+def _push(watches, heads, at, of_key, of_both):  # type: ignore[no-untyped-def]
+    # Put a row in front of these two chains.
+    row, first = at * _WIDTH, heads[2 * of_key]
+    watches[row + _NEXT_OF_KEY], watches[row + _BEFORE_OF_KEY] = first, -1
+    if first >= 0:
+        watches[first * _WIDTH + _BEFORE_OF_KEY] = at
+    heads[2 * of_key] = at
+    watches[row + _NEXT_OF_BOTH] = heads[2 * of_both + 1]
+    heads[2 * of_both + 1] = at
+
+
+@kernel
+def _take_from_key(watches, heads, at, chain):  # type: ignore[no-untyped-def]
+    row = at * _WIDTH
+    before, following = watches[row + _BEFORE_OF_KEY], watches[row + _NEXT_OF_KEY]
+    if before >= 0:
+        watches[before * _WIDTH + _NEXT_OF_KEY] = following
+    else:
+        heads[2 * chain] = following
+    if following >= 0:
+        watches[following * _WIDTH + _BEFORE_OF_KEY] = before
+
+
+@kernel
+def _take_from_both(watches, heads, at, chain):  # type: ignore[no-untyped-def]
+    following = watches[at * _WIDTH + _NEXT_OF_BOTH]
+    here = heads[2 * chain + 1]
+    if here == at:
+        heads[2 * chain + 1] = following
+        return
+    while watches[here * _WIDTH + _NEXT_OF_BOTH] != at:
+        here = watches[here * _WIDTH + _NEXT_OF_BOTH]
+    watches[here * _WIDTH + _NEXT_OF_BOTH] = following
+
+
+@linked(int64(STORE))
+def _add_chain(store):  # type: ignore[no-untyped-def]
+    """Split one chain in two, or make the first ones: 0, or -1 when memory ran out, and then chains only get longer."""
+    server = store.server
+    chains = server[WATCH_CHAINS]
+    if chains == server[WATCH_HEADS_CAPACITY]:
+        capacity = max(CAPACITY_MIN, 2 * chains)
+        address = realloc(server[WATCH_HEADS_ADDRESS], capacity * 2 * 8)
+        if address == 0:
+            return -1
+        server[WATCH_HEADS_ADDRESS], server[WATCH_HEADS_CAPACITY] = address, capacity
+    heads = _heads(store)
+    if chains == 0:
+        for i in range(2 * CAPACITY_MIN):
+            heads[i] = -1
+        server[WATCH_CHAINS] = CAPACITY_MIN
+        return 0
+    watches = _watches(store)
+    heads[2 * chains] = heads[2 * chains + 1] = -1
+    server[WATCH_CHAINS] = chains + 1
+    half = 1
+    while 2 * half <= chains:
+        half *= 2
+    first = chains - half  # what belongs to the new chain is in this one
+    at = heads[2 * first]
+    while at >= 0:
+        row = at * _WIDTH
+        following = watches[row + _NEXT_OF_KEY]
+        if bucket_number(_key_hash(watches[row + _DB], watches[row + _HASH]), chains + 1) == chains:
+            _take_from_key(watches, heads, at, first)
+            head = heads[2 * chains]
+            watches[row + _NEXT_OF_KEY], watches[row + _BEFORE_OF_KEY] = head, -1
+            if head >= 0:
+                watches[head * _WIDTH + _BEFORE_OF_KEY] = at
+            heads[2 * chains] = at
+        at = following
+    at, stay = heads[2 * first + 1], -1
+    while at >= 0:
+        row = at * _WIDTH
+        following = watches[row + _NEXT_OF_BOTH]
+        hash_ = _pair_hash(watches[row + _CONNECTION], watches[row + _DB], watches[row + _HASH])
+        if bucket_number(hash_, chains + 1) == chains:
+            watches[row + _NEXT_OF_BOTH] = heads[2 * chains + 1]
+            heads[2 * chains + 1] = at
+        else:
+            watches[row + _NEXT_OF_BOTH] = stay
+            stay = at
+        at = following
+    heads[2 * first + 1] = stay
+    return 0
+
+
+@kernel
+def _take_row(store):  # type: ignore[no-untyped-def]
+    # A free row, or -1 when memory ran out.
+    server = store.server
+    at = server[WATCH_FREE]
+    if at >= 0:
+        server[WATCH_FREE] = _watches(store)[at * _WIDTH + _NEXT_OF_CONNECTION]
+        return at
+    if server[WATCH_USED] == server[WATCH_CAPACITY]:
+        capacity = max(CAPACITY_MIN, 2 * server[WATCH_CAPACITY])
+        address = realloc(server[WATCH_TABLE_ADDRESS], capacity * _WIDTH * 8)
+        if address == 0:
+            return -1
+        server[WATCH_TABLE_ADDRESS], server[WATCH_CAPACITY] = address, capacity
+    server[WATCH_USED] += 1
+    return server[WATCH_USED] - 1
 
 
 @linked(int64(STORE, int64, int64, int64, int64, int64, int64))
 def watch_add(store, slot, first, db, hash_, deadline, present):  # type: ignore[no-untyped-def]
     """Add a watch in front of `first`; returns the connection's new first watch, or -1 when memory ran out."""
     server = store.server
-    if server[WATCH_FREE] < 0:
-        before = server[WATCH_CAPACITY]
-        capacity = max(64, 2 * before)
-        address = realloc(server[WATCH_TABLE_ADDRESS], capacity * _WIDTH * 8)
-        if address == 0:
-            return -1
-        server[WATCH_TABLE_ADDRESS] = address
-        server[WATCH_CAPACITY] = capacity
-        fresh = _watches(store)
-        for i in range(before, capacity):
-            fresh[i * _WIDTH + _CONNECTION] = -1
-            fresh[i * _WIDTH + _NEXT_IN_CHAIN] = i + 1 if i + 1 < capacity else -1
-        server[WATCH_FREE] = before
-    watches, heads = _watches(store), _heads(store)
-    at = server[WATCH_FREE]
+    if server[WATCHES] >= server[WATCH_CHAINS] and _add_chain(store) != 0 and server[WATCH_CHAINS] == 0:
+        return -1
+    at = _take_row(store)
+    if at < 0:
+        return -1
+    watches, chains = _watches(store), server[WATCH_CHAINS]
     row = at * _WIDTH
-    server[WATCH_FREE] = watches[row + _NEXT_IN_CHAIN]
     watches[row + _CONNECTION] = slot
     watches[row + _DB] = db
     watches[row + _HASH] = hash_
     watches[row + _DEADLINE] = deadline
     watches[row + _PRESENT] = present
     watches[row + _NEXT_OF_CONNECTION] = first
-    watches[row + _NEXT_IN_CHAIN] = heads[_chain(db, hash_)]
-    heads[_chain(db, hash_)] = at
+    of_key = bucket_number(_key_hash(db, hash_), chains)
+    _push(watches, _heads(store), at, of_key, bucket_number(_pair_hash(slot, db, hash_), chains))
     server[WATCHES] += 1
     return at
+
+
+@kernel
+def _give_back(store):  # type: ignore[no-untyped-def]
+    # No watch is left: begin anew, and keep only a small table.
+    server = store.server
+    server[WATCH_FREE], server[WATCH_USED] = -1, 0
+    if server[WATCH_CAPACITY] > CAPACITY_KEPT:
+        free(server[WATCH_TABLE_ADDRESS])
+        free(server[WATCH_HEADS_ADDRESS])
+        server[WATCH_TABLE_ADDRESS] = server[WATCH_CAPACITY] = 0
+        server[WATCH_HEADS_ADDRESS] = server[WATCH_HEADS_CAPACITY] = server[WATCH_CHAINS] = 0
 
 
 @linked(void(STORE, int64[::1], int64, int64))
@@ -94,25 +235,23 @@ def unwatch_all(store, connection, first_field, count_field):  # type: ignore[no
     if connection[first_field] < 0:
         return
     server = store.server
-    watches, heads = _watches(store), _heads(store)
+    watches, heads, chains = _watches(store), _heads(store), server[WATCH_CHAINS]
     at = connection[first_field]
     while at >= 0:
         row = at * _WIDTH
-        chain = _chain(watches[row + _DB], watches[row + _HASH])
-        if heads[chain] == at:
-            heads[chain] = watches[row + _NEXT_IN_CHAIN]
-        else:
-            before = heads[chain]
-            while watches[before * _WIDTH + _NEXT_IN_CHAIN] != at:
-                before = watches[before * _WIDTH + _NEXT_IN_CHAIN]
-            watches[before * _WIDTH + _NEXT_IN_CHAIN] = watches[row + _NEXT_IN_CHAIN]
+        slot, db, hash_ = watches[row + _CONNECTION], watches[row + _DB], watches[row + _HASH]
+        _take_from_key(watches, heads, at, bucket_number(_key_hash(db, hash_), chains))
+        _take_from_both(watches, heads, at, bucket_number(_pair_hash(slot, db, hash_), chains))
+        following = watches[row + _NEXT_OF_CONNECTION]
         watches[row + _CONNECTION] = -1
-        watches[row + _NEXT_IN_CHAIN] = server[WATCH_FREE]
+        watches[row + _NEXT_OF_CONNECTION] = server[WATCH_FREE]
         server[WATCH_FREE] = at
         server[WATCHES] -= 1
-        at = watches[row + _NEXT_OF_CONNECTION]
+        at = following
     connection[first_field] = -1
     connection[count_field] = 0
+    if server[WATCHES] == 0:
+        _give_back(store)
 
 
 @linked(int64(STORE, int64, int64))
@@ -138,23 +277,34 @@ def _flag(store, slot):  # type: ignore[no-untyped-def]
 ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS = 44, 2, 1 << 4
 
 
+@kernel
+def chain_length(store, chain, which):  # type: ignore[no-untyped-def]
+    """Rows in a chain of keys (0) or of pairs of a connection and a key (1)."""
+    watches, length = _watches(store), 0
+    at = _heads(store)[2 * chain + which]
+    while at >= 0:
+        length += 1
+        at = watches[at * _WIDTH + (_NEXT_OF_BOTH if which else _NEXT_OF_KEY)]
+    return length
+
+
 @linked(void(STORE, int64, int64))
 def touch_watched(store, db, hash_):  # type: ignore[no-untyped-def]
-    """Tell every connection that watches this key that it changed."""
+    """Tell every connection that watches this key that it changed.  There are watches."""
     watches = _watches(store)
-    at = _heads(store)[_chain(db, hash_)]
+    at = _heads(store)[2 * bucket_number(_key_hash(db, hash_), store.server[WATCH_CHAINS])]
     while at >= 0:
         row = at * _WIDTH
         if watches[row + _DB] == db and watches[row + _HASH] == hash_:
             _flag(store, watches[row + _CONNECTION])
-        at = watches[row + _NEXT_IN_CHAIN]
+        at = watches[row + _NEXT_OF_KEY]
 
 
 @linked(int64(STORE, int64, int64))
 def next_watch(store, db, at):  # type: ignore[no-untyped-def]
     """The first watch, from number `at` on, of a key of `db` (-1: of any); -1 when there is none."""
     watches = _watches(store)
-    while at < store.server[WATCH_CAPACITY] and store.server[WATCHES] > 0:
+    while at < store.server[WATCH_USED] and store.server[WATCHES] > 0:
         row = at * _WIDTH
         if watches[row + _CONNECTION] >= 0 and (db < 0 or watches[row + _DB] == db):
             return at

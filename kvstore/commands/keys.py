@@ -51,6 +51,7 @@ from kvstore.errors import (
     NO_LFU,
     NOT_INTEGER,
     NX_AND_OTHERS,
+    OUT_OF_FRAMES,
     OUT_OF_MEMORY,
     SAME_OBJECT,
     SECOND_DB,
@@ -58,7 +59,7 @@ from kvstore.errors import (
     UNSUPPORTED_OPTION,
 )
 from kvstore.flush import flush_all, flush_db
-from kvstore.glob import glob_match
+from kvstore.glob import glob_close, glob_least, glob_match, glob_open
 from kvstore.index import BUCKET_SIZE, SLOTS, index_find_entry, next_overflow, scan_bucket, scan_next
 from kvstore.keyspace import (
     NO_DEADLINE,
@@ -108,6 +109,7 @@ from kvstore.state import (
     LRU_CLOCK,
     NO_TOUCH,
     NOW_MS,
+    QUERY_ADDRESS,
     REPLY_LENGTH,
     SCRATCH_ADDRESS,
     STORE,
@@ -219,37 +221,55 @@ def _is_due(store, entry):  # type: ignore[no-untyped-def]
     return deadline != NO_DEADLINE and deadline <= store.server[NOW_MS]
 
 
+@kernel
+def _open_pattern(store, i):  # type: ignore[no-untyped-def]
+    # (whether it could be opened, the pattern that argument i is; 0 for one that every key matches).
+    length, offset = arg_length(store, i), arg_offset(store, i)
+    if length == 1 and query(store)[offset] == 42:
+        return True, 0
+    program = glob_open(store.server[QUERY_ADDRESS] + offset, length, 0)
+    return program != 0, program
+
+
 @linked(int64(STORE, int64, int64))
-def reply_if_match(store, entry, i):  # type: ignore[no-untyped-def]
-    """Append the entry's key if it is alive and matches the pattern that argument i is (0: any): 1 or 0."""
-    if _is_due(store, entry):
+def reply_if_match(store, entry, pattern):  # type: ignore[no-untyped-def]
+    """Append the entry's key if it is alive and matches an open pattern (0: any): 1 or 0; -1 when memory ran out."""
+    count = entry_key_length(store, entry)
+    if _is_due(store, entry) or (pattern != 0 and count < glob_least(pattern)):
         return 0
     start = store.server[REPLY_LENGTH]
-    count = entry_key_length(store, entry)
     reply_bulk_memory(store, entry + HEADER, count)
-    if i == 0 or (arg_length(store, i) == 1 and query(store)[arg_offset(store, i)] == 42):
+    if pattern == 0:
         return 1
-    key = store.server[REPLY_LENGTH] - 2 - count
-    if glob_match(query(store), arg_offset(store, i), arg_length(store, i), reply_room(store, 0), key, count):
-        return 1
-    store.server[REPLY_LENGTH] = start
-    return 0
+    matches = glob_match(pattern, reply_room(store, 0), store.server[REPLY_LENGTH] - 2 - count, count)
+    if matches != 1:
+        store.server[REPLY_LENGTH] = start
+    return matches
 
 
 @linked(HANDLER)
 def keys(store):  # type: ignore[no-untyped-def]
     """KEYS pattern"""
     base, buckets = key_base(store, store.server[DB]), db_load(store, store.server[DB], DB_KEY_BUCKETS)
+    outer = store.server[REPLY_LENGTH]
+    enough, pattern = _open_pattern(store, 1)
     start, found = begin_array(store), 0
     for number in range(buckets):
         bucket = base + BUCKET_SIZE * number
-        while bucket != 0:
+        while bucket != 0 and enough:
             for i in range(SLOTS):
                 entry = scan_entry(store, bucket, i)
                 if entry != 0:
-                    found += reply_if_match(store, entry, 1)
+                    matches = reply_if_match(store, entry, pattern)
+                    found += matches
+                    enough = enough and matches >= 0
             bucket = next_overflow(store, bucket)
-    end_array(store, start, found)
+    glob_close(pattern)
+    if enough:
+        end_array(store, start, found)
+    else:
+        store.server[REPLY_LENGTH] = outer
+        reply_error(store, OUT_OF_FRAMES)
     return 0
 
 
@@ -299,7 +319,7 @@ def scan(store):  # type: ignore[no-untyped-def]
     if not valid:
         reply_error(store, INVALID_CURSOR)
         return 0
-    count, pattern, of_type = 10, 0, True
+    count, at_pattern, of_type = 10, 0, True
     i = 2
     while i < server[ARGC]:
         option = word(store, i)
@@ -315,7 +335,7 @@ def scan(store):  # type: ignore[no-untyped-def]
                 reply_error(store, SYNTAX)
                 return 0
         elif option == _MATCH:
-            pattern = i + 1
+            at_pattern = i + 1
         elif option == _TYPE:
             of_type = word(store, i + 1) == _STRING
         else:
@@ -324,9 +344,10 @@ def scan(store):  # type: ignore[no-untyped-def]
         i += 2
     base, buckets = key_base(store, server[DB]), db_load(store, server[DB], DB_KEY_BUCKETS)
     outer = server[REPLY_LENGTH]
+    enough, pattern = _open_pattern(store, at_pattern) if at_pattern != 0 else (True, 0)
     start, found, looked, emitted = begin_array(store), 0, 0, 0
     effort = SCAN_EFFORT * min(count, INT64_MAX // SCAN_EFFORT)
-    while buckets > 0:
+    while buckets > 0 and enough:
         bucket = base + BUCKET_SIZE * scan_bucket(cursor, buckets)
         while bucket != 0:
             for j in range(SLOTS):
@@ -334,16 +355,23 @@ def scan(store):  # type: ignore[no-untyped-def]
                 if entry != 0:
                     emitted += 1
                     if of_type:
-                        found += reply_if_match(store, entry, pattern)
+                        matches = reply_if_match(store, entry, pattern)
+                        found += matches
+                        enough = enough and matches >= 0
             bucket = next_overflow(store, bucket)
         cursor = scan_next(cursor, buckets)
         looked += 1
         if cursor == 0 or emitted >= count or looked >= effort:
             break
+    glob_close(pattern)
     if buckets == 0:
         cursor = 0
-    end_array(store, start, found)
-    _wrap(store, outer, cursor)
+    if enough:
+        end_array(store, start, found)
+        _wrap(store, outer, cursor)
+    else:
+        server[REPLY_LENGTH] = outer
+        reply_error(store, OUT_OF_FRAMES)
     return 0
 
 

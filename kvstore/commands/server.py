@@ -25,7 +25,7 @@ from kvstore.config import Refused
 from kvstore.configfile import ConfigError
 from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER, shown
 from kvstore.info import PAGE_SIZE, info_text, memory_figures
-from kvstore.patterns import compile_glob
+from kvstore.patterns import matching_names
 from kvstore.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
 from kvstore.state import TIMER_SHIFT_US, WALL_SHIFT_US
 from snapshot.errors import SnapshotError
@@ -189,8 +189,7 @@ def command_list(_server: "Server", _client: "Client", args: list[bytes]) -> Rep
         category = value.lower()
         return [row.name for row in ROWS if category in CATEGORIES and category in row.categories]
     if by == b"pattern":
-        pattern = compile_glob(value)
-        return [row.name for row in ROWS if pattern.fullmatch(row.name)]
+        return list(matching_names(value, [row.name for row in ROWS]))
     raise CommandError(SYNTAX_ERROR)
 
 

@@ -189,7 +189,7 @@ def watch(store):  # type: ignore[no-untyped-def]
         if row[FLAGS] & DIRTY_CAS:
             break
         hash_ = key_hash(store, i)
-        if not is_watched(store, row[WATCH_FIRST], row[DATABASE], hash_):
+        if not is_watched(store, server[CONNECTION], row[DATABASE], hash_):
             deadline = key_deadline(store, i, hash_)  # -1 without one, -2 without the key
             first = watch_add(
                 store, server[CONNECTION], row[WATCH_FIRST], row[DATABASE], hash_, max(deadline, 0), deadline != -2

@@ -21,7 +21,6 @@ from kvstore.flush import RELEASES_MAX
 from kvstore.keyspace import keyspace_init
 from kvstore.resp import reply_grow
 from kvstore.state import REGISTERS, Store
-from kvstore.watch import WATCH_HEADS
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CONSTANT, fork
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
@@ -48,14 +47,10 @@ class Bare:
             np.zeros(256, np.int64),
             np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8),
             np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64),
-            np.full(WATCH_HEADS, -1, np.int64),
             np.zeros(TICKET_WORDS, np.int64),
         ]
         for register, array in zip(
-            (
-                *(state.SCRATCH_ADDRESS, state.DECIMAL_ADDRESS, state.RELEASE_ADDRESS, state.WATCH_HEADS_ADDRESS),
-                state.TICKET_ADDRESS,
-            ),
+            (state.SCRATCH_ADDRESS, state.DECIMAL_ADDRESS, state.RELEASE_ADDRESS, state.TICKET_ADDRESS),
             kept,
             strict=True,
         ):

@@ -9,6 +9,7 @@ from kvstore import state
 from kvstore.connections import FIELDS
 from kvstore.info import ALL, DEFAULT, SECTIONS, chosen_sections, human, info_text
 from kvstore.reply import Verbatim
+from kvstore.watch import WATCH_SIZE
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
 HUMAN = [
@@ -95,7 +96,7 @@ def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     assert found["Clients"]["connected_clients"] == "2"
     assert found["Clients"]["total_watched_keys"] == "2"
     memory = found["Memory"]
-    assert int(memory["used_memory"]) == 100_000 + 8192 + 16 * FIELDS
+    assert int(memory["used_memory"]) == 100_000 + 8192 + 16 * FIELDS + 2 * WATCH_SIZE
     assert int(memory["used_memory_overhead"]) + int(memory["used_memory_dataset"]) == int(memory["used_memory"])
     assert int(memory["used_memory_rss"]) > 1 << 20
     ratio = int(memory["used_memory_rss"]) / int(memory["used_memory"])

@@ -6,7 +6,7 @@ import threading
 import pytest
 import redis
 
-from tests.server.wire import NULL_ARRAY, OK, QUEUED, Failure, Wire, run_transcript
+from tests.server.wire import NULL_ARRAY, OK, QUEUED, Failure, Wire, info, run_transcript
 
 TRANSCRIPTS = {
     "a transaction's replies come together": r"""
@@ -307,6 +307,25 @@ def test_a_watched_key_that_expires(wire: Wire, wire2: Wire) -> None:
     wire("MULTI")
     wire("PING")
     assert wire("EXEC") in (NULL_ARRAY, None)
+
+
+def test_a_hundred_thousand_keys_can_be_watched(ours: None, wire: Wire, wire2: Wire) -> None:
+    keys = [f"key:{i}" for i in range(100_000)]
+    for touched, answer in ((None, ["PONG"]), ("key:99999", None)):
+        assert wire("WATCH", *keys) == OK
+        assert wire("WATCH", *keys[::-1]) == OK  # watched already
+        assert int(info(wire2, "clients")["total_watched_keys"]) == 100_000
+        assert int(info(wire2, "memory")["mem_clients_normal"]) > 100_000 * 80
+        if touched:
+            assert wire2("SET", touched, "v") == OK
+        assert wire("MULTI") == OK
+        assert wire("PING") == QUEUED
+        reply = wire("EXEC")
+        assert [one.text for one in reply] == answer if answer else reply in (None, NULL_ARRAY)
+        assert int(info(wire2, "clients")["total_watched_keys"]) == 0
+    assert wire("WATCH", *keys) == OK
+    assert wire("UNWATCH") == OK
+    assert int(info(wire2, "clients")["total_watched_keys"]) == 0
 
 
 def test_nobody_comes_between_the_commands_of_a_transaction(server, wire2: Wire) -> None:
