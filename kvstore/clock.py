@@ -34,6 +34,7 @@ from kvstore.state import (
     STORE,
     TIMER_MS,
     TIMER_SHIFT_US,
+    UPKEEP_CYCLES,
     WALL_SHIFT_US,
 )
 from mmcore.jit import kernel, linked
@@ -72,6 +73,7 @@ def start_clocks(store):  # type: ignore[no-untyped-def]
     """Read both clocks for the first time: the clock of use and the cycle counter count from here."""
     server = store.server
     server[CYCLES_ORIGIN], server[CYCLES_ORIGIN_US] = cycles(), _system_us(store, CLOCK_MONOTONIC)
+    server[UPKEEP_CYCLES] = server[CYCLES_ORIGIN]
     server[CYCLES_PER_MS] = CYCLES_PER_MS_MIN
     server[LRU_ORIGIN_S] = 0
     update_clocks(store)

@@ -176,6 +176,17 @@ def glob_work(program):  # type: ignore[no-untyped-def]
     return words_at(program, _HEADER)[_WORK]
 
 
+@linked(int64(int64))
+def glob_hard(program):  # type: ignore[no-untyped-def]
+    """How many segments have needed another way of searching so far."""
+    header, hard = words_at(program, _HEADER), 0
+    if header[_SEGMENTS_ADDRESS] != 0:
+        segments = words_at(header[_SEGMENTS_ADDRESS], header[_SEGMENTS] * _SEGMENT_WIDTH)
+        for i in range(header[_SEGMENTS]):
+            hard += segments[i * _SEGMENT_WIDTH + _SEARCH] != 0
+    return hard
+
+
 @kernel
 def glob_least(program):  # type: ignore[no-untyped-def]
     """How many bytes a text must have at least."""

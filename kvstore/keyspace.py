@@ -358,13 +358,29 @@ def delete_entry(store, db, slot, hash_):  # type: ignore[no-untyped-def]
     entry_free(store, entry)
 
 
+@kernel
+def _count_expired(store, db, hash_):  # type: ignore[no-untyped-def]
+    store.server[EXPIRED_KEYS] += 1
+    if store.server[WATCHES] > 0:
+        touch_watched(store, db, hash_)
+
+
 @linked(void(STORE, int64, int64, int64))
 def delete_expired(store, db, slot, hash_):  # type: ignore[no-untyped-def]
     """Delete the entry that a slot points at, whose time has come: no change that a save point counts."""
     delete_entry(store, db, slot, hash_)
-    store.server[EXPIRED_KEYS] += 1
-    if store.server[WATCHES] > 0:
-        touch_watched(store, db, hash_)
+    _count_expired(store, db, hash_)
+
+
+@linked(void(STORE, int64, int64, int64, int64))
+def delete_met(store, db, time_slot, hash_, entry):  # type: ignore[no-untyped-def]
+    """As delete_expired, by the entry's slot among the deadlines; the tables are the caller's to shrink."""
+    slot = index_find_entry(store, key_base(store, db), db_load(store, db, DB_KEY_BUCKETS), hash_, entry)
+    assert slot != 0, "an entry with a deadline is not among the keys"
+    _remove(store, db, TIMES, hash_, time_slot)
+    _remove(store, db, KEYS, hash_, slot)
+    entry_free(store, entry)
+    _count_expired(store, db, hash_)
 
 
 @linked(int64(STORE, int64, int64, int64))

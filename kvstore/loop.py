@@ -3,7 +3,7 @@
 A turn
 
     epoll_wait ── for each ready socket ──► recv ► parse ► execute ► reply ► send
-        └── then bounded housekeeping: expiry, releases, growth; the timer every 1/hz s
+        └── then upkeep, in bounded slices: expiry, releases, growth; the timer every 1/hz s
 
 `serve` returns when something is Python's to do, with one of the EVENT codes; all it needs to go on is in the server's
 registers, so the next call continues where the last one stopped, in the middle of a pipeline or of a transaction.
@@ -87,11 +87,10 @@ from kvstore.connections import (
     take_turn,
 )
 from kvstore.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, UNBLOCKED_ERROR
-from kvstore.expire import expire_step
-from kvstore.flush import background_step
+from kvstore.expire import make_room
 from kvstore.histogram import CELLS, cell_of
 from kvstore.keyspace import memory_exceeded
-from kvstore.latency import COMMAND_EVENT, EXPIRE_EVENT, FAST_COMMAND_EVENT, latency_sample
+from kvstore.latency import COMMAND_EVENT, FAST_COMMAND_EVENT, latency_sample
 from kvstore.libc import (
     EAGAIN,
     EINTR,
@@ -132,7 +131,7 @@ from kvstore.resp import REPLY_CAPACITY_MIN, reply_error, reply_integer, reply_r
 from kvstore.saving import save_begin
 from kvstore.slowlog import slowlog_push
 from kvstore.state import (
-    ACTIVE_EXPIRE_ENABLED,
+    AGAIN,
     AHEAD,
     ARGC,
     BLOCKED_CLIENTS,
@@ -162,7 +161,7 @@ from kvstore.state import (
     EXEC_CYCLES,
     EXEC_REMAINING,
     EXEC_SAVED_ADDRESS,
-    EXPIRE_CREDIT,
+    EXPIRED_STALE_PERC,
     HANDLER,
     HOLDINGS_ADDRESS,
     INPUT_POSITION,
@@ -170,7 +169,6 @@ from kvstore.state import (
     KEEPALIVE_S,
     LAST_SAVE_OK,
     LAST_SAVE_TRY_MS,
-    LATENCY_MS,
     LATENCY_TRACKING,
     LOOP_TURNS,
     MAXCLIENTS,
@@ -232,15 +230,18 @@ from kvstore.state import (
     TURN_US,
     TURNS_LEFT,
     TURNS_PENDING,
+    UPKEEP_CYCLES,
     WRITES_PROCESSED,
     WRITES_REFUSED,
 )
 from kvstore.texts import DENIED, MAX_CLIENTS
+from kvstore.upkeep import PRESSED, plan_upkeep, upkeep, upkeep_between
 from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
 EVENT_NONE, EVENT_COMMAND, EVENT_HTTP, EVENT_WAKE, EVENT_SAVE, EVENT_STOP, EVENT_QUEUE = range(7)
 EVENT_POSTPONED = 8  # never leaves this file: CLIENT PAUSE holds the command back
 EVENT_BLOCKED = BLOCKS  # likewise: the connection waits, for as long as its kernel left in BLOCKED_UNTIL_MS
+EVENT_AGAIN = AGAIN  # likewise: the command has done a part of its work, and is to be begun again in the next turn
 
 # Rows of the command table: int64[ROWS, ROW_WIDTH]; flags are those that the loop acts on.  Commands come first, their
 # subcommands behind them, which no kernel is called by.
@@ -271,8 +272,6 @@ UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] held of replies; REPLY_BUFFER_SIZE_
 SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so many
 TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
 SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the rest of a pipeline is executed
-EXPIRE_BUCKETS_PER_TURN = 32
-BACKGROUND_PAGES_PER_TURN = 64
 SAMPLES = 16
 NEVER = 0x7FFF_FFFF_FFFF_FFFF  # a deadline
 SAVE_RETRY_MS = 5000  # Redis's CONFIG_BGSAVE_RETRY_DELAY
@@ -615,7 +614,7 @@ def execute(store, row):  # type: ignore[no-untyped-def]
         and flags & NO_AUTH_NEEDED == 0
     ):
         return EVENT_POSTPONED
-    if effects & DENY_OOM and server[MAXMEMORY] > 0 and memory_exceeded(store):
+    if effects & DENY_OOM and server[MAXMEMORY] > 0 and memory_exceeded(store) and not make_room(store):
         return _reject(store, row, command, OUT_OF_MEMORY)
     if effects & (WRITE | TELLS_HEALTH) and server[WRITES_REFUSED]:
         return _reject(store, row, command, MISCONF)
@@ -769,6 +768,10 @@ def run_pipeline(store, slot, row):  # type: ignore[no-untyped-def]
                 return EVENT_NONE
             if event == EVENT_BLOCKED:
                 begin_wait(store, row)
+                return EVENT_NONE
+            if event == EVENT_AGAIN:
+                restore_request(store, start)
+                give_turn(store, slot, row, 0)
                 return EVENT_NONE
             if event != EVENT_NONE:
                 return event
@@ -1037,14 +1040,14 @@ def resume_postponed(store):  # type: ignore[no-untyped-def]
 
 @linked(void(STORE))
 def tick(store):  # type: ignore[no-untyped-def]
-    """The timer, every TICK_MS: credit for active expiry, a tenth of the connections' time-outs, a sample for INFO."""
+    """The timer, every TICK_MS: the plan of active expiry, a tenth of the connections' time-outs, a sample for INFO."""
     server = store.server
     now = server[TIMER_MS]
     calibrate(store)
     server[NEXT_TICK_MS] = now + server[TICK_MS]
     server[TIMER_TICKS] += 1
     measure_slowness(store)
-    server[EXPIRE_CREDIT] = 2048 if server[ACTIVE_EXPIRE_ENABLED] else 0
+    plan_upkeep(store)
     server[TURN_CYCLES] = server[TURN_US] * server[CYCLES_PER_MS] // 1000
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
@@ -1077,6 +1080,7 @@ def _wait(store, timeout_ms):  # type: ignore[no-untyped-def]
     server[TURNS_LEFT] = -1
     sharers = min(max(1, server[READY] + server[TURNS_PENDING]), SHARES_MAX)
     server[TURN_SHARE] = server[TURN_CYCLES] // sharers
+    server[UPKEEP_CYCLES] = cycles()
 
 
 @linked(int64(STORE))
@@ -1122,6 +1126,8 @@ def serve(store):  # type: ignore[no-untyped-def]
             event = serve_event(store)
             if event != EVENT_NONE:
                 return event
+            if server[EXPIRED_STALE_PERC] >= PRESSED:
+                upkeep_between(store)
         if server[TURNS_LEFT] < 0:
             server[TURNS_LEFT] = min(server[TURNS_PENDING], TURNS_PER_BATCH)
         if server[TURNS_LEFT] > 0:
@@ -1133,17 +1139,8 @@ def serve(store):  # type: ignore[no-untyped-def]
             tick(store)
         if server[BLOCKED_DEADLINE_MS] != NEVER:
             wake_blocked(store)
-        busy = server[TURNS_PENDING] > 0
-        if server[EXPIRE_CREDIT] > 0:
-            server[EXPIRE_CREDIT] -= EXPIRE_BUCKETS_PER_TURN
-            began = cycles()
-            if expire_step(store, EXPIRE_BUCKETS_PER_TURN) == 0:
-                server[EXPIRE_CREDIT] = 0
-            if server[LATENCY_MS] > 0:
-                latency_sample(store, EXPIRE_EVENT, max(0, cycles() - began) // server[CYCLES_PER_MS])
-            busy = busy or server[EXPIRE_CREDIT] > 0
-        if background_step(store, BACKGROUND_PAGES_PER_TURN) > 0:
-            busy = True
+        idle = server[READY] == 0 and server[TURNS_PENDING] == 0
+        busy = upkeep(store, idle) > 0 or server[TURNS_PENDING] > 0
         if _save_due(store) and save_begin(store) != 0:
             return EVENT_SAVE
         sleep_ms = min(server[TICK_MS], server[NEXT_TICK_MS] - server[TIMER_MS])

@@ -24,7 +24,9 @@ class Store(Record):
 
 STORE = state_type(Store, SPACE, Plain(int64), Plain(int64))
 HANDLER = int64(STORE)  # a command's signature
-SERVED, FOR_PYTHON, BLOCKS = 0, 1, 9  # and what it returns: it has replied; Python is to; its connection has to wait
+# and what it returns: it has replied; Python is to; its connection has to wait; or it has done some of its work and
+# replied nothing, and is to be begun again in the next turn, which it never says within a transaction
+SERVED, FOR_PYTHON, BLOCKS, AGAIN = 0, 1, 9, 10
 
 REGISTERS = 256
 ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only as far as it is used
@@ -162,7 +164,7 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     EXPIRE_CREDIT,  # time that it has saved up while much is [cycles]
     EXPIRE_CYCLES,  # time that it has taken in all
     EXPIRE_TIME_CAPS,  # how often its time was over and much was still due
-    TURN_CYCLES,  # time stamp counter when the loop last woke, or upkeep last ended
+    UPKEEP_CYCLES,  # time stamp counter when the loop last woke, or upkeep last ended
     SWEEP_SLOT,  # where the timer's sweep over the connections stands
     SAVE_POINTS_ADDRESS,  # (seconds, changes) pairs
     SAVE_POINTS,

@@ -62,6 +62,7 @@ from kvstore.flush import flush_all, flush_db
 from kvstore.glob import glob_close, glob_least, glob_match, glob_open
 from kvstore.index import BUCKET_SIZE, SLOTS, index_find_entry, next_overflow, scan_bucket, scan_next
 from kvstore.keyspace import (
+    FRAMES_TO_REMOVE,
     NO_DEADLINE,
     add_entry,
     change_deadline,
@@ -75,6 +76,7 @@ from kvstore.keyspace import (
     lookup,
     lookup_peek,
     lookup_read,
+    next_random,
     random_entry,
     reserve,
     reserve_removal,
@@ -101,9 +103,11 @@ from kvstore.resp import (
 )
 from kvstore.saving import save_emptied
 from kvstore.state import (
+    AGAIN,
     ARGC,
     DB,
     DIRTY,
+    EXEC_SAVED_ADDRESS,
     HANDLER,
     HASH_SEED,
     LRU_CLOCK,
@@ -115,6 +119,7 @@ from kvstore.state import (
     STORE,
 )
 from kvstore.watch import next_watch, touch_watch, watch_hash
+from mmcore.frames import has_frames
 from mmcore.jit import copy_bytes, kernel, linked
 from mmcore.mmu import copy_in, copy_out, copy_within, load8
 
@@ -128,7 +133,8 @@ EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
 SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
 HEADER_ROOM = 24  # [bytes] for the header of an array whose length is known only at its end
 _CURSOR_TENTH = ((1 << 64) - 1) // 10
-RANDOM_TRIES = 1000  # keys that RANDOMKEY may find to be due, and delete, before it gives up
+RANDOM_TRIES = 500  # keys that RANDOMKEY may find to be due, and delete, before it looks for one that is not
+RANDOM_BUCKETS = 4096  # that it looks at then, in a turn
 SCAN_EFFORT = 10  # buckets looked at for each key asked for, at most
 
 
@@ -375,21 +381,57 @@ def scan(store):  # type: ignore[no-untyped-def]
     return 0
 
 
+@linked(int64(STORE, int64))
+def _live_entry(store, budget):  # type: ignore[no-untyped-def]
+    """A live entry of the first bucket that has any, from a random one on; 0 when `budget` buckets have none."""
+    server = store.server
+    base, buckets = key_base(store, server[DB]), db_load(store, server[DB], DB_KEY_BUCKETS)
+    number = next_random(store) % buckets
+    for _ in range(min(budget, buckets)):
+        bucket, chosen, live = base + BUCKET_SIZE * number, 0, 0
+        while bucket != 0:
+            for i in range(SLOTS):
+                entry = scan_entry(store, bucket, i)
+                if entry != 0 and not _is_due(store, entry):
+                    live += 1
+                    if next_random(store) % live == 0:
+                        chosen = entry
+            bucket = next_overflow(store, bucket)
+        if chosen != 0:
+            return chosen
+        number = number + 1 if number + 1 < buckets else 0
+    return 0
+
+
 @linked(HANDLER)
 def randomkey(store):  # type: ignore[no-untyped-def]
-    """RANDOMKEY"""
+    """RANDOMKEY
+
+    Draws, and deletes what is drawn and due.  Where nearly all is due, it looks for what is not, some buckets at a time
+    and in the next turn on: a key that lives is found, and nobody waits until all others are deleted.
+    """
     server = store.server
+    db = server[DB]
     for _ in range(RANDOM_TRIES):
-        if db_load(store, server[DB], DB_KEYS) == 0:
-            break
-        base, buckets = key_base(store, server[DB]), db_load(store, server[DB], DB_KEY_BUCKETS)
+        if db_load(store, db, DB_KEYS) == 0:
+            reply_null(store)
+            return 0
+        base, buckets = key_base(store, db), db_load(store, db, DB_KEY_BUCKETS)
         entry = random_entry(store, base, buckets)
         if not _is_due(store, entry):
             reply_bulk_memory(store, entry + HEADER, entry_key_length(store, entry))
             return 0
         hash_ = entry_hash(store, entry, server[HASH_SEED])
-        expire_if_due(store, server[DB], index_find_entry(store, base, buckets, hash_, entry), hash_)
-    reply_null(store)
+        expire_if_due(store, db, index_find_entry(store, base, buckets, hash_, entry), hash_)
+    buckets = db_load(store, db, DB_KEY_BUCKETS)
+    at_once = server[EXEC_SAVED_ADDRESS] != 0 or not has_frames(store.space, FRAMES_TO_REMOVE)  # nothing goes meanwhile
+    entry = _live_entry(store, buckets if at_once else RANDOM_BUCKETS) if buckets > 0 else 0
+    if entry != 0:
+        reply_bulk_memory(store, entry + HEADER, entry_key_length(store, entry))
+    elif at_once or buckets <= RANDOM_BUCKETS:
+        reply_null(store)
+    else:
+        return AGAIN
     return 0
 
 

@@ -61,6 +61,7 @@ class Bare:
         self.store = Store(self.space.state, r, self.args)
         self.clock_ms = START_MS
         self.forks: list[int] = []
+        self.turns = 0  # that the last command took
         assert keyspace_init(self.store) == 0
         reply_grow(self.store, 1 << 16)
 
@@ -112,6 +113,11 @@ class Bare:
         r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = text.ctypes.data, at, len(parts)
         r[state.REPLY_LENGTH] = 0
         code = HANDLERS[parts[0].upper()](self.store)
+        self.turns = 1
+        while code == state.AGAIN:  # as the loop does in its next turn
+            assert r[state.REPLY_LENGTH] == 0
+            code = HANDLERS[parts[0].upper()](self.store)
+            self.turns += 1
         if code != 0:
             return None
         address, length = int(r[state.REPLY_ADDRESS]), int(r[state.REPLY_LENGTH])

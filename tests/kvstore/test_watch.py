@@ -90,12 +90,14 @@ def test_chains_stay_short_however_many_watches_there_are(store: Watched) -> Non
 
 
 def test_a_key_that_many_watch_does_not_lengthen_their_search(store: Watched) -> None:
+    draw = random.Random(8)
+    keys = [draw.getrandbits(63) for _ in range(40)]
     for slot in range(CONNECTIONS):
-        for key in range(40):
-            store.watch(slot, 0, key << 20)
+        for key in keys:
+            store.watch(slot, 0, key)
     assert longest_chain(store.store, 0) >= CONNECTIONS  # each of a key's watchers is told, so they are in one chain
     assert longest_chain(store.store, 1) <= 16
-    assert store.told(0, 7 << 20) == set(range(CONNECTIONS))
+    assert store.told(0, keys[7]) == set(range(CONNECTIONS))
 
 
 def test_memory_is_given_back_when_no_watch_is_left(store: Watched) -> None:

@@ -1,6 +1,7 @@
 """Glob patterns by every command that takes one, beside a real redis-server's answers."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,11 +13,11 @@ LETTERS = b"aabbABz-]^[\\\x80\xff*"
 
 
 @pytest.fixture
-def both(server: Process, redis_server: Process) -> tuple[Wire, Wire]:
+def both(server: Process, redis_server: Process) -> Iterator[tuple[Wire, Wire]]:
     """This server and the real one, both empty."""
-    pair = Wire(server.address), Wire(redis_server.address)
-    assert [wire("FLUSHALL") for wire in pair] == [OK, OK]
-    return pair
+    with Wire(server.address) as ours, Wire(redis_server.address) as theirs:
+        assert [wire("FLUSHALL") for wire in (ours, theirs)] == [OK, OK]
+        yield ours, theirs
 
 
 @pytest.mark.parametrize("seed", range(4))
