@@ -378,6 +378,38 @@ def restart_command(
     finish(restart.run(subjects, keys, value_size, repetitions), json_file)
 
 
+@bench.command("expiry")
+@against(DEFAULT, "redis")
+@click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True, help="That expire at once.")
+@click.option("--rate", type=click.IntRange(1), default=35_000, show_default=True, help="New keys a second.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), default=15.0, show_default=True, help="Of new keys."
+)
+@in_rounds(3)
+@common
+def expiry_command(
+    subjects: tuple[str, ...],
+    keys: int,
+    rate: int,
+    seconds: float,
+    rounds: int,
+    smoke: bool,
+    json_file: Path | None,
+) -> None:
+    """Whether active expiry keeps up, and how long others wait for it.
+
+    \b
+    Example:
+      kvstore bench expiry --keys 4000000 --rounds 5
+    """
+    from bench import expiry
+
+    idle_s = 4.0
+    if smoke:
+        keys, rate, seconds, rounds, idle_s = min(keys, 2000), min(rate, 2000), 1.0, 1, 1.0
+    finish(expiry.run(subjects, keys, rate, seconds, rounds, idle_s=idle_s), json_file)
+
+
 @bench.command("memory")
 @against(DEFAULT, "redis")
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)

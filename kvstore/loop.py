@@ -235,7 +235,7 @@ from kvstore.state import (
     WRITES_REFUSED,
 )
 from kvstore.texts import DENIED, MAX_CLIENTS
-from kvstore.upkeep import PRESSED, plan_upkeep, upkeep, upkeep_between
+from kvstore.upkeep import PRESSED, upkeep, upkeep_between
 from mmcore.jit import copy_bytes, indirect, kernel, linked, view
 
 EVENT_NONE, EVENT_COMMAND, EVENT_HTTP, EVENT_WAKE, EVENT_SAVE, EVENT_STOP, EVENT_QUEUE = range(7)
@@ -1040,14 +1040,13 @@ def resume_postponed(store):  # type: ignore[no-untyped-def]
 
 @linked(void(STORE))
 def tick(store):  # type: ignore[no-untyped-def]
-    """The timer, every TICK_MS: the plan of active expiry, a tenth of the connections' time-outs, a sample for INFO."""
+    """The timer, every TICK_MS: a tenth of the connections' time-outs, a sample for INFO."""
     server = store.server
     now = server[TIMER_MS]
     calibrate(store)
     server[NEXT_TICK_MS] = now + server[TICK_MS]
     server[TIMER_TICKS] += 1
     measure_slowness(store)
-    plan_upkeep(store)
     server[TURN_CYCLES] = server[TURN_US] * server[CYCLES_PER_MS] // 1000
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
@@ -1140,10 +1139,10 @@ def serve(store):  # type: ignore[no-untyped-def]
         if server[BLOCKED_DEADLINE_MS] != NEVER:
             wake_blocked(store)
         idle = server[READY] == 0 and server[TURNS_PENDING] == 0
-        busy = upkeep(store, idle) > 0 or server[TURNS_PENDING] > 0
+        rest_ms = upkeep(store, idle)
         if _save_due(store) and save_begin(store) != 0:
             return EVENT_SAVE
-        sleep_ms = min(server[TICK_MS], server[NEXT_TICK_MS] - server[TIMER_MS])
+        rest_ms = min(rest_ms, server[NEXT_TICK_MS] - server[TIMER_MS])
         if server[BLOCKED_DEADLINE_MS] != NEVER:
-            sleep_ms = min(sleep_ms, server[BLOCKED_DEADLINE_MS] - server[TIMER_MS])
-        _wait(store, 0 if busy else max(0, sleep_ms))
+            rest_ms = min(rest_ms, server[BLOCKED_DEADLINE_MS] - server[TIMER_MS])
+        _wait(store, 0 if server[TURNS_PENDING] > 0 else max(0, rest_ms))

@@ -160,7 +160,9 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     TICK_MS,  # between timer ticks
     NEXT_TICK_MS,
     TIMER_TICKS,  # so far
-    EXPIRE_CALM,  # buckets that active expiry may still look at before the next tick while little is due; see upkeep.py
+    EXPIRE_CALM,  # buckets that active expiry may look at before it rests; see upkeep.py
+    EXPIRE_PLANNED_MS,  # when it was last granted some
+    EXPIRE_LIVELY_MS,  # until when it looks often, because keys have expired lately
     EXPIRE_CREDIT,  # time that it has saved up while much is [cycles]
     EXPIRE_CYCLES,  # time that it has taken in all
     EXPIRE_TIME_CAPS,  # how often its time was over and much was still due
@@ -213,5 +215,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 122)
+) = range(LOOP_FIRST, LOOP_FIRST + 124)
 assert LOOP_END < REGISTERS

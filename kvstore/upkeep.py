@@ -5,7 +5,8 @@ stop the clients, and neither may fall behind for good, whatever the clients do.
 turn, and in a long turn between two connections, and the time it takes follows what there is to do.
 
 Active expiry is *calm* while less than PRESSED of the deadlines it looked at lately were due.  Then it looks at
-CALM_BUCKETS_PER_MS, and at no deadline twice a tick.  From there on it is *pressed*:
+CALM_BUCKETS_PER_MS, and at no deadline twice a tick; the loop wakes for that every PROBE_MS while keys have expired
+lately, and else with the tick.  From PRESSED on:
 
     a turn that served nobody    IDLE_SLICE_US, and the loop does not sleep: idle time costs nobody anything
     any other                    a share of the time that serving took: PRESSED_GAIN times what is due of the deadlines,
@@ -17,7 +18,7 @@ share of dead keys is never exceeded.  A slice is at most SLICE_MAX_US long, so 
 Work that is given back gets one step a turn, and goes on for up to a quarter of the time that serving took.
 """
 
-from numba import int64
+from numba import int64, void
 
 from kvstore.expire import ALL, deadline_buckets, expire_step
 from kvstore.flush import background_step
@@ -29,10 +30,14 @@ from kvstore.state import (
     EXPIRE_CALM,
     EXPIRE_CREDIT,
     EXPIRE_CYCLES,
+    EXPIRE_LIVELY_MS,
+    EXPIRE_PLANNED_MS,
     EXPIRE_TIME_CAPS,
+    EXPIRED_KEYS,
     EXPIRED_STALE_PERC,
     STORE,
     TICK_MS,
+    TIMER_MS,
     UPKEEP_CYCLES,
 )
 from mmcore.jit import kernel, linked
@@ -42,6 +47,7 @@ PRESSED_GAIN = 5
 SHARE_MAX = 800  # [1/1000] of the time
 CALM_BUCKETS_PER_MS = 20
 CALM_SLICE, CALM_IDLE_SLICE = 32, 256  # buckets, in a turn that served somebody and in one that did not
+PROBE_MS, LIVELY_MS = 10, 1_000  # between two looks, and how long after a key expired it looks so often
 STEP = 8  # buckets between two looks at the counter
 IDLE_SLICE_US, SLICE_MIN_US, SLICE_MAX_US = 200, 20, 5_000
 LONG_TURN_US = 1_000  # after which upkeep comes between two connections
@@ -76,11 +82,17 @@ def expiry_slice(store, served, idle):  # type: ignore[no-untyped-def]
     return credit
 
 
+@kernel
+def _note(store, deleted):  # type: ignore[no-untyped-def]
+    if deleted > 0:
+        store.server[EXPIRE_LIVELY_MS] = store.server[TIMER_MS] + LIVELY_MS
+
+
 @linked(int64(STORE, int64))
 def _expire_for(store, budget):  # type: ignore[no-untyped-def]
     """Expire for about `budget` cycles, or until it is calm."""
     server = store.server
-    began = cycles()
+    began, expired = cycles(), server[EXPIRED_KEYS]
     while server[EXPIRED_STALE_PERC] >= PRESSED and expire_step(store, STEP) > 0:
         if cycles() - began >= budget:
             server[EXPIRE_TIME_CAPS] += 1
@@ -88,50 +100,60 @@ def _expire_for(store, budget):  # type: ignore[no-untyped-def]
     took = cycles() - began
     server[EXPIRE_CYCLES] += took
     latency_sample(store, EXPIRE_EVENT, took // server[CYCLES_PER_MS])
+    _note(store, server[EXPIRED_KEYS] - expired)
     return took
 
 
 @linked(int64(STORE, int64))
 def _expire_calmly(store, idle):  # type: ignore[no-untyped-def]
-    """A slice of the calm walk; returns the buckets that are left of it until the next tick."""
+    """A slice of the calm walk; returns the buckets that it may look at further."""
     server = store.server
-    began = cycles()
+    began, expired = cycles(), server[EXPIRED_KEYS]
     budget = min(server[EXPIRE_CALM], CALM_IDLE_SLICE if idle else CALM_SLICE)
     server[EXPIRE_CALM] = server[EXPIRE_CALM] - budget if expire_step(store, budget) > 0 else 0
-    server[EXPIRE_CYCLES] += cycles() - began
+    took = cycles() - began
+    server[EXPIRE_CYCLES] += took
+    latency_sample(store, EXPIRE_EVENT, took // server[CYCLES_PER_MS])
+    _note(store, server[EXPIRED_KEYS] - expired)
     return server[EXPIRE_CALM]
 
 
-@kernel
-def plan_upkeep(store):  # type: ignore[no-untyped-def]
-    """At a tick: what the calm walk may look at until the next one."""
+@linked(void(STORE))
+def plan_expiry(store):  # type: ignore[no-untyped-def]
+    """Grant the calm walk what it may look at for the time that has passed: of a tick at most, and of a round."""
     server = store.server
-    server[EXPIRE_CALM] = 0
-    if server[ACTIVE_EXPIRE_ENABLED]:
-        server[EXPIRE_CALM] = min(CALM_BUCKETS_PER_MS * server[TICK_MS], deadline_buckets(store))
+    passed = server[TIMER_MS] - server[EXPIRE_PLANNED_MS]
+    if passed >= PROBE_MS or passed >= server[TICK_MS]:
+        server[EXPIRE_PLANNED_MS] = server[TIMER_MS]
+        granted = CALM_BUCKETS_PER_MS * min(passed, server[TICK_MS])
+        server[EXPIRE_CALM] = min(server[EXPIRE_CALM] + granted, deadline_buckets(store))
 
 
 @linked(int64(STORE, int64))
 def upkeep(store, idle):  # type: ignore[no-untyped-def]
-    """At the end of a turn, which served nobody if `idle`: some of what waits; returns whether more does (0 or 1)."""
+    """At the end of a turn, which served nobody if `idle`: some of what waits; returns how long the rest can [ms]."""
     server = store.server
     served = cycles() - server[UPKEEP_CYCLES]
-    more = 0
-    if server[EXPIRE_CALM] > 0 and _expire_calmly(store, idle) > 0:
-        more = 1
-    if server[EXPIRED_STALE_PERC] >= PRESSED and server[ACTIVE_EXPIRE_ENABLED]:
-        budget = expiry_slice(store, served, idle)
-        if budget > 0:
-            _expire_for(store, budget)
+    rest_ms = server[TICK_MS]
+    if server[ACTIVE_EXPIRE_ENABLED]:
+        plan_expiry(store)
+        if server[EXPIRE_CALM] > 0 and _expire_calmly(store, idle) > 0:
+            rest_ms = 0
         if server[EXPIRED_STALE_PERC] >= PRESSED:
-            more = 1
+            budget = expiry_slice(store, served, idle)
+            if budget > 0:
+                _expire_for(store, budget)
+            if server[EXPIRED_STALE_PERC] >= PRESSED:
+                rest_ms = 0
+        if server[EXPIRE_LIVELY_MS] > server[TIMER_MS]:
+            rest_ms = min(rest_ms, PROBE_MS)
     if background_step(store, BACKGROUND_PAGES) > 0:
-        more = 1
+        rest_ms = 0
         began = cycles()
         while cycles() - began < served >> 2 and background_step(store, BACKGROUND_PAGES) > 0:
             pass
     server[UPKEEP_CYCLES] = cycles()
-    return more
+    return rest_ms
 
 
 @linked(int64(STORE))

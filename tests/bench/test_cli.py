@@ -181,6 +181,15 @@ def test_a_bystander_is_told_of_every_pipeline(tmp_path: Path) -> None:
     assert [figure["at_most"] for figure in report["figures"]] == [15.0] * len(found)
 
 
+def test_expiry_tells_when_keys_are_gone_and_how_many_are_held(tmp_path: Path) -> None:
+    report = run(tmp_path, "expiry", *AGAINST)
+    assert [row["server"] for row in rows(report)] == HERE
+    assert all(row["gone after [s]"] > 0 for row in rows(report))
+    assert all(row["longest wait, idle [ms]"] > 0 and row["longest wait, expiring [ms]"] > 0 for row in rows(report))
+    assert all(0 < row["held at the end"] <= 2000 for row in rows(report, 1))
+    assert [figure["at_most"] for figure in report["figures"]] == [1.0, 1.2, 15.0]
+
+
 @needs_redis
 def test_two_of_a_kind_may_be_compared(tmp_path: Path) -> None:
     report = run(tmp_path, "memory", "--subject", "redis", "--subject", "redis")

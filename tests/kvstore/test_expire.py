@@ -4,13 +4,11 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from numba import int64
 
 from kvstore import state, upkeep
 from kvstore.expire import ALL, BUCKETS_FOR_ROOM, deadline_buckets, expire_step, make_room
 from kvstore.keyspace import memory_used
 from kvstore.layout import DATABASES
-from mmcore.jit import linked
 from mmcore.state import FREE_COUNT
 from tests.kvstore.bare import START_MS, Bare
 from tests.kvstore.keyspace_check import contents
@@ -133,28 +131,62 @@ def test_small_turns_save_up_for_a_slice_and_no_slice_is_long(store: Bare) -> No
     assert upkeep.expiry_slice(store.store, 0, 1) == NOT_CALIBRATED * upkeep.IDLE_SLICE_US // 1000
 
 
-@linked(int64(state.STORE))
-def plan(store):  # type: ignore[no-untyped-def]
-    """plan_upkeep, for Python."""
-    upkeep.plan_upkeep(store)
-    return store.server[state.EXPIRE_CALM]
+def plan(store: Bare, passed_ms: int) -> int:
+    """What the calm walk may look at when so much time has passed [buckets]."""
+    store.registers[state.TIMER_MS] += passed_ms
+    upkeep.plan_expiry(store.store)
+    return int(store.registers[state.EXPIRE_CALM])
 
 
-def test_while_little_is_due_no_deadline_is_looked_at_twice_a_tick(store: Bare) -> None:
+def test_while_little_is_due_the_walk_follows_the_time(store: Bare) -> None:
     r = store.registers
     r[state.TICK_MS] = 100
-    assert plan(store.store) == 0
+    assert plan(store, 1000) == 0
     fill(store, "k", 1000, "PX", 1_000_000)
     round_ = int(deadline_buckets(store.store))
-    assert plan(store.store) == round_ < upkeep.CALM_BUCKETS_PER_MS * 100
-    while upkeep.upkeep(store.store, 1):
-        pass
+    assert 20 * upkeep.CALM_BUCKETS_PER_MS > round_ > 9 * upkeep.CALM_BUCKETS_PER_MS
+    assert plan(store, upkeep.PROBE_MS - 1) == 0
+    assert plan(store, 1) == upkeep.CALM_BUCKETS_PER_MS * upkeep.PROBE_MS
+    assert plan(store, 100_000) == round_  # no deadline is looked at twice
+
+
+def test_while_nothing_expires_the_loop_sleeps_until_the_tick(store: Bare) -> None:
+    r = store.registers
+    r[state.TICK_MS] = 100
+    fill(store, "k", 1000, "PX", 1_000_000)
+    plan(store, 1000)
+    rests = [int(upkeep.upkeep(store.store, 1))]
+    while r[state.EXPIRE_CALM] > 0:
+        rests.append(int(upkeep.upkeep(store.store, 1)))
+    assert set(rests[:-1]) <= {0}
+    assert rests[-1] == 100
     assert r[state.DEADLINES_MET] == 1000
-    assert r[state.EXPIRE_CALM] == 0
-    r[state.TICK_MS] = 1
-    assert plan(store.store) == upkeep.CALM_BUCKETS_PER_MS
     r[state.ACTIVE_EXPIRE_ENABLED] = 0
-    assert plan(store.store) == 0
+    r[state.TIMER_MS] += 1000
+    assert upkeep.upkeep(store.store, 1) == 100
+    assert r[state.DEADLINES_MET] == 1000
+
+
+def test_while_keys_expire_the_loop_looks_more_often(store: Bare) -> None:
+    r = store.registers
+    r[state.TICK_MS] = 100
+    r[state.CYCLES_PER_MS] = FOREVER
+    fill(store, "late", 5000, "PX", 1_000_000)
+    fill(store, "soon", 5000, "PX", 1000)
+    store.clock_ms += 2000
+    r[state.TIMER_MS] += 1000
+    while upkeep.upkeep(store.store, 1) == 0:
+        pass
+    assert store("DBSIZE") < 5050
+    assert upkeep.upkeep(store.store, 1) == upkeep.PROBE_MS
+    r[state.TIMER_MS] += upkeep.LIVELY_MS
+    while store("DBSIZE") > 5000:
+        r[state.TIMER_MS] += upkeep.LIVELY_MS
+        upkeep.upkeep(store.store, 1)
+    r[state.TIMER_MS] += upkeep.LIVELY_MS
+    while upkeep.upkeep(store.store, 1) == 0:
+        pass
+    assert upkeep.upkeep(store.store, 1) == 100
 
 
 def test_when_all_is_due_an_idle_turn_goes_on_until_its_time_is_over(store: Bare) -> None:
@@ -163,16 +195,17 @@ def test_when_all_is_due_an_idle_turn_goes_on_until_its_time_is_over(store: Bare
     r[state.TICK_MS] = 100
     fill(store, "k", 20_000, "PX", 1000)
     store.clock_ms += 2000
-    plan(store.store)
-    r[state.CYCLES_PER_MS] = 1  # hardly any time: one step beside the calm walk's, and there is more to do
-    assert upkeep.upkeep(store.store, 1) == 1
+    r[state.TIMER_MS] += 1000
+    r[state.CYCLES_PER_MS] = 5  # hardly any time: a step beside the calm walk's, and there is more to do
+    assert upkeep.upkeep(store.store, 1) == 0
     most = 8 * (upkeep.CALM_IDLE_SLICE + upkeep.STEP)
     assert 0 < r[state.EXPIRED_KEYS] <= most
     r[state.CYCLES_PER_MS] = FOREVER
     upkeep.upkeep(store.store, 1)
     assert store("DBSIZE") == 0
     assert r[state.EXPIRE_CYCLES] > 0
-    assert upkeep.upkeep(store.store, 1) == 0
+    r[state.EXPIRE_CALM] = 0
+    assert upkeep.upkeep(store.store, 1) == upkeep.PROBE_MS
     store.check()
 
 
