@@ -29,27 +29,40 @@ def test_without_replicas_to_wait_for_the_answer_comes_at_once(wire: Wire) -> No
     assert wire.pipeline([("MULTI",), FOR_GOOD, ("SET", "k", "v"), ("EXEC",)])[-1] == [0, OK]
 
 
-def test_a_wait_ends_with_its_time(server, wire: Wire, wire2: Wire) -> None:
-    """Not before, and only for the one who waits."""
-    with Wire(server.address) as other:
-        before = info(other, "clients")
-        begin(wire, other, "WAIT", "1", "300")
-        during = info(other, "clients")
-        assert int(during["clients_in_timeout_table"]) == int(before["clients_in_timeout_table"]) + 1
-        assert other("SET", "k", "v") == OK
-        assert wire.reply() == 0
-        assert info(other, "clients")["blocked_clients"] == before["blocked_clients"]
+def pass_by(wire: Wire, milliseconds: int) -> None:
+    """So much time goes by for the server."""
+    assert wire("DEBUG", "SHIFT-CLOCK", "TIMER", milliseconds) == OK
+
+
+def test_a_wait_ends_with_its_time(server, wire: Wire, wire2: Wire, ours: None) -> None:
+    """Not before, and nobody else waits."""
+    before = info(wire2, "clients")
+    begin(wire, wire2, "WAIT", "1", "600000")
+    during = info(wire2, "clients")
+    assert int(during["clients_in_timeout_table"]) == int(before["clients_in_timeout_table"]) + 1
+    pass_by(wire2, 500_000)
+    assert wire2("SET", "k", "v") == OK
+    assert blocked(wire2) == int(before["blocked_clients"]) + 1
+    pass_by(wire2, 100_001)
+    assert wire.reply() == 0
+    assert info(wire2, "clients")["blocked_clients"] == before["blocked_clients"]
     assert wire("PING") == Status("PONG")
 
 
-def test_waits_end_in_the_order_of_their_deadlines(server, wire2: Wire) -> None:
+def test_a_short_wait_ends_by_itself(wire: Wire) -> None:
+    """Without anybody's help."""
+    assert wire("WAIT", "1", "1") == 0
+
+
+def test_waits_end_in_the_order_of_their_deadlines(server, wire2: Wire, ours: None) -> None:
     """Whoever began first."""
     with Wire(server.address) as long, Wire(server.address) as short:
-        begin(long, wire2, "WAIT", "1", "60000")
-        begin(short, wire2, "WAIT", "1", "50")
+        begin(long, wire2, "WAIT", "1", "900000")
+        begin(short, wire2, "WAIT", "1", "300000")
+        pass_by(wire2, 300_001)
         assert short.reply() == 0
         assert blocked(wire2) == 1
-        assert wire2("CLIENT", "UNBLOCK", identity_of(wire2, long)) == 1
+        pass_by(wire2, 600_000)
         assert long.reply() == 0
 
 
@@ -129,11 +142,22 @@ def test_a_reply_that_is_turned_off_stays_off(server, wire2: Wire) -> None:
 
 
 def test_one_who_waits_is_not_idle(start, data) -> None:
-    """The idle time-out does not count while a command blocks."""
-    with start(data, options=("--timeout", "1")) as process, Wire(process.address) as other:
-        other.send(encode("WAIT", "1", "2500"))
-        assert other.reply() == 0
-        assert other("PING") == Status("PONG")
+    """The idle time-out does not count while a command blocks, nor the wait after it."""
+    with start(data, options=("--timeout", "100")) as process:
+
+        def fresh() -> Wire:
+            return Wire(process.address)
+
+        with fresh() as before, fresh() as waiting, fresh() as behind:
+            with fresh() as other:
+                begin(waiting, other, "WAIT", "1", "400000")
+                pass_by(other, 200_000)
+            assert before.until_closed() == behind.until_closed() == b""
+            with fresh() as other:
+                assert blocked(other) == 1
+                pass_by(other, 200_001)
+            assert waiting.reply() == 0
+            assert waiting("PING") == Status("PONG")
 
 
 def test_a_password_that_comes_while_one_waits_changes_nothing_for_it(server, wire2: Wire) -> None:
