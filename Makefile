@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 export KVSTORE_CACHE_DIR ?= $(CURDIR)/.cache/kernels
 UNITS := tests/mmcore tests/snapshot tests/kvstore
 SERVER := $(addprefix tests/server/test_,strings.py keys.py transactions.py scan.py expiry.py protocol.py)
+ATTACK := $(addprefix tests/attack/test_,kernels.py bystander.py)
+WORKERS ?= $(shell nproc)
+PYTEST := $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadgroup
 
 .PHONY: run install test check bench clean
 
@@ -29,9 +32,9 @@ check: $(VENV)/test-installed
 	$(BIN)/pytest --quiet tests/test_imports.py tests/test_tidy.py
 
 test: check
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest --quiet tests/mmcore tests/test_docs.py
-	NUMBA_BOUNDSCHECK=1 $(BIN)/pytest --quiet $(UNITS) $(SERVER)
-	$(BIN)/pytest tests
+	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/mmcore tests/test_docs.py
+	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(UNITS) $(SERVER) $(ATTACK)
+	$(PYTEST) tests
 
 bench: install
 	$(BIN)/kvstore bench all $(ARGS)
