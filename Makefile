@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export KVSTORE_CACHE_DIR ?= $(CURDIR)/.cache/kernels
 UNITS := tests/mmcore tests/snapshot tests/kvstore
 SERVER := $(addprefix tests/server/test_,strings.py keys.py transactions.py scan.py expiry.py protocol.py)
-ATTACK := $(addprefix tests/attack/test_,kernels.py bystander.py)
+ATTACK := $(addprefix tests/attack/test_,kernels.py bystander.py damaged_images.py)
 WORKERS ?= $(shell nproc)
 PYTEST := $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadgroup
 

@@ -1,0 +1,112 @@
+"""Signals in any order at any time: what was acknowledged as saved is there, and what an orderly end promises to save.
+
+A server writes, saves, and is sent signals while it serves, while a snapshot stands still before it becomes durable,
+and while the final one does.  A second SIGINT insists, and then the last snapshot that was completed is what is left;
+all else ends with everything that was acknowledged, and SIGHUP ends nothing.
+"""
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests import harness
+from tests.attack.images import load
+from tests.attack.seeds import seeds, told
+from tests.server.test_signals import Gate, pending
+from tests.server.wire import OK, Status, Wire, info, wait_until
+
+KEYS = 50
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def write(wire: Wire, generation: int) -> None:
+    """Give every key this value, at once."""
+    replies = wire.pipeline([("MULTI",), *(("SET", f"k{i}", generation) for i in range(KEYS)), ("EXEC",)])
+    assert replies[-1] == [OK] * KEYS
+
+
+def generation_in(directory: Path) -> int:
+    """The value that every key has in the newest image; 0 without an image."""
+    found, refused = load(directory)
+    assert refused == []
+    if found is None:
+        return 0
+    values = {value for value, _ in found[0].values()}
+    assert len(found) == 1 and len(found[0]) == KEYS and len(values) == 1, found
+    return int(values.pop())
+
+
+def send(server: harness.Process, number: signal.Signals) -> None:
+    """Send a signal, and return when it has been taken."""
+    server.process.send_signal(number)
+    wait_until(
+        lambda: server.process.poll() is not None or not pending(server.process.pid), f"{number.name} to be taken"
+    )
+
+
+def saved(wire: Wire) -> bool:
+    return info(wire, "persistence")["rdb_bgsave_in_progress"] == "0"
+
+
+def attack(directory: Path, generator: random.Random) -> str:
+    """One server's life; returns what happened, for the one who reads the failure."""
+    data = directory / "data"
+    data.mkdir(parents=True)
+    gate = Gate(directory)
+    gate.open()
+    generation = durable = 0
+    with harness.start(data, save="3600 1000000", **gate.options) as server, Wire(server.address) as wire:
+        for _ in range(generator.randrange(3)):
+            generation += 1
+            write(wire, generation)
+            assert wire("SAVE") == OK
+            durable = generation
+            if generator.random() < 0.5:
+                send(server, signal.SIGHUP)
+        generation += 1
+        write(wire, generation)
+        story = generator.choice(("serving", "in a snapshot", "in the final one"))
+        if story == "in a snapshot":
+            gate.path.touch()
+            assert wire("BGSAVE") == Status("Background saving started")
+            gate.wait_reached()
+            generation += 1
+            write(wire, generation)
+        elif story == "in the final one":
+            gate.path.touch()
+        first, insists = generator.choice(ENDING), False
+        server.process.send_signal(first)
+        if story != "serving":
+            wait_until(lambda: "Saving the final" in server.log(), "the final snapshot")
+            if story == "in the final one":
+                gate.wait_reached()
+            for number in generator.choices((signal.SIGTERM, signal.SIGHUP, signal.SIGTERM, signal.SIGINT), k=3):
+                if insists:
+                    break
+                insists = number == signal.SIGINT
+                send(server, number)
+            if not insists:
+                gate.open()
+        status = server.ended()
+        told_story = f"{story}, {first.name}, insists {insists}: status {status}\n{server.log()}"
+    assert status == int(insists), told_story
+    found = generation_in(data)
+    assert found == (durable if insists else generation), f"generation {found} of {durable}..{generation}, {told_story}"
+    return told_story
+
+
+def test_signals_at_any_time_leave_what_was_promised(tmp_path: Path) -> None:
+    """Some lives."""
+    for number, seed in enumerate(seeds("signals", 5)):
+        with told(seed) as generator:
+            attack(tmp_path / str(number), generator)
+
+
+@pytest.mark.slow
+def test_signals_at_any_time_for_long(tmp_path: Path) -> None:
+    """Two hundred lives."""
+    for number, seed in enumerate(seeds("signals", 200)):
+        with told(seed) as generator:
+            attack(tmp_path / str(number), generator)
