@@ -20,11 +20,11 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from kvstore.storeimage import accept_store, describe_store
 
 from kvstore import state
 from kvstore.keyspace import keyspace_open
 from kvstore.state import REGISTERS, Store
+from kvstore.storeimage import accept_store, describe_store
 from mmcore.space import AddressSpace, PhysicalMemory
 from snapshot import image as format_
 from snapshot.directory import ImageDirectory

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kvstore.storeimage import accept_store, describe_store
 
 from kvstore.layout import CONTROL_BASE, DATABASES, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS
+from kvstore.storeimage import accept_store, describe_store
 from mmcore.heap import CONTROL
 from snapshot.directory import ImageDirectory
 from snapshot.errors import ImageError

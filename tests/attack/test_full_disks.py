@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kvstore.storeimage import accept_store, describe_store
 
+from kvstore.storeimage import accept_store, describe_store
 from snapshot import writer as writer_module
 from snapshot.errors import SnapshotError
 from snapshot.image import PAGE_SIZE
