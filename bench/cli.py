@@ -508,7 +508,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    for name in ("translation", "pause", "throughput", "snapshot", "restart", "memory", "map", "bystander"):
+    for name in ("translation", "pause", "throughput", "snapshot", "restart", "memory", "map", "bystander", "expiry"):
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

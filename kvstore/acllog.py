@@ -2,14 +2,22 @@
 
 A refusal that repeats a recent one, the same user by the same command within a minute, is counted there and not entered
 again, so someone who tries passwords does not push out what else happened.  The newest entry comes first; of more than
-acllog-max-len the oldest goes.
+acllog-max-len the oldest goes.  Ages and that minute are measured by the monotonic clock, time stamps are Unix time.
 """
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 GROUPING_MS = 60_000  # Redis's ACL_LOG_GROUPING_MAX_TIME_DELTA
 GROUPING_ENTRIES = 10  # the newest, that a refusal is compared with
+
+
+class Moment(NamedTuple):
+    """A time, by both clocks."""
+
+    unix_ms: int
+    timer_ms: int  # monotonic
 
 
 @dataclass
@@ -21,8 +29,8 @@ class Entry:
     command: bytes
     user: bytes
     client: bytes  # the last one, as CLIENT LIST describes it
-    created_ms: int  # Unix time
-    updated_ms: int
+    created: Moment
+    updated: Moment
     count: int = 1
 
 
@@ -34,16 +42,16 @@ class AclLog:
         self.denied = 0  # refusals since the start or CONFIG RESETSTAT
         self._next = 0
 
-    def enter(self, inside: str, command: bytes, user: bytes, client: bytes, now_ms: int, limit: int) -> None:
+    def enter(self, inside: str, command: bytes, user: bytes, client: bytes, now: Moment, limit: int) -> None:
         """A refusal happened; keep `limit` entries at most."""
         self.denied += 1
         for at, entry in enumerate(islice(self.entries, GROUPING_ENTRIES)):
             alike = (entry.inside, entry.command, entry.user) == (inside, command, user)
-            if alike and now_ms - entry.updated_ms <= GROUPING_MS:
-                entry.count, entry.client, entry.updated_ms = entry.count + 1, client, now_ms
+            if alike and now.timer_ms - entry.updated.timer_ms <= GROUPING_MS:
+                entry.count, entry.client, entry.updated = entry.count + 1, client, now
                 self.entries.insert(0, self.entries.pop(at))
                 return
-        self.entries.insert(0, Entry(self._next, inside, command, user, client, now_ms, now_ms))
+        self.entries.insert(0, Entry(self._next, inside, command, user, client, now, now))
         self._next += 1
         del self.entries[limit:]
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from kvstore import connections as rows
 from kvstore import loop, startup, state
-from kvstore.acllog import AclLog
+from kvstore.acllog import AclLog, Moment
 from kvstore.clientlist import find_address, reply_connections
 from kvstore.clients import Client
 from kvstore.clock import counter_is_steady, start_clocks
@@ -525,7 +525,8 @@ class Server:
         r[state.REPLY_LENGTH], r[state.PROTOCOL] = start, protocol
         line = reply.split(b"\r\n", 1)[1].rstrip(b"\r\n")
         inside = "multi" if self.in_transaction else "toplevel"
-        self.acl_log.enter(inside, command, user, line, int(r[state.NOW_MS]), self.config["acllog-max-len"])
+        now = Moment(int(r[state.NOW_MS]), int(r[state.TIMER_MS]))
+        self.acl_log.enter(inside, command, user, line, now, self.config["acllog-max-len"])
 
     def from_address(self, address: str, own: bool) -> np.ndarray:
         """Which slots have a connection from this address, or to it if that is our `own`; bool[slots]."""

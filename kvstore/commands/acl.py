@@ -7,7 +7,7 @@ from kvstore.acllog import Entry
 from kvstore.commands.connection import DEFAULT_USER, integer, text, word
 from kvstore.commands.table import CATEGORIES, ROWS
 from kvstore.reply import OK, CommandError, Reply, Set
-from kvstore.state import NOW_MS
+from kvstore.state import TIMER_MS
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Client, Server
@@ -84,9 +84,9 @@ def _entry(server: "Server", entry: Entry) -> dict[str, Reply]:
         "context": entry.inside,
         "object": entry.command,
         "username": entry.user,
-        "age-seconds": (int(server.registers[NOW_MS]) - entry.updated_ms) / 1000,
+        "age-seconds": (int(server.registers[TIMER_MS]) - entry.updated.timer_ms) / 1000,
         "client-info": entry.client,
         "entry-id": entry.number,
-        "timestamp-created": entry.created_ms,
-        "timestamp-last-updated": entry.updated_ms,
+        "timestamp-created": entry.created.unix_ms,
+        "timestamp-last-updated": entry.updated.unix_ms,
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness import Process
-from tests.server.wire import NULL_ARRAY, OK, QUEUED, Status, Wire, info, wait_until
+from tests.server.wire import NULL_ARRAY, OK, QUEUED, Failure, Status, Wire, info, wait_until
 
 HOUR_MS = 3_600_000
 
@@ -130,6 +130,22 @@ def test_ages_do_not_jump_with_the_wall_clock(moved: Process, wire: Wire) -> Non
         assert 3600 <= int(row["idle"]) < 5400
         assert 3600 <= wire("OBJECT", "IDLETIME", "k") < 5400
         assert 3600 <= int(info(wire, "server")["uptime_in_seconds"]) - uptime < 5400
+
+
+def test_the_age_of_a_refusal_does_not_jump_with_the_wall_clock(wire: Wire) -> None:
+    def entry() -> dict[bytes, bytes | int]:
+        fields = wire("ACL", "LOG", 1)[0]
+        return dict(zip(fields[::2], fields[1::2], strict=True))
+
+    assert wire("ACL", "LOG", "RESET") == OK
+    assert isinstance(wire("AUTH", "nobody", "wrong"), Failure)
+    created = entry()[b"timestamp-created"]
+    for by_ms in (HOUR_MS, -2 * HOUR_MS):
+        shift(wire, "wall", by_ms)
+        assert 0 <= float(entry()[b"age-seconds"]) < 1800
+        assert entry()[b"timestamp-created"] == created
+    shift(wire, "timer", HOUR_MS)
+    assert 3600 <= float(entry()[b"age-seconds"]) < 5400
 
 
 def test_times_that_clients_are_told_are_of_the_wall_clock(wire: Wire) -> None:
