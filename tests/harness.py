@@ -46,7 +46,7 @@ class Process:
         descriptors: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """See the fields; `program` is this project's server, `descriptors` the limit of open files, 0 for ours."""
+        """`program`: the module that runs this project's server; `descriptors`: its limit of open files, 0 for ours."""
         self.is_redis = kind != "kvstore"  # or what is descended from it
         self.directory = Path(directory)
         self.password = password
