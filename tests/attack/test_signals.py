@@ -7,6 +7,7 @@ all else ends with everything that was acknowledged, and SIGHUP ends nothing.
 
 import random
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from tests import harness
 from tests.attack.images import load
 from tests.attack.seeds import seeds, told
-from tests.server.test_signals import Gate, pending
+from tests.gated import gate, gated
+from tests.server.test_signals import pending
 from tests.server.wire import OK, Status, Wire, info, wait_until
 
 KEYS = 50
@@ -54,10 +56,13 @@ def attack(directory: Path, generator: random.Random) -> str:
     """One server's life; returns what happened, for the one who reads the failure."""
     data = directory / "data"
     data.mkdir(parents=True)
-    gate = Gate(directory)
-    gate.open()
+    gates = directory / "gates"
     generation = durable = 0
-    with harness.start(data, save="3600 1000000", **gate.options) as server, Wire(server.address) as wire:
+    with (
+        ExitStack() as stack,
+        harness.start(data, save="3600 1000000", **gated(gates)) as server,
+        Wire(server.address) as wire,
+    ):
         for _ in range(generator.randrange(3)):
             generation += 1
             write(wire, generation)
@@ -68,27 +73,26 @@ def attack(directory: Path, generator: random.Random) -> str:
         generation += 1
         write(wire, generation)
         story = generator.choice(("serving", "in a snapshot", "in the final one"))
+        if story != "serving":
+            durable_next = stack.enter_context(gate(gates, "sync"))
         if story == "in a snapshot":
-            gate.path.touch()
             assert wire("BGSAVE") == Status("Background saving started")
-            gate.wait_reached()
+            durable_next.reached()
             generation += 1
             write(wire, generation)
-        elif story == "in the final one":
-            gate.path.touch()
         first, insists = generator.choice(ENDING), False
         server.process.send_signal(first)
         if story != "serving":
             wait_until(lambda: "Saving the final" in server.log(), "the final snapshot")
             if story == "in the final one":
-                gate.wait_reached()
+                durable_next.reached()
             for number in generator.choices((signal.SIGTERM, signal.SIGHUP, signal.SIGTERM, signal.SIGINT), k=3):
                 if insists:
                     break
                 insists = number == signal.SIGINT
                 send(server, number)
             if not insists:
-                gate.open()
+                durable_next.open()
         status = server.ended()
         told_story = f"{story}, {first.name}, insists {insists}: status {status}\n{server.log()}"
     assert status == int(insists), told_story

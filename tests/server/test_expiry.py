@@ -284,17 +284,12 @@ def test_active_expiry_can_be_switched_off(wire2: Wire) -> None:
 
 
 def test_many_keys_due_at_once_hold_nobody_up(wire2: Wire) -> None:
-    """While a hundred thousand keys expire, another client is answered all the time."""
+    """A hundred thousand keys expire in many slices, and another client is answered between them."""
+    before = int(info(wire2, "stats")["expired_time_cap_reached_count"])
     deadline_ms = int(time.time() * 1000) + 1500
     for start in range(0, 100_000, 10_000):
         wire2.pipeline([("SET", f"k{i}", "v", "PXAT", deadline_ms) for i in range(start, start + 10_000)])
     wire2("SET", "stays", "v")
-    worst = 0.0
-    limit = time.monotonic() + 60
-    while wire2("DBSIZE") > 1:
-        started = time.monotonic()
-        assert wire2("GET", "stays") == b"v"
-        worst = max(worst, time.monotonic() - started)
-        assert time.monotonic() < limit
-        time.sleep(0.001)
-    assert worst < 0.25  # the machine may be busy; a sweep of all keys at once would show
+    wait_until(lambda: wire2("GET", "stays") == b"v" and wire2("DBSIZE") == 1, "all to expire", interval_s=0.001)
+    slices = int(info(wire2, "stats")["expired_time_cap_reached_count"]) - before
+    assert slices > 5  # a slice ends by the time it takes: on a slow machine there are more

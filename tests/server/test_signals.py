@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gated import gate, gated
 from tests.harness import Process
 from tests.server.wire import OK, Status, Wire, encode, info, wait_until
 
@@ -17,28 +18,10 @@ SAVING = "Saving the final"
 ALL = range(100)
 
 
-class Gate:
-    """What tests/server/gated.py waits at."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "gate"
-        self.path.touch()
-        self.options = {"program": "tests.server.gated", "environment": {"KVSTORE_TEST_GATE": str(self.path)}}
-
-    def wait_reached(self) -> None:
-        """Return when a snapshot stands here."""
-        wait_until(self.path.with_name("gate.reached").exists, "the snapshot to reach the gate")
-
-    def open(self) -> None:
-        """Let it go on."""
-        self.path.unlink()
-
-
 @pytest.fixture
-def gate(tmp_path: Path, server: Process) -> Gate:
-    if server.is_redis:
-        pytest.skip("Redis has no gate")
-    return Gate(tmp_path)
+def gates(tmp_path: Path, ours: None) -> Path:
+    """Where a server looks for gates; see tests/gated.py."""
+    return tmp_path / "gates"
 
 
 def fill(wire: Wire) -> None:
@@ -54,18 +37,24 @@ def survives(start, data: Path) -> bool:
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_sigterm_leaves_the_final_snapshot_alone(start, data: Path, gate: Gate, first: signal.Signals) -> None:
+def test_a_second_sigterm_leaves_the_final_snapshot_alone(
+    start, data: Path, gates: Path, first: signal.Signals
+) -> None:
     """Nor a third, nor a SIGHUP: it becomes durable, and the status is 0."""
-    with start(data, save="3600 1", **gate.options) as server, Wire(server.address) as wire:
+    with (
+        gate(gates, "sync") as durable,
+        start(data, save="3600 1", **gated(gates)) as server,
+        Wire(server.address) as wire,
+    ):
         fill(wire)
         server.process.send_signal(first)
-        gate.wait_reached()
+        durable.reached()
         for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
             server.process.send_signal(again)
         # The main thread waits for the writer, so nothing answers; the signals are taken when none is pending.
         wait_until(lambda: not pending(server.process.pid), "the signals to be taken")
         assert server.process.poll() is None
-        gate.open()
+        durable.open()
         assert server.ended() == 0
         assert "You insist" not in server.log()
     assert survives(start, data)
@@ -78,16 +67,20 @@ def pending(pid: int) -> int:
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
-def test_a_sigint_during_the_final_snapshot_insists(start, data: Path, gate: Gate, first: signal.Signals) -> None:
+def test_a_sigint_during_the_final_snapshot_insists(start, data: Path, gates: Path, first: signal.Signals) -> None:
     """The process ends without it, with status 1, and says so."""
-    with start(data, save="3600 1", **gate.options) as server, Wire(server.address) as wire:
+    with (
+        gate(gates, "sync") as durable,
+        start(data, save="3600 1", **gated(gates)) as server,
+        Wire(server.address) as wire,
+    ):
         fill(wire)
         server.process.send_signal(first)
-        gate.wait_reached()
+        durable.reached()
         server.process.send_signal(signal.SIGINT)
         assert server.ended() == 1
         assert "You insist... exiting now." in server.log()
-        gate.open()
+        durable.open()
     assert not survives(start, data)
 
 
