@@ -313,8 +313,6 @@ class Server:
         self._signals = signals
         signals.wake(self._wake_write)
         try:
-            # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
-            threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
             assert self.loading is not None
             if self.loading.ended(LISTEN_AFTER_S):
                 self._loaded()
@@ -324,6 +322,8 @@ class Server:
                 log.info("Loading; clients are answered -LOADING meanwhile%s", self._listening())
             if self.loading is None:
                 log.info("Ready to accept connections%s", self._listening())
+            # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
+            threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
             self._serve()
         finally:
             signals.wake_nobody()

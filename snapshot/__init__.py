@@ -2,7 +2,7 @@
 
     image        the file format, and reading one with every check
     reader       all pages of an image, verified, by several threads
-    directory    the images of a directory: their names, the newest that verifies, pruning, leftovers
+    directory    the images of a directory: the newest that verifies, which are kept, leftovers, whose they are
     preload      the newest image read into memory while the rest of the program still starts
     describe     an image told to people, and as JSON
     restore      an image back into an address space
