@@ -210,28 +210,39 @@ def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply
 # --------------------------------------------------------------------------------------------- what becomes of clients
 
 
-def _matching(server: "Server", option: bytes, value: bytes) -> Any:
-    # Which slots a filter of CLIENT KILL lets pass; bool[slots], or one bool for all of them.
-    table, name = server.connections, text(value)
+def _checked(option: bytes, value: bytes) -> Any:
+    # What a filter of CLIENT KILL asks for.
     if option == b"id":
         wanted = integer(value, "ERR client-id should be greater than 0")
         if wanted < 1:
             raise CommandError("ERR client-id should be greater than 0")
-        return table[:, rows.ID] == wanted
+        return wanted
     if option == b"maxage":
-        age = integer(value, "ERR maxage is not an integer or out of range")
-        if age < 1:
+        age_s = integer(value, "ERR maxage is not an integer or out of range")
+        if age_s < 1:
             raise CommandError("ERR maxage should be greater than 0")
-        return (int(server.registers[TIMER_MS]) - table[:, rows.CREATED_MS]) // 1000 >= age
+        return age_s
     if option == b"type":
-        return _client_type(value) == "normal"
+        return _client_type(value)
     if option == b"user":
         if value != DEFAULT_USER:
             raise CommandError(f"ERR No such user '{shown(value)}'")
-        return True
+        return text(value)
     if option in (b"addr", b"laddr"):
-        return server.from_address(name, own=option == b"laddr")
+        return text(value)
     raise CommandError(SYNTAX_ERROR)
+
+
+def _passes(server: "Server", option: bytes, wanted: Any) -> Any:
+    # Which slots a filter lets pass; bool[slots], or one bool for all of them.
+    table = server.connections
+    if option == b"id":
+        return table[:, rows.ID] == wanted
+    if option == b"maxage":
+        return (int(server.registers[TIMER_MS]) - table[:, rows.CREATED_MS]) // 1000 >= wanted
+    if option in (b"addr", b"laddr"):
+        return server.from_address(wanted, own=option == b"laddr")
+    return option == b"user" or wanted == "normal"
 
 
 def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
@@ -240,7 +251,7 @@ def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     skip_me = not one_address
     filters: dict[bytes, Any] = {}
     if one_address:
-        filters[b"addr"] = _matching(server, b"addr", args[2])
+        filters[b"addr"] = text(args[2])
     else:
         for at in range(2, len(args), 2):
             option = word(args, at)
@@ -249,10 +260,10 @@ def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
             if option == b"skipme":
                 skip_me = chosen(args[at + 1], b"yes", b"no") == b"yes"
             else:
-                filters[option] = _matching(server, option, args[at + 1])
+                filters[option] = _checked(option, args[at + 1])
     doomed = _alive(server)
-    for passing in filters.values():
-        doomed &= passing
+    for option, wanted in filters.items():
+        doomed &= _passes(server, option, wanted)
     if skip_me:
         doomed[client.slot] = False
     slots = np.flatnonzero(doomed)

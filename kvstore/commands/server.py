@@ -139,15 +139,31 @@ def document(command: Command) -> dict[str, Reply]:
 
 
 @cache
+def encoded_row(name: str, protocol: int) -> Raw:
+    """The row of a command, in RESP."""
+    found = find(name.encode())
+    assert found is not None
+    return Raw(encode(command_row(found), protocol))
+
+
+@cache
+def encoded_document(name: str, protocol: int) -> Raw:
+    """What is said of a command, in RESP."""
+    found = find(name.encode())
+    assert found is not None
+    return Raw(encode(document(found), protocol))
+
+
+@cache
 def all_rows(protocol: int) -> Raw:
     """The reply to COMMAND."""
-    return Raw(encode([command_row(one) for one in COMMANDS], protocol))
+    return Raw(encode([encoded_row(one.name, protocol) for one in COMMANDS], protocol))
 
 
 @cache
 def all_documents(protocol: int) -> Raw:
     """The reply to COMMAND DOCS."""
-    return Raw(encode({one.name: document(one) for one in COMMANDS}, protocol))
+    return Raw(encode({one.name: encoded_document(one.name, protocol) for one in COMMANDS}, protocol))
 
 
 def command(_server: "Server", client: "Client", _args: list[bytes]) -> Reply:
@@ -165,7 +181,7 @@ def command_info(_server: "Server", client: "Client", args: list[bytes]) -> Repl
     if len(args) == 2:
         return all_rows(client.protocol)
     found = [find(name) for name in args[2:]]
-    return [command_row(one) if one else None for one in found]
+    return [encoded_row(one.name, client.protocol) if one else None for one in found]
 
 
 def command_docs(_server: "Server", client: "Client", args: list[bytes]) -> Reply:
@@ -173,7 +189,7 @@ def command_docs(_server: "Server", client: "Client", args: list[bytes]) -> Repl
     if len(args) == 2:
         return all_documents(client.protocol)
     found = [find(name) for name in args[2:]]
-    return {one.name: document(one) for one in found if one}
+    return {one.name: encoded_document(one.name, client.protocol) for one in found if one}
 
 
 def command_list(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:

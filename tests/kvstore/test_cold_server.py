@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kvstore.coldplane import Described
-from kvstore.commands.table import COMMANDS, ROWS
+from kvstore.commands.server import document
+from kvstore.commands.table import COMMANDS, ROWS, find
 from kvstore.config import PARAMETERS
 from kvstore.connections import FIELDS
 from kvstore.reply import NO_REPLY, OK, CommandError, Set, Simple, Verbatim, encode
@@ -112,14 +113,23 @@ def test_command_info_is_redis_own_for_get(server: FakeServer, client: FakeClien
 
 
 def test_command_info_finds_subcommands(server: FakeServer, client: FakeClient) -> None:
-    rows: Any = ask(server, client, "COMMAND", "INFO", "Memory|Usage", "memory|nosuch")
-    assert (rows[0][0], rows[0][3:6], rows[1]) == ("memory|usage", [2, 2, 1], None)
+    for client.protocol in (2, 3):
+        reply = ask(server, client, "COMMAND", "INFO", "Memory|Usage", "memory|nosuch")
+        ((row, missing),) = Decoder().feed(encode(reply, client.protocol))
+        assert (row[0], row[3:6], missing) == (b"memory|usage", [2, 2, 1], None)
+
+
+def described(name: str) -> Any:
+    """What COMMAND DOCS says of a command."""
+    command = find(name.encode())
+    assert command is not None
+    return document(command)
 
 
 def test_command_docs_explain_arguments(server: FakeServer, client: FakeClient) -> None:
     docs: Any = ask(server, client, "COMMAND", "DOCS", "set", "nosuch", "config")
-    assert list(docs) == ["set", "config"]
-    key, _, condition, get, expiration = docs["set"]["arguments"]
+    assert docs == {name: encode(described(name), 2) for name in ("set", "config")}
+    key, _, condition, get, expiration = described("set")["arguments"]
     assert key == {"name": "key", "type": "key", "display_text": "key", "key_spec_index": 0}
     assert (condition["type"], condition["flags"]) == ("oneof", Set(["optional"]))
     assert get == {
@@ -130,10 +140,9 @@ def test_command_docs_explain_arguments(server: FakeServer, client: FakeClient) 
         "flags": Set(["optional"]),
     }
     assert [one["token"] for one in expiration["arguments"]] == ["EX", "PX", "EXAT", "PXAT", "KEEPTTL"]
-    assert docs["config"]["subcommands"]["config|set"]["arguments"][0]["type"] == "block"
-    some: Any = ask(server, client, "COMMAND", "DOCS", "copy", "getset")
-    assert [argument.get("key_spec_index") for argument in some["copy"]["arguments"]] == [0, 1, None, None]
-    assert some["getset"]["doc_flags"] == Set(["deprecated"])
+    assert described("config")["subcommands"]["config|set"]["arguments"][0]["type"] == "block"
+    assert [argument.get("key_spec_index") for argument in described("copy")["arguments"]] == [0, 1, None, None]
+    assert described("getset")["doc_flags"] == Set(["deprecated"])
     client.protocol = 3
     everything: Any = ask(server, client, "COMMAND", "DOCS")
     (decoded,) = Decoder().feed(everything)

@@ -1,6 +1,8 @@
 r"""CLIENT and its subcommands."""
 
+import contextlib
 import re
+import socket
 import threading
 
 import pytest
@@ -139,6 +141,45 @@ def test_list_selects_by_id_and_type(server, wire: Wire) -> None:
         assert text(wire("CLIENT", "LIST", "TYPE", "replica")) == b""
         normal = text(wire("CLIENT", "LIST", "TYPE", "NORMAL")).splitlines()
         assert {str(each) for each in ids} <= {fields(line)["id"] for line in normal}
+
+
+def test_both_addresses_are_those_of_the_socket(server, wire2: Wire) -> None:
+    """Of IPv6 in brackets, of a Unix socket its path; CLIENT KILL finds them so."""
+    with Wire(server.unix_socket) as local:
+        mine = fields(text(local("CLIENT", "INFO")))
+        assert mine["addr"] == mine["laddr"] == f"{server.unix_socket}:0"
+        assert mine["flags"] == "U"
+        assert wire2("CLIENT", "KILL", "ADDR", f"{server.unix_socket}:0") == 1
+        assert local.until_closed() == b""
+    try:
+        six = socket.create_connection(("::1", server.port), 30)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with six:
+        six.sendall(b"CLIENT INFO\r\n")
+        line = six.recv(4096).partition(b"\r\n")[2]
+        own, peer = six.getsockname()[1], six.getpeername()[1]
+        assert (fields(line)["addr"], fields(line)["laddr"]) == (f"[::1]:{own}", f"[::1]:{peer}")
+        assert wire2("CLIENT", "KILL", "LADDR", f"[::1]:{peer}", "ADDR", f"[::1]:{own}") == 1
+        assert six.recv(1) == b""
+
+
+def test_a_thousand_connections_are_listed_each_as_it_is(server, wire2: Wire) -> None:
+    """Names, databases and addresses go to the right line."""
+    before = len(text(wire2("CLIENT", "LIST")).splitlines())
+    with contextlib.ExitStack() as stack:
+        expected = {}
+        for i in range(1000):
+            one = stack.enter_context(Wire(server.address))
+            assert one.pipeline([("CLIENT", "SETNAME", f"name-{i}" * (i % 7)), ("SELECT", i % 16)]) == [OK, OK]
+            host, port = one.socket.getsockname()
+            expected[f"{host}:{port}"] = f"name-{i}" * (i % 7), str(i % 16), "select"
+        lines = [fields(line) for line in text(wire2("CLIENT", "LIST")).splitlines()]
+        assert len(lines) == before + 1000
+        listed = {line["addr"]: (line["name"], line["db"], line["cmd"]) for line in lines}
+        assert {address: listed[address] for address in expected} == expected
+        assert wire2("CLIENT", "KILL", "TYPE", "normal") == len(lines) - 1
+    wait_until(lambda: info(wire2, "clients")["connected_clients"] == "1", "all to be closed")
 
 
 def test_kill_closes_the_one_that_is_meant(server, wire: Wire) -> None:
