@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.server.wire import OK, Failure, Status, Wire, encode, info, run_transcript, wait_until
+from tests.server.wire import OK, QUEUED, Failure, Status, Wire, encode, info, run_transcript, wait_until
 
 TRANSCRIPTS = {
     "time": r"""
@@ -196,11 +196,14 @@ def at_us(reply: list[bytes]) -> int:
 def test_debug_sleep_sleeps_and_then_serves_what_came_meanwhile(server, wire2: Wire) -> None:
     """Nobody is served while it lasts."""
     with Wire(server.address) as other:
-        wire2.send(encode("TIME") + encode("DEBUG", "SLEEP", "0.3") + encode("TIME"))
+        # As a transaction, for behind the sleep a pipeline might wait until the others have had their turn.
+        commands = encode("TIME") + encode("DEBUG", "SLEEP", "0.3") + encode("TIME")
+        wire2.send(encode("MULTI") + commands + encode("EXEC"))
         answered = []
         while not select.select([wire2.socket], [], [], 0)[0]:
             answered.append(at_us(other("TIME")))
-        fell_asleep, status, woke = (wire2.reply() for _ in range(3))
+        assert [wire2.reply() for _ in range(4)] == [OK, QUEUED, QUEUED, QUEUED]
+        fell_asleep, status, woke = wire2.reply()
         assert status == OK
         assert at_us(woke) - at_us(fell_asleep) >= 300_000
         assert [time for time in answered if at_us(fell_asleep) < time < at_us(woke)] == []
