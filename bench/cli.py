@@ -432,6 +432,28 @@ def memory_command(
     finish(memory.run(subjects, keys, value_sizes or (64,), settle_s), json_file)
 
 
+@bench.command("givenback")
+@against(DEFAULT, "redis")
+@click.option("--gib", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of values.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(("FLUSHALL", "UNLINK", "expiry", "7 of 8")))
+@common
+def givenback_command(
+    subjects: tuple[str, ...], gib: float, ways: tuple[str, ...], smoke: bool, json_file: Path | None
+) -> None:
+    """Resident memory once what was loaded is deleted.
+
+    \b
+    Example:
+      kvstore bench givenback --way FLUSHALL --way expiry
+    """
+    from bench import givenback
+
+    wait_s = givenback.WAIT_S
+    if smoke:
+        gib, wait_s = min(gib, 0.05), 0.5
+    finish(givenback.run(subjects, gib, ways or givenback.WAYS, wait_s), json_file)
+
+
 @bench.command("map")
 @click.option("--gib", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of the space.")
 @click.option(
@@ -508,7 +530,8 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    for name in ("translation", "pause", "throughput", "snapshot", "restart", "memory", "map", "bystander", "expiry"):
+    names = "translation pause throughput snapshot restart memory givenback map bystander expiry"
+    for name in names.split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

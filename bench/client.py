@@ -4,6 +4,7 @@ It depends on neither the server's code nor on a client library, so that a bench
 """
 
 import socket
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 RECEIVE_SIZE = 1 << 18
@@ -38,6 +39,16 @@ class Client:
         if isinstance(reply, ReplyError):
             raise reply
         return reply
+
+    def pipeline(self, commands: Iterable[Sequence[str | bytes | int]]) -> list[Any]:
+        """Send commands at once and return their replies; raises ReplyError for the first error among them."""
+        sent = [encode(*command) for command in commands]
+        self.socket.sendall(b"".join(sent))
+        replies = [self._reply() for _ in sent]
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise reply
+        return replies
 
     def info(self, section: str = "everything") -> dict[str, str]:
         """INFO as a dictionary."""

@@ -33,7 +33,6 @@ from bench.report import median
 from kvstore.libc import CLOCK_MONOTONIC, clock_gettime
 from mmcore.fault import own_path
 from mmcore.fork import fork
-from mmcore.frames import sort_free
 from mmcore.jit import build, kernel, linked
 from mmcore.mmu import copy_in, copy_out, load8, store8
 from mmcore.paging import ENTRY_COUNT, HUGE_SIZE, PAGE_SIZE, PT_SPAN, span
@@ -252,7 +251,6 @@ def first_writes(space: AddressSpace, mode: ForkMode, addresses: np.ndarray) -> 
 def lay_out(space: AddressSpace, size: int, layout: str, rng: np.random.Generator) -> None:
     """Map the pages of a written space anew, in one of the LAYOUTS."""
     space.unmap(ADDRESS, size)
-    sort_free(space.memory.state)
     space.map(ADDRESS, size)
     touch(space.state, ADDRESS, size // PAGE_SIZE)
     if layout == "scattered":

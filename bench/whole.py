@@ -31,7 +31,6 @@ from bench import osfork
 from bench.machine import ADDRESS, GIB, MIB, MODES, clock_note, new_clock, pages_of, timed_whole, written
 from bench.paper import SOURCE, WHOLE_RATIO
 from bench.report import Report, Say, median, ratio, say
-from mmcore.frames import sort_free
 from mmcore.paging import HUGE_SIZE, PAGE_SIZE
 from mmcore.space import AddressSpace, ForkMode, release
 
@@ -84,7 +83,6 @@ def measure_run(
     root = int(timed_whole(space.state, int(mode), addresses, piece, reads, buffer, marks, new_clock()))
     outside = perf_counter_ns() - before
     release(space.memory, root)
-    sort_free(space.memory.state)
     return marks / 1e6, outside / 1e6
 
 

@@ -101,13 +101,20 @@ class Loading(Protocol):
         """What INFO tells of it."""
 
 
-class Memory(Protocol):
-    """Physical memory."""
+class Frames(NamedTuple):
+    """Physical memory, in frames."""
+
+    in_force: int  # that the store may take
+    reserved: int  # that there are
+    in_use: int
+    resident: int  # that the system has given: those in use, those free that were kept, some never used
+    kept: int  # free ones among those
+    returned: int  # given back to the system since the start
 
     @property
-    def frames_total(self) -> int: ...
-    @property
-    def frames_free(self) -> int: ...
+    def free(self) -> int:
+        """In force, and not in use."""
+        return max(0, self.in_force - self.in_use)
 
 
 class Space(Protocol):
@@ -158,8 +165,6 @@ class Server(Protocol):
     @property
     def started_ms(self) -> int: ...  # by the monotonic clock
     @property
-    def memory(self) -> Memory: ...
-    @property
     def space(self) -> Space: ...
     @property
     def snapshots(self) -> Snapshots: ...
@@ -199,6 +204,14 @@ class Server(Protocol):
         """How the value of a key is kept, or None without the key; does not count as a use of it."""
 
     def usage(self) -> Usage: ...
+
+    def frames(self) -> Frames: ...
+
+    @property
+    def own_resident(self) -> int: ...  # what the process held beside the frames when it began to serve [bytes]
+
+    def purge(self) -> None:
+        """Give all free frames back to the system; what is more than some milliseconds' work follows at once."""
 
     def db_sizes(self) -> Sequence[tuple[int, int, int]]:
         """Of each database: keys, keys with a deadline, and the mean time that those have left [ms]."""

@@ -56,6 +56,7 @@ ERRORS = (
     "ERR Protocol error: unbalanced quotes in request",
     "ERR Protocol error: expected '$', got '?'",
     "OOM no memory left for a transaction's queue",
+    "OOM out of physical memory: all frames that this command may take are in use (see machine-memory).",
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",  # noqa: E501
     "ERR Unsupported option ",
     "ERR value is out of range, value must between -2147483648 and 2147483647",
@@ -112,6 +113,7 @@ ERRORS = (
     PROTOCOL_INLINE,
     PROTOCOL_QUOTES,
     PROTOCOL_DOLLAR,
+    OUT_OF_QUEUE,
     OUT_OF_FRAMES,
     NO_LFU,
     UNSUPPORTED_OPTION,

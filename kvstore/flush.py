@@ -9,7 +9,7 @@ whoever restarts from it goes on with the work:
     record, 32 bytes in the heap:   next record | region of keys | its buckets | region of deadlines << 32 | its buckets
 
 `background_step` does a little of everything that waits: old trees, detached regions, long values freed, tables with
-fewer keys than buckets for them.
+fewer keys than buckets for them, and free frames that go back to the system (mmcore/giveback.py).
 """
 
 from numba import int64, void
@@ -33,17 +33,31 @@ from kvstore.layout import (
     INDEX_STRIDE,
 )
 from kvstore.libc import words_at
-from kvstore.state import DIRTY, LAZYFREED_OBJECTS, RELEASE_ADDRESS, RELEASE_COUNT, RELEASE_FIRST, STORE
+from kvstore.state import (
+    DIRTY,
+    GIVE_ALL,
+    GIVE_CREDIT,
+    LAZYFREED_OBJECTS,
+    RELEASE_ADDRESS,
+    RELEASE_COUNT,
+    RELEASE_FIRST,
+    STORE,
+)
 from kvstore.watch import touch_watched_db
 from mmcore.frames import has_frames
+from mmcore.giveback import give_back, resident_free
 from mmcore.heap import heap_alloc, heap_free, heap_reclaim_step
 from mmcore.jit import kernel, linked, view
 from mmcore.mapping import reset, unmap_pages
 from mmcore.mmu import load64, store64
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+from mmcore.state import FREE_COUNT, TOTAL
 
 RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS
 RECORD_SIZE = 32
+KEEP_FRAMES, KEEP_SHIFT = 4096, 3  # 16 MiB, or an eighth of what is in use
+GIVE_LEAST = 2048  # frames a tick
+GIVE_PER_TURN = 512  # frames, or as much work: some 50 us
 FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or a step of what is left for later
 
 
@@ -209,8 +223,11 @@ def _shrink_step(store, budget):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(STORE, int64))
-def background_step(store, budget):  # type: ignore[no-untyped-def]
-    """Do about `budget` pages' worth of what waits to be done; returns 0 when nothing does."""
+def release_some(store, budget):  # type: ignore[no-untyped-def]
+    """Give back about `budget` pages of old trees, detached regions and long values; returns 0 when none wait.
+
+    No live key moves.
+    """
     server = store.server
     done = 0
     if server[RELEASE_COUNT] > 0:
@@ -221,5 +238,52 @@ def background_step(store, budget):  # type: ignore[no-untyped-def]
             server[RELEASE_COUNT] -= 1
     if load64(store.space, CONTROL_BASE + CONTROL_FLUSHING) != 0:
         done += _flush_step(store, budget >> 3)
-    done += _shrink_step(store, budget >> 1)
     return done + heap_reclaim_step(store.space, budget)
+
+
+# --------------------------------------------------------------------------------------- frames back to the system
+
+
+@kernel
+def _frames_to_keep(store):  # type: ignore[no-untyped-def]
+    # Free frames that stay with the process, so that what is deleted and written again costs no page faults.
+    frames = store.space.mem.frames
+    return max(KEEP_FRAMES, (frames[TOTAL] - frames[FREE_COUNT]) >> KEEP_SHIFT)
+
+
+@linked(void(STORE))
+def give_back_credit(store):  # type: ignore[no-untyped-def]
+    """Once a tick: let background_step give back a part of the free frames that are too many.
+
+    A part of the surplus each time, so that memory which comes and goes within a second or so mostly stays; and nothing
+    while there are few too many.
+    """
+    keep = _frames_to_keep(store)
+    surplus = resident_free(store.space.mem) - keep
+    store.server[GIVE_CREDIT] = min(surplus, max(surplus >> 3, GIVE_LEAST)) if surplus > keep >> 2 else 0
+
+
+@linked(int64(STORE))
+def _give_back_step(store):  # type: ignore[no-untyped-def]
+    """Give back a turn's worth; returns the work done."""
+    server = store.server
+    work = give_back(store.space.mem, GIVE_PER_TURN)
+    if work < 0:  # the system refuses
+        server[GIVE_CREDIT] = server[GIVE_ALL] = 0
+        return 0
+    server[GIVE_CREDIT] = max(0, server[GIVE_CREDIT] - max(work, 1))
+    return max(work, 1)
+
+
+@linked(int64(STORE, int64))
+def background_step(store, budget):  # type: ignore[no-untyped-def]
+    """Do about `budget` pages' worth of what waits to be done; returns 0 when nothing does."""
+    server = store.server
+    done = release_some(store, budget) + _shrink_step(store, budget >> 1)
+    if server[GIVE_ALL] != 0:
+        server[GIVE_CREDIT] = resident_free(store.space.mem)
+        if done == 0 and server[GIVE_CREDIT] == 0:
+            server[GIVE_ALL] = 0
+    if server[GIVE_CREDIT] > 0:
+        done += _give_back_step(store)
+    return done

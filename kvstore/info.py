@@ -4,11 +4,22 @@ Names are Redis's, so that what reads them there reads them here. A field whose 
 the append-only file, has the value that Redis gives it when that is not in use; the others are true of this server.
 The section Machine is this server's own: the emulated machine that holds the data.
 
-    used_memory             bytes of all keys, values and indices, and of the buffers of connections
+    used_memory             bytes of all keys, values and indices, and of the buffers of connections; what maxmemory
+                            is compared with, but for the buffers
     used_memory_rss         resident bytes of the process, with Python and the compiled kernels
-    mem_fragmentation_ratio of the two
+    used_memory_process     of these, what the process held beside its data when it began to serve: Python and the
+                            kernels.  It is no part of used_memory, for maxmemory is about data.
     latest_fork_usec        the last fork of the store's address space
     rdb_last_cow_size       bytes of frames that writes copied while the last snapshot was written
+
+Ratios are of like things, so that each is near 1 in an empty server, and says by how much memory is more than what is
+kept in it:
+
+    allocator_frag_ratio    frames in use, over what is kept in them: entries, indices, the tables of an empty store.
+                            More than 1 is for pages of which parts are free, tables, and copies for a snapshot.
+    allocator_rss_ratio     frames that the system has given, over those in use: free ones that are kept
+    rss_overhead_ratio      used_memory_rss over those frames and used_memory_process
+    mem_fragmentation_ratio used_memory_rss over used_memory and used_memory_process
 """
 
 import os
@@ -22,6 +33,7 @@ import numpy as np
 
 from kvstore import connections as rows
 from kvstore import state
+from kvstore.capacity import system_memory
 from kvstore.clock import wall_us
 from kvstore.config import percentage_text
 from kvstore.watch import WATCH_SIZE
@@ -51,11 +63,6 @@ def resident_bytes() -> int:
     """Resident set of this process [bytes]."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()
-
-
-def total_system_memory() -> int:
-    """[bytes]"""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -166,9 +173,12 @@ def clients_fields(server: "Server") -> Fields:
     }
 
 
+EMPTY_FRAMES = 5  # of a store without a key: its control page, and a table of each level
+
+
 def memory_figures(server: "Server") -> dict[str, int]:
     """What memory is used for [bytes]; INFO and MEMORY STATS are made from it."""
-    usage = server.usage()
+    usage, frames = server.usage(), server.frames()
     of_clients = client_totals(server).memory
     used = usage.heap + usage.indices + of_clients
     return {
@@ -179,16 +189,50 @@ def memory_figures(server: "Server") -> dict[str, int]:
         "clients": of_clients,
         "overhead": usage.indices + of_clients,
         "dataset": usage.heap,
-        "mapped": (server.memory.frames_total - server.memory.frames_free) * PAGE_SIZE,
+        "allocated": usage.heap + usage.indices + EMPTY_FRAMES * PAGE_SIZE,
+        "active": frames.in_use * PAGE_SIZE,
+        "resident": frames.resident * PAGE_SIZE,
+        "process": server.own_resident,
         "rss": resident_bytes(),
     }
+
+
+class Excess(NamedTuple):
+    """Memory over what it is for."""
+
+    ratio: float
+    bytes: int
+
+    @classmethod
+    def of(cls, memory: int, what: int) -> "Excess":
+        """`memory` bytes for `what` bytes."""
+        return cls(_ratio(memory, what), memory - what)
+
+
+class Ratios(NamedTuple):
+    """The ratios of the module's note, in its order."""
+
+    fragmentation: Excess
+    kept: Excess
+    overhead: Excess
+    whole: Excess
+
+
+def memory_ratios(of: Mapping[str, int]) -> Ratios:
+    """From what `memory_figures` says."""
+    return Ratios(
+        Excess.of(of["active"], of["allocated"]),
+        Excess.of(of["resident"], of["active"]),
+        Excess.of(of["rss"], of["resident"] + of["process"]),
+        Excess.of(of["rss"], of["used"] + of["process"]),
+    )
 
 
 def memory_fields(server: "Server") -> Fields:
     """Memory."""
     of = memory_figures(server)
-    used, peak, rss, mapped = of["used"], of["peak"], of["rss"], of["mapped"]
-    total, limit = total_system_memory(), server.config["maxmemory"]
+    used, peak, rss, ratios = of["used"], of["peak"], of["rss"], memory_ratios(of)
+    total, limit = system_memory(), server.config["maxmemory"]
     return {
         "used_memory": used,
         "used_memory_human": human(used),
@@ -199,11 +243,12 @@ def memory_fields(server: "Server") -> Fields:
         "used_memory_peak_perc": _percentage(used, peak),
         "used_memory_overhead": of["overhead"],
         "used_memory_startup": 0,
+        "used_memory_process": of["process"],
         "used_memory_dataset": of["dataset"],
         "used_memory_dataset_perc": _percentage(of["dataset"], used),
-        "allocator_allocated": of["heap"],
-        "allocator_active": mapped,
-        "allocator_resident": mapped,
+        "allocator_allocated": of["allocated"],
+        "allocator_active": of["active"],
+        "allocator_resident": of["resident"],
         "total_system_memory": total,
         "total_system_memory_human": human(total),
         "used_memory_lua": 0,
@@ -222,14 +267,14 @@ def memory_fields(server: "Server") -> Fields:
         "maxmemory": limit,
         "maxmemory_human": human(limit),
         "maxmemory_policy": server.config["maxmemory-policy"],
-        "allocator_frag_ratio": f"{_ratio(mapped, of['heap']):.2f}",
-        "allocator_frag_bytes": mapped - of["heap"],
-        "allocator_rss_ratio": "1.00",
-        "allocator_rss_bytes": 0,
-        "rss_overhead_ratio": f"{_ratio(rss, mapped):.2f}",
-        "rss_overhead_bytes": rss - mapped,
-        "mem_fragmentation_ratio": f"{_ratio(rss, used):.2f}",
-        "mem_fragmentation_bytes": rss - used,
+        "allocator_frag_ratio": f"{ratios.fragmentation.ratio:.2f}",
+        "allocator_frag_bytes": ratios.fragmentation.bytes,
+        "allocator_rss_ratio": f"{ratios.kept.ratio:.2f}",
+        "allocator_rss_bytes": ratios.kept.bytes,
+        "rss_overhead_ratio": f"{ratios.overhead.ratio:.2f}",
+        "rss_overhead_bytes": ratios.overhead.bytes,
+        "mem_fragmentation_ratio": f"{ratios.whole.ratio:.2f}",
+        "mem_fragmentation_bytes": ratios.whole.bytes,
         "mem_not_counted_for_evict": 0,
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
@@ -396,12 +441,16 @@ def keyspace_fields(server: "Server") -> Fields:
 
 def machine_fields(server: "Server") -> Fields:
     """The emulated machine: frames, faults, copies, forks."""
-    memory, snapshots = server.memory, server.snapshots
+    frames, snapshots = server.frames(), server.snapshots
     return {
         "frame_size": PAGE_SIZE,
-        "frames_total": memory.frames_total,
-        "frames_free": memory.frames_free,
-        "frames_in_use": memory.frames_total - memory.frames_free,
+        "frames_total": frames.in_force,
+        "frames_free": frames.free,
+        "frames_in_use": frames.in_use,
+        "frames_reserved": frames.reserved,
+        "frames_resident": frames.resident,
+        "frames_kept": frames.kept,
+        "frames_given_back": frames.returned,
         "fork_mode": server.config["fork-mode"],
         "epoch": server.space.epoch,
         **server.space.counters,

@@ -6,9 +6,7 @@ deadline, which active expiry walks.  An entry that is moved to another allocati
 Who looks up a key first meets its deadline: an entry whose time has come is deleted then and there.  Every change of a
 key goes through `touched`: it counts, and tells those who WATCH the key.
 
-Commands that write call `reserve` first.  It makes sure of frames for the worst that follows, copies of every page and
-table that a snapshot shares included, so that nothing below can run out of them half-way.  What only removes keys asks
-for less, by `reserve_removal`: memory that is full can always be emptied.
+Commands that write reserve frames first (reserve.py), so nothing below can run out of them half-way.
 """
 
 from numba import int64, void
@@ -35,7 +33,7 @@ from kvstore.entries import (
     entry_value,
     is_large,
 )
-from kvstore.errors import OUT_OF_MEMORY
+from kvstore.errors import OUT_OF_FRAMES
 from kvstore.hash import hash_bytes
 from kvstore.index import (
     ADDRESS,
@@ -84,7 +82,6 @@ from kvstore.state import (
     MAXMEMORY,
     NOW_MS,
     RANDOM,
-    RELEASE_COUNT,
     SNAPSHOT_ALIVE,
     STORE,
     WATCHES,
@@ -96,14 +93,9 @@ from mmcore.frames import has_frames
 from mmcore.heap import heap_init, heap_resize, heap_size, heap_used
 from mmcore.jit import bytes64, fill_bytes, kernel, linked, put64
 from mmcore.mmu import copy_in, copy_within, load64, read_address, store64, write_address
-from mmcore.state import FREE_COUNT, TOTAL
 
-FRAMES_PER_COMMAND = 256  # that must be free for a command that adds
-FRAMES_TO_REMOVE = 128  # for one that removes
+FRAMES_TO_REMOVE = 128  # that must be free for a removal
 FRAMES_TO_SHRINK = 64  # for a merge, which can wait
-# Copies that a change of one key may take under a snapshot, of pages and their PTs.  The PDs and PDPTs above them,
-# which a constant fork shares too, are few and copied once: FRAMES_PER_COMMAND has room for them.
-FRAMES_PER_KEY = 32
 NO_DEADLINE = -1
 CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; longer ones there are none, by chance
 KEYS, TIMES = 0, 1  # a database's two tables, and what of a descriptor is theirs
@@ -201,35 +193,6 @@ def next_random(store):  # type: ignore[no-untyped-def]
     state ^= state << 17
     store.server[RANDOM] = state
     return state & 0x3FFF_FFFF_FFFF_FFFF
-
-
-@kernel
-def _copies(store, keys):  # type: ignore[no-untyped-def]
-    # Frames that copies of shared pages and tables may take when `keys` keys are changed; none is copied twice.
-    if store.server[SNAPSHOT_ALIVE] == 0 and store.server[RELEASE_COUNT] == 0:
-        return 0
-    frames = store.space.mem.frames
-    return min(FRAMES_PER_KEY * keys, frames[TOTAL] - frames[FREE_COUNT])
-
-
-@linked(int64(STORE, int64, int64))
-def reserve(store, keys, size):  # type: ignore[no-untyped-def]
-    """Whether there are frames for a command that changes `keys` keys and adds `size` bytes; else it replies -OOM."""
-    pages = size >> 12
-    added = pages + min(pages, keys) + (keys >> 3) + (pages >> 8)  # an entry may take twice its size, and tables
-    if has_frames(store.space, FRAMES_PER_COMMAND + added + _copies(store, keys)):
-        return 1
-    reply_error(store, OUT_OF_MEMORY)
-    return 0
-
-
-@linked(int64(STORE, int64))
-def reserve_removal(store, keys):  # type: ignore[no-untyped-def]
-    """Whether there are frames for a command that removes `keys` keys; else it replies -OOM."""
-    if has_frames(store.space, FRAMES_TO_REMOVE + _copies(store, keys)):
-        return 1
-    reply_error(store, OUT_OF_MEMORY)
-    return 0
 
 
 # ---------------------------------------------------------------------------------------------------------- changes
@@ -504,7 +467,7 @@ def set_value(store, i, slot, j, deadline):  # type: ignore[no-untyped-def]
     db, hash_ = store.server[DB], key_hash(store, i)
     room = set_value_room(store, db, i, slot, hash_, arg_length(store, j), deadline)
     if room == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     copy_in(store.space, room, query(store), arg_offset(store, j), arg_length(store, j))
     touched(store, db, hash_)

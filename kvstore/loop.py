@@ -88,6 +88,7 @@ from kvstore.connections import (
 )
 from kvstore.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, UNBLOCKED_ERROR
 from kvstore.expire import make_room
+from kvstore.flush import give_back_credit
 from kvstore.histogram import CELLS, cell_of
 from kvstore.keyspace import memory_exceeded
 from kvstore.latency import COMMAND_EVENT, FAST_COMMAND_EVENT, latency_sample
@@ -1048,6 +1049,7 @@ def tick(store):  # type: ignore[no-untyped-def]
     server[TIMER_TICKS] += 1
     measure_slowness(store)
     server[TURN_CYCLES] = server[TURN_US] * server[CYCLES_PER_MS] // 1000
+    give_back_credit(store)
     if server[PAUSED_UNTIL_MS] != 0 and server[PAUSED_UNTIL_MS] <= now:
         resume_postponed(store)
     for _ in range(min(server[CONNECTION_SLOTS], server[CONNECTION_SLOTS] // 10 + 1)):

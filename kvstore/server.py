@@ -25,13 +25,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from kvstore import capacity, loop, startup, state
 from kvstore import connections as rows
-from kvstore import loop, startup, state
 from kvstore.acllog import AclLog, Moment
 from kvstore.clientlist import find_address, reply_connections
 from kvstore.clients import Client
 from kvstore.clock import counter_is_steady, start_clocks
-from kvstore.coldplane import Described, Usage
+from kvstore.coldplane import Described, Frames, Usage
 from kvstore.commands.secrets import secret_arguments
 from kvstore.commands.table import (
     COMMANDS,
@@ -52,8 +52,9 @@ from kvstore.connections import close_connection, connection_table, kill_connect
 from kvstore.decimal import RESULT_MAX, TEXT_MAX
 from kvstore.describe import describe_key
 from kvstore.descriptors import allow_clients, clients_max
-from kvstore.flush import RELEASES_MAX
+from kvstore.flush import RELEASES_MAX, background_step
 from kvstore.histogram import Histogram, Scale
+from kvstore.info import resident_bytes
 from kvstore.keyspace import database_sizes, index_pages, keyspace_init, memory_used
 from kvstore.latency import LatencyMonitor
 from kvstore.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
@@ -72,6 +73,7 @@ from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.release import CURSOR_SIZE
 from mmcore.space import AddressSpace, PhysicalMemory
+from mmcore.state import EMPTY_COUNT, FRESH, RETURNED
 from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")
@@ -81,6 +83,8 @@ COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves, which would keep e
 ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 EVENTS_CAPACITY = 1024
 LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
+PURGE_S = 0.005
+PURGE_PAGES = 1024  # in a step
 
 
 class Server:
@@ -97,6 +101,7 @@ class Server:
         self.space = AddressSpace(self.memory)
         self._attack_logged_s = -ATTACK_LOG_S
         self._listeners: list[socket.socket] = []
+        self._populator: Populator | None = None
         self._peak = 0
         self._prepare_buffers()
         self._prepare_connections()
@@ -111,12 +116,24 @@ class Server:
             raise OutOfFrames("the physical memory is too small for an empty store")
         self.started_ms = int(self.registers[state.TIMER_MS])
         self._prepare_observation()
-        self._populator: Populator | None = None
         self.loading: Loading | None = Loading(preload, self._wake_up)
         self._loading_table = loading_table(self._table)
         self.registers[state.COMMAND_TABLE_ADDRESS] = self._loading_table.ctypes.data
         for name in _APPLIED:
             self.apply(name)
+        configured, reserved = config["machine-memory"], len(preload.mapping)
+        self.registers[state.FRAMES_IN_FORCE] = capacity.in_force(configured, reserved) // PAGE_SIZE
+        self.own_resident = resident_bytes()
+
+    def _have_what_was_loaded(self) -> None:
+        # What was saved starts, whatever machine-memory says now.
+        r, in_use = self.registers, self.memory.frames_total - self.memory.frames_free
+        asked = int(r[state.FRAMES_IN_FORCE])
+        if in_use > asked:
+            r[state.FRAMES_IN_FORCE] = in_use
+            log.warning("The image takes %d frames: so many are in force now, instead of %d", in_use, asked)
+        elif self.config["machine-memory"] // PAGE_SIZE > asked:
+            log.warning("machine-memory is %d bytes: no more can be reserved", asked * PAGE_SIZE)
 
     # ------------------------------------------------------------------------------------------------- preparation
 
@@ -342,6 +359,8 @@ class Server:
         self.connections[self.connections[:, rows.WATCH_COUNT] > 0, rows.FLAGS] |= rows.DIRTY_CAS
         self.registers[state.COMMAND_TABLE_ADDRESS] = self._table.ctypes.data
         self.apply("save")
+        self._have_what_was_loaded()
+        self.own_resident = max(0, resident_bytes() - self.frames().resident * PAGE_SIZE)
         self._populator = Populator(self.memory)
 
     def _serve(self) -> None:
@@ -641,6 +660,27 @@ class Server:
         used, index = memory_used(self.store), index_pages(self.store) * PAGE_SIZE
         self._peak = max(self._peak, used)
         return Usage(used - index, index, self._peak)
+
+    def frames(self) -> Frames:
+        """Physical memory."""
+        registers, total = self.memory.state.frames, self.memory.frames_total
+        fresh, empty = int(registers[FRESH]), int(registers[EMPTY_COUNT])
+        ahead = max(0, self._populator.watermark - fresh) if self._populator else 0
+        return Frames(
+            in_force=int(self.registers[state.FRAMES_IN_FORCE]),
+            reserved=total,
+            in_use=total - self.memory.frames_free,
+            resident=fresh - empty + ahead,
+            kept=self.memory.frames_kept,
+            returned=int(registers[RETURNED]),
+        )
+
+    def purge(self) -> None:
+        """MEMORY PURGE: give free frames back at once, for PURGE_S; the loop goes on with what is left."""
+        self.registers[state.GIVE_ALL] = 1
+        until = time.perf_counter() + PURGE_S
+        while background_step(self.store, PURGE_PAGES) and time.perf_counter() < until:
+            pass
 
     def db_sizes(self) -> list[tuple[int, int, int]]:
         """For each database: keys, keys with a deadline, their average time to live [ms]."""

@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvstore.capacity import memory_to_reserve
 from kvstore.config import Config
 from snapshot.directory import DirectoryLock, ImageDirectory
 from snapshot.errors import NoDirectory
@@ -22,22 +23,6 @@ from snapshot.files import Files
 from snapshot.preload import Preload
 
 log = logging.getLogger("kvstore")
-
-_MEMORY_MIN = 256 << 20
-
-
-def memory_size(configured: int, maxmemory: int) -> int:
-    """Size of the physical memory to reserve [bytes]: as configured, else what the store can come to at most.
-
-    Reserving costs nothing: frames are touched when they are first used.  With maxmemory a snapshot can at worst copy
-    every page, so twice that and room for tables; the machine's memory at most, and without it.
-    """
-    if configured:
-        return configured
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if maxmemory:
-        return min(max(_MEMORY_MIN, 2 * maxmemory + maxmemory // 4), machine)
-    return machine
 
 
 @dataclass
@@ -51,7 +36,8 @@ class Opened:
 def open_images(config: Config, files: Files | None = None) -> Opened:
     """Lock the configured directory's images and begin to read the newest.
 
-    Raises NoDirectory, DirectoryInUse, Unreadable.
+    Raises NoDirectory, DirectoryInUse, Unreadable; and MemoryError, with a hint, where not even the least memory can be
+    reserved.
     """
     files = files or Files()
     directory, prefix = Path(config["dir"]), config["dbfilename"]
@@ -64,7 +50,7 @@ def open_images(config: Config, files: Files | None = None) -> Opened:
     if (directory / f"{prefix}.rdb").exists():
         log.warning("%s.rdb is Redis's and is not read; the images of this server are %s-*.kvimg", prefix, prefix)
     try:
-        preload = Preload(images, memory_size(config["machine-memory"], config["maxmemory"]))
+        preload = Preload(images, memory_to_reserve(config["machine-memory"]))
     except BaseException:
         lock.release()
         raise

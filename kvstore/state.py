@@ -72,9 +72,12 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     RELEASE_ADDRESS,
     EXPIRE_DB,  # the database that active expiry stands in
     EXPIRE_BUCKET,  # and its next bucket there
+    FRAMES_IN_FORCE,  # that the store may take in all; see reserve.py
+    GIVE_CREDIT,  # frames to give back to the system before the next tick; see flush.py
+    GIVE_ALL,  # MEMORY PURGE: none are kept
     # the loop's own: see loop.py
     LOOP_FIRST,
-) = range(36)
+) = range(39)
 
 (
     # connections

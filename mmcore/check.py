@@ -24,6 +24,18 @@ import numpy as np
 
 from mmcore import heap
 from mmcore.errors import CorruptMemory
+from mmcore.frames import (
+    BLOCK_COUNT,
+    BLOCK_EMPTY,
+    BLOCK_FREE,
+    BLOCK_NEXT,
+    BLOCK_PREVIOUS,
+    BLOCK_STATE,
+    BLOCK_WORDS,
+    EMPTY_RUN,
+    PARTIAL_OR_NONE,
+    USED_RUN,
+)
 from mmcore.mapping import next_mapped
 from mmcore.paging import (
     ADDRESS,
@@ -48,17 +60,19 @@ from mmcore.psc import PSC_WORDS
 from mmcore.space import AddressSpace, PhysicalMemory
 from mmcore.state import (
     CR3,
+    EMPTY_COUNT,
+    EMPTY_RUNS,
     EPOCH,
     FREE_COUNT,
-    FREE_HEAD,
     FRESH,
     GENERATION,
     LAST_EPOCH,
+    PARTIAL_HEAD,
     PSC_FIRST,
     PSC_MASK,
     RUN_COUNT,
-    RUN_HEAD,
     TOTAL,
+    USED_RUNS,
     Memory,
     Space,
 )
@@ -75,26 +89,70 @@ def _first(mask: np.ndarray) -> int:
     return int(np.flatnonzero(mask)[0])
 
 
+def _chain(mem: Memory, head: int, kind: int) -> list[int]:
+    """The blocks of a list, whose state is `kind`."""
+    chain: list[int] = []
+    block, before, limit = int(mem.frames[head]), -1, len(mem.blocks) // BLOCK_WORDS
+    while block != -1:
+        _require(0 <= block < limit and len(chain) < limit, f"(8) a list of free frames leads to block {block}")
+        words = mem.blocks[block * BLOCK_WORDS : (block + 1) * BLOCK_WORDS]
+        _require(int(words[BLOCK_PREVIOUS]) == before, f"(8) block {block} is in two lists, or in one twice")
+        _require(int(words[BLOCK_STATE]) == kind, f"(8) block {block} does not know its list")
+        chain.append(block)
+        before, block = block, int(words[BLOCK_NEXT])
+    return chain
+
+
+def _free_in_block(mem: Memory, block: int, free: np.ndarray) -> int:
+    """Enter the free frames of a partial block; returns how many are said to hold zeros."""
+    words = mem.blocks[block * BLOCK_WORDS : (block + 1) * BLOCK_WORDS]
+    frame, count, empty = int(words[BLOCK_FREE]) - 1, 0, 0
+    first, end = block * RUN_FRAMES, min((block + 1) * RUN_FRAMES, int(mem.frames[FRESH]))
+    while frame != -1:
+        _require(first <= frame < end, f"(8) the free list of block {block} leads to frame {frame}")
+        _require(not free[frame], f"(8) frame {frame} is free twice")
+        free[frame] = True
+        word = int(mem.epoch[frame])
+        if word & 1:
+            empty += 1
+            _require(_holds_zeros(mem, frame, 1), f"(8) free frame {frame} is said to hold zeros")
+        frame = (word >> 1) - 1
+        count += 1
+    said = int(words[BLOCK_COUNT])
+    _require(count == said and 0 < count < RUN_FRAMES, f"(8) {count} frames of block {block} are free, {said} are said")
+    _require(empty == int(words[BLOCK_EMPTY]), f"(8) {empty} free frames of block {block} hold zeros")
+    return empty
+
+
+def _holds_zeros(mem: Memory, first: int, count: int) -> bool:
+    return not mem.entries[first * ENTRY_COUNT : (first + count) * ENTRY_COUNT].any()
+
+
 def _free_frames(mem: Memory) -> np.ndarray:
-    """bool[F]: on the free list, in a free run, or never used."""
+    """bool[F]: in a partial block's list, in a free run, or never used."""
     total, fresh = int(mem.frames[TOTAL]), int(mem.frames[FRESH])
     free = np.zeros(total, np.bool_)
     free[fresh:] = True
-    frame = int(mem.frames[FREE_HEAD])
-    while frame != -1:
-        _require(0 <= frame < fresh, f"(8) the free list leads to frame {frame}, which was never used")
-        _require(not free[frame], f"(8) frame {frame} is on the free list twice")
-        free[frame] = True
-        frame = int(mem.epoch[frame])
-    head, runs = int(mem.frames[RUN_HEAD]), 0
-    while head != -1:
-        run = slice(head, head + RUN_FRAMES)
-        _require(head >= 0 and head % RUN_FRAMES == 0 and head + RUN_FRAMES <= fresh, f"(8) no run begins at {head}")
-        _require(not free[run].any(), f"(8) the run at frame {head} is free twice")
+    partial = _chain(mem, PARTIAL_HEAD, PARTIAL_OR_NONE)
+    empty = sum(_free_in_block(mem, block, free) for block in partial)
+    used, zeros = _chain(mem, USED_RUNS, USED_RUN), _chain(mem, EMPTY_RUNS, EMPTY_RUN)
+    for block in used + zeros:
+        run = slice(block * RUN_FRAMES, (block + 1) * RUN_FRAMES)
+        _require(run.stop <= fresh, f"(8) no run begins at frame {run.start}")
+        _require(not free[run].any(), f"(8) the run at frame {run.start} is free twice")
         free[run] = True
-        runs += 1
-        head = int(mem.epoch[head])
-    _require(runs == int(mem.frames[RUN_COUNT]), f"(8) {runs} runs are free, {mem.frames[RUN_COUNT]} are said to be")
+    for block in zeros:
+        first = block * RUN_FRAMES
+        _require(_holds_zeros(mem, first, RUN_FRAMES), f"(8) the run at frame {first} is said to hold zeros")
+    runs, said = len(used) + len(zeros), int(mem.frames[RUN_COUNT])
+    _require(runs == said, f"(8) {runs} runs are free, {said} are said to be")
+    empty += len(zeros) * RUN_FRAMES
+    _require(
+        empty == int(mem.frames[EMPTY_COUNT]), f"(8) {empty} free frames hold zeros, {mem.frames[EMPTY_COUNT]} said"
+    )
+    listed = set(partial) | set(used) | set(zeros)
+    described = np.flatnonzero(mem.blocks.reshape(-1, BLOCK_WORDS)[:, : BLOCK_STATE + 1].any(axis=1))
+    _require(set(described.tolist()) <= listed, "(8) a block has free frames and is in no list")
     count = int(mem.frames[FREE_COUNT])
     _require(int(free.sum()) == count, f"(8) {int(free.sum())} frames are free, {count} are said to be")
     return free

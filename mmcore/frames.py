@@ -3,15 +3,25 @@
     0 ..... FRESH ....................... TOTAL
     used or free again    | never used, hold zeros
 
-The free list runs through the `epoch` words of free frames, which have no stamp.  Frames never used are handed out in
-ascending order when the list is empty, so that nothing is touched up front and neighbours in a fresh mapping are
-neighbours in memory.
+A block is RUN_FRAMES frames, aligned: what a huge page is made of.  The free frames of a block are a list of their own,
+so that frames used one after the other are neighbours, and a block of which all frames are free is known as such at
+once.  It is a run then, and leaves the partial blocks for one of two lists of runs: those that hold anything, and those
+that hold zeros because they were given back to the system (giveback.py) or never used.
 
-A run is RUN_FRAMES frames, aligned: what a huge page is made of.  Free runs have a list of their own, through the
-epoch of their first frame, the head; the epoch of the second says whether the run was never used and holds zeros.  A
-run comes from the frames never used, or from a huge page that was freed; when there is none left of either, all free
-frames are sorted anew, in O(F), and those that make whole runs are taken together.  A single frame is taken out of a
-run, which is broken up then, only when there are no others.
+    words of a block, at BLOCK_WORDS * number
+
+    BLOCK_FREE      first free frame of a partial block + 1, 0 for none
+    BLOCK_COUNT     frames in that list
+    BLOCK_EMPTY     of those, how many hold zeros
+    BLOCK_STATE     PARTIAL_OR_NONE, USED_RUN or EMPTY_RUN
+    BLOCK_PREVIOUS  the block before it in its list, or -1
+    BLOCK_NEXT      the block behind it, or -1
+
+    epoch of a free frame in a partial block:  (the next one + 1) << 1 | whether it holds zeros
+
+A single frame comes from the first partial block, else from a run, which is opened, else from the frames never used, in
+ascending order: so what the system has given already is used first, and neighbours in a fresh mapping are neighbours in
+memory.
 
 (1) refcount[f] = present entries plus roots that point at f.
 (8) free and reachable frames are disjoint, and together are all frames.
@@ -25,10 +35,24 @@ from numba import boolean, int64, void
 from mmcore.errors import NO_FRAME
 from mmcore.jit import copy_bytes, fill_bytes, kernel, linked
 from mmcore.paging import HUGE_SIZE, PAGE_SHIFT, PAGE_SIZE, RUN_FRAMES
-from mmcore.state import FREE_COUNT, FREE_HEAD, FRESH, MEMORY, POISON, RUN_COUNT, RUN_HEAD, TOTAL
+from mmcore.state import (
+    EMPTY_COUNT,
+    EMPTY_RUNS,
+    FREE_COUNT,
+    FRESH,
+    MEMORY,
+    PARTIAL_HEAD,
+    POISON,
+    RUN_COUNT,
+    TOTAL,
+    USED_RUNS,
+)
 
 POISON_BYTE = 0xDB
-USED, UNUSED = 0, 1  # epoch of a free run's second frame
+BLOCK_SHIFT = 9
+assert 1 << BLOCK_SHIFT == RUN_FRAMES
+BLOCK_FREE, BLOCK_COUNT, BLOCK_EMPTY, BLOCK_STATE, BLOCK_PREVIOUS, BLOCK_NEXT, BLOCK_WORDS = 0, 1, 2, 3, 4, 5, 8
+PARTIAL_OR_NONE, USED_RUN, EMPTY_RUN = 0, 1, 2
 
 
 @kernel
@@ -43,56 +67,165 @@ def frames_free(space):  # type: ignore[no-untyped-def]
     return space.mem.frames[FREE_COUNT]
 
 
-@kernel
-def _push_frame(mem, frame):  # type: ignore[no-untyped-def]
-    mem.epoch[frame] = mem.frames[FREE_HEAD]
-    mem.frames[FREE_HEAD] = frame
+# --- lists of blocks -----------------------------------------------------------------------------------------------
 
 
 @kernel
-def _push_run(mem, head, state):  # type: ignore[no-untyped-def]
-    mem.epoch[head] = mem.frames[RUN_HEAD]
-    mem.epoch[head + 1] = state
-    mem.frames[RUN_HEAD] = head
+def _word(block, field):  # type: ignore[no-untyped-def]
+    return block * BLOCK_WORDS + field
+
+
+@linked(void(MEMORY, int64, int64))
+def link_block(mem, head, block):  # type: ignore[no-untyped-def]
+    """Put a block first in the list that register `head` begins."""
+    first = mem.frames[head]
+    mem.blocks[_word(block, BLOCK_PREVIOUS)] = -1
+    mem.blocks[_word(block, BLOCK_NEXT)] = first
+    if first >= 0:
+        mem.blocks[_word(first, BLOCK_PREVIOUS)] = block
+    mem.frames[head] = block
+
+
+@linked(void(MEMORY, int64, int64))
+def unlink_block(mem, head, block):  # type: ignore[no-untyped-def]
+    """Take a block out of that list."""
+    before, behind = mem.blocks[_word(block, BLOCK_PREVIOUS)], mem.blocks[_word(block, BLOCK_NEXT)]
+    if before >= 0:
+        mem.blocks[_word(before, BLOCK_NEXT)] = behind
+    else:
+        mem.frames[head] = behind
+    if behind >= 0:
+        mem.blocks[_word(behind, BLOCK_PREVIOUS)] = before
+
+
+@linked(void(MEMORY, int64))
+def add_used_run(mem, block):  # type: ignore[no-untyped-def]
+    """A block all of whose frames are free, and in no list, becomes a run that holds anything."""
+    mem.blocks[_word(block, BLOCK_STATE)] = USED_RUN
+    link_block(mem, USED_RUNS, block)
     mem.frames[RUN_COUNT] += 1
 
 
-@kernel
-def _pop_run(mem):  # type: ignore[no-untyped-def]
-    # The head of a free run, or -1.
-    head = mem.frames[RUN_HEAD]
-    if head >= 0:
-        mem.frames[RUN_HEAD] = mem.epoch[head]
-        mem.frames[RUN_COUNT] -= 1
-    return head
+@linked(void(MEMORY, int64))
+def add_empty_run(mem, block):  # type: ignore[no-untyped-def]
+    """As add_used_run, of one that holds zeros.
+
+    It goes behind the first of its list: that one the populator has made ready to be used next.
+    """
+    mem.blocks[_word(block, BLOCK_STATE)] = EMPTY_RUN
+    first = mem.frames[EMPTY_RUNS]
+    if first < 0:
+        link_block(mem, EMPTY_RUNS, block)
+    else:
+        behind = mem.blocks[_word(first, BLOCK_NEXT)]
+        mem.blocks[_word(block, BLOCK_PREVIOUS)] = first
+        mem.blocks[_word(block, BLOCK_NEXT)] = behind
+        mem.blocks[_word(first, BLOCK_NEXT)] = block
+        if behind >= 0:
+            mem.blocks[_word(behind, BLOCK_PREVIOUS)] = block
+    mem.frames[RUN_COUNT] += 1
+    mem.frames[EMPTY_COUNT] += RUN_FRAMES
+
+
+@linked(int64(MEMORY, int64))
+def take_run(mem, zeros):  # type: ignore[no-untyped-def]
+    """Take a free run out of its list, rather one of zeros (1) or rather one of anything (0): its block, or -1.
+
+    The block's state still says which it was.
+    """
+    registers = mem.frames
+    if registers[RUN_COUNT] == 0:
+        return -1
+    empty = registers[USED_RUNS] < 0 or (zeros != 0 and registers[EMPTY_RUNS] >= 0)
+    head = EMPTY_RUNS if empty else USED_RUNS
+    block = registers[head]
+    unlink_block(mem, head, block)
+    registers[RUN_COUNT] -= 1
+    if empty:
+        registers[EMPTY_COUNT] -= RUN_FRAMES
+    return block
 
 
 @linked(int64(MEMORY))
-def break_run(mem):  # type: ignore[no-untyped-def]
-    """Take one frame out of a free run, the others to the free list; returns it, or NO_FRAME without a run."""
-    head = _pop_run(mem)
-    if head < 0:
-        return NO_FRAME
-    for frame in range(head + RUN_FRAMES - 1, head, -1):
-        _push_frame(mem, frame)
-    return head
+def open_run(mem):  # type: ignore[no-untyped-def]
+    """Make a free run the first partial block: the block, or -1 without a run.
+
+    Its frames count as holding anything from now on: the system may give all of them for the first that is touched.
+    """
+    block = take_run(mem, 0)
+    if block >= 0:
+        first = block << BLOCK_SHIFT
+        for frame in range(first, first + RUN_FRAMES - 1):
+            mem.epoch[frame] = (frame + 2) << 1
+        mem.epoch[first + RUN_FRAMES - 1] = 0
+        mem.blocks[_word(block, BLOCK_FREE)] = first + 1
+        mem.blocks[_word(block, BLOCK_COUNT)] = RUN_FRAMES
+        mem.blocks[_word(block, BLOCK_EMPTY)] = 0
+        mem.blocks[_word(block, BLOCK_STATE)] = PARTIAL_OR_NONE
+        link_block(mem, PARTIAL_HEAD, block)
+    return block
+
+
+@linked(void(MEMORY, int64))
+def close_run(mem, block):  # type: ignore[no-untyped-def]
+    """The last frame of a partial block was freed: it is a run."""
+    unlink_block(mem, PARTIAL_HEAD, block)
+    empty = mem.blocks[_word(block, BLOCK_EMPTY)]
+    mem.frames[EMPTY_COUNT] -= empty
+    for field in (BLOCK_FREE, BLOCK_COUNT, BLOCK_EMPTY):
+        mem.blocks[_word(block, field)] = 0
+    if empty == RUN_FRAMES:
+        add_empty_run(mem, block)
+    else:
+        add_used_run(mem, block)
+
+
+# --- single frames -------------------------------------------------------------------------------------------------
+
+
+@kernel
+def push_frame(mem, frame, zeros):  # type: ignore[no-untyped-def]
+    """Enter a free frame in its block; `zeros`: 1 when it holds zeros.  FREE_COUNT is the caller's."""
+    block = frame >> BLOCK_SHIFT
+    at = block * BLOCK_WORDS
+    blocks = mem.blocks
+    mem.epoch[frame] = blocks[at + BLOCK_FREE] << 1 | zeros
+    blocks[at + BLOCK_FREE] = frame + 1
+    count = blocks[at + BLOCK_COUNT] + 1
+    blocks[at + BLOCK_COUNT] = count
+    if zeros != 0:
+        blocks[at + BLOCK_EMPTY] += 1
+        mem.frames[EMPTY_COUNT] += 1
+    if count == 1:
+        link_block(mem, PARTIAL_HEAD, block)
+    elif count == RUN_FRAMES:
+        close_run(mem, block)
 
 
 @kernel
 def frame_alloc(mem, stamp):  # type: ignore[no-untyped-def]
     """A frame with any contents, refcount 1 and `stamp`; NO_FRAME when there is none."""
-    registers = mem.frames
-    frame = registers[FREE_HEAD]
-    if frame >= 0:
-        registers[FREE_HEAD] = mem.epoch[frame]
+    registers, blocks = mem.frames, mem.blocks
+    block = registers[PARTIAL_HEAD]
+    if block < 0 and registers[RUN_COUNT] > 0:
+        block = open_run(mem)
+    if block >= 0:
+        at = block * BLOCK_WORDS
+        frame = blocks[at + BLOCK_FREE] - 1
+        word = mem.epoch[frame]
+        blocks[at + BLOCK_FREE] = word >> 1
+        blocks[at + BLOCK_EMPTY] -= word & 1
+        registers[EMPTY_COUNT] -= word & 1
+        count = blocks[at + BLOCK_COUNT] - 1
+        blocks[at + BLOCK_COUNT] = count
+        if count == 0:
+            unlink_block(mem, PARTIAL_HEAD, block)
     elif registers[FRESH] < registers[TOTAL]:
         frame = registers[FRESH]
         registers[FRESH] = frame + 1
     else:
-        frame = break_run(mem)
-        if frame < 0:
-            return NO_FRAME
-    assert mem.refcount[frame] == 0, "a frame in use was on the free list"
+        return NO_FRAME
+    assert mem.refcount[frame] == 0, "a frame in use was among the free ones"
     registers[FREE_COUNT] -= 1
     mem.refcount[frame] = 1
     mem.epoch[frame] = stamp
@@ -100,11 +233,20 @@ def frame_alloc(mem, stamp):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _next_holds_zeros(mem):  # type: ignore[no-untyped-def]
+    # Whether the frame that frame_alloc gives next does.
+    block = mem.frames[PARTIAL_HEAD]
+    if block >= 0:
+        return mem.epoch[mem.blocks[_word(block, BLOCK_FREE)] - 1] & 1 != 0
+    return mem.frames[RUN_COUNT] == 0
+
+
+@kernel
 def frame_alloc_zeroed(mem, stamp):  # type: ignore[no-untyped-def]
     """As frame_alloc, filled with zeros."""
-    fresh = mem.frames[FRESH]
+    zeros = _next_holds_zeros(mem)
     frame = frame_alloc(mem, stamp)
-    if frame != fresh and frame >= 0:
+    if not zeros and frame >= 0:
         fill_bytes(mem.bytes, frame << PAGE_SHIFT, 0, PAGE_SIZE)
     return frame
 
@@ -124,39 +266,19 @@ def frame_drop(mem, frame):  # type: ignore[no-untyped-def]
     if count == 0:
         if mem.frames[POISON] != 0:
             fill_bytes(mem.bytes, frame << PAGE_SHIFT, POISON_BYTE, PAGE_SIZE)
-        _push_frame(mem, frame)
+        push_frame(mem, frame, 0)
         mem.frames[FREE_COUNT] += 1
 
 
+@linked(void(MEMORY, int64))
+def pass_over(mem, first):  # type: ignore[no-untyped-def]
+    """Go on with `first` as the first frame never used: those before it become free ones that hold zeros."""
+    for frame in range(first - 1, mem.frames[FRESH] - 1, -1):
+        push_frame(mem, frame, 1)
+    mem.frames[FRESH] = first
+
+
 # --- runs ----------------------------------------------------------------------------------------------------------
-
-
-@kernel
-def _whole_run(mem, first):  # type: ignore[no-untyped-def]
-    # Whether all frames of the run that begins at `first` are there and free.
-    if first + RUN_FRAMES > mem.frames[TOTAL]:
-        return False
-    used = 0
-    for frame in range(first, first + RUN_FRAMES):
-        used |= mem.refcount[frame]
-    return used == 0
-
-
-@linked(void(MEMORY))
-def sort_free(mem):  # type: ignore[no-untyped-def]
-    """Sort all free frames: whole runs to the list of runs, the others to the free list, both ascending."""
-    registers = mem.frames
-    registers[FREE_HEAD] = -1
-    registers[RUN_HEAD] = -1
-    registers[RUN_COUNT] = 0
-    registers[FRESH] = registers[TOTAL]
-    for first in range((registers[TOTAL] - 1) & -RUN_FRAMES, -1, -RUN_FRAMES):
-        if _whole_run(mem, first):
-            _push_run(mem, first, USED)
-            continue
-        for frame in range(min(first + RUN_FRAMES, registers[TOTAL]) - 1, first - 1, -1):
-            if mem.refcount[frame] == 0:
-                _push_frame(mem, frame)
 
 
 @kernel
@@ -165,10 +287,9 @@ def _fresh_run(mem):  # type: ignore[no-untyped-def]
     first = (mem.frames[FRESH] + RUN_FRAMES - 1) & -RUN_FRAMES
     if first + RUN_FRAMES > mem.frames[TOTAL]:
         return False
-    for frame in range(first - 1, mem.frames[FRESH] - 1, -1):
-        _push_frame(mem, frame)
+    pass_over(mem, first)
     mem.frames[FRESH] = first + RUN_FRAMES
-    _push_run(mem, first, UNUSED)
+    add_empty_run(mem, first >> BLOCK_SHIFT)
     return True
 
 
@@ -176,24 +297,32 @@ def _fresh_run(mem):  # type: ignore[no-untyped-def]
 def reserve(mem, runs, frames):  # type: ignore[no-untyped-def]
     """Whether `runs` free runs and `frames` single frames beside them can be had, in any order.
 
-    Afterwards the runs are on their list.  What is free stays free.
+    Afterwards the runs are in their lists, and as many single frames can be taken without opening one of them.  What is
+    free stays free.
     """
-    if mem.frames[FREE_COUNT] < runs * RUN_FRAMES + frames:
+    registers = mem.frames
+    if registers[FREE_COUNT] < runs * RUN_FRAMES + frames:
         return False
-    while mem.frames[RUN_COUNT] < runs and _fresh_run(mem):
+    while registers[RUN_COUNT] < runs and _fresh_run(mem):
         pass
-    if mem.frames[RUN_COUNT] < runs:
-        sort_free(mem)
-    return mem.frames[RUN_COUNT] >= runs
+    if registers[RUN_COUNT] < runs:
+        return False
+    fresh = registers[TOTAL] - registers[FRESH]
+    beside = registers[FREE_COUNT] - fresh - runs * RUN_FRAMES
+    if beside < frames:
+        pass_over(mem, registers[FRESH] + frames - beside)
+    return True
 
 
 @linked(int64(MEMORY, int64, int64))
 def run_alloc(mem, stamp, zeroed):  # type: ignore[no-untyped-def]
     """The head of a run, which must be reserved: refcount 1 and `stamp`, any contents or (zeroed: 1) zeros."""
-    head = _pop_run(mem)
-    assert head >= 0, "a run was not reserved"
-    if zeroed != 0 and mem.epoch[head + 1] != UNUSED:
+    block = take_run(mem, zeroed)
+    assert block >= 0, "a run was not reserved"
+    head = block << BLOCK_SHIFT
+    if zeroed != 0 and mem.blocks[_word(block, BLOCK_STATE)] != EMPTY_RUN:
         fill_bytes(mem.bytes, head << PAGE_SHIFT, 0, HUGE_SIZE)
+    mem.blocks[_word(block, BLOCK_STATE)] = PARTIAL_OR_NONE
     for frame in range(head, head + RUN_FRAMES):
         assert mem.refcount[frame] == 0, "a frame in use was in a free run"
         mem.refcount[frame] = 1
@@ -220,5 +349,5 @@ def run_drop(mem, head):  # type: ignore[no-untyped-def]
         fill_bytes(mem.bytes, head << PAGE_SHIFT, POISON_BYTE, HUGE_SIZE)
     for frame in range(head + 1, head + RUN_FRAMES):
         mem.refcount[frame] = 0
-    _push_run(mem, head, USED)
+    add_used_run(mem, head >> BLOCK_SHIFT)
     mem.frames[FREE_COUNT] += RUN_FRAMES

@@ -133,6 +133,12 @@ def heap_used(space):  # type: ignore[no-untyped-def]
     return load64(space, CONTROL + USED)
 
 
+@kernel
+def heap_has_room(space, size):  # type: ignore[no-untyped-def]
+    """Whether some slab page has room for `size` bytes, at most SMALL_MAX, so that heap_alloc maps none."""
+    return load64(space, CONTROL + PARTIAL + 8 * class_of(size)) != 0
+
+
 # --- slabs ---------------------------------------------------------------------------------------------------------
 #
 # Word 0 of a page's metadata, and its parts: class | in use << 16 | fresh << 32 | free << 48.

@@ -8,8 +8,14 @@ instead; it spends its life in one kernel, so it never asks for the GIL.
     0 ........... FRESH ................ watermark ................ TOTAL
     used          populated, never used  not taken from the system yet
 
-Populating changes no contents, so it needs no agreement with the owner: it may even come too late.  Frames that are
-used again need none of this.
+Runs that were given back to the system (giveback.py) are used before those, so the first of their list is populated
+too.  Populating changes no contents, so it needs no agreement with the owner: it may even come too late.
+
+The same thread tells the system where small pages are wanted.  Where frames in use and frames given back lie side by
+side, the system's own housekeeping (khugepaged) would join them to a huge page again, and so take back what was given.
+Once in a while the thread looks through the blocks, and advises against huge pages where SPARSE frames of a block were
+given back, and for them again where that is over.  It reads the blocks' words while the owner changes them: a word read
+too early or too late gives advice too early or too late.
 """
 
 import contextlib
@@ -19,17 +25,22 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numba import int32, int64, types, void
+from numba import int32, int64, types, uint8, void
 
-from mmcore.jit import DISABLED, build, linked
-from mmcore.paging import PAGE_SHIFT
+from mmcore.frames import BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
+from mmcore.jit import DISABLED, build, kernel, linked
+from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
 from mmcore.space import PhysicalMemory
-from mmcore.state import FRESH, MEMORY, TOTAL
+from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, TOTAL
 
+SPARSE = 64  # frames
+ADVICES_MAX = 16_384  # blocks advised otherwise than their neighbours: each may be a mapping of its own to the system
 AHEAD = 8 << 20  # [bytes]; four huge pages
 NICE = 5
 PIECE = 512  # frames populated in a call: a huge page
 PAUSE_NS = 10_000_000  # between two looks at FRESH when there is nothing to do
+_PAUSES_PER_LOOK = 100  # between two looks through the blocks
+_MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14
 
 (
@@ -37,8 +48,12 @@ _MADV_POPULATE_WRITE = 23  # since Linux 5.14
     WATERMARK,  # first frame not populated
     AHEAD_FRAMES,
     FAILED,  # not 0: the system does not offer it, the loop has ended
+    RUN_READY,  # block of the run that was populated last, -1 for none
+    HUGE_PAGES,  # 0: the memory is not advised for huge pages anywhere
+    ADVISED,  # blocks advised against huge pages
+    _PAUSES,  # since the last look through the blocks
     _TIMESPEC,  # two words, what to sleep
-) = range(5)
+) = range(9)
 CONTROL_SIZE = _TIMESPEC + 2
 
 
@@ -46,32 +61,64 @@ _madvise = types.ExternalFunction("madvise", int32(int64, int64, int32))
 _nanosleep = types.ExternalFunction("nanosleep", int32(int64, int64))
 
 
-@linked(void(MEMORY, int64[::1]))
-def populate_loop(mem, control):  # type: ignore[no-untyped-def]
-    """Keep AHEAD_FRAMES frames from FRESH on populated, until STOP."""
-    memory = int64(mem.bytes.ctypes.data)
+@kernel
+def _advise(mem, first, count, advice):  # type: ignore[no-untyped-def]
+    address = int64(mem.bytes.ctypes.data) + (first << PAGE_SHIFT)
+    return _madvise(address, count << PAGE_SHIFT, int32(advice)) == 0
+
+
+@linked(void(MEMORY, int64[::1], uint8[::1]))
+def advise_blocks(mem, control, small):  # type: ignore[no-untyped-def]
+    """Advise against huge pages in sparse blocks, and for them in those that are no longer; `small` says which are."""
+    for block in range(mem.frames[FRESH] >> BLOCK_SHIFT):
+        sparse = mem.blocks[block * BLOCK_WORDS + BLOCK_EMPTY] >= SPARSE
+        if sparse == (small[block] != 0) or (sparse and control[ADVISED] >= ADVICES_MAX):
+            continue
+        if _advise(mem, block << BLOCK_SHIFT, RUN_FRAMES, _MADV_NOHUGEPAGE if sparse else _MADV_HUGEPAGE):
+            small[block] = 1 if sparse else 0
+            control[ADVISED] += 1 if sparse else -1
+
+
+@linked(void(MEMORY, int64[::1], uint8[::1]))
+def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
+    """Keep AHEAD_FRAMES frames from FRESH on populated, and the next empty run, until STOP."""
     timespec = int64(control.ctypes.data) + 8 * _TIMESPEC
     while control[STOP] == 0:
-        fresh, total = mem.frames[FRESH], mem.frames[TOTAL]
+        fresh, total, run = mem.frames[FRESH], mem.frames[TOTAL], mem.frames[EMPTY_RUNS]
         first = max(control[WATERMARK], fresh)
         count = min(min(PIECE, total - first), fresh + control[AHEAD_FRAMES] - first)
-        if count <= 0:
-            _nanosleep(timespec, 0)
-        elif _madvise(memory + (first << PAGE_SHIFT), count << PAGE_SHIFT, int32(_MADV_POPULATE_WRITE)) != 0:
-            control[FAILED] = 1
-            break
-        else:
+        if run >= 0 and run != control[RUN_READY]:
+            control[RUN_READY] = run
+            if not _advise(mem, run << BLOCK_SHIFT, RUN_FRAMES, _MADV_POPULATE_WRITE):
+                control[FAILED] = 1
+                break
+        elif count > 0:
+            if not _advise(mem, first, count, _MADV_POPULATE_WRITE):
+                control[FAILED] = 1
+                break
             control[WATERMARK] = first + count
+        else:
+            _nanosleep(timespec, 0)
+            control[_PAUSES] += 1
+            if control[_PAUSES] >= _PAUSES_PER_LOOK and control[HUGE_PAGES] != 0:
+                control[_PAUSES] = 0
+                advise_blocks(mem, control, small)
 
 
 class Populator:
-    """The thread that stays `ahead` bytes ahead of the frames of `memory` that were ever used."""
+    """The thread that stays `ahead` bytes ahead of the frames of `memory` that were ever used.
 
-    def __init__(self, memory: PhysicalMemory, ahead: int = AHEAD, nice: int = NICE) -> None:
+    huge_pages: the memory is advised for huge pages, as PhysicalMemory advises it by default.
+    """
+
+    def __init__(self, memory: PhysicalMemory, ahead: int = AHEAD, nice: int = NICE, huge_pages: bool = True) -> None:
         build()
         self._memory = memory
         self._control = np.zeros(CONTROL_SIZE, np.int64)
         self._control[AHEAD_FRAMES] = ahead >> PAGE_SHIFT
+        self._control[RUN_READY] = -1
+        self._control[HUGE_PAGES] = huge_pages
+        self._small = np.zeros(len(memory.state.blocks) // BLOCK_WORDS, np.uint8)
         self._control[_TIMESPEC + 1] = PAUSE_NS
         self._nice = nice
         self._thread = threading.Thread(target=self._run, name="populator", daemon=True)
@@ -82,6 +129,11 @@ class Populator:
     def watermark(self) -> int:
         """First frame that was not populated."""
         return int(self._control[WATERMARK])
+
+    @property
+    def run_ready(self) -> int:
+        """Block of the empty run that was populated last; -1 for none."""
+        return int(self._control[RUN_READY])
 
     @property
     def running(self) -> bool:
@@ -97,7 +149,7 @@ class Populator:
     def _run(self) -> None:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
-        populate_loop(self._memory.state, self._control)
+        populate_loop(self._memory.state, self._control, self._small)
 
     def __enter__(self) -> Self:
         return self

@@ -14,10 +14,10 @@ from numba import int64, uint8, void
 
 from mmcore.errors import NO_FRAME
 from mmcore.fault import own_path
-from mmcore.frames import frame_alloc, has_frames
+from mmcore.frames import frame_alloc, has_frames, pass_over
 from mmcore.jit import copy_bytes, kernel, linked
 from mmcore.paging import MAPPING, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, entry_for, slot_of, span
-from mmcore.state import EPOCH, FREE_COUNT, FREE_HEAD, FRESH, MEMORY, PAGES_MAPPED, SPACE, TOTAL
+from mmcore.state import EPOCH, FREE_COUNT, FRESH, MEMORY, PAGES_MAPPED, SPACE, TOTAL
 from mmcore.tables import set_entry
 
 RUNS = int64[:, ::1]  # [R, 2]: address of the first page, number of pages; ascending, apart
@@ -43,9 +43,7 @@ def claim_fresh(mem, first, count):  # type: ignore[no-untyped-def]
     """Take `count` frames from `first` on, none ever used; those below that were not become free ones to be reused."""
     registers = mem.frames
     assert registers[FRESH] <= first and first + count <= registers[TOTAL], "the frames are in use"
-    for frame in range(first - 1, registers[FRESH] - 1, -1):
-        mem.epoch[frame] = registers[FREE_HEAD]
-        registers[FREE_HEAD] = frame
+    pass_over(mem, first)
     registers[FRESH] = first + count
     registers[FREE_COUNT] -= count
 

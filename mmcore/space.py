@@ -41,32 +41,35 @@ from mmcore.errors import (
 )
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.fork import fork as fork_root
-from mmcore.frames import frame_alloc_zeroed
+from mmcore.frames import BLOCK_WORDS, frame_alloc_zeroed
 from mmcore.frozen import next_changed
+from mmcore.giveback import give_back, resident_free
 from mmcore.jit import linked
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
-from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, VA_LIMIT
+from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
 from mmcore.psc import PSC_ENTRIES, PSC_WORDS
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import (
     COUNTERS,
     CPU_REGISTERS,
     CR3,
+    EMPTY_RUNS,
     EPOCH,
     FRAMES_REGISTERS,
     FREE_COUNT,
-    FREE_HEAD,
     GENERATION,
     LAST_EPOCH,
     MEMORY,
+    PARTIAL_HEAD,
     POISON,
     PSC_FIRST,
     PSC_MASK,
-    RUN_HEAD,
+    RETURNED,
     SPACE,
     TOTAL,
     UNSHARED_TO,
+    USED_RUNS,
     Memory,
     Space,
 )
@@ -74,6 +77,7 @@ from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES, TLB_WORDS
 from mmcore.unshare import unshare_step
 
 FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
+_GIVE_STEP = 1 << 16  # frames
 
 
 class ForkMode(IntEnum):
@@ -103,6 +107,11 @@ def own_pages(space, va, end):  # type: ignore[no-untyped-def]
     return end
 
 
+def _reserve(size: int) -> mmap.mmap:
+    """`size` bytes of zeros, taken from the system as they are touched."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
+
+
 class PhysicalMemory:
     """`size` bytes of physical memory, reserved whole and taken from the system only as it is used.
 
@@ -122,18 +131,24 @@ class PhysicalMemory:
         if count < FRAMES_MIN:
             raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
         if mapping is None:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-            mapping = mmap.mmap(-1, count * PAGE_SIZE, flags=flags)
+            mapping = _reserve(count * PAGE_SIZE)
             if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
                 mapping.madvise(mmap.MADV_HUGEPAGE)
         elif len(mapping) != count * PAGE_SIZE:
             raise MachineError(f"a mapping of {len(mapping)} bytes for a memory of {count * PAGE_SIZE}")
         self._mapping = mapping
         registers = np.zeros(FRAMES_REGISTERS, np.int64)
-        registers[[FREE_HEAD, RUN_HEAD, FREE_COUNT, TOTAL, POISON]] = -1, -1, count, count, poison
+        registers[[PARTIAL_HEAD, USED_RUNS, EMPTY_RUNS]] = -1
+        registers[[FREE_COUNT, TOTAL, POISON]] = count, count, poison
         storage = np.frombuffer(self._mapping, np.uint8)
+        blocks = BLOCK_WORDS * -(-count // RUN_FRAMES)
         self._state: Memory | None = Memory(
-            storage, storage.view(np.uint64), np.zeros(count, np.int32), np.zeros(count, np.int64), registers
+            storage,
+            storage.view(np.uint64),
+            np.frombuffer(_reserve(4 * count), np.int32),
+            np.frombuffer(_reserve(8 * count), np.int64),
+            np.frombuffer(_reserve(8 * blocks), np.int64),
+            registers,
         )
 
     @property
@@ -152,6 +167,23 @@ class PhysicalMemory:
     def frames_free(self) -> int:
         """Frames that are neither a page nor a table of any space."""
         return int(self.state.frames[FREE_COUNT])
+
+    @property
+    def frames_kept(self) -> int:
+        """Free frames that were used before and not given back to the system since; see give_back."""
+        return int(resident_free(self.state))
+
+    def give_back(self, keep: int = 0) -> int:
+        """Give what free frames hold back to the system, down to `keep` of them; returns how many that were.
+
+        They are taken anew as they are used.  Raises OSError when the system does not take them.
+        """
+        mem = self.state
+        before = int(mem.frames[RETURNED])
+        while (surplus := self.frames_kept - keep) > 0:
+            if give_back(mem, min(surplus, _GIVE_STEP)) < 0:
+                raise OSError("the system takes no memory back")
+        return int(mem.frames[RETURNED]) - before
 
     @property
     def size(self) -> int:

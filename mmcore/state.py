@@ -22,7 +22,8 @@ class Memory(Record):
     bytes: np.ndarray  # uint8[F * PAGE_SIZE]     the frames' contents
     entries: np.ndarray  # uint64[F * ENTRY_COUNT]  the same storage, as table entries
     refcount: np.ndarray  # int32[F]                 present entries, and roots, that point at the frame
-    epoch: np.ndarray  # int64[F]                 in use: the epoch of its last change; free: the next free frame
+    epoch: np.ndarray  # int64[F]                 in use: the epoch of its last change; free: see frames.py
+    blocks: np.ndarray  # int64[BLOCK_WORDS * B]   free frames by block of RUN_FRAMES, see frames.py
     frames: np.ndarray  # int64[FRAMES_REGISTERS]  registers, below
 
 
@@ -36,20 +37,25 @@ class Space(Record):
     cpu: np.ndarray  # int64[CPU_REGISTERS]     registers, below
 
 
-MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64))
+MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64), Plain(int64))
 SPACE = state_type(Space, MEMORY, Plain(int64), Plain(int64), Plain(int64))
 
 (
-    FREE_HEAD,  # first frame of the free list, or -1
-    FREE_COUNT,  # frames free: those on the list, those in free runs and those never used
+    FREE_COUNT,  # frames free: those in partial blocks, those in free runs and those never used
     FRESH,  # first frame never used; so are all above it, and they hold zeros
     TOTAL,  # frames there are
     POISON,  # 0, or fill freed frames with POISON_BYTE
     LAST_EPOCH,  # the newest epoch that any space was given
-    RUN_HEAD,  # first frame of the first free run, or -1
-    RUN_COUNT,  # free runs
+    PARTIAL_HEAD,  # first block of which some frames are free, or -1
+    USED_RUNS,  # first free run that holds anything, or -1
+    EMPTY_RUNS,  # first free run that holds zeros, or -1
+    RUN_COUNT,  # free runs of both kinds
+    EMPTY_COUNT,  # free frames below FRESH that hold zeros: given back to the system, or passed over
+    GIVE_HAND,  # block at which give_back goes on
+    RETURNED,  # frames given back to the system since the start
+    RETURNS,  # calls that this took
     FORK_STACK,  # scratch of fork, FORK_STACK_SIZE words
-) = range(9)
+) = range(14)
 FORK_STACK_SIZE = 15
 FRAMES_REGISTERS = 32
 assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS

@@ -4,6 +4,9 @@ Most of a start goes into importing and linking compiled kernels, on one process
 they are read, one after the other, to where physical memory will be, from frame FIRST_FRAME on.  When the machine is
 there, `restore.adopt` makes the page tables for them.  So this module, and what it imports, stays free of kernels.
 
+The memory is as large as asked for, or as the image needs: that is its pages, their tables and a root, which the writer
+had too.  In a memory with no room for all FIRST_FRAME frames before the pages there are fewer of them.
+
     preload = Preload(ImageDirectory("data"), memory_size)    threads begin to read
     ...                                                       import what takes long
     memory = PhysicalMemory(size, mapping=preload.mapping)
@@ -21,26 +24,66 @@ again, and the next older one is read.  The owner is asked in `join`: only then 
 import mmap
 from pathlib import Path
 
+import numpy as np
+
 from snapshot.directory import Entry, ImageDirectory
 from snapshot.errors import ImageError, NeedsParent, NoUsableImage, OutOfFrames
 from snapshot.files import Files
 from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, require
 from snapshot.reader import THREADS, PageReader, Progress
 
+_PAGE_SHIFT, _INDEX_BITS, _LEVELS = 12, 9, 4  # as in mmcore.paging, which takes numba to import
+_LEAST = 1 << 20
 FIRST_FRAME = 512  # those before it are for the first page tables; 2 MiB, so that huge pages lie as in the file
 
 
-def reserve(size: int, huge_pages: bool = True) -> mmap.mmap:
-    """`size` bytes of zeros, taken from the system as they are touched."""
+def reserve(size: int, least: int = 0, huge_pages: bool = True) -> mmap.mmap:
+    """`size` bytes of zeros, taken from the system as they are touched; where it refuses, less, down to `least`.
+
+    Raises MemoryError, with a hint.
+    """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-    mapping = mmap.mmap(-1, size, flags=flags)
+    least = min(size, max(least, _LEAST))
+    while True:
+        try:
+            mapping = mmap.mmap(-1, size, flags=flags)
+            break
+        except OSError as error:
+            if size <= least:
+                raise MemoryError(
+                    f"the system refuses {least} bytes of address space: {error.strerror}; ulimit -v and "
+                    "vm.overcommit_memory limit it"
+                ) from error
+            size = max(least, size // 4 * 3 // PAGE_SIZE * PAGE_SIZE)
     if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
         mapping.madvise(mmap.MADV_HUGEPAGE)
     return mapping
 
 
+def tables_of(runs: np.ndarray) -> int:
+    """Tables below the root that a tree of these runs (int64[R, 2]) has: mmcore's tables_for_runs, without a kernel."""
+    if not len(runs):
+        return 0
+    first, end = runs[:, 0], runs[:, 0] + (runs[:, 1] << _PAGE_SHIFT) - 1
+    tables = 0
+    for level in range(1, _LEVELS):
+        one, last = first >> (_PAGE_SHIFT + _INDEX_BITS * level), end >> (_PAGE_SHIFT + _INDEX_BITS * level)
+        counted = np.concatenate([[-1], last[:-1]])  # the last table that the runs before have
+        tables += int((last - np.maximum(one, counted + 1) + 1).sum())
+    return tables
+
+
+def frames_needed(image: Image) -> int:
+    """Frames that an image takes: its pages, their tables, and a root."""
+    return image.pages + tables_of(image.runs) + 1
+
+
 class Preload:
-    """The newest image that verifies, on its way into `mapping`."""
+    """The newest image that verifies, on its way into `mapping`, from frame `first_frame` on.
+
+    size: of the memory to reserve [bytes], if the newest image does not need more; less where the system refuses.
+    mapping: memory to use instead, whose size stays.
+    """
 
     def __init__(
         self,
@@ -51,7 +94,9 @@ class Preload:
         threads: int = THREADS,
         files: Files | None = None,
     ) -> None:
-        self.mapping = mapping or reserve(size // PAGE_SIZE * PAGE_SIZE)
+        self.first_frame = FIRST_FRAME
+        self._mapping = mapping
+        self._size = size // PAGE_SIZE * PAGE_SIZE
         self.refused: list[ImageError] = []
         self.image: Image | None = None
         self._directory: Path = images.directory
@@ -62,6 +107,14 @@ class Preload:
         self._too_big: OutOfFrames | None = None
         self._stopped = False
         self._begin()
+        if self._mapping is None:
+            self._mapping = reserve(self._size)
+
+    @property
+    def mapping(self) -> mmap.mmap:
+        """What will be the physical memory."""
+        assert self._mapping is not None
+        return self._mapping
 
     def _begin(self) -> None:
         """Open the newest candidate whose manifest is good, and begin to read its pages."""
@@ -77,14 +130,25 @@ class Preload:
                 self._files.close(fd)
                 self.refused.append(NeedsParent(image.path, image.parent))
                 continue
-            first, size = FIRST_FRAME * PAGE_SIZE, image.data_size
-            if first + size > len(self.mapping):
+            needed = frames_needed(image)
+            try:
+                if self._mapping is None:
+                    # With some to spare: a store that is full to the last frame could not even delete.
+                    least = needed + FIRST_FRAME
+                    self._mapping = reserve(max(self._size, (least + needed // 8) * PAGE_SIZE), least * PAGE_SIZE)
+            except MemoryError:
+                self._files.close(fd)
+                raise
+            frames = len(self.mapping) // PAGE_SIZE
+            if needed > frames:
                 # A good image is not passed over for an older one because it needs more memory.
                 self._files.close(fd)
                 self._too_big = OutOfFrames(
-                    f"{entry.path} has {image.pages} pages ({size:,} bytes); the memory has {len(self.mapping):,} bytes"
+                    f"{entry.path} takes {needed} frames ({needed * PAGE_SIZE:,} bytes); the memory has {frames}"
                 )
                 return
+            self.first_frame = min(FIRST_FRAME, frames - image.pages)
+            first, size = self.first_frame * PAGE_SIZE, image.data_size
             target = memoryview(self.mapping)[first : first + size]
             self._advise("MADV_NOHUGEPAGE", image)
             self.image = image
@@ -158,14 +222,14 @@ class Preload:
     def _page(self, address: int) -> bytes:
         # Of the image that has been read.
         number = self.image.page_number(address) if self.image else -1
-        first = (FIRST_FRAME + number) * PAGE_SIZE
+        first = (self.first_frame + number) * PAGE_SIZE
         return self.mapping[first : first + PAGE_SIZE] if number >= 0 else b""
 
     def _advise(self, advice: str, image: Image) -> None:
         if image.pages and hasattr(mmap, advice):
-            self.mapping.madvise(getattr(mmap, advice), FIRST_FRAME * PAGE_SIZE, image.data_size)
+            self.mapping.madvise(getattr(mmap, advice), self.first_frame * PAGE_SIZE, image.data_size)
 
     def _drop(self, image: Image) -> None:
         if image.pages:
-            self.mapping.madvise(mmap.MADV_DONTNEED, FIRST_FRAME * PAGE_SIZE, image.data_size)
+            self.mapping.madvise(mmap.MADV_DONTNEED, self.first_frame * PAGE_SIZE, image.data_size)
             self._advise("MADV_HUGEPAGE", image)

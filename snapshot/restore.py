@@ -20,7 +20,7 @@ from mmcore.state import FREE_COUNT, FRESH, TOTAL, Space
 from snapshot.errors import OutOfFrames, SpaceNotEmpty
 from snapshot.files import Files
 from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, page_reader, require
-from snapshot.preload import FIRST_FRAME, Preload
+from snapshot.preload import Preload
 from snapshot.reader import THREADS, ChunkReader, PageReader, Progress, chunk_buffer
 
 
@@ -33,7 +33,7 @@ def adopt(
     """
     _require_empty(space)
     image = preload.join(progress, accept)
-    if image is not None and adopt_runs(space, image.runs, FIRST_FRAME) == NO_FRAME:
+    if image is not None and adopt_runs(space, image.runs, preload.first_frame) == NO_FRAME:
         preload.cancel()
         raise _out_of_frames(image, space)
     preload.let_go()

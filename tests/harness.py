@@ -44,9 +44,13 @@ class Process:
         save: str = "",
         program: str = "tests.strict",
         descriptors: int = 0,
+        addresses_kib: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`program`: the module that runs this project's server; `descriptors`: its limit of open files, 0 for ours."""
+        """`program`: the module that runs this project's server.
+
+        `descriptors`, `addresses_kib`: its limits of open files and of its address space; 0 for ours.
+        """
         self.is_redis = kind != "kvstore"  # or what is descended from it
         self.directory = Path(directory)
         self.password = password
@@ -64,7 +68,8 @@ class Process:
             command = [sys.executable, "-m", program, "serve", *(["--config", str(config)] if config else [])]
         if not config:
             command += ["--dir", str(directory), "--save", save]
-        limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh"] if descriptors else []
+        limits = [f"ulimit -{what} {limit} &&" for what, limit in (("n", descriptors), ("v", addresses_kib)) if limit]
+        limited = ["sh", "-c", f'{" ".join(limits)} exec "$@"', "sh"] if limits else []
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*limited, *command, "--port", str(self.port), "--unixsocket", self.unix_socket, *options],

@@ -52,7 +52,6 @@ from kvstore.errors import (
     NOT_INTEGER,
     NX_AND_OTHERS,
     OUT_OF_FRAMES,
-    OUT_OF_MEMORY,
     SAME_OBJECT,
     SECOND_DB,
     SYNTAX,
@@ -78,8 +77,6 @@ from kvstore.keyspace import (
     lookup_read,
     next_random,
     random_entry,
-    reserve,
-    reserve_removal,
     scan_entry,
     touched,
     unlink_entry,
@@ -87,6 +84,7 @@ from kvstore.keyspace import (
 from kvstore.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS, DESCRIPTOR_SIZE
 from kvstore.libc import bytes_at
 from kvstore.refcounts import is_held
+from kvstore.reserve import reserve, reserve_change, reserve_removal
 from kvstore.resp import (
     put_decimal,
     reply_array,
@@ -463,7 +461,7 @@ def duplicate(store, entry, i, keep_value):  # type: ignore[no-untyped-def]
 @linked(int64(STORE, int64))
 def _rename(store, only_new):  # type: ignore[no-untyped-def]
     server = store.server
-    if not reserve(store, 2, arg_length(store, 2) + 4096):
+    if not reserve_change(store, 2, arg_length(store, 2) + 4096):
         return 0
     db, source_hash, target_hash = server[DB], key_hash(store, 1), key_hash(store, 2)
     slot = lookup(store, db, 1, source_hash)
@@ -482,7 +480,7 @@ def _rename(store, only_new):  # type: ignore[no-untyped-def]
     entry = slot_entry(store, slot)
     new = duplicate(store, entry, 2, 1)
     if new == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     if target != 0:
         delete_entry(store, db, target, target_hash)
@@ -525,7 +523,7 @@ def move(store):  # type: ignore[no-untyped-def]
     if target == db:
         reply_error(store, SAME_OBJECT)
         return 0
-    if not reserve(store, 2, 0):
+    if not reserve_change(store, 2, 0):
         return 0
     hash_ = key_hash(store, 1)
     if lookup(store, db, 1, hash_) == 0 or lookup(store, target, 1, hash_) != 0:
@@ -578,7 +576,7 @@ def copy(store):  # type: ignore[no-untyped-def]
         return 0
     new = duplicate(store, entry, 2, 0)
     if new == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     if target != 0:
         delete_entry(store, db, target, target_hash)
@@ -650,7 +648,7 @@ def flushall(store):  # type: ignore[no-untyped-def]
             reply_ok(store)
             save_emptied(store)
         else:
-            reply_error(store, OUT_OF_MEMORY)
+            reply_error(store, OUT_OF_FRAMES)
     return 0
 
 
@@ -661,7 +659,7 @@ def flushdb(store):  # type: ignore[no-untyped-def]
         if flush_db(store, store.server[DB]):
             reply_ok(store)
         else:
-            reply_error(store, OUT_OF_MEMORY)
+            reply_error(store, OUT_OF_FRAMES)
     return 0
 
 
@@ -705,7 +703,7 @@ def _expire(store, seconds, absolute, error):  # type: ignore[no-untyped-def]
         reply_error(store, error)
         return 0
     deadline = value + base
-    if not reserve(store, 1, 4096):
+    if not reserve_change(store, 1, 4096):
         return 0
     hash_ = key_hash(store, 1)
     slot = lookup(store, server[DB], 1, hash_)
@@ -726,7 +724,7 @@ def _expire(store, seconds, absolute, error):  # type: ignore[no-untyped-def]
     if deadline <= server[NOW_MS]:
         delete_entry(store, server[DB], slot, hash_)
     elif not change_deadline(store, server[DB], slot, hash_, deadline):
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     touched(store, server[DB], hash_)
     reply_integer(store, 1)
@@ -798,7 +796,7 @@ def pexpiretime(store):  # type: ignore[no-untyped-def]
 def persist(store):  # type: ignore[no-untyped-def]
     """PERSIST key"""
     server = store.server
-    if not reserve(store, 1, 4096):
+    if not reserve_change(store, 1, 4096):
         return 0
     hash_ = key_hash(store, 1)
     slot = lookup(store, server[DB], 1, hash_)
@@ -808,7 +806,7 @@ def persist(store):  # type: ignore[no-untyped-def]
         touched(store, server[DB], hash_)
         reply_integer(store, 1)
     else:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
     return 0
 
 

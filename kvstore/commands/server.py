@@ -24,7 +24,7 @@ from kvstore.commands.table import (
 from kvstore.config import Refused
 from kvstore.configfile import ConfigError
 from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER, shown
-from kvstore.info import PAGE_SIZE, info_text, memory_figures
+from kvstore.info import PAGE_SIZE, info_text, memory_figures, memory_ratios
 from kvstore.patterns import matching_names
 from kvstore.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
 from kvstore.state import TIMER_SHIFT_US, WALL_SHIFT_US
@@ -333,7 +333,7 @@ def _keys(server: "Server") -> int:
 def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     """MEMORY STATS"""
     of, keys = memory_figures(server), _keys(server)
-    used, rss, mapped = of["used"], of["rss"], of["mapped"]
+    used, ratios = of["used"], memory_ratios(of)
     databases: dict[str, Reply] = {
         f"db.{number}": {
             "overhead.hashtable.main": of["index"] * held // keys,
@@ -361,42 +361,42 @@ def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Rep
         "dataset.bytes": of["dataset"],
         "dataset.percentage": 100 * of["dataset"] / used if used else 0.0,
         "peak.percentage": 100 * used / of["peak"] if of["peak"] else 0.0,
-        "allocator.allocated": of["heap"],
-        "allocator.active": mapped,
-        "allocator.resident": mapped,
-        "allocator-fragmentation.ratio": mapped / of["heap"] if of["heap"] else 0.0,
-        "allocator-fragmentation.bytes": mapped - of["heap"],
-        "allocator-rss.ratio": 1.0,
-        "allocator-rss.bytes": 0,
-        "rss-overhead.ratio": rss / mapped if mapped else 0.0,
-        "rss-overhead.bytes": rss - mapped,
-        "fragmentation": rss / used if used else 0.0,
-        "fragmentation.bytes": rss - used,
+        "allocator.allocated": of["allocated"],
+        "allocator.active": of["active"],
+        "allocator.resident": of["resident"],
+        "allocator-fragmentation.ratio": ratios.fragmentation.ratio,
+        "allocator-fragmentation.bytes": ratios.fragmentation.bytes,
+        "allocator-rss.ratio": ratios.kept.ratio,
+        "allocator-rss.bytes": ratios.kept.bytes,
+        "rss-overhead.ratio": ratios.overhead.ratio,
+        "rss-overhead.bytes": ratios.overhead.bytes,
+        "fragmentation": ratios.whole.ratio,
+        "fragmentation.bytes": ratios.whole.bytes,
     }
 
 
 def memory_doctor(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     """MEMORY DOCTOR"""
-    of, memory = memory_figures(server), server.memory
+    of, frames = memory_figures(server), server.frames()
     found = []
-    if memory.frames_free < memory.frames_total // 10:
-        share = 100 * memory.frames_free / memory.frames_total
+    if frames.free < frames.in_force // 10:
+        share = 100 * frames.free / frames.in_force
         found.append(f"Only {share:.1f}% of the frames are free: raise machine-memory, or set maxmemory below it.")
     limit = server.config["maxmemory"]
     if limit and of["heap"] + of["index"] > 0.9 * limit:
         found.append("More than 90% of maxmemory is used: writes will soon be refused.")
     if of["clients"] > 100 << 20:
         found.append("Connections hold more than 100 MB of unread replies and unfinished commands: see CLIENT LIST.")
-    if of["heap"] > 8 << 20 and of["mapped"] > 2 * (of["heap"] + of["index"]):
+    if of["heap"] > 8 << 20 and of["active"] > 2 * (of["heap"] + of["index"]):
         found.append("Pages take twice what is kept in them: many keys were deleted, or a snapshot is being written.")
     return Verbatim("".join(f"* {line}\n" for line in found) or "No problems with memory were found.\n")
 
 
 def memory_malloc_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     """MEMORY MALLOC-STATS"""
-    usage, memory = server.usage(), server.memory
+    usage, frames = server.usage(), server.frames()
     figures = {
-        "frames": f"{memory.frames_total} of {PAGE_SIZE} bytes, {memory.frames_free} free",
+        "frames": f"{frames.in_force} of {PAGE_SIZE} bytes, {frames.free} free, {frames.kept} of them kept",
         "heap": f"{usage.heap} bytes in live allocations",
         "index": f"{usage.indices} bytes",
         **server.space.counters,
@@ -404,8 +404,9 @@ def memory_malloc_stats(server: "Server", _client: "Client", _args: list[bytes])
     return Verbatim("".join(f"{name}: {figure}\n" for name, figure in figures.items()))
 
 
-def memory_purge(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
-    """MEMORY PURGE: frames are given back as soon as they are free, so there is nothing to purge"""
+def memory_purge(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
+    """MEMORY PURGE"""
+    server.purge()
     return OK
 
 

@@ -42,7 +42,7 @@ from kvstore.errors import (
     NOT_FLOAT,
     NOT_INTEGER,
     OFFSET_RANGE,
-    OUT_OF_MEMORY,
+    OUT_OF_FRAMES,
     OVERFLOW,
     SYNTAX,
     TOO_LONG,
@@ -57,14 +57,21 @@ from kvstore.keyspace import (
     lookup,
     lookup_read,
     lookup_write,
-    reserve,
-    reserve_removal,
     resize_value,
     set_value,
     set_value_room,
     touched,
 )
 from kvstore.libc import bytes_at
+from kvstore.reserve import (
+    AS_BEFORE,
+    WITH,
+    WITHOUT,
+    reserve_change,
+    reserve_pairs,
+    reserve_removal,
+    reserve_value,
+)
 from kvstore.resp import (
     put_decimal,
     reply_array,
@@ -225,7 +232,9 @@ def set_(store):  # type: ignore[no-untyped-def]
         deadline = _deadline_option(store, options, EXPIRE_SET)
         if deadline < NO_DEADLINE:
             return 0
-    if not reserve(store, 1, arg_length(store, 1) + arg_length(store, 2)):
+    kept = AS_BEFORE if options & KEEPTTL else WITHOUT
+    length = arg_length(store, 2)
+    if not reserve_value(store, 1, length, WITH if deadline >= 0 else kept, arg_length(store, 1) + length):
         return 0
     slot = lookup_write(store, 1)
     if options == 0:
@@ -254,7 +263,8 @@ def set_(store):  # type: ignore[no-untyped-def]
 def _set_with_expiry(store, seconds, error):  # type: ignore[no-untyped-def]
     # SETEX and PSETEX: key, time, value.
     deadline = expiry_argument(store, 2, seconds, False, error)
-    if deadline < 0 or not reserve(store, 1, arg_length(store, 1) + arg_length(store, 3)):
+    length = arg_length(store, 3)
+    if deadline < 0 or not reserve_value(store, 1, length, WITH, arg_length(store, 1) + length):
         return 0
     if set_value(store, 1, lookup_write(store, 1), 3, deadline):
         reply_ok(store)
@@ -276,7 +286,8 @@ def psetex(store):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def setnx(store):  # type: ignore[no-untyped-def]
     """SETNX key value"""
-    if not reserve(store, 1, arg_length(store, 1) + arg_length(store, 2)):
+    length = arg_length(store, 2)
+    if not reserve_value(store, 1, length, WITHOUT, arg_length(store, 1) + length):
         return 0
     if lookup_write(store, 1) != 0:
         reply_integer(store, 0)
@@ -288,7 +299,8 @@ def setnx(store):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def getset(store):  # type: ignore[no-untyped-def]
     """GETSET key value"""
-    if not reserve(store, 1, arg_length(store, 1) + arg_length(store, 2)):
+    length = arg_length(store, 2)
+    if not reserve_value(store, 1, length, WITHOUT, arg_length(store, 1) + length):
         return 0
     slot = lookup_write(store, 1)
     count_lookup(store, slot != 0)
@@ -320,7 +332,7 @@ def getex(store):  # type: ignore[no-untyped-def]
     """GETEX key [EX seconds | PX ms | EXAT seconds | PXAT ms | PERSIST]"""
     server = store.server
     options = _options(store, 2, PERSIST | EX | PX | EXAT | PXAT)
-    if options < 0 or (options != 0 and not reserve(store, 1, arg_length(store, 1))):
+    if options < 0 or (options != 0 and not reserve_change(store, 1, arg_length(store, 1) + 4096)):
         return 0
     entry = lookup_read(store, 1)
     deadline = _deadline_option(store, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
@@ -359,20 +371,12 @@ def _set_pairs(store):  # type: ignore[no-untyped-def]
     return 1
 
 
-@kernel
-def _reserve_pairs(store):  # type: ignore[no-untyped-def]
-    size = 0
-    for i in range(1, store.server[ARGC]):
-        size += arg_length(store, i)
-    return reserve(store, store.server[ARGC] // 2, size)
-
-
 @linked(HANDLER)
 def mset(store):  # type: ignore[no-untyped-def]
     """MSET key value [key value ...]"""
     if store.server[ARGC] % 2 == 0:
         reply_error(store, MSET_ARITY)
-    elif _reserve_pairs(store) and _set_pairs(store):
+    elif reserve_pairs(store) and _set_pairs(store):
         reply_ok(store)
     return 0
 
@@ -383,7 +387,7 @@ def msetnx(store):  # type: ignore[no-untyped-def]
     if store.server[ARGC] % 2 == 0:
         reply_error(store, MSETNX_ARITY)
         return 0
-    if not _reserve_pairs(store):
+    if not reserve_pairs(store):
         return 0
     for i in range(1, store.server[ARGC], 2):
         if lookup_write(store, i) != 0:
@@ -417,9 +421,8 @@ def append(store):  # type: ignore[no-untyped-def]
     added = arg_length(store, 2)
     slot = lookup_write(store, 1)
     before = entry_length(store, slot_entry(store, slot)) if slot != 0 else 0
-    if _too_long(store, before + added) or not reserve(
-        store, 1, arg_length(store, 1) + 2 * min(before, 1 << 16) + added
-    ):
+    size = arg_length(store, 1) + 2 * min(before, 1 << 16) + added
+    if _too_long(store, before + added) or not reserve_value(store, 1, before + added, AS_BEFORE, size):
         return 0
     hash_ = key_hash(store, 1)
     if slot == 0:
@@ -427,7 +430,7 @@ def append(store):  # type: ignore[no-untyped-def]
     else:
         room = resize_value(store, server[DB], slot, hash_, before + added)
     if room == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     copy_in(store.space, room + before, query(store), arg_offset(store, 2), added)
     touched(store, server[DB], hash_)
@@ -468,7 +471,8 @@ def setrange(store):  # type: ignore[no-untyped-def]
             reply_error(store, TOO_LONG)
         return 0
     length = max(before, offset + count)
-    if not reserve(store, 1, arg_length(store, 1) + min(before, 1 << 16) + length - before + count):
+    size = arg_length(store, 1) + min(before, 1 << 16) + length - before + count
+    if not reserve_value(store, 1, length, AS_BEFORE, size):
         return 0
     hash_ = key_hash(store, 1)
     if slot == 0:
@@ -479,7 +483,7 @@ def setrange(store):  # type: ignore[no-untyped-def]
     else:
         room = resize_value(store, server[DB], slot, hash_, length)
     if room == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     if offset > before:
         _fill_zero(store, room + before, offset - before)
@@ -517,8 +521,6 @@ def getrange(store):  # type: ignore[no-untyped-def]
 def increment(store, by):  # type: ignore[no-untyped-def]
     """Add to the integer that key argument 1 holds, and reply with the sum."""
     server = store.server
-    if not reserve(store, 1, arg_length(store, 1)):
-        return 0
     slot = lookup_write(store, 1)
     value, deadline = 0, NO_DEADLINE
     digits = bytes_at(server[SCRATCH_ADDRESS], 32)
@@ -539,9 +541,11 @@ def increment(store, by):  # type: ignore[no-untyped-def]
     value += by
     hash_ = key_hash(store, 1)
     count = put_decimal(digits, 0, value)
+    if not reserve_value(store, 1, count, AS_BEFORE, arg_length(store, 1) + count):
+        return 0
     room = set_value_room(store, server[DB], 1, slot, hash_, count, deadline)
     if room == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     copy_in(store.space, room, digits, 0, count)
     touched(store, server[DB], hash_)
@@ -588,8 +592,6 @@ def decrby(store):  # type: ignore[no-untyped-def]
 def incrbyfloat(store):  # type: ignore[no-untyped-def]
     """INCRBYFLOAT key increment"""
     server = store.server
-    if not reserve(store, 1, arg_length(store, 1) + RESULT_MAX):
-        return 0
     first = server[DECIMAL_ADDRESS]
     second, result = first + TEXT_MAX, first + 2 * TEXT_MAX
     slot = lookup_write(store, 1)
@@ -615,11 +617,13 @@ def incrbyfloat(store):  # type: ignore[no-untyped-def]
     if count < 0:
         reply_error(store, NAN_OR_INFINITY)
         return 0
+    if not reserve_value(store, 1, count, AS_BEFORE, arg_length(store, 1) + count):
+        return 0
     hash_ = key_hash(store, 1)
     text = bytes_at(result, RESULT_MAX)
     room = set_value_room(store, server[DB], 1, slot, hash_, count, deadline)
     if room == 0:
-        reply_error(store, OUT_OF_MEMORY)
+        reply_error(store, OUT_OF_FRAMES)
         return 0
     copy_in(store.space, room, text, 0, count)
     entry = slot_entry(store, lookup(store, server[DB], 1, hash_))

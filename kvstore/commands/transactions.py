@@ -37,7 +37,7 @@ from kvstore.errors import (
     EXEC_ABORT,
     EXEC_WITHOUT_MULTI,
     NESTED_MULTI,
-    OUT_OF_FRAMES,
+    OUT_OF_QUEUE,
     WATCH_IN_MULTI,
 )
 from kvstore.keyspace import key_deadline, key_hash
@@ -81,7 +81,7 @@ def queue_command(store, row, flags):  # type: ignore[no-untyped-def]
     end = start + 16 + 8 * count + ((size + 7) & ~7)
     if not grow(row, QUEUE_ADDRESS, QUEUE_CAPACITY, end):
         row[FLAGS] |= DIRTY_EXEC
-        reply_error(store, OUT_OF_FRAMES)
+        reply_error(store, OUT_OF_QUEUE)
         return
     head = words_at(row[QUEUE_ADDRESS] + start, 2 + count)
     head[0] = server[COMMAND]
@@ -195,7 +195,7 @@ def watch(store):  # type: ignore[no-untyped-def]
                 store, server[CONNECTION], row[WATCH_FIRST], row[DATABASE], hash_, max(deadline, 0), deadline != -2
             )
             if first < 0:
-                reply_error(store, OUT_OF_FRAMES)
+                reply_error(store, OUT_OF_QUEUE)
                 return 0
             row[WATCH_FIRST] = first
             row[WATCH_COUNT] += 1

@@ -252,6 +252,18 @@ def test_memory_is_told_per_key(tmp_path: Path) -> None:
     assert all(row["loaded [MiB]"] >= row["empty [MiB]"] for row in rows(report))
 
 
+def test_what_is_given_back_is_told_by_the_way_it_was_deleted(tmp_path: Path) -> None:
+    report = run(tmp_path, "givenback", *AGAINST)
+    found = [(row["deleted by"], row["server"]) for row in rows(report)]
+    assert found == [(how, one) for how in ("FLUSHALL", "UNLINK", "expiry", "7 of 8") for one in HERE]
+    assert all(row["loaded [MiB]"] > row["empty [MiB]"] + 30 for row in rows(report))
+    assert [figure["what"] for figure in report["figures"]] == [
+        f"resident after {how}, over empty" for how in ("FLUSHALL", "UNLINK", "expiry")
+    ]
+    images = {row["deleted by"]: row["image [MiB]"] for row in rows(report) if row["server"] == "constant"}
+    assert images["FLUSHALL"] < 1 and 6 < images["7 of 8"] < 40, "an eighth of 50 MiB, in pages of which parts are free"
+
+
 def test_the_page_cache_is_warmed_by_reading_everything(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a").write_bytes(bytes(1000))

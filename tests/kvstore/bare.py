@@ -39,8 +39,12 @@ class ReplyError(str):
 class Bare:
     """An empty store in memory of its own."""
 
-    def __init__(self, size: int = 64 << 20, protocol: int = 2, seed: int = 1) -> None:
-        self.memory = PhysicalMemory(size)
+    def __init__(
+        self, size: int = 64 << 20, protocol: int = 2, seed: int = 1, spare: int | None = None, mode: int = CONSTANT
+    ) -> None:
+        """size: of what is in force [bytes]; spare: of what there is beside it, as much again if not said."""
+        self.memory = PhysicalMemory(size + (size if spare is None else spare))
+        self.mode = mode
         self.space = AddressSpace(self.memory)
         self.registers = r = np.zeros(REGISTERS, np.int64)
         self._kept = kept = [
@@ -57,6 +61,7 @@ class Bare:
             r[register] = array.ctypes.data
         r[state.PROTOCOL], r[state.RANDOM], r[state.PROTO_MAX_BULK_LEN] = protocol, seed * 2 + 1, 512 << 20
         r[state.WATCH_FREE] = -1
+        r[state.FRAMES_IN_FORCE] = size >> 12
         self.args = np.zeros(1 << 16, np.int64)
         self.store = Store(self.space.state, r, self.args)
         self.clock_ms = START_MS
@@ -132,7 +137,7 @@ class Bare:
 
     def fork(self) -> int:
         """A frozen root, as a snapshot holds one."""
-        root = int(fork(self.store.space, CONSTANT))
+        root = int(fork(self.store.space, self.mode))
         assert root >= 0
         self.forks.append(root)
         self.registers[state.SNAPSHOT_ALIVE] = 1

@@ -82,14 +82,6 @@ class FakeSnapshots:
 
 
 @dataclass
-class FakeMemory:
-    """A physical memory."""
-
-    frames_total: int = 1000
-    frames_free: int = 900
-
-
-@dataclass
 class FakeSpace:
     """An address space."""
 
@@ -124,7 +116,8 @@ class FakeServer:
             row[rows.CREATED_MS] = self.registers[state.TIMER_MS] - 1000 * client.age_s
         self.run_id = "ab" * 20
         self.started_ms = 0
-        self.memory = FakeMemory()
+        self.physical = coldplane.Frames(in_force=1000, reserved=1200, in_use=100, resident=150, kept=30, returned=7)
+        self.own_resident = 50 << 20
         self.space = FakeSpace()
         self.snapshots = FakeSnapshots()
         self.slowlog = FakeSlowLog(self)
@@ -185,6 +178,12 @@ class FakeServer:
 
     def usage(self) -> coldplane.Usage:
         return coldplane.Usage(100_000, 8192, 120_000)
+
+    def frames(self) -> coldplane.Frames:
+        return self.physical
+
+    def purge(self) -> None:
+        self.done.append(("purge",))
 
     def db_sizes(self) -> Sequence[tuple[int, int, int]]:
         return [(10, 2, 500), (0, 0, 0), (1, 0, 0)]

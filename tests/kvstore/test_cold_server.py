@@ -283,7 +283,7 @@ def test_memory_stats_add_up(server: FakeServer, client: FakeClient) -> None:
 
 def test_memory_doctor_names_what_is_wrong(server: FakeServer, client: FakeClient) -> None:
     assert ask(server, client, "MEMORY", "DOCTOR") == Verbatim("No problems with memory were found.\n")
-    server.memory.frames_free = 10
+    server.physical = server.physical._replace(in_use=990)
     ask(server, client, "CONFIG", "SET", "maxmemory", "100kb")
     report = ask(server, client, "MEMORY", "DOCTOR")
     assert isinstance(report, Verbatim)
@@ -293,6 +293,7 @@ def test_memory_doctor_names_what_is_wrong(server: FakeServer, client: FakeClien
 
 def test_memory_purge_and_malloc_stats(server: FakeServer, client: FakeClient) -> None:
     assert ask(server, client, "MEMORY", "PURGE") == OK
+    assert server.done[-1] == ("purge",)
     assert "heap: 100000 bytes" in str(ask(server, client, "MEMORY", "MALLOC-STATS"))
 
 

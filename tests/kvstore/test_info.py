@@ -99,8 +99,15 @@ def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     assert int(memory["used_memory"]) == 100_000 + 8192 + 16 * FIELDS + 2 * WATCH_SIZE
     assert int(memory["used_memory_overhead"]) + int(memory["used_memory_dataset"]) == int(memory["used_memory"])
     assert int(memory["used_memory_rss"]) > 1 << 20
-    ratio = int(memory["used_memory_rss"]) / int(memory["used_memory"])
+    process = int(memory["used_memory_process"])
+    assert process == 50 << 20
+    ratio = int(memory["used_memory_rss"]) / (int(memory["used_memory"]) + process)
     assert abs(float(memory["mem_fragmentation_ratio"]) - ratio) < 0.01
+    assert int(memory["allocator_allocated"]) == 100_000 + 8192 + 5 * 4096
+    assert memory["allocator_frag_ratio"] == f"{100 * 4096 / (100_000 + 8192 + 5 * 4096):.2f}"
+    assert memory["allocator_rss_ratio"] == "1.50" and memory["allocator_rss_bytes"] == str(50 * 4096)
+    ratio = int(memory["used_memory_rss"]) / (150 * 4096 + process)
+    assert abs(float(memory["rss_overhead_ratio"]) - ratio) < 0.01
     assert found["Persistence"]["rdb_changes_since_last_save"] == "17"
     assert found["Persistence"]["rdb_last_save_time"] == "1700000000"
     assert found["Persistence"]["rdb_last_bgsave_time_sec"] == "-1"
@@ -114,6 +121,8 @@ def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     assert found["Commandstats"]["cmdstat_get"] == get
     assert found["Errorstats"] == {"errorstat_ERR": "count=3", "errorstat_WRONGTYPE": "count=1"}
     assert found["Machine"]["frames_in_use"] == "100"
+    assert found["Machine"]["frames_free"] == "900" and found["Machine"]["frames_reserved"] == "1200"
+    assert found["Machine"]["frames_kept"] == "30" and found["Machine"]["frames_given_back"] == "7"
     assert found["Machine"]["last_fork_nsec"] == "2500"
     assert found["Machine"]["fork_mode"] == "constant"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore import state
+from kvstore.errors import ERRORS, OUT_OF_FRAMES
 from kvstore.expire import expire_step
 from kvstore.flush import background_step
 from kvstore.state import Store
@@ -14,7 +15,7 @@ from tests.kvstore.bare import Bare, ReplyError
 from tests.kvstore.keyspace_check import contents
 from tests.model.keyspace import Contents, Entry, Keyspace, Refused
 
-OOM = "OOM command not allowed when used memory > 'maxmemory'."
+OOM = ERRORS[OUT_OF_FRAMES]
 LENGTHS = (0, 1, 20, 44, 45, 64, 200, 500, 1000, 2000, 4000, 4070, 4080, 4090, 4096, 5000, 9000, 70_000)
 
 

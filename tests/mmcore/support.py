@@ -5,12 +5,14 @@ from contextlib import contextmanager
 
 import numba
 import numpy as np
+from numba import int64, void
 
 from mmcore import AddressSpace, Caches, PhysicalMemory
-from mmcore.frames import reserve, run_alloc, run_drop
+from mmcore.frames import frame_drop, reserve, run_alloc, run_drop
 from mmcore.frozen import gather, next_run
+from mmcore.jit import linked
 from mmcore.space import new_root
-from mmcore.state import FREE_COUNT, FREE_HEAD
+from mmcore.state import MEMORY
 from mmcore.walk import walk
 from tests.model.address_space import ModelSpace
 
@@ -19,6 +21,12 @@ MIB2 = 1 << 21
 GIB = 1 << 30
 GIB512 = 1 << 39
 DISABLED = bool(numba.config.DISABLE_JIT)
+
+
+@linked(void(MEMORY, int64))
+def drop_frame(mem, frame):  # type: ignore[no-untyped-def]
+    """frame_drop, for Python."""
+    frame_drop(mem, frame)
 
 
 def scaled(full: int, small: int) -> int:
@@ -82,8 +90,4 @@ def only(memory: PhysicalMemory, free: int, runs: int = 0) -> Iterator[list[int]
     finally:
         mem = memory.state
         for frame in reversed(roots):
-            mem.refcount[frame] = 0
-            mem.bytes[frame * PAGE : (frame + 1) * PAGE] = 0xDB
-            mem.epoch[frame] = mem.frames[FREE_HEAD]
-            mem.frames[FREE_HEAD] = frame
-            mem.frames[FREE_COUNT] += 1
+            drop_frame(mem, frame)

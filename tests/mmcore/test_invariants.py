@@ -16,11 +16,12 @@ from mmcore import (
     check_memory,
     path_of,
 )
+from mmcore.frames import BLOCK_COUNT, BLOCK_FREE, BLOCK_WORDS
 from mmcore.frozen import gather
 from mmcore.mmu import read_address, write_address
 from mmcore.paging import ENTRY_COUNT, RW, P
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
-from mmcore.state import FREE_COUNT, FREE_HEAD, GENERATION
+from mmcore.state import FREE_COUNT, GENERATION
 from mmcore.tlb import GENERATION_LIMIT, GENERATION_ONE
 from tests.mmcore.support import GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, scaled
 
@@ -273,16 +274,21 @@ def test_check_memory_notices_a_lost_frame_and_one_free_twice() -> None:
     space.unmap(BASE, 3 * PAGE)
     check_memory(memory, [space])
     mem = memory.state
-    head = int(mem.frames[FREE_HEAD])
-    mem.frames[FREE_HEAD] = mem.epoch[head]
+    words = mem.blocks[:BLOCK_WORDS]  # all of these frames are in the first block
+    head = int(words[BLOCK_FREE]) - 1
+    words[BLOCK_FREE] = mem.epoch[head] >> 1
+    with pytest.raises(CorruptMemory, match=r"\(8\) \d+ frames of block 0 are free, \d+ are said"):
+        check_memory(memory, [space])
+    words[BLOCK_COUNT] -= 1
     with pytest.raises(CorruptMemory, match=r"\(8\) \d+ frames are free, \d+ are said"):
         check_memory(memory, [space])
     mem.frames[FREE_COUNT] -= 1
     with pytest.raises(CorruptMemory, match=r"\(8\) frame \d+ is neither"):
         check_memory(memory, [space])
     mem.frames[FREE_COUNT] += 1
-    mem.frames[FREE_HEAD] = head
-    mem.epoch[mem.epoch[head]] = head
+    words[[BLOCK_FREE, BLOCK_COUNT]] = head + 1, words[BLOCK_COUNT] + 1
+    second = (int(mem.epoch[head]) >> 1) - 1
+    mem.epoch[second] = (head + 1) << 1
     with pytest.raises(CorruptMemory, match="twice"):
         check_memory(memory, [space])
 

@@ -10,6 +10,7 @@ from mmcore.errors import NO_FRAME
 from mmcore.paging import PAGE_SIZE, VA_LIMIT
 from mmcore.restore import adopt_runs, claim_fresh, place_pages, tables_for_runs
 from mmcore.state import FREE_COUNT, FRESH, TABLES_MADE
+from tests.mmcore.support import frame_at
 
 SIZE = 4 << 20
 GIB = 1 << 30
@@ -122,7 +123,7 @@ def test_runs_that_just_fit_fit(memory):
 
 def test_frames_passed_over_are_free_and_handed_out_in_order(memory):
     state = memory.state
-    state.bytes[:] = 7  # whatever they held, a mapping of them holds zeros
+    state.bytes[6 * PAGE_SIZE : 10 * PAGE_SIZE] = 7  # what those claimed hold; those before them were never used
     claim_fresh(state, 6, 4)
     assert (int(state.frames[FRESH]), int(state.frames[FREE_COUNT])) == (10, memory.frames_total - 4)
     state.refcount[6:10] = 1
@@ -130,6 +131,7 @@ def test_frames_passed_over_are_free_and_handed_out_in_order(memory):
     assert space.root == 0
     space.map(0, PAGE_SIZE)
     assert space.read(0, PAGE_SIZE) == bytes(PAGE_SIZE)
+    assert [frame_at(space, 0, level) for level in (3, 2, 1, 0)] == [1, 2, 3, 4]
 
 
 def test_an_adopted_space_forks_and_goes_back_to_the_last_frame(memory):

@@ -443,15 +443,6 @@ def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(start, g
         server.kill()
 
 
-def test_an_image_larger_than_the_memory_is_refused(start, tmp_path: Path, ours: None) -> None:
-    """By name, and without a start."""
-    with start(tmp_path) as server, Wire(server.address) as wire:
-        wire.pipeline([("SET", f"k{i}", os.urandom(100_000)) for i in range(800)])
-        assert wire("SAVE") == OK
-        server.kill()
-    assert images(tmp_path)[-1].name in refusal(start(tmp_path, options=("--machine-memory", "32mb")))
-
-
 def test_out_of_frames_is_an_error_to_the_client_and_nothing_else(start, tmp_path: Path, ours: None) -> None:
     """A machine of 64 MB and no maxmemory: writes are refused with OOM, all that was accepted is there."""
     with start(tmp_path, options=("--machine-memory", "64mb")) as server, Wire(server.address) as wire:

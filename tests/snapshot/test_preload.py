@@ -9,12 +9,14 @@ import pytest
 
 from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.paging import PAGE_SIZE
+from mmcore.restore import tables_for_runs
 from snapshot import errors
 from snapshot.directory import ImageDirectory
 from snapshot.image import DATA_OFFSET, Image, Page, ending, read_image
-from snapshot.preload import FIRST_FRAME, Preload
+from snapshot.preload import FIRST_FRAME, Preload, reserve, tables_of
 from snapshot.restore import adopt, restore
 from snapshot.snapshotter import Snapshotter
+from tests.mmcore.test_restore import LAYOUTS, runs_of
 from tests.snapshot.faults import FaultyFiles, Gate
 
 CHUNK = 8 * PAGE_SIZE
@@ -148,9 +150,43 @@ def test_no_image_is_none(tmp_path):
 
 
 def test_an_image_that_does_not_fit_is_an_error_and_no_older_one_is_taken(images):
-    preload = Preload(images, (FIRST_FRAME + PAGES - 1) * PAGE_SIZE)
-    with pytest.raises(errors.OutOfFrames, match="dump-0000000003"):
+    """A root, three tables and the pages: one frame less will not do."""
+    preload = Preload(images, 0, mapping=reserve((1 + 3 + PAGES - 1) * PAGE_SIZE))
+    with pytest.raises(errors.OutOfFrames, match=r"dump-0000000003.* takes 74 frames"):
         preload.join()
+
+
+def test_an_image_takes_no_more_frames_than_its_writer_had(images):
+    preload = Preload(images, 0, mapping=reserve((1 + 3 + PAGES) * PAGE_SIZE))
+    memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
+    space = AddressSpace(memory)
+    assert adopt(preload, space.state) is not None
+    assert preload.first_frame == 4 and memory.frames_free == 0
+    assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(3)
+    check_memory(memory, [space])
+
+
+def test_a_memory_smaller_than_the_image_is_made_larger(images):
+    preload = Preload(images, 16 * PAGE_SIZE)
+    memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
+    space = AddressSpace(memory)
+    assert adopt(preload, space.state) is not None
+    assert preload.first_frame == FIRST_FRAME and memory.frames_free >= FIRST_FRAME - 4
+    space.write(0x1000, page_bytes(1))
+    assert space.read(0x1000, PAGES * PAGE_SIZE) == page_bytes(1)
+    check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tables_are_counted_as_the_machine_counts_them(layout):
+    assert tables_of(runs_of(layout)) == tables_for_runs(runs_of(layout))
+
+
+def test_the_system_refusing_is_told_with_a_hint():
+    with pytest.raises(MemoryError, match=r"refuses \d+ bytes of address space: .*ulimit -v"):
+        reserve(1 << 62, 1 << 61)
+    with reserve(1 << 62, 1 << 24) as less:
+        assert 1 << 24 <= len(less) < 1 << 48
 
 
 def test_cancelling_leaves_zeros(images):

@@ -1,0 +1,92 @@
+"""How much physical memory the machine gets: what is reserved as address space, and how many frames are in force.
+
+    0 ............ in force ............ reserved
+    for data       | for copies beside a snapshot, and for what removes and overwrites
+
+Reserving costs nothing: frames are taken from the system as they are first touched.  So as much is reserved as there
+can be, whatever maxmemory says, which is a policy of its own: the memory of the machine or of the control group,
+whichever is less, without what the process needs beside its data; and no more than a limit of the address space
+(ulimit -v) leaves.  `machine-memory` is how much of that is in force, without it all but an eighth.  An image that
+needs more raises it (server.py).
+"""
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+PAGE_SIZE = 4096
+RESERVED_LEAST = 64 << 20
+BESIDE = 192 << 20  # resident beside the frames: the interpreter, the kernels, buffers
+BESIDE_ADDRESSES = 1_000 << 20  # of address space beside the frames, mostly untouched
+SPARE_SHARE = 8  # one part in so many of what is reserved is never in force
+
+
+def system_memory() -> int:
+    """Memory of this machine [bytes]."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    # What may hold a limit of this process's control groups, of both versions, from the innermost out.  In a container
+    # the innermost is often mounted where the outermost would be.
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        group = base / path.strip("/")
+        for place in (group, *group.parents):
+            yield place / ("memory.limit_in_bytes" if controllers else "memory.max")
+            if place == base:
+                break
+
+
+def group_limit(root: Path = Path("/")) -> int | None:
+    """The least limit of memory among this process's control groups [bytes]; None without one."""
+    limits = []
+    for file in _limit_files(root):
+        try:
+            text = file.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():  # not "max"
+            limits.append(int(text))
+    return min(limits, default=None)
+
+
+def address_limit() -> int | None:
+    """What ulimit -v allows [bytes]; None without a limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def in_force(configured: int, reserved: int) -> int:
+    """How much of `reserved` is in force [bytes], with machine-memory `configured` (0: not)."""
+    most = reserved - reserved // SPARE_SHARE
+    return min(configured, most) if configured else most
+
+
+def reservation(configured: int, memory: int, group: int | None, addresses: int | None) -> int:
+    """How much to reserve [bytes].  Raises MemoryError, with a hint, where the least cannot be had."""
+    there = max(RESERVED_LEAST, min(memory, memory if group is None else group) - BESIDE)
+    wanted = max(there, configured + -(-configured // (SPARE_SHARE - 1)))
+    if addresses is not None:
+        room = addresses - BESIDE_ADDRESSES
+        if room < RESERVED_LEAST:
+            least = BESIDE_ADDRESSES + RESERVED_LEAST
+            raise MemoryError(
+                f"the address space is limited to {addresses} bytes, and the server takes {least} at least: raise the "
+                f"limit (ulimit -v {least >> 10})"
+            )
+        wanted = min(wanted, max(RESERVED_LEAST, room - room // 8))
+    return wanted // PAGE_SIZE * PAGE_SIZE
+
+
+def memory_to_reserve(configured: int) -> int:
+    """reservation, for this process on this machine."""
+    return reservation(configured, system_memory(), group_limit(), address_limit())

@@ -1,0 +1,326 @@
+"""A store whose frames are all in use: it can be read, overwritten and emptied, whatever a snapshot shares."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kvstore import state
+from kvstore.errors import ERRORS, OUT_OF_FRAMES
+from kvstore.expire import expire_step
+from kvstore.flush import KEEP_FRAMES, background_step, give_back_credit
+from mmcore.check import check_heap, check_memory
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
+from tests.kvstore.bare import Bare
+from tests.kvstore.keyspace_check import check_keyspace, contents
+from tests.mmcore.support import only
+
+OOM = ERRORS[OUT_OF_FRAMES]
+MIB = 1 << 20
+MODES = pytest.mark.parametrize("mode", [CLASSIC, ON_DEMAND, CONSTANT], ids=["classic", "on-demand", "constant"])
+
+
+def in_use(bare: Bare) -> int:
+    return bare.memory.frames_total - bare.memory.frames_free
+
+
+def in_force(bare: Bare) -> int:
+    return int(bare.registers[state.FRAMES_IN_FORCE])
+
+
+def fill(bare: Bare, size: int) -> int:
+    """Set keys of values of this size until one is refused; returns how many."""
+    count = 0
+    while bare("SET", f"k:{count:06}", b"x" * size) == "OK":
+        count += 1
+    return count
+
+
+def settle(bare: Bare) -> None:
+    while background_step(bare.store, 64):
+        pass
+
+
+@MODES
+@pytest.mark.parametrize("size", [30, 1000])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_full_store_is_overwritten_and_emptied(mode: int, size: int, shared: bool) -> None:
+    with Bare(3 * MIB, mode=mode) as bare:
+        count = fill(bare, size)
+        root = bare.fork() if shared else -1
+        before = contents(bare.store) if shared else {}
+        assert all(bare("DEL", f"k:{i:06}") == 1 for i in range(0, count, 3))
+        refused = sum(bare("SET", f"k:{i:06}", b"y" * size) == OOM for i in range(count) if i % 3)
+        assert refused == 0
+        assert sum(bare("SET", f"k:{i:06}", b"z" * (size - 1)) == OOM for i in range(count) if i % 3 == 1) == 0
+        bare.check()
+        if not shared:
+            # What was deleted left room: the same keys fit again, but for a few that overflow buckets took it from.
+            again = sum(bare("SET", f"k:{i:06}", b"w" * size) == "OK" for i in range(0, count, 3))
+            assert again > 0.97 * (count / 3)
+            assert in_use(bare) <= in_force(bare)
+        else:
+            assert before == contents(frozen_store(bare, root))
+        assert sum(bare("DEL", f"k:{i:06}") for i in range(count) if i % 3) == count - (count + 2) // 3  # type: ignore[misc]
+        if shared:
+            bare.release(root)
+        assert bare("FLUSHALL") == "OK"
+        settle(bare)
+        bare.check()
+        assert in_use(bare) < 12
+
+
+def frozen_store(bare: Bare, root: int) -> state.Store:
+    from mmcore.space import AddressSpace
+
+    return state.Store(AddressSpace.of_root(bare.memory, root, bare.space.epoch).state, bare.registers, bare.args)
+
+
+@MODES
+def test_what_adds_is_refused_and_what_does_not_is_not(mode: int) -> None:
+    with Bare(4 * MIB, mode=mode) as bare:
+        bare("SET", "n", "10")
+        bare("SET", "long", b"x" * 100_000)
+        count = fill(bare, 500)
+        used = in_use(bare)
+        assert in_force(bare) - 300 < used <= in_force(bare)
+        before = contents(bare.store)
+        for command in (
+            ["SET", "new", b"x" * 5000],
+            ["APPEND", "k:000000", b"x" * 5000],
+            ["SETRANGE", "k:000000", 9000, "x"],
+            ["MSET", "k:000000", b"z" * 500, "another", b"z" * 500],
+            ["SET", "long", b"x" * 200_000],
+            ["COPY", "long", "longer"],
+        ):
+            assert bare(*command) == OOM, command
+        assert contents(bare.store) == before and in_use(bare) == used
+        assert bare("INCR", "n") == 11
+        assert bare("GETSET", "k:000001", b"g" * 500) == b"x" * 500
+        assert bare("MSET", "k:000002", b"m" * 500, "k:000003", b"m" * 497) == "OK"
+        assert bare("SETRANGE", "k:000004", 10, "edited") == 500
+        assert bare("SET", "long", b"y" * 100_000) == "OK"
+        assert bare("SET", "long", b"y" * 50_000) == "OK"
+        for i in range(5, count, 50):
+            assert bare("EXPIRE", f"k:{i:06}", 100) == 1 and bare("PERSIST", f"k:{i:06}") == 1
+            assert bare("RENAME", f"k:{i:06}", f"renamed:{i}") == "OK"
+            assert bare("MOVE", f"renamed:{i}", 1) == 1
+        bare.check()
+        assert in_use(bare) < in_force(bare) * 1.1
+
+
+def test_an_emptied_store_takes_writes_at_once() -> None:
+    """FLUSHALL leaves its tree for later; a write that needs the frames gives them back first."""
+    with Bare(16 * MIB) as bare:
+        fill(bare, 1000)
+        assert bare("FLUSHALL") == "OK"
+        assert in_use(bare) > 0.9 * in_force(bare)
+        assert bare("SET", "k", b"x" * 1000) == "OK"
+        assert bare("MSET", *(part for i in range(300) for part in (f"m:{i}", b"x" * 5000))) == "OK"
+        bare.check()
+        long = b"x" * (10 * MIB)
+        assert bare("SET", "long", long) == "OK" and bare("DEL", "long") == 1 and bare("SET", "next", long) == "OK"
+        bare.check()
+
+
+def test_deadlines_pass_in_a_full_store() -> None:
+    with Bare(8 * MIB) as bare:
+        count = fill(bare, 100)
+        for i in range(0, count, 2):
+            assert bare("PEXPIRE", f"k:{i:06}", 50) == 1
+        bare.clock_ms += 100
+        for _ in range(2 * count):
+            expire_step(bare.store, 64)
+        assert bare("DBSIZE") == count // 2
+        bare.check()
+
+
+COMMANDS: dict[str, tuple[str | bytes | int, ...]] = {
+    "a new key": ("SET", "new", b"v" * 200),
+    "a new key with a deadline": ("SET", "new", b"v" * 200, "EX", 100),
+    "a long value": ("SET", "new", b"v" * 50_000),
+    "another length": ("SET", "k:7", b"v" * 333),
+    "in place": ("SET", "k:7", b"v" * 100),
+    "a deadline": ("EXPIRE", "k:7", 100),
+    "appended to": ("APPEND", "k:7", b"v" * 5000),
+    "a range of a long value": ("SETRANGE", "long", 9000, b"edited"),
+    "renamed": ("RENAME", "k:7", "k:8"),
+    "copied": ("COPY", "long", "k:9", "REPLACE"),
+    "several": ("MSET", "k:1", "1", "m:2", b"2" * 6000, "m:3", "3"),
+    "counted": ("INCR", "k:10"),
+    "deleted": ("DEL", "k:1", "k:2", "long"),
+    "moved": ("MOVE", "k:7", 3),
+}
+
+
+@MODES
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_refused_whole_or_done_whatever_is_free(name: str, mode: int) -> None:
+    """With every number of free frames around that from which it is served, beside a snapshot that shares all."""
+    with Bare(3 * MIB, spare=0, mode=mode) as bare:
+        bare.registers[state.FRAMES_IN_FORCE] = 1 << 40  # only what is there limits
+        for i in range(300):
+            bare("SET", f"k:{i}", b"x" * 100)
+        bare("SET", "k:10", "41")
+        bare("SET", "long", b"x" * 20_000)
+        low, high, root = 0, bare.memory.frames_free - 8, -1
+
+        def served(free: int) -> bool:
+            nonlocal root
+            root = bare.fork()
+            before = contents(bare.store)
+            with only(bare.memory, free) as held:
+                reply = bare(*COMMANDS[name])
+                check_memory(bare.memory, [bare.space], [root, *held])
+                check_heap(bare.space)
+                check_keyspace(bare.store)
+                after = contents(bare.store)
+                assert (reply == OOM) == (after == before), (free, reply)
+                assert contents(frozen_store(bare, root)) == before
+            if reply != OOM:  # back to what was there
+                bare.space.state.cpu[:1], root = [root], -1
+                raise Done
+            bare.release(root)
+            return False
+
+        class Done(Exception):
+            pass
+
+        refused = 0
+        for free in (0, 60, 120, *range(180, 440, 9)):
+            try:
+                served(free)
+                refused += 1
+            except Done:
+                break
+        else:
+            pytest.fail("never served")
+        assert refused > 3 and low <= free <= high
+
+
+@MODES
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_stream_in_a_full_store_beside_snapshots(mode: int, seed: int) -> None:
+    """Whatever is refused changes nothing, whatever is not is done; in place and removal are never refused."""
+    choose = random.Random(seed)
+    with Bare(4 * MIB, seed=seed, mode=mode, spare=12 * MIB) as bare:
+        sizes = (5, 60, 200, 700, 1500, 3900, 6000, 30_000)
+        model: dict[bytes, bytes] = {}
+        frozen: list[tuple[int, dict[bytes, bytes]]] = []
+        refusals = 0
+
+        def apply(expected: Callable[[], None], *command: str | bytes | int) -> bool:
+            nonlocal refusals
+            reply = bare(*command)
+            if reply == OOM:
+                refusals += 1
+                return False
+            assert reply == "OK" or isinstance(reply, int), (command, reply)
+            expected()
+            return True
+
+        for step in range(4000):
+            key = b"key:%d" % choose.randrange(3000)
+            action = choose.choices(
+                ("set", "again", "delete", "append", "rename", "mset", "fork", "release", "background"),
+                (12, 6, 4, 3, 1, 1, 0.02, 0.03, 2),
+            )[0]
+            if action == "set":
+                value = bytes([65 + step % 26]) * (choose.choice(sizes) + choose.randrange(8))
+                apply(lambda: model.__setitem__(key, value), "SET", key, value)  # noqa: B023
+            elif action == "again" and model:
+                key = choose.choice(list(model))
+                value = bytes([97 + step % 26]) * len(model[key])
+                assert apply(lambda: model.__setitem__(key, value), "SET", key, value), "in place"  # noqa: B023
+            elif action == "delete":
+                gone = [key, *(choose.sample(list(model), min(3, len(model))))]
+                assert bare("DEL", *gone) == len(set(gone) & model.keys())
+                for one in gone:
+                    model.pop(one, None)
+            elif action == "append":
+                tail = b"+" * choose.choice(sizes)
+                apply(lambda: model.__setitem__(key, model.get(key, b"") + tail), "APPEND", key, tail)  # noqa: B023
+            elif action == "rename" and key in model:
+                to = b"key:%d" % choose.randrange(3000)
+                assert apply(lambda: model.__setitem__(to, model.pop(key)), "RENAME", key, to)  # noqa: B023
+            elif action == "mset":
+                pairs = {b"key:%d" % choose.randrange(3000): b"m" * choose.choice(sizes) for _ in range(4)}
+                apply(lambda: model.update(pairs), "MSET", *(part for pair in pairs.items() for part in pair))  # noqa: B023
+            elif action == "fork" and not frozen:
+                frozen.append((bare.fork(), dict(model)))
+            elif action == "release" and frozen:
+                root, expected = frozen.pop()
+                held = contents(frozen_store(bare, root)).get(0, {})
+                assert {one: value for one, (value, _) in held.items()} == expected
+                bare.release(root)
+            elif action == "background":
+                if choose.random() < 0.3:
+                    give_back_credit(bare.store)
+                background_step(bare.store, 16)
+            if step % 1000 == 999:
+                bare.check()
+                held = contents(bare.store).get(0, {})
+                assert {one: value for one, (value, _) in held.items()} == model
+            if not frozen and not bare.registers[state.RELEASE_COUNT]:
+                assert in_use(bare) <= in_force(bare) * 1.1
+        assert refusals > 100
+        for root, _ in frozen:
+            bare.release(root)
+
+
+# ----------------------------------------------------------------------------------------- memory is given back
+
+
+def test_free_frames_go_back_part_by_part_and_some_are_kept() -> None:
+    with Bare(256 * MIB) as bare:
+        for i in range(150):
+            bare("SET", f"k:{i}", b"x" * MIB)
+        assert bare("DEL", *(f"k:{i}" for i in range(150))) == 150
+        settle(bare)
+        kept = bare.memory.frames_kept
+        assert kept > 150 * 256
+        ticks, before = 0, kept
+        while True:
+            give_back_credit(bare.store)
+            credit = int(bare.registers[state.GIVE_CREDIT])
+            if credit == 0:
+                break
+            settle(bare)
+            given = before - bare.memory.frames_kept
+            assert credit // 2 <= given <= credit + 1024 and credit <= max(before >> 3, 2048)
+            before -= given
+            ticks += 1
+        assert 8 <= ticks <= 40
+        assert KEEP_FRAMES - 1024 <= bare.memory.frames_kept <= KEEP_FRAMES * 1.25
+        bare.check()
+
+
+def test_a_store_that_comes_and_goes_keeps_its_frames() -> None:
+    """An eighth of what is in use is kept: nothing goes back while that much is deleted and written again."""
+    with Bare(256 * MIB) as bare:
+        for i in range(160):
+            bare("SET", f"k:{i}", b"x" * MIB)
+        for _ in range(5):
+            assert bare("DEL", *(f"k:{i}" for i in range(16))) == 16
+            settle(bare)
+            give_back_credit(bare.store)
+            assert int(bare.registers[state.GIVE_CREDIT]) == 0
+            for i in range(16):
+                bare("SET", f"k:{i}", b"y" * MIB)
+
+
+def test_a_purge_gives_all_back_whatever_waits() -> None:
+    with Bare(128 * MIB) as bare:
+        for i in range(20_000):
+            bare("SET", f"k:{i}", b"x" * 1000)
+        bare("SET", "long", b"x" * (30 * MIB))
+        root = bare.fork()
+        bare("DEL", "long")
+        bare.release(root)
+        bare("FLUSHALL")
+        bare.registers[state.GIVE_ALL] = 1
+        settle(bare)
+        assert bare.memory.frames_kept == 0 == int(bare.registers[state.GIVE_ALL])
+        assert np.count_nonzero(bare.memory.state.bytes[: 8 * MIB : 4096]) < 12
+        bare.check()
