@@ -65,6 +65,7 @@ from mmcore.jit import copy_bytes, kernel, linked, view
     QUEUE_FLAGS,  # of all commands queued, together
     WATCH_FIRST,  # first of the connection's watches, -1 for none
     WATCH_COUNT,
+    WATCH_DONE,  # the argument that a WATCH under way goes on with in its next turn, 0 for none
     LAST_COMMAND,  # row of the command table
     NEXT_FREE,  # while the slot is free: the next free slot
     NEXT_TURN,  # while it waits for a turn: the slot behind it, -1 for none
@@ -78,7 +79,7 @@ from mmcore.jit import copy_bytes, kernel, linked, view
     LIB_NAME,
     LIB_VER,
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(37)
+) = range(38)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS

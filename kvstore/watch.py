@@ -274,7 +274,7 @@ def _flag(store, slot):  # type: ignore[no-untyped-def]
     row[ROW_FLAGS] |= ROW_DIRTY_CAS
 
 
-ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS = 44, 2, 1 << 4
+ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS = 45, 2, 1 << 4
 
 
 @kernel

@@ -27,6 +27,7 @@ from kvstore.connections import (
     QUEUE_FLAGS,
     QUEUE_LENGTH,
     WATCH_COUNT,
+    WATCH_DONE,
     WATCH_FIRST,
     connection,
     drop,
@@ -44,6 +45,7 @@ from kvstore.keyspace import key_deadline, key_hash
 from kvstore.libc import bytes_at, words_at
 from kvstore.resp import reply_array, reply_error, reply_null_array, reply_ok, reply_queued
 from kvstore.state import (
+    AGAIN,
     ARGC,
     COMMAND,
     CONNECTION,
@@ -59,6 +61,8 @@ from kvstore.state import (
 )
 from kvstore.watch import is_watched, unwatch_all, watch_add, watched_expired
 from mmcore.jit import copy_bytes, kernel, linked
+
+WATCH_STEP = 8192  # keys that a WATCH looks up in a turn, or a part of a very long one
 
 
 @linked(void(STORE, int64[::1]))
@@ -179,26 +183,33 @@ def discard(store):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def watch(store):  # type: ignore[no-untyped-def]
-    """WATCH key [key ...]"""
+    """WATCH key [key ...]; of very many keys some in each turn, so that nobody waits for all of them"""
     server = store.server
     row = connection(store, server[CONNECTION])
     if row[FLAGS] & MULTI:
         reply_error(store, WATCH_IN_MULTI)
         return 0
-    for i in range(1, server[ARGC]):
+    first = max(1, row[WATCH_DONE])
+    # Each turn reads the whole command again, so it must get on by a part of it, too.
+    end = min(server[ARGC], first + max(WATCH_STEP, server[ARGC] >> 4))
+    row[WATCH_DONE] = 0
+    for i in range(first, end):
         if row[FLAGS] & DIRTY_CAS:
             break
         hash_ = key_hash(store, i)
         if not is_watched(store, server[CONNECTION], row[DATABASE], hash_):
             deadline = key_deadline(store, i, hash_)  # -1 without one, -2 without the key
-            first = watch_add(
+            watched = watch_add(
                 store, server[CONNECTION], row[WATCH_FIRST], row[DATABASE], hash_, max(deadline, 0), deadline != -2
             )
-            if first < 0:
+            if watched < 0:
                 reply_error(store, OUT_OF_QUEUE)
                 return 0
-            row[WATCH_FIRST] = first
+            row[WATCH_FIRST] = watched
             row[WATCH_COUNT] += 1
+    if end < server[ARGC] and row[FLAGS] & DIRTY_CAS == 0:
+        row[WATCH_DONE] = end
+        return AGAIN
     reply_ok(store)
     return 0
 

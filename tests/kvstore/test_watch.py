@@ -10,7 +10,8 @@ from numba import int64
 
 from kvstore import connections as rows
 from kvstore import state, watch
-from kvstore.state import STORE
+from kvstore.commands import transactions
+from kvstore.state import STORE, Store
 from mmcore.jit import linked
 from tests.kvstore.bare import Bare
 
@@ -35,6 +36,27 @@ class Watched(Bare):
 
     def unwatch(self, slot: int) -> None:
         watch.unwatch_all(self.store, self.table[slot], rows.WATCH_FIRST, rows.WATCH_COUNT)
+
+    def command(self, slot: int, *keys: bytes) -> list[int]:
+        """WATCH, turn after turn; how many keys the connection watches at the end of each."""
+        parts, r = (b"WATCH", *keys), self.registers
+        counts: list[int] = []
+        lengths = np.array([len(part) for part in parts])
+        self.args = np.zeros((len(parts), 2), np.int64)
+        self.args[:, 1] = lengths
+        self.args[1:, 0] = np.cumsum(lengths)[:-1]
+        text = np.frombuffer(b"".join(parts), np.uint8)
+        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = text.ctypes.data, text.size, len(parts)
+        r[state.CONNECTION], r[state.REPLY_LENGTH] = slot, 0
+        store = Store(self.space.state, r, self.args.reshape(-1))
+        code = state.AGAIN
+        while code == state.AGAIN:
+            assert r[state.REPLY_LENGTH] == 0
+            code = transactions.watch(store)
+            counts.append(int(self.table[slot, rows.WATCH_COUNT]))
+        assert code == 0
+        assert r[state.REPLY_LENGTH] == len(b"+OK\r\n")
+        return counts
 
     def told(self, db: int, key: int) -> set[int]:
         """The connections that hear of a change."""
@@ -98,6 +120,21 @@ def test_a_key_that_many_watch_does_not_lengthen_their_search(store: Watched) ->
     assert longest_chain(store.store, 0) >= CONNECTIONS  # each of a key's watchers is told, so they are in one chain
     assert longest_chain(store.store, 1) <= 16
     assert store.told(0, keys[7]) == set(range(CONNECTIONS))
+
+
+def test_very_many_keys_are_watched_some_a_turn(store: Watched) -> None:
+    keys = [b"key:%d" % i for i in range(20_000)]
+    assert store.command(0, *keys[:100]) == [100]
+    assert store.command(0, *keys) == [8192, 16384, 20_000]
+    assert store.command(0, *keys) == [20_000] * 3
+    assert store.command(1, *keys[:8192]) == [8192]
+    assert store.table[0, rows.WATCH_DONE] == 0
+
+
+def test_a_watch_that_has_failed_already_ends_at_once(store: Watched) -> None:
+    store.table[0, rows.FLAGS] |= rows.DIRTY_CAS
+    assert store.command(0, *[b"key:%d" % i for i in range(20_000)]) == [0]
+    assert store.registers[state.WATCHES] == 0
 
 
 def test_memory_is_given_back_when_no_watch_is_left(store: Watched) -> None:
