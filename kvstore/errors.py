@@ -56,6 +56,7 @@ ERRORS = (
     "ERR Protocol error: unbalanced quotes in request",
     "ERR Protocol error: expected '$', got '?'",
     "OOM no memory left for a transaction's queue",
+    "OOM no memory left for the pattern",
     "OOM out of physical memory: all frames that this command may take are in use (see machine-memory).",
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",  # noqa: E501
     "ERR Unsupported option ",
@@ -114,6 +115,7 @@ ERRORS = (
     PROTOCOL_QUOTES,
     PROTOCOL_DOLLAR,
     OUT_OF_QUEUE,
+    OUT_OF_PATTERN,
     OUT_OF_FRAMES,
     NO_LFU,
     UNSUPPORTED_OPTION,

@@ -52,6 +52,7 @@ from kvstore.errors import (
     NOT_INTEGER,
     NX_AND_OTHERS,
     OUT_OF_FRAMES,
+    OUT_OF_PATTERN,
     SAME_OBJECT,
     SECOND_DB,
     SYNTAX,
@@ -273,7 +274,7 @@ def keys(store):  # type: ignore[no-untyped-def]
         end_array(store, start, found)
     else:
         store.server[REPLY_LENGTH] = outer
-        reply_error(store, OUT_OF_FRAMES)
+        reply_error(store, OUT_OF_PATTERN)
     return 0
 
 
@@ -375,7 +376,7 @@ def scan(store):  # type: ignore[no-untyped-def]
         _wrap(store, outer, cursor)
     else:
         server[REPLY_LENGTH] = outer
-        reply_error(store, OUT_OF_FRAMES)
+        reply_error(store, OUT_OF_PATTERN)
     return 0
 
 
