@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import int32, int64, types, uint8
 
 from bench.load import KEY_DIGITS, request_parts
 from bench.servers import environment
 from kvstore.libc import EPOLL_EVENT_SIZE, MSG_NOSIGNAL, epoll_wait, ints_at, recv, send
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int32, int64, kernel, linked, named_tuple, uint8
 
 INPUT_SIZE = 1 << 18
 EVENTS_MAX = 256
@@ -39,7 +38,7 @@ class Echo(NamedTuple):
     replies: np.ndarray  # uint8[2, reply]             to a GET, to a SET
 
 
-ECHO = types.NamedTuple((int64[::1], uint8[::1], uint8[::1], int64[::1], int64[:, ::1], uint8[:, ::1]), Echo)
+ECHO = named_tuple((int64[::1], uint8[::1], uint8[::1], int64[::1], int64[:, ::1], uint8[:, ::1]), Echo)
 EPOLL, GET_SIZE, SET_SIZE, GET_REPLY, SET_REPLY, INPUT, OUTPUT, EVENTS = range(8)
 SEEN, SIZE = 0, 1
 

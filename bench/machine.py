@@ -27,13 +27,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numba import int64, uint8, void
 
 from bench.report import median
 from kvstore.libc import CLOCK_MONOTONIC, clock_gettime
 from mmcore.fault import own_path
 from mmcore.fork import fork
-from mmcore.jit import build, kernel, linked
+from mmcore.jit import build, int64, kernel, linked, uint8, void
 from mmcore.mmu import copy_in, copy_out, load8, store8
 from mmcore.paging import ENTRY_COUNT, HUGE_SIZE, PAGE_SIZE, PT_SPAN, span
 from mmcore.release import RELEASED, release_all, release_step

@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from numba import int32, int64, types, uint8
 
 from bench.load import KEY_DIGITS, POOL_SIZE, pool, request_parts
 from bench.servers import environment
@@ -60,9 +59,9 @@ from kvstore.libc import (
     send,
     words_at,
 )
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, external, int32, int64, kernel, linked, named_tuple, uint8
 
-system_call = types.ExternalFunction("syscall", int64(int64, int64, int64, int64, int64, int64, int64))
+system_call = external("syscall", int64(int64, int64, int64, int64, int64, int64, int64))
 EPOLL_PWAIT2 = 441  # epoll_wait with a time-out in nanoseconds; Linux 5.11
 PR_SET_TIMERSLACK = 29
 
@@ -97,7 +96,7 @@ class Load(NamedTuple):
     slots: np.ndarray  # int64[DESCRIPTORS_MAX] the connection of a descriptor
 
 
-LOAD = types.NamedTuple(
+LOAD = named_tuple(
     (
         int64[::1],
         int64[::1],

@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numba import int64, uint8
-
 from bench.machine import ADDRESS, GIB, new_clock, now, written
 from bench.report import Report, Say, median, say
 from mmcore import AddressSpace, Caches
-from mmcore.jit import build, bytes64, kernel, linked
+from mmcore.jit import build, bytes64, int64, kernel, linked, uint8
 from mmcore.mmu import load64
 from mmcore.state import SPACE
 

@@ -4,13 +4,11 @@ A connection's row keeps both ends as the sockaddr that the system gave when it 
 no system call, and they are known when the peer has gone.
 """
 
-from numba import int32, int64, uint8
-
 from kvstore.connections import ADDRESS_WORDS, FLAGS, UNIX_SOCKET
 from kvstore.libc import AF_INET, AF_INET6, bytes_at, inet_ntop, words_at
 from kvstore.resp import put_decimal
 from kvstore.state import SCRATCH_ADDRESS, STORE, UNIX_PATH_ADDRESS, UNIX_PATH_LENGTH
-from mmcore.jit import copy_bytes, linked
+from mmcore.jit import copy_bytes, int32, int64, linked, uint8
 
 ADDRESS_ROOM = 128  # [bytes] for an address: the path of a Unix socket has 107 at most
 _HOST_ROOM = 46  # INET6_ADDRSTRLEN

@@ -9,8 +9,6 @@ The first argument stands for the key, as it does for nearly every command; of o
 fetched in vain.  Nothing here changes anything but what the caches and the TLB hold.
 """
 
-from numba import int64, void
-
 from kvstore.arguments import query
 from kvstore.hash import hash_bytes
 from kvstore.index import index_prefetch, index_prefetch_entry
@@ -18,7 +16,7 @@ from kvstore.keyspace import db_load, key_base
 from kvstore.layout import DB_KEY_BUCKETS
 from kvstore.request import short_number
 from kvstore.state import AHEAD, DB, HASH_SEED, INPUT_POSITION, QUERY_SIZE, STORE
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked, void
 
 AHEAD_MAX = 16  # commands at a time: about as many lines as a core waits for at once
 ARGUMENTS_MAX = 16  # of a command that is looked at; with more, it takes longer than its key's lines

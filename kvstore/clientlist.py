@@ -6,7 +6,6 @@ accepted, the texts that the client has given since it gave them.
 """
 
 import numpy as np
-from numba import int64, uint8, void
 
 from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections import (
@@ -59,7 +58,7 @@ from kvstore.state import (
     TIMER_MS,
 )
 from kvstore.watch import WATCH_SIZE
-from mmcore.jit import copy_bytes, equal_bytes, kernel, linked
+from mmcore.jit import copy_bytes, equal_bytes, int64, kernel, linked, uint8, void
 
 _HEADER_ROOM = 32  # [bytes] for the header of a text whose length is known only at its end
 _MULTI_NONE = -1  # commands queued outside of MULTI

@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numba import int32, int64, void
 
 from kvstore.libc import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, cycles, words_at
 from kvstore.state import (
@@ -37,7 +36,7 @@ from kvstore.state import (
     UPKEEP_CYCLES,
     WALL_SHIFT_US,
 )
-from mmcore.jit import kernel, linked
+from mmcore.jit import int32, int64, kernel, linked, void
 
 _EXACT_CYCLES = 1 << 52  # a thousand times as many fit a word
 CYCLES_PER_MS_MIN = 100_000  # no processor that this runs on is slower: what counts until there is a measurement

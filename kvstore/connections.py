@@ -16,7 +16,6 @@ not executed.  Nobody else waits.
 import mmap
 
 import numpy as np
-from numba import int64, uint8, void
 
 from kvstore.libc import bytes_at, close, free, malloc, realloc, words_at
 from kvstore.state import (
@@ -34,7 +33,7 @@ from kvstore.state import (
     TURNS_PENDING,
 )
 from kvstore.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
-from mmcore.jit import copy_bytes, kernel, linked, view
+from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, view, void
 
 (
     FD,

@@ -4,15 +4,12 @@ Redis adds in C's long double and prints seventeen digits behind the point, whic
 4.1.  numba has no such type, LLVM has: the functions below call the C library's strtold and snprintf with it.
 """
 
+from functools import cache
 from typing import Any
 
-from llvmlite import ir
-from numba import int64
-from numba.core import cgutils
-from numba.extending import intrinsic
-
 from kvstore.libc import bytes_at, errno, set_errno
-from mmcore.jit import copy_bytes, kernel
+from mmcore.jit import copy_bytes, int64, intrinsic, kernel
+from mmcore.jit.toolchain import cgutils, ir
 
 TEXT_MAX = 5120  # [bytes], of a number read, with a NUL; MAX_LONG_DOUBLE_CHARS
 RESULT_MAX = 5120  # of one printed: the largest has 4933 digits before the point
@@ -20,42 +17,49 @@ _ERANGE = 34
 _NAN, _ENDS = 1, 2  # what a number may be: not one; zero or infinite
 
 
-class _Extended(ir.types._BaseFloatType):  # type: ignore[misc]
+@cache
+def _extended() -> Any:
     # x86_fp80, for which llvmlite has no class.
-    null = "0.0"
-    intrinsic_name = "f80"
+    class Extended(ir.types._BaseFloatType):  # type: ignore[misc, name-defined]
+        null = "0.0"
+        intrinsic_name = "f80"
 
-    def __str__(self) -> str:
-        return "x86_fp80"
+        def __str__(self) -> str:
+            return "x86_fp80"
 
-    def format_constant(self, value: float) -> str:
-        raise NotImplementedError("constants of this type are never written")
+        def format_constant(self, value: float) -> str:
+            raise NotImplementedError("constants of this type are never written")
+
+    Extended._create_instance()
+    return Extended()
 
 
-_Extended._create_instance()
-_FP80 = _Extended()
-_BYTES = ir.IntType(8).as_pointer()
-_WORD = ir.IntType(64)
+def _text() -> Any:
+    return ir.IntType(8).as_pointer()
+
+
+def _word() -> Any:
+    return ir.IntType(64)
 
 
 def _strtold(builder: Any, address: Any, end: Any) -> Any:
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_FP80, [_BYTES, _BYTES.as_pointer()]), "strtold"
+        builder.module, ir.FunctionType(_extended(), [_text(), _text().as_pointer()]), "strtold"
     )
-    return builder.call(function, [builder.inttoptr(address, _BYTES), end])
+    return builder.call(function, [builder.inttoptr(address, _text()), end])
 
 
 @intrinsic
 def _read(typingctx, address):  # type: ignore[no-untyped-def]
     # How many bytes of the NUL-terminated text at `address` spell a number, times 4, plus _NAN or _ENDS.
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        end = cgutils.alloca_once(builder, _BYTES)
+        end = cgutils.alloca_once(builder, _text())
         value = _strtold(builder, values[0], end)
-        length = builder.sub(builder.ptrtoint(builder.load(end), _WORD), values[0])
-        nan = builder.zext(builder.fcmp_unordered("uno", value, value), _WORD)
-        ends = builder.zext(builder.fcmp_ordered("==", builder.fadd(value, value), value), _WORD)
+        length = builder.sub(builder.ptrtoint(builder.load(end), _word()), values[0])
+        nan = builder.zext(builder.fcmp_unordered("uno", value, value), _word())
+        ends = builder.zext(builder.fcmp_ordered("==", builder.fadd(value, value), value), _word())
         return builder.add(
-            builder.shl(length, ir.Constant(_WORD, 2)), builder.add(nan, builder.shl(ends, ir.Constant(_WORD, 1)))
+            builder.shl(length, ir.Constant(_word(), 2)), builder.add(nan, builder.shl(ends, ir.Constant(_word(), 1)))
         )
 
     return int64(int64), codegen
@@ -65,13 +69,13 @@ def _read(typingctx, address):  # type: ignore[no-untyped-def]
 def _print_sum(typingctx, first, second, target, size):  # type: ignore[no-untyped-def]
     # The sum of the numbers at `first` and `second`, as text at `target`; its length.
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        none = ir.Constant(_BYTES.as_pointer(), None)
+        none = ir.Constant(_text().as_pointer(), None)
         total = builder.fadd(_strtold(builder, values[0], none), _strtold(builder, values[1], none))
-        kind = ir.FunctionType(ir.IntType(32), [_BYTES, _WORD, _BYTES], var_arg=True)
+        kind = ir.FunctionType(ir.IntType(32), [_text(), _word(), _text()], var_arg=True)
         function = cgutils.get_or_insert_function(builder.module, kind, "snprintf")
         form = context.insert_const_string(builder.module, "%.17Lf")
-        written = builder.call(function, [builder.inttoptr(values[2], _BYTES), values[3], form, total])
-        return builder.sext(written, _WORD)
+        written = builder.call(function, [builder.inttoptr(values[2], _text()), values[3], form, total])
+        return builder.sext(written, _word())
 
     return int64(int64, int64, int64, int64), codegen
 

@@ -1,7 +1,6 @@
 """What Python may ask of a key: where its entry is, and how its value is kept (DEBUG OBJECT)."""
 
 import numpy as np
-from numba import int64
 
 from kvstore.coldplane import Described
 from kvstore.commands.keys import encoding_of, idle_s
@@ -9,7 +8,7 @@ from kvstore.commands.strings import slot_entry
 from kvstore.entries import CLOCK_MASK, entry_flags, entry_length
 from kvstore.keyspace import key_hash, lookup
 from kvstore.state import QUERY_ADDRESS, QUERY_SIZE, STORE, Store
-from mmcore.jit import linked
+from mmcore.jit import int64, linked
 
 ENCODINGS = ("int", "embstr", "raw")
 

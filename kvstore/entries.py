@@ -19,14 +19,12 @@
 A key too long for a page makes its entry a run of pages; everything here works across their boundaries.
 """
 
-from numba import int64, void
-
 from kvstore.hash import hash_bytes
 from kvstore.libc import bytes_at, free, malloc
 from kvstore.state import LRU_CLOCK, NO_TOUCH, SNAPSHOT_ALIVE, STORE
 from mmcore.frames import has_frames
 from mmcore.heap import heap_alloc, heap_free, heap_size
-from mmcore.jit import bytes32, equal_bytes, kernel, linked
+from mmcore.jit import bytes32, equal_bytes, int64, kernel, linked, void
 from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
 

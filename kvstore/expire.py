@@ -8,8 +8,6 @@ Of the deadlines it looked at lately it knows how many were due (EXPIRED_STALE_P
 deadline looked at weighs 1/WINDOW).  That tells how far behind it is, and upkeep.py gives it time by that.
 """
 
-from numba import int64
-
 from kvstore.entries import entry_deadline, entry_hash
 from kvstore.index import ADDRESS, BUCKET_SIZE, LAST, LINK, SLOTS, next_overflow
 from kvstore.keyspace import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, deadline_base, delete_met, memory_exceeded, shrink
@@ -25,7 +23,7 @@ from kvstore.state import (
     STORE,
 )
 from mmcore.frames import has_frames
-from mmcore.jit import kernel, linked, prefetch
+from mmcore.jit import int64, kernel, linked, prefetch
 from mmcore.mmu import load64, read_address
 
 WINDOW = 256  # deadlines

@@ -12,8 +12,6 @@ whoever restarts from it goes on with the work:
 fewer keys than buckets for them, and free frames that go back to the system (mmcore/giveback.py).
 """
 
-from numba import int64, void
-
 from kvstore.entries import entry_free
 from kvstore.index import BUCKET_SIZE, BUCKETS_MIN, PAGE_BUCKETS, SLOTS, next_overflow
 from kvstore.keyspace import TIMES, db_load, db_store, keyspace_init, scan_entry, shrink
@@ -47,7 +45,7 @@ from kvstore.watch import touch_watched_db
 from mmcore.frames import has_frames
 from mmcore.giveback import give_back, resident_free
 from mmcore.heap import heap_alloc, heap_free, heap_reclaim_step
-from mmcore.jit import kernel, linked, view
+from mmcore.jit import int64, kernel, linked, view, void
 from mmcore.mapping import reset, unmap_pages
 from mmcore.mmu import load64, store64
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step

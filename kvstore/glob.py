@@ -20,10 +20,8 @@ as it has passed, it goes on in another way: a segment of bytes alone by Knuth, 
 other by shift-and (Baeza-Yates and Gonnet, CACM 1992), which takes a step of one word for each 64 items and byte.
 """
 
-from numba import int64, uint8
-
 from kvstore.libc import bytes_at, free, ints_at, malloc, words_at
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked, uint8
 
 _STAR, _ANY, _OPEN, _CLOSE, _NOT, _RANGE, _ESCAPE = 42, 63, 91, 93, 94, 45, 92
 ANY, CLASS = 256, 257  # codes of items

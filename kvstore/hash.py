@@ -6,13 +6,10 @@ factors, so clients can choose neither keys that collide nor a word that makes a
 that came before.  Constants are digits of pi.
 """
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import int64
-from numba.extending import intrinsic
 
-from mmcore.jit import bytes32, bytes64, kernel
+from mmcore.jit import bytes32, bytes64, int64, intrinsic, kernel
+from mmcore.jit.toolchain import ir
 
 _SECRET0 = np.int64(0x243F6A8885A308D3)
 _SECRET1 = np.int64(0x13198A2E03707344)
@@ -29,7 +26,7 @@ def _fold(typingctx, a, b):  # type: ignore[no-untyped-def]
         high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
         return builder.xor(builder.trunc(product, ir.IntType(64)), high)
 
-    return numba.int64(int64, int64), codegen
+    return int64(int64, int64), codegen
 
 
 @kernel

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import int64
-from numba.extending import intrinsic
 
-from mmcore.jit import kernel
+from mmcore.jit import int64, intrinsic, kernel
+from mmcore.jit.toolchain import ir
 
 MANTISSA = 5  # bits of a number that its cell tells, behind the first
 CYCLES_MAX = (1 << 40) - 1  # minutes; what took longer counts as this

@@ -22,14 +22,12 @@ The functions take the table as (base, buckets); who keeps these is keyspace.py.
 NO_FRAME or by doing nothing; stores assert, for callers have reserved.
 """
 
-from numba import int64, void
-
 from kvstore.arguments import query
 from kvstore.entries import entry_hash, entry_is
 from kvstore.state import STORE
 from mmcore.errors import NO_FRAME
 from mmcore.heap import heap_alloc, heap_free
-from mmcore.jit import bytes64, fill_bytes, kernel, linked, prefetch, put64
+from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, prefetch, put64, void
 from mmcore.mapping import map_pages, unmap_pages
 from mmcore.mmu import load64, read_address, store64, write_address
 

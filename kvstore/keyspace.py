@@ -9,8 +9,6 @@ key goes through `touched`: it counts, and tells those who WATCH the key.
 Commands that write reserve frames first (reserve.py), so nothing below can run out of them half-way.
 """
 
-from numba import int64, void
-
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.entries import (
     EDITED,
@@ -91,7 +89,7 @@ from kvstore.watch import touch_watched
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import heap_init, heap_resize, heap_size, heap_used
-from mmcore.jit import bytes64, fill_bytes, kernel, linked, put64
+from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, put64, void
 from mmcore.mmu import copy_in, copy_within, load64, read_address, store64, write_address
 
 FRAMES_TO_REMOVE = 128  # that must be free for a removal

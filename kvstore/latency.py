@@ -20,11 +20,10 @@ What can happen here:
 from dataclasses import dataclass
 
 import numpy as np
-from numba import int64, void
 
 from kvstore.libc import words_at
 from kvstore.state import LATENCY_ADDRESS, LATENCY_MS, NOW_MS, STORE
-from mmcore.jit import linked
+from mmcore.jit import int64, linked, void
 
 EVENTS = ("command", "fast-command", "fork", "expire-cycle")
 COMMAND_EVENT, FAST_COMMAND_EVENT, FORK_EVENT, EXPIRE_EVENT = range(len(EVENTS))

@@ -7,30 +7,24 @@ not to the store, whose bytes all live in the address space.
 
 from typing import Any
 
-import numba
-from llvmlite import ir
-from numba import int32, int64, types
-from numba.core import cgutils
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
+from mmcore.jit import external, int32, int64, intrinsic, kernel, uint8, void
+from mmcore.jit.toolchain import arrays, cgutils, ir, types
 
-from mmcore.jit import kernel
-
-accept4 = types.ExternalFunction("accept4", int32(int32, int64, int64, int32))
-close = types.ExternalFunction("close", int32(int32))
-epoll_ctl = types.ExternalFunction("epoll_ctl", int32(int32, int32, int32, int64))
-epoll_wait = types.ExternalFunction("epoll_wait", int32(int32, int64, int32, int32))
-recv = types.ExternalFunction("recv", int64(int32, int64, int64, int32))
-send = types.ExternalFunction("send", int64(int32, int64, int64, int32))
-setsockopt = types.ExternalFunction("setsockopt", int32(int32, int32, int32, int64, int32))
-getsockname = types.ExternalFunction("getsockname", int32(int32, int64, int64))
-inet_ntop = types.ExternalFunction("inet_ntop", int64(int32, int64, int64, int32))
-clock_gettime = types.ExternalFunction("clock_gettime", int32(int32, int64))
-malloc = types.ExternalFunction("malloc", int64(int64))
-realloc = types.ExternalFunction("realloc", int64(int64, int64))
-free = types.ExternalFunction("free", types.void(int64))
-memchr = types.ExternalFunction("memchr", int64(int64, int32, int64))
-_errno_location = types.ExternalFunction("__errno_location", int64())
+accept4 = external("accept4", int32(int32, int64, int64, int32))
+close = external("close", int32(int32))
+epoll_ctl = external("epoll_ctl", int32(int32, int32, int32, int64))
+epoll_wait = external("epoll_wait", int32(int32, int64, int32, int32))
+recv = external("recv", int64(int32, int64, int64, int32))
+send = external("send", int64(int32, int64, int64, int32))
+setsockopt = external("setsockopt", int32(int32, int32, int32, int64, int32))
+getsockname = external("getsockname", int32(int32, int64, int64))
+inet_ntop = external("inet_ntop", int64(int32, int64, int64, int32))
+clock_gettime = external("clock_gettime", int32(int32, int64))
+malloc = external("malloc", int64(int64))
+realloc = external("realloc", int64(int64, int64))
+free = external("free", void(int64))
+memchr = external("memchr", int64(int64, int32, int64))
+_errno_location = external("__errno_location", int64())
 
 EINTR, EAGAIN = 4, 11
 EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP = 0x001, 0x004, 0x008, 0x010
@@ -47,22 +41,22 @@ CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 def _view(kind: Any) -> Any:
     # An intrinsic (address, count) -> array: the memory there as it is.  A kernel cannot return an array it has made,
     # for want of reference counts; an intrinsic can, because this one owns nothing.
-    array = types.Array(kind, 1, "C")
-
     def view(typingctx, address, count):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            made = make_array(array)(context, builder)
-            item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind)))
-            pointer = builder.inttoptr(values[0], context.get_data_type(kind).as_pointer())
-            populate_array(made, data=pointer, shape=[values[1]], strides=[item], itemsize=item, meminfo=None)
+            array = signature.return_type
+            made = arrays.make_array(array)(context, builder)
+            word = context.get_data_type(array.dtype)
+            item = context.get_constant(types.intp, context.get_abi_sizeof(word))
+            pointer = builder.inttoptr(values[0], word.as_pointer())
+            arrays.populate_array(made, data=pointer, shape=[values[1]], strides=[item], itemsize=item, meminfo=None)
             return made._getvalue()
 
-        return array(int64, int64), codegen
+        return kind[::1](int64, int64), codegen
 
     return intrinsic(view)
 
 
-bytes_at = _view(numba.uint8)  # (address, size) -> uint8[size]
+bytes_at = _view(uint8)  # (address, size) -> uint8[size]
 words_at = _view(int64)  # (address, count) -> int64[count]
 ints_at = _view(int32)  # (address, count) -> int32[count]
 

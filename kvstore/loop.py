@@ -29,8 +29,6 @@ for what it costs, and one that Python serves for more than one of a kernel.  Th
 is read anyway to account for each command.
 """
 
-from numba import int32, int64, void
-
 from kvstore.ahead import look_ahead
 from kvstore.arguments import arg_length, arg_offset, query, word_at
 from kvstore.clock import calibrate, update_clocks
@@ -237,7 +235,7 @@ from kvstore.state import (
 )
 from kvstore.texts import DENIED, MAX_CLIENTS
 from kvstore.upkeep import PRESSED, upkeep, upkeep_between
-from mmcore.jit import copy_bytes, indirect, kernel, linked, view
+from mmcore.jit import copy_bytes, indirect, int32, int64, kernel, linked, view, void
 
 EVENT_NONE, EVENT_COMMAND, EVENT_HTTP, EVENT_WAKE, EVENT_SAVE, EVENT_STOP, EVENT_QUEUE = range(7)
 EVENT_POSTPONED = 8  # never leaves this file: CLIENT PAUSE holds the command back

@@ -14,14 +14,12 @@ at hand and dropped when it ends:
     2           1 if the queue holds the key's value, else 0
 """
 
-from numba import int64, void
-
 from kvstore.arguments import arg_length, integer_argument, pack, word
 from kvstore.connections import QUEUE_ADDRESS, QUEUE_COUNT
 from kvstore.keyspace import key_hash
 from kvstore.libc import bytes_at, free, malloc, words_at
 from kvstore.state import ARGC, DB, HOLDINGS_ADDRESS, HOLDINGS_SLOTS, REPLY_ADDRESS, REPLY_LENGTH, STORE
-from mmcore.jit import kernel, linked, view
+from mmcore.jit import int64, kernel, linked, view, void
 
 # What a command does with its arguments, when it changes something: the word ROW_HOLDS of the command table.
 KEEPS_NONE, KEEPS_VALUE, KEEPS_VALUES, KEEPS_NEW, MAKES_VALUE, RENAMES, MOVES, COPIES, SWAPS = range(9)

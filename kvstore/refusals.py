@@ -5,14 +5,13 @@ subcommands are a table of bytes, one row of NAME_WIDTH for each row of the comm
 """
 
 import numpy as np
-from numba import int64, void
 
 from kvstore.arguments import arg_length, arg_offset, pack, query, word_at
 from kvstore.errors import ABORTED, SHOWN_MAX
 from kvstore.libc import bytes_at
 from kvstore.resp import begin_error, end_error, put_argument, reply_raw
 from kvstore.state import ARGC, COMMAND_NAMES_ADDRESS, REPLY_LENGTH, STORE
-from mmcore.jit import kernel, linked, view
+from mmcore.jit import int64, kernel, linked, view, void
 
 NAME_WIDTH = 32  # [bytes]
 

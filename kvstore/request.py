@@ -13,8 +13,6 @@ An inline command is unquoted where it lies, so it cannot be parsed twice.  CLIE
 clients are paused, the line is kept as it was received, and `restore_request` puts it back.
 """
 
-from numba import int64, void
-
 from kvstore.arguments import arg_offset, parse_integer, query
 from kvstore.connections import AUTHENTICATED, FLAGS, SCAN_ARGUMENTS, SCAN_POSITION
 from kvstore.errors import (
@@ -43,7 +41,7 @@ from kvstore.state import (
     REQUIRE_AUTH,
     STORE,
 )
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 COMPLETE, INCOMPLETE, EMPTY, MALFORMED = 1, 0, 2, -1  # answers of parse_request
 LINE_MAX = 1 << 16  # [bytes] before the line feed

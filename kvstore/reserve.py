@@ -18,8 +18,6 @@ shared.
 Before anything is refused, trees and ranges that wait to be given back are given back at once, within PAY_STEPS.
 """
 
-from numba import int64
-
 from kvstore.arguments import arg_length
 from kvstore.entries import (
     EXPIRY,
@@ -37,7 +35,7 @@ from kvstore.keyspace import FRAMES_TO_REMOVE, NO_DEADLINE, find_slot, key_hash
 from kvstore.resp import reply_error
 from kvstore.state import ARGC, DB, FRAMES_IN_FORCE, NOW_MS, RELEASE_COUNT, SNAPSHOT_ALIVE, STORE
 from mmcore.heap import SMALL_MAX, heap_has_room, heap_size
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked
 from mmcore.mmu import load64
 from mmcore.state import FREE_COUNT, TOTAL
 

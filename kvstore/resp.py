@@ -9,13 +9,12 @@ line: a line break of the client's would end the reply, and what follows it woul
 """
 
 import numpy as np
-from numba import int64, void
 
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.errors import ERROR_BYTES, ERROR_START
 from kvstore.libc import bytes_at, free, malloc, realloc
 from kvstore.state import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH, STORE
-from mmcore.jit import copy_bytes, kernel, linked, view
+from mmcore.jit import copy_bytes, int64, kernel, linked, view, void
 from mmcore.mmu import copy_out
 
 REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands

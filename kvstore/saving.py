@@ -9,7 +9,6 @@ there, and everyone waits.  As in Redis the reply is OK even when that snapshot 
 """
 
 import numpy as np
-from numba import int64, void
 
 from kvstore.arguments import pack, word
 from kvstore.connections import connection, hold
@@ -31,7 +30,7 @@ from kvstore.state import (
     TICKET_ADDRESS,
     TIMER_MS,
 )
-from mmcore.jit import linked
+from mmcore.jit import int64, linked, void
 from snapshot.begin import FORK_NS, GIVEN_UP, STARTED, TICKET_WORDS, begin
 
 _SCHEDULE = pack(b"SCHEDULE")

@@ -11,7 +11,6 @@ name 256; 7 KiB at most.  Nothing of it lies in the address space, so logging co
 """
 
 import numpy as np
-from numba import int64, void
 
 from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.arguments import arg_length, arg_offset, query
@@ -19,7 +18,7 @@ from kvstore.connections import NAME, PEER, text_length
 from kvstore.libc import bytes_at, free, realloc, words_at
 from kvstore.resp import put_decimal
 from kvstore.state import ARGC, NOW_MS, SCRATCH_ADDRESS, SLOWLOG_ADDRESS, STORE
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 ARGUMENTS_SHOWN, BYTES_SHOWN = 32, 128  # Redis's SLOWLOG_ENTRY_MAX_ARGC and SLOWLOG_ENTRY_MAX_STRING
 NAME_SHOWN = 256

@@ -7,9 +7,8 @@ offset in the query buffer and its length, at 2*i and 2*i+1.  Argument 0 is the 
 from dataclasses import dataclass
 
 import numpy as np
-from numba import int64
 
-from mmcore.plain import Plain, Record, state_type
+from mmcore.jit import Plain, Record, int64, state_type
 from mmcore.state import SPACE, Space
 
 

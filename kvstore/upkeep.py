@@ -18,8 +18,6 @@ share of dead keys is never exceeded.  A slice is at most SLICE_MAX_US long, so 
 Work that is given back gets one step a turn, and goes on for up to a quarter of the time that serving took.
 """
 
-from numba import int64, void
-
 from kvstore.expire import ALL, deadline_buckets, expire_step
 from kvstore.flush import background_step
 from kvstore.latency import EXPIRE_EVENT, latency_sample
@@ -40,7 +38,7 @@ from kvstore.state import (
     TIMER_MS,
     UPKEEP_CYCLES,
 )
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked, void
 
 PRESSED = ALL // 100
 PRESSED_GAIN = 5

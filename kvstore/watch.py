@@ -16,8 +16,6 @@ seldom.  A connection is told by its DIRTY_CAS flag, whose place in its row is r
 on this module.
 """
 
-from numba import int64, void
-
 from kvstore.index import bucket_number
 from kvstore.libc import free, realloc, words_at
 from kvstore.state import (
@@ -32,7 +30,7 @@ from kvstore.state import (
     WATCH_USED,
     WATCHES,
 )
-from mmcore.jit import kernel, linked, view
+from mmcore.jit import int64, kernel, linked, view, void
 
 (
     _CONNECTION,

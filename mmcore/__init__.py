@@ -10,29 +10,34 @@
     check_memory            proves the machine's invariants, or raises CorruptMemory
     MachineError            and what derives from it: see errors.py
 
-The first use compiles the machine, and keeps the code below $KVSTORE_CACHE_DIR, else in the user's cache directory;
-`mmcore.jit.build(progress)` does so ahead.  docs/machine.md is a tutorial.
+In a checkout the first use compiles the machine, which takes numba, and keeps the code below $KVSTORE_CACHE_DIR, else
+in the user's cache directory; `mmcore.jit.build(progress)` does so ahead.  A wheel carries the code.
+docs/machine.md is a tutorial.
 """
 
-from mmcore.account import REGION, RegionState, Usage
-from mmcore.check import check_memory
-from mmcore.errors import (
-    AddressError,
-    AlreadyMapped,
-    ClosedMemory,
-    CorruptMemory,
-    DeadSpace,
-    EmptyRange,
-    MachineError,
-    MemoryTooSmall,
-    Misaligned,
-    NonCanonical,
-    NotMapped,
-    OutOfFrames,
-    Overlap,
-)
-from mmcore.path import PathEntry, path_of
-from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Release
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmcore.account import REGION, RegionState, Usage
+    from mmcore.check import check_memory
+    from mmcore.errors import (
+        AddressError,
+        AlreadyMapped,
+        ClosedMemory,
+        CorruptMemory,
+        DeadSpace,
+        EmptyRange,
+        MachineError,
+        MemoryTooSmall,
+        Misaligned,
+        NonCanonical,
+        NotMapped,
+        OutOfFrames,
+        Overlap,
+    )
+    from mmcore.path import PathEntry, path_of
+    from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Release
 
 __all__ = [
     "AddressError",
@@ -60,3 +65,21 @@ __all__ = [
     "check_memory",
     "path_of",
 ]
+
+# Imported when it is first asked for: a program that needs the heap alone does not wait for the accounts.
+_HOMES = {
+    "account": "REGION RegionState Usage",
+    "check": "check_memory",
+    "errors": "AddressError AlreadyMapped ClosedMemory CorruptMemory DeadSpace EmptyRange MachineError MemoryTooSmall "
+    "Misaligned NonCanonical NotMapped OutOfFrames Overlap",
+    "path": "PathEntry path_of",
+    "space": "AddressSpace Caches ForkMode PhysicalMemory Release",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mmcore' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"mmcore.{_HOME[name]}"), name)
+    return value

@@ -23,8 +23,6 @@ children first, or their next writes would go unstamped.  Hence a table's stamp 
 below it.
 """
 
-from numba import int64, void
-
 from mmcore.errors import NO_FRAME, NOT_PRESENT
 from mmcore.frames import (
     frame_alloc,
@@ -36,7 +34,7 @@ from mmcore.frames import (
     run_copy,
     run_drop,
 )
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked, void
 from mmcore.paging import (
     COW,
     ENTRY_COUNT,

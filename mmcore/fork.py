@@ -17,11 +17,9 @@ A fork ends the epoch: parent and child go on in a new one, which no other space
 tables keep the stamp of what they are copied from, since nothing in them has changed.
 """
 
-from numba import int64
-
 from mmcore.errors import NO_FRAME
 from mmcore.frames import frame_alloc, frame_copy, has_frames
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked
 from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, ROOT_LEVEL, RW, entry_for, flags_of, frame_of
 from mmcore.state import CR3, EPOCH, FORK_STACK, FORK_TABLES, FORKS, LAST_EPOCH, SPACE, UNSHARED_TO
 from mmcore.tables import count_tables_in, next_child, set_entry, share_children, share_entry

@@ -30,10 +30,8 @@ memory.
 With POISON set a freed frame is filled with POISON_BYTE, which makes an entry read from it point out of memory.
 """
 
-from numba import boolean, int64, void
-
 from mmcore.errors import NO_FRAME
-from mmcore.jit import copy_bytes, fill_bytes, kernel, linked
+from mmcore.jit import boolean, copy_bytes, fill_bytes, int64, kernel, linked, void
 from mmcore.paging import HUGE_SIZE, PAGE_SHIFT, PAGE_SIZE, RUN_FRAMES
 from mmcore.state import (
     EMPTY_COUNT,

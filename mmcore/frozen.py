@@ -8,10 +8,8 @@ What changed since an epoch is what is stamped later.  The owner stamps only wha
 moves: so a reader may find a page changed that another space has moved, and misses none.
 """
 
-from numba import int64, uint8
-
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int64, kernel, linked, uint8
 from mmcore.paging import (
     HUGE,
     PAGE_SHIFT,

@@ -15,8 +15,6 @@ How much to keep is a policy, and the caller's.
 
 import ctypes
 
-from numba import int32, int64, types
-
 from mmcore.frames import (
     BLOCK_COUNT,
     BLOCK_EMPTY,
@@ -26,7 +24,7 @@ from mmcore.frames import (
     add_used_run,
     take_run,
 )
-from mmcore.jit import DISABLED, kernel, linked
+from mmcore.jit import DISABLED, external, int32, int64, kernel, linked
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
 from mmcore.state import (
     EMPTY_COUNT,
@@ -52,7 +50,7 @@ if DISABLED:
         return code
 
 else:
-    _madvise = types.ExternalFunction("madvise", int32(int64, int64, int32))
+    _madvise = external("madvise", int32(int64, int64, int32))
 
 
 @linked(int64(MEMORY))

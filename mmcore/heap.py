@@ -46,11 +46,10 @@ for one of them, beside the pages that a large allocation maps.
 """
 
 import numpy as np
-from numba import int64
 
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
-from mmcore.jit import bytes64, kernel, linked, put64
+from mmcore.jit import bytes64, int64, kernel, linked, put64
 from mmcore.mapping import map_pages, unmap_pages
 from mmcore.mmu import copy_within, load64, read_address, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE

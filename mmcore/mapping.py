@@ -9,12 +9,10 @@ when it is shared, without a copy; one that becomes empty is freed.  A huge page
 one goes, or it moves to where no huge page can stand, it is split into pages first (fault.own_table).
 """
 
-from numba import int64
-
 from mmcore.errors import ALREADY_MAPPED, HUGE_PAGE, NO_FRAME
 from mmcore.fault import own_path, own_table
 from mmcore.frames import frame_alloc_zeroed, frame_drop, has_frames, reserve, run_alloc, run_drop
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked
 from mmcore.paging import (
     ENTRY_COUNT,
     HUGE,

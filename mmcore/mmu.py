@@ -9,10 +9,22 @@ take (`has_frames`), and whoever loads knows that the page is there.  Words are 
 """
 
 import numpy as np
-from numba import boolean, int64, uint8, void
 
 from mmcore.fault import mark_used, write_fault
-from mmcore.jit import bytes32, bytes64, copy_bytes, equal_bytes, kernel, linked, put32, put64
+from mmcore.jit import (
+    boolean,
+    bytes32,
+    bytes64,
+    copy_bytes,
+    equal_bytes,
+    int64,
+    kernel,
+    linked,
+    put32,
+    put64,
+    uint8,
+    void,
+)
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, READY, RW, TRACES, A
 from mmcore.state import GENERATION, SPACE, TLB_HITS, TLB_MISSES
 from mmcore.tlb import tlb_fill, tlb_index

@@ -25,10 +25,9 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numba import int32, int64, types, uint8, void
 
 from mmcore.frames import BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
-from mmcore.jit import DISABLED, build, kernel, linked
+from mmcore.jit import DISABLED, build, external, int32, int64, kernel, linked, uint8, void
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
 from mmcore.space import PhysicalMemory
 from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, TOTAL
@@ -57,8 +56,8 @@ _MADV_POPULATE_WRITE = 23  # since Linux 5.14
 CONTROL_SIZE = _TIMESPEC + 2
 
 
-_madvise = types.ExternalFunction("madvise", int32(int64, int64, int32))
-_nanosleep = types.ExternalFunction("nanosleep", int32(int64, int64))
+_madvise = external("madvise", int32(int64, int64, int32))
+_nanosleep = external("nanosleep", int32(int64, int64))
 
 
 @kernel

@@ -12,10 +12,8 @@ _RUN_WORTH frames.
 Only the owner of the memory may call it, and only with a root that nobody reads any more.
 """
 
-from numba import int64, void
-
 from mmcore.frames import frame_drop, run_drop
-from mmcore.jit import linked, prefetch
+from mmcore.jit import int64, linked, prefetch, void
 from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, frame_of
 from mmcore.state import MEMORY
 from mmcore.tables import next_child, set_entry

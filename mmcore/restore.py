@@ -10,12 +10,10 @@ Into an address space that maps nothing, in the order of addresses:
 Both count what they need first: out of frames means that nothing was changed.
 """
 
-from numba import int64, uint8, void
-
 from mmcore.errors import NO_FRAME
 from mmcore.fault import own_path
 from mmcore.frames import frame_alloc, has_frames, pass_over
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, void
 from mmcore.paging import MAPPING, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, entry_for, slot_of, span
 from mmcore.state import EPOCH, FREE_COUNT, FRESH, MEMORY, PAGES_MAPPED, SPACE, TOTAL
 from mmcore.tables import set_entry

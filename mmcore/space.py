@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numba import int64
 
 from mmcore.account import Usage, regions, regions_within, usage
 from mmcore.errors import (
@@ -44,7 +43,7 @@ from mmcore.fork import fork as fork_root
 from mmcore.frames import BLOCK_WORDS, frame_alloc_zeroed
 from mmcore.frozen import next_changed
 from mmcore.giveback import give_back, resident_free
-from mmcore.jit import linked
+from mmcore.jit import int64, linked
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
 from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT

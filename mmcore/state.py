@@ -10,9 +10,8 @@ thread may read frames reachable from a frozen root, and nothing else (see froze
 from dataclasses import dataclass
 
 import numpy as np
-from numba import int32, int64, uint8, uint64
 
-from mmcore.plain import Plain, Record, state_type
+from mmcore.jit import Plain, Record, int32, int64, state_type, uint8, uint64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,7 @@ is done by the one thread that owns the memory, with a store of a whole entry: a
 thread sees the entry before it or after it.
 """
 
-import numba
-
-from mmcore.jit import DISABLED, copy_bytes, kernel
+from mmcore.jit import BOUNDSCHECK, DISABLED, copy_bytes, kernel
 from mmcore.paging import (
     ENTRY_COUNT,
     ENTRY_SHIFT,
@@ -28,7 +26,7 @@ from mmcore.paging import (
     table_of,
 )
 
-VERIFY = DISABLED or bool(numba.config.BOUNDSCHECK)
+VERIFY = DISABLED or BOUNDSCHECK
 
 
 @kernel

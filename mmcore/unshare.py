@@ -5,12 +5,10 @@ above.  An owner with time to spare makes these copies itself, in steps: a walk 
 high, that each fork sends back to the start (the idea is Async-fork's, Pang et al., VLDB 2023).  Pages stay shared.
 """
 
-from numba import int64
-
 from mmcore.errors import NO_FRAME
 from mmcore.fault import own_path
 from mmcore.frames import has_frames
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked
 from mmcore.mapping import tables_to_own
 from mmcore.paging import HUGE, NO_ENTRY, PT_SPAN, ROOT_LEVEL, RW, VA_LIMIT, frame_of, slot_of, span
 from mmcore.state import CR3, SPACE, TABLES_COPIED, TABLES_REUSED, TABLES_UNSHARED, UNSHARED_TO

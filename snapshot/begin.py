@@ -6,10 +6,8 @@ and Python have to know afterwards stands in the ticket, which one thread writes
 the writer; from then on nobody's, until the owner has taken the outcome.  GIVEN_UP alone the owner may set at any time.
 """
 
-from numba import int32, int64, types
-
 from mmcore.fork import fork
-from mmcore.jit import linked
+from mmcore.jit import external, int32, int64, linked
 from mmcore.state import EPOCH, PAGES_COPIED, SPACE, TABLES_COPIED
 
 (
@@ -33,8 +31,8 @@ RUNNING = 1
 
 _CLOCK_MONOTONIC = 1
 _S_NS = 1_000_000_000
-_clock_gettime = types.ExternalFunction("clock_gettime", int32(int32, int64))
-_write = types.ExternalFunction("write", int64(int32, int64, int64))
+_clock_gettime = external("clock_gettime", int32(int32, int64))
+_write = external("write", int64(int32, int64, int64))
 
 
 @linked(int64(int64[::1]))

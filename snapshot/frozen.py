@@ -4,11 +4,10 @@ These kernels only read, without the GIL; see mmcore/frozen.py for why another t
 """
 
 import numpy as np
-from numba import int64, uint8
 
 from mmcore.errors import NOT_PRESENT, NotMapped
 from mmcore.frozen import gather, next_run
-from mmcore.jit import linked
+from mmcore.jit import int64, linked, uint8
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
 from mmcore.state import MEMORY, Memory
 

@@ -79,12 +79,11 @@ def _stopped(operation: str, directory: Path) -> Any:
 
 
 if __name__ == "__main__":
-    from numba.core.dispatcher import Dispatcher
-
     from kvstore.cli import main
+    from mmcore.jit import Leaf
     from tests.strict import refuse
 
-    Dispatcher._compile_for_args = refuse
+    Leaf.__call__ = refuse  # type: ignore[method-assign]
     for name in OPERATIONS:
         setattr(Files, name, _stopped(name, Path(os.environ[VARIABLE])))
     main()

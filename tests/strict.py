@@ -10,9 +10,8 @@ import sys
 import traceback
 from typing import Any
 
-from numba.core.dispatcher import Dispatcher
-
 from kvstore.cli import main
+from mmcore.jit import Leaf
 
 
 def refuse(self: Any, *_arguments: Any, **_keywords: Any) -> None:
@@ -24,5 +23,5 @@ def refuse(self: Any, *_arguments: Any, **_keywords: Any) -> None:
 
 
 if __name__ == "__main__":
-    Dispatcher._compile_for_args = refuse
+    Leaf.__call__ = refuse  # type: ignore[method-assign]
     main()

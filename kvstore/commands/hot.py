@@ -1,7 +1,5 @@
 """PING, ECHO and SELECT, which clients send often, and BGSAVE, which stops them: kernels beside those of the data."""
 
-from numba import int64
-
 from kvstore.arguments import arg_length, arg_offset, integer_argument, query
 from kvstore.connections import DATABASE, connection
 from kvstore.errors import DB_INDEX, INT_RANGE, NOT_INTEGER
@@ -10,7 +8,7 @@ from kvstore.refusals import reply_arity
 from kvstore.resp import reply_bulk, reply_error, reply_ok, reply_pong
 from kvstore.saving import bgsave
 from kvstore.state import ARGC, COMMAND, CONNECTION, DB, HANDLER, STORE
-from mmcore.jit import kernel, linked
+from mmcore.jit import int64, kernel, linked
 
 
 @linked(HANDLER)

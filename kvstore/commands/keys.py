@@ -5,7 +5,6 @@ everything for later; KEYS alone looks at every key at once, as it must.
 """
 
 import numpy as np
-from numba import int64, void
 
 from kvstore.arguments import (
     INT64_MAX,
@@ -119,7 +118,7 @@ from kvstore.state import (
 )
 from kvstore.watch import next_watch, touch_watch, watch_hash
 from mmcore.frames import has_frames
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int64, kernel, linked, void
 from mmcore.mmu import copy_in, copy_out, copy_within, load8
 
 _NX, _XX, _GT, _LT = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")

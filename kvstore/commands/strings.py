@@ -4,8 +4,6 @@ Each is a kernel that finds its arguments in the query buffer, and appends one r
 first; what cannot be had then leaves the store as it was, with the -OOM reply.
 """
 
-from numba import int64, void
-
 from kvstore.arguments import (
     INT64_MAX,
     INT64_MIN,
@@ -96,7 +94,7 @@ from kvstore.state import (
     SCRATCH_ADDRESS,
     STORE,
 )
-from mmcore.jit import bytes32, copy_bytes, fill_bytes, kernel, linked
+from mmcore.jit import bytes32, copy_bytes, fill_bytes, int64, kernel, linked, void
 from mmcore.mmu import copy_in, copy_out, load64, read_address, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 

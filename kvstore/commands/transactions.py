@@ -12,8 +12,6 @@ EXEC only begins: it answers the header of the array and sets EXEC_REMAINING.  T
 queue as its query buffer, and nothing else meanwhile, even when a command in it is one that Python serves.
 """
 
-from numba import int64, void
-
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.connections import (
     DATABASE,
@@ -60,7 +58,7 @@ from kvstore.state import (
     STORE,
 )
 from kvstore.watch import is_watched, unwatch_all, watch_add, watched_expired
-from mmcore.jit import copy_bytes, kernel, linked
+from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 WATCH_STEP = 8192  # keys that a WATCH looks up in a turn, or a part of a very long one
 

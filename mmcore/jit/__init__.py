@@ -1,4 +1,4 @@
-"""How kernels are compiled, linked, kept and called.
+"""How kernels are compiled, joined, kept and called.
 
 A *kernel* is a function that numba compiles without the interpreter, without the GIL and without numba's reference
 counts: it never allocates a Python or NumPy object, so nothing it does can wait for another thread.  Three kinds:
@@ -8,33 +8,48 @@ counts: it never allocates a Python or NumPy object, so nothing it does can wait
     @linked(signature)      compiled once by itself under a symbol of its own; other kernels call it by that symbol,
                             Python by its address
 
-    digests.py      what the machine code of a kernel is made of
-    leaves.py       @kernel and @view
-    kept.py         where machine code is kept, and how it is told that a file is whole
-    linking.py      @linked; compiling, loading and calling machine code
-    bytes.py        copies, comparisons and words that numba has no fast form of
+A program whose kernels are all in a library opens that, and imports neither numba nor LLVM.
+
+    types.py        the types of signatures           records.py      a kernel's state, passed by address
+    settings.py     what changes code, and where      digests.py      what the machine code of a kernel is made of
+    leaves.py       @kernel, @view, @intrinsic        bytes.py        copies and words that numba has no fast form of
+    linking.py      @linked, and calls from Python    library.py      finding, building and opening the library
+    kept.py         files that are whole              elf.py          a linker
+    compiler.py     the bridge to numba               builder.py      the process that builds
+    toolchain.py    numba and LLVM by name
 """
 
-from mmcore.jit.bytes import (
-    bytes32,
-    bytes64,
-    copy_bytes,
-    equal_bytes,
-    fill_bytes,
-    prefetch,
-    put32,
-    put64,
-)
+from mmcore.jit.bytes import bytes32, bytes64, copy_bytes, equal_bytes, fill_bytes, prefetch, put32, put64
 from mmcore.jit.digests import Undigestible
-from mmcore.jit.kept import cache_root
-from mmcore.jit.leaves import DISABLED, Leaf, kernel, view
-from mmcore.jit.linking import Linked, Progress, build, indirect, linked
+from mmcore.jit.leaves import Leaf, intrinsic, kernel, view
+from mmcore.jit.library import CannotCompile, Progress, build
+from mmcore.jit.linking import Linked, indirect, linked
+from mmcore.jit.records import Plain, Record, State, state_type
+from mmcore.jit.settings import BOUNDSCHECK, DISABLED, Unsupported, cache_root
+from mmcore.jit.types import (
+    boolean,
+    external,
+    int8,
+    int16,
+    int32,
+    int64,
+    named_tuple,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    void,
+)
 
 __all__ = [
     # decorators
-    "kernel", "view", "linked", "indirect",
+    "kernel", "view", "linked", "indirect", "intrinsic",
+    # types
+    "boolean", "external", "int8", "int16", "int32", "int64", "named_tuple", "uint8", "uint16", "uint32", "uint64",
+    "void", "Plain", "Record", "State", "state_type",
     # building
-    "build", "cache_root", "Progress", "Linked", "Leaf", "Undigestible", "DISABLED",
+    "build", "cache_root", "Progress", "Linked", "Leaf", "CannotCompile", "Undigestible", "Unsupported",
+    "BOUNDSCHECK", "DISABLED",
     # bytes
     "bytes32", "bytes64", "put32", "put64", "copy_bytes", "fill_bytes", "equal_bytes", "prefetch",
 ]  # fmt: skip

@@ -6,13 +6,11 @@ compiler.
 
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from mmcore.jit.leaves import DISABLED, kernel
+from mmcore.jit.leaves import intrinsic, kernel
+from mmcore.jit.settings import BOUNDSCHECK, DISABLED
+from mmcore.jit.toolchain import cgutils, ir, types
 
 if DISABLED:
 
@@ -52,7 +50,7 @@ if DISABLED:
         array[_within(array, start, 8)] = list((int(value) & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little"))
 
 else:
-    _CHECKED = bool(numba.config.BOUNDSCHECK)
+    _CHECKED = BOUNDSCHECK
 
     def _pointer(context: Any, builder: Any, kind: Any, array: Any, start: Any) -> Any:
         return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
@@ -65,7 +63,7 @@ else:
             cgutils.raw_memmove(builder, to, of, values[4], 1)
             return context.get_dummy_value()
 
-        return numba.void(target, numba.int64, source, numba.int64, numba.int64), codegen
+        return types.void(target, types.int64, source, types.int64, types.int64), codegen
 
     @intrinsic
     def _memset(typingctx, target, start, value, count):  # type: ignore[no-untyped-def]
@@ -74,7 +72,7 @@ else:
             cgutils.memset(builder, to, values[3], builder.trunc(values[2], ir.IntType(8)))
             return context.get_dummy_value()
 
-        return numba.void(target, numba.int64, numba.int64, numba.int64), codegen
+        return types.void(target, types.int64, types.int64, types.int64), codegen
 
     @intrinsic
     def _memcmp(typingctx, first, start, second, offset, count):  # type: ignore[no-untyped-def]
@@ -85,7 +83,7 @@ else:
             function = cgutils.get_or_insert_function(builder.module, kind, "memcmp")
             return builder.call(function, [one, other, values[4]])
 
-        return numba.int32(first, numba.int64, second, numba.int64, numba.int64), codegen
+        return types.int32(first, types.int64, second, types.int64, types.int64), codegen
 
     @intrinsic
     def prefetch(typingctx, array, start):  # type: ignore[no-untyped-def]
@@ -99,30 +97,28 @@ else:
             builder.call(function, [pointer, word(0), word(3), word(1)])  # to read, in all levels, data
             return context.get_dummy_value()
 
-        return numba.void(array, numba.int64), codegen
+        return types.void(array, types.int64), codegen
 
     def _word(bits: int) -> tuple[Any, Any]:
         # Loads and stores of one unaligned word, as one instruction each.
-        kind = ir.IntType(bits)
-
         @intrinsic
         def load(typingctx, array, start):  # type: ignore[no-untyped-def]
             def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
                 pointer = _pointer(context, builder, signature.args[0], *values)
-                word = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
+                word = builder.load(builder.bitcast(pointer, ir.IntType(bits).as_pointer()), align=1)
                 return word if bits == 64 else builder.zext(word, ir.IntType(64))
 
-            return numba.int64(array, numba.int64), codegen
+            return types.int64(array, types.int64), codegen
 
         @intrinsic
         def store(typingctx, array, start, value):  # type: ignore[no-untyped-def]
             def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
                 pointer = _pointer(context, builder, signature.args[0], *values[:2])
-                word = values[2] if bits == 64 else builder.trunc(values[2], kind)
-                builder.store(word, builder.bitcast(pointer, kind.as_pointer()), align=1)
+                word = values[2] if bits == 64 else builder.trunc(values[2], ir.IntType(bits))
+                builder.store(word, builder.bitcast(pointer, ir.IntType(bits).as_pointer()), align=1)
                 return context.get_dummy_value()
 
-            return numba.void(array, numba.int64, numba.int64), codegen
+            return types.void(array, types.int64, types.int64), codegen
 
         return load, store
 

@@ -19,13 +19,15 @@ import hashlib
 import inspect
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from enum import EnumType
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mmcore.jit.types import External, Signature, Type
 
 DIGEST_SIZE = 16  # [bytes]
 FOLDER = Path(__file__).resolve().parent
@@ -58,14 +60,9 @@ class Digests:
         self._base = digest_of(tool_chain(), settings)
         self._known: dict[Any, str] = {}
 
-    def sources(self, folders: Iterable[Path]) -> str:
-        """Digest of every source below these folders: where it is the same, so are all digests of their kernels."""
-        files = {str(file.relative_to(folder.parent)): file for folder in folders for file in folder.rglob("*.py")}
-        return digest_of(self._base, *sorted(files), *(files[name].read_bytes() for name in sorted(files)))
-
     def linked(self, symbol: str, function: Callable[..., Any], signature: Any) -> str:
         """Digest of the machine code of a linked kernel."""
-        return digest_of(self._base, symbol, self.function(function), describe_type(signature))
+        return digest_of(self._base, symbol, self.function(function), repr(signature))
 
     def function(self, function: Callable[..., Any]) -> str:
         """Digest of a function's source and of all that it names, at any depth."""
@@ -88,30 +85,16 @@ class Digests:
         own = getattr(value, "digest_parts", None)  # leaves, linked kernels, intrinsics say for themselves
         if own is not None:
             return digest_of(*own(self))
-        if hasattr(value, "_defn"):  # numba's intrinsics
-            return self.function(value._defn)
         text = describe_value(value)
         if text is not None:
             return text
+        value = inspect.unwrap(value)  # of what caches its results
         if isinstance(value, types.FunctionType):
             if value.__module__.split(".")[0] in ("numba", "llvmlite", "numpy"):
                 return f"library {value.__module__}.{value.__qualname__}"
             return self.function(value)
         place = f"{function.__module__}.{function.__qualname__}"
         raise Undigestible(f"{place} names {'.'.join(name)}, a {type(value).__name__}, which has no digest")
-
-
-def describe_type(kind: Any) -> str:
-    """A type or signature as text, records with the names, order and types of their fields."""
-    fields = getattr(kind, "fields", None)
-    if isinstance(fields, dict):
-        inner = ", ".join(f"{name}: {describe_type(field)}" for name, field in fields.items())
-        return f"{kind.name}{{{inner}}}"
-    if hasattr(kind, "return_type"):
-        return f"{describe_type(kind.return_type)}({', '.join(describe_type(one) for one in kind.args)})"
-    if hasattr(kind, "symbol"):
-        return f"{kind.symbol} {describe_type(kind.sig)}"
-    return str(kind)
 
 
 def describe_value(value: Any) -> str | None:
@@ -129,8 +112,8 @@ def describe_value(value: Any) -> str | None:
         return f"enum {value.__name__} {list(value)!r}"
     if isinstance(value, type | types.BuiltinFunctionType | np.ufunc):
         return f"name {getattr(value, '__module__', '')}.{value.__name__}"
-    if any(base.__module__.split(".")[0] in ("numba", "llvmlite") for base in type(value).__mro__):
-        return f"type {describe_type(value)}"
+    if isinstance(value, Type | Signature | External) or type(value).__module__.startswith("numba."):
+        return f"type {value!r}"
     return None
 
 

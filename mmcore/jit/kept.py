@@ -1,66 +1,112 @@
 """What is kept of compiled kernels: where, under which digests, and how it is told that a file is whole.
 
-    DIRECTORY/objects/xx/DIGEST.o       a linked kernel's object code, see linking.py
+    DIRECTORY/objects/xx/DIGEST.o       a linked kernel's object code: a line with the function's name, and the code
     DIRECTORY/leaves/DIGEST/            what numba keeps of a leaf
-    DIRECTORY/digests/DIGEST            the digests of kernels, by a digest of all their sources, see linking.py
+    DIRECTORY/libraries/DIGEST.so       linked kernels joined, see library.py
 
-A file is a line with the checksum of the rest, and the rest.  It is durable before it gets its name.  A file that fails
-its checksum is as good as none: what it held is compiled again.
+A file ends in a checksum of the rest.  It is durable before it gets its name.  A file that fails its checksum is as
+good as none: what it held is compiled again.  A file that nobody has used for a month goes when something is compiled.
 """
 
+import contextlib
 import os
 import platform
+import secrets
+import time
 from functools import cache
 from pathlib import Path
 
-import llvmlite
-import numba
-import numpy as np
+from mmcore.jit.digests import DIGEST_SIZE, Digests, digest_of
+from mmcore.jit.settings import BOUNDSCHECK, OPTIONS, cache_root, level
 
-from mmcore.jit.digests import Digests, digest_of
-
-OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy"}  # of every compilation
-
-
-def cache_root() -> Path:
-    """The directory below which compiled kernels are kept: $KVSTORE_CACHE_DIR, else the user's cache directory."""
-    chosen = os.environ.get("KVSTORE_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvstore"
+UNUSED_S = 30 * 86400  # files go when they have not been used for so long
+TOUCH_S = 86400  # a file's use is noted once a day
 
 
 @cache
 def digests() -> Digests:
     """The digests of kernels as this process compiles them."""
-    processor = numba.core.registry.cpu_target.target_context.codegen().magic_tuple()
-    settings = (
-        platform.python_version(),
-        numba.__version__,
-        llvmlite.__version__,
-        np.__version__,
-        f"processor {processor}",
-        f"options {sorted(OPTIONS.items())}",
-        f"bounds {numba.config.BOUNDSCHECK} optimise {numba.config.OPT} assertions {__debug__}",
+    return Digests(f"{tools()} {settings()}")
+
+
+@cache
+def tools() -> str:
+    """The versions of what compiles kernels."""
+    from importlib.metadata import (  # slow to import, and not needed beside a wheel's library
+        PackageNotFoundError,
+        version,
     )
-    return Digests(" ".join(settings))
+
+    versions = [f"python {platform.python_version()}"]
+    for name in ("numba", "llvmlite", "numpy"):
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            versions.append(f"{name} -")
+    return ", ".join(versions)
+
+
+def settings() -> str:
+    """All settings that change code."""
+    optimise = os.environ.get("NUMBA_OPT", "")
+    return f"{level()} bounds {BOUNDSCHECK} assertions {__debug__} optimise {optimise} {sorted(OPTIONS.items())}"
+
+
+def object_file(digest: str) -> Path:
+    """Where a linked kernel's object code is kept."""
+    return cache_root() / "objects" / digest[:2] / f"{digest}.o"
+
+
+def library_file(digest: str) -> Path:
+    """Where a library is kept."""
+    return cache_root() / "libraries" / f"{digest}.so"
+
+
+def whole(content: bytes) -> bytes:
+    """A file's bytes, with their checksum."""
+    return content + bytes.fromhex(digest_of(content))
 
 
 def keep(file: Path, content: bytes) -> None:
-    """Write a file whole and durable, or not at all."""
+    """Write a file whole and durable, or not at all.  Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    with partial.open("wb") as out:
-        out.write(digest_of(content).encode() + b"\n" + content)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(file)
+    partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    try:
+        with partial.open("wb") as out:
+            out.write(whole(content))
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read_kept(file: Path) -> bytes | None:
     """What `keep` wrote; None without a file that is whole."""
     try:
-        checksum, _, content = file.read_bytes().partition(b"\n")
-    except FileNotFoundError:
+        data = file.read_bytes()
+    except OSError:
         return None
-    return content if checksum.decode(errors="replace") == digest_of(content) else None
+    content, checksum = data[:-DIGEST_SIZE], data[-DIGEST_SIZE:]
+    if bytes.fromhex(digest_of(content)) != checksum:
+        return None
+    with contextlib.suppress(OSError):  # a directory that cannot be written can be read all the same
+        if time.time() - file.stat().st_mtime > TOUCH_S:
+            os.utime(file)
+    return content
+
+
+def remove_unused(now_unix_s: float) -> None:
+    """Remove what has not been used for a month."""
+    with contextlib.suppress(OSError):
+        for folder in ("objects/*", "libraries"):
+            for file in cache_root().glob(f"{folder}/*"):
+                if file.is_file() and now_unix_s - file.stat().st_mtime > UNUSED_S:
+                    file.unlink(missing_ok=True)
+        for leaf in cache_root().glob("leaves/*"):
+            newest = max((file.stat().st_mtime for file in leaf.rglob("*")), default=leaf.stat().st_mtime)
+            if now_unix_s - newest > UNUSED_S:
+                import shutil
+
+                shutil.rmtree(leaf, ignore_errors=True)

@@ -3,22 +3,27 @@
     @kernel     typed where it is used, and inlined there by LLVM
     @view       one that returns an array made on the spot: inlined by numba, before it types anything, for compiled
                 kernels without reference counts cannot return one
+    @intrinsic  a function of types of arguments, which returns a signature and a generator of LLVM's code
 
-A leaf becomes numba's only when a kernel that names it is compiled, so a program whose kernels are all kept compiles
-none.  With NUMBA_DISABLE_JIT=1 the decorators leave the function as it is.
+A leaf becomes numba's only when a kernel that names it is compiled, so a program whose kernels are all in a library
+compiles none and needs no numba.  With NUMBA_DISABLE_JIT=1 the decorators leave the function as it is.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
-import numba
+from mmcore.jit.digests import Digests
+from mmcore.jit.settings import DISABLED
 
-from mmcore.jit.digests import Digests, digest_of
-from mmcore.jit.kept import OPTIONS, cache_root, digests
 
-DISABLED = bool(numba.config.DISABLE_JIT)
+def _compiler() -> Any:
+    # Only compiling a kernel leads here, so only that imports numba.
+    from mmcore.jit import compiler
+
+    return compiler
 
 
 class Leaf:
@@ -31,18 +36,11 @@ class Leaf:
     @cached_property
     def dispatcher(self) -> Any:
         """It, as numba knows functions."""
-        # numba reads the directory when the decorator runs.  What it keeps there spares whatever inlines the leaf from
-        # compiling it again; it asks for more than the digest, so it is never stale.
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_root() / "leaves" / digest_of(*self.digest_parts(digests())))
-        try:
-            return numba.njit(cache=True, **OPTIONS, **self.targetoptions)(self.py_func)
-        finally:
-            numba.config.CACHE_DIR = before
+        return _compiler().leaf_dispatcher(self)
 
     @property
     def _numba_type_(self) -> Any:
-        return numba.types.Dispatcher(self.dispatcher)
+        return _compiler().types.Dispatcher(self.dispatcher)
 
     def digest_parts(self, known: Digests) -> Iterator[str]:
         """What the machine code of a kernel that inlines it is made of."""
@@ -56,6 +54,29 @@ class Leaf:
         return f"<leaf kernel {self.py_func.__module__}.{self.py_func.__qualname__}>"
 
 
+class Intrinsic:
+    """A leaf whose code is generated."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        return _compiler().intrinsic_type(self.function, len(inspect.signature(self.function).parameters) - 1)
+
+    def digest_parts(self, known: Digests) -> Iterator[str]:
+        """What the machine code of a kernel that uses it is made of."""
+        yield "intrinsic"
+        yield known.function(self.function)
+
+    def __call__(self, *_arguments: Any) -> Any:
+        raise NotImplementedError(f"{self!r} is for kernels alone")
+
+    def __repr__(self) -> str:
+        return f"<intrinsic {self.function.__module__}.{self.function.__qualname__}>"
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """A leaf kernel: compiled for each use, inlined into its callers."""
     return function if DISABLED else Leaf(function)
@@ -64,3 +85,8 @@ def kernel(function: Callable[..., Any]) -> Any:
 def view(function: Callable[..., Any]) -> Any:
     """A leaf kernel that returns an array it has made: inlined where it is called."""
     return function if DISABLED else Leaf(function, inline="always")
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """A leaf whose code is generated: `function(context, *types)` returns its signature and the generator."""
+    return Intrinsic(function)

@@ -1,14 +1,13 @@
 """check_keyspace: proof, by walking everything, that indices, entries, counts and the heap's bytes agree."""
 
 import numpy as np
-from numba import int64
 
 from kvstore import layout
 from kvstore.entries import EXPIRY, HEADER, LARGE, entry_hash
 from kvstore.index import BUCKET_SIZE, LINK, bucket_number
 from kvstore.state import HASH_SEED, Store
 from mmcore.heap import CLASS_SIZES, heap_used
-from mmcore.jit import linked
+from mmcore.jit import int64, linked
 from mmcore.mapping import next_mapped
 from mmcore.mmu import copy_out
 from mmcore.state import SPACE

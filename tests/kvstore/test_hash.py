@@ -4,10 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from numba import int64, uint8
 
 from kvstore.hash import hash_bytes
-from mmcore.jit import linked
+from mmcore.jit import int64, linked, uint8
 
 SEED = 0x1234_5678_9ABC
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from numba import int64
 
 from kvstore import connections as rows
 from kvstore import state, watch
 from kvstore.commands import transactions
 from kvstore.state import STORE, Store
-from mmcore.jit import linked
+from mmcore.jit import int64, linked
 from tests.kvstore.bare import Bare
 
 CONNECTIONS = 50

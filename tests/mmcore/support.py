@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numba
 import numpy as np
-from numba import int64, void
 
 from mmcore import AddressSpace, Caches, PhysicalMemory
 from mmcore.frames import frame_drop, reserve, run_alloc, run_drop
 from mmcore.frozen import gather, next_run
-from mmcore.jit import linked
+from mmcore.jit import DISABLED, int64, linked, void
 from mmcore.space import new_root
 from mmcore.state import MEMORY
 from mmcore.walk import walk
@@ -20,7 +18,6 @@ PAGE = 4096
 MIB2 = 1 << 21
 GIB = 1 << 30
 GIB512 = 1 << 39
-DISABLED = bool(numba.config.DISABLE_JIT)
 
 
 @linked(void(MEMORY, int64))

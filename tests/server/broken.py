@@ -1,9 +1,8 @@
 """The server, with two bugs: TIME raises, LASTSAVE answers what is no reply."""
 
-from numba.core.dispatcher import Dispatcher
-
 import kvstore.commands.server as commands
 from kvstore.cli import main
+from mmcore.jit import Leaf
 from tests.strict import refuse
 
 
@@ -12,7 +11,7 @@ def _raise(*_arguments: object) -> None:
 
 
 if __name__ == "__main__":
-    Dispatcher._compile_for_args = refuse
+    Leaf.__call__ = refuse  # type: ignore[method-assign]
     commands.time = _raise  # type: ignore[assignment]
     commands.lastsave = lambda *_: object()  # type: ignore[assignment, return-value]
     main()

@@ -1,4 +1,4 @@
-"""Compiling, keeping and calling kernels."""
+"""What an edit compiles: what it changes, and nothing else."""
 
 import os
 import subprocess
@@ -7,78 +7,18 @@ import textwrap
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numba import boolean, int64, uint8, void
 
 from mmcore import jit
 from mmcore.jit.digests import Digests
-from mmcore.state import SPACE
-from tests.mmcore.support import PAGE, machine
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 pytestmark = pytest.mark.skipif(jit.DISABLED, reason="there is nothing to compile")
-
-if not jit.DISABLED:
-
-    @jit.linked(int64(int64, int64[:, ::1], uint8[::1]))
-    def last_of(index, table, text):  # type: ignore[no-untyped-def]
-        """A word of the table's last row, and the text's size."""
-        return table[table.shape[0] - 1, index] + 1000 * text.size
-
-    @jit.linked(boolean(int64))
-    def is_odd(number):  # type: ignore[no-untyped-def]
-        """Whether `number` is odd."""
-        return number & 1 == 1
-
-    @jit.linked(void(SPACE, int64))
-    def refuse(space, number):  # type: ignore[no-untyped-def]
-        """Raises whenever the number is not the space's root."""
-        if space.cpu[0] != number:
-            raise ValueError("not the root")
-
-
-def test_arguments_and_results_cross_from_python() -> None:
-    table = np.arange(12).reshape(4, 3)
-    assert last_of(1, table, np.zeros(7, np.uint8)) == 7010
-    assert last_of(np.int64(2), table, np.zeros(0, np.uint8)) == 11
-    assert is_odd(-1) is True and is_odd(1 << 40) is False
-
-
-def test_exceptions_cross_too() -> None:
-    _, space = machine()
-    assert refuse(space.state, space.root) is None
-    with pytest.raises(ValueError, match="not the root"):
-        refuse(space.state, -1)
-
-
-def test_arguments_of_another_kind_are_refused() -> None:
-    _, space = machine()
-    with pytest.raises(TypeError, match="Memory for a"):
-        refuse(space.state.mem, 0)
-    with pytest.raises(TypeError, match="takes 2 arguments, not 1"):
-        refuse(space.state)
-    for table in (np.zeros((2, 3), np.int32), np.zeros(3, np.int64), np.zeros((3, 2), np.int64).T):
-        with pytest.raises(TypeError, match="for array"):
-            last_of(1, table, np.zeros(7, np.uint8))
-
-
-@pytest.mark.parametrize("number", [1 << 63, 1 << 64, -(1 << 63) - 1, np.uint64(1 << 63)])
-def test_an_integer_that_would_lose_bits_is_refused(number: int) -> None:
-    with pytest.raises(OverflowError, match=str(number)):
-        is_odd(number)
-
-
-def test_a_state_takes_arrays_of_its_own_kind_only() -> None:
-    _, space = machine()
-    with pytest.raises(TypeError, match="tlb: uint8"):
-        type(space.state)(space.state.mem, np.zeros(PAGE, np.uint8), space.state.psc, space.state.cpu)
-
 
 PACKAGE = {
     "__init__": "",
     "low": """
-        from numba import int64
+        from mmcore.jit import int64
         from mmcore.jit import kernel, linked
         from edited.constants import LEAF_VALUE, UNUSED_VALUE, VALUE
         from edited import constants
@@ -110,7 +50,7 @@ PACKAGE = {
             return state.first[0]
         """,
     "high": """
-        from numba import int64
+        from mmcore.jit import int64
         from mmcore.jit import linked
         from edited.low import inliner, low, of_constant, of_module, of_record
 
@@ -127,8 +67,8 @@ PACKAGE = {
     "record": """
         from dataclasses import dataclass
         import numpy as np
-        from numba import int64
-        from mmcore.plain import Plain, Record, state_type
+        from mmcore.jit import int64
+        from mmcore.jit import Plain, Record, state_type
 
         @dataclass(frozen=True, slots=True, eq=False)
         class State(Record):
@@ -150,9 +90,9 @@ jit.build(lambda done, total, symbol: said.add(symbol.rpartition(".")[2]))
 state = State(first=np.array([7]), second=np.array([8]))
 print(high.caller(1), high.inliner(1), high.of_constant(1), high.of_module(1), high.of_record(state))
 print(*sorted(said - {""}))
-for one in jit.linking._REGISTERED:
-    if one.package == "edited":
-        print(one.object_file)
+for symbol, one in jit.library.registered().items():
+    if symbol.startswith("edited"):
+        print(jit.kept.library_file(one.digest))
 """
 FIRST = "12 10001 101 1001 7"
 EDITS = {  # what is edited: file, text, by what; answers and what is compiled again
@@ -184,7 +124,7 @@ NAME = f"edited_{os.getpid()}_{time.time_ns()}"  # a kernel's symbol is in its d
 
 
 def run_edited(directory: Path, file: str = "low", old: str = "", new: str = "") -> tuple[str, str, list[Path]]:
-    """Answers of the package's kernels with one edit made, names of those that were compiled, object files."""
+    """Answers of the package's kernels with one edit made, names of those that were compiled, their files."""
     package = directory / NAME
     package.mkdir(parents=True)
     for name, text in PACKAGE.items():
@@ -201,7 +141,7 @@ def run_edited(directory: Path, file: str = "low", old: str = "", new: str = "")
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The object files of the package as it is before any edit."""
+    """The files of the package's kernels as they are before any edit."""
     answers, compiled, files = run_edited(tmp_path_factory.mktemp("unedited"))
     assert (answers, compiled) == (FIRST, "caller inliner low of_constant of_module of_record")
     assert len(files) == 6
@@ -228,7 +168,7 @@ def test_a_kept_file_that_is_not_whole_is_compiled_again(tmp_path, objects):
 
 
 OWN = """
-from numba import int64
+from mmcore.jit import int64
 from mmcore.jit import linked
 from helper import VALUE
 

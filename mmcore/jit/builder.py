@@ -1,0 +1,118 @@
+"""The process that builds the library: it imports the packages, compiles what is kept nowhere, and joins it all.
+
+    python -m mmcore.jit.builder WORKERS
+
+It says on its standard output, which library.py reads
+
+    DONE TOTAL [SYMBOL]         kernels compiled so far, of how many, and one that is done
+    library SIZE                then the library, SIZE bytes
+
+A process of its own has no threads, so it may fork: one worker a processor, each of which imports numba.  The symbols
+of other kernels stand for nothing in a worker: it compiles, and never calls.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import import_module
+from multiprocessing import get_context
+
+from mmcore.jit import elf, kept, library
+from mmcore.jit.digests import digest_of
+from mmcore.jit.linking import Linked
+from mmcore.jit.settings import level
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _kept(kernel: Linked) -> elf.Code | None:
+    content = kept.read_kept(kept.object_file(kernel.digest))
+    if content is None:
+        return None
+    name, _, code = content.partition(b"\n")
+    return elf.Code(kernel.symbol, name.decode(), code)
+
+
+def _say(*words: object) -> None:
+    sys.stdout.buffer.write(" ".join(map(str, words)).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def main(workers: int) -> None:
+    """Build the library of all packages that declare kernels."""
+    for modules in library.declared().values():
+        for module in modules:
+            _import(module)
+    kernels = [one for symbol, one in library.registered().items() if symbol.partition(".")[0] in library.declared()]
+    codes = {one.symbol: _kept(one) for one in kernels}
+    missing = [one for one in kernels if codes[one.symbol] is None]
+    if missing:
+        for code in _compile(missing, min(workers or os.cpu_count() or 1, len(missing))):
+            codes[code.symbol] = code
+        _say(len(missing), len(missing))
+    digest = digest_of(library.sources(), kept.tools(), kept.settings())
+    shared = elf.link([code for code in codes.values() if code], f"kernels-{digest}.so")
+    info = {
+        "format": library.FORMAT,
+        "sources": library.sources(),
+        "level": level(),
+        "made_with": kept.tools(),
+        "kernels": {one.symbol: one.digest for one in kernels},
+    }
+    content = library.pack(shared, info)
+    try:
+        kept.keep(library.main_file(), content)
+    except OSError as error:
+        print(f"the kernels cannot be kept, and will be compiled anew: {error}", file=sys.stderr)
+    _say("library", len(content))
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def _import(module: str) -> None:
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in library.declared():
+            raise
+        # A program that can use it has what it imports, and compiles its kernels then.
+        print(f"the kernels of {module} are left out: {error}", file=sys.stderr)
+
+
+def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
+    # Forked, all before the pool has a thread, so that each worker has the kernels without importing them again.
+    with ProcessPoolExecutor(workers, get_context("fork"), _prepare) as pool:
+        done = [pool.submit(_work, one.symbol) for one in missing]
+        try:
+            for number, future in enumerate(as_completed(done), 1):
+                code = future.result()
+                _say(number, len(missing), code.symbol)
+                yield code
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _prepare() -> None:
+    # Nobody wants the kernels of a builder that has ended.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    compiler = import_module("mmcore.jit.compiler")
+    for number, symbol in enumerate(library.registered(), 1):
+        compiler.tell_symbol(symbol, number)
+
+
+def _work(symbol: str) -> elf.Code:
+    """Compile a kernel, and keep it where that is possible."""
+    kernel = library.registered()[symbol]
+    name, code = kernel.compile()
+    with contextlib.suppress(OSError):
+        kept.keep(kept.object_file(kernel.digest), name.encode() + b"\n" + code)
+    return elf.Code(symbol, name, code)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

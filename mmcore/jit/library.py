@@ -1,0 +1,272 @@
+"""The library: the machine code of all linked kernels, joined into one shared object and mapped by whoever runs them.
+
+    registered   @linked has run; there is no machine code yet
+    found        the library of exactly these sources: beside this file, where a wheel carries it, else where kept.py
+                 says.  A program that finds one opens it, in some milliseconds, and needs no numba
+    built        otherwise: by a process of its own (builder.py), once.  Two programs that start at the same time build
+                 it once; the second waits
+    opened       by dlopen, which binds the C library's symbols.  A kernel's address is asked for when it is needed
+
+A package says by a file `linked_kernels.txt`, a module a line, that its kernels belong to the library.  Nothing else
+here knows any package.  Kernels of other modules, of a test or of a script, get a library each, compiled in this
+process; they call the others' symbols, which the first library exports.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from mmcore.jit import elf, kept
+from mmcore.jit.digests import digest_of
+from mmcore.jit.settings import BOUNDSCHECK, level
+
+if TYPE_CHECKING:
+    from mmcore.jit.linking import Linked
+
+FOLDER = Path(__file__).resolve().parent
+PACKAGES = FOLDER.parent.parent
+DECLARATION = "linked_kernels.txt"
+FORMAT = 1  # of what follows the shared object in a library's file
+
+Progress = Callable[[int, int, str], None]  # (done, total, symbol at work or ""); total 0: another process builds
+
+
+class CannotCompile(RuntimeError):
+    """Kernels have to be compiled, and what compiles them is not installed."""
+
+
+class _Kernels:
+    """What this process has registered and opened."""
+
+    def __init__(self) -> None:
+        self.registered: dict[str, Linked] = {}
+        self.opened: dict[str, ctypes.CDLL] = {}  # by kernel
+        self.missing: list[str] = []  # registered and not opened, in order
+
+
+_KERNELS = _Kernels()
+
+
+def register(kernel: "Linked") -> None:
+    """Take note of a linked kernel.  Callees register before their callers."""
+    _KERNELS.registered[kernel.symbol] = kernel
+    _KERNELS.missing.append(kernel.symbol)
+
+
+def registered() -> dict[str, "Linked"]:
+    """The linked kernels of this process, by symbol, in order of registration."""
+    return dict(_KERNELS.registered)
+
+
+def address_of(kernel: "Linked") -> int:
+    """Where a kernel's machine code is, brought in if need be."""
+    if kernel.symbol not in _KERNELS.opened:
+        build()
+    return _address(_KERNELS.opened[kernel.symbol], kernel.symbol)
+
+
+def _address(opened: ctypes.CDLL, symbol: str) -> int:
+    address = ctypes.cast(opened[symbol], ctypes.c_void_p).value
+    assert address, symbol
+    return address
+
+
+def build(progress: Progress | None = None, workers: int = 0) -> int:
+    """Bring in the machine code of every kernel registered so far, compiling what is kept nowhere; returns how many.
+
+    `progress` hears of each kernel that is compiled, by `workers` processes (0: one a processor).  Raises
+    CannotCompile, settings.Unsupported.
+    """
+    if not _KERNELS.missing:
+        return 0
+    wanted, _KERNELS.missing = _KERNELS.missing, []
+    packages = declared()
+    if any(symbol.partition(".")[0] in packages for symbol in wanted):
+        opened, symbols = _open_main(progress, workers)
+        for symbol in wanted:
+            if symbol in symbols and _is_ours(_KERNELS.registered[symbol]):
+                _KERNELS.opened[symbol] = opened
+    own = [symbol for symbol in wanted if symbol not in _KERNELS.opened]
+    for number, symbol in enumerate(own):
+        _KERNELS.opened[symbol] = _open_own(_KERNELS.registered[symbol], number, len(own), progress)
+    return len(wanted)
+
+
+# ------------------------------------------------------------------------------------------------------ the packages
+
+
+@cache
+def declared() -> dict[str, list[str]]:
+    """By package: its modules that hold linked kernels, as it declares them."""
+    files = sorted(PACKAGES.glob(f"*/{DECLARATION}"))
+    return {file.parent.name: file.read_text().split() for file in files}
+
+
+def _is_ours(kernel: "Linked") -> bool:
+    # Whether it is of a module of these packages, and not of another that has the same name.
+    module = sys.modules.get(kernel.function.__module__)
+    file = Path(getattr(module, "__file__", None) or "")
+    return file.is_relative_to(PACKAGES)
+
+
+@cache
+def sources() -> str:
+    """Digest of every source of the packages and of the settings: a library of the same digest is theirs."""
+    files = {}
+    for package in declared():
+        for file in sorted((PACKAGES / package).rglob("*.py")):
+            files[str(file.relative_to(PACKAGES))] = file.read_bytes()
+    return digest_of(f"{FORMAT} {level()} bounds {BOUNDSCHECK}", *files, *files.values())
+
+
+# ----------------------------------------------------------------------------------------------------- the main one
+
+
+def pack(shared: bytes, info: dict[str, Any]) -> bytes:
+    """A library's file, but for the checksum: the shared object, and what is known of it."""
+    text = json.dumps(info).encode()
+    return shared + text + len(text).to_bytes(8, "little")
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """What is known of a library: `sources`, `kernels`, and what it was made with."""
+    size = int.from_bytes(content[-8:], "little")
+    info: dict[str, Any] = json.loads(content[-8 - size : -8])
+    return info
+
+
+def carried_file(name: str) -> Path:
+    """Where a wheel carries the library for a level of x86-64."""
+    return FOLDER / f"kernels.{name}.so"
+
+
+def main_file() -> Path:
+    """Where the library of these sources is kept, once it is built here."""
+    return kept.library_file(digest_of(sources(), kept.tools(), kept.settings()))
+
+
+def _find() -> tuple[Path, bytes] | None:
+    carried = carried_file(level())
+    if carried.is_file():
+        content = kept.read_kept(carried)
+        if content and unpack(content)["sources"] == sources():
+            return carried, content
+    file = main_file()
+    content = kept.read_kept(file)
+    return (file, content) if content else None
+
+
+def _open_main(progress: Progress | None, workers: int) -> tuple[ctypes.CDLL, set[str]]:
+    found = _find()
+    if found is None:
+        with _alone(main_file(), progress):
+            found = _find()  # another process may have built it meanwhile
+            if found is None:
+                content = build_main(progress, workers)
+                return open_bytes(content), set(unpack(content)["kernels"])
+    file, content = found
+    return _open(str(file)), set(unpack(content)["kernels"])
+
+
+def _open(path: str) -> ctypes.CDLL:
+    # Global, for the kernels of other modules call its symbols.
+    return ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
+
+
+def open_bytes(content: bytes) -> ctypes.CDLL:
+    """Open a library that is in no file: what could not be kept serves this process all the same."""
+    fd = os.memfd_create("kernels", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as out:
+        out.write(content)
+    # The descriptor stays open.  ld.so knows a library by its path, and takes another of the same for it.
+    return _open(f"/proc/self/fd/{fd}")
+
+
+@contextmanager
+def _alone(file: Path, progress: Progress | None) -> Iterator[None]:
+    # One process at a time builds a library.  Where nothing can be kept, each builds its own.
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_suffix(".lock").open("wb")
+    except OSError:
+        yield
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if progress:
+                progress(0, 0, "")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build_main(progress: Progress | None = None, workers: int = 0, of_level: str = "") -> bytes:
+    """Compile and join all kernels of the packages, in a process of its own; returns the library's content.
+
+    Raises CannotCompile.
+    """
+    if find_spec("numba") is None:
+        raise CannotCompile(
+            "these kernels have to be compiled, and numba is not installed: pip install 'kvstore[build]', or install "
+            "a wheel, which carries them"
+        )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # Kernels keep their assertions, whatever the program that runs them does with its own.
+    environment.pop("PYTHONOPTIMIZE", None)
+    environment |= {"NUMBA_CPU_NAME": of_level or level(), "NUMBA_CPU_FEATURES": ""}
+    command = [sys.executable, "-m", "mmcore.jit.builder", str(workers)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=PACKAGES) as process:
+        assert process.stdout is not None
+        content = _follow(process.stdout, progress)
+    if process.returncode or content is None:
+        raise CannotCompile(f"compiling the kernels ended with status {process.returncode}; its messages are above")
+    kept.remove_unused(time.time())
+    return content
+
+
+def _follow(out: IO[bytes], progress: Progress | None) -> bytes | None:
+    # What the builder says: lines of progress, then how long the library is, and the library.
+    for line in out:
+        word, *rest = line.decode().split()
+        if word == "library":
+            content = out.read(int(rest[0]))
+            return content if len(content) == int(rest[0]) else None
+        if progress:
+            progress(int(word), int(rest[0]), rest[1] if len(rest) > 1 else "")
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------- other ones
+
+
+def _open_own(kernel: "Linked", number: int, total: int, progress: Progress | None) -> ctypes.CDLL:
+    """The library of one kernel that belongs to no package's."""
+    file = kept.library_file(kernel.digest)
+    if kept.read_kept(file) is not None:
+        return _open(str(file))
+    if find_spec("numba") is None:
+        raise CannotCompile(f"{kernel.symbol} has to be compiled, and numba is not installed: pip install numba")
+    if progress:
+        progress(number, total, kernel.symbol)
+    compiler = import_module("mmcore.jit.compiler")
+    for symbol, opened in _KERNELS.opened.items():
+        compiler.tell_symbol(symbol, _address(opened, symbol))
+    name, code = kernel.compile()
+    content = elf.link([elf.Code(kernel.symbol, name, code)], kernel.symbol)
+    try:
+        kept.keep(file, content)
+    except OSError:
+        return open_bytes(content)
+    return _open(str(file))
