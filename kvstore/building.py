@@ -18,7 +18,8 @@ class Compiling:
     """Hears how far compiling is, and says so."""
 
     def __init__(self) -> None:
-        self._began, self._bar, self._total = time.monotonic(), None, 0
+        self._began, self._total = time.monotonic(), 0
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int, symbol: str) -> None:
         if total == 0:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from kvstore.building import bring_kernels, build_library, progress_bar
 from kvstore.config import Config
 from kvstore.configfile import ConfigError
 from kvstore.descriptors import TooFewDescriptors, clients_at_start
@@ -122,8 +123,8 @@ def _serve(config: Config) -> int:
     try:
         config.values["maxclients"] = clients_at_start(config["maxclients"])
         opened = open_images(config)
-        kernels, server = import_module("mmcore.jit"), import_module("kvstore.server")
-        build_kernels(kernels)
+        server = import_module("kvstore.server")
+        bring_kernels()
         status = int(server.Server(config, opened).run(signals))
     except Exception as error:
         if isinstance(error, _expected()):
@@ -138,7 +139,9 @@ def _serve(config: Config) -> int:
 def _expected() -> tuple[type[Exception], ...]:
     """What can keep a server from starting without being a bug."""
     machine, snapshots = import_module("mmcore.errors"), import_module("snapshot.errors")
-    return OSError, MemoryError, machine.MachineError, snapshots.SnapshotError, CannotListen, TooFewDescriptors
+    cannot_compile = import_module("mmcore.jit").CannotCompile
+    ours = (cannot_compile, machine.MachineError, snapshots.SnapshotError, CannotListen, TooFewDescriptors)
+    return OSError, MemoryError, *ours
 
 
 def _reason(error: Exception) -> str:
@@ -149,28 +152,21 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()) or "out of memory"
 
 
-def build_kernels(kernels: Any) -> None:
-    """Compile or load the kernels; with a progress bar when some have to be compiled."""
-    began, bar = time.monotonic(), None
+@main.command(epilog="Example: kvstore build --output kernels.so")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the library there too.")
+@click.option("--level", type=click.Choice(["x86-64-v2", "x86-64-v3"]), default=None, help="[this machine's]")
+def build(output: Path | None, level: str | None) -> None:
+    """Compile all kernels, as far as they are not kept, and join them into one library.
 
-    def say(done: int, total: int, symbol: str) -> None:
-        nonlocal bar
-        if symbol and bar is None:
-            bar = progress_bar(f"Compiling {total} kernels; this happens once", sys.stderr.isatty())
-            if not sys.stderr.isatty():
-                click.echo(f"Compiling {total} kernels; this happens once ...", err=True)
-        if bar is not None:
-            bar.show(done, total, symbol)
-            if not symbol:
-                bar.close()
-                click.echo(f"Compiled {total} kernels in {time.monotonic() - began:.0f} s", err=True)
-
-    kernels.build(say)
-
-
-def progress_bar(label: str, shown: bool) -> Any:
-    """A Bar of progress.py, whose library takes a tenth of a second to import."""
-    return import_module("kvstore.progress").Bar(label, shown)
+    A server of the same sources opens it and needs no compiler.
+    """
+    if level and not output:
+        raise click.UsageError("--level needs --output: what is kept is of this machine's level")
+    try:
+        where = build_library(output, level or "")
+    except (RuntimeError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(where)
 
 
 # ------------------------------------------------------------------------------------------------- talking to a server

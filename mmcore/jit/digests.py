@@ -8,8 +8,8 @@ The digest of a kernel covers
     the linked kernels it calls by their symbols and signatures: a caller does not contain them
     its signature               with the names, order and types of every record's fields
     intrinsics, C functions     by their sources, by their symbols and types
-    the tool chain              the sources in this folder, the versions of Python, numba, llvmlite and numpy, and the
-                                settings that change code
+    the tool chain              the sources in this folder that shape object code, the versions of Python, numba,
+                                llvmlite and numpy, and the settings that change code
 
 A value that is none of these has no digest, and a kernel that names one is refused: stale code is never served.
 """
@@ -48,9 +48,11 @@ def digest_of(*parts: str | bytes) -> str:
 
 @lru_cache(maxsize=1)
 def tool_chain() -> str:
-    """Digest of this folder's sources."""
-    files = sorted(FOLDER.glob("*.py"))
-    return digest_of(*(file.name for file in files), *(file.read_bytes() for file in files))
+    """Digest of the sources in this folder that shape object code; the others join, keep and call it."""
+    files = [
+        FOLDER / f"{name}.py" for name in ("bytes", "compiler", "digests", "leaves", "records", "settings", "types")
+    ]
+    return digest_of(*(file.read_bytes() for file in files))
 
 
 class Digests:
