@@ -9,7 +9,7 @@ ATTACK := $(addprefix tests/attack/test_,kernels.py bystander.py damaged_images.
 WORKERS ?= $(shell nproc)
 PYTEST := $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: run install test check bench clean
+.PHONY: run install test check wheel bench clean
 
 run: install
 	$(BIN)/kvstore serve --dir ./data $(ARGS)
@@ -18,7 +18,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,bench]'
 	touch $@
 
 $(VENV)/test-installed: $(VENV)/installed
@@ -36,8 +36,13 @@ test: check
 	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(UNITS) $(SERVER) $(ATTACK)
 	$(PYTEST) tests
 
+# What people install who do not compile: a wheel that carries the machine code, tried in a bare environment.
+wheel: $(VENV)/test-installed
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	KVSTORE_WHEEL_DIR=dist $(BIN)/pytest --quiet tests/wheel
+
 bench: install
 	$(BIN)/kvstore bench all $(ARGS)
 
 clean:
-	rm -rf $(VENV) .cache build *.egg-info
+	rm -rf $(VENV) .cache build dist *.egg-info
