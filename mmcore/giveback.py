@@ -50,7 +50,7 @@ if DISABLED:
         return code
 
 else:
-    _madvise = external("madvise", int32(int64, int64, int32))
+    _madvise = external("madvise", int32(int64, int64, int32))  # type: ignore[assignment]
 
 
 @linked(int64(MEMORY))

@@ -1,6 +1,6 @@
 """The process that builds the library: it imports the packages, compiles what is kept nowhere, and joins it all.
 
-    python -m mmcore.jit.builder WORKERS
+    python -m mmcore.jit.builder WORKERS PARENT     which ends when the process PARENT does
 
 It says on its standard output, which library.py reads
 
@@ -85,7 +85,7 @@ def _import(module: str) -> None:
 
 def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
     # Forked, all before the pool has a thread, so that each worker has the kernels without importing them again.
-    with ProcessPoolExecutor(workers, get_context("fork"), _prepare) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), _prepare, (os.getpid(),)) as pool:
         done = [pool.submit(_work, one.symbol) for one in missing]
         try:
             for number, future in enumerate(as_completed(done), 1):
@@ -97,9 +97,15 @@ def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
             raise
 
 
-def _prepare() -> None:
-    # Nobody wants the kernels of a builder that has ended.
+def _die_with(parent: int) -> None:
+    # Nobody wants the kernels of a program that has ended.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)  # it has ended in the meantime
+
+
+def _prepare(parent: int) -> None:
+    _die_with(parent)
     compiler = import_module("mmcore.jit.compiler")
     for number, symbol in enumerate(library.registered(), 1):
         compiler.tell_symbol(symbol, number)
@@ -115,4 +121,5 @@ def _work(symbol: str) -> elf.Code:
 
 
 if __name__ == "__main__":
+    _die_with(int(sys.argv[2]))
     main(int(sys.argv[1]))

@@ -226,7 +226,7 @@ def build_main(progress: Progress | None = None, workers: int = 0, of_level: str
     # Kernels keep their assertions, whatever the program that runs them does with its own.
     environment.pop("PYTHONOPTIMIZE", None)
     environment |= {"NUMBA_CPU_NAME": of_level or level(), "NUMBA_CPU_FEATURES": ""}
-    command = [sys.executable, "-m", "mmcore.jit.builder", str(workers)]
+    command = [sys.executable, "-m", "mmcore.jit.builder", str(workers), str(os.getpid())]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=PACKAGES) as process:
         assert process.stdout is not None
         content = _follow(process.stdout, progress)
