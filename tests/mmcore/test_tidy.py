@@ -4,12 +4,14 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 import mmcore
 
 FILES = sorted(Path(mmcore.__file__).parent.glob("*.py"))
-ALLOWED = {"numba", "numpy", "llvmlite", "mmcore", "typing", "collections", "dataclasses", "enum", "types"}
+ALLOWED = {"numpy", "mmcore", "typing", "collections", "dataclasses", "enum", "types"}
 BY_FILE = {
-    "plain.py": {"dataclasses"},
+    "__init__.py": {"importlib"},
     "state.py": {"dataclasses"},
     "populate.py": {"contextlib", "os", "threading"},
     "space.py": {"mmap", "operator"},
@@ -52,6 +54,27 @@ def test_the_machine_knows_nothing_of_what_is_built_on_it() -> None:
 def test_every_module_opens_with_its_design() -> None:
     for file in FILES:
         assert ast.get_docstring(ast.parse(file.read_text())), file.name
+
+
+def test_only_the_tool_chain_names_the_compiler() -> None:
+    for file in Path(mmcore.__file__).parent.parent.rglob("*.py"):
+        package = file.relative_to(Path(mmcore.__file__).parent.parent).parts[:2]
+        if package[0] in ("mmcore", "snapshot", "kvstore", "bench") and package != ("mmcore", "jit"):
+            named = re.findall(r"^\s*(?:from|import) (numba|llvmlite)\b", file.read_text(), re.MULTILINE)
+            assert named == [], file
+
+
+DECLARED = sorted(Path(mmcore.__file__).parent.parent.glob("*/linked_kernels.txt"))
+
+
+@pytest.mark.parametrize("file", DECLARED, ids=lambda file: file.parent.name)
+def test_a_package_declares_every_module_that_has_linked_kernels(file: Path) -> None:
+    linked = re.compile(r"^\s*@(?:jit\.)?linked\(", re.MULTILINE)
+    modules = [
+        path for path in file.parent.rglob("*.py") if path.parent.name != "jit" and linked.search(path.read_text())
+    ]
+    names = sorted(".".join(path.relative_to(file.parent.parent).with_suffix("").parts) for path in modules)
+    assert file.read_text().split() == names
 
 
 def test_everything_exported_is_there_and_sorted() -> None:
