@@ -2,8 +2,11 @@
 
 A test goes to whichever process is idle, and each process starts the servers of a session for itself.  What a module
 makes once for many of its tests, and what takes long to make, it names in DEAR: the tests that use such a fixture all
-go to one process.
+go to one process.  A process reports to the one that collects the results, in UTF-8.
 """
+
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -16,3 +19,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = [name for name in dear if name in getattr(item, "fixturenames", ())]
         if shared:
             item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}:{shared[0]}"))  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Spell out bytes that are no UTF-8: names of parameters and files in logs may hold them, and a report may not."""
+    report = yield
+    report.sections = [(_sendable(name), _sendable(text)) for name, text in report.sections]
+    text = str(report.longrepr or "")
+    if text != _sendable(text):
+        longrepr: Any = _sendable(text)
+        report.longrepr = longrepr
+    return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
