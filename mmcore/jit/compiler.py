@@ -166,7 +166,7 @@ def leaf_dispatcher(leaf: Any) -> Any:
     # numba reads the directory when the decorator runs.  What it keeps there spares whatever inlines the leaf from
     # compiling it again; it asks for more than the digest, so it is never stale.
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_root() / "leaves" / digest_of(*leaf.digest_parts(digests())))
+    numba.config.CACHE_DIR = str(cache_root() / "leaves" / digest_of(digests().base, *leaf.digest_parts(digests())))
     try:
         return numba.njit(cache=True, **OPTIONS, **leaf.targetoptions)(leaf.py_func)
     finally:

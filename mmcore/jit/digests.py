@@ -59,12 +59,12 @@ class Digests:
     """Digests of kernels, each computed once."""
 
     def __init__(self, settings: str) -> None:
-        self._base = digest_of(tool_chain(), settings)
+        self.base = digest_of(tool_chain(), settings)  # of what every kernel's code depends on
         self._known: dict[Any, str] = {}
 
     def linked(self, symbol: str, function: Callable[..., Any], signature: Any) -> str:
         """Digest of the machine code of a linked kernel."""
-        return digest_of(self._base, symbol, self.function(function), repr(signature))
+        return digest_of(self.base, symbol, self.function(function), repr(signature))
 
     def function(self, function: Callable[..., Any]) -> str:
         """Digest of a function's source and of all that it names, at any depth."""
