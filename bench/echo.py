@@ -19,7 +19,7 @@ import numpy as np
 from bench.load import KEY_DIGITS, request_parts
 from bench.servers import environment
 from kvstore.libc import EPOLL_EVENT_SIZE, MSG_NOSIGNAL, epoll_wait, ints_at, recv, send
-from mmcore.jit import copy_bytes, int32, int64, kernel, linked, named_tuple, uint8
+from mmcore.jit import build, copy_bytes, int32, int64, kernel, linked, named_tuple, uint8
 
 INPUT_SIZE = 1 << 18
 EVENTS_MAX = 256
@@ -110,8 +110,7 @@ def run(value_size: int) -> None:
         np.zeros((DESCRIPTORS_MAX, 2), np.int64),
         replies,
     )
-    for one in (answer, serve):  # and none of the machine's
-        one.build()
+    build()
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     epoll = select.epoll()
     epoll.register(listener.fileno(), select.EPOLLIN)

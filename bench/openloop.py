@@ -59,7 +59,7 @@ from kvstore.libc import (
     send,
     words_at,
 )
-from mmcore.jit import copy_bytes, external, int32, int64, kernel, linked, named_tuple, uint8
+from mmcore.jit import build, copy_bytes, external, int32, int64, kernel, linked, named_tuple, uint8
 
 system_call = external("syscall", int64(int64, int64, int64, int64, int64, int64, int64))
 EPOLL_PWAIT2 = 441  # epoll_wait with a time-out in nanoseconds; Linux 5.11
@@ -534,8 +534,7 @@ def run(control_path: str, records_path: str, plan: Plan) -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     # Sleeps end when they are to end, not up to 50 us later.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    for one in (pump, receive, generate):  # and none of the machine's
-        one.build()
+    build()
     print("ready", flush=True)
     sys.stdin.readline()
     load.plan[START] = time.monotonic_ns() + LEAD_NS
