@@ -62,7 +62,7 @@ class Scale:
 
 
 class Histogram:
-    """What is known of the calls of one command."""
+    """The calls of one command, by how long they took."""
 
     def __init__(self, counts: Any, scale: Scale) -> None:
         self._scale = scale

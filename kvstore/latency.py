@@ -52,7 +52,7 @@ def latency_sample(store, event, duration_ms):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True)
 class Series:
-    """What is remembered of one kind of event."""
+    """The remembered samples of one kind of event."""
 
     event: str
     samples: list[tuple[int, int]]  # (Unix time [s], duration [ms]), oldest first; never empty
