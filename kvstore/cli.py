@@ -5,7 +5,6 @@ first, then imports and builds the kernels while that goes on.  The bench group 
 of this one and is only looked up, by name, when it is asked for.
 """
 
-import json
 import logging
 import sys
 import time
@@ -207,7 +206,7 @@ def snapshot(host: str, port: int, password: str | None, unixsocket: str | None,
         except (CommandError, OSError) as error:
             raise click.ClickException(f"no snapshot: {error}") from error
     if as_json:
-        click.echo(json.dumps(figures))
+        click.echo(import_module("json").dumps(figures))
         return
     click.echo(
         f"pause {figures['pause_us']:.1f} us, duration {figures['duration_s']:.3f} s, {figures['pages']} pages, "
@@ -267,7 +266,7 @@ def inspect(file: Path, as_json: bool) -> None:
         raise click.ClickException(str(error)) from error
     held = describe(image)
     if as_json:
-        click.echo(json.dumps(held))
+        click.echo(import_module("json").dumps(held))
         return
     metadata = held.pop("metadata")
     databases = _databases(metadata)

@@ -5,12 +5,13 @@ connections stops nobody for long.  Everything a line says is in the connection'
 accepted, the texts that the client has given since it gave them.
 """
 
-import numpy as np
+from itertools import accumulate
 
 from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections import (
     ACTIVE_MS,
     BLOCKED,
+    BLOCKED_UNTIL_MS,
     CLOSE_AFTER_REPLY,
     CREATED_MS,
     DATABASE,
@@ -30,6 +31,7 @@ from kvstore.connections import (
     LIB_VER,
     MULTI,
     NAME,
+    NEVER,
     NO_EVICT,
     NO_TOUCH_MODE,
     OUTPUT_CAPACITY,
@@ -58,7 +60,7 @@ from kvstore.state import (
     TIMER_MS,
 )
 from kvstore.watch import WATCH_SIZE
-from mmcore.jit import copy_bytes, equal_bytes, int64, kernel, linked, uint8, void
+from mmcore.jit import constant, copy_bytes, equal_bytes, int64, kernel, linked, uint8, void
 
 _HEADER_ROOM = 32  # [bytes] for the header of a text whose length is known only at its end
 _MULTI_NONE = -1  # commands queued outside of MULTI
@@ -117,8 +119,8 @@ _PARTS = (
     _WRITABLE,
     _NO_COMMAND,
 ) = range(len(_PARTS))
-_TEXT = np.frombuffer("".join(_PARTS).encode(), np.uint8).copy()
-_START = np.cumsum([0, *map(len, _PARTS)])
+_TEXT = constant("".join(_PARTS).encode())
+_START = constant([0, *accumulate(map(len, _PARTS))], int64)
 
 
 @kernel
@@ -247,3 +249,23 @@ def reply_connections(store, slots):  # type: ignore[no-untyped-def]
     out[at + length] = 13
     out[at + length + 1] = 10
     server[REPLY_LENGTH] = at + length + 2
+
+
+TOTALS = 7
+
+
+@linked(void(STORE, int64[::1]))
+def add_connections(store, totals):  # type: ignore[no-untyped-def]
+    """Sum up the table of connections, in the order of info.ClientTotals."""
+    for slot in range(store.server[CONNECTION_SLOTS]):
+        row = connection(store, slot)
+        if row[FLAGS] & IN_USE == 0:
+            continue
+        totals[0] += 1
+        totals[1] += row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY]
+        totals[1] += 8 * FIELDS + WATCH_SIZE * row[WATCH_COUNT]
+        totals[2] = max(totals[2], row[INPUT_CAPACITY])
+        totals[3] = max(totals[3], row[OUTPUT_CAPACITY])
+        totals[4] += 1 if row[WATCH_COUNT] != 0 else 0
+        totals[5] += row[WATCH_COUNT]
+        totals[6] += 1 if row[FLAGS] & BLOCKED != 0 and row[BLOCKED_UNTIL_MS] < NEVER else 0

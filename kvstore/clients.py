@@ -3,12 +3,11 @@
 import ctypes
 from typing import Any
 
-import numpy as np
-
 from kvstore import connections as rows
 from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections import FIELDS, set_text
 from kvstore.state import Store
+from mmcore.jit import Array, uint8, zeros
 
 
 def _field(index: int) -> Any:
@@ -31,7 +30,7 @@ def _text(field: int) -> Any:
         return ctypes.string_at(address).decode("ascii") if address else ""
 
     def put(self: Any, value: str) -> None:
-        if not set_text(self.store, self.slot, field, np.frombuffer(value.encode("ascii"), np.uint8), len(value)):
+        if not set_text(self.store, self.slot, field, value.encode("ascii"), len(value)):
             raise MemoryError
 
     return property(get, put)
@@ -57,8 +56,8 @@ class Client:
     _reply_off = _flag(rows.REPLY_OFF)
     _reply_skip_next = _flag(rows.REPLY_SKIP_NEXT)
 
-    def __init__(self, store: Store, row: np.ndarray, slot: int) -> None:
-        assert row.size == FIELDS
+    def __init__(self, store: Store, row: Array, slot: int) -> None:
+        assert len(row) == FIELDS
         self.store, self.row, self.slot = store, row, slot
 
     @property
@@ -75,9 +74,9 @@ class Client:
     @property
     def addr(self) -> str:
         """Where it comes from, as CLIENT LIST spells it."""
-        room = np.zeros(ADDRESS_ROOM, np.uint8)
+        room = zeros(uint8, ADDRESS_ROOM)
         length = write_address(self.store, self.row, rows.PEER, room, 0)
-        return room[:length].tobytes().decode(errors="surrogateescape")
+        return bytes(room[:length]).decode(errors="surrogateescape")
 
     def reset(self) -> None:
         """What RESET resets of the row: protocol, database, modes, authentication is the caller's."""

@@ -17,8 +17,6 @@ not jump with the wall clock, and an image that is loaded later still makes sens
 import time
 from pathlib import Path
 
-import numpy as np
-
 from kvstore.libc import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, cycles, words_at
 from kvstore.state import (
     CYCLES_ORIGIN,
@@ -36,7 +34,7 @@ from kvstore.state import (
     UPKEEP_CYCLES,
     WALL_SHIFT_US,
 )
-from mmcore.jit import int32, int64, kernel, linked, void
+from mmcore.jit import Array, int32, int64, kernel, linked, void
 
 _EXACT_CYCLES = 1 << 52  # a thousand times as many fit a word
 CYCLES_PER_MS_MIN = 100_000  # no processor that this runs on is slower: what counts until there is a measurement
@@ -100,7 +98,7 @@ def read_cycles(store):  # type: ignore[no-untyped-def]
     return cycles()
 
 
-def wall_us(registers: np.ndarray) -> int:
+def wall_us(registers: Array) -> int:
     """Unix time [us], as it is now and not as it was when the turn began."""
     return time.time_ns() // 1000 + int(registers[WALL_SHIFT_US])
 

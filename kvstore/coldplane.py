@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from kvstore.acllog import AclLog
 from kvstore.config import Config
 from kvstore.histogram import Histogram
 from kvstore.latency import LatencyMonitor
 from kvstore.reply import Reply
+from mmcore.jit import Array, Table
 
 
 class Client(Protocol):
@@ -154,10 +153,11 @@ class Server(Protocol):
     """The server."""
 
     config: Config
-    registers: np.ndarray
+    registers: Array
 
     @property
-    def connections(self) -> np.ndarray: ...  # the table of them, as connections.py has it
+    def connections(self) -> Table: ...  # the table of them, as connections.py has it
+    def connection_totals(self) -> list[int]: ...  # in the order of info.ClientTotals
     @property
     def config_file(self) -> Path | None: ...
     @property
@@ -182,9 +182,9 @@ class Server(Protocol):
     def log_denied(self, client: Any, command: bytes, user: bytes) -> None:
         """Enter in the log that a command did not let the connection in as this user."""
 
-    def reply_clients(self, slots: np.ndarray) -> Reply: ...  # with CLIENT LIST's lines of these connections
-    def from_address(self, address: str, own: bool) -> np.ndarray: ...  # bool[slots]; `own`: the address they went to
-    def kill(self, slots: np.ndarray) -> None: ...
+    def reply_clients(self, slots: Sequence[int]) -> Reply: ...  # with CLIENT LIST's lines of these connections
+    def from_address(self, address: str, own: bool) -> list[bool]: ...  # by slot; `own`: the address they went to
+    def kill(self, slots: Sequence[int]) -> None: ...
     def unblock(self, slot: int, error: bool) -> bool: ...  # whether it waited
     def discard_transaction(self, client: Any) -> None: ...
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None: ...

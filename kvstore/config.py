@@ -17,13 +17,11 @@ What Redis has a parameter for and this server has nothing to apply it to is one
     config.update([("hz", "20"), ("timeout", "60")])        all or none
 """
 
-import difflib
 import errno
 import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -50,7 +48,6 @@ class Kind(Protocol):
         """The text that `parse` reads."""
 
 
-@dataclass(frozen=True)
 class Text:
     """Any text."""
 
@@ -61,7 +58,6 @@ class Text:
         return value
 
 
-@dataclass(frozen=True)
 class FilePath(Text):
     """The path of a file; the system knows none with a zero byte."""
 
@@ -71,13 +67,11 @@ class FilePath(Text):
         return text
 
 
-@dataclass(frozen=True)
 class Integer:
     """A whole number from `low` to `high`; one outside of `clamp` counts as the nearer end of that."""
 
-    low: int = 0
-    high: int = INT_MAX
-    clamp: tuple[int, int] | None = None
+    def __init__(self, low: int = 0, high: int = INT_MAX, clamp: tuple[int, int] | None = None) -> None:
+        self.low, self.high, self.clamp = low, high, clamp
 
     def parse(self, text: str) -> int:
         if not re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text, re.ASCII):
@@ -93,22 +87,21 @@ class Integer:
         return str(value)
 
 
-@dataclass(frozen=True)
 class Memory(Integer):
     """A number of bytes, with or without a unit: 1k is 1000 bytes, 1kb is 1024."""
 
-    high: int = LONG_MAX
+    def __init__(self, low: int = 0, high: int = LONG_MAX, clamp: tuple[int, int] | None = None) -> None:
+        super().__init__(low, high, clamp)
 
     def parse(self, text: str) -> int:
         return self.within(parse_memory(text))
 
 
-@dataclass(frozen=True)
 class MachineSize(Memory):
     """A number of bytes for the physical memory, or 0 for as many as the server chooses."""
 
-    low: int = 16 * MEGABYTE
-    high: int = 1 << 46
+    def __init__(self) -> None:
+        super().__init__(16 * MEGABYTE, 1 << 46)
 
     def within(self, value: int) -> int:
         if value and not self.low <= value <= self.high:
@@ -136,7 +129,6 @@ def memory_text(count: int) -> str:
     return str(count)
 
 
-@dataclass(frozen=True)
 class Flag:
     """yes or no."""
 
@@ -149,8 +141,7 @@ class Flag:
         return "yes" if value else "no"
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """One of several words."""
 
     words: tuple[str, ...]
@@ -164,7 +155,6 @@ class Choice:
         return value
 
 
-@dataclass(frozen=True)
 class Octal:
     """File permissions."""
 
@@ -177,7 +167,6 @@ class Octal:
         return f"{value:o}"
 
 
-@dataclass(frozen=True)
 class Words:
     """Any number of words."""
 
@@ -188,7 +177,6 @@ class Words:
         return " ".join(value)
 
 
-@dataclass(frozen=True)
 class Points:
     """Save points: pairs of seconds and changes."""
 
@@ -202,7 +190,6 @@ class Points:
         return str(value)
 
 
-@dataclass(frozen=True)
 class Percentiles:
     """Any number of percentages."""
 
@@ -224,7 +211,6 @@ def percentage_text(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-@dataclass(frozen=True)
 class Directory(FilePath):
     """A directory, made absolute where it is read."""
 
@@ -234,7 +220,6 @@ class Directory(FilePath):
         return os.path.abspath(super().parse(text))
 
 
-@dataclass(frozen=True)
 class FileName:
     """The name of a file, without a directory."""
 
@@ -255,7 +240,6 @@ class OutputLimit(NamedTuple):
     soft_seconds: int  # for which the soft limit may be exceeded
 
 
-@dataclass(frozen=True)
 class OutputLimits:
     """Output limits by class of client; a class not named keeps its default."""
 
@@ -290,8 +274,7 @@ _OUTPUT_LIMITS = {
 }
 
 
-@dataclass(frozen=True)
-class Only:
+class Only(NamedTuple):
     """A kind of which one value is served; any other is refused, and why is said."""
 
     kind: Kind
@@ -311,8 +294,7 @@ class Only:
 # ---------------------------------------------------------------------------------------------------- the parameters
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A row: one parameter."""
 
     name: str
@@ -484,6 +466,8 @@ def parameter(name: str) -> Parameter | None:
 
 def nearest(name: str) -> str:
     """The parameter that `name` was most likely meant to be, or nothing."""
+    import difflib  # here, for names are seldom misspelt
+
     return next(iter(difflib.get_close_matches(name.lower(), [*PARAMETERS, *ALIASES], 1, 0.5)), "")
 
 
@@ -501,13 +485,13 @@ class Refused(Exception):
         self.name, self.why = name, why
 
 
-@dataclass
 class Config:
     """The values in effect, by parameter."""
 
-    values: dict[str, Any] = field(default_factory=lambda: {row.name: row.default for row in PARAMETERS.values()})
-    file: Path | None = None  # where CONFIG REWRITE writes to
-    notices: list[str] = field(default_factory=list)  # what was set and has no effect, for the log
+    def __init__(self, file: Path | None = None) -> None:
+        self.values: dict[str, Any] = {row.name: row.default for row in PARAMETERS.values()}
+        self.file = file  # where CONFIG REWRITE writes to
+        self.notices: list[str] = []  # what was set and has no effect, for the log
 
     @classmethod
     def load(cls, file: Path | None = None, options: Iterable[tuple[str, str]] = ()) -> "Config":

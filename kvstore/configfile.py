@@ -15,7 +15,6 @@ included further down would set once more: the last word counts.
 
 import glob
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -210,6 +209,8 @@ def _readable(line: str) -> str:
 
 def replace_file(file: Path, text: str) -> None:
     """Write a file so that at any moment either the old one is there or the new one, whole and durable."""
+    import tempfile  # here, for it imports much, and few servers rewrite their configuration
+
     target = file.resolve()
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:

@@ -13,10 +13,6 @@ A connection can be held until a snapshot has ended: then its replies are kept b
 not executed.  Nobody else waits.
 """
 
-import mmap
-
-import numpy as np
-
 from kvstore.libc import bytes_at, close, free, malloc, realloc, words_at
 from kvstore.state import (
     BLOCKED_CLIENTS,
@@ -33,7 +29,7 @@ from kvstore.state import (
     TURNS_PENDING,
 )
 from kvstore.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
-from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, view, void
+from mmcore.jit import Table, copy_bytes, int64, kernel, linked, uint8, view, void
 
 (
     FD,
@@ -92,6 +88,7 @@ CLOSE_AFTER_REPLY = 1 << 5
 REPLY_OFF = 1 << 6
 REPLY_SKIP = 1 << 7  # no reply to the command at hand
 REPLY_SKIP_NEXT = 1 << 8  # nor to the next one
+NEVER = 0x7FFF_FFFF_FFFF_FFFF  # a deadline
 NO_TOUCH_MODE = 1 << 9
 NO_EVICT = 1 << 10
 UNIX_SOCKET = 1 << 11
@@ -107,10 +104,9 @@ UNBLOCKED_BY_ERROR = 1 << 19  # likewise, with an error: CLIENT UNBLOCK asked fo
 assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
 
 
-def connection_table(capacity: int) -> np.ndarray:
-    """Address space for `capacity` connections, int64[capacity, FIELDS], of zeros.  Raises OSError."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-    return np.frombuffer(mmap.mmap(-1, capacity * FIELDS * 8, flags=flags), np.int64).reshape(capacity, FIELDS)
+def connection_table(capacity: int) -> Table:
+    """Address space for `capacity` connections, a row each.  Raises OSError."""
+    return Table(capacity, FIELDS)
 
 
 @view

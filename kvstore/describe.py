@@ -1,14 +1,12 @@
 """What Python may ask of a key: where its entry is, and how its value is kept (DEBUG OBJECT)."""
 
-import numpy as np
-
 from kvstore.coldplane import Described
 from kvstore.commands.keys import encoding_of, idle_s
 from kvstore.commands.strings import slot_entry
 from kvstore.entries import CLOCK_MASK, entry_flags, entry_length
 from kvstore.keyspace import key_hash, lookup
 from kvstore.state import QUERY_ADDRESS, QUERY_SIZE, STORE, Store
-from mmcore.jit import int64, linked
+from mmcore.jit import address_of, int64, linked, zeros
 
 ENCODINGS = ("int", "embstr", "raw")
 
@@ -30,14 +28,13 @@ def describe(store, db, out):  # type: ignore[no-untyped-def]
 
 def describe_key(store: Store, db: int, key: bytes) -> Described | None:
     """How the value of a key is kept, or None without the key."""
-    text, out = np.frombuffer(key or b"\0", np.uint8), np.zeros(5, np.int64)
+    text, out = key or b"\0", zeros(int64, 5)
     registers = store.server
-    kept = registers[QUERY_ADDRESS], registers[QUERY_SIZE], store.args[:2].copy()
-    registers[QUERY_ADDRESS], registers[QUERY_SIZE] = text.ctypes.data, len(key)
-    store.args[:2] = 0, len(key)
+    kept = registers[QUERY_ADDRESS], registers[QUERY_SIZE], store.args[0], store.args[1]
+    registers[QUERY_ADDRESS], registers[QUERY_SIZE] = address_of(text), len(key)
+    store.args[0], store.args[1] = 0, len(key)
     found = describe(store, db, out)
-    registers[QUERY_ADDRESS], registers[QUERY_SIZE] = kept[:2]
-    store.args[:2] = kept[2]
+    registers[QUERY_ADDRESS], registers[QUERY_SIZE], store.args[0], store.args[1] = kept
     if not found:
         return None
     address, encoding, length, clock, idle = (int(word) for word in out)

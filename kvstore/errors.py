@@ -4,7 +4,9 @@ A kernel cannot hold text, so it names an error by its place in ERRORS; `reply_e
 array.  Python code uses the texts themselves: `ERRORS[SYNTAX]`.
 """
 
-import numpy as np
+from itertools import accumulate
+
+from mmcore.jit import constant, int64
 
 SHOWN_MAX = 128  # [bytes] that an error shows of an unknown name, and of all arguments together
 
@@ -127,10 +129,10 @@ ERRORS = (
 ) = range(len(ERRORS))
 
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]
-ERROR_BYTES = np.frombuffer(b"".join(_ENCODED), np.uint8).copy()  # the replies, end to end
-ERROR_START = np.cumsum([0, *map(len, _ENCODED)])  # where each begins; int64[len(ERRORS) + 1]
+ERROR_BYTES = constant(b"".join(_ENCODED))  # the replies, end to end
+ERROR_START = constant([0, *accumulate(map(len, _ENCODED))], int64)  # where each begins; int64[len(ERRORS) + 1]
 
-ABORTED = np.frombuffer(b"-EXECABORT Transaction discarded because of: ", np.uint8).copy()  # and the reason follows
+ABORTED = constant(b"-EXECABORT Transaction discarded because of: ")  # and the reason follows
 
 
 def shown(data: bytes, limit: int | None = None) -> str:

@@ -6,15 +6,13 @@ factors, so clients can choose neither keys that collide nor a word that makes a
 that came before.  Constants are digits of pi.
 """
 
-import numpy as np
-
 from mmcore.jit import bytes32, bytes64, int64, intrinsic, kernel
 from mmcore.jit.toolchain import ir
 
-_SECRET0 = np.int64(0x243F6A8885A308D3)
-_SECRET1 = np.int64(0x13198A2E03707344)
-_SECRET2 = np.int64(0x24093822299F31D1)
-_SECRET3 = np.int64(0x082EFA98EC4E6C89)
+_SECRET0 = int64(0x243F6A8885A308D3)
+_SECRET1 = int64(0x13198A2E03707344)
+_SECRET2 = int64(0x24093822299F31D1)
+_SECRET3 = int64(0x082EFA98EC4E6C89)
 
 
 @intrinsic

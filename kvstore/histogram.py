@@ -9,10 +9,10 @@ A cell is a range of cycles, log-linear: up to 64 cycles each number has its own
 The time stamp counter becomes time only here, when somebody asks: LATENCY HISTOGRAM, INFO latencystats.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
-
-import numpy as np
 
 from mmcore.jit import int64, intrinsic, kernel
 from mmcore.jit.toolchain import ir
@@ -22,7 +22,7 @@ CYCLES_MAX = (1 << 40) - 1  # minutes; what took longer counts as this
 CELLS = (40 - MANTISSA + 1) << MANTISSA
 # The times of Redis's histograms: each is the end of a cell that begins at a power of two of nanoseconds and is a 128th
 # of that wide.
-ENDS_NS = np.array([power + power // 128 - 1 for power in (1 << exponent for exponent in range(10, 52))])
+ENDS_NS = [power + power // 128 - 1 for power in (1 << exponent for exponent in range(10, 52))]
 
 
 @intrinsic
@@ -43,22 +43,18 @@ def cell_of(cycles):  # type: ignore[no-untyped-def]
     return (exponent << MANTISSA) + (cycles >> exponent)
 
 
-def _upper_ends() -> np.ndarray:
-    cells = np.arange(CELLS)
-    exponents = np.maximum(cells >> MANTISSA, 1) - 1
-    ends: np.ndarray = ((cells - (exponents << MANTISSA) + 1) << exponents) - 1
-    return ends
-
-
-UPPER_ENDS = _upper_ends()  # of each cell: the largest number in it [cycles]; int64[CELLS]
+def upper_end(cell: int) -> int:
+    """The largest number in a cell [cycles]."""
+    exponent = max(cell >> MANTISSA, 1) - 1
+    return ((cell - (exponent << MANTISSA) + 1) << exponent) - 1
 
 
 class Scale:
     """What cells are in time, at a rate of the counter: found once, used for all histograms of a reply."""
 
     def __init__(self, cycles_per_us: float) -> None:
-        self.upper_us = UPPER_ENDS / cycles_per_us
-        self.cells = np.searchsorted(1000 * self.upper_us, ENDS_NS, "right")  # below each of ENDS_NS
+        self.upper_us = [upper_end(cell) / cycles_per_us for cell in range(CELLS)]
+        self.cells = [bisect_right(self.upper_us, end / 1000) for end in ENDS_NS]  # below each of ENDS_NS
 
 
 class Histogram:
@@ -66,7 +62,7 @@ class Histogram:
 
     def __init__(self, counts: Any, scale: Scale) -> None:
         self._scale = scale
-        self._cumulated = np.concatenate(([0], np.cumsum(counts)))  # calls in the first i cells
+        self._cumulated = [0, *accumulate(counts)]  # calls in the first i cells
 
     @property
     def calls(self) -> int:
@@ -76,13 +72,16 @@ class Histogram:
     def percentile(self, share: float) -> float:
         """What `share` per cent of the calls took at most [us]."""
         rank = max(1, int(share / 100 * self.calls + 0.5))
-        return float(self._scale.upper_us[np.searchsorted(self._cumulated, rank) - 1])
+        return float(self._scale.upper_us[bisect_left(self._cumulated, rank) - 1])
 
     def cumulated(self) -> Iterator[tuple[int, int]]:
         """Pairs of a time [us] and how many calls took that at most; each time is about twice the one before it.
 
         Times at which nothing is added to the number are left out.  The times are Redis's.
         """
-        below = self._cumulated[self._scale.cells]
-        for at in np.flatnonzero(np.diff(below, prepend=0)).tolist():
-            yield int(ENDS_NS[at]) // 1000, int(below[at])
+        before = 0
+        for end, cell in zip(ENDS_NS, self._scale.cells, strict=True):
+            below = self._cumulated[cell]
+            if below != before:
+                yield end // 1000, below
+            before = below

@@ -23,27 +23,21 @@ kept in it:
 """
 
 import os
-import platform
 import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from kvstore import connections as rows
 from kvstore import state
 from kvstore.capacity import system_memory
 from kvstore.clock import wall_us
 from kvstore.config import percentage_text
-from kvstore.watch import WATCH_SIZE
 
 if TYPE_CHECKING:
     from kvstore.coldplane import Server
 
 REDIS_VERSION = "7.2.5"  # the Redis whose behaviour this server follows
 PAGE_SIZE = 4096
-NEVER = 2**63 - 1  # the deadline of a connection that waits in a command for good
 
 Fields = Mapping[str, object]
 
@@ -84,14 +78,14 @@ def server_fields(server: "Server") -> Fields:
     """The process and its configuration."""
     now_us = wall_us(server.registers)
     uptime_s = (_register(server, state.TIMER_MS) - server.started_ms) // 1000
-    hz = server.config["hz"]
+    hz, system = server.config["hz"], os.uname()
     return {
         "redis_version": REDIS_VERSION,
         "redis_git_sha1": "00000000",
         "redis_git_dirty": 0,
         "redis_build_id": "0",
         "redis_mode": "standalone",
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "os": f"{system.sysname} {system.release} {system.machine}",
         "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime",
         "multiplexing_api": "epoll",
@@ -109,7 +103,7 @@ def server_fields(server: "Server") -> Fields:
         "config_file": server.config_file or "",
         "io_threads_active": 0,
         **_listeners(server),
-        "python_version": platform.python_version(),
+        "python_version": sys.version.split()[0],
     }
 
 
@@ -136,21 +130,8 @@ class ClientTotals(NamedTuple):
 
 
 def client_totals(server: "Server") -> ClientTotals:
-    """Summed over the table of connections, without looking at them one by one."""
-    table = server.connections[server.connections[:, rows.FLAGS] & rows.IN_USE != 0]
-    if not len(table):
-        return ClientTotals(0, 0, 0, 0, 0, 0, 0)
-    buffers = table[:, [rows.INPUT_CAPACITY, rows.OUTPUT_CAPACITY, rows.QUEUE_CAPACITY]]
-    watched = int(table[:, rows.WATCH_COUNT].sum())
-    return ClientTotals(
-        len(table),
-        int(buffers.sum()) + table.nbytes + WATCH_SIZE * watched,
-        int(table[:, rows.INPUT_CAPACITY].max()),
-        int(table[:, rows.OUTPUT_CAPACITY].max()),
-        int(np.count_nonzero(table[:, rows.WATCH_COUNT])),
-        watched,
-        int(np.count_nonzero((table[:, rows.FLAGS] & rows.BLOCKED != 0) & (table[:, rows.BLOCKED_UNTIL_MS] < NEVER))),
-    )
+    """Of the connections there are."""
+    return ClientTotals(*server.connection_totals())
 
 
 def clients_fields(server: "Server") -> Fields:

@@ -19,11 +19,9 @@ What can happen here:
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from kvstore.libc import words_at
 from kvstore.state import LATENCY_ADDRESS, LATENCY_MS, NOW_MS, STORE
-from mmcore.jit import int64, linked, void
+from mmcore.jit import Table, int64, linked, void
 
 EVENTS = ("command", "fast-command", "fork", "expire-cycle")
 COMMAND_EVENT, FAST_COMMAND_EVENT, FORK_EVENT, EXPIRE_EVENT = range(len(EVENTS))
@@ -68,7 +66,7 @@ class LatencyMonitor:
     """The rings, and how Python reads them."""
 
     def __init__(self) -> None:
-        self.rings = np.zeros((len(EVENTS), EVENT_WORDS), np.int64)
+        self.rings = Table(len(EVENTS), EVENT_WORDS)
 
     def series(self) -> list[Series]:
         """Of the kinds of event that happened."""
@@ -84,7 +82,8 @@ class LatencyMonitor:
         """Forget all of a kind of event; whether there was anything to forget."""
         if event not in EVENTS:
             return False
-        ring = self.rings[EVENTS.index(event)]
-        known = bool(ring.any())
-        ring[:] = 0
+        ring = self.rings.row(EVENTS.index(event))
+        known = any(ring.tolist())
+        for word in range(EVENT_WORDS):
+            ring[word] = 0
         return known

@@ -12,20 +12,20 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from kvstore import loop
 from kvstore.commands.table import COMMANDS
 from kvstore.storeimage import accept_store
+from mmcore.jit import Table
 from snapshot.image import Image
 from snapshot.preload import Preload
 
 LOADING_ERROR = "LOADING Redis is loading the dataset in memory"
 
 
-def loading_table(table: np.ndarray) -> np.ndarray:
-    """The loop's command table, int64[COMMAND_COUNT, ROW_WIDTH], for as long as the store is not there."""
-    other = table.copy()
+def loading_table(table: Table) -> Table:
+    """The loop's command table, a row of ROW_WIDTH a command, for as long as the store is not there."""
+    other = Table(len(table), table.width)
+    other.words[:] = table.words
     for index, command in enumerate(COMMANDS):
         if command.subcommands or "loading" not in command.flags:
             other[index, loop.ROW_HANDLER] = 0

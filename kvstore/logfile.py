@@ -12,7 +12,6 @@ Redis's mark for the level, one of . - * #, follows the time.
 
 import io
 import logging
-import logging.handlers
 import os
 
 # By the words of the parameter loglevel; `nothing` is above all that is ever logged.
@@ -38,28 +37,20 @@ class _Stdout(logging.StreamHandler):  # type: ignore[type-arg]
         """Lose the line."""
 
 
-class _File(logging.handlers.WatchedFileHandler):
-    """Lines to whatever file has this name now."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, after opening the file again if it is another one."""
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Lose the line."""
-
-
 def _mark(record: logging.LogRecord) -> bool:
     record.symbol = _MARKS.get(record.levelno, "#")
     return True
 
 
+def _file(path: str) -> logging.Handler:
+    from kvstore.rotated import RotatedFile  # see there
+
+    return RotatedFile(path, encoding=_ENCODING, errors=_ERRORS)
+
+
 def open_log(path: str, level: str) -> None:
     """Have the log of this process written to `path`, to stdout if that is empty.  Raises OSError."""
-    handler: logging.Handler = _File(path, encoding=_ENCODING, errors=_ERRORS) if path else _Stdout()
+    handler = _file(path) if path else _Stdout()
     form = f"{os.getpid()}:M %(asctime)s.%(msecs)03d %(symbol)s %(message)s"
     handler.setFormatter(logging.Formatter(form, "%d %b %Y %H:%M:%S"))
     handler.addFilter(_mark)

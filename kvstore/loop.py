@@ -57,6 +57,7 @@ from kvstore.connections import (
     KILLED,
     LAST_COMMAND,
     MULTI,
+    NEVER,
     NO_TOUCH_MODE,
     OUTPUT_ADDRESS,
     OUTPUT_CAPACITY,
@@ -272,7 +273,6 @@ SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so
 TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
 SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the rest of a pipeline is executed
 SAMPLES = 16
-NEVER = 0x7FFF_FFFF_FFFF_FFFF  # a deadline
 SAVE_RETRY_MS = 5000  # Redis's CONFIG_BGSAVE_RETRY_DELAY
 
 _call = indirect(HANDLER)

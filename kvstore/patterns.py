@@ -5,19 +5,21 @@ command line reads its configuration before it loads any kernel.
 """
 
 from collections.abc import Iterable
-
-import numpy as np
+from itertools import accumulate
 
 
 def matching_names(pattern: str, names: Iterable[str]) -> list[str]:
     """Those of `names`, which are ASCII, that match `pattern`.  Raises MemoryError."""
     from kvstore.glob import glob_select
+    from mmcore.jit import int64, uint8, zeros
 
     candidates = list(names)
     raw = pattern.encode(errors="surrogateescape")
-    ends = np.cumsum([len(name) for name in candidates], dtype=np.int64)
-    selected = np.zeros(len(candidates), np.uint8)
-    text = np.frombuffer("".join(candidates).encode("ascii") or b"\0", np.uint8)
-    if glob_select(np.frombuffer(raw or b"\0", np.uint8), len(raw), text, ends, selected) != 0:
+    ends = zeros(int64, len(candidates))
+    for i, end in enumerate(accumulate(map(len, candidates))):
+        ends[i] = end
+    selected = zeros(uint8, len(candidates))
+    text = "".join(candidates).encode("ascii") or b"\0"
+    if glob_select(raw or b"\0", len(raw), text, ends, selected) != 0:
         raise MemoryError("out of memory for a pattern")
     return [name for name, chosen in zip(candidates, selected.tolist(), strict=True) if chosen]

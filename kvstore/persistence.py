@@ -10,8 +10,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kvstore import state
 from kvstore.clock import read_clocks, wall_us
 from kvstore.connections import release_held
@@ -23,6 +21,7 @@ from kvstore.saving import save_begin
 from kvstore.storeimage import accept_store, describe_store
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
+from mmcore.jit import address_of, int64, zeros
 from mmcore.mapping import load_cr3, reset
 from mmcore.release import CURSOR_SIZE, release_all
 from snapshot.directory import DirectoryLock, ImageDirectory
@@ -53,7 +52,7 @@ class _Snapshotter(Snapshotter):
             accept=accept_store,
         )
         self._store = server.store
-        server.registers[state.TICKET_ADDRESS] = self.ticket.ctypes.data
+        server.registers[state.TICKET_ADDRESS] = address_of(self.ticket)
 
     def begin(self) -> int:
         return int(save_begin(self._store))
@@ -315,7 +314,7 @@ class Persistence:
             restore(newest.image.path, space, accept=accept_store)
             self._open()
         except SnapshotError as error:
-            release_all(space.mem, np.zeros(CURSOR_SIZE, np.int64), load_cr3(space, old))
+            release_all(space.mem, zeros(int64, CURSOR_SIZE), load_cr3(space, old))
             log.error("Reload failed: %s", error)
             raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from error
         release_root(store, old)

@@ -4,19 +4,17 @@ Both look at a few arguments only, so a refusal costs the same however long the 
 subcommands are a table of bytes, one row of NAME_WIDTH for each row of the command table, padded with zeros.
 """
 
-import numpy as np
-
 from kvstore.arguments import arg_length, arg_offset, pack, query, word_at
 from kvstore.errors import ABORTED, SHOWN_MAX
 from kvstore.libc import bytes_at
 from kvstore.resp import begin_error, end_error, put_argument, reply_raw
 from kvstore.state import ARGC, COMMAND_NAMES_ADDRESS, REPLY_LENGTH, STORE
-from mmcore.jit import int64, kernel, linked, view, void
+from mmcore.jit import constant, int64, kernel, linked, view, void
 
 NAME_WIDTH = 32  # [bytes]
 
 _UNKNOWN, _ARGUMENTS, _QUOTE, _QUOTE_BLANK, _ERR, _ARITY, _COMMAND = (
-    np.frombuffer(text, np.uint8).copy()
+    constant(text)
     for text in (
         b"ERR unknown command '",
         b"', with args beginning with: ",

@@ -8,13 +8,11 @@ An error that quotes a client is put together between `begin_error` and `end_err
 line: a line break of the client's would end the reply, and what follows it would pass for the next one.
 """
 
-import numpy as np
-
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.errors import ERROR_BYTES, ERROR_START
 from kvstore.libc import bytes_at, free, malloc, realloc
 from kvstore.state import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH, STORE
-from mmcore.jit import copy_bytes, int64, kernel, linked, view, void
+from mmcore.jit import constant, copy_bytes, int64, kernel, linked, uint8, uint64, view, void
 from mmcore.mmu import copy_out
 
 REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands
@@ -30,9 +28,7 @@ _FIXED = {
     "NONE": b"+none\r\n",
     "STRING": b"+string\r\n",
 }
-_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _NONE, _STRING = (
-    np.frombuffer(text, np.uint8).copy() for text in _FIXED.values()
-)
+_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _NONE, _STRING = (constant(text) for text in _FIXED.values())
 
 
 @linked(void(STORE, int64))
@@ -89,21 +85,21 @@ def reply_raw(store, array, offset, count):  # type: ignore[no-untyped-def]
 def put_decimal(out, start, value):  # type: ignore[no-untyped-def]
     """Write `value` in decimal at out[start:] (20 bytes at most); returns how many bytes it took."""
     negative = value < 0
-    magnitude = np.uint64(value)
+    magnitude = uint64(value)
     if negative:
-        magnitude = ~np.uint64(value) + np.uint64(1)
+        magnitude = ~uint64(value) + uint64(1)
     digits = 1
-    rest = magnitude // np.uint64(10)
-    while rest > np.uint64(0):
+    rest = magnitude // uint64(10)
+    while rest > uint64(0):
         digits += 1
-        rest //= np.uint64(10)
+        rest //= uint64(10)
     end = start + digits
     if negative:
         out[start] = 45
         end += 1
     for i in range(digits):
-        out[end - 1 - i] = np.uint8(magnitude % np.uint64(10)) + 48
-        magnitude //= np.uint64(10)
+        out[end - 1 - i] = uint8(magnitude % uint64(10)) + 48
+        magnitude //= uint64(10)
     return end - start
 
 

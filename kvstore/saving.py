@@ -8,8 +8,6 @@ and with save points its client is held until an image of the emptied store is d
 there, and everyone waits.  As in Redis the reply is OK even when that snapshot fails, and the log has the reason.
 """
 
-import numpy as np
-
 from kvstore.arguments import pack, word
 from kvstore.connections import connection, hold
 from kvstore.latency import FORK_EVENT, latency_sample
@@ -30,12 +28,12 @@ from kvstore.state import (
     TICKET_ADDRESS,
     TIMER_MS,
 )
-from mmcore.jit import int64, linked, void
+from mmcore.jit import constant, int64, linked, void
 from snapshot.begin import FORK_NS, GIVEN_UP, STARTED, TICKET_WORDS, begin
 
 _SCHEDULE = pack(b"SCHEDULE")
-_STARTED = np.frombuffer(b"+Background saving started\r\n", np.uint8).copy()
-_SCHEDULED = np.frombuffer(b"+Background saving scheduled\r\n", np.uint8).copy()
+_STARTED = constant(b"+Background saving started\r\n")
+_SCHEDULED = constant(b"+Background saving scheduled\r\n")
 
 
 @linked(int64(STORE))

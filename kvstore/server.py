@@ -14,21 +14,19 @@ import contextlib
 import ctypes
 import logging
 import os
-import secrets
 import select
 import signal
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable
-
-import numpy as np
+from array import array
+from collections.abc import Iterable, Sequence
 
 from kvstore import capacity, loop, startup, state
 from kvstore import connections as rows
 from kvstore.acllog import AclLog, Moment
-from kvstore.clientlist import find_address, reply_connections
+from kvstore.clientlist import TOTALS, add_connections, find_address, reply_connections
 from kvstore.clients import Client
 from kvstore.clock import counter_is_steady, start_clocks
 from kvstore.coldplane import Described, Frames, Usage
@@ -69,6 +67,7 @@ from kvstore.resp import reply_grow
 from kvstore.signals import Signals
 from kvstore.slowlog import SlowLog
 from kvstore.state import ARGUMENTS_MAX, REGISTERS, Store
+from mmcore.jit import Table, address_of, int64, uint8, zeros
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.release import CURSOR_SIZE
@@ -95,8 +94,8 @@ class Server:
         preload = opened.preload
         self.config = config
         self.config_file = config.file
-        self.run_id = secrets.token_hex(20)
-        self.registers = np.zeros(REGISTERS, np.int64)
+        self.run_id = os.urandom(20).hex()
+        self.registers = zeros(int64, REGISTERS)
         self.memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
         self.space = AddressSpace(self.memory)
         self._attack_logged_s = -ATTACK_LOG_S
@@ -118,7 +117,7 @@ class Server:
         self._prepare_observation()
         self.loading: Loading | None = Loading(preload, self._wake_up)
         self._loading_table = loading_table(self._table)
-        self.registers[state.COMMAND_TABLE_ADDRESS] = self._loading_table.ctypes.data
+        self.registers[state.COMMAND_TABLE_ADDRESS] = self._loading_table.address
         for name in _APPLIED:
             self.apply(name)
         configured, reserved = config["machine-memory"], len(preload.mapping)
@@ -139,27 +138,27 @@ class Server:
 
     def _prepare_buffers(self) -> None:
         r = self.registers
-        self._arguments = np.empty(2 * ARGUMENTS_MAX, np.int64)  # reserved, and touched as far as commands reach
-        self._shared = np.empty(loop.INPUT_MAX, np.uint8)
-        self._events = np.zeros(12 * EVENTS_CAPACITY, np.uint8)
-        self._inline = np.zeros(LINE_ROOM, np.uint8)
-        self._unix_path = np.frombuffer(os.fsencode(self.config["unixsocket"]) + b"\0", np.uint8)
-        self._scratch = np.zeros(256, np.int64)
-        self._decimal = np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8)
-        self._releases = np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64)
-        self._error_counts = np.zeros((loop.ERROR_WORDS, loop.ERROR_WIDTH), np.int64)
-        r[state.ERROR_TABLE_ADDRESS] = self._error_counts.ctypes.data
-        self._samples = np.zeros((loop.SAMPLES, 4), np.int64)
-        r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = self._shared.ctypes.data, loop.INPUT_MAX
-        r[state.EVENTS_ADDRESS], r[state.EVENTS_CAPACITY] = self._events.ctypes.data, EVENTS_CAPACITY
-        r[state.INLINE_ADDRESS] = self._inline.ctypes.data
-        r[state.UNIX_PATH_ADDRESS], r[state.UNIX_PATH_LENGTH] = self._unix_path.ctypes.data, len(self._unix_path) - 1
-        r[state.SCRATCH_ADDRESS] = self._scratch.ctypes.data
-        r[state.DECIMAL_ADDRESS] = self._decimal.ctypes.data
-        r[state.RELEASE_ADDRESS] = self._releases.ctypes.data
-        r[state.SAMPLES_ADDRESS] = self._samples.ctypes.data
+        self._arguments = zeros(int64, 2 * ARGUMENTS_MAX)  # reserved, and touched as far as commands reach
+        self._shared = zeros(uint8, loop.INPUT_MAX)
+        self._events = zeros(uint8, 12 * EVENTS_CAPACITY)
+        self._inline = zeros(uint8, LINE_ROOM)
+        self._unix_path = os.fsencode(self.config["unixsocket"]) + b"\0"
+        self._scratch = zeros(int64, 256)
+        self._decimal = zeros(uint8, 2 * TEXT_MAX + RESULT_MAX)
+        self._releases = Table(RELEASES_MAX, CURSOR_SIZE)
+        self._error_counts = Table(loop.ERROR_WORDS, loop.ERROR_WIDTH)
+        r[state.ERROR_TABLE_ADDRESS] = self._error_counts.address
+        self._samples = Table(loop.SAMPLES, 4)
+        r[state.SHARED_ADDRESS], r[state.SHARED_CAPACITY] = address_of(self._shared), loop.INPUT_MAX
+        r[state.EVENTS_ADDRESS], r[state.EVENTS_CAPACITY] = address_of(self._events), EVENTS_CAPACITY
+        r[state.INLINE_ADDRESS] = address_of(self._inline)
+        r[state.UNIX_PATH_ADDRESS], r[state.UNIX_PATH_LENGTH] = address_of(self._unix_path), len(self._unix_path) - 1
+        r[state.SCRATCH_ADDRESS] = address_of(self._scratch)
+        r[state.DECIMAL_ADDRESS] = address_of(self._decimal)
+        r[state.RELEASE_ADDRESS] = self._releases.address
+        r[state.SAMPLES_ADDRESS] = self._samples.address
         r[state.WATCH_FREE] = r[state.RESUME] = -1
-        r[state.RANDOM] = secrets.randbits(62) | 1
+        r[state.RANDOM] = int.from_bytes(os.urandom(8), "little") >> 2 | 1
         r[state.ACTIVE_EXPIRE_ENABLED] = 1
         r[state.NEXT_ID] = 1
         r[state.LAST_SAVE_OK] = 1
@@ -172,23 +171,23 @@ class Server:
             self._connections = connection_table(max(maxclients, clients_max()))
         except OSError:
             self._connections = connection_table(maxclients)
-        r[state.CONNECTIONS_ADDRESS] = self._connections.ctypes.data
+        r[state.CONNECTIONS_ADDRESS] = self._connections.address
         r[state.CONNECTION_CAPACITY] = len(self._connections)
         r[state.FREE_SLOT] = -1
 
     @property
-    def connections(self) -> np.ndarray:
-        """The rows of the table of connections that were ever used; int64[CONNECTION_SLOTS, FIELDS]."""
-        return self._connections[: self.registers[state.CONNECTION_SLOTS]]
+    def connections(self) -> Table:
+        """The rows of the table of connections that were ever used."""
+        return self._connections.first(self.registers[state.CONNECTION_SLOTS])
 
     def _prepare_commands(self) -> None:
         r, count = self.registers, len(COMMANDS)
-        self._table = np.zeros((len(ROWS), loop.ROW_WIDTH), np.int64)
+        self._table = Table(len(ROWS), loop.ROW_WIDTH)
         names = [row.name.encode() for row in ROWS]
         assert max(map(len, names)) < NAME_WIDTH, "a command's name is longer than the table of names is wide"
-        self._names = np.array(names, f"S{NAME_WIDTH}").view(np.uint8)
-        r[state.COMMAND_NAMES_ADDRESS] = self._names.ctypes.data
-        self.command_counters = np.zeros((len(ROWS), loop.STATISTICS_WIDTH), np.int64)
+        self._names = b"".join(name.ljust(NAME_WIDTH, b"\0") for name in names)
+        r[state.COMMAND_NAMES_ADDRESS] = address_of(self._names)
+        self.command_counters = Table(len(ROWS), loop.STATISTICS_WIDTH)
         for index, command in enumerate(ROWS):
             kernel = _HOT.get(command.name)
             self._table[index, loop.ROW_HANDLER] = kernel.address if kernel is not None else 0
@@ -201,18 +200,18 @@ class Server:
             for container, row in enumerate(COMMANDS)
             for sub in row.subcommands
         )
-        r[state.COMMAND_TABLE_ADDRESS], r[state.COMMAND_COUNT] = self._table.ctypes.data, count
-        r[state.COMMAND_SLOTS_ADDRESS], r[state.COMMAND_SLOTS] = self._slots.ctypes.data, len(self._slots)
-        r[state.SUBCOMMAND_SLOTS_ADDRESS] = self._sub_slots.ctypes.data
+        r[state.COMMAND_TABLE_ADDRESS], r[state.COMMAND_COUNT] = self._table.address, count
+        r[state.COMMAND_SLOTS_ADDRESS], r[state.COMMAND_SLOTS] = self._slots.address, len(self._slots)
+        r[state.SUBCOMMAND_SLOTS_ADDRESS] = self._sub_slots.address
         r[state.SUBCOMMAND_SLOTS] = len(self._sub_slots)
-        r[state.COMMAND_STATISTICS_ADDRESS] = self.command_counters.ctypes.data
+        r[state.COMMAND_STATISTICS_ADDRESS] = self.command_counters.address
 
     def _prepare_observation(self) -> None:
         r = self.registers
         self.slowlog, self.latency, self.acl_log = SlowLog(), LatencyMonitor(), AclLog()
-        r[state.SLOWLOG_ADDRESS] = self.slowlog.log.ctypes.data
-        r[state.LATENCY_ADDRESS] = self.latency.rings.ctypes.data
-        r[state.BLOCKED_DEADLINE_MS] = loop.NEVER
+        r[state.SLOWLOG_ADDRESS] = address_of(self.slowlog.log)
+        r[state.LATENCY_ADDRESS] = self.latency.rings.address
+        r[state.BLOCKED_DEADLINE_MS] = rows.NEVER
         if not counter_is_steady():
             log.warning(
                 "The processor's time stamp counter changes its rate: what is told of commands' times is not exact"
@@ -241,7 +240,8 @@ class Server:
         elif name in ("requirepass", "protected-mode", "bind"):
             if config["requirepass"] and not r[state.REQUIRE_AUTH]:
                 # Who came before there was a password stays in.
-                self.connections[self.connections[:, rows.FLAGS] & rows.IN_USE != 0, rows.FLAGS] |= rows.AUTHENTICATED
+                for slot in self._slots_with(rows.IN_USE):
+                    self._connections[slot, rows.FLAGS] |= rows.AUTHENTICATED
             r[state.REQUIRE_AUTH] = bool(config["requirepass"])
             r[state.PROTECTED] = bool(config["protected-mode"]) and not config["requirepass"]
         elif name == "timeout":
@@ -271,9 +271,9 @@ class Server:
         elif name == "latency-tracking":
             r[state.LATENCY_TRACKING] = bool(config["latency-tracking"])
         elif name == "save":
-            points = np.array(config["save"].points, np.int64).reshape(-1, 2)
+            points = Table.of(config["save"].points, 2)
             self._save_points = points  # the register holds its address only
-            r[state.SAVE_POINTS_ADDRESS] = points.ctypes.data
+            r[state.SAVE_POINTS_ADDRESS] = points.address
             r[state.SAVE_POINTS] = 0 if self.loading else len(points)  # nothing is saved over what is not there yet
             self.snapshots.refuse_writes()
         elif name == "stop-writes-on-bgsave-error":
@@ -300,7 +300,7 @@ class Server:
         )
         r[state.SLOWLOG_US], r[state.LATENCY_MS] = slow_us, slow_ms
         limits_us = [slow_us] * (slow_us >= 0) + [1000 * slow_ms] * (slow_ms > 0)
-        r[state.SLOW_US] = min(limits_us, default=loop.NEVER)
+        r[state.SLOW_US] = min(limits_us, default=rows.NEVER)
         loop.measure_slowness(self.store)
 
     # ---------------------------------------------------------------------------------------------------- sockets
@@ -356,8 +356,10 @@ class Server:
         assert loading is not None
         self.snapshots.load(loading)
         # What is watched was looked for in a store that was not there.
-        self.connections[self.connections[:, rows.WATCH_COUNT] > 0, rows.FLAGS] |= rows.DIRTY_CAS
-        self.registers[state.COMMAND_TABLE_ADDRESS] = self._table.ctypes.data
+        for slot, watched in enumerate(self.connections.column(rows.WATCH_COUNT)):
+            if watched:
+                self._connections[slot, rows.FLAGS] |= rows.DIRTY_CAS
+        self.registers[state.COMMAND_TABLE_ADDRESS] = self._table.address
         self.apply("save")
         self._have_what_was_loaded()
         self.own_resident = max(0, resident_bytes() - self.frames().resident * PAGE_SIZE)
@@ -510,7 +512,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        for slot in np.flatnonzero(self.connections[:, rows.FLAGS] & rows.IN_USE).tolist():
+        for slot in self._slots_with(rows.IN_USE):
             close_connection(self.store, slot)
         if self.loading:
             self.loading.stop()
@@ -527,11 +529,20 @@ class Server:
     # ---------------------------------------------------------------------------------------------------- clients
 
     def _client(self, slot: int) -> Client:
-        return Client(self.store, self.connections[slot], slot)
+        return Client(self.store, self._connections.row(slot), slot)
 
-    def reply_clients(self, slots: np.ndarray) -> Sentinel:
+    def _slots_with(self, flag: int) -> list[int]:
+        return [slot for slot, flags in enumerate(self.connections.column(rows.FLAGS)) if flags & flag]
+
+    def connection_totals(self) -> list[int]:
+        """Sums over the table of connections, in the order of info.ClientTotals."""
+        totals = zeros(int64, TOTALS)
+        add_connections(self.store, totals)
+        return totals.tolist()  # type: ignore[no-any-return]
+
+    def reply_clients(self, slots: Sequence[int]) -> Sentinel:
         """Reply to the command at hand with CLIENT LIST's lines of these connections."""
-        reply_connections(self.store, np.ascontiguousarray(slots, np.int64))
+        reply_connections(self.store, array("q", slots))
         return NO_REPLY
 
     def log_denied(self, client: Client, command: bytes, user: bytes) -> None:
@@ -539,7 +550,7 @@ class Server:
         r = self.registers
         start, protocol = int(r[state.REPLY_LENGTH]), int(r[state.PROTOCOL])
         r[state.PROTOCOL] = 2
-        reply_connections(self.store, np.array([client.slot], np.int64))
+        reply_connections(self.store, array("q", [client.slot]))
         reply = ctypes.string_at(int(r[state.REPLY_ADDRESS]) + start, int(r[state.REPLY_LENGTH]) - start)
         r[state.REPLY_LENGTH], r[state.PROTOCOL] = start, protocol
         line = reply.split(b"\r\n", 1)[1].rstrip(b"\r\n")
@@ -547,16 +558,16 @@ class Server:
         now = Moment(int(r[state.NOW_MS]), int(r[state.TIMER_MS]))
         self.acl_log.enter(inside, command, user, line, now, self.config["acllog-max-len"])
 
-    def from_address(self, address: str, own: bool) -> np.ndarray:
-        """Which slots have a connection from this address, or to it if that is our `own`; bool[slots]."""
-        text = np.frombuffer(address.encode(errors="surrogateescape") or b"\0", np.uint8)
-        found = np.zeros(len(self.connections), np.uint8)
+    def from_address(self, address: str, own: bool) -> list[bool]:
+        """Which slots have a connection from this address, or to it if that is our `own`."""
+        text = address.encode(errors="surrogateescape") or b"\0"
+        found = zeros(uint8, len(self.connections))
         find_address(self.store, rows.OWN if own else rows.PEER, text, len(text) if address else 0, found)
-        return found.astype(bool)
+        return [byte != 0 for byte in found.tolist()]
 
-    def kill(self, slots: np.ndarray) -> None:
+    def kill(self, slots: Iterable[int]) -> None:
         """Close connections: the one at hand after its reply, any other at the end of the turn."""
-        for slot in slots.tolist():
+        for slot in slots:
             kill_connection(self.store, slot)
 
     def unblock(self, slot: int, error: bool) -> bool:
@@ -618,18 +629,20 @@ class Server:
     def _rates(self) -> tuple[float, float, float]:
         # Per second, over the ring of samples that the timer keeps: commands, bytes in, bytes out.
         newest = (int(self.registers[state.SAMPLE_NEXT]) - 1) % loop.SAMPLES
-        taken = self._samples[self._samples[:, 0] > 0]
-        last = self._samples[newest]
+        samples = self._samples.tolist()
+        taken = [sample for sample in samples if sample[0] > 0]
         if len(taken) < 2:
             return 0.0, 0.0, 0.0
-        first = taken[taken[:, 0].argmin()]
+        first, last = min(taken), samples[newest]
         seconds = max(1, last[0] - first[0]) / 1000
-        return tuple(((last[1:] - first[1:]) / seconds).tolist())
+        commands, received, sent = ((last[i] - first[i]) / seconds for i in (1, 2, 3))
+        return commands, received, sent
 
     def command_statistics(self) -> dict[str, tuple[int, int, int, int]]:
         """By command called at least once, or rejected: calls, time [us], rejected, failed."""
         per_us = self._cycles_per_us()
-        counters = self.command_counters[:, : loop.STAT_CELLS].tolist()
+        table = self.command_counters
+        counters = [table.row(row)[: loop.STAT_CELLS].tolist() for row in range(len(table))]
         return {
             command.name: (calls, int(cycles / per_us), rejected, failed)
             for command, (calls, cycles, rejected, failed) in zip(ROWS, counters, strict=True)
@@ -642,8 +655,8 @@ class Server:
     def histograms(self) -> dict[str, Histogram]:
         """How long calls took, by command called at least once."""
         scale = Scale(self._cycles_per_us())
-        called = np.flatnonzero(self.command_counters[:, loop.STAT_CALLS]).tolist()
-        found = {ROWS[row].name: Histogram(self.command_counters[row, loop.STAT_CELLS :], scale) for row in called}
+        called = [row for row, calls in enumerate(self.command_counters.column(loop.STAT_CALLS)) if calls]
+        found = {ROWS[row].name: Histogram(self.command_counters.row(row)[loop.STAT_CELLS :], scale) for row in called}
         return {name: histogram for name, histogram in found.items() if histogram.calls}
 
     def error_statistics(self) -> dict[str, int]:
@@ -698,8 +711,8 @@ class Server:
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT"""
-        self.command_counters[self.command_counters[:, : loop.STAT_CELLS].any(axis=1)] = 0
-        self._error_counts[:] = 0
+        self.command_counters.clear()
+        self._error_counts.clear()
         self.acl_log.denied = 0
         for register in _RESETTABLE:
             self.registers[register] = 0
@@ -794,17 +807,19 @@ def _subcommand_hash(name: str, container: int) -> int:
     return _int64((_name_hash(name) ^ (container + 1)) * loop.FNV_PRIME)
 
 
-def _hashed(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+def _hashed(pairs: Iterable[tuple[int, int]]) -> Table:
     # A table of (hash, row) with room for twice as many, open addressing, -1 for no row.
     rows_by_hash: dict[int, int] = {}
     for hash_, row in pairs:
         assert hash_ not in rows_by_hash, f"two rows hash alike: {rows_by_hash[hash_]} and {row}"
         rows_by_hash[hash_] = row
     slots = 1 << (2 * len(rows_by_hash)).bit_length()
-    table = np.full((slots, 2), -1, np.int64)
+    table = Table(slots, 2)
+    for at in range(slots):
+        table[at, 0] = table[at, 1] = -1
     for hash_, row in rows_by_hash.items():
         at = hash_ & (slots - 1)
         while table[at, 1] >= 0:
             at = (at + 1) & (slots - 1)
-        table[at] = hash_, row
+        table[at, 0], table[at, 1] = hash_, row
     return table

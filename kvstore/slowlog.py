@@ -10,15 +10,13 @@ An entry is bounded whatever the command: of its arguments 32 are shown, of an a
 name 256; 7 KiB at most.  Nothing of it lies in the address space, so logging copies no page that a snapshot shares.
 """
 
-import numpy as np
-
 from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.arguments import arg_length, arg_offset, query
 from kvstore.connections import NAME, PEER, text_length
 from kvstore.libc import bytes_at, free, realloc, words_at
 from kvstore.resp import put_decimal
 from kvstore.state import ARGC, NOW_MS, SCRATCH_ADDRESS, SLOWLOG_ADDRESS, STORE
-from mmcore.jit import copy_bytes, int64, kernel, linked, void
+from mmcore.jit import Table, constant, copy_bytes, int64, kernel, linked, void, zeros
 
 ARGUMENTS_SHOWN, BYTES_SHOWN = 32, 128  # Redis's SLOWLOG_ENTRY_MAX_ARGC and SLOWLOG_ENTRY_MAX_STRING
 NAME_SHOWN = 256
@@ -30,7 +28,7 @@ _AROUND_ENTRY = 512  # the headers, three numbers, and the client's address, a U
 _STEP = 256  # [bytes] that capacities are multiples of
 
 _MORE, _BYTES, _ARGUMENTS, _SECRET = (
-    np.frombuffer(text, np.uint8).copy() for text in (b"... (", b" more bytes)", b" more arguments)", b"(redacted)")
+    constant(text) for text in (b"... (", b" more bytes)", b" more arguments)", b"(redacted)")
 )
 
 
@@ -138,8 +136,8 @@ class SlowLog:
     """The log's memory.  Whoever has one closes it."""
 
     def __init__(self) -> None:
-        self.log = np.zeros(LOG_WORDS, np.int64)  # its address is the kernels' register
-        self._slots = np.zeros((0, SLOT_WORDS), np.int64)
+        self.log = zeros(int64, LOG_WORDS)  # its address is the kernels' register
+        self._slots = Table(0, SLOT_WORDS)
 
     def __len__(self) -> int:
         return int(self.log[ENTRIES])
@@ -149,20 +147,21 @@ class SlowLog:
         count = min(entries, SLOTS_MAX)
         if count == len(self._slots):
             return
-        slots = np.zeros((count, SLOT_WORDS), np.int64)
+        slots = Table(count, SLOT_WORDS)
         following, kept = int(self.log[NEXT_ENTRY]), min(count, len(self))
         if kept:
-            numbers = np.arange(following - kept, following)
-            old = numbers % len(self._slots)
-            slots[numbers % count] = self._slots[old]
-            self._slots[old] = 0
-        slowlog_drop(self._slots.reshape(-1))
+            for number in range(following - kept, following):
+                old = self._slots.row(number % len(self._slots))
+                slots.row(number % count)[:] = old
+                for word in range(SLOT_WORDS):
+                    old[word] = 0
+        slowlog_drop(self._slots.words)
         self._slots = slots
-        self.log[[SLOTS_ADDRESS, SLOTS, ENTRIES]] = slots.ctypes.data, count, kept
+        self.log[SLOTS_ADDRESS], self.log[SLOTS], self.log[ENTRIES] = slots.address, count, kept
 
     def reset(self) -> None:
         """Forget all entries; their numbers go on."""
-        slowlog_drop(self._slots.reshape(-1))
+        slowlog_drop(self._slots.words)
         self.log[ENTRIES] = 0
 
     def close(self) -> None:

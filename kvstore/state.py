@@ -6,9 +6,7 @@ offset in the query buffer and its length, at 2*i and 2*i+1.  Argument 0 is the 
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from mmcore.jit import Plain, Record, int64, state_type
+from mmcore.jit import Array, Plain, Record, int64, state_type
 from mmcore.state import SPACE, Space
 
 
@@ -17,8 +15,8 @@ class Store(Record):
     """What a kernel of the server takes first."""
 
     space: Space  # the address space that holds the data
-    server: np.ndarray  # int64[REGISTERS]
-    args: np.ndarray  # int64[2 * ARGUMENTS_MAX]
+    server: Array  # int64[REGISTERS]
+    args: Array  # int64[2 * ARGUMENTS_MAX]
 
 
 STORE = state_type(Store, SPACE, Plain(int64), Plain(int64))

@@ -19,7 +19,6 @@ manifest says, not one that somebody has edited with care.
 
 from typing import Any
 
-import numpy as np
 import xxhash
 
 from kvstore import entries, index, layout
@@ -84,7 +83,8 @@ _TABLES = (
 def describe_store(frozen: FrozenSpace) -> dict[str, Any]:
     """The metadata of an image, from the store's control block as it was frozen."""
     words = _descriptors(frozen.read(DESCRIPTORS, DATABASES * DESCRIPTOR_SIZE))
-    return {"databases": words[:, [DB_KEYS // 8, DB_DEADLINES // 8]].tolist(), "made_by": "kvstore", "layout": LAYOUT}
+    databases = [[of[DB_KEYS // 8], of[DB_DEADLINES // 8]] for of in words]
+    return {"databases": databases, "made_by": "kvstore", "layout": LAYOUT}
 
 
 def accept_store(image: Image, page: Page) -> str:
@@ -103,17 +103,18 @@ def accept_store(image: Image, page: Page) -> str:
     return _odd_descriptor(image, _descriptors(control[start : start + DATABASES * DESCRIPTOR_SIZE]))
 
 
-def _descriptors(data: bytes) -> np.ndarray:
-    # int64[DATABASES, DESCRIPTOR_SIZE / 8]
-    return np.frombuffer(data, "<i8").reshape(DATABASES, -1)
+def _descriptors(data: bytes) -> list[list[int]]:
+    # By database its words.
+    words, width = memoryview(data).cast("q").tolist(), DESCRIPTOR_SIZE // 8
+    return [words[db * width : (db + 1) * width] for db in range(DATABASES)]
 
 
-def _odd_descriptor(image: Image, words: np.ndarray) -> str:
-    regions = words[:, [region for _, _, region in _TABLES]].ravel().tolist()
+def _odd_descriptor(image: Image, descriptors: list[list[int]]) -> str:
+    regions = [words[region] for words in descriptors for _, _, region in _TABLES]
     if len(set(regions)) < len(regions) or min(regions) < 0 or max(regions) >= INDEX_REGIONS:
         return "its databases' index regions are not apart"
     for db in range(DATABASES):
-        row = words[db].tolist()
+        row = descriptors[db]
         if not 0 <= row[DB_DEADLINES // 8] <= row[DB_KEYS // 8]:
             return f"database {db} has {row[DB_KEYS // 8]} keys, {row[DB_DEADLINES // 8]} of them with a deadline"
         for keys, buckets, region in ((row[k], row[b], row[r]) for k, b, r in _TABLES):

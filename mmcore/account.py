@@ -20,13 +20,18 @@ the tables there are, and to the PDEs.
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
-from mmcore.paging import ADDRESS, ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, PS, PT_SPAN, ROOT_LEVEL, RUN_FRAMES, A, D, span
+from mmcore import paging
+from mmcore.jit import in_python
+from mmcore.paging import ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, PT_SPAN, ROOT_LEVEL, RUN_FRAMES
 from mmcore.state import Memory
 
 _TABLES_AT_ONCE = 1024
+ADDRESS, PS, A, D = (np.uint64(int(bits)) for bits in (paging.ADDRESS, paging.PS, paging.A, paging.D))
+_span = in_python(paging.span)
 
 
 class RegionState(IntEnum):
@@ -97,17 +102,17 @@ _TALLY = np.dtype(
 )
 
 
-def _below(mem: Memory, tables: _Entries, level: int) -> _Entries:
+def _below(mem: Any, tables: _Entries, level: int) -> _Entries:
     """The entries in tables of `level`."""
     content = mem.entries.reshape(-1, ENTRY_COUNT)[tables.frame]
     row, column = np.nonzero(content)
     flags = content[row, column]
     frame = _frames_of(flags)
-    address = tables.address[row] + column * int(span(level))
+    address = tables.address[row] + column * _span(level)
     return _Entries(address, frame, flags, tables.part[row] / mem.refcount[frame])
 
 
-def _tables(mem: Memory, root: int) -> Iterator[_Entries]:
+def _tables(mem: Any, root: int) -> Iterator[_Entries]:
     """What points at the tables of level 4, 3, 2, 1; of level 1 with the huge pages among them."""
     one = np.zeros(1, np.int64)
     tables = _Entries(one, one + root, one.astype(np.uint64), 1.0 / mem.refcount[one + root])
@@ -121,7 +126,7 @@ def _frames_of(entries: np.ndarray) -> np.ndarray:
     return ((entries & ADDRESS) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
 
 
-def _tally_tables(mem: Memory, frames: np.ndarray) -> np.ndarray:
+def _tally_tables(mem: Any, frames: np.ndarray) -> np.ndarray:
     """_TALLY of each of these page tables, as its only sharer would have it."""
     distinct, index = np.unique(frames, return_inverse=True)
     found = np.zeros(distinct.size, _TALLY)
@@ -139,7 +144,7 @@ def _tally_tables(mem: Memory, frames: np.ndarray) -> np.ndarray:
     return found[index]
 
 
-def _tally(mem: Memory, entries: _Entries) -> np.ndarray:
+def _tally(mem: Any, entries: _Entries) -> np.ndarray:
     """_TALLY[E]: what the space has through each entry of its PDs, a page table or a huge page."""
     found = np.zeros(entries.frame.size, _TALLY)
     huge = entries.huge
@@ -154,8 +159,9 @@ def _tally(mem: Memory, entries: _Entries) -> np.ndarray:
     return found
 
 
-def usage(mem: Memory, root: int) -> Usage:
+def usage(memory: Memory, root: int) -> Usage:
     """What the tree at `root` takes."""
+    mem = memory.arrays
     levels = list(_tables(mem, root))
     entries = levels[-1]
     tables = np.concatenate([*(upper.part for upper in levels[:-1]), entries.part[~entries.huge]])
@@ -179,8 +185,9 @@ def usage(mem: Memory, root: int) -> Usage:
     )
 
 
-def regions(mem: Memory, root: int) -> np.ndarray:
+def regions(memory: Memory, root: int) -> np.ndarray:
     """REGION[R]: the regions of 2 MiB in which the tree at `root` maps something, in the order of addresses."""
+    mem = memory.arrays
     *_, pds, entries = _tables(mem, root)
     tally = _tally(mem, entries)
     found = np.zeros(entries.frame.size, REGION)

@@ -19,10 +19,11 @@ The invariants, by the numbers that comments and messages give them:
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from mmcore import heap
+from mmcore import heap, paging
 from mmcore.errors import CorruptMemory
 from mmcore.frames import (
     BLOCK_COUNT,
@@ -36,26 +37,9 @@ from mmcore.frames import (
     PARTIAL_OR_NONE,
     USED_RUN,
 )
+from mmcore.jit import in_python
 from mmcore.mapping import next_mapped
-from mmcore.paging import (
-    ADDRESS,
-    COW,
-    ENTRY_COUNT,
-    MAPPING,
-    PAGE_SHIFT,
-    PAGE_SIZE,
-    PS,
-    READY,
-    ROOT_LEVEL,
-    RUN_FRAMES,
-    RW,
-    A,
-    D,
-    P,
-    frame_of,
-    slot_of,
-    span,
-)
+from mmcore.paging import ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, frame_of, slot_of, span
 from mmcore.psc import PSC_WORDS
 from mmcore.space import AddressSpace, PhysicalMemory
 from mmcore.state import (
@@ -73,11 +57,16 @@ from mmcore.state import (
     RUN_COUNT,
     TOTAL,
     USED_RUNS,
-    Memory,
     Space,
 )
 from mmcore.tlb import GENERATION_ONE, TLB_WORDS
 from mmcore.walk import walk_page
+
+# The bits of entries as NumPy's, for whole arrays of them.
+ADDRESS, COW, MAPPING, PS, READY, RW, A, D, P = (
+    np.uint64(int(getattr(paging, name))) for name in ["ADDRESS", "COW", "MAPPING", "PS", "READY", "RW", "A", "D", "P"]
+)
+_frame_of, _slot_of, _span = in_python(frame_of), in_python(slot_of), in_python(span)
 
 
 def _require(truth: bool, message: str) -> None:
@@ -89,7 +78,7 @@ def _first(mask: np.ndarray) -> int:
     return int(np.flatnonzero(mask)[0])
 
 
-def _chain(mem: Memory, head: int, kind: int) -> list[int]:
+def _chain(mem: Any, head: int, kind: int) -> list[int]:
     """The blocks of a list, whose state is `kind`."""
     chain: list[int] = []
     block, before, limit = int(mem.frames[head]), -1, len(mem.blocks) // BLOCK_WORDS
@@ -103,7 +92,7 @@ def _chain(mem: Memory, head: int, kind: int) -> list[int]:
     return chain
 
 
-def _free_in_block(mem: Memory, block: int, free: np.ndarray) -> int:
+def _free_in_block(mem: Any, block: int, free: np.ndarray) -> int:
     """Enter the free frames of a partial block; returns how many are said to hold zeros."""
     words = mem.blocks[block * BLOCK_WORDS : (block + 1) * BLOCK_WORDS]
     frame, count, empty = int(words[BLOCK_FREE]) - 1, 0, 0
@@ -124,11 +113,11 @@ def _free_in_block(mem: Memory, block: int, free: np.ndarray) -> int:
     return empty
 
 
-def _holds_zeros(mem: Memory, first: int, count: int) -> bool:
+def _holds_zeros(mem: Any, first: int, count: int) -> bool:
     return not mem.entries[first * ENTRY_COUNT : (first + count) * ENTRY_COUNT].any()
 
 
-def _free_frames(mem: Memory) -> np.ndarray:
+def _free_frames(mem: Any) -> np.ndarray:
     """bool[F]: in a partial block's list, in a free run, or never used."""
     total, fresh = int(mem.frames[TOTAL]), int(mem.frames[FRESH])
     free = np.zeros(total, np.bool_)
@@ -177,7 +166,7 @@ def _check_flags(entries: np.ndarray, level: int, where: str) -> None:
 class _Tree:
     """What the trees at some roots hold, gathered level by level."""
 
-    def __init__(self, mem: Memory, roots: list[int], whole: bool) -> None:
+    def __init__(self, mem: Any, roots: list[int], whole: bool) -> None:
         self.mem = mem
         self.whole = whole  # no tree is being released: none has an empty table
         self.total = int(mem.frames[TOTAL])
@@ -237,7 +226,7 @@ class _Tree:
 
 
 def _check_tlb(space: Space) -> None:
-    tags = space.tlb.reshape(-1, TLB_WORDS)
+    tags = np.asarray(space.tlb).reshape(-1, TLB_WORDS)
     generation = int(space.cpu[GENERATION])
     vpn_mask = GENERATION_ONE - 1
     for column, right in ((0, "read"), (1, "write")):
@@ -253,15 +242,16 @@ def _check_tlb(space: Space) -> None:
 
 def _check_psc(space: Space) -> None:
     generation, mask = int(space.cpu[GENERATION]), GENERATION_ONE - 1
+    entries = np.asarray(space.mem.entries)
     for level in range(2, ROOT_LEVEL + 1):
         first, count = int(space.cpu[PSC_FIRST + level]), int(space.cpu[PSC_MASK + level]) + 1
-        cache = space.psc[first : first + PSC_WORDS * count].reshape(-1, PSC_WORDS)
+        cache = np.asarray(space.psc)[first : first + PSC_WORDS * count].reshape(-1, PSC_WORDS)
         for tag, value in cache[(cache[:, 0] & ~mask) == generation].tolist():
-            va = (tag & mask) * span(level)
+            va = (tag & mask) * _span(level)
             table, flags = int(space.cpu[CR3]), ~np.uint64(0)
             for above in range(ROOT_LEVEL, level - 1, -1):
-                entry = space.mem.entries[slot_of(table, va, above)]
-                table, flags = int(frame_of(entry)), flags & entry
+                entry = entries[_slot_of(table, va, above)]
+                table, flags = int(_frame_of(int(entry))), flags & entry
             _require(table == value >> PAGE_SHIFT, f"(6) the cache of level {level} has another table for {va:#x}")
             _require(bool(flags & A), f"(10) the cache of level {level} has {va:#x}, whose path has no A")
             _require(bool(flags & RW or not value & 1), f"(6) the cache of level {level} lets {va:#x} be written")
@@ -273,7 +263,7 @@ def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: 
     spaces: all live spaces on the memory; dead ones are passed over.
     roots: roots beside them, being read or released (a release cursor's first word).
     """
-    mem = memory.state
+    mem = memory.state.arrays
     states = [space.state for space in spaces if space.alive]
     others = [int(root) for root in roots if root >= 0]
     all_roots = [int(state.cpu[CR3]) for state in states] + others

@@ -45,11 +45,9 @@ NO_FRAME, with nothing changed, when the copies they would take do not fit; HEAP
 for one of them, beside the pages that a large allocation maps.
 """
 
-import numpy as np
-
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
-from mmcore.jit import bytes64, int64, kernel, linked, put64
+from mmcore.jit import bytes64, constant, int64, kernel, linked, put64
 from mmcore.mapping import map_pages, unmap_pages
 from mmcore.mmu import copy_within, load64, read_address, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -84,14 +82,14 @@ QUEUE_PAGES = 64
 LIVE, FREE, QUEUED = 1, 2, 3  # states of a range
 assert PARTIAL + 8 * len(CLASS_SIZES) <= RANGES and CONTROL + RANGES + 8 * (ORDER_MAX + 1) <= OWNER_BASE
 
-_CLASS_SIZES = np.array(CLASS_SIZES, np.int64)
-_CLASS_OF = np.searchsorted(_CLASS_SIZES, np.arange(0, PAGE_SIZE + 1, 16)).astype(np.uint8)
+_CLASS_SIZES = constant(CLASS_SIZES, int64)
+_CLASS_OF = constant([sum(one < size for one in CLASS_SIZES) for size in range(0, PAGE_SIZE + 1, 16)])
 
 
 @kernel
 def class_of(size):  # type: ignore[no-untyped-def]
     """The class of an allocation of `size` bytes, at most SMALL_MAX."""
-    return np.int64(_CLASS_OF[(size + 15) >> 4])
+    return int64(_CLASS_OF[(size + 15) >> 4])
 
 
 @kernel

@@ -8,8 +8,6 @@ The loads and stores below assert that they succeed: whoever stores has reserved
 take (`has_frames`), and whoever loads knows that the page is there.  Words are little-endian and lie within a page.
 """
 
-import numpy as np
-
 from mmcore.fault import mark_used, write_fault
 from mmcore.jit import (
     boolean,
@@ -117,7 +115,7 @@ def _writable(space, va, size):  # type: ignore[no-untyped-def]
 @kernel
 def load8(space, va):  # type: ignore[no-untyped-def]
     """The byte at `va`, as int64."""
-    return np.int64(space.mem.bytes[_readable(space, va, 1)])
+    return int64(space.mem.bytes[_readable(space, va, 1)])
 
 
 @kernel

@@ -15,9 +15,7 @@ an aligned run of 512 frames, of which it holds the first, the head; there is no
 addresses, frame numbers, indices and counts are int64; the two kinds meet only in the functions below.
 """
 
-import numpy as np
-
-from mmcore.jit import kernel
+from mmcore.jit import int64, kernel, uint64
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT  # [bytes]
@@ -32,27 +30,27 @@ RUN_FRAMES = ENTRY_COUNT  # frames of a huge page
 VA_LIMIT = 1 << 47  # first address beyond the lower canonical half
 assert ENTRY_COUNT * 8 == PAGE_SIZE and 1 << ENTRY_SHIFT == ENTRY_COUNT
 
-P = np.uint64(1 << 0)  # present
-RW = np.uint64(1 << 1)  # R/W: what is below may be written, as far as this entry says
-US = np.uint64(1 << 2)  # user
-PWT = np.uint64(1 << 3)  # page-level write-through
-PCD = np.uint64(1 << 4)  # page-level cache disable
-A = np.uint64(1 << 5)  # accessed
-D = np.uint64(1 << 6)  # dirty
-PS = np.uint64(1 << 7)  # in a PDE: maps a 2 MiB page
-G = np.uint64(1 << 8)  # global
-COW = np.uint64(1 << 9)  # AVL: a store that meets this entry without R/W breaks the sharing, it is not refused
-XD = np.uint64(1 << 63)  # execute disable
-ADDRESS = np.uint64(0x000F_FFFF_FFFF_F000)  # where the frame's address stands
+P = uint64(1 << 0)  # present
+RW = uint64(1 << 1)  # R/W: what is below may be written, as far as this entry says
+US = uint64(1 << 2)  # user
+PWT = uint64(1 << 3)  # page-level write-through
+PCD = uint64(1 << 4)  # page-level cache disable
+A = uint64(1 << 5)  # accessed
+D = uint64(1 << 6)  # dirty
+PS = uint64(1 << 7)  # in a PDE: maps a 2 MiB page
+G = uint64(1 << 8)  # global
+COW = uint64(1 << 9)  # AVL: a store that meets this entry without R/W breaks the sharing, it is not refused
+XD = uint64(1 << 63)  # execute disable
+ADDRESS = uint64(0x000F_FFFF_FFFF_F000)  # where the frame's address stands
 
-NO_ENTRY = np.uint64(0)  # not present
+NO_ENTRY = uint64(0)  # not present
 MAPPING = P | RW | US | COW  # flags of a fresh mapping, of a page and of a table alike
 WRITE_PROTECT = ~RW
 HUGE = P | PS  # what an entry has that maps a huge page; P alone: it leads to a table, or maps a page in a PT
 READY = RW | D  # what an entry, and RW what its path, has before the TLB may serve writes
 TRACES = A | D  # what the processor leaves in an entry that it has written through
 _FLAGS = ~ADDRESS
-_SHIFT = np.uint64(PAGE_SHIFT)
+_SHIFT = uint64(PAGE_SHIFT)
 
 
 @kernel
@@ -82,13 +80,13 @@ def span(level):  # type: ignore[no-untyped-def]
 @kernel
 def frame_of(entry):  # type: ignore[no-untyped-def]
     """Number of the frame that an entry points at."""
-    return np.int64((entry & ADDRESS) >> _SHIFT)
+    return int64((entry & ADDRESS) >> _SHIFT)
 
 
 @kernel
 def entry_for(frame, flags):  # type: ignore[no-untyped-def]
     """The entry that points at `frame` with `flags`; inverse of frame_of."""
-    return (np.uint64(frame) << _SHIFT) | flags
+    return (uint64(frame) << _SHIFT) | flags
 
 
 @kernel

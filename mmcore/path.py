@@ -11,6 +11,7 @@ To be looked at; what translates is walk.py.
 from dataclasses import dataclass
 
 from mmcore.errors import NonCanonical
+from mmcore.jit import in_python
 from mmcore.paging import (
     COW,
     HUGE,
@@ -63,6 +64,9 @@ class PathEntry:
         return f"{self.name:5} {self.index:4} -> frame {self.frame}, count {self.refcount}: {flags}"
 
 
+_frame_of, _slot_of, _table_index = in_python(frame_of), in_python(slot_of), in_python(table_index)
+
+
 def path_of(space: AddressSpace, address: int) -> list[PathEntry]:
     """The entries that lead to `address`, from the PML4E down.
 
@@ -74,11 +78,11 @@ def path_of(space: AddressSpace, address: int) -> list[PathEntry]:
     mem = space.state.mem
     table, path = space.root, []
     for level in range(ROOT_LEVEL, 0, -1):
-        entry = mem.entries[slot_of(table, address, level)]
+        entry = mem.entries[_slot_of(table, address, level)]
         if not entry & P:
             break
-        frame = int(frame_of(entry))
-        index = int(table_index(address, level))
+        frame = int(_frame_of(entry))
+        index = int(_table_index(address, level))
         path.append(PathEntry(level, table, index, int(entry), frame, int(mem.refcount[frame]), int(mem.epoch[frame])))
         if entry & HUGE == HUGE:
             break

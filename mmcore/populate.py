@@ -24,10 +24,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from mmcore.frames import BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
-from mmcore.jit import DISABLED, build, external, int32, int64, kernel, linked, uint8, void
+from mmcore.jit import DISABLED, build, external, int32, int64, kernel, linked, uint8, void, zeros
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
 from mmcore.space import PhysicalMemory
 from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, TOTAL
@@ -113,11 +111,11 @@ class Populator:
     def __init__(self, memory: PhysicalMemory, ahead: int = AHEAD, nice: int = NICE, huge_pages: bool = True) -> None:
         build()
         self._memory = memory
-        self._control = np.zeros(CONTROL_SIZE, np.int64)
+        self._control = zeros(int64, CONTROL_SIZE)
         self._control[AHEAD_FRAMES] = ahead >> PAGE_SHIFT
         self._control[RUN_READY] = -1
         self._control[HUGE_PAGES] = huge_pages
-        self._small = np.zeros(len(memory.state.blocks) // BLOCK_WORDS, np.uint8)
+        self._small = zeros(uint8, len(memory.state.blocks) // BLOCK_WORDS)
         self._control[_TIMESPEC + 1] = PAUSE_NS
         self._nice = nice
         self._thread = threading.Thread(target=self._run, name="populator", daemon=True)

@@ -14,11 +14,28 @@ from mmcore.errors import NO_FRAME
 from mmcore.fault import own_path
 from mmcore.frames import frame_alloc, has_frames, pass_over
 from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, void
-from mmcore.paging import MAPPING, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, entry_for, slot_of, span
+from mmcore.paging import MAPPING, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, VA_LIMIT, entry_for, slot_of, span
 from mmcore.state import EPOCH, FREE_COUNT, FRESH, MEMORY, PAGES_MAPPED, SPACE, TOTAL
 from mmcore.tables import set_entry
 
 RUNS = int64[:, ::1]  # [R, 2]: address of the first page, number of pages; ascending, apart
+NO_PAGE, NO_LENGTH, NOT_APART = 1, 2, 3  # a run begins at no page's address, has an impossible length, overlaps another
+
+
+@linked(int64(RUNS))
+def check_runs(runs):  # type: ignore[no-untyped-def]
+    """0 for runs that a space can have; else NO_PAGE, NO_LENGTH or NOT_APART."""
+    for run in range(runs.shape[0]):
+        if runs[run, 0] < 0 or runs[run, 0] >= VA_LIMIT or runs[run, 0] & PAGE_MASK != 0:
+            return NO_PAGE
+        if runs[run, 1] < 1 or runs[run, 1] > VA_LIMIT >> PAGE_SHIFT:
+            return NO_LENGTH
+    end = 0
+    for run in range(runs.shape[0]):
+        if runs[run, 0] < end:
+            return NOT_APART
+        end = runs[run, 0] + (runs[run, 1] << PAGE_SHIFT)
+    return 0 if end <= VA_LIMIT else NOT_APART
 
 
 @linked(int64(RUNS))

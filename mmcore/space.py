@@ -17,13 +17,11 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from importlib import import_module
 from operator import index
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from mmcore.account import Usage, regions, regions_within, usage
 from mmcore.errors import (
     NO_FRAME,
     AlreadyMapped,
@@ -43,7 +41,7 @@ from mmcore.fork import fork as fork_root
 from mmcore.frames import BLOCK_WORDS, frame_alloc_zeroed
 from mmcore.frozen import next_changed
 from mmcore.giveback import give_back, resident_free
-from mmcore.jit import int64, linked
+from mmcore.jit import Array, int32, int64, linked, over, reserve, uint8, uint64, zeros
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
 from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
@@ -74,6 +72,11 @@ from mmcore.state import (
 )
 from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES, TLB_WORDS
 from mmcore.unshare import unshare_step
+
+if TYPE_CHECKING:
+    from mmcore.account import Usage
+
+    Buffer = Any  # an object with a buffer: bytes, a memoryview, an array of NumPy
 
 FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
 _GIVE_STEP = 1 << 16  # frames
@@ -106,11 +109,6 @@ def own_pages(space, va, end):  # type: ignore[no-untyped-def]
     return end
 
 
-def _reserve(size: int) -> mmap.mmap:
-    """`size` bytes of zeros, taken from the system as they are touched."""
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
-
-
 class PhysicalMemory:
     """`size` bytes of physical memory, reserved whole and taken from the system only as it is used.
 
@@ -130,23 +128,24 @@ class PhysicalMemory:
         if count < FRAMES_MIN:
             raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
         if mapping is None:
-            mapping = _reserve(count * PAGE_SIZE)
+            mapping = reserve(count * PAGE_SIZE)
             if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
                 mapping.madvise(mmap.MADV_HUGEPAGE)
         elif len(mapping) != count * PAGE_SIZE:
             raise MachineError(f"a mapping of {len(mapping)} bytes for a memory of {count * PAGE_SIZE}")
         self._mapping = mapping
-        registers = np.zeros(FRAMES_REGISTERS, np.int64)
-        registers[[PARTIAL_HEAD, USED_RUNS, EMPTY_RUNS]] = -1
-        registers[[FREE_COUNT, TOTAL, POISON]] = count, count, poison
-        storage = np.frombuffer(self._mapping, np.uint8)
+        registers = zeros(int64, FRAMES_REGISTERS)
+        for list_head in (PARTIAL_HEAD, USED_RUNS, EMPTY_RUNS):
+            registers[list_head] = -1
+        registers[FREE_COUNT] = registers[TOTAL] = count
+        registers[POISON] = poison
         blocks = BLOCK_WORDS * -(-count // RUN_FRAMES)
         self._state: Memory | None = Memory(
-            storage,
-            storage.view(np.uint64),
-            np.frombuffer(_reserve(4 * count), np.int32),
-            np.frombuffer(_reserve(8 * count), np.int64),
-            np.frombuffer(_reserve(8 * blocks), np.int64),
+            over(mapping, uint8),
+            over(mapping, uint64),
+            zeros(int32, count),
+            zeros(int64, count),
+            zeros(int64, blocks),
             registers,
         )
 
@@ -257,13 +256,13 @@ class AddressSpace:
     def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, caches: Caches) -> None:
         self.memory = memory
         self.caches = caches
-        cpu = np.zeros(CPU_REGISTERS, np.int64)
-        cpu[[CR3, GENERATION, EPOCH]] = root, GENERATION_ONE, epoch
+        cpu = zeros(int64, CPU_REGISTERS)
+        cpu[CR3], cpu[GENERATION], cpu[EPOCH] = root, GENERATION_ONE, epoch
         first = 0
         for level, entries in ((2, caches.pde), (3, caches.pdpte), (4, caches.pml4)):
-            cpu[[PSC_FIRST + level, PSC_MASK + level]] = first, entries - 1
+            cpu[PSC_FIRST + level], cpu[PSC_MASK + level] = first, entries - 1
             first += PSC_WORDS * entries
-        tlb, psc = np.zeros(TLB_WORDS * caches.tlb, np.int64), np.zeros(max(first, 1), np.int64)
+        tlb, psc = zeros(int64, TLB_WORDS * caches.tlb), zeros(int64, max(first, 1))
         self._state: Space | None = Space(memory.state, tlb, psc, cpu)
 
     @classmethod
@@ -377,22 +376,22 @@ class AddressSpace:
         address, length = self._range(address, length)
         return bool(next_unmapped(state, address & ~PAGE_MASK, address + length) >= address + length)
 
-    def write(self, address: int, data: bytes | bytearray | memoryview | np.ndarray) -> None:
+    def write(self, address: int, data: "Buffer") -> None:
         """Write `data` at `address`; every page it touches is mapped.
 
         Raises NotMapped, or OutOfFrames where shared pages or tables have to be copied: with nothing written.
         """
         state = self.state
-        array = np.frombuffer(memoryview(data).tobytes(), np.uint8)  # type: ignore[arg-type] # an array is a buffer too
-        if not array.size:
+        content = memoryview(data).tobytes()
+        if not content:
             return
-        address, length = self._range(address, array.size)
+        address, length = self._range(address, len(content))
         first, end = address & ~PAGE_MASK, (address + length + PAGE_MASK) & ~PAGE_MASK
         self._require(first, end - first)
         reached = int(own_pages(state, first, end))
         if reached != end:
             raise OutOfFrames(max(reached, address))
-        copy_in(state, address, array, 0, length)
+        copy_in(state, address, over(content, uint8), 0, length)
 
     def read(self, address: int, length: int) -> bytes:
         """The `length` bytes at `address`; every page they touch is mapped.  Raises NotMapped."""
@@ -401,9 +400,9 @@ class AddressSpace:
             return b""
         address, length = self._range(address, length)
         self._require(address & ~PAGE_MASK, length + (address & PAGE_MASK))
-        array = np.empty(length, np.uint8)
+        array = zeros(uint8, length)
         copy_out(state, address, array, 0, length)
-        return array.tobytes()
+        return bytes(array)
 
     def fork(self, mode: ForkMode = ForkMode.ON_DEMAND) -> "AddressSpace":
         """A copy of this space, which may be written, forked and released like any other.
@@ -440,27 +439,28 @@ class AddressSpace:
         That is after the fork that ended it: what `self.epoch` was before that fork.  What was unmapped is in no run.
         A huge page changes whole.  Tables in which nothing changed are not looked at.
         """
-        va, out = 0, np.zeros(2, np.int64)
+        va, out = 0, zeros(int64, 2)
         while next_changed(self.state.mem, self.root, epoch, va, VA_LIMIT, out) > 0:
             yield int(out[0]), int(out[1]) * PAGE_SIZE
             va = int(out[0] + out[1] * PAGE_SIZE)
 
-    def usage(self) -> Usage:
+    def usage(self) -> "Usage":
         """What the space takes, shared and private, in the words of smaps (Linux, proc(5)); see account.py."""
-        return usage(self.state.mem, self.root)
+        return import_module("mmcore.account").usage(self.state.mem, self.root)  # type: ignore[no-any-return]
 
-    def regions(self, address: int = 0, length: int | None = None) -> np.ndarray:
-        """account.REGION[R]: a record for each 2 MiB from `address` on in which something is mapped, ascending.
+    def regions(self, address: int = 0, length: int | None = None) -> Any:
+        """account.REGION[R], a NumPy array: each 2 MiB from `address` on in which something is mapped, ascending.
 
         With a length, one for each 2 MiB that [address, address + length) touches, mapped or not.
         """
         mem = self.state.mem
         address, size = self._range(address, 1 if length is None else length)
         first, end = address & ~HUGE_MASK, (address + size + HUGE_MASK) & ~HUGE_MASK
+        account = import_module("mmcore.account")  # it takes NumPy
         if length is None:
-            found = regions(mem, self.root)
+            found = account.regions(mem, self.root)
             return found[found["address"] >= first]
-        return regions_within(mem, self.root, first, end)
+        return account.regions_within(mem, self.root, first, end)
 
     def exit(self) -> None:
         """Release everything; the space is dead from now on."""
@@ -473,7 +473,7 @@ class AddressSpace:
         return Release(self.memory, root)
 
     def _range(self, address: int, length: int) -> tuple[int, int]:
-        """A range that is not empty and canonical, in Python's integers: NumPy's would wrap around."""
+        """A range that is not empty and canonical, in Python's integers: NumPy's, which a caller may have, wrap."""
         address, length = index(address), index(length)
         if length <= 0:
             raise EmptyRange(address)
@@ -508,7 +508,7 @@ class Release:
 
     def __init__(self, memory: PhysicalMemory, root: int) -> None:
         self.memory = memory
-        self.cursor = np.zeros(CURSOR_SIZE, np.int64)
+        self.cursor: Array = zeros(int64, CURSOR_SIZE)
         release_begin(self.cursor, root)
 
     @property

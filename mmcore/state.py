@@ -9,21 +9,19 @@ thread may read frames reachable from a frozen root, and nothing else (see froze
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from mmcore.jit import Plain, Record, int32, int64, state_type, uint8, uint64
+from mmcore.jit import Array, Plain, Record, int32, int64, state_type, uint8, uint64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memory(Record):
     """Physical memory of F frames; first argument of what works on frames and tables."""
 
-    bytes: np.ndarray  # uint8[F * PAGE_SIZE]     the frames' contents
-    entries: np.ndarray  # uint64[F * ENTRY_COUNT]  the same storage, as table entries
-    refcount: np.ndarray  # int32[F]                 present entries, and roots, that point at the frame
-    epoch: np.ndarray  # int64[F]                 in use: the epoch of its last change; free: see frames.py
-    blocks: np.ndarray  # int64[BLOCK_WORDS * B]   free frames by block of RUN_FRAMES, see frames.py
-    frames: np.ndarray  # int64[FRAMES_REGISTERS]  registers, below
+    bytes: Array  # uint8[F * PAGE_SIZE]     the frames' contents
+    entries: Array  # uint64[F * ENTRY_COUNT]  the same storage, as table entries
+    refcount: Array  # int32[F]                 present entries, and roots, that point at the frame
+    epoch: Array  # int64[F]                 in use: the epoch of its last change; free: see frames.py
+    blocks: Array  # int64[BLOCK_WORDS * B]   free frames by block of RUN_FRAMES, see frames.py
+    frames: Array  # int64[FRAMES_REGISTERS]  registers, below
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,9 +29,9 @@ class Space(Record):
     """An address space; first argument of nearly everything else."""
 
     mem: Memory
-    tlb: np.ndarray  # int64[TLB_WORDS * entries]   see tlb.py
-    psc: np.ndarray  # int64[PSC_WORDS * entries]  paging-structure caches, see psc.py
-    cpu: np.ndarray  # int64[CPU_REGISTERS]     registers, below
+    tlb: Array  # int64[TLB_WORDS * entries]   see tlb.py
+    psc: Array  # int64[PSC_WORDS * entries]  paging-structure caches, see psc.py
+    cpu: Array  # int64[CPU_REGISTERS]     registers, below
 
 
 MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64), Plain(int64))

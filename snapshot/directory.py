@@ -27,8 +27,8 @@ the newest data there are, so it is not removed either; its number is not used a
 """
 
 import errno
+import os
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,7 +123,7 @@ class ImageDirectory:
 
     def temporary_path(self, sequence: int) -> Path:
         """A name of its own for an image that is being written."""
-        return self.directory / f".{self.path_of(sequence).name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+        return self.directory / f".{self.path_of(sequence).name}.{os.urandom(4).hex()}{TEMPORARY_SUFFIX}"
 
     def entries(self) -> list[Entry]:
         """The images, newest first; none if there is no such directory.  Raises Unreadable."""

@@ -3,11 +3,9 @@
 These kernels only read, without the GIL; see mmcore/frozen.py for why another thread may do so.
 """
 
-import numpy as np
-
 from mmcore.errors import NOT_PRESENT, NotMapped
 from mmcore.frozen import gather, next_run
-from mmcore.jit import int64, linked, uint8
+from mmcore.jit import Array, Table, int64, linked, uint8, zeros
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
 from mmcore.state import MEMORY, Memory
 
@@ -58,18 +56,18 @@ class FrozenSpace:
         self.root = root  # may be told later
         self._mem = mem
 
-    def runs(self) -> np.ndarray:
-        """All mapped pages: int64[R, 2], address of the first page and number of pages, ascending."""
+    def runs(self) -> Table:
+        """All mapped pages: a row for each run, address of the first page and number of pages, ascending."""
         room = _RUNS_FIRST
-        scratch = np.zeros(2, np.int64)
+        scratch = zeros(int64, 2)
         while True:
-            runs = np.empty((room, 2), np.int64)
+            runs = Table(room, 2)
             count = int(list_runs(self._mem, self.root, runs, scratch))
             if count >= 0:
                 break
             room *= 8
-        self._runs = runs[:count]
-        self._cursor = np.zeros(2, np.int64)
+        self._runs = runs.first(count)
+        self._cursor = zeros(int64, 2)
         self._next = 0
         return self._runs
 
@@ -77,14 +75,14 @@ class FrozenSpace:
         """The `length` bytes at `address`, which are mapped."""
         first = address & ~PAGE_MASK
         pages = (address + length - first + PAGE_MASK) >> PAGE_SHIFT
-        buffer = np.empty(pages * PAGE_SIZE, np.uint8)
+        buffer = zeros(uint8, pages * PAGE_SIZE)
         if gather(self._mem, self.root, first, pages, buffer, 0) < 0:
             raise NotMapped(address)
-        return buffer[address - first : address - first + length].tobytes()
+        return bytes(buffer[address - first : address - first + length])
 
-    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+    def gather(self, first: int, pages: int, buffer: Array) -> None:
         """Copy `pages` pages to the front of `buffer`; `first` is where the last call ended."""
-        assert first == self._next and pages * PAGE_SIZE <= buffer.size, (first, self._next, pages, buffer.size)
+        assert first == self._next and pages * PAGE_SIZE <= len(buffer), (first, self._next, pages, len(buffer))
         code = gather_next(self._mem, self.root, self._runs, self._cursor, pages, buffer)
         assert code == 0, "a frozen page is not there any more"
         self._next += pages

@@ -74,15 +74,19 @@ has a name of its own among the owner's metadata.
 
 import os
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import msgpack
-import numpy as np
 import xxhash
 
+from mmcore.jit import Array, Table, int64, over, uint64
+from mmcore.restore import NO_LENGTH, NO_PAGE, NOT_APART, check_runs
 from snapshot.errors import (
     ChecksumMismatch,
     ForeignImage,
@@ -106,7 +110,6 @@ CHUNK_SIZE = 4 << 20  # what a writer chooses; a reader takes what the header sa
 CHUNK_SIZE_MAX = 1 << 30
 ID_SIZE = 16
 DATA_OFFSET = PAGE_SIZE
-ADDRESS_END = 1 << 47  # of the canonical low half
 METADATA_MAX = 16 << 20  # [bytes] of a manifest beside its runs and checksums; keeps a reader's memory in bounds
 
 _HEADER = struct.Struct("<8sIIII16s")
@@ -146,8 +149,8 @@ class Image:
     root: int
     forked_unix_us: int
     pages: int
-    runs: np.ndarray  # int64[R, 2]   address of the first page, number of pages; ascending, apart
-    checksums: np.ndarray  # uint64[C]
+    runs: Table  # int64[R, 2]   address of the first page, number of pages; ascending, apart
+    checksums: Array  # uint64[C]
     metadata: dict[Any, Any]
     file_size: int
     stamp: Stamp  # of the file it was read from
@@ -182,12 +185,20 @@ class Image:
 
     def page_number(self, address: int) -> int:
         """Which of the pages is at `address`, counted in the order of the file; -1 for none."""
-        run = int(np.searchsorted(self.runs[:, 0], address, side="right")) - 1
+        run = bisect_right(self._run_firsts, address) - 1
         if run < 0:
             return -1
-        first, pages = self.runs[run].tolist()
-        page = (address - first) // PAGE_SIZE
-        return int(self.runs[:run, 1].sum()) + page if page < pages else -1
+        page = (address - self.runs[run, 0]) // PAGE_SIZE
+        return self._run_numbers[run] + page if page < self.runs[run, 1] else -1
+
+    @cached_property
+    def _run_firsts(self) -> list[int]:
+        return self.runs.column(0)
+
+    @cached_property
+    def _run_numbers(self) -> list[int]:
+        # Of each run the number of its first page.
+        return [0, *accumulate(self.runs.column(1))]
 
     def maps(self, address: int, pages: int) -> bool:
         """Whether it holds all of `pages` pages from `address` on."""
@@ -230,16 +241,16 @@ def header_page(identity: bytes, chunk_size: int = CHUNK_SIZE) -> bytes:
 def ending(
     identity: bytes,
     *,
-    runs: np.ndarray,
-    checksums: np.ndarray,
+    runs: Table,
+    checksums: Array,
     metadata: dict[Any, Any],
     epoch: int,
     root: int,
     forked_unix_us: int,
     parent: bytes | None = None,
 ) -> bytes:
-    """What follows the pages: manifest and trailer.  `runs` is int64[R, 2], `checksums` uint64[C]."""
-    pages = int(runs[:, 1].sum())
+    """What follows the pages: manifest and trailer.  `runs` are rows of two, `checksums` uint64[C]."""
+    pages = sum(runs.column(1))
     manifest = msgpack.packb(
         {
             "version": VERSION,
@@ -249,8 +260,8 @@ def ending(
             "root": root,
             "forked_unix_us": forked_unix_us,
             "pages": pages,
-            "runs": runs.astype("<i8").tobytes(),
-            "chunks": checksums.astype("<u8").tobytes(),
+            "runs": bytes(runs.words[: 2 * len(runs)]),
+            "chunks": bytes(checksums),
             "metadata": metadata,
         }
     )
@@ -402,26 +413,28 @@ def _parse_manifest(data: bytes, path: Path, offset: int, stamp: Stamp, identity
         forked_unix_us=manifest["forked_unix_us"],
         pages=pages,
         runs=_parse_runs(manifest["runs"], path, pages),
-        checksums=np.frombuffer(manifest["chunks"], dtype="<u8"),
+        checksums=over(manifest["chunks"], uint64),
         metadata=manifest["metadata"],
         file_size=stamp.size,
         stamp=stamp,
     )
 
 
-def _parse_runs(data: bytes, path: Path, pages: int) -> np.ndarray:
+_FAULTS = {
+    NO_PAGE: "a run begins at no page's address",
+    NO_LENGTH: "a run has an impossible length",
+    NOT_APART: "runs overlap or are out of order",
+}
+
+
+def _parse_runs(data: bytes, path: Path, pages: int) -> Table:
     if len(data) % 16:
         raise ManifestCorrupt(path, f"{len(data)} bytes of runs are no whole number of runs")
-    runs = np.frombuffer(data, dtype="<i8").reshape(-1, 2).astype(np.int64)
-    addresses, counts = runs[:, 0], runs[:, 1]
-    # The bounds come first: they keep the sums below from overflowing.
-    if np.any((addresses < 0) | (addresses >= ADDRESS_END) | (addresses % PAGE_SIZE != 0)):
-        raise ManifestCorrupt(path, "a run begins at no page's address")
-    if np.any((counts < 1) | (counts > ADDRESS_END // PAGE_SIZE)):
-        raise ManifestCorrupt(path, "a run has an impossible length")
-    ends = addresses + counts * PAGE_SIZE
-    if np.any(ends > ADDRESS_END) or np.any(ends[:-1] > addresses[1:]):
-        raise ManifestCorrupt(path, "runs overlap or are out of order")
-    if int(counts.sum()) != pages:
-        raise ManifestCorrupt(path, f"the runs have {int(counts.sum())} pages, the manifest says {pages}")
+    runs = Table(len(data) // 16, 2, over(data, int64))
+    fault = check_runs(runs)
+    if fault:
+        raise ManifestCorrupt(path, _FAULTS[fault])
+    counted = sum(runs.column(1))
+    if counted != pages:
+        raise ManifestCorrupt(path, f"the runs have {counted} pages, the manifest says {pages}")
     return runs

@@ -1,8 +1,8 @@
 """Reading the newest image while the rest of the program still starts.
 
-Most of a start goes into importing and linking compiled kernels, on one processor.  An image's pages need neither:
-they are read, one after the other, to where physical memory will be, from frame FIRST_FRAME on.  When the machine is
-there, `restore.adopt` makes the page tables for them.  So this module, and what it imports, stays free of kernels.
+Most of a start goes into importing the server, on one processor.  An image's pages do not need it: they are read, one
+after the other, to where physical memory will be, from frame FIRST_FRAME on.  When the machine is there,
+`restore.adopt` makes the page tables for them.  So this module imports little, and no more of the machine than that.
 
 The memory is as large as asked for, or as the image needs: that is its pages, their tables and a root, which the writer
 had too.  In a memory with no room for all FIRST_FRAME frames before the pages there are fewer of them.
@@ -24,15 +24,13 @@ again, and the next older one is read.  The owner is asked in `join`: only then 
 import mmap
 from pathlib import Path
 
-import numpy as np
-
+from mmcore.restore import tables_for_runs
 from snapshot.directory import Entry, ImageDirectory
 from snapshot.errors import ImageError, NeedsParent, NoUsableImage, OutOfFrames
 from snapshot.files import Files
 from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, require
 from snapshot.reader import THREADS, PageReader, Progress
 
-_PAGE_SHIFT, _INDEX_BITS, _LEVELS = 12, 9, 4  # as in mmcore.paging, which takes numba to import
 _LEAST = 1 << 20
 FIRST_FRAME = 512  # those before it are for the first page tables; 2 MiB, so that huge pages lie as in the file
 
@@ -60,22 +58,9 @@ def reserve(size: int, least: int = 0, huge_pages: bool = True) -> mmap.mmap:
     return mapping
 
 
-def tables_of(runs: np.ndarray) -> int:
-    """Tables below the root that a tree of these runs (int64[R, 2]) has: mmcore's tables_for_runs, without a kernel."""
-    if not len(runs):
-        return 0
-    first, end = runs[:, 0], runs[:, 0] + (runs[:, 1] << _PAGE_SHIFT) - 1
-    tables = 0
-    for level in range(1, _LEVELS):
-        one, last = first >> (_PAGE_SHIFT + _INDEX_BITS * level), end >> (_PAGE_SHIFT + _INDEX_BITS * level)
-        counted = np.concatenate([[-1], last[:-1]])  # the last table that the runs before have
-        tables += int((last - np.maximum(one, counted + 1) + 1).sum())
-    return tables
-
-
 def frames_needed(image: Image) -> int:
     """Frames that an image takes: its pages, their tables, and a root."""
-    return image.pages + tables_of(image.runs) + 1
+    return image.pages + int(tables_for_runs(image.runs)) + 1
 
 
 class Preload:

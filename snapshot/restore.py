@@ -7,11 +7,11 @@ Either the whole image is there afterwards, every byte of it verified, or the sp
 is free again.
 """
 
+import ctypes
 import os
 
-import numpy as np
-
 from mmcore.errors import NO_FRAME
+from mmcore.jit import address_of, int64, over, uint8, zeros
 from mmcore.mapping import next_mapped, reset
 from mmcore.paging import VA_LIMIT
 from mmcore.release import CURSOR_SIZE, release_all
@@ -70,7 +70,7 @@ def restore(
         try:
             PageReader(fd, image, target, threads, files).start().join(progress)
         except BaseException:
-            np.frombuffer(target, np.uint8)[:] = 0  # frames never used hold zeros
+            ctypes.memset(address_of(target), 0, len(target))  # frames never used hold zeros
             raise
         code = adopt_runs(space, image.runs, fresh)
         assert code == 0, code
@@ -82,14 +82,13 @@ def restore(
 def _place(fd: int, image: Image, space: Space, progress: Progress | None, files: Files) -> None:
     """Chunk by chunk through a buffer, to frames wherever there are some."""
     buffer = chunk_buffer(image)
-    pages = np.frombuffer(buffer, np.uint8)
-    cursor = np.zeros(2, np.int64)
+    cursor = zeros(int64, 2)
     chunks = ChunkReader(fd, image, files)
     try:
         for chunk in range(image.chunk_count):
             offset, length = image.chunk_extent(chunk)
             chunks.read(chunk, buffer[:length])
-            place_pages(space, image.runs, cursor, pages, length // PAGE_SIZE)
+            place_pages(space, image.runs, cursor, over(buffer, uint8), length // PAGE_SIZE)
             if progress:
                 progress(offset + length, image.data_size)
     except BaseException:
@@ -104,7 +103,7 @@ def empty(space: Space) -> None:
     root = int(reset(space))
     if root == NO_FRAME:
         raise OutOfFrames("no frame for an empty root")
-    release_all(space.mem, np.zeros(CURSOR_SIZE, np.int64), root)
+    release_all(space.mem, zeros(int64, CURSOR_SIZE), root)
 
 
 def _require_empty(space: Space) -> None:

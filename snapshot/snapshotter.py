@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CONSTANT
-from mmcore.jit import build
+from mmcore.jit import Array, build, int64, zeros
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import CR3, PAGES_COPIED, TABLES_COPIED, Space
 from snapshot import begin as ticket
@@ -106,12 +104,12 @@ class Snapshotter:
         self._statistics = Statistics()
         self._metadata = metadata
         self._writer = Writer(directory, prefix, nice, files, chunk_size, accept)
-        self.ticket = np.zeros(ticket.TICKET_WORDS, np.int64)
+        self.ticket = zeros(int64, ticket.TICKET_WORDS)
         self.ticket[ticket.ROOT] = -1
         self.ticket[ticket.WAKE] = self._writer.wake_fileno()
         self.mode = mode
         self._arm()
-        self._releasing: list[np.ndarray] = []  # a cursor for each root
+        self._releasing: list[Array] = []  # a cursor for each root
 
     def __repr__(self) -> str:
         return f"<Snapshotter {'writing' if self.running else 'idle'}, {self.images!r}>"
@@ -255,7 +253,7 @@ class Snapshotter:
     def release_later(self, root: int) -> None:
         """Take over a root that nobody reads any more, such as `reset` hands out, and release it in turn."""
         assert root != self.space.cpu[CR3], "the root is in use"
-        cursor = np.zeros(CURSOR_SIZE, np.int64)
+        cursor = zeros(int64, CURSOR_SIZE)
         release_begin(cursor, root)
         self._releasing.append(cursor)
 

@@ -40,7 +40,6 @@ import contextlib
 import errno
 import mmap
 import os
-import secrets
 import select
 import threading
 import time
@@ -50,8 +49,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgpack
-import numpy as np
 
+from mmcore.jit import Array, Table, uint64, zeros
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import Cancelled, SnapshotError, SnapshotFailed, SnapshotRunning, WriteFailed
 from snapshot.files import Files
@@ -79,10 +78,10 @@ class Frozen(Protocol):
 
     root: int  # frame of their PML4
 
-    def runs(self) -> np.ndarray:
-        """All mapped pages: int64[R, 2], address of the first page and number of pages, ascending."""
+    def runs(self) -> Table:
+        """All mapped pages: a row for each run, address of the first page and number of pages, ascending."""
 
-    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+    def gather(self, first: int, pages: int, buffer: Array) -> None:
         """Copy `pages` pages, from the one numbered `first` in the order of the runs, to the front of `buffer`."""
 
 
@@ -141,7 +140,7 @@ class Writer:
         self._nice = nice
         self._chunk_size = chunk_size
         # Memory of a mapping begins with a page, as writing past the cache wants it.
-        self._buffer = np.frombuffer(mmap.mmap(-1, GROUP * chunk_size), dtype=np.uint8)
+        self._buffer = memoryview(mmap.mmap(-1, GROUP * chunk_size))
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._job: Job | None = None
         self._submitted = False
@@ -263,7 +262,7 @@ class Writer:
         metadata = job.metadata()
         msgpack.packb(metadata)  # what cannot be packed shows now, not after all has been written
         runs = job.frozen.runs()
-        self.pages_total = int(runs[:, 1].sum())
+        self.pages_total = sum(runs.column(1))
         while True:
             try:
                 self._write_once(job, outcome, runs, metadata, forked_unix_us)
@@ -300,7 +299,7 @@ class Writer:
         self._go_on(self.step)
 
     def _write_once(
-        self, job: Job, outcome: Outcome, runs: np.ndarray, metadata: dict[Any, Any], forked_unix_us: int
+        self, job: Job, outcome: Outcome, runs: Table, metadata: dict[Any, Any], forked_unix_us: int
     ) -> None:
         """From a new file to a durable name; or nothing is left of it."""
         images, files = self.images, self.files
@@ -333,20 +332,20 @@ class Writer:
         self,
         fd: int,
         job: Job,
-        runs: np.ndarray,
+        runs: Table,
         metadata: dict[Any, Any],
         forked_unix_us: int,
         outcome: Outcome,
     ) -> int:
         """Write and sync the whole file; returns its length."""
         files, total = self.files, self.pages_total
-        identity = secrets.token_bytes(ID_SIZE)
+        identity = os.urandom(ID_SIZE)
         self._go_on("reserve")
         files.reserve(fd, DATA_OFFSET + total * PAGE_SIZE)
         self._go_on("write")
         files.write(fd, header_page(identity, self._chunk_size), 0)
         direct = files.bypass_cache(fd, True)
-        checksums = np.empty(-(-total * PAGE_SIZE // self._chunk_size), dtype=np.uint64)
+        checksums = zeros(uint64, -(-total * PAGE_SIZE // self._chunk_size))
         flushed, waited = 0, 0
         for chunk in range(0, len(checksums), GROUP):
             data = self._gather_group(job.frozen, chunk, checksums)
@@ -386,7 +385,7 @@ class Writer:
         outcome.sync_ns = time.perf_counter_ns() - begun
         return DATA_OFFSET + total * PAGE_SIZE + len(tail)
 
-    def _gather_group(self, frozen: Frozen, chunk: int, checksums: np.ndarray) -> memoryview:
+    def _gather_group(self, frozen: Frozen, chunk: int, checksums: Array) -> memoryview:
         """The pages of up to GROUP chunks from `chunk` on, their checksums noted."""
         size = self._chunk_size
         end = 0
@@ -396,8 +395,8 @@ class Writer:
             end = start + pages * PAGE_SIZE
             piece = self._buffer[start:end]
             frozen.gather(first, pages, piece)
-            checksums[one] = checksum(piece.data)
-        return self._buffer.data[:end]
+            checksums[one] = checksum(piece)
+        return self._buffer[:end]
 
     def _go_on(self, step: str) -> None:
         """Begin a step, unless the owner has asked to stop."""

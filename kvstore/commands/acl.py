@@ -1,6 +1,5 @@
 """ACL: there is one user, default, who may do everything once the password is given."""
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from kvstore.acllog import Entry
@@ -19,6 +18,8 @@ ENTRIES_SHOWN = 10  # of the log, unless more are asked for
 def _password(server: "Server") -> str | None:
     # The digest of the password, as rules have it; None without one.
     required = str(server.config["requirepass"])
+    import hashlib  # here, for it loads a library that few servers need
+
     return hashlib.sha256(required.encode(errors="surrogateescape")).hexdigest() if required else None
 
 

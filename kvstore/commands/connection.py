@@ -1,10 +1,7 @@
 """AUTH, HELLO, RESET, QUIT and CLIENT: the commands about the connection itself that Python serves."""
 
-import hmac
 import re
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from kvstore import connections as rows
 from kvstore.errors import ERRORS, NOT_INTEGER, SYNTAX, shown
@@ -68,10 +65,17 @@ def plain(value: bytes, error: str) -> str:
 # ----------------------------------------------------------------------------------------------------- authentication
 
 
+def _same(secret: bytes, given: bytes) -> bool:
+    # In a time that says nothing of where they differ.
+    import hmac  # here, for it loads a library that most servers do not need
+
+    return hmac.compare_digest(secret, given)
+
+
 def authenticate(server: "Server", client: "Client", command: bytes, user: bytes, password: bytes) -> None:
     """Let the connection in, or raise WRONGPASS and enter that in the log; `command` is the one that asks."""
     required = str(server.config["requirepass"]).encode(errors="surrogateescape")
-    matches = not required or hmac.compare_digest(required, password)
+    matches = not required or _same(required, password)
     if user != DEFAULT_USER or not matches:
         server.log_denied(client, command, user)
         raise CommandError(WRONG_PASSWORD)
@@ -177,7 +181,7 @@ def client_setinfo(_server: "Server", client: "Client", args: list[bytes]) -> Re
 
 def client_info(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     """CLIENT INFO"""
-    return server.reply_clients(np.array([client.slot]))
+    return server.reply_clients([client.slot])
 
 
 def _client_type(data: bytes) -> str:
@@ -187,21 +191,22 @@ def _client_type(data: bytes) -> str:
     return name
 
 
-def _alive(server: "Server") -> np.ndarray:
-    # Which slots have a connection that is not about to be closed; bool[slots].
-    alive: np.ndarray = server.connections[:, rows.FLAGS] & (rows.IN_USE | rows.KILLED) == rows.IN_USE
-    return alive
+def _alive(server: "Server") -> list[int]:
+    # The slots that have a connection that is not about to be closed.
+    flags = server.connections.column(rows.FLAGS)
+    return [slot for slot, flag in enumerate(flags) if flag & (rows.IN_USE | rows.KILLED) == rows.IN_USE]
 
 
 def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """CLIENT LIST [TYPE type] | [ID client-id ...]"""
-    listed = np.flatnonzero(_alive(server))
+    listed = _alive(server)
     if len(args) == 4 and word(args, 2) == b"type":
         listed = listed if _client_type(args[3]) == "normal" else listed[:0]
     elif len(args) > 3 and word(args, 2) == b"id":
         wanted = [integer(data, "ERR Invalid client ID") for data in args[3:]]
-        slots = dict(zip(server.connections[listed, rows.ID].tolist(), listed.tolist(), strict=True))
-        listed = np.array([slots[one] for one in wanted if one in slots], np.int64)
+        ids = server.connections.column(rows.ID)
+        slots = {ids[slot]: slot for slot in listed}
+        listed = [slots[one] for one in wanted if one in slots]
     elif len(args) > 2:
         raise CommandError(SYNTAX_ERROR)
     return server.reply_clients(listed)
@@ -233,16 +238,18 @@ def _checked(option: bytes, value: bytes) -> Any:
     raise CommandError(SYNTAX_ERROR)
 
 
-def _passes(server: "Server", option: bytes, wanted: Any) -> Any:
-    # Which slots a filter lets pass; bool[slots], or one bool for all of them.
+def _passing(server: "Server", slots: list[int], option: bytes, wanted: Any) -> list[int]:
+    # Of these slots, those that a filter lets pass.
     table = server.connections
     if option == b"id":
-        return table[:, rows.ID] == wanted
+        return [slot for slot in slots if table[slot, rows.ID] == wanted]
     if option == b"maxage":
-        return (int(server.registers[TIMER_MS]) - table[:, rows.CREATED_MS]) // 1000 >= wanted
+        youngest_ms = server.registers[TIMER_MS] - 1000 * wanted
+        return [slot for slot in slots if table[slot, rows.CREATED_MS] <= youngest_ms]
     if option in (b"addr", b"laddr"):
-        return server.from_address(wanted, own=option == b"laddr")
-    return option == b"user" or wanted == "normal"
+        passes = server.from_address(wanted, own=option == b"laddr")
+        return [slot for slot in slots if passes[slot]]
+    return slots if option == b"user" or wanted == "normal" else []
 
 
 def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
@@ -263,14 +270,13 @@ def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
                 filters[option] = _checked(option, args[at + 1])
     doomed = _alive(server)
     for option, wanted in filters.items():
-        doomed &= _passes(server, option, wanted)
+        doomed = _passing(server, doomed, option, wanted)
     if skip_me:
-        doomed[client.slot] = False
-    slots = np.flatnonzero(doomed)
-    server.kill(slots)
-    if one_address and not len(slots):
+        doomed = [slot for slot in doomed if slot != client.slot]
+    server.kill(doomed)
+    if one_address and not doomed:
         raise CommandError("ERR No such client")
-    return OK if one_address else len(slots)
+    return OK if one_address else len(doomed)
 
 
 def client_pause(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
@@ -301,7 +307,7 @@ def client_unblock(server: "Server", _client: "Client", args: list[bytes]) -> Re
     if len(args) == 4 and word(args, 3) not in (b"timeout", b"error"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     wanted = integer(args[2])
-    slots = np.flatnonzero(_alive(server) & (server.connections[:, rows.ID] == wanted)).tolist()
+    slots = _passing(server, _alive(server), b"id", wanted)
     return int(any(server.unblock(slot, word(args, 3) == b"error") for slot in slots))
 
 

@@ -4,8 +4,6 @@ RENAME and MOVE never copy a long value, DEL and UNLINK give one back later, in 
 everything for later; KEYS alone looks at every key at once, as it must.
 """
 
-import numpy as np
-
 from kvstore.arguments import (
     INT64_MAX,
     arg_length,
@@ -118,7 +116,7 @@ from kvstore.state import (
 )
 from kvstore.watch import next_watch, touch_watch, watch_hash
 from mmcore.frames import has_frames
-from mmcore.jit import copy_bytes, int64, kernel, linked, void
+from mmcore.jit import constant, copy_bytes, int64, kernel, linked, void
 from mmcore.mmu import copy_in, copy_out, copy_within, load8
 
 _NX, _XX, _GT, _LT = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")
@@ -126,7 +124,7 @@ _MATCH, _COUNT, _TYPE, _STRING = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE"), 
 _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
 _ENCODING, _FREQ, _IDLETIME, _REFCOUNT = pack(b"ENCODING"), pack(b"FREQ"), pack(b"IDLETIME"), pack(b"REFCOUNT")
 _USAGE, _SAMPLES = pack(b"USAGE"), pack(b"SAMPLES")
-_INT_NAME, _EMBSTR_NAME, _RAW_NAME = (np.frombuffer(n, np.uint8).copy() for n in (b"int", b"embstr", b"raw"))
+_INT_NAME, _EMBSTR_NAME, _RAW_NAME = (constant(n) for n in (b"int", b"embstr", b"raw"))
 EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
 SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
 HEADER_ROOM = 24  # [bytes] for the header of an array whose length is known only at its end

@@ -11,21 +11,23 @@ counts: it never allocates a Python or NumPy object, so nothing it does can wait
 A program whose kernels are all in a library opens that, and imports neither numba nor LLVM.
 
     types.py        the types of signatures           records.py      a kernel's state, passed by address
-    settings.py     what changes code, and where      digests.py      what the machine code of a kernel is made of
+    arrays.py       what Python and kernels share     digests.py      what the machine code of a kernel is made of
     leaves.py       @kernel, @view, @intrinsic        bytes.py        copies and words that numba has no fast form of
     linking.py      @linked, and calls from Python    library.py      finding, building and opening the library
-    kept.py         files that are whole              elf.py          a linker
-    compiler.py     the bridge to numba               builder.py      the process that builds
-    toolchain.py    numba and LLVM by name
+    kept.py         files that are whole              checksums.py    the digest behind them
+    elf.py          a linker                          builder.py      the process that builds
+    compiler.py     the bridge to numba               toolchain.py    numba and LLVM by name
+    settings.py     what changes code, and where      errors.py       what can go wrong
 """
 
+from mmcore.jit.arrays import Array, Table, address_of, constant, over, reserve, zeros
 from mmcore.jit.bytes import bytes32, bytes64, copy_bytes, equal_bytes, fill_bytes, prefetch, put32, put64
-from mmcore.jit.digests import Undigestible
-from mmcore.jit.leaves import Leaf, intrinsic, kernel, view
-from mmcore.jit.library import CannotCompile, Progress, build
+from mmcore.jit.errors import CannotCompile, Undigestible, Unsupported
+from mmcore.jit.leaves import Leaf, in_python, intrinsic, kernel, view
+from mmcore.jit.library import Progress, build
 from mmcore.jit.linking import Linked, indirect, linked
 from mmcore.jit.records import Plain, Record, State, state_type
-from mmcore.jit.settings import BOUNDSCHECK, DISABLED, Unsupported, cache_root
+from mmcore.jit.settings import BOUNDSCHECK, DISABLED, cache_root
 from mmcore.jit.types import (
     boolean,
     external,
@@ -43,10 +45,12 @@ from mmcore.jit.types import (
 
 __all__ = [
     # decorators
-    "kernel", "view", "linked", "indirect", "intrinsic",
+    "kernel", "view", "linked", "indirect", "intrinsic", "in_python",
     # types
     "boolean", "external", "int8", "int16", "int32", "int64", "named_tuple", "uint8", "uint16", "uint32", "uint64",
     "void", "Plain", "Record", "State", "state_type",
+    # arrays
+    "Array", "Table", "address_of", "constant", "over", "reserve", "zeros",
     # building
     "build", "cache_root", "Progress", "Linked", "Leaf", "CannotCompile", "Undigestible", "Unsupported",
     "BOUNDSCHECK", "DISABLED",

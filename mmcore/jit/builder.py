@@ -22,7 +22,7 @@ from importlib import import_module
 from multiprocessing import get_context
 
 from mmcore.jit import elf, kept, library
-from mmcore.jit.digests import digest_of
+from mmcore.jit.checksums import digest_of
 from mmcore.jit.linking import Linked
 from mmcore.jit.settings import level
 
@@ -57,7 +57,6 @@ def main(workers: int) -> None:
     digest = digest_of(library.sources(), kept.tools(), kept.settings())
     shared = elf.link([code for code in codes.values() if code], f"kernels-{digest}.so")
     info = {
-        "format": library.FORMAT,
         "sources": library.sources(),
         "level": level(),
         "made_with": kept.tools(),

@@ -6,46 +6,46 @@ compiler.
 
 from typing import Any
 
-import numpy as np
-
+from mmcore.jit.arrays import Array
 from mmcore.jit.leaves import intrinsic, kernel
 from mmcore.jit.settings import BOUNDSCHECK, DISABLED
 from mmcore.jit.toolchain import cgutils, ir, types
 
 if DISABLED:
+    import numpy as np
 
-    def _within(array: np.ndarray, start: int, count: int) -> slice:
+    def _within(array: Array, start: int, count: int) -> slice:
         assert start >= 0 and count >= 0 and start + count <= array.size
         return slice(start, start + count)
 
-    def copy_bytes(target: np.ndarray, start: int, source: np.ndarray, offset: int, count: int) -> None:
+    def copy_bytes(target: Array, start: int, source: Array, offset: int, count: int) -> None:
         """Move `count` bytes from `source[offset:]` to `target[start:]`; the two may overlap."""
         target[_within(target, start, count)] = source[_within(source, offset, count)].copy()
 
-    def fill_bytes(target: np.ndarray, start: int, value: int, count: int) -> None:
+    def fill_bytes(target: Array, start: int, value: int, count: int) -> None:
         """Set `count` bytes of `target[start:]` to `value`."""
         target[_within(target, start, count)] = value
 
-    def equal_bytes(first: np.ndarray, start: int, second: np.ndarray, offset: int, count: int) -> bool:
+    def equal_bytes(first: Array, start: int, second: Array, offset: int, count: int) -> bool:
         """Whether `count` bytes of `first[start:]` and of `second[offset:]` are the same."""
         return bool((first[_within(first, start, count)] == second[_within(second, offset, count)]).all())
 
-    def bytes32(array: np.ndarray, start: int) -> Any:
+    def bytes32(array: Array, start: int) -> Any:
         """The unsigned 32-bit word at `array[start:]`, as int64."""
         return np.int64(int.from_bytes(array[_within(array, start, 4)].tobytes(), "little"))
 
-    def bytes64(array: np.ndarray, start: int) -> Any:
+    def bytes64(array: Array, start: int) -> Any:
         """The 64-bit word at `array[start:]`, as int64."""
         return np.int64(int.from_bytes(array[_within(array, start, 8)].tobytes(), "little", signed=True))
 
-    def prefetch(array: np.ndarray, start: int) -> None:
+    def prefetch(array: Array, start: int) -> None:
         """Ask for the cache line of `array[start]`, which may lie outside: a hint."""
 
-    def put32(array: np.ndarray, start: int, value: int) -> None:
+    def put32(array: Array, start: int, value: int) -> None:
         """Store the low 32 bits of `value` at `array[start:]`."""
         array[_within(array, start, 4)] = list((int(value) & 0xFFFF_FFFF).to_bytes(4, "little"))
 
-    def put64(array: np.ndarray, start: int, value: int) -> None:
+    def put64(array: Array, start: int, value: int) -> None:
         """Store the 64 bits of `value` at `array[start:]`."""
         array[_within(array, start, 8)] = list((int(value) & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little"))
 

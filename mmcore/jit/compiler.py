@@ -8,26 +8,29 @@ library of it can be carried to another machine.
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.datamodel import models, register_default
-from numba.core.imputils import lower_cast, lower_getattr_generic
+from numba.core.imputils import lower_cast, lower_constant, lower_getattr_generic
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AttributeTemplate
-from numba.extending import NativeValue, infer_getattr, unbox
+from numba.extending import NativeValue, infer_getattr, typeof_impl, unbox
 from numba.extending import intrinsic as numba_intrinsic
 
-from mmcore.jit.digests import digest_of
+from mmcore.jit.arrays import Constant
+from mmcore.jit.checksums import digest_of
 from mmcore.jit.kept import digests
 from mmcore.jit.records import Plain, State
 from mmcore.jit.settings import OPTIONS, cache_root, level
-from mmcore.jit.types import Array, Boolean, External, NamedTuple, Scalar, Signature, Type, Void
+from mmcore.jit.types import Array, Boolean, External, NamedTuple, Scalar, Signature, Type, Void, Word
 
 _WORD = ir.IntType(64)
 
@@ -70,6 +73,21 @@ class _PlainModel(models.ArrayModel):  # type: ignore[misc]
 @lower_cast(types.Array, _PlainType)
 def _same_value(context, builder, source, target, value):  # type: ignore[no-untyped-def]
     return value
+
+
+import_module("numba.np.arrayobj")  # it registers its own, which this one follows
+
+
+@lower_constant(types.Array)
+def _constant_array(context, builder, kind, value):  # type: ignore[no-untyped-def]
+    if isinstance(value, Constant):
+        value = np.array(value.values, value.kind.name)
+    return context.make_constant_array(builder, kind, value)
+
+
+@typeof_impl.register(Word)
+def _type_of_word(word, _context):  # type: ignore[no-untyped-def]
+    return numba_type(word.kind)
 
 
 class _StateType(types.Type):  # type: ignore[misc]
@@ -233,6 +251,7 @@ def tell_symbol(symbol: str, address: int) -> None:
 
 @cache
 def _context() -> Any:
+    cpu_target.target_context.refresh()  # which takes note of what is registered above
     return cpu_target.target_context.with_aot_codegen("kernels", cpu_name=level())
 
 

@@ -15,7 +15,6 @@ A value that is none of these has no digest, and a kernel that names one is refu
 """
 
 import ast
-import hashlib
 import inspect
 import textwrap
 import types
@@ -27,30 +26,20 @@ from typing import Any
 
 import numpy as np
 
+from mmcore.jit.arrays import Constant
+from mmcore.jit.checksums import digest_of
+from mmcore.jit.errors import Undigestible
 from mmcore.jit.types import External, Signature, Type
 
-DIGEST_SIZE = 16  # [bytes]
 FOLDER = Path(__file__).resolve().parent
-
-
-class Undigestible(TypeError):
-    """A kernel names a value that its machine code may depend on, and no digest tells two such values apart."""
-
-
-def digest_of(*parts: str | bytes) -> str:
-    """Hexadecimal digest of these parts in this order."""
-    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)
 def tool_chain() -> str:
     """Digest of the sources in this folder that shape object code; the others join, keep and call it."""
     files = [
-        FOLDER / f"{name}.py" for name in ("bytes", "compiler", "digests", "leaves", "records", "settings", "types")
+        FOLDER / f"{name}.py"
+        for name in ("arrays", "bytes", "compiler", "digests", "leaves", "records", "settings", "types")
     ]
     return digest_of(*(file.read_bytes() for file in files))
 
@@ -103,6 +92,8 @@ def describe_value(value: Any) -> str | None:
     """A constant as text; None for what is no constant."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | np.dtype):
         return f"{type(value).__name__} {value!r}"
+    if isinstance(value, Constant):
+        return f"constant {value.kind} {value.values}"
     if isinstance(value, np.ndarray):
         return f"array {value.dtype} {value.shape} {digest_of(value.tobytes())}"
     if isinstance(value, tuple):

@@ -10,40 +10,42 @@ good as none: what it held is compiled again.  A file that nobody has used for a
 
 import contextlib
 import os
-import platform
-import secrets
+import sys
 import time
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmcore.jit.digests import DIGEST_SIZE, Digests, digest_of
+from mmcore.jit.checksums import DIGEST_SIZE, digest_of
 from mmcore.jit.settings import BOUNDSCHECK, OPTIONS, cache_root, level
+
+if TYPE_CHECKING:
+    from mmcore.jit.digests import Digests
 
 UNUSED_S = 30 * 86400  # files go when they have not been used for so long
 TOUCH_S = 86400  # a file's use is noted once a day
 
 
 @cache
-def digests() -> Digests:
+def digests() -> "Digests":
     """The digests of kernels as this process compiles them."""
+    from mmcore.jit.digests import Digests  # it reads syntax trees, for those who compile
+
     return Digests(f"{tools()} {settings()}")
 
 
 @cache
 def tools() -> str:
     """The versions of what compiles kernels."""
-    from importlib.metadata import (  # slow to import, and not needed beside a wheel's library
-        PackageNotFoundError,
-        version,
-    )
-
-    versions = [f"python {platform.python_version()}"]
-    for name in ("numba", "llvmlite", "numpy"):
-        try:
-            versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            versions.append(f"{name} -")
-    return ", ".join(versions)
+    found = dict.fromkeys(("numba", "llvmlite", "numpy"), "-")
+    # As importlib.metadata would find them, whose import takes a tenth of a start.
+    for folder in reversed(sys.path):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder or "."):
+                library, dash, rest = name.partition("-")
+                if dash and library in found and rest.endswith(".dist-info"):
+                    found[library] = rest.removesuffix(".dist-info")
+    return ", ".join([f"python {sys.version.split()[0]}", *(f"{name} {version}" for name, version in found.items())])
 
 
 def settings() -> str:
@@ -70,7 +72,7 @@ def whole(content: bytes) -> bytes:
 def keep(file: Path, content: bytes) -> None:
     """Write a file whole and durable, or not at all.  Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    partial = file.with_name(f"{file.name}.{os.urandom(4).hex()}")
     try:
         with partial.open("wb") as out:
             out.write(whole(content))

@@ -10,20 +10,15 @@ compiles none and needs no numba.  With NUMBA_DISABLE_JIT=1 the decorators leave
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmcore.jit.digests import Digests
 from mmcore.jit.settings import DISABLED
+from mmcore.jit.types import bridge
 
-
-def _compiler() -> Any:
-    # Only compiling a kernel leads here, so only that imports numba.
-    from mmcore.jit import compiler
-
-    return compiler
+if TYPE_CHECKING:
+    from mmcore.jit.digests import Digests
 
 
 class Leaf:
@@ -36,13 +31,13 @@ class Leaf:
     @cached_property
     def dispatcher(self) -> Any:
         """It, as numba knows functions."""
-        return _compiler().leaf_dispatcher(self)
+        return bridge().leaf_dispatcher(self)
 
     @property
     def _numba_type_(self) -> Any:
-        return _compiler().types.Dispatcher(self.dispatcher)
+        return bridge().types.Dispatcher(self.dispatcher)
 
-    def digest_parts(self, known: Digests) -> Iterator[str]:
+    def digest_parts(self, known: "Digests") -> Iterator[str]:
         """What the machine code of a kernel that inlines it is made of."""
         yield f"leaf {sorted(self.targetoptions.items())}"
         yield known.function(self.py_func)
@@ -63,9 +58,9 @@ class Intrinsic:
 
     @cached_property
     def _numba_type_(self) -> Any:
-        return _compiler().intrinsic_type(self.function, len(inspect.signature(self.function).parameters) - 1)
+        return bridge().intrinsic_type(self.function, self.function.__code__.co_argcount - 1)
 
-    def digest_parts(self, known: Digests) -> Iterator[str]:
+    def digest_parts(self, known: "Digests") -> Iterator[str]:
         """What the machine code of a kernel that uses it is made of."""
         yield "intrinsic"
         yield known.function(self.function)
@@ -80,6 +75,11 @@ class Intrinsic:
 def kernel(function: Callable[..., Any]) -> Any:
     """A leaf kernel: compiled for each use, inlined into its callers."""
     return function if DISABLED else Leaf(function)
+
+
+def in_python(leaf: Any) -> Callable[..., Any]:
+    """The function of a leaf, for Python to call where numbers are small and numba may not be there."""
+    return leaf.py_func if isinstance(leaf, Leaf) else leaf  # type: ignore[no-any-return]
 
 
 def view(function: Callable[..., Any]) -> Any:

@@ -14,9 +14,7 @@ process; they call the others' symbols, which the first library exports.
 
 import ctypes
 import fcntl
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +25,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mmcore.jit import elf, kept
-from mmcore.jit.digests import digest_of
+from mmcore.jit import kept
+from mmcore.jit.checksums import digest_of
+from mmcore.jit.errors import CannotCompile
 from mmcore.jit.settings import BOUNDSCHECK, level
 
 if TYPE_CHECKING:
@@ -37,13 +36,10 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent
 PACKAGES = FOLDER.parent.parent
 DECLARATION = "linked_kernels.txt"
-FORMAT = 1  # of what follows the shared object in a library's file
+_KERNEL = "kernel"
+FORMAT = 2  # of what follows the shared object in a library's file
 
 Progress = Callable[[int, int, str], None]  # (done, total, symbol at work or ""); total 0: another process builds
-
-
-class CannotCompile(RuntimeError):
-    """Kernels have to be compiled, and what compiles them is not installed."""
 
 
 class _Kernels:
@@ -86,7 +82,7 @@ def build(progress: Progress | None = None, workers: int = 0) -> int:
     """Bring in the machine code of every kernel registered so far, compiling what is kept nowhere; returns how many.
 
     `progress` hears of each kernel that is compiled, by `workers` processes (0: one a processor).  Raises
-    CannotCompile, settings.Unsupported.
+    CannotCompile, Unsupported.
     """
     if not _KERNELS.missing:
         return 0
@@ -134,15 +130,23 @@ def sources() -> str:
 
 
 def pack(shared: bytes, info: dict[str, Any]) -> bytes:
-    """A library's file, but for the checksum: the shared object, and what is known of it."""
-    text = json.dumps(info).encode()
-    return shared + text + len(text).to_bytes(8, "little")
+    """A library's file, but for the checksum: the shared object, and what is known of it, a line `name words` each."""
+    text = "".join(f"{name} {info[name]}\n" for name in ("sources", "level", "made_with"))
+    text += "".join(f"{_KERNEL} {symbol} {digest}\n" for symbol, digest in info["kernels"].items())
+    return shared + text.encode() + len(text).to_bytes(8, "little")
 
 
 def unpack(content: bytes) -> dict[str, Any]:
     """What is known of a library: `sources`, `kernels`, and what it was made with."""
     size = int.from_bytes(content[-8:], "little")
-    info: dict[str, Any] = json.loads(content[-8 - size : -8])
+    info: dict[str, Any] = {"kernels": {}}
+    for line in content[-8 - size : -8].decode("ascii").splitlines():
+        name, _, words = line.partition(" ")
+        if name == _KERNEL:
+            symbol, _, digest = words.partition(" ")
+            info["kernels"][symbol] = digest
+        else:
+            info[name] = words
     return info
 
 
@@ -227,6 +231,8 @@ def build_main(progress: Progress | None = None, workers: int = 0, of_level: str
     environment.pop("PYTHONOPTIMIZE", None)
     environment |= {"NUMBA_CPU_NAME": of_level or level(), "NUMBA_CPU_FEATURES": ""}
     command = [sys.executable, "-m", "mmcore.jit.builder", str(workers), str(os.getpid())]
+    import subprocess  # here, for most programs find a library and build none
+
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=PACKAGES) as process:
         assert process.stdout is not None
         content = _follow(process.stdout, progress)
@@ -260,7 +266,7 @@ def _open_own(kernel: "Linked", number: int, total: int, progress: Progress | No
         raise CannotCompile(f"{kernel.symbol} has to be compiled, and numba is not installed: pip install numba")
     if progress:
         progress(number, total, kernel.symbol)
-    compiler = import_module("mmcore.jit.compiler")
+    compiler, elf = import_module("mmcore.jit.compiler"), import_module("mmcore.jit.elf")
     for symbol, opened in _KERNELS.opened.items():
         compiler.tell_symbol(symbol, _address(opened, symbol))
     name, code = kernel.compile()

@@ -19,20 +19,19 @@ With NUMBA_DISABLE_JIT=1 the decorator leaves the function as it is.
 
 import ctypes
 import functools
-import pickle
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mmcore.jit import library
-from mmcore.jit.digests import Digests
+from mmcore.jit.arrays import Table, address_of, is_of
 from mmcore.jit.kept import digests
-from mmcore.jit.leaves import _compiler
 from mmcore.jit.records import Record, State
 from mmcore.jit.settings import DISABLED
-from mmcore.jit.types import Array, NamedTuple, Scalar, Signature, boolean, void
+from mmcore.jit.types import Array, NamedTuple, Scalar, Signature, boolean, bridge, int64, void
+
+if TYPE_CHECKING:
+    from mmcore.jit.digests import Digests
 
 
 class Linked:
@@ -58,15 +57,15 @@ class Linked:
 
     @cached_property
     def _numba_type_(self) -> Any:
-        return _compiler().linked_type(self.symbol, self.signature)
+        return bridge().linked_type(self.symbol, self.signature)
 
-    def digest_parts(self, _known: Digests) -> Iterator[str]:
+    def digest_parts(self, _known: "Digests") -> Iterator[str]:
         """What the machine code of a kernel that calls it is made of."""
         yield f"linked {self.symbol} {self.signature}"
 
     def compile(self) -> tuple[str, bytes]:
         """(the name of the function in it, object code)."""
-        name, code = _compiler().compile_kernel(self.function, self.signature)
+        name, code = bridge().compile_kernel(self.function, self.signature)
         return name, code
 
     def __call__(self, *arguments: Any) -> Any:
@@ -99,12 +98,12 @@ class Indirect:
 
     @cached_property
     def _numba_type_(self) -> Any:
-        return _compiler().indirect_type(self.signature)
+        return bridge().indirect_type(self.signature)
 
     def __call__(self, *_arguments: Any) -> Any:
         raise NotImplementedError("calls by address are for kernels alone")
 
-    def digest_parts(self, _known: Digests) -> Iterator[str]:
+    def digest_parts(self, _known: "Digests") -> Iterator[str]:
         """What the machine code of a kernel that calls by it is made of."""
         yield f"indirect {self.signature}"
 
@@ -119,6 +118,7 @@ def indirect(signature: Signature) -> Indirect:
     return Indirect(signature)
 
 
+_ROWS = int64[:, ::1]  # how kernels take a Table
 _RETURNED = (0, -2)  # numba's codes of success: with a value, and with None
 
 
@@ -130,6 +130,8 @@ class _Failure(ctypes.Structure):
 def _exception(status: int, failure: Any) -> BaseException:
     if status < 0 or not failure:
         return SystemError(f"a kernel returned status {status}")
+    import pickle  # here, for no kernel is meant to raise
+
     kind, arguments, _place = pickle.loads(ctypes.string_at(failure.contents.pickled, failure.contents.size))
     error: BaseException = kind(*(arguments or ()))
     return error
@@ -146,10 +148,16 @@ def _put_words(kind: Any, value: Any, words: list[int]) -> None:
         if word >> (kind.bits - 1 if kind.signed else kind.bits) not in (0, -1):
             raise OverflowError(f"{word} for {kind}")
         words.append(word)
+    elif isinstance(value, Table):
+        if repr(kind) != repr(_ROWS):
+            raise TypeError(f"a table for {kind}")
+        words += (0, 0, value.rows * value.width, 8, value.address, value.rows, value.width, 8 * value.width, 8)
     elif isinstance(kind, Array):
-        if value.dtype != np.dtype(kind.item.dtype) or value.ndim != kind.ndim or not value.flags.c_contiguous:
-            raise TypeError(f"{value.dtype}{list(value.shape)} for {kind}")
-        words += (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+        array: Any = memoryview(value)
+        if not is_of(array, kind.item) or array.ndim != kind.ndim:
+            raise TypeError(f"{array.format}{list(array.shape)} for {kind}")
+        count = array.nbytes // array.itemsize
+        words += (0, 0, count, array.itemsize, address_of(value), *array.shape, *array.strides)
     elif isinstance(kind, NamedTuple):
         for inner, field in zip(kind.kinds, value, strict=True):
             _put_words(inner, field, words)

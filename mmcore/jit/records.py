@@ -15,11 +15,12 @@ state is the dataclass that it looks like.  compiler.py teaches numba the two ty
 """
 
 import dataclasses
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import numpy as np
-
-from mmcore.jit.types import Array, Scalar, Type
+from mmcore.jit.arrays import address_of, is_of, zeros
+from mmcore.jit.types import Array, Scalar, Type, bridge, int64
 
 
 class Plain(Array):
@@ -57,20 +58,28 @@ def _words(field: Any) -> int:
 class Record:
     """Base of the states' classes, which are frozen dataclasses of arrays and of further states.
 
-    `kind` is the class's State, `words` the record (int64[kind.words]), `address` where it lies.
+    `kind` is the class's State, `words` the record (int64[kind.words]), `address` where it lies.  `arrays` are NumPy's
+    arrays over the same memory, for those who reckon with whole arrays.
     """
 
     __slots__ = ("address", "words")
     kind: ClassVar[State]
-    words: np.ndarray
+    words: Any
     address: int
 
     @property
     def _numba_type_(self) -> Any:
         # numba asks this of a state that Python gives to a leaf.
-        from mmcore.jit import compiler
+        return bridge().numba_type(self.kind)
 
-        return compiler.numba_type(self.kind)
+    @property
+    def arrays(self) -> Any:
+        """Its fields by name, arrays as NumPy's."""
+        numpy, found = import_module("numpy"), SimpleNamespace()
+        for name, kind in self.kind.fields.items():
+            value = getattr(self, name)
+            setattr(found, name, value.arrays if isinstance(kind, State) else numpy.asarray(value))
+        return found
 
     def __post_init__(self) -> None:
         words: list[int] = []
@@ -79,12 +88,15 @@ class Record:
             if isinstance(kind, State):
                 words += value.words.tolist()
                 continue
-            if value.dtype != kind.item.dtype or value.ndim != 1 or not value.flags.c_contiguous:
-                raise TypeError(f"{name}: {value.dtype}{list(value.shape)} for {kind}")
-            words += (value.ctypes.data, value.size)
-        record = np.array(words, np.int64)
+            array: Any = memoryview(value)
+            if not is_of(array, kind.item) or array.ndim != 1:
+                raise TypeError(f"{name}: {array.format}{list(array.shape)} for {kind}")
+            words += (address_of(value), len(array))
+        record = zeros(int64, len(words))
+        for i, word in enumerate(words):
+            record[i] = word
         object.__setattr__(self, "words", record)
-        object.__setattr__(self, "address", record.ctypes.data)
+        object.__setattr__(self, "address", address_of(record))
 
 
 def state_type(kind: type[Record], *fields: Any) -> State:

@@ -6,9 +6,10 @@ of /proc/cpuinfo.
 """
 
 import os
-import platform
 from functools import cache
 from pathlib import Path
+
+from mmcore.jit.errors import Unsupported
 
 DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 BOUNDSCHECK = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
@@ -19,18 +20,15 @@ _V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
 LEVELS = {"x86-64-v3": {*_V2.split(), *_V3.split()}, "x86-64-v2": set(_V2.split())}
 
 
-class Unsupported(OSError):
-    """This machine cannot run the kernels."""
-
-
 @cache
 def level() -> str:
     """The level of x86-64 that kernels are compiled for.  Raises Unsupported."""
     chosen = os.environ.get("NUMBA_CPU_NAME")
     if chosen in LEVELS:
         return chosen
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise Unsupported(f"kernels run on Linux on x86-64, not on {platform.system()} on {platform.machine()}")
+    system = os.uname()
+    if system.sysname != "Linux" or system.machine != "x86_64":
+        raise Unsupported(f"kernels run on Linux on x86-64, not on {system.sysname} on {system.machine}")
     flags = _processor_flags()
     for name, needed in LEVELS.items():
         if needed <= flags:

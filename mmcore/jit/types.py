@@ -3,17 +3,20 @@
     int64(SPACE, int64)         a signature: what is returned, and of what arguments
     int64[::1], int64[:, ::1]   contiguous arrays
     void, boolean               only as what is returned
-    int64(x)                    in a kernel: x as an int64.  In Python the same, as NumPy's
+    int64(x)                    in a kernel: x as an int64
+    RW = uint64(1 << 1)         in Python: a constant of kernels, which keeps its type in arithmetic (Word)
     external("send", int64(int32, int64, int64, int32))     a function of the C library, called by its symbol
     named_tuple((int64, uint8[::1]), Echo)                  of a NamedTuple's fields, passed one by one
 
-compiler.py turns each into numba's type of that name when a kernel is compiled; nothing else asks for numba.
+compiler.py turns each into numba's type of that name when a kernel is compiled; nothing else asks for numba.  With
+NUMBA_DISABLE_JIT=1 kernels are Python functions, and their numbers NumPy's, which wrap around as numba's do.
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
-import numpy as np
+from mmcore.jit.settings import DISABLED
 
 
 class Type:
@@ -37,20 +40,73 @@ class Type:
     @property
     def _numba_type_(self) -> Any:
         # numba asks a value that a kernel names for this.
-        return _compiler().type_of_type(self)
+        return bridge().type_of_type(self)
+
+
+class Word(int):
+    """An unsigned integer of a Scalar type, as a kernel's constant.  Arithmetic wraps around and keeps the type."""
+
+    kind: "Scalar"
+
+    @property
+    def _numba_type_(self) -> Any:
+        return bridge().numba_type(self.kind)
+
+    def _made(self, value: int) -> "Word":
+        return self.kind(value)  # type: ignore[no-any-return]
+
+    def __invert__(self) -> "Word":
+        return self._made(~int(self))
+
+    def __or__(self, other: int) -> "Word":
+        return self._made(int(self) | other)
+
+    def __and__(self, other: int) -> "Word":
+        return self._made(int(self) & other)
+
+    def __xor__(self, other: int) -> "Word":
+        return self._made(int(self) ^ other)
+
+    def __lshift__(self, other: int) -> "Word":
+        return self._made(int(self) << other)
+
+    def __rshift__(self, other: int) -> "Word":
+        return self._made(int(self) >> other)
+
+    def __add__(self, other: int) -> "Word":
+        return self._made(int(self) + other)
+
+    def __sub__(self, other: int) -> "Word":
+        return self._made(int(self) - other)
+
+    def __mul__(self, other: int) -> "Word":
+        return self._made(int(self) * other)
+
+    __str__ = int.__repr__
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({int(self)})"
 
 
 class Scalar(Type):
-    """An integer of NumPy's type of the same name."""
+    """An integer of so many bits.  `code` is its letter in struct and memoryview."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.dtype = name, np.dtype(name)
-        self.bits, self.signed = 8 * self.dtype.itemsize, self.dtype.kind == "i"
+    def __init__(self, code: str, bits: int) -> None:
+        self.code, self.bits, self.signed = code, bits, code.islower()
+        self.size = bits // 8  # [bytes]
+        self.name = f"{'' if self.signed else 'u'}int{bits}"
 
     def __call__(self, *arguments: Any) -> Any:
-        if len(arguments) == 1 and not isinstance(arguments[0], Type):
-            return self.dtype.type(arguments[0])
-        return super().__call__(*arguments)
+        if len(arguments) != 1 or isinstance(arguments[0], Type):
+            return super().__call__(*arguments)
+        if DISABLED:
+            return getattr(import_module("numpy"), self.name)(arguments[0])
+        word = int(arguments[0]) & (1 << self.bits) - 1
+        if self.signed:
+            return word - (word >> self.bits - 1 << self.bits)
+        made = Word(word)
+        made.kind = self
+        return made
 
     def __getitem__(self, key: Any) -> "Array":
         axes = key if isinstance(key, tuple) else (key,)
@@ -114,18 +170,16 @@ class External:
 
     @property
     def _numba_type_(self) -> Any:
-        return _compiler().external_type(self)
+        return bridge().external_type(self)
 
 
-def _compiler() -> Any:
-    # Only compiling a kernel leads here, so only that imports numba.
-    from mmcore.jit import compiler
-
-    return compiler
+def bridge() -> Any:
+    """compiler.py.  Only compiling a kernel leads here, so only that imports numba."""
+    return import_module("mmcore.jit.compiler")
 
 
-int8, int16, int32, int64 = (Scalar(f"int{bits}") for bits in (8, 16, 32, 64))
-uint8, uint16, uint32, uint64 = (Scalar(f"uint{bits}") for bits in (8, 16, 32, 64))
+int8, int16, int32, int64 = Scalar("b", 8), Scalar("h", 16), Scalar("i", 32), Scalar("q", 64)
+uint8, uint16, uint32, uint64 = Scalar("B", 8), Scalar("H", 16), Scalar("I", 32), Scalar("Q", 64)
 boolean, void = Boolean(), Void()
 external = External
 named_tuple = NamedTuple

@@ -14,6 +14,8 @@ from kvstore.config import Config
 from kvstore.histogram import CELLS, Histogram, Scale
 from kvstore.latency import LatencyMonitor
 from kvstore.reply import Reply, Verbatim
+from kvstore.watch import WATCH_SIZE
+from mmcore.jit import Table
 
 
 @dataclass
@@ -108,10 +110,10 @@ class FakeServer:
         self.registers = np.zeros(state.REGISTERS, np.int64)
         self.registers[state.NOW_MS] = 1_700_000_000_000
         self.registers[state.TIMER_MS] = 1_000_000
-        self.connections = np.zeros((8, rows.FIELDS), np.int64)
+        self.connections = Table(8, rows.FIELDS)
         for slot, client in enumerate(clients):
             client.slot = slot
-            row = self.connections[slot]
+            row = self.connections.row(slot)
             row[rows.ID], row[rows.FLAGS], row[rows.WATCH_COUNT] = client.id, rows.IN_USE, client.watch
             row[rows.CREATED_MS] = self.registers[state.TIMER_MS] - 1000 * client.age_s
         self.run_id = "ab" * 20
@@ -131,14 +133,20 @@ class FakeServer:
         self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
         self.keys: dict[bytes, coldplane.Described] = {}
 
-    def reply_clients(self, slots: np.ndarray) -> Reply:
+    def connection_totals(self) -> list[int]:
+        used = [row for row in self.connections.tolist() if row[rows.FLAGS] & rows.IN_USE]
+        watched = [row[rows.WATCH_COUNT] for row in used]
+        memory = 8 * rows.FIELDS * len(used) + WATCH_SIZE * sum(watched)
+        return [len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0]
+
+    def reply_clients(self, slots: Sequence[int]) -> Reply:
         return Verbatim("".join(f"id={self.listed[slot].id}\n" for slot in slots))
 
-    def from_address(self, address: str, own: bool) -> np.ndarray:
+    def from_address(self, address: str, own: bool) -> list[bool]:
         addresses = [client.laddr if own else client.addr for client in self.listed]
-        return np.array([one == address for one in addresses] + [False] * (len(self.connections) - len(addresses)))
+        return [one == address for one in addresses] + [False] * (len(self.connections) - len(addresses))
 
-    def kill(self, slots: np.ndarray) -> None:
+    def kill(self, slots: Sequence[int]) -> None:
         self.done += [("kill", self.listed[slot].id) for slot in slots]
 
     def unblock(self, slot: int, error: bool) -> bool:

@@ -34,7 +34,7 @@ class _Reader:
     def bytes(self, va: int, count: int) -> bytes:
         out = np.empty(count, np.uint8)
         copy_out(self.store.space, va, out, 0, count)
-        return out.tobytes()
+        return bytes(out)
 
     def words(self, va: int, count: int) -> list[int]:
         return [int(word) for word in np.frombuffer(self.bytes(va, 8 * count), np.int64)]

@@ -21,11 +21,11 @@ def look(store: Bare, text: bytes, position: int = 0) -> int:
     r = store.registers
     r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.INPUT_POSITION] = kept.ctypes.data, len(text), position
     r[state.AHEAD] = 0
-    registers, data = r.copy(), np.asarray(store.memory.state.bytes[: 4 << 20]).copy()
+    registers, data = r.tolist(), bytes(store.memory.state.bytes[: 4 << 20])
     look_ahead(store.store)
     registers[state.AHEAD] = r[state.AHEAD]
-    assert (r == registers).all()
-    assert (store.memory.state.bytes[: 4 << 20] == data).all()
+    assert r.tolist() == registers
+    assert bytes(store.memory.state.bytes[: 4 << 20]) == data
     assert kept.tobytes() == text
     return int(r[state.AHEAD])
 

@@ -1,6 +1,7 @@
 """LATENCY, without a loop: the monitor's rings, and what is said of them."""
 
-import numpy as np
+from array import array
+
 import pytest
 
 from kvstore import state
@@ -26,7 +27,7 @@ class Watched:
 
     def __init__(self, store: Bare, threshold_ms: int) -> None:
         self.store, self.monitor = store, LatencyMonitor()
-        store.registers[state.LATENCY_ADDRESS] = self.monitor.rings.ctypes.data
+        store.registers[state.LATENCY_ADDRESS] = self.monitor.rings.address
         store.registers[state.LATENCY_MS] = threshold_ms
 
     def happens(self, event: int, duration_ms: int, at_s: int) -> None:
@@ -150,6 +151,6 @@ def test_a_graph_needs_samples() -> None:
 def test_the_rings_are_read_oldest_first() -> None:
     monitor = LatencyMonitor()
     assert monitor.rings.shape == (len(EVENTS), 2 + 2 * SAMPLES)
-    monitor.rings[0, :6] = np.array([0, 9, 2, 5, 1, 9])  # the next sample goes where the one of second 2 is
+    monitor.rings.row(0)[:6] = array("q", [0, 9, 2, 5, 1, 9])  # the next sample goes where the one of second 2 is
     monitor.rings[0, 0] = 1
     assert monitor.series()[0].samples == [(1, 9), (2, 5)]

@@ -179,7 +179,7 @@ def test_a_command_is_refused_whole_or_done_whatever_is_free(name: str, mode: in
                 assert (reply == OOM) == (after == before), (free, reply)
                 assert contents(frozen_store(bare, root)) == before
             if reply != OOM:  # back to what was there
-                bare.space.state.cpu[:1], root = [root], -1
+                bare.space.state.cpu[0], root = root, -1
                 raise Done
             bare.release(root)
             return False

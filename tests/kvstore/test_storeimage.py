@@ -17,6 +17,7 @@ from kvstore.state import Store
 from kvstore.storeimage import LAYOUT, UNMARKED, accept_store, describe_store, layout_digest
 from mmcore import AddressSpace, PhysicalMemory
 from mmcore.heap import CONTROL
+from mmcore.jit import Table
 from snapshot import errors
 from snapshot.describe import describe
 from snapshot.directory import ImageDirectory
@@ -57,7 +58,7 @@ def images(good: Path, tmp_path: Path) -> ImageDirectory:
 def manifest_of(image: Image) -> dict[str, object]:
     return {
         "version": 1, "id": image.id, "parent": None, "epoch": 1, "root": 1, "forked_unix_us": 1, "pages": image.pages,
-        "runs": image.runs.tobytes(), "chunks": image.checksums.tobytes(), "metadata": image.metadata,
+        "runs": bytes(image.runs.words), "chunks": bytes(image.checksums), "metadata": image.metadata,
     }  # fmt: skip
 
 
@@ -183,14 +184,13 @@ def test_pages_that_do_not_lie_where_they_belong_are_refused(images, good):
     """The runs moved by a page, by the span of a table, without the first, without the last."""
     for move in (PAGE_SIZE, 1 << 21, -PAGE_SIZE, 1 << 39):
         changed = Changed(good)
-        runs = changed.image.runs.copy()
-        runs[:, 0] += move
-        changed.manifest["runs"] = runs.tobytes()
+        moved = [[address + move, pages] for address, pages in changed.image.runs.tolist()]
+        changed.manifest["runs"] = bytes(Table.of(moved, 2).words)
         assert "control block" in refused_for(images, changed) or "magic" in refused_for(images, changed)
     changed = Changed(good)
     *_, (address, pages) = changed.image.runs.tolist()
     changed.manifest["runs"] = struct.pack("<qq", address + (1 << 30), pages).join(
-        (changed.image.runs[:-1].tobytes(), b"")
+        (bytes(changed.image.runs.words)[:-16], b"")
     )
     assert "buckets of database" in refused_for(images, changed)
 

@@ -52,7 +52,7 @@ def contents(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> dict[in
     for address, count in runs_of(memory, root, limit):
         buffer = np.empty(count * PAGE, np.uint8)
         assert gather(memory.state, root, address, count, buffer, 0) == count
-        data = buffer.tobytes()
+        data = bytes(buffer)
         pages.update({address + i * PAGE: data[i * PAGE : (i + 1) * PAGE] for i in range(count)})
     return pages
 

@@ -287,7 +287,7 @@ def test_regions_of_a_range_are_all_there() -> None:
 def test_a_table_that_is_mapped_many_times_is_looked_at_once() -> None:
     memory, space = machine()
     space.map(0, 2 * PAGE)
-    mem = space.state.mem
+    mem = space.state.mem.arrays
     pt, pd = frame_at(space, 0, 1), frame_at(space, 0, 2)
     entry = mem.entries[pd * 512]
     others = np.arange(pd * 512 + 1, (pd + 1) * 512)

@@ -7,7 +7,7 @@ import pytest
 
 from mmcore import AddressSpace, Caches, ForkMode, PhysicalMemory, check_memory
 from mmcore.giveback import CALL_WORTH, give_back, resident_free
-from mmcore.jit import DISABLED
+from mmcore.jit import DISABLED, address_of
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
 from mmcore.populate import ADVISED, HUGE_PAGES, Populator, advise_blocks
 from mmcore.state import EMPTY_COUNT, EMPTY_RUNS, FREE_COUNT, FRESH, RETURNED, RETURNS, RUN_COUNT
@@ -209,7 +209,7 @@ def test_sparse_blocks_are_advised_against_huge_pages_until_they_are_full_again(
 
 def flags_of(memory: PhysicalMemory, frame: int) -> list[str]:
     """What the system says of the mapping that holds a frame (VmFlags of smaps)."""
-    address, inside = int(memory.state.bytes.ctypes.data) + (frame << PAGE_SHIFT), False
+    address, inside = address_of(memory.state.bytes) + (frame << PAGE_SHIFT), False
     with open("/proc/self/smaps") as smaps:
         for line in smaps:
             first, dash, rest = line.split()[0].partition("-")

@@ -69,16 +69,16 @@ def test_invariant_1_a_count_is_the_entries_and_roots_that_point_at_a_frame() ->
 @MODES
 def test_invariant_2_a_shared_frame_gets_no_store(mode: ForkMode) -> None:
     memory, space, child = forked(mode, 20)
-    mem = memory.state
+    mem = memory.state.arrays
     frames = [frame_at(child, BASE, level) for level in (4, 3, 2, 1)]
     frames += [frame_at(child, BASE + page * PAGE) for page in range(20)]
-    tables = mem.entries.reshape(-1, ENTRY_COUNT)[frames[:4]] & ~RW
+    tables = mem.entries.reshape(-1, ENTRY_COUNT)[frames[:4]] & np.uint64(~RW)
     before = mem.bytes.reshape(-1, PAGE)[frames[4:]].copy()
     for page in range(20):
         space.write(BASE + page * PAGE, b"new")
     space.unmap(BASE + 3 * PAGE, 2 * PAGE)
     space.map(BASE + 3 * PAGE, PAGE)
-    assert (mem.entries.reshape(-1, ENTRY_COUNT)[frames[:4]] & ~RW == tables).all()
+    assert (mem.entries.reshape(-1, ENTRY_COUNT)[frames[:4]] & np.uint64(~RW) == tables).all()
     assert (mem.bytes.reshape(-1, PAGE)[frames[4:]] == before).all()
     check_memory(memory, [space, child])
 
@@ -130,7 +130,7 @@ def test_invariant_4_pages_below_a_shared_table_are_counted_once_by_it() -> None
 def test_invariant_5_a_fault_that_runs_out_of_frames_leaves_the_mapping(mode: ForkMode) -> None:
     memory, space, child = forked(mode)
     needed = {ForkMode.CLASSIC: 1, ForkMode.ON_DEMAND: 2, ForkMode.CONSTANT: 4}[mode]
-    entries = memory.state.entries.copy()
+    entries = memory.state.arrays.entries.copy()
     old = contents(memory, space.root)
     for free in range(needed):
         with only(memory, free) as held:
@@ -140,7 +140,7 @@ def test_invariant_5_a_fault_that_runs_out_of_frames_leaves_the_mapping(mode: Fo
             assert write_address(space.state, BASE) == -1
             assert contents(memory, space.root) == old == contents(memory, child.root)
             table = slice(frame_at(space, BASE, 1) * ENTRY_COUNT, (frame_at(space, BASE, 1) + 1) * ENTRY_COUNT)
-            assert (memory.state.entries[table] == entries[table]).all()
+            assert (memory.state.arrays.entries[table] == entries[table]).all()
             assert memory.frames_free == free
             check_memory(memory, [space, child], held)
     with only(memory, needed) as held:
@@ -286,7 +286,7 @@ def test_check_memory_notices_a_lost_frame_and_one_free_twice() -> None:
     with pytest.raises(CorruptMemory, match=r"\(8\) frame \d+ is neither"):
         check_memory(memory, [space])
     mem.frames[FREE_COUNT] += 1
-    words[[BLOCK_FREE, BLOCK_COUNT]] = head + 1, words[BLOCK_COUNT] + 1
+    words[BLOCK_FREE], words[BLOCK_COUNT] = head + 1, words[BLOCK_COUNT] + 1
     second = (int(mem.epoch[head]) >> 1) - 1
     mem.epoch[second] = (head + 1) << 1
     with pytest.raises(CorruptMemory, match="twice"):
@@ -297,7 +297,7 @@ def test_invariant_9_a_huge_page_is_an_aligned_run_whose_head_counts_for_it() ->
     memory, space = machine(2048)
     space.map(BASE, MIB2, huge=True)
     head = frame_at(space, BASE)
-    counts = memory.state.refcount[head : head + ENTRY_COUNT]
+    counts = memory.state.arrays.refcount[head : head + ENTRY_COUNT]
     assert head % ENTRY_COUNT == 0 and (counts == 1).all()
     child = space.fork(ForkMode.CLASSIC)
     assert counts[0] == 2 and (counts[1:] == 1).all()
@@ -341,7 +341,7 @@ def test_check_memory_notices_a_stale_translation() -> None:
     memory, space = machine()
     space.map(BASE, 2 * PAGE)
     space.write(BASE, b"x")
-    space.state.tlb.reshape(-1, 4)[:, 2] += PAGE
+    space.state.arrays.tlb.reshape(-1, 4)[:, 2] += PAGE
     with pytest.raises(CorruptMemory, match=r"\(6\)"):
         check_memory(memory, [space])
 
@@ -364,7 +364,7 @@ def test_poison_fills_freed_frames() -> None:
     space.map(BASE, PAGE)
     frame = frame_at(space, BASE)
     space.unmap(BASE, PAGE)
-    assert (memory.state.bytes[frame * PAGE : (frame + 1) * PAGE] == 0xDB).all()
+    assert (memory.state.arrays.bytes[frame * PAGE : (frame + 1) * PAGE] == 0xDB).all()
     assert bool(memory.state.entries[frame * ENTRY_COUNT] & P)
     space.map(BASE, PAGE)
     assert space.read(BASE, PAGE) == bytes(PAGE)

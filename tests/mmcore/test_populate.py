@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmcore import AddressSpace, PhysicalMemory, check_memory
-from mmcore.jit import DISABLED
+from mmcore.jit import DISABLED, address_of
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.state import FRESH
@@ -22,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def resident(memory: PhysicalMemory) -> np.ndarray:
     """bool[F]: whether the system has given the frame."""
     seen = (ctypes.c_ubyte * memory.frames_total)()
-    address = ctypes.c_void_p(memory.state.bytes.ctypes.data)
+    address = ctypes.c_void_p(address_of(memory.state.bytes))
     assert _libc.mincore(address, ctypes.c_size_t(memory.size), seen) == 0
     return np.frombuffer(seen, np.uint8) & 1 != 0
 

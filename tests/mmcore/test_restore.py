@@ -97,7 +97,7 @@ def test_placed_pages_are_copied_into_frames_wherever_there_are_some(memory, lay
 def test_runs_that_do_not_fit_change_nothing(memory):
     space = AddressSpace(memory)
     total = memory.frames_total
-    registers = memory.state.frames.copy()
+    registers = memory.state.frames.tolist()
     too_many = [
         (np.array([[0, total]]), 1),  # more pages than frames
         (np.array([[0, 10]]), total - 9),  # frames beyond the end
@@ -106,7 +106,7 @@ def test_runs_that_do_not_fit_change_nothing(memory):
     ]
     for runs, first in too_many:
         assert adopt_runs(space.state, np.ascontiguousarray(runs, dtype=np.int64), first) == NO_FRAME
-        assert memory.state.frames.tolist() == registers.tolist()
+        assert memory.state.frames.tolist() == registers
     check_memory(memory, [space])
 
 
@@ -122,11 +122,11 @@ def test_runs_that_just_fit_fit(memory):
 
 
 def test_frames_passed_over_are_free_and_handed_out_in_order(memory):
-    state = memory.state
-    state.bytes[6 * PAGE_SIZE : 10 * PAGE_SIZE] = 7  # what those claimed hold; those before them were never used
+    state, arrays = memory.state, memory.state.arrays
+    arrays.bytes[6 * PAGE_SIZE : 10 * PAGE_SIZE] = 7  # what those claimed hold; those before them were never used
     claim_fresh(state, 6, 4)
     assert (int(state.frames[FRESH]), int(state.frames[FREE_COUNT])) == (10, memory.frames_total - 4)
-    state.refcount[6:10] = 1
+    arrays.refcount[6:10] = 1
     space = AddressSpace(memory)
     assert space.root == 0
     space.map(0, PAGE_SIZE)

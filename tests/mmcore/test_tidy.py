@@ -15,7 +15,7 @@ BY_FILE = {
     "giveback.py": {"ctypes"},
     "state.py": {"dataclasses"},
     "populate.py": {"contextlib", "os", "threading"},
-    "space.py": {"mmap", "operator"},
+    "space.py": {"importlib", "mmap", "operator"},
 }
 
 

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from mmcore.jit import Array, Table, int64, over
 from snapshot import writer as writer_module
 from snapshot.files import Files
 from snapshot.image import PAGE_SIZE
@@ -27,11 +26,12 @@ class Pages:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def runs(self) -> np.ndarray:
-        return np.array([[0x1000, PAGES]])
+    def runs(self) -> Table:
+        return Table.of([[0x1000, PAGES]], 2)
 
-    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
-        buffer[: pages * PAGE_SIZE].view(np.int64)[:] = self._number
+    def gather(self, first: int, pages: int, buffer: Array) -> None:
+        words = over(buffer[: pages * PAGE_SIZE], int64)
+        words[:] = Table.of([[self._number]] * len(words), 1).words
 
 
 class DeadlyFiles(Files):

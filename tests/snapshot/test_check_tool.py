@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mmcore.jit import Table
 from snapshot.__main__ import main
 from snapshot.image import PAGE_SIZE, checksum, ending, header_page
 
@@ -14,7 +15,7 @@ def good(tmp_path):
     data = b"z" * 3 * PAGE_SIZE
     path = tmp_path / "good.kvimg"
     end = ending(
-        bytes(16), runs=np.array([[0x1000, 3]]), checksums=np.array([checksum(data)], dtype=np.uint64),
+        bytes(16), runs=Table.of([[0x1000, 3]], 2), checksums=np.array([checksum(data)], dtype=np.uint64),
         metadata={"keys": 12, "raw": b"\xff"}, epoch=1, root=1, forked_unix_us=1_700_000_000_123_000,
     )  # fmt: skip
     path.write_bytes(header_page(bytes(16)) + data + end)

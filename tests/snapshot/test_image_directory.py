@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmcore.jit import Table
 from snapshot import errors
 from snapshot.directory import ImageDirectory, newest
 from snapshot.files import Files
@@ -19,7 +20,7 @@ from snapshot.image import PAGE_SIZE, Image, Page, checksum, ending, header_page
 def write_image(path: Path, letter: bytes) -> None:
     data = letter * PAGE_SIZE
     end = ending(
-        bytes(16), runs=np.array([[0x1000, 1]]), checksums=np.array([checksum(data)], dtype=np.uint64),
+        bytes(16), runs=Table.of([[0x1000, 1]], 2), checksums=np.array([checksum(data)], dtype=np.uint64),
         metadata={"letter": letter.decode()}, epoch=1, root=1, forked_unix_us=1,
     )  # fmt: skip
     path.write_bytes(header_page(bytes(16)) + data + end)
@@ -152,7 +153,7 @@ def of_another_version(path: Path) -> None:
 def with_a_parent(path: Path) -> None:
     data = b"p" * PAGE_SIZE
     end = ending(
-        bytes(16), runs=np.array([[0x1000, 1]]), checksums=np.array([checksum(data)], dtype=np.uint64),
+        bytes(16), runs=Table.of([[0x1000, 1]], 2), checksums=np.array([checksum(data)], dtype=np.uint64),
         metadata={}, epoch=1, root=1, forked_unix_us=1, parent=bytes(range(16)),
     )  # fmt: skip
     path.write_bytes(header_page(bytes(16)) + data + end)

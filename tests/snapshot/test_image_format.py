@@ -14,6 +14,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from mmcore.jit import Table
 from snapshot import errors, image
 from snapshot.__main__ import lines
 from snapshot.describe import DEPTH_MAX, describe, moment, plain, text
@@ -31,7 +32,7 @@ def pages_of(seed: int, count: int) -> bytes:
 def image_bytes(data: bytes, runs: list[tuple[int, int]], chunk_size: int = CHUNK, **manifest: object) -> bytes:
     digests = [checksum(data[at : at + chunk_size]) for at in range(0, len(data), chunk_size)]
     said: dict = {"metadata": {}, "epoch": 1, "root": 7, "forked_unix_us": 1_700_000_000_000_000, **manifest}
-    run_array = np.array(runs, dtype=np.int64).reshape(-1, 2)
+    run_array = Table.of(runs, 2)
     return (
         header_page(IDENTITY, chunk_size)
         + data

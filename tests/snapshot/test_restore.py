@@ -72,7 +72,7 @@ class Machine:
         check_memory(self.memory, [self.space])
         assert self.memory.frames_free == self.free
         fresh = int(self.memory.state.frames[FRESH])
-        assert not self.memory.state.bytes[fresh * PAGE_SIZE :].any(), "frames never used hold zeros"
+        assert not self.memory.state.arrays.bytes[fresh * PAGE_SIZE :].any(), "frames never used hold zeros"
 
 
 @pytest.fixture(params=["fresh", "used"])

@@ -10,9 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from mmcore.jit import Array, Table
 from snapshot import errors
 from snapshot import writer as writer_module
 from snapshot.image import PAGE_SIZE, read_image
@@ -29,14 +29,14 @@ class Pages:
 
     def __init__(self, seed: int, runs: list[tuple[int, int]]) -> None:
         self.root = 9
-        self._runs = np.array(runs, dtype=np.int64).reshape(-1, 2)
-        count = int(self._runs[:, 1].sum())
-        self.data = np.frombuffer(random.Random(seed).randbytes(count * PAGE_SIZE), dtype=np.uint8)
+        self._runs = Table.of(runs, 2)
+        count = sum(self._runs.column(1))
+        self.data = random.Random(seed).randbytes(count * PAGE_SIZE)
 
-    def runs(self) -> np.ndarray:
+    def runs(self) -> Table:
         return self._runs
 
-    def gather(self, first: int, pages: int, buffer: np.ndarray) -> None:
+    def gather(self, first: int, pages: int, buffer: Array) -> None:
         buffer[: pages * PAGE_SIZE] = self.data[first * PAGE_SIZE : (first + pages) * PAGE_SIZE]
 
 
@@ -82,7 +82,7 @@ def test_an_image_holds_exactly_the_pages_and_the_words_it_was_given(make_writer
     fd, image = open_image(outcome.path)
     target = bytearray(image.data_size)
     PageReader(fd, image, memoryview(target)).start().join()
-    assert what.frozen.data.tobytes() == bytes(target)
+    assert what.frozen.data == bytes(target)
     assert what.frozen.runs().tolist() == image.runs.tolist()
     assert (image.epoch, image.root, image.metadata) == (3, 9, {"seed": 1})
     assert before - 1000 <= image.forked_unix_us <= time.time_ns() // 1000
