@@ -360,7 +360,7 @@ def snapshot_command(
 @against(DEFAULT, "redis")
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--value-size", type=click.IntRange(1), default=1024, show_default=True, help="[bytes]")
-@click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--repetitions", type=click.IntRange(1), default=10, show_default=True)
 @common
 def restart_command(
     subjects: tuple[str, ...], keys: int, value_size: int, repetitions: int, smoke: bool, json_file: Path | None

@@ -201,7 +201,7 @@ def tables_size(size: int) -> int:
 
 def warm(memory: PhysicalMemory) -> None:
     """Touch all of a memory, none of whose frames was used yet, and what is kept about them."""
-    state = memory.state
+    state = memory.state.arrays
     state.bytes[::PAGE_SIZE] = 0
     state.refcount.fill(0)
     state.epoch.fill(0)

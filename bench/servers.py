@@ -170,7 +170,7 @@ class Server:
             return client.info(section)
 
     def resident_bytes(self) -> int:
-        """Memory of the process that is resident and its own: no file's pages."""
+        """Resident memory of the process: VmRSS."""
         assert self.process is not None
         for row in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if row.startswith("VmRSS:"):

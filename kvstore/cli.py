@@ -34,6 +34,14 @@ class _Late(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted([*super().list_commands(context), "bench"])
 
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("bench", "kvstore", "mmcore", "snapshot"):
+                raise
+            raise click.ClickException(f"{error.name} is not installed: pip install 'kvstore[bench]'") from error
+
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name == "bench":
             command: click.Command = import_module("bench.cli").bench

@@ -20,6 +20,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from mmcore.jit import Table
 from snapshot.image import DATA_OFFSET, PAGE_SIZE, checksum, ending, header_page, read_image
 from tests.gated import gate, gated
 from tests.server.test_consistency import images
@@ -548,7 +549,7 @@ def test_the_newest_image_damaged_the_next_does_not_cost_the_good_one(start, dat
 def rewrite(path: Path, *, pages: bytes | None = None, keep: slice = slice(None), **manifest: object) -> None:
     """Write an image anew, with checksums that fit, with other pages, runs or words in its manifest."""
     image, whole = read_image(path), path.read_bytes()
-    runs = image.runs[keep]
+    runs = Table.of(image.runs.tolist()[keep], 2)
     data = whole[DATA_OFFSET : DATA_OFFSET + image.data_size] if pages is None else pages
     if keep != slice(None):
         data = b"".join(whole[at : at + count * PAGE_SIZE] for _, count, at in list(image.file_runs())[keep])

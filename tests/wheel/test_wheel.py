@@ -1,10 +1,12 @@
-"""The wheel, installed into an environment that has no numba, serves; a short session with redis-py against it.
+"""The wheel, installed into environments that have no numba, serves; a short session with redis-py against it.
 
-Needs the wheel, in the directory that KVSTORE_WHEEL_DIR names; `make wheel` builds it first.
+Needs the wheel, in the directory that KVSTORE_WHEEL_DIR names; `make wheel` builds it first.  One wheel is for every
+Python, so each of the versions it supports is tried that this machine has, on the PATH or from pyenv.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,13 +29,31 @@ def wheel() -> Path:
     return found
 
 
-@pytest.fixture(scope="module")
-def bin_directory(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interpreters() -> dict[str, str]:
+    """By version: the Pythons of this machine that the wheel is for."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = {}
+    for minor in range(11, 15):
+        version = f"3.{minor}"
+        candidates = [sys.executable] if sys.version_info[:2] == (3, minor) else [shutil.which(f"python{version}")]
+        candidates += sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))
+        for candidate in candidates:
+            if candidate and subprocess.run([candidate, "-c", "import ensurepip"], check=False).returncode == 0:
+                found[version] = candidate
+                break
+    return found
+
+
+INTERPRETERS = interpreters() if "KVSTORE_WHEEL_DIR" in os.environ else {"none": ""}
+
+
+@pytest.fixture(scope="module", params=INTERPRETERS)
+def bin_directory(wheel: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment with the wheel and what it depends on."""
     home = tmp_path_factory.mktemp("bare") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    subprocess.run([INTERPRETERS[request.param], "-m", "venv", str(home)], check=True)
     install = [home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "--constraint", ROOT / "constraints.txt", wheel], check=True)
+    subprocess.run([*install, wheel], check=True)
     return home / "bin"
 
 
@@ -77,7 +97,33 @@ def test_it_serves_without_numba_and_compiles_nothing(bin_directory, client, tmp
     assert client.save()
     maps = Path(f"/proc/{client.info('server')['process_id']}/maps").read_text()
     assert re.search(r"site-packages/mmcore/jit/kernels\.x86-64-v[23]\.so", maps)
-    assert "llvmlite" not in maps
+    assert "llvmlite" not in maps and "numpy" not in maps
     assert not (tmp_path / "cache").exists()
     listed = subprocess.run([bin_directory / "pip", "list"], capture_output=True, text=True, check=True).stdout
-    assert not {"numba", "llvmlite"} & {line.split()[0] for line in listed.splitlines()}
+    assert not {"numba", "llvmlite", "numpy"} & {line.split()[0] for line in listed.splitlines()}
+
+
+def test_a_kernel_of_one_s_own_says_what_is_missing(bin_directory, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mmcore.jit import int64, linked\n"
+        "@linked(int64(int64))\n"
+        "def twice(number):\n"
+        "    return 2 * number\n"
+        "print(twice(4))\n"
+    )
+    done = subprocess.run([bin_directory / "python", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "numba is not installed: pip install" in done.stderr
+
+
+def test_the_machine_by_itself_works_without_numpy(bin_directory, tmp_path):
+    script = (
+        "from mmcore import AddressSpace, PhysicalMemory, path_of\n"
+        "space = AddressSpace(PhysicalMemory(1 << 26)); space.map(0, 8192); space.write(0, b'hello')\n"
+        "child = space.fork(); space.write(0, b'world')\n"
+        "print(child.read(0, 5), space.read(0, 5), len(path_of(space, 0)))\n"
+    )
+    run = [bin_directory / "python", "-c", script]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["b'hello'", "b'world'", "4"]

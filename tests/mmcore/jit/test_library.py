@@ -11,6 +11,7 @@ import pytest
 
 from mmcore import jit
 from mmcore.jit import kept, settings
+from mmcore.jit.errors import Unsupported
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 pytestmark = pytest.mark.skipif(jit.DISABLED, reason="there is nothing to compile")
@@ -228,8 +229,9 @@ def test_the_level_is_the_highest_that_the_processor_has(monkeypatch, flags, exp
 def test_a_machine_that_cannot_run_the_kernels_is_told_why(monkeypatch):
     monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
     monkeypatch.setattr(settings, "_processor_flags", lambda: {"fpu", "ssse3", "pni", "cx16", "lahf_lm"})
-    with pytest.raises(settings.Unsupported, match=r"older than x86-64-v2: it lacks popcnt sse4_1 sse4_2"):
+    with pytest.raises(Unsupported, match=r"older than x86-64-v2: it lacks popcnt sse4_1 sse4_2"):
         settings.level.__wrapped__()
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    with pytest.raises(settings.Unsupported, match="kernels run on Linux on x86-64, not on Linux on aarch64"):
+    elsewhere = os.uname_result(("Linux", "host", "6.1", "#1", "aarch64"))
+    monkeypatch.setattr(os, "uname", lambda: elsewhere)
+    with pytest.raises(Unsupported, match="kernels run on Linux on x86-64, not on Linux on aarch64"):
         settings.level.__wrapped__()
