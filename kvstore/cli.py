@@ -125,13 +125,14 @@ def _serve(config: Config) -> int:
     for notice in config.notices:
         log.warning("%s", notice)
     signals = Signals()
-    from kvstore.startup import open_images  # imports numpy, but no kernel
+    from kvstore.startup import open_images  # see there
 
     try:
         config.values["maxclients"] = clients_at_start(config["maxclients"])
+        bring_kernels()  # before any thread reads: where they have to be compiled, processes are forked
         opened = open_images(config)
         server = import_module("kvstore.server")
-        bring_kernels()
+        bring_kernels()  # and those of what has been imported since
         status = int(server.Server(config, opened).run(signals))
     except Exception as error:
         if isinstance(error, _expected()):

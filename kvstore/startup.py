@@ -1,8 +1,7 @@
-"""What can begin before the kernels are there: reading the newest image.
+"""What can begin before the server is imported: reading the newest image.
 
-Importing numba and loading compiled kernels takes most of a start, on one processor.  The image's pages are meanwhile
-read into what will be the physical memory, by threads that need nothing but the operating system.  So nothing that this
-module imports may import a kernel.
+Importing the server takes most of a start, on one processor.  The image's pages are meanwhile read into what will be
+the physical memory, by threads that need nothing but the operating system.  So this module imports little.
 
 Before anything is read the directory's images are locked for this process: another server on the same ones would delete
 them, and be deleted from.  A directory that is not there is made only where its parent is, and the log says so: a path

@@ -11,7 +11,8 @@
     MachineError            and what derives from it: see errors.py
 
 In a checkout the first use compiles the machine, which takes numba, and keeps the code below $KVSTORE_CACHE_DIR, else
-in the user's cache directory; `mmcore.jit.build(progress)` does so ahead.  A wheel carries the code.
+in the user's cache directory; `mmcore.jit.build(progress)` does so ahead.  A wheel carries the code.  Accounts and
+checks take NumPy.
 docs/machine.md is a tutorial.
 """
 

@@ -17,7 +17,7 @@ BUILDING = {"numba", "llvmlite", "numpy"}
 SHOWING = {"rich", "matplotlib", "hdrh", "PIL"}
 COMMANDS = (
     "INFO everything", "CLIENT LIST", "LATENCY HISTOGRAM", "MEMORY STATS", "SLOWLOG GET", "SAVE", "CONFIG GET *max*",
-    "COMMAND LIST FILTERBY PATTERN s*", "DEBUG OBJECT key", "SCAN 0",
+    "MEMORY DOCTOR", "DEBUG OBJECT key", "SCAN 0",
 )  # fmt: skip
 PROGRAM = """
 import atexit, sys
@@ -47,7 +47,7 @@ def test_a_server_that_has_served_has_neither_compiler_nor_numpy(tmp_path: Path)
                     "SAVE",
                 ):
                     assert client.execute_command(*words.split()) is not None
-                for words in ("CONFIG GET *max*", "COMMAND LIST FILTERBY PATTERN s*", "DEBUG OBJECT key", "SCAN 0"):
+                for words in ("CONFIG GET *max*", "MEMORY DOCTOR", "DEBUG OBJECT key", "SCAN 0"):
                     assert client.execute_command(*words.split())
                 maps = Path(f"/proc/{process.pid}/maps").read_text()
             process.send_signal(signal.SIGTERM)
