@@ -14,6 +14,7 @@ from mmcore.errors import NonCanonical
 from mmcore.jit import in_python
 from mmcore.paging import (
     COW,
+    ENTRY_COUNT,
     HUGE,
     PCD,
     PS,
@@ -28,7 +29,6 @@ from mmcore.paging import (
     G,
     P,
     frame_of,
-    slot_of,
     table_index,
 )
 from mmcore.space import AddressSpace
@@ -64,7 +64,7 @@ class PathEntry:
         return f"{self.name:5} {self.index:4} -> frame {self.frame}, count {self.refcount}: {flags}"
 
 
-_frame_of, _slot_of, _table_index = in_python(frame_of), in_python(slot_of), in_python(table_index)
+_frame_of, _table_index = in_python(frame_of), in_python(table_index)
 
 
 def path_of(space: AddressSpace, address: int) -> list[PathEntry]:
@@ -78,11 +78,11 @@ def path_of(space: AddressSpace, address: int) -> list[PathEntry]:
     mem = space.state.mem
     table, path = space.root, []
     for level in range(ROOT_LEVEL, 0, -1):
-        entry = mem.entries[_slot_of(table, address, level)]
+        index = int(_table_index(address, level))
+        entry = mem.entries[table * ENTRY_COUNT + index]
         if not entry & P:
             break
         frame = int(_frame_of(entry))
-        index = int(_table_index(address, level))
         path.append(PathEntry(level, table, index, int(entry), frame, int(mem.refcount[frame]), int(mem.epoch[frame])))
         if entry & HUGE == HUGE:
             break

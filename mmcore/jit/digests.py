@@ -16,6 +16,7 @@ A value that is none of these has no digest, and a kernel that names one is refu
 
 import ast
 import inspect
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
@@ -23,8 +24,6 @@ from enum import EnumType
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mmcore.jit.arrays import Constant
 from mmcore.jit.checksums import digest_of
@@ -90,11 +89,14 @@ class Digests:
 
 def describe_value(value: Any) -> str | None:
     """A constant as text; None for what is no constant."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | np.dtype):
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return f"{type(value).__name__} {value!r}"
+    numpy = sys.modules.get("numpy")  # without which nobody has a value of its
+    if numpy and isinstance(value, numpy.generic | numpy.dtype):
         return f"{type(value).__name__} {value!r}"
     if isinstance(value, Constant):
         return f"constant {value.kind} {value.values}"
-    if isinstance(value, np.ndarray):
+    if numpy and isinstance(value, numpy.ndarray):
         return f"array {value.dtype} {value.shape} {digest_of(value.tobytes())}"
     if isinstance(value, tuple):
         inner = [describe_value(one) for one in value]
@@ -103,7 +105,7 @@ def describe_value(value: Any) -> str | None:
         return f"module {value.__name__}"
     if isinstance(value, EnumType):
         return f"enum {value.__name__} {list(value)!r}"
-    if isinstance(value, type | types.BuiltinFunctionType | np.ufunc):
+    if isinstance(value, type | types.BuiltinFunctionType) or (numpy and isinstance(value, numpy.ufunc)):
         return f"name {getattr(value, '__module__', '')}.{value.__name__}"
     if isinstance(value, Type | Signature | External) or type(value).__module__.startswith("numba."):
         return f"type {value!r}"
