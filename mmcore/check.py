@@ -39,7 +39,7 @@ from mmcore.frames import (
 )
 from mmcore.jit import in_python
 from mmcore.mapping import next_mapped
-from mmcore.paging import ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, frame_of, slot_of, span
+from mmcore.paging import ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, span
 from mmcore.psc import PSC_WORDS
 from mmcore.space import AddressSpace, PhysicalMemory
 from mmcore.state import (
@@ -60,13 +60,12 @@ from mmcore.state import (
     Space,
 )
 from mmcore.tlb import GENERATION_ONE, TLB_WORDS
-from mmcore.walk import walk_page
 
 # The bits of entries as NumPy's, for whole arrays of them.
 ADDRESS, COW, MAPPING, PS, READY, RW, A, D, P = (
     np.uint64(int(getattr(paging, name))) for name in ["ADDRESS", "COW", "MAPPING", "PS", "READY", "RW", "A", "D", "P"]
 )
-_frame_of, _slot_of, _span = in_python(frame_of), in_python(slot_of), in_python(span)
+_span = in_python(span)
 
 
 def _require(truth: bool, message: str) -> None:
@@ -225,24 +224,39 @@ class _Tree:
         self._settle(frames.ravel(), 0, "a page of 2 MiB")
 
 
-def _check_tlb(space: Space) -> None:
+def _walk(mem: Any, root: int, va: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the pages at these addresses: (frames, -1 for none; the flags that all of a path has, D: that its end has)."""
+    table, frame = np.full(va.size, root), np.full(va.size, -1)
+    flags, left = np.full(va.size, ~np.uint64(0)), np.full(va.size, True)
+    for level in range(ROOT_LEVEL, 0, -1):
+        entry = mem.entries[table * ENTRY_COUNT + va // _span(level) % ENTRY_COUNT]
+        flags = np.where(left, (flags | D) & entry, flags)
+        left &= entry != 0
+        table = _frames_of(entry)
+        last = left & ((entry & PS) != 0) if level == 2 else left if level == 1 else np.full(va.size, False)
+        frame[last] = table[last] + (va[last] // PAGE_SIZE % ENTRY_COUNT if level == 2 else 0)
+        left &= ~last
+    return frame, flags
+
+
+def _check_tlb(mem: Any, space: Space) -> None:
     tags = np.asarray(space.tlb).reshape(-1, TLB_WORDS)
     generation = int(space.cpu[GENERATION])
     vpn_mask = GENERATION_ONE - 1
     for column, right in ((0, "read"), (1, "write")):
-        for entry in tags[(tags[:, column] & ~vpn_mask) == generation]:
-            va = (int(entry[column]) & vpn_mask) << PAGE_SHIFT
-            frame, flags = walk_page(space.mem, space.cpu[CR3], va)
-            flags = np.uint64(flags)
-            _require(frame << PAGE_SHIFT == entry[2], f"(6) the TLB has another frame for {right}s of {va:#x}")
-            _require(bool(flags & A), f"(10) the TLB has {va:#x}, of whose path some entry has no A")
-            writable = column == 0 or flags & READY == READY
-            _require(bool(writable), f"(6) the TLB lets {va:#x} be written, its path does not")
+        held = tags[(tags[:, column] & ~vpn_mask) == generation]
+        addresses = (held[:, column] & vpn_mask) << PAGE_SHIFT
+        frames, flags = _walk(mem, int(space.cpu[CR3]), addresses)
+        for wrong, what in (
+            (frames << PAGE_SHIFT != held[:, 2], f"(6) the TLB has another frame for {right}s of"),
+            (flags & A == 0, "(10) of whose path some entry has no A, the TLB has"),
+            ((flags & READY != READY) & (column == 1), "(6) the TLB lets be written, but not its path,"),
+        ):
+            _require(not wrong.any(), f"{what} {addresses[_first(wrong)] if wrong.any() else 0:#x}")
 
 
-def _check_psc(space: Space) -> None:
+def _check_psc(mem: Any, space: Space) -> None:
     generation, mask = int(space.cpu[GENERATION]), GENERATION_ONE - 1
-    entries = np.asarray(space.mem.entries)
     for level in range(2, ROOT_LEVEL + 1):
         first, count = int(space.cpu[PSC_FIRST + level]), int(space.cpu[PSC_MASK + level]) + 1
         cache = np.asarray(space.psc)[first : first + PSC_WORDS * count].reshape(-1, PSC_WORDS)
@@ -250,8 +264,8 @@ def _check_psc(space: Space) -> None:
             va = (tag & mask) * _span(level)
             table, flags = int(space.cpu[CR3]), ~np.uint64(0)
             for above in range(ROOT_LEVEL, level - 1, -1):
-                entry = entries[_slot_of(table, va, above)]
-                table, flags = int(_frame_of(int(entry))), flags & entry
+                entry = mem.entries[table * ENTRY_COUNT + va // _span(above) % ENTRY_COUNT]
+                table, flags = int(entry & ADDRESS) >> PAGE_SHIFT, flags & entry
             _require(table == value >> PAGE_SHIFT, f"(6) the cache of level {level} has another table for {va:#x}")
             _require(bool(flags & A), f"(10) the cache of level {level} has {va:#x}, whose path has no A")
             _require(bool(flags & RW or not value & 1), f"(6) the cache of level {level} lets {va:#x} be written")
@@ -282,8 +296,8 @@ def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: 
     _require(not late.any(), "a frame is stamped with an epoch to come")
     for state in states:
         _require(int(state.cpu[EPOCH]) <= last, "a space lives in an epoch to come")
-        _check_tlb(state)
-        _check_psc(state)
+        _check_tlb(mem, state)
+        _check_psc(mem, state)
 
 
 class _HeapReader:

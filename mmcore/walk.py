@@ -26,26 +26,11 @@ def walk(mem, cr3, va, level):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def walk_page(mem, cr3, va):  # type: ignore[no-untyped-def]
-    """(frame of va's page or NOT_PRESENT, the flags that every entry of its path has; D: that the last one has)."""
-    frame = cr3
-    if va < 0 or va >= VA_LIMIT:
-        return NOT_PRESENT, NO_ENTRY
-    flags = ~NO_ENTRY
-    for above in range(ROOT_LEVEL, 0, -1):
-        entry = mem.entries[slot_of(frame, va, above)]
-        frame = frame_of(entry)
-        if entry & HUGE != P:
-            if entry == NO_ENTRY:
-                return NOT_PRESENT, NO_ENTRY
-            return frame + table_index(va, 1), (flags | D) & entry
-        flags = (flags | D) & entry
-    return frame, flags
-
-
-@kernel
 def translate(space, va):  # type: ignore[no-untyped-def]
-    """walk_page in the space's own tree, which begins where the paging-structure caches let it, and fills them."""
+    """(frame of va's page or NOT_PRESENT, the flags that every entry of its path has; D: that the last one has).
+
+    The walk begins where the paging-structure caches let it, and fills them.
+    """
     if va < 0 or va >= VA_LIMIT:
         return NOT_PRESENT, NO_ENTRY
     frame, level, writable = psc_lookup(space, va)

@@ -13,6 +13,7 @@ NUMBA_DISABLE_JIT=1 kernels are Python functions, and their numbers NumPy's, whi
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -173,6 +174,7 @@ class External:
         return bridge().external_type(self)
 
 
+@cache
 def bridge() -> Any:
     """compiler.py.  Only compiling a kernel leads here, so only that imports numba."""
     return import_module("mmcore.jit.compiler")
