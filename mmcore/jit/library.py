@@ -49,6 +49,7 @@ class _Kernels:
         self.registered: dict[str, Linked] = {}
         self.opened: dict[str, ctypes.CDLL] = {}  # by kernel
         self.missing: list[str] = []  # registered and not opened, in order
+        self.main: tuple[ctypes.CDLL, set[str]] | None = None  # the packages' library, and the kernels in it
 
 
 _KERNELS = _Kernels()
@@ -89,7 +90,8 @@ def build(progress: Progress | None = None, workers: int = 0) -> int:
     wanted, _KERNELS.missing = _KERNELS.missing, []
     packages = declared()
     if any(symbol.partition(".")[0] in packages for symbol in wanted):
-        opened, symbols = _open_main(progress, workers)
+        _KERNELS.main = _KERNELS.main or _open_main(progress, workers)
+        opened, symbols = _KERNELS.main
         for symbol in wanted:
             if symbol in symbols and _is_ours(_KERNELS.registered[symbol]):
                 _KERNELS.opened[symbol] = opened
@@ -121,9 +123,14 @@ def sources() -> str:
     """Digest of every source of the packages and of the settings: a library of the same digest is theirs."""
     files = {}
     for package in declared():
-        for file in sorted((PACKAGES / package).rglob("*.py")):
-            files[str(file.relative_to(PACKAGES))] = file.read_bytes()
-    return digest_of(f"{FORMAT} {level()} bounds {BOUNDSCHECK}", *files, *files.values())
+        for folder, _, names in os.walk(PACKAGES / package):
+            for name in names:
+                if name.endswith(".py"):
+                    file = f"{folder}/{name}"
+                    with open(file, "rb") as source:
+                        files[os.path.relpath(file, PACKAGES)] = source.read()
+    order = sorted(files)
+    return digest_of(f"{FORMAT} {level()} bounds {BOUNDSCHECK}", *order, *(files[name] for name in order))
 
 
 # ----------------------------------------------------------------------------------------------------- the main one
