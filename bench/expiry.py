@@ -28,7 +28,7 @@ LOAD_MARGIN = 3  # times what loading should take, by its first batch
 
 @dataclass(frozen=True)
 class AtOnce:
-    """What a mass of keys with one deadline did."""
+    """How a mass of keys with one deadline expired."""
 
     gone_s: float  # from the deadline until DBSIZE was 0
     idle_wait_ms: float  # the longest reply before the deadline

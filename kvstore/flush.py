@@ -53,7 +53,7 @@ from mmcore.state import FREE_COUNT, TOTAL
 
 RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS
 RECORD_SIZE = 32
-KEEP_FRAMES, KEEP_SHIFT = 4096, 3  # 16 MiB, or an eighth of what is in use
+KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
 GIVE_LEAST = 2048  # frames a tick
 GIVE_PER_TURN = 512  # frames, or as much work: some 50 us
 FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or a step of what is left for later

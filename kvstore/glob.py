@@ -83,7 +83,7 @@ def _fill(words, at, low, high):  # type: ignore[no-untyped-def]
 def _add_range(words, at, first, last, no_case):  # type: ignore[no-untyped-def]
     low, high = min(_signed(first), _signed(last)), max(_signed(first), _signed(last))
     if no_case:
-        # What is compared is the lower form, which no capital is; those that have their lower form in it are added.
+        # Lower forms are compared, and no capital is one: add the capitals whose lower form is in the set.
         low, high = _lower(low), _lower(high)
         _fill(words, at, max(low, 0), min(high, 64))
         _fill(words, at, max(low, 91), high)

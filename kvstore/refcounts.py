@@ -21,7 +21,7 @@ from kvstore.libc import bytes_at, free, malloc, words_at
 from kvstore.state import ARGC, DB, HOLDINGS_ADDRESS, HOLDINGS_SLOTS, REPLY_ADDRESS, REPLY_LENGTH, STORE
 from mmcore.jit import int64, kernel, linked, view, void
 
-# What a command does with its arguments, when it changes something: the word ROW_HOLDS of the command table.
+# The arguments that a command keeps when it changes something: the word ROW_HOLDS of the command table.
 KEEPS_NONE, KEEPS_VALUE, KEEPS_VALUES, KEEPS_NEW, MAKES_VALUE, RENAMES, MOVES, COPIES, SWAPS = range(9)
 HOLDS = {
     **dict.fromkeys(("set", "setnx", "setex", "psetex", "getset", "incrbyfloat"), KEEPS_VALUE),

@@ -216,7 +216,7 @@ def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply
 
 
 def _checked(option: bytes, value: bytes) -> Any:
-    # What a filter of CLIENT KILL asks for.
+    # The value that a filter of CLIENT KILL asks for.
     if option == b"id":
         wanted = integer(value, "ERR client-id should be greater than 0")
         if wanted < 1:

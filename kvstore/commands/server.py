@@ -148,7 +148,7 @@ def encoded_row(name: str, protocol: int) -> Raw:
 
 @cache
 def encoded_document(name: str, protocol: int) -> Raw:
-    """What is said of a command, in RESP."""
+    """The description of a command, in RESP."""
     found = find(name.encode())
     assert found is not None
     return Raw(encode(document(found), protocol))
