@@ -1,8 +1,8 @@
 """The command line: serve, snapshot, inspect, info, bench.
 
-Nothing here imports before it must: a start is imports for the most part.  `serve` begins to read the newest image
-first, then imports and builds the kernels while that goes on.  The bench group lives in the package that stands left
-of this one and is only looked up, by name, when it is asked for.
+Nothing here imports before it must: a start is imports for the most part.  `serve` brings in the kernels' library,
+begins to read the newest image, and imports the server while that goes on.  The bench group lives in the package that
+stands left of this one and is only looked up, by name, when it is asked for.
 """
 
 import logging

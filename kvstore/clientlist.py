@@ -6,6 +6,7 @@ accepted, the texts that the client has given since it gave them.
 """
 
 from itertools import accumulate
+from typing import NamedTuple
 
 from kvstore.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections import (
@@ -251,12 +252,21 @@ def reply_connections(store, slots):  # type: ignore[no-untyped-def]
     server[REPLY_LENGTH] = at + length + 2
 
 
-TOTALS = 7
+class ClientTotals(NamedTuple):
+    """Of all connections together."""
+
+    clients: int
+    memory: int  # [bytes]
+    input_max: int  # largest input buffer [bytes]
+    output_max: int
+    watching: int  # connections
+    watched: int  # keys
+    timed: int  # connections that wait in a command for so long
 
 
 @linked(void(STORE, int64[::1]))
 def add_connections(store, totals):  # type: ignore[no-untyped-def]
-    """Sum up the table of connections, in the order of info.ClientTotals."""
+    """Sum up the table of connections, in the order of ClientTotals."""
     for slot in range(store.server[CONNECTION_SLOTS]):
         row = connection(store, slot)
         if row[FLAGS] & IN_USE == 0:

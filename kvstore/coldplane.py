@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kvstore.acllog import AclLog
+from kvstore.clientlist import ClientTotals
 from kvstore.config import Config
 from kvstore.histogram import Histogram
 from kvstore.latency import LatencyMonitor
@@ -157,7 +158,7 @@ class Server(Protocol):
 
     @property
     def connections(self) -> Table: ...  # the table of them, as connections.py has it
-    def connection_totals(self) -> list[int]: ...  # in the order of info.ClientTotals
+    def client_totals(self) -> ClientTotals: ...
     @property
     def config_file(self) -> Path | None: ...
     @property

@@ -117,26 +117,9 @@ def _listeners(server: "Server") -> Fields:
     return {f"listener{number}": listener for number, listener in enumerate(listeners)}
 
 
-class ClientTotals(NamedTuple):
-    """Of all connections together."""
-
-    clients: int
-    memory: int  # [bytes]
-    input_max: int  # largest input buffer [bytes]
-    output_max: int
-    watching: int  # connections
-    watched: int  # keys
-    timed: int  # connections that wait in a command for so long
-
-
-def client_totals(server: "Server") -> ClientTotals:
-    """Of the connections there are."""
-    return ClientTotals(*server.connection_totals())
-
-
 def clients_fields(server: "Server") -> Fields:
     """Connections."""
-    of = client_totals(server)
+    of = server.client_totals()
     return {
         "connected_clients": of.clients,
         "cluster_connections": 0,
@@ -160,7 +143,7 @@ EMPTY_FRAMES = 5  # of a store without a key: its control page, and a table of e
 def memory_figures(server: "Server") -> dict[str, int]:
     """What memory is used for [bytes]; INFO and MEMORY STATS are made from it."""
     usage, frames = server.usage(), server.frames()
-    of_clients = client_totals(server).memory
+    of_clients = server.client_totals().memory
     used = usage.heap + usage.indices + of_clients
     return {
         "used": used,

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from kvstore import capacity, loop, startup, state
 from kvstore import connections as rows
 from kvstore.acllog import AclLog, Moment
-from kvstore.clientlist import TOTALS, add_connections, find_address, reply_connections
+from kvstore.clientlist import ClientTotals, add_connections, find_address, reply_connections
 from kvstore.clients import Client
 from kvstore.clock import counter_is_steady, start_clocks
 from kvstore.coldplane import Described, Frames, Usage
@@ -534,11 +534,11 @@ class Server:
     def _slots_with(self, flag: int) -> list[int]:
         return [slot for slot, flags in enumerate(self.connections.column(rows.FLAGS)) if flags & flag]
 
-    def connection_totals(self) -> list[int]:
-        """Sums over the table of connections, in the order of info.ClientTotals."""
-        totals = zeros(int64, TOTALS)
+    def client_totals(self) -> ClientTotals:
+        """Of all connections."""
+        totals = zeros(int64, len(ClientTotals._fields))
         add_connections(self.store, totals)
-        return totals.tolist()  # type: ignore[no-any-return]
+        return ClientTotals(*totals.tolist())
 
     def reply_clients(self, slots: Sequence[int]) -> Sentinel:
         """Reply to the command at hand with CLIENT LIST's lines of these connections."""

@@ -192,8 +192,6 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     SAMPLES_ADDRESS,  # ring of (TIMER_MS, commands, bytes in, bytes out), one a tick
     SAMPLE_NEXT,
     LOOP_TURNS,
-    LOOP_TURN_MAX_US,
-    LOOP_TURN_SUM_US,
     # what the clocks need; see clock.py
     WALL_SHIFT_US,
     TIMER_SHIFT_US,
@@ -215,5 +213,5 @@ ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only a
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
     LOOP_END,
-) = range(LOOP_FIRST, LOOP_FIRST + 124)
+) = range(LOOP_FIRST, LOOP_FIRST + 122)
 assert LOOP_END < REGISTERS

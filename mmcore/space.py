@@ -41,7 +41,7 @@ from mmcore.fork import fork as fork_root
 from mmcore.frames import BLOCK_WORDS, frame_alloc_zeroed
 from mmcore.frozen import next_changed
 from mmcore.giveback import give_back, resident_free
-from mmcore.jit import Array, int32, int64, linked, over, reserve, uint8, uint64, zeros
+from mmcore.jit import Array, anonymous, int32, int64, linked, over, uint8, uint64, zeros
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
 from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
@@ -128,7 +128,7 @@ class PhysicalMemory:
         if count < FRAMES_MIN:
             raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
         if mapping is None:
-            mapping = reserve(count * PAGE_SIZE)
+            mapping = anonymous(count * PAGE_SIZE)
             if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
                 mapping.madvise(mmap.MADV_HUGEPAGE)
         elif len(mapping) != count * PAGE_SIZE:

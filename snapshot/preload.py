@@ -24,6 +24,7 @@ again, and the next older one is read.  The owner is asked in `join`: only then 
 import mmap
 from pathlib import Path
 
+from mmcore.jit import anonymous
 from mmcore.restore import tables_for_runs
 from snapshot.directory import Entry, ImageDirectory
 from snapshot.errors import ImageError, NeedsParent, NoUsableImage, OutOfFrames
@@ -40,11 +41,10 @@ def reserve(size: int, least: int = 0, huge_pages: bool = True) -> mmap.mmap:
 
     Raises MemoryError, with a hint.
     """
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
     least = min(size, max(least, _LEAST))
     while True:
         try:
-            mapping = mmap.mmap(-1, size, flags=flags)
+            mapping = anonymous(size)
             break
         except OSError as error:
             if size <= least:

@@ -20,7 +20,7 @@ A program whose kernels are all in a library opens that, and imports neither num
     settings.py     what changes code, and where      errors.py       what can go wrong
 """
 
-from mmcore.jit.arrays import Array, Table, address_of, constant, over, reserve, zeros
+from mmcore.jit.arrays import Array, Table, address_of, anonymous, constant, over, zeros
 from mmcore.jit.bytes import bytes32, bytes64, copy_bytes, equal_bytes, fill_bytes, prefetch, put32, put64
 from mmcore.jit.errors import CannotCompile, Undigestible, Unsupported
 from mmcore.jit.leaves import Leaf, in_python, intrinsic, kernel, view
@@ -50,7 +50,7 @@ __all__ = [
     "boolean", "external", "int8", "int16", "int32", "int64", "named_tuple", "uint8", "uint16", "uint32", "uint64",
     "void", "Plain", "Record", "State", "state_type",
     # arrays
-    "Array", "Table", "address_of", "constant", "over", "reserve", "zeros",
+    "Array", "Table", "address_of", "anonymous", "constant", "over", "zeros",
     # building
     "build", "cache_root", "Progress", "Linked", "Leaf", "CannotCompile", "Undigestible", "Unsupported",
     "BOUNDSCHECK", "DISABLED",

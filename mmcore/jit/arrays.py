@@ -48,15 +48,15 @@ _release_buffer.argtypes = (ctypes.POINTER(_Buffer),)
 _release_buffer.restype = None
 
 
-def reserve(size: int) -> mmap.mmap:
-    """`size` bytes of zeros, taken from the system as they are touched."""
+def anonymous(size: int) -> mmap.mmap:
+    """`size` bytes of zeros, taken from the system as they are touched.  Raises OSError when it refuses."""
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000))
 
 
 def zeros(kind: Scalar, count: int) -> Array:
     """`count` zeros of this type.  Raises OSError when the system refuses."""
     size = count * kind.size
-    return over(reserve(size) if size >= _MAPPED else bytearray(size), kind)
+    return over(anonymous(size) if size >= _MAPPED else bytearray(size), kind)
 
 
 def over(buffer: Any, kind: Scalar) -> Array:

@@ -166,7 +166,7 @@ def numba_signature(signature: Signature) -> Any:
 
 
 def type_of_type(kind: Type) -> Any:
-    """What a kernel that names a type may do with it: convert to it."""
+    """numba's type of a type that a kernel names: it converts to it."""
     return types.NumberClass(numba_type(kind))
 
 

@@ -115,10 +115,24 @@ def describe_value(value: Any) -> str | None:
 # --------------------------------------------------------------------------------------------------- names in sources
 
 
+@lru_cache(maxsize=256)
+def _functions(file: str) -> dict[int, ast.FunctionDef]:
+    """The functions of a source file, by the line that the first of their decorators is on, or they themselves."""
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError):
+        return {}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {min([node.lineno, *(one.lineno for one in node.decorator_list)]): node for node in found}
+
+
 @lru_cache(maxsize=4096)
 def _tree(function: Callable[..., Any]) -> ast.AST:
     """The syntax tree of a function without decorators, docstrings and positions."""
-    tree: Any = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    code = function.__code__
+    tree: Any = _functions(code.co_filename).get(code.co_firstlineno)
+    if tree is None:  # a lambda, or what a document or an interpreter defines
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     if isinstance(tree, ast.Assign | ast.Expr | ast.Return):  # a lambda: the line that makes it
         return tree
     tree.decorator_list = []

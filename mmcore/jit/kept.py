@@ -48,10 +48,10 @@ def tools() -> str:
     return ", ".join([f"python {sys.version.split()[0]}", *(f"{name} {version}" for name, version in found.items())])
 
 
-def settings() -> str:
+def settings(assertions: bool = __debug__) -> str:
     """All settings that change code."""
     optimise = os.environ.get("NUMBA_OPT", "")
-    return f"{level()} bounds {BOUNDSCHECK} assertions {__debug__} optimise {optimise} {sorted(OPTIONS.items())}"
+    return f"{level()} bounds {BOUNDSCHECK} assertions {assertions} optimise {optimise} {sorted(OPTIONS.items())}"
 
 
 def object_file(digest: str) -> Path:

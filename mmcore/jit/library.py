@@ -93,7 +93,7 @@ def build(progress: Progress | None = None, workers: int = 0) -> int:
         _KERNELS.main = _KERNELS.main or _open_main(progress, workers)
         opened, symbols = _KERNELS.main
         for symbol in wanted:
-            if symbol in symbols and _is_ours(_KERNELS.registered[symbol]):
+            if symbol in symbols and _is_ours(_KERNELS.registered[symbol].function.__module__):
                 _KERNELS.opened[symbol] = opened
     own = [symbol for symbol in wanted if symbol not in _KERNELS.opened]
     for number, symbol in enumerate(own):
@@ -111,10 +111,10 @@ def declared() -> dict[str, list[str]]:
     return {file.parent.name: file.read_text().split() for file in files}
 
 
-def _is_ours(kernel: "Linked") -> bool:
-    # Whether it is of a module of these packages, and not of another that has the same name.
-    module = sys.modules.get(kernel.function.__module__)
-    file = Path(getattr(module, "__file__", None) or "")
+@cache
+def _is_ours(module: str) -> bool:
+    # Whether it is a module of these packages, and not another that has the same name.
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
     return file.is_relative_to(PACKAGES)
 
 
@@ -144,7 +144,7 @@ def pack(shared: bytes, info: dict[str, Any]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Any]:
-    """What is known of a library: `sources`, `kernels`, and what it was made with."""
+    """The description of a library: `sources`, `kernels`, and what it was made with."""
     size = int.from_bytes(content[-8:], "little")
     info: dict[str, Any] = {"kernels": {}}
     for line in content[-8 - size : -8].decode("ascii").splitlines():
@@ -164,7 +164,7 @@ def carried_file(name: str) -> Path:
 
 def main_file() -> Path:
     """Where the library of these sources is kept, once it is built here."""
-    return kept.library_file(digest_of(sources(), kept.tools(), kept.settings()))
+    return kept.library_file(digest_of(sources(), kept.tools(), kept.settings(assertions=True)))  # see build_main
 
 
 def _find() -> tuple[Path, bytes] | None:

@@ -149,7 +149,7 @@ def _put_words(kind: Any, value: Any, words: list[int]) -> None:
             raise OverflowError(f"{word} for {kind}")
         words.append(word)
     elif isinstance(value, Table):
-        if repr(kind) != repr(_ROWS):
+        if kind != _ROWS:
             raise TypeError(f"a table for {kind}")
         words += (0, 0, value.rows * value.width, 8, value.address, value.rows, value.width, 8 * value.width, 8)
     elif isinstance(kind, Array):

@@ -53,40 +53,29 @@ class Word(int):
     def _numba_type_(self) -> Any:
         return bridge().numba_type(self.kind)
 
-    def _made(self, value: int) -> "Word":
-        return self.kind(value)  # type: ignore[no-any-return]
-
     def __invert__(self) -> "Word":
-        return self._made(~int(self))
-
-    def __or__(self, other: int) -> "Word":
-        return self._made(int(self) | other)
-
-    def __and__(self, other: int) -> "Word":
-        return self._made(int(self) & other)
-
-    def __xor__(self, other: int) -> "Word":
-        return self._made(int(self) ^ other)
-
-    def __lshift__(self, other: int) -> "Word":
-        return self._made(int(self) << other)
-
-    def __rshift__(self, other: int) -> "Word":
-        return self._made(int(self) >> other)
-
-    def __add__(self, other: int) -> "Word":
-        return self._made(int(self) + other)
-
-    def __sub__(self, other: int) -> "Word":
-        return self._made(int(self) - other)
-
-    def __mul__(self, other: int) -> "Word":
-        return self._made(int(self) * other)
+        return self.kind(~int(self))  # type: ignore[no-any-return]
 
     __str__ = int.__repr__
 
     def __repr__(self) -> str:
         return f"{self.kind}({int(self)})"
+
+
+def _keeping(name: str) -> Callable[[Word, int], Any]:
+    operation = getattr(int, name)
+
+    def keeping(self: Word, other: int) -> Any:
+        result = operation(self, other)
+        return result if result is NotImplemented else self.kind(result)
+
+    return keeping
+
+
+# From either side: uint64(1) | 2 and 2 | uint64(1) are both of its type.
+for _name in ["and", "or", "xor", "lshift", "rshift", "add", "sub", "mul", "floordiv", "mod"]:
+    for _side in ("", "r"):
+        setattr(Word, f"__{_side}{_name}__", _keeping(f"__{_side}{_name}__"))
 
 
 class Scalar(Type):
@@ -117,13 +106,13 @@ class Scalar(Type):
 
 
 class Boolean(Type):
-    """What a test returns."""
+    """The type of a test's result."""
 
     name = "boolean"
 
 
 class Void(Type):
-    """What is returned by what returns nothing."""
+    """The type of no result."""
 
     name = "void"
 
@@ -146,7 +135,7 @@ class NamedTuple(Type):
 
 
 class Signature:
-    """What a kernel returns, and of what arguments."""
+    """A kernel's types: of its result, and of its arguments."""
 
     def __init__(self, return_type: Type, args: Sequence[Type]) -> None:
         if not all(isinstance(kind, Type) for kind in args):

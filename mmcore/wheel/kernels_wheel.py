@@ -8,6 +8,7 @@ x86-64; only that asks for numba, an installation for work on the sources does n
 """
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLATFORM = "manylinux_2_17_x86_64"
-# What importing every module with kernels takes, and what compiles them.
-NEEDED = ["click>=8.1", "hdrhistogram>=0.10", "msgpack>=1.0", "numba>=0.61", "numpy>=2.0", "xxhash>=3.4"]
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    """What has to be installed before `build_wheel`."""
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *NEEDED]
+    """The packages that `build_wheel` takes: those that every module with kernels imports, and the compiler."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    known = build_meta.get_requires_for_build_wheel(config_settings)
+    return [*known, *project["dependencies"], *extras["build"], *extras["bench"]]
 
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:

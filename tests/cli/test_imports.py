@@ -1,4 +1,4 @@
-"""What a running server has imported and mapped: the library of kernels, and neither its compiler nor NumPy."""
+"""A running server has imported and mapped the library of kernels, and neither its compiler nor NumPy."""
 
 import re
 import signal

@@ -9,6 +9,7 @@ import numpy as np
 from kvstore import coldplane, state
 from kvstore import connections as rows
 from kvstore.acllog import AclLog
+from kvstore.clientlist import ClientTotals
 from kvstore.commands.table import cold_handler, find, wrong_arity
 from kvstore.config import Config
 from kvstore.histogram import CELLS, Histogram, Scale
@@ -133,11 +134,11 @@ class FakeServer:
         self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
         self.keys: dict[bytes, coldplane.Described] = {}
 
-    def connection_totals(self) -> list[int]:
+    def client_totals(self) -> ClientTotals:
         used = [row for row in self.connections.tolist() if row[rows.FLAGS] & rows.IN_USE]
         watched = [row[rows.WATCH_COUNT] for row in used]
         memory = 8 * rows.FIELDS * len(used) + WATCH_SIZE * sum(watched)
-        return [len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0]
+        return ClientTotals(len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0)
 
     def reply_clients(self, slots: Sequence[int]) -> Reply:
         return Verbatim("".join(f"id={self.listed[slot].id}\n" for slot in slots))

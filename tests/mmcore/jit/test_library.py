@@ -135,9 +135,11 @@ def test_two_programs_that_start_together_build_it_once(project):
     assert len(project.libraries) == 1
 
 
-def test_assertions_stay_under_python_o(project):
+def test_assertions_stay_under_python_o_and_nothing_is_built_for_it(project):
     assert project.run() == BUILT
     code = """
+        from mmcore.jit import library
+        library.build_main = None
         import tiny.kernels as kernels
         try:
             kernels.twice(-1)
