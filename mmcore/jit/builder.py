@@ -7,8 +7,8 @@ It says on its standard output, which library.py reads
     DONE TOTAL [SYMBOL]         kernels compiled so far, of how many, and one that is done
     library SIZE                then the library, SIZE bytes
 
-A process of its own has no threads, so it may fork: one worker a processor, each of which imports numba.  The symbols
-of other kernels stand for nothing in a worker: it compiles, and never calls.
+A process of its own has no threads, so it may fork: one worker a processor, each of which imports numba.  One kernel is
+compiled without a worker.  The symbols of other kernels stand for nothing here: this process compiles, and never calls.
 """
 
 import contextlib
@@ -17,9 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
-from multiprocessing import get_context
 
 from mmcore.jit import elf, kept, library
 from mmcore.jit.checksums import digest_of
@@ -83,11 +81,19 @@ def _import(module: str) -> None:
 
 
 def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
+    if len(missing) == 1:  # after an edit: here, for a pool takes longer to make
+        _tell_symbols()
+        code = _work(missing[0].symbol)
+        _say(1, 1, code.symbol)
+        yield code
+        return
+    # These take a tenth of a second to import.
+    futures, multiprocessing = import_module("concurrent.futures"), import_module("multiprocessing")
     # Forked, all before the pool has a thread, so that each worker has the kernels without importing them again.
-    with ProcessPoolExecutor(workers, get_context("fork"), _prepare, (os.getpid(),)) as pool:
+    with futures.ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare, (os.getpid(),)) as pool:
         done = [pool.submit(_work, one.symbol) for one in missing]
         try:
-            for number, future in enumerate(as_completed(done), 1):
+            for number, future in enumerate(futures.as_completed(done), 1):
                 code = future.result()
                 _say(number, len(missing), code.symbol)
                 yield code
@@ -105,6 +111,10 @@ def _die_with(parent: int) -> None:
 
 def _prepare(parent: int) -> None:
     _die_with(parent)
+    _tell_symbols()
+
+
+def _tell_symbols() -> None:
     compiler = import_module("mmcore.jit.compiler")
     for number, symbol in enumerate(library.registered(), 1):
         compiler.tell_symbol(symbol, number)

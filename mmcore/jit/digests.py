@@ -2,7 +2,7 @@
 
 The digest of a kernel covers
 
-    its own source              as a syntax tree, so comments, docstrings and line numbers do not count
+    its own bytecode            which is what numba compiles: comments, docstrings and line numbers are not in it
     the leaves it inlines       by their digests
     the constants it names      by their values; those of another module too, named as `module.NAME`
     the linked kernels it calls by their symbols and signatures: a caller does not contain them
@@ -14,10 +14,9 @@ The digest of a kernel covers
 A value that is none of these has no digest, and a kernel that names one is refused: stale code is never served.
 """
 
-import ast
 import inspect
+import opcode
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Iterator
 from enum import EnumType
@@ -61,15 +60,13 @@ class Digests:
             self._known[function] = digest_of(*self._parts(function))
         return self._known[function]
 
-    def _parts(self, function: Callable[..., Any]) -> Iterator[str]:
-        tree = _tree(function)
-        yield ast.dump(tree)
-        scope = _Scope(function)
-        for name in _names(tree):
-            found, value = scope.resolve(name)
-            if found:
-                yield ".".join(name)
-                yield self._value(value, function, name)
+    def _parts(self, function: Callable[..., Any]) -> Iterator[str | bytes]:
+        yield from _bytecode(function.__code__, function.__doc__)
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            yield self._value(default, function, ("a default",))
+        for name, value in _named(function):
+            yield ".".join(name)
+            yield self._value(value, function, name)
 
     def _value(self, value: Any, function: Callable[..., Any], name: tuple[str, ...]) -> str:
         own = getattr(value, "digest_parts", None)  # leaves, linked kernels, intrinsics say for themselves
@@ -112,76 +109,71 @@ def describe_value(value: Any) -> str | None:
     return None
 
 
-# --------------------------------------------------------------------------------------------------- names in sources
+# -------------------------------------------------------------------------------------------------------- bytecode
+
+_GLOBAL, _EXTENDED = opcode.opmap["LOAD_GLOBAL"], opcode.opmap["EXTENDED_ARG"]
+# How far the argument of an instruction is shifted to be an index of co_names: flags lie below it.
+_ATTRIBUTES = {opcode.opmap["LOAD_ATTR"]: int(sys.version_info >= (3, 12))}
+if "LOAD_METHOD" in opcode.opmap:  # Python 3.11
+    _ATTRIBUTES[opcode.opmap["LOAD_METHOD"]] = 0
 
 
-@lru_cache(maxsize=256)
-def _functions(file: str) -> dict[int, ast.FunctionDef]:
-    """The functions of a source file, by the line that the first of their decorators is on, or they themselves."""
-    try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (OSError, SyntaxError):
-        return {}
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    return {min([node.lineno, *(one.lineno for one in node.decorator_list)]): node for node in found}
+def _bytecode(code: types.CodeType, docstring: str | None) -> Iterator[str | bytes]:
+    """All of a function's bytecode that its machine code is made of."""
+    yield code.co_code
+    yield code.co_exceptiontable
+    names = *code.co_names, "|", *code.co_varnames, "|", *code.co_cellvars, "|", *code.co_freevars
+    yield f"{code.co_argcount} {code.co_kwonlyargcount} {code.co_flags} {' '.join(names)}"
+    for number, value in enumerate(code.co_consts):
+        if isinstance(value, types.CodeType):
+            yield from _bytecode(value, None)
+        elif isinstance(value, frozenset):  # of which there is no order
+            yield f"set {sorted(map(repr, value))}"
+        elif number or docstring is None or value != docstring:
+            yield repr(value)
 
 
-@lru_cache(maxsize=4096)
-def _tree(function: Callable[..., Any]) -> ast.AST:
-    """The syntax tree of a function without decorators, docstrings and positions."""
-    code = function.__code__
-    tree: Any = _functions(code.co_filename).get(code.co_firstlineno)
-    if tree is None:  # a lambda, or what a document or an interpreter defines
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    if isinstance(tree, ast.Assign | ast.Expr | ast.Return):  # a lambda: the line that makes it
-        return tree
-    tree.decorator_list = []
-    tree.returns = None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree  # type: ignore[no-any-return]
+def _global_names(code: types.CodeType) -> set[tuple[str, ...]]:
+    """Every global name that is read, with the attributes read of it: ("K",), ("module", "K")."""
+    found: set[tuple[str, ...]] = set()
+    name: tuple[str, ...] = ()
+    extended = 0
+    for operation, argument in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        if operation == _EXTENDED:
+            extended = (extended | argument) << 8
+            continue
+        if operation == _GLOBAL:
+            name = (code.co_names[(extended | argument) >> 1],)
+        elif operation in _ATTRIBUTES and name:
+            name = (*name, code.co_names[(extended | argument) >> _ATTRIBUTES[operation]])
+        elif operation:  # 0 is the room for a cache behind an instruction
+            name = ()
+        if name:
+            found.add(name)
+        extended = 0
+    for value in code.co_consts:
+        if isinstance(value, types.CodeType):
+            found |= _global_names(value)
+    return found
 
 
-def _names(tree: ast.AST) -> list[tuple[str, ...]]:
-    """Every name that is read, with the attributes read of it: ("K",), ("module", "K")."""
-    found = set()
-    for node in ast.walk(tree):
-        attributes: list[str] = []
-        here: ast.AST = node
-        while isinstance(here, ast.Attribute):
-            attributes.insert(0, here.attr)
-            here = here.value
-        if isinstance(here, ast.Name) and isinstance(here.ctx, ast.Load):
-            found.add((here.id, *attributes))
-    return sorted(found)
+def _named(function: Callable[..., Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The free names of a function and what they stand for: attributes are followed through modules only."""
+    cells = function.__closure__ or ()
+    for free, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        if isinstance(cell.cell_contents, types.ModuleType):
+            raise Undigestible(f"{function.__qualname__} names {free}, a module, which has to be a global name")
+        yield (free,), cell.cell_contents
+    for name in sorted(_global_names(function.__code__)):
+        if name[0] in function.__globals__:  # else it is a builtin
+            yield name, _follow(function.__globals__[name[0]], name[1:])
 
 
-class _Scope:
-    """What the free names of a function stand for."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        code = function.__code__
-        cells = function.__closure__ or ()
-        self._closure = dict(zip(code.co_freevars, cells, strict=True))
-        self._locals = {*code.co_varnames, *code.co_cellvars}
-        self._globals = function.__globals__
-
-    def resolve(self, name: tuple[str, ...]) -> tuple[bool, Any]:
-        """(whether it is free, its value): attributes are followed through modules only."""
-        first, *attributes = name
-        if first in self._closure:
-            value = self._closure[first].cell_contents
-        elif first in self._locals:
-            return False, None
-        elif first in self._globals:
-            value = self._globals[first]
-        else:
-            return False, None  # a builtin, or a local of a nested function
-        for attribute in attributes:
-            if not isinstance(value, types.ModuleType):
-                return True, value
-            if value.__name__.split(".")[0] in ("numba", "llvmlite", "numpy"):
-                return True, f"{value.__name__}.{attribute}"
-            value = getattr(value, attribute)
-        return True, value
+def _follow(value: Any, attributes: tuple[str, ...]) -> Any:
+    for attribute in attributes:
+        if not isinstance(value, types.ModuleType):
+            break
+        if value.__name__.split(".")[0] in ("numba", "llvmlite", "numpy"):
+            return f"{value.__name__}.{attribute}"
+        value = getattr(value, attribute)
+    return value

@@ -29,7 +29,7 @@ TOUCH_S = 86400  # a file's use is noted once a day
 @cache
 def digests() -> "Digests":
     """The digests of kernels as this process compiles them."""
-    from mmcore.jit.digests import Digests  # it reads syntax trees, for those who compile
+    from mmcore.jit.digests import Digests  # for programs that compile
 
     return Digests(f"{tools()} {settings()}")
 
