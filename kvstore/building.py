@@ -6,12 +6,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import click
-
 
 def progress_bar(label: str, shown: bool) -> Any:
     """A Bar of progress.py, whose library takes a tenth of a second to import."""
     return import_module("kvstore.progress").Bar(label, shown)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class Compiling:
@@ -23,12 +25,12 @@ class Compiling:
 
     def __call__(self, done: int, total: int, symbol: str) -> None:
         if total == 0:
-            click.echo("Another process is compiling these kernels; waiting for it ...", err=True)
+            _say("Another process is compiling these kernels; waiting for it ...")
             return
         if self._bar is None:
             label, self._total = f"Compiling {total} kernels; this happens once", total
             if not sys.stderr.isatty():
-                click.echo(f"{label} ...", err=True)
+                _say(f"{label} ...")
             self._bar = progress_bar(label, sys.stderr.isatty())
         self._bar.show(done, total, symbol)
 
@@ -36,7 +38,7 @@ class Compiling:
         """Say how long it took, if anything was compiled."""
         if self._bar is not None:
             self._bar.close()
-            click.echo(f"Compiled {self._total} kernels in {time.monotonic() - self._began:.0f} s", err=True)
+            _say(f"Compiled {self._total} kernels in {time.monotonic() - self._began:.0f} s")
 
 
 def bring_kernels() -> None:

@@ -1,11 +1,9 @@
 """The command line: serve, snapshot, inspect, info, bench.
 
-Nothing here imports before it must: a start is imports for the most part.  `serve` brings in the kernels' library,
-begins to read the newest image, and imports the server while that goes on.  The bench group lives in the package that
-stands left of this one and is only looked up, by name, when it is asked for.
+`serve` is here for its help; serving.py runs it, without this file.  The bench group lives in the package that stands
+left of this one and is only looked up, by name, when it is asked for.
 """
 
-import logging
 import sys
 import time
 from contextlib import closing
@@ -15,15 +13,10 @@ from typing import Any
 
 import click
 
-from kvstore.building import bring_kernels, build_library, progress_bar
-from kvstore.config import Config
-from kvstore.configfile import ConfigError
-from kvstore.descriptors import TooFewDescriptors, clients_at_start
-from kvstore.listeners import CannotListen
-from kvstore.logfile import open_log
+from kvstore import serving
+from kvstore.building import build_library, progress_bar
 from kvstore.reply import CommandError
 from kvstore.respclient import Connection
-from kvstore.signals import Signals
 
 POLL_S = 0.01
 
@@ -67,97 +60,36 @@ def main() -> None:
     """A Redis-protocol server whose snapshots pause it for microseconds."""
 
 
-# ------------------------------------------------------------------------------------------------------------ serving
+class _Serve(click.Command):
+    """Parameters are parsed by the server itself; the options declared here are those that its help names."""
 
-
-def _options(words: list[str]) -> list[tuple[str, str]]:
-    """The parameters among the words of a command line: --name value, or --name=value."""
-    options, i = [], 0
-    while i < len(words):
-        word = words[i]
-        if not word.startswith("--") or word == "--":
-            raise click.UsageError(f"unexpected argument {word!r}; parameters are written --name value")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            i += 1
-            if i == len(words):
-                raise click.UsageError(f"--{name} needs a value")
-            value = words[i]
-        options.append((name, value))
-        i += 1
-    return options
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if serving.wants_help(args):
+            return super().parse_args(context, ["--help"])
+        context.args = args
+        return args
 
 
 @main.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    cls=_Serve,
     epilog="Example: kvstore serve --port 7000 --dir ./data --maxmemory 1gb --save '60 1000'",
 )
-@click.option("--config", "file", type=click.Path(path_type=Path), help="A file like redis.conf.")
+@click.option("--config", metavar="PATH", help="A file like redis.conf.")
 @click.option("--port", metavar="N", help="TCP port; 0 for none.  [6379]")
 @click.option("--bind", metavar="ADDRESSES", help="Addresses to listen on.  [127.0.0.1 -::1]")
 @click.option("--unixsocket", metavar="PATH", help="Listen on a Unix socket too.")
-@click.option("--dir", "directory", metavar="PATH", help="Where images are kept.  [.]")
+@click.option("--dir", metavar="PATH", help="Where images are kept.  [.]")
 @click.option("--maxmemory", metavar="BYTES", help="Refuse writes above that; 100mb, 2gb ...  [0: no limit]")
 @click.option("--save", metavar="POINTS", help="Save points: pairs of seconds and changes; '' for none.")
 @click.option("--fork-mode", metavar="MODE", help="constant, on-demand or classic.  [constant]")
 @click.option("--requirepass", metavar="PASSWORD", help="What clients must AUTH with.")
 @click.pass_context
-def serve(context: click.Context, /, file: Path | None, directory: str | None, **named: str | None) -> None:
+def serve(context: click.Context, /, **_named: object) -> None:
     """Serve until SHUTDOWN or a signal.
 
     Every parameter of redis.conf that the server knows can be given as --name value.
     """
-    options = [("dir", directory)] if directory is not None else []
-    options += [(name.replace("_", "-"), value) for name, value in named.items() if value is not None]  # type: ignore[misc]
-    try:
-        config = Config.load(file, [*options, *_options(context.args)])  # type: ignore[list-item]
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
-    sys.exit(_serve(config))
-
-
-def _serve(config: Config) -> int:
-    try:
-        open_log(config["logfile"], config["loglevel"])
-    except OSError as error:
-        raise click.ClickException(f"Can't open the log file: {error.strerror}") from error
-    log = logging.getLogger("kvstore")
-    for notice in config.notices:
-        log.warning("%s", notice)
-    signals = Signals()
-    from kvstore.startup import open_images  # see there
-
-    try:
-        config.values["maxclients"] = clients_at_start(config["maxclients"])
-        bring_kernels()  # before any thread reads: where they have to be compiled, processes are forked
-        opened = open_images(config)
-        server = import_module("kvstore.server")
-        bring_kernels()  # and those of what has been imported since
-        status = int(server.Server(config, opened).run(signals))
-    except Exception as error:
-        if isinstance(error, _expected()):
-            log.error("Cannot start: %s", _reason(error))
-            click.echo(f"kvstore: cannot start: {_reason(error)}", err=True)
-            return 1
-        raise
-    signals.ignore()
-    return status
-
-
-def _expected() -> tuple[type[Exception], ...]:
-    """What can keep a server from starting without being a bug."""
-    machine, snapshots = import_module("mmcore.errors"), import_module("snapshot.errors")
-    cannot_compile = import_module("mmcore.jit").CannotCompile
-    ours = (cannot_compile, machine.MachineError, snapshots.SnapshotError, CannotListen, TooFewDescriptors)
-    return OSError, MemoryError, *ours
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(text.split()) or "out of memory"
+    context.exit(serving.serve(context.args))
 
 
 @main.command(epilog="Example: kvstore build --output kernels.so")

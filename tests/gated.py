@@ -79,7 +79,7 @@ def _stopped(operation: str, directory: Path) -> Any:
 
 
 if __name__ == "__main__":
-    from kvstore.cli import main
+    from kvstore.__main__ import main
     from mmcore.jit import Leaf
     from tests.strict import refuse
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any
 
-from kvstore.cli import main
+from kvstore.__main__ import main
 from mmcore.jit import Leaf
 
 

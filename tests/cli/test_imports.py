@@ -14,7 +14,7 @@ from mmcore.jit import DISABLED
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="without the compiler kernels are Python, and reckon with NumPy")
 BUILDING = {"numba", "llvmlite", "numpy"}
-SHOWING = {"rich", "matplotlib", "hdrh", "PIL"}
+SHOWING = {"click", "rich", "matplotlib", "hdrh", "PIL"}
 COMMANDS = (
     "INFO everything", "CLIENT LIST", "LATENCY HISTOGRAM", "MEMORY STATS", "SLOWLOG GET", "SAVE", "CONFIG GET *max*",
     "MEMORY DOCTOR", "DEBUG OBJECT key", "SCAN 0",
@@ -22,7 +22,7 @@ COMMANDS = (
 PROGRAM = """
 import atexit, sys
 atexit.register(lambda: print("MODULES", *sorted(sys.modules)))
-from kvstore.cli import main
+from kvstore.__main__ import main
 main()
 """
 

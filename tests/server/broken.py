@@ -1,7 +1,7 @@
 """The server, with two bugs: TIME raises, LASTSAVE answers what is no reply."""
 
 import kvstore.commands.server as commands
-from kvstore.cli import main
+from kvstore.__main__ import main
 from mmcore.jit import Leaf
 from tests.strict import refuse
 

@@ -6,7 +6,7 @@ does not return.  The C function here is a lock that is taken twice.
 
 import ctypes
 
-from kvstore.cli import main
+from kvstore.__main__ import main
 
 
 def hold(*_arguments: object) -> None:
