@@ -11,6 +11,7 @@ moves: so a reader may find a page changed that another space has moved, and mis
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
 from mmcore.jit import copy_bytes, int64, kernel, linked, uint8
 from mmcore.paging import (
+    ENTRY_COUNT,
     HUGE,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -35,14 +36,27 @@ def _later(mem, frame, since):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _absent_after(mem, slot):  # type: ignore[no-untyped-def]
+    # How many entries that follow in the same table are not present.  What is mapped lies far apart, and a descent for
+    # each of them would take longer than all the rest of a walk.
+    last, first = slot | (ENTRY_COUNT - 1), slot
+    while slot < last and not mem.entries[slot + 1] & P:
+        slot += 1
+    return slot - first
+
+
+@kernel
 def _descend(mem, root, since, va):  # type: ignore[no-untyped-def]
     # (what to do, the PT to look through, where what that is true for ends)
     frame, end = root, va
     for level in range(ROOT_LEVEL, 1, -1):
-        entry = mem.entries[slot_of(frame, va, level)]
+        slot = slot_of(frame, va, level)
+        entry = mem.entries[slot]
         frame = frame_of(entry)
         end = (va & -span(level)) + span(level)
-        if not entry & P or not _later(mem, frame, since):
+        if not entry & P:
+            return _PASS, frame, end + span(level) * _absent_after(mem, slot)
+        if not _later(mem, frame, since):
             return _PASS, frame, end
         if entry & HUGE == HUGE:
             return _TAKE, frame, end
@@ -64,9 +78,15 @@ def next_changed(mem, root, since, va, limit, out):  # type: ignore[no-untyped-d
             if out[1] > 0:
                 break
             va = end
+        elif what == _TAKE:
+            pages = min((end - va) >> PAGE_SHIFT, limit - out[1])
+            if out[1] == 0:
+                out[0] = va
+            out[1] += pages
+            va += pages * PAGE_SIZE
         while va < end and out[1] < limit:
-            entry = mem.entries[slot_of(pt, va, 1)] if what == _LOOK else P
-            if entry & P and (what == _TAKE or _later(mem, frame_of(entry), since)):
+            entry = mem.entries[slot_of(pt, va, 1)]
+            if entry & P and _later(mem, frame_of(entry), since):
                 if out[1] == 0:
                     out[0] = va
                 out[1] += 1

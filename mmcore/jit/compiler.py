@@ -179,14 +179,19 @@ def external_type(function: External) -> Any:
 # ------------------------------------------------------------------------------------------------ leaves and intrinsics
 
 
-def leaf_dispatcher(leaf: Any) -> Any:
-    """A leaf as numba knows functions."""
+def leaf_dispatcher(leaf: Any, for_python: bool) -> Any:
+    """A leaf as numba knows functions: one that Python can call, or one for kernels alone.
+
+    What Python and C would call a leaf by takes as long to compile as half of the leaf, and no kernel needs it.
+    """
     # numba reads the directory when the decorator runs.  What it keeps there spares whatever inlines the leaf from
     # compiling it again; it asks for more than the digest, so it is never stale.
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_root() / "leaves" / digest_of(digests().base, *leaf.digest_parts(digests())))
+    made_of = digest_of(digests().base, str(for_python), *leaf.digest_parts(digests()))
+    numba.config.CACHE_DIR = str(cache_root() / "leaves" / made_of)
+    wrappers = {"no_cpython_wrapper": not for_python, "no_cfunc_wrapper": True}
     try:
-        return numba.njit(cache=True, **OPTIONS, **leaf.targetoptions)(leaf.py_func)
+        return numba.njit(cache=True, **OPTIONS, **wrappers, **leaf.targetoptions)(leaf.py_func)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -29,13 +29,16 @@ class Leaf:
         functools.update_wrapper(self, function)
 
     @cached_property
-    def dispatcher(self) -> Any:
-        """It, as numba knows functions."""
-        return bridge().leaf_dispatcher(self)
+    def _for_kernels(self) -> Any:
+        return bridge().leaf_dispatcher(self, for_python=False)
+
+    @cached_property
+    def _for_python(self) -> Any:
+        return bridge().leaf_dispatcher(self, for_python=True)
 
     @property
     def _numba_type_(self) -> Any:
-        return bridge().types.Dispatcher(self.dispatcher)
+        return bridge().types.Dispatcher(self._for_kernels)
 
     def digest_parts(self, known: "Digests") -> Iterator[str]:
         """What the machine code of a kernel that inlines it is made of."""
@@ -43,7 +46,7 @@ class Leaf:
         yield known.function(self.py_func)
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.dispatcher(*arguments)
+        return self._for_python(*arguments)
 
     def __repr__(self) -> str:
         return f"<leaf kernel {self.py_func.__module__}.{self.py_func.__qualname__}>"

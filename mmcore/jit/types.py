@@ -13,7 +13,7 @@ NUMBA_DISABLE_JIT=1 kernels are Python functions, and their numbers NumPy's, whi
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
@@ -90,13 +90,18 @@ class Scalar(Type):
         if len(arguments) != 1 or isinstance(arguments[0], Type):
             return super().__call__(*arguments)
         if DISABLED:
-            return getattr(import_module("numpy"), self.name)(arguments[0])
+            return self._of_numpy(arguments[0])
         word = int(arguments[0]) & (1 << self.bits) - 1
         if self.signed:
             return word - (word >> self.bits - 1 << self.bits)
         made = Word(word)
         made.kind = self
         return made
+
+    @cached_property
+    def _of_numpy(self) -> Any:
+        # Looked up once: without the compiler kernels convert at every step.
+        return getattr(import_module("numpy"), self.name)
 
     def __getitem__(self, key: Any) -> "Array":
         axes = key if isinstance(key, tuple) else (key,)

@@ -9,6 +9,7 @@ Used so:
     store.check()
 """
 
+import ctypes
 from types import TracebackType
 
 import numpy as np
@@ -106,16 +107,17 @@ class Bare:
             return b"+OK\r\n"
         command = find(parts[0])
         assert command is not None and command.takes(len(parts)), parts
-        text = np.frombuffer(b"".join(parts) or b"\0", np.uint8).copy()
-        at = 0
+        text = ctypes.create_string_buffer(b"".join(parts))
         if self.args.size < 2 * len(parts):
             self.args = np.zeros(4 * len(parts), np.int64)
             self.store = Store(self.space.state, self.registers, self.args)
-        for i, part in enumerate(parts):
-            self.args[2 * i], self.args[2 * i + 1] = at, len(part)
+        at, places = 0, []
+        for part in parts:
+            places += [at, len(part)]
             at += len(part)
+        self.args[: len(places)] = places
         r = self.registers
-        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = text.ctypes.data, at, len(parts)
+        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = ctypes.addressof(text), at, len(parts)
         r[state.REPLY_LENGTH] = 0
         code = HANDLERS[parts[0].upper()](self.store)
         self.turns = 1
@@ -125,8 +127,7 @@ class Bare:
             self.turns += 1
         if code != 0:
             return None
-        address, length = int(r[state.REPLY_ADDRESS]), int(r[state.REPLY_LENGTH])
-        return bytes(np.ctypeslib.as_array((np.ctypeslib.ctypes.c_ubyte * length).from_address(address)))
+        return ctypes.string_at(int(r[state.REPLY_ADDRESS]), int(r[state.REPLY_LENGTH]))
 
     def __call__(self, *arguments: str | bytes | int) -> object:
         """The reply to a command, parsed."""

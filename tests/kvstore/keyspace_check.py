@@ -1,5 +1,7 @@
 """check_keyspace: proof, by walking everything, that indices, entries, counts and the heap's bytes agree."""
 
+import struct
+
 import numpy as np
 
 from kvstore import layout
@@ -28,16 +30,28 @@ def heap_bytes(space):  # type: ignore[no-untyped-def]
 
 
 class _Reader:
+    """Reads a store that does not change meanwhile, page by page: entries are many, and small."""
+
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._pages: dict[int, bytes] = {}
 
-    def bytes(self, va: int, count: int) -> bytes:
+    def _read(self, va: int, count: int) -> bytes:
         out = np.empty(count, np.uint8)
         copy_out(self.store.space, va, out, 0, count)
-        return bytes(out)
+        return out.tobytes()
+
+    def bytes(self, va: int, count: int) -> bytes:
+        start = va % PAGE
+        if not 0 < count <= PAGE - start:
+            return self._read(va, count)
+        page = self._pages.get(va - start)
+        if page is None:
+            page = self._pages[va - start] = self._read(va - start, PAGE)
+        return page[start : start + count]
 
     def words(self, va: int, count: int) -> list[int]:
-        return [int(word) for word in np.frombuffer(self.bytes(va, 8 * count), np.int64)]
+        return list(struct.unpack(f"<{count}q", self.bytes(va, 8 * count)))
 
 
 def read_words(store: Store, va: int, count: int) -> list[int]:
@@ -100,7 +114,7 @@ def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
         with_deadline = set()
         for entry, (tag, number) in entries.items():
             header = reader.bytes(entry, HEADER)
-            key_length, length, flags = (int(word) for word in np.frombuffer(header, np.uint32))
+            key_length, length, flags = struct.unpack("<3I", header)
             key = reader.bytes(entry + HEADER, key_length)
             hash_ = int(entry_hash(store, entry, seed))
             assert hash_ >> 48 == tag, "the tag of a slot is not its entry's"
@@ -131,7 +145,7 @@ def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
         entries, overflows = _walk(reader, key_region, key_buckets, True)
         taken += BUCKET_SIZE * (overflows + _walk(reader, deadline_region, deadline_buckets, True)[1])
         for entry in entries:
-            key_length, length, flags = (int(word) for word in np.frombuffer(reader.bytes(entry, HEADER), np.uint32))
+            key_length, length, flags = struct.unpack("<3I", reader.bytes(entry, HEADER))
             size = HEADER + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
             taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
     assert regions == sum(1 << region for region in used_regions), "index regions are lost, or used and not counted"
