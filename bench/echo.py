@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.load import KEY_DIGITS, request_parts
 from bench.servers import environment
-from kvstore.libc import EPOLL_EVENT_SIZE, MSG_NOSIGNAL, epoll_wait, ints_at, recv, send
+from kvstore.system.libc import EPOLL_EVENT_SIZE, MSG_NOSIGNAL, epoll_wait, ints_at, recv, send
 from mmcore.jit import build, copy_bytes, int32, int64, kernel, linked, named_tuple, uint8
 
 INPUT_SIZE = 1 << 18

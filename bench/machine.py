@@ -29,7 +29,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from bench.report import median
-from kvstore.libc import CLOCK_MONOTONIC, clock_gettime
+from kvstore.system.libc import CLOCK_MONOTONIC, clock_gettime
 from mmcore.fault import own_path
 from mmcore.fork import fork
 from mmcore.jit import build, int64, kernel, linked, uint8, void

@@ -43,7 +43,7 @@ import numpy as np
 
 from bench.load import KEY_DIGITS, POOL_SIZE, pool, request_parts
 from bench.servers import environment
-from kvstore.libc import (
+from kvstore.system.libc import (
     CLOCK_MONOTONIC,
     EAGAIN,
     EINTR,

@@ -1,4 +1,4 @@
-"""The arrows of the architecture: bench -> kvstore -> snapshot -> mmcore, and never back."""
+"""The arrows of the architecture: bench -> kvstore -> snapshot -> mmcore, those between kvstore's rooms, no circles."""
 
 import ast
 from pathlib import Path
@@ -7,6 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("mmcore", "snapshot", "kvstore", "bench")  # each may import those before it
+ROOMS = (  # of kvstore: likewise
+    "lifetimes", "system", "structures", "effects", "wire", "config", "connections", "observe", "store", "durable",
+    "commands", "net", "server", "cli",
+)  # fmt: skip
 
 
 def _imported(path: Path) -> set[str]:
@@ -28,13 +32,58 @@ def test_a_layer_imports_only_what_stands_below_it(layer):
     assert {path: names for path, names in wrong.items() if names} == {}
 
 
+def _modules(folder: Path) -> dict[str, set[str]]:
+    """The modules below a folder, each with those that it imports, at the top or within a function, but for types."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in folder.rglob("*.py")}
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        imported: set[str] = set()
+        tree = ast.parse(path.read_text())
+        for_types = {
+            id(inner)
+            for node in tree.body
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and id(node) not in for_types:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= {one if one in names else node.module for one in inner}
+        found[name] = imported & set(names)
+    return found
+
+
+def test_a_room_of_kvstore_imports_only_what_stands_before_it() -> None:
+    folders = {path.name for path in (ROOT / "kvstore").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(ROOMS)
+    wrong = []
+    for module, imported in _modules(ROOT / "kvstore").items():
+        room = module.split(".")[1]
+        if room not in ROOMS:  # the front door
+            continue
+        allowed = ROOMS[: ROOMS.index(room) + 1]
+        wrong += [(module, other) for other in imported if other.split(".")[1] not in allowed]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_there_is_no_circle_of_modules(layer: str) -> None:
+    imported = _modules(ROOT / layer)
+    while True:
+        free = {module for module, others in imported.items() if not others & set(imported)}
+        if not free:
+            break
+        imported = {module: others for module, others in imported.items() if module not in free}
+    assert sorted(imported) == []
+
+
 @pytest.mark.parametrize(
     ("first", "kept_out"),
     [
-        ("kvstore.cli", ("mmcore",)),  # another command needs no kernel
+        ("kvstore.cli.commandline", ("mmcore",)),  # another command needs no kernel
         (
-            "kvstore.startup",
-            ("mmcore.space", "mmcore.check", "kvstore.loop", "kvstore.server"),
+            "kvstore.durable.startup",
+            ("mmcore.space", "mmcore.check", "kvstore.net.loop", "kvstore.server.server"),
         ),  # it reads ahead of them
     ],
 )

@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from kvstore.acllog import Entry
 from kvstore.commands.connection import DEFAULT_USER, integer, text, word
 from kvstore.commands.table import CATEGORIES, ROWS
-from kvstore.reply import OK, CommandError, Reply, Set
-from kvstore.state import TIMER_MS
+from kvstore.observe.acllog import Entry
+from kvstore.wire.reply import OK, CommandError, Reply, Set
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 
 ENTRIES_SHOWN = 10  # of the log, unless more are asked for
@@ -85,7 +84,7 @@ def _entry(server: "Server", entry: Entry) -> dict[str, Reply]:
         "context": entry.inside,
         "object": entry.command,
         "username": entry.user,
-        "age-seconds": (int(server.registers[TIMER_MS]) - entry.updated.timer_ms) / 1000,
+        "age-seconds": (int(server.registers.TIMER_MS) - entry.updated.timer_ms) / 1000,
         "client-info": entry.client,
         "entry-id": entry.number,
         "timestamp-created": entry.created.unix_ms,

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from kvstore.reply import CommandError, Reply
+from kvstore.wire.reply import CommandError, Reply
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 
 def refused(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:

@@ -3,14 +3,13 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from kvstore import connections as rows
-from kvstore.errors import ERRORS, NOT_INTEGER, SYNTAX, shown
-from kvstore.info import REDIS_VERSION
-from kvstore.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple
-from kvstore.state import TIMER_MS
+from kvstore.commands.info import REDIS_VERSION
+from kvstore.lifetimes import connection
+from kvstore.wire.errors import ERRORS, NOT_INTEGER, SYNTAX, shown
+from kvstore.wire.reply import NO_REPLY, OK, CommandError, Reply, Set, Simple
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 INT64_MAX = 2**63 - 1
 DEFAULT_USER = b"default"
@@ -193,8 +192,10 @@ def _client_type(data: bytes) -> str:
 
 def _alive(server: "Server") -> list[int]:
     # The slots that have a connection that is not about to be closed.
-    flags = server.connections.column(rows.FLAGS)
-    return [slot for slot, flag in enumerate(flags) if flag & (rows.IN_USE | rows.KILLED) == rows.IN_USE]
+    flags = server.connections.column(connection.FLAGS)
+    return [
+        slot for slot, flag in enumerate(flags) if flag & (connection.IN_USE | connection.KILLED) == connection.IN_USE
+    ]
 
 
 def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
@@ -204,7 +205,7 @@ def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply
         listed = listed if _client_type(args[3]) == "normal" else listed[:0]
     elif len(args) > 3 and word(args, 2) == b"id":
         wanted = [integer(data, "ERR Invalid client ID") for data in args[3:]]
-        ids = server.connections.column(rows.ID)
+        ids = server.connections.column(connection.ID)
         slots = {ids[slot]: slot for slot in listed}
         listed = [slots[one] for one in wanted if one in slots]
     elif len(args) > 2:
@@ -242,10 +243,10 @@ def _passing(server: "Server", slots: list[int], option: bytes, wanted: Any) -> 
     # Of these slots, those that a filter lets pass.
     table = server.connections
     if option == b"id":
-        return [slot for slot in slots if table[slot, rows.ID] == wanted]
+        return [slot for slot in slots if table[slot, connection.ID] == wanted]
     if option == b"maxage":
-        youngest_ms = server.registers[TIMER_MS] - 1000 * wanted
-        return [slot for slot in slots if table[slot, rows.CREATED_MS] <= youngest_ms]
+        youngest_ms = server.registers.TIMER_MS - 1000 * wanted
+        return [slot for slot in slots if table[slot, connection.CREATED_MS] <= youngest_ms]
     if option in (b"addr", b"laddr"):
         passes = server.from_address(wanted, own=option == b"laddr")
         return [slot for slot in slots if passes[slot]]
@@ -288,7 +289,7 @@ def client_pause(server: "Server", _client: "Client", args: list[bytes]) -> Repl
     timeout_ms = integer(args[2], "ERR timeout is not an integer or out of range")
     if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
-    if timeout_ms > INT64_MAX - int(server.registers[TIMER_MS]):  # Redis counts from Unix time, and so fails here
+    if timeout_ms > INT64_MAX - int(server.registers.TIMER_MS):  # Redis counts from Unix time, and so fails here
         raise CommandError("ERR timeout is out of range")
     server.pause_clients(timeout_ms, word(args, 3) == b"write")
     return OK

@@ -1,21 +1,21 @@
 """LATENCY: what took long, when, and what to do about it.
 
-The monitor (kvstore/latency.py) remembers single events that took latency-monitor-threshold milliseconds or more; the
-histograms (kvstore/histogram.py) count every call of every command.
+The monitor (kvstore/observe/latency.py) remembers single events that took latency-monitor-threshold milliseconds or
+more.  The histograms (kvstore/observe/histogram.py) count every call of every command.
 """
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kvstore.clock import wall_us
 from kvstore.commands.connection import text
 from kvstore.commands.table import find
-from kvstore.latency import EVENTS, Series
-from kvstore.reply import CommandError, Reply, Verbatim
-from kvstore.sparkline import sparkline
+from kvstore.observe.latency import EVENTS, Series
+from kvstore.observe.sparkline import sparkline
+from kvstore.system.clock import wall_us
+from kvstore.wire.reply import CommandError, Reply, Verbatim
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 _GRAPH_COLUMNS, _GRAPH_ROWS = 80, 4
 

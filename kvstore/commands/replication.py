@@ -2,16 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from kvstore.arguments import INT64_MAX, integer_argument
-from kvstore.connections import BLOCKED_UNTIL_MS, connection
-from kvstore.errors import NOT_INTEGER, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, TIMEOUT_RANGE
-from kvstore.reply import Reply
-from kvstore.resp import reply_error, reply_integer
-from kvstore.state import BLOCKS, CONNECTION, EXEC_SAVED_ADDRESS, HANDLER, NOW_MS
+from kvstore.connections.table import connection
+from kvstore.lifetimes.call import CONNECTION, EXEC_SAVED_ADDRESS
+from kvstore.lifetimes.connection import BLOCKED_UNTIL_MS
+from kvstore.lifetimes.context import BLOCKS, HANDLER
+from kvstore.lifetimes.shard import NOW_MS
+from kvstore.wire.arguments import INT64_MAX, integer_argument
+from kvstore.wire.errors import NOT_INTEGER, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, TIMEOUT_RANGE
+from kvstore.wire.reply import Reply
+from kvstore.wire.resp import reply_error, reply_integer
 from mmcore.jit import linked
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 
 def role(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
@@ -20,24 +23,24 @@ def role(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
 
 
 @linked(HANDLER)
-def wait(store):  # type: ignore[no-untyped-def]
+def wait(context):  # type: ignore[no-untyped-def]
     """WAIT numreplicas timeout: no replica ever acknowledges, so only none need not be waited for"""
-    server = store.server
-    valid, replicas = integer_argument(store, 1)
+    call, shard = context.call, context.shard
+    valid, replicas = integer_argument(context, 1)
     if not valid:
-        reply_error(store, NOT_INTEGER)
+        reply_error(context, NOT_INTEGER)
         return 0
-    valid, timeout_ms = integer_argument(store, 2)
+    valid, timeout_ms = integer_argument(context, 2)
     if not valid:
-        reply_error(store, TIMEOUT_NOT_INTEGER)
+        reply_error(context, TIMEOUT_NOT_INTEGER)
     elif timeout_ms < 0:
-        reply_error(store, TIMEOUT_NEGATIVE)
-    elif timeout_ms > INT64_MAX - server[NOW_MS]:
-        reply_error(store, TIMEOUT_RANGE)
-    elif replicas <= 0 or server[EXEC_SAVED_ADDRESS] != 0:
-        reply_integer(store, 0)
+        reply_error(context, TIMEOUT_NEGATIVE)
+    elif timeout_ms > INT64_MAX - shard[NOW_MS]:
+        reply_error(context, TIMEOUT_RANGE)
+    elif replicas <= 0 or call[EXEC_SAVED_ADDRESS] != 0:
+        reply_integer(context, 0)
     else:
-        connection(store, server[CONNECTION])[BLOCKED_UNTIL_MS] = timeout_ms
+        connection(context, call[CONNECTION])[BLOCKED_UNTIL_MS] = timeout_ms
         return BLOCKS
     return 0
 

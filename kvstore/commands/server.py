@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kvstore.clock import wall_us
 from kvstore.commands.connection import SYNTAX_ERROR, integer, text, word
 from kvstore.commands.docs import Argument
+from kvstore.commands.info import PAGE_SIZE, info_text, memory_figures, memory_ratios
 from kvstore.commands.table import (
     CATEGORIES,
     COMMANDS,
@@ -21,17 +21,16 @@ from kvstore.commands.table import (
     resolve,
     unknown_subcommand_or_arity,
 )
-from kvstore.config import Refused
-from kvstore.configfile import ConfigError
-from kvstore.errors import ERRORS, NO_KEY, NOT_INTEGER, shown
-from kvstore.info import PAGE_SIZE, info_text, memory_figures, memory_ratios
-from kvstore.patterns import matching_names
-from kvstore.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
-from kvstore.state import TIMER_SHIFT_US, WALL_SHIFT_US
+from kvstore.config.file import ConfigError
+from kvstore.config.parameters import Refused
+from kvstore.system.clock import wall_us
+from kvstore.wire.errors import ERRORS, NO_KEY, NOT_INTEGER, shown
+from kvstore.wire.patterns import matching_names
+from kvstore.wire.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 log = logging.getLogger("kvstore")
 
@@ -508,7 +507,7 @@ def _debug_shift_clock(server: "Server", _client: "Client", args: list[bytes]) -
     which, by_ms = word(args, 2), integer(args[3], ERRORS[NOT_INTEGER])
     if which not in (b"wall", b"timer"):
         raise CommandError(SYNTAX_ERROR)
-    shifted_us = int(server.registers[WALL_SHIFT_US if which == b"wall" else TIMER_SHIFT_US])
+    shifted_us = server.registers.WALL_SHIFT_US if which == b"wall" else server.registers.TIMER_SHIFT_US
     if abs(shifted_us // 1000 + by_ms) > SHIFT_MAX_MS or (which == b"timer" and by_ms < 0):
         raise CommandError("ERR the clock cannot be moved so far")
     server.shift_clock(by_ms if which == b"wall" else 0, by_ms if which == b"timer" else 0)

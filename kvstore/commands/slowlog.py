@@ -5,12 +5,11 @@ GET and LEN are kernels: entries are kept as they are answered, so the longest l
 
 from typing import TYPE_CHECKING
 
-from kvstore.arguments import integer_argument, pack, word
 from kvstore.commands.table import unknown_subcommand_or_arity
-from kvstore.libc import bytes_at, words_at
-from kvstore.reply import OK, CommandError, Reply
-from kvstore.resp import reply_array, reply_integer, reply_raw
-from kvstore.slowlog import (
+from kvstore.lifetimes.call import ARGC
+from kvstore.lifetimes.context import HANDLER
+from kvstore.lifetimes.shard import SLOWLOG_ADDRESS
+from kvstore.observe.slowlog import (
     ENTRIES,
     LOG_WORDS,
     NEXT_ENTRY,
@@ -20,43 +19,46 @@ from kvstore.slowlog import (
     SLOTS,
     SLOTS_ADDRESS,
 )
-from kvstore.state import ARGC, HANDLER, SLOWLOG_ADDRESS
+from kvstore.system.libc import bytes_at, words_at
+from kvstore.wire.arguments import integer_argument, pack, word
+from kvstore.wire.reply import OK, CommandError, Reply
+from kvstore.wire.resp import reply_array, reply_integer, reply_raw
 from mmcore.jit import kernel, linked
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
 _GET, _LEN = pack(b"GET"), pack(b"LEN")
 ENTRIES_SHOWN = 10  # unless more are asked for
 
 
 @kernel
-def _reply_entries(store, log, count):  # type: ignore[no-untyped-def]
+def _reply_entries(context, log, count):  # type: ignore[no-untyped-def]
     # The newest `count` entries, newest first.
-    reply_array(store, count)
+    reply_array(context, count)
     for back in range(count):
         number = log[NEXT_ENTRY] - 1 - back
         slot = words_at(log[SLOTS_ADDRESS] + number % log[SLOTS] * SLOT_WORDS * 8, SLOT_WORDS)
-        reply_raw(store, bytes_at(slot[SLOT_ADDRESS], slot[SLOT_LENGTH]), 0, slot[SLOT_LENGTH])
+        reply_raw(context, bytes_at(slot[SLOT_ADDRESS], slot[SLOT_LENGTH]), 0, slot[SLOT_LENGTH])
 
 
 @linked(HANDLER)
-def slowlog(store):  # type: ignore[no-untyped-def]
+def slowlog(context):  # type: ignore[no-untyped-def]
     """SLOWLOG GET [count] | LEN; its other forms are left to Python"""
-    server = store.server
-    log = words_at(server[SLOWLOG_ADDRESS], LOG_WORDS)
-    what, count = word(store, 1), server[ARGC]
+    call, shard = context.call, context.shard
+    log = words_at(shard[SLOWLOG_ADDRESS], LOG_WORDS)
+    what, count = word(context, 1), call[ARGC]
     if what == _LEN and count == 2:
-        reply_integer(store, log[ENTRIES])
+        reply_integer(context, log[ENTRIES])
         return 0
     if what != _GET or count > 3:
         return 1
     wanted = ENTRIES_SHOWN
     if count == 3:
-        valid, wanted = integer_argument(store, 2)
+        valid, wanted = integer_argument(context, 2)
         if not valid or wanted < -1:
             return 1
-    _reply_entries(store, log, log[ENTRIES] if wanted < 0 else min(wanted, log[ENTRIES]))
+    _reply_entries(context, log, log[ENTRIES] if wanted < 0 else min(wanted, log[ENTRIES]))
     return 0
 
 

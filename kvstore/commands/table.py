@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.docs import Doc, docs
 from kvstore.commands.secrets import SECRETS
-from kvstore.errors import SHOWN_MAX, shown
-from kvstore.reply import CommandError, Reply
+from kvstore.wire.errors import SHOWN_MAX, shown
+from kvstore.wire.reply import CommandError, Reply
 
 if TYPE_CHECKING:
-    from kvstore.coldplane import Client, Server
+    from kvstore.commands.coldplane import Client, Server
 
     ColdHandler = Callable[[Server, Client, list[bytes]], Reply]
 
@@ -449,7 +449,7 @@ def wrong_arity(command: Command) -> CommandError:
 def hot_handlers() -> dict[str, Any]:
     """The kernels that serve hot commands, by the command's name."""
     handlers: dict[str, Any] = {}
-    for module in ("strings", "keys", "transactions", "hot", "slowlog", "replication"):
+    for module in ("strings.handlers", "keys.handlers", "transactions", "hot", "slowlog", "replication"):
         for name, handler in import_module(f"kvstore.commands.{module}").HANDLERS.items():
             handlers[name.decode().lower()] = handler
     return handlers

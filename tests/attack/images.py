@@ -21,10 +21,9 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from kvstore import state
-from kvstore.keyspace import keyspace_open
-from kvstore.state import REGISTERS, Store
-from kvstore.storeimage import accept_store, describe_store
+from kvstore.durable.storeimage import accept_store, describe_store
+from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
+from kvstore.store.databases import keyspace_open
 from mmcore.space import AddressSpace, PhysicalMemory
 from snapshot import image as format_
 from snapshot.directory import ImageDirectory
@@ -172,7 +171,7 @@ class Sample:
         with store:
             parts = Parts.of(write_image(store, directory).read_bytes())
             parts.rechunk()
-            return cls(parts.bytes(), contents(store.store))
+            return cls(parts.bytes(), contents(store.context))
 
     @property
     def parts(self) -> Parts:
@@ -192,9 +191,7 @@ def load(directory: Path, files: Files | None = None) -> tuple[Contents | None, 
         image = adopt(preload, space.state, accept=accept_store)
         if image is None:
             return None, preload.refused
-        registers, scratch = np.zeros(REGISTERS, np.int64), np.zeros(256, np.int64)
-        registers[state.SCRATCH_ADDRESS] = scratch.ctypes.data
-        store = Store(space.state, registers, np.zeros(16, np.int64))
+        store = OpenStore(Pool(memory), Shard(arguments=8), space).context
         assert keyspace_open(store) == 0
         return contents(store), preload.refused
     finally:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from kvstore.layout import CONTROL_BASE, DATABASES, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS
-from kvstore.storeimage import accept_store, describe_store
+from kvstore.durable.storeimage import accept_store, describe_store
+from kvstore.store.layout import CONTROL_BASE, DATABASES, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS
 from mmcore.heap import CONTROL
 from snapshot.directory import ImageDirectory
 from snapshot.errors import ImageError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.storeimage import accept_store, describe_store
+from kvstore.durable.storeimage import accept_store, describe_store
 from snapshot import writer as writer_module
 from snapshot.errors import SnapshotError
 from snapshot.image import PAGE_SIZE
@@ -74,13 +74,13 @@ def test_a_step_that_fails_leaves_the_old_store_or_the_new_one(
         assert snapshot(store, tmp_path, FaultyFiles(cache=cache))
         calls = FaultyFiles(cache=cache)
         assert snapshot(store, tmp_path, calls)
-        old = contents(store.store)
+        old = contents(store.context)
         tried = 0
         for step in STEPS:
             for nth in range(calls.calls[step]):
                 store("SELECT", 0)
                 store("INCR", "tried")
-                new = contents(store.store)
+                new = contents(store.context)
                 done = snapshot(store, tmp_path, FaultyFiles(step, nth, raising(code), cache))
                 assert load(tmp_path) == (new if done else old, []), f"{step}, call {nth}"
                 assert complete(tmp_path), f"{step}, call {nth}: {listing(tmp_path)}"
@@ -163,7 +163,7 @@ def test_a_disk_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
     """EIO in reading, at each step: refused by name, never an empty start."""
     with sample_store(seed=4, keys=20) as store:
         assert snapshot(store, tmp_path, FaultyFiles())
-        before = contents(store.store)
+        before = contents(store.context)
     for step in ("open", "read_into", "read_cached"):
         counted = FaultyFiles(cache=False)
         assert load(tmp_path, counted)[0] == before

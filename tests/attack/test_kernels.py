@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kvstore import state
 from kvstore.commands.table import find
-from kvstore.connections import FIELDS, SCAN_ARGUMENTS
-from kvstore.request import COMPLETE, EMPTY, INCOMPLETE, MALFORMED, parse_request
-from kvstore.state import ARGUMENTS_MAX, Store
+from kvstore.lifetimes.connection import FIELDS, SCAN_ARGUMENTS
+from kvstore.lifetimes.sizes import ARGUMENTS_MAX
+from kvstore.lifetimes.wiring import OpenStore, Shard
+from kvstore.wire.request import COMPLETE, EMPTY, INCOMPLETE, MALFORMED, parse_request
 from tests.attack.commands import command
 from tests.attack.seeds import seeds, told
 from tests.attack.test_bystander import PIECES, rubbish
@@ -84,22 +84,22 @@ class Requests:
 
     def __init__(self) -> None:
         self.bare = Bare(size=4 << 20)
-        self.places = np.empty(2 * ARGUMENTS_MAX, np.int64)  # as the server has them
-        self.store = Store(self.bare.space.state, self.bare.registers, self.places)
+        shard = Shard()  # with as many arguments as the server has
+        self.context, self.places = OpenStore(self.bare.pool, shard, self.bare.space).context, shard.args
 
     def all(self, data: bytes, trusted: bool = True) -> list[list[bytes]]:
         """The commands in some bytes, as far as they go."""
-        r = self.bare.registers
+        r = self.context.registers
         text, row = np.frombuffer(data, np.uint8).copy(), np.zeros(FIELDS, np.int64)
         row[SCAN_ARGUMENTS] = -1
-        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE] = text.ctypes.data, len(data)
-        r[state.INPUT_POSITION], r[state.REPLY_LENGTH], r[state.REQUIRE_AUTH] = 0, 0, not trusted
+        r.QUERY_ADDRESS, r.QUERY_SIZE = text.ctypes.data, len(data)
+        r.INPUT_POSITION, r.REPLY_LENGTH, r.REQUIRE_AUTH = 0, 0, not trusted
         found = []
-        while (status := int(parse_request(self.store, row))) in (COMPLETE, EMPTY):
+        while (status := int(parse_request(self.context, row))) in (COMPLETE, EMPTY):
             if status == COMPLETE:
-                count = int(r[state.ARGC])
+                count = int(r.ARGC)
                 assert 0 < count <= ARGUMENTS_MAX
-                places = self.places[: 2 * count].reshape(-1, 2).tolist()
+                places = np.asarray(self.places[: 2 * count]).reshape(-1, 2).tolist()
                 assert all(0 <= at <= at + size <= len(data) for at, size in places)
                 found.append([text[at : at + size].tobytes() for at, size in places])
         assert status in (INCOMPLETE, MALFORMED)

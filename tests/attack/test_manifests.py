@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from click.testing import CliRunner
 
-from kvstore.cli import main
+from kvstore.cli.commandline import main
 from tests.attack.images import Parts, Sample, Shelf
 from tests.attack.test_damaged_images import VALUES, WORDS, good, older, shelf
 

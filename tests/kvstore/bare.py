@@ -10,22 +10,23 @@ Used so:
 """
 
 import ctypes
+from array import array
 from types import TracebackType
 
 import numpy as np
 
-from kvstore import state
-from kvstore.commands import keys, strings
+from kvstore.commands.keys import handlers as keys
+from kvstore.commands.strings import handlers as strings
 from kvstore.commands.table import find
-from kvstore.decimal import RESULT_MAX, TEXT_MAX
-from kvstore.flush import RELEASES_MAX
-from kvstore.keyspace import keyspace_init
-from kvstore.resp import reply_grow
-from kvstore.state import REGISTERS, Store
+from kvstore.lifetimes.context import AGAIN
+from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
+from kvstore.store.databases import keyspace_init
+from kvstore.wire.resp import reply_grow
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CONSTANT, fork
+from mmcore.jit import int64, zeros
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
-from mmcore.space import AddressSpace, PhysicalMemory
+from mmcore.space import PhysicalMemory
 from snapshot.begin import TICKET_WORDS
 from tests.kvstore.keyspace_check import check_keyspace
 
@@ -46,30 +47,19 @@ class Bare:
         """size: of what is in force [bytes]; spare: of what there is beside it, as much again if not said."""
         self.memory = PhysicalMemory(size + (size if spare is None else spare))
         self.mode = mode
-        self.space = AddressSpace(self.memory)
-        self.registers = r = np.zeros(REGISTERS, np.int64)
-        self._kept = kept = [
-            np.zeros(256, np.int64),
-            np.zeros(2 * TEXT_MAX + RESULT_MAX, np.uint8),
-            np.zeros((RELEASES_MAX, CURSOR_SIZE), np.int64),
-            np.zeros(TICKET_WORDS, np.int64),
-        ]
-        for register, array in zip(
-            (state.SCRATCH_ADDRESS, state.DECIMAL_ADDRESS, state.RELEASE_ADDRESS, state.TICKET_ADDRESS),
-            kept,
-            strict=True,
-        ):
-            r[register] = array.ctypes.data
-        r[state.PROTOCOL], r[state.RANDOM], r[state.PROTO_MAX_BULK_LEN] = protocol, seed * 2 + 1, 512 << 20
-        r[state.WATCH_FREE] = -1
-        r[state.FRAMES_IN_FORCE] = size >> 12
-        self.args = np.zeros(1 << 16, np.int64)
-        self.store = Store(self.space.state, r, self.args)
+        self.pool, self.shard = Pool(self.memory, size), Shard(arguments=1 << 15)
+        self.opened = OpenStore(self.pool, self.shard)
+        self.space, self.context = self.opened.space, self.opened.context
+        self.registers = self.context.registers
+        self._ticket = np.zeros(TICKET_WORDS, np.int64)
+        self.registers.TICKET_ADDRESS = self._ticket.ctypes.data
+        self.registers.PROTOCOL, self.registers.RANDOM = protocol, seed * 2 + 1
+        self.registers.ACTIVE_EXPIRE_ENABLED = 0
         self.clock_ms = START_MS
         self.forks: list[int] = []
         self.turns = 0  # that the last command took
-        assert keyspace_init(self.store) == 0
-        reply_grow(self.store, 1 << 16)
+        assert keyspace_init(self.context) == 0
+        reply_grow(self.context, 1 << 16)
 
     def __enter__(self) -> "Bare":
         return self
@@ -85,13 +75,13 @@ class Bare:
 
     @property
     def clock_ms(self) -> int:
-        return int(self.registers[state.NOW_MS])
+        return int(self.registers.NOW_MS)
 
     @clock_ms.setter
     def clock_ms(self, now_ms: int) -> None:
-        self.registers[state.NOW_MS] = now_ms
-        self.registers[state.NOW_US] = 1000 * now_ms
-        self.registers[state.LRU_CLOCK] = now_ms // 1000
+        self.registers.NOW_MS = now_ms
+        self.registers.NOW_US = 1000 * now_ms
+        self.registers.LRU_CLOCK = now_ms // 1000
 
     def raw(self, *arguments: str | bytes | int) -> bytes:
         """The reply to a command, as it would be sent."""
@@ -103,31 +93,33 @@ class Bare:
         """The same; None for a form of the command that its kernel leaves to Python."""
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in arguments]
         if parts[0].upper() == b"SELECT":
-            self.registers[state.DB] = int(parts[1])
+            self.registers.DB = int(parts[1])
             return b"+OK\r\n"
         command = find(parts[0])
         assert command is not None and command.takes(len(parts)), parts
         text = ctypes.create_string_buffer(b"".join(parts))
-        if self.args.size < 2 * len(parts):
-            self.args = np.zeros(4 * len(parts), np.int64)
-            self.store = Store(self.space.state, self.registers, self.args)
-        at, places = 0, []
+        if len(self.context.args) < 2 * len(parts):
+            self.shard.args = zeros(int64, 4 * len(parts))
+            self.opened = OpenStore(self.pool, self.shard, self.space, registers=self.opened.registers)
+            self.context = self.opened.context
+            self.registers = self.context.registers
+        at, places = 0, array("q")
         for part in parts:
-            places += [at, len(part)]
+            places.extend((at, len(part)))
             at += len(part)
-        self.args[: len(places)] = places
+        self.context.args[: len(places)] = memoryview(places)
         r = self.registers
-        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = ctypes.addressof(text), at, len(parts)
-        r[state.REPLY_LENGTH] = 0
-        code = HANDLERS[parts[0].upper()](self.store)
+        r.QUERY_ADDRESS, r.QUERY_SIZE, r.ARGC = ctypes.addressof(text), at, len(parts)
+        r.REPLY_LENGTH = 0
+        code = HANDLERS[parts[0].upper()](self.context)
         self.turns = 1
-        while code == state.AGAIN:  # as the loop does in its next turn
-            assert r[state.REPLY_LENGTH] == 0
-            code = HANDLERS[parts[0].upper()](self.store)
+        while code == AGAIN:  # as the loop does in its next turn
+            assert r.REPLY_LENGTH == 0
+            code = HANDLERS[parts[0].upper()](self.context)
             self.turns += 1
         if code != 0:
             return None
-        return ctypes.string_at(int(r[state.REPLY_ADDRESS]), int(r[state.REPLY_LENGTH]))
+        return ctypes.string_at(r.REPLY_ADDRESS, r.REPLY_LENGTH)
 
     def __call__(self, *arguments: str | bytes | int) -> object:
         """The reply to a command, parsed."""
@@ -138,10 +130,10 @@ class Bare:
 
     def fork(self) -> int:
         """A frozen root, as a snapshot holds one."""
-        root = int(fork(self.store.space, self.mode))
+        root = int(fork(self.context.space, self.mode))
         assert root >= 0
         self.forks.append(root)
-        self.registers[state.SNAPSHOT_ALIVE] = 1
+        self.registers.SNAPSHOT_ALIVE = 1
         return root
 
     def release(self, root: int) -> None:
@@ -151,17 +143,13 @@ class Bare:
         while cursor[0] != RELEASED:
             release_step(self.memory.state, cursor, 64)
         self.forks.remove(root)
-        self.registers[state.SNAPSHOT_ALIVE] = len(self.forks) > 0
+        self.registers.SNAPSHOT_ALIVE = len(self.forks) > 0
 
     def check(self) -> None:
         """Prove the machine, the heap and the keyspace sound."""
-        r = self.registers
-        ring = self._kept[2]
-        first, count = int(r[state.RELEASE_FIRST]), int(r[state.RELEASE_COUNT])
-        waiting = [ring[(first + i) % RELEASES_MAX] for i in range(count)]
-        check_memory(self.memory, [self.space], [*self.forks, *(int(cursor[0]) for cursor in waiting)])
+        check_memory(self.memory, [self.space], [*self.forks, *self.pool.waiting])
         check_heap(self.space)
-        check_keyspace(self.store)
+        check_keyspace(self.context)
 
 
 def parse(reply: bytes, at: int) -> tuple[object, int]:

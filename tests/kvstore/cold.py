@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kvstore import coldplane, state
-from kvstore import connections as rows
-from kvstore.acllog import AclLog
-from kvstore.clientlist import ClientTotals
+from kvstore.commands import coldplane
 from kvstore.commands.table import cold_handler, find, wrong_arity
-from kvstore.config import Config
-from kvstore.histogram import CELLS, Histogram, Scale
-from kvstore.latency import LatencyMonitor
-from kvstore.reply import Reply, Verbatim
-from kvstore.watch import WATCH_SIZE
+from kvstore.config.parameters import Config
+from kvstore.connections.clientlist import ClientTotals
+from kvstore.effects.watch import WATCH_SIZE
+from kvstore.lifetimes import connection
+from kvstore.observe.acllog import AclLog
+from kvstore.observe.histogram import CELLS, Histogram, Scale
+from kvstore.observe.latency import LatencyMonitor
+from kvstore.wire.reply import Reply, Verbatim
 from mmcore.jit import Table
 
 
@@ -102,21 +102,32 @@ class FakeSlowLog:
         self._server.done.append(("slowlog reset",))
 
 
+class FakeRegisters:
+    """Registers that are all zero until they are set."""
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+
 class FakeServer:
     """A server that notes what it is asked for."""
 
     def __init__(self, *clients: FakeClient, **settings: str) -> None:
         self.config = Config.load(None, [(name.replace("_", "-"), text) for name, text in settings.items()])
         self.config_file: Path | None = None
-        self.registers = np.zeros(state.REGISTERS, np.int64)
-        self.registers[state.NOW_MS] = 1_700_000_000_000
-        self.registers[state.TIMER_MS] = 1_000_000
-        self.connections = Table(8, rows.FIELDS)
+        self.registers = FakeRegisters()
+        self.registers.NOW_MS = 1_700_000_000_000
+        self.registers.TIMER_MS = 1_000_000
+        self.connections = Table(8, connection.FIELDS)
         for slot, client in enumerate(clients):
             client.slot = slot
             row = self.connections.row(slot)
-            row[rows.ID], row[rows.FLAGS], row[rows.WATCH_COUNT] = client.id, rows.IN_USE, client.watch
-            row[rows.CREATED_MS] = self.registers[state.TIMER_MS] - 1000 * client.age_s
+            row[connection.ID], row[connection.FLAGS], row[connection.WATCH_COUNT] = (
+                client.id,
+                connection.IN_USE,
+                client.watch,
+            )
+            row[connection.CREATED_MS] = self.registers.TIMER_MS - 1000 * client.age_s
         self.run_id = "ab" * 20
         self.started_ms = 0
         self.physical = coldplane.Frames(in_force=1000, reserved=1200, in_use=100, resident=150, kept=30, returned=7)
@@ -135,9 +146,9 @@ class FakeServer:
         self.keys: dict[bytes, coldplane.Described] = {}
 
     def client_totals(self) -> ClientTotals:
-        used = [row for row in self.connections.tolist() if row[rows.FLAGS] & rows.IN_USE]
-        watched = [row[rows.WATCH_COUNT] for row in used]
-        memory = 8 * rows.FIELDS * len(used) + WATCH_SIZE * sum(watched)
+        used = [row for row in self.connections.tolist() if row[connection.FLAGS] & connection.IN_USE]
+        watched = [row[connection.WATCH_COUNT] for row in used]
+        memory = 8 * connection.FIELDS * len(used) + WATCH_SIZE * sum(watched)
         return ClientTotals(len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0)
 
     def reply_clients(self, slots: Sequence[int]) -> Reply:

@@ -4,10 +4,12 @@ import struct
 
 import numpy as np
 
-from kvstore import layout
-from kvstore.entries import EXPIRY, HEADER, LARGE, entry_hash
-from kvstore.index import BUCKET_SIZE, LINK, bucket_number
-from kvstore.state import HASH_SEED, Store
+from kvstore.lifetimes.context import Context
+from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store import layout
+from kvstore.store.entries import EXPIRY, HEADER, LARGE, entry_hash
+from kvstore.store.index import BUCKET_SIZE, LINK
+from kvstore.structures.linear import bucket_number
 from mmcore.heap import CLASS_SIZES, heap_used
 from mmcore.jit import int64, linked
 from mmcore.mapping import next_mapped
@@ -32,13 +34,13 @@ def heap_bytes(space):  # type: ignore[no-untyped-def]
 class _Reader:
     """Reads a store that does not change meanwhile, page by page: entries are many, and small."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, context: Context) -> None:
+        self.context = context
         self._pages: dict[int, bytes] = {}
 
     def _read(self, va: int, count: int) -> bytes:
         out = np.empty(count, np.uint8)
-        copy_out(self.store.space, va, out, 0, count)
+        copy_out(self.context.space, va, out, 0, count)
         return out.tobytes()
 
     def bytes(self, va: int, count: int) -> bytes:
@@ -54,9 +56,9 @@ class _Reader:
         return list(struct.unpack(f"<{count}q", self.bytes(va, 8 * count)))
 
 
-def read_words(store: Store, va: int, count: int) -> list[int]:
+def read_words(context: Context, va: int, count: int) -> list[int]:
     """Words of the store's address space."""
-    return _Reader(store).words(va, count)
+    return _Reader(context).words(va, count)
 
 
 def _class_size(size: int) -> int:
@@ -83,17 +85,17 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
             va = following
     end = base + layout.INDEX_STRIDE
     mapped_to = base + -(-buckets * BUCKET_SIZE // PAGE) * PAGE
-    assert next_mapped(reader.store.space, mapped_to, end) == end, "a table has pages beyond its buckets"
+    assert next_mapped(reader.context.space, mapped_to, end) == end, "a table has pages beyond its buckets"
     spare = -buckets % (PAGE // BUCKET_SIZE)
     merged = reader.words(base + BUCKET_SIZE * buckets, 8 * spare) if buckets and not detached else []
     assert not any(merged), "a merged bucket is not empty"
     return found, overflows
 
 
-def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
+def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
     """What the store holds, by database: value and deadline [Unix ms] of each key, due or not; proves it sound."""
-    reader = _Reader(store)
-    seed = int(store.server[HASH_SEED])
+    reader = _Reader(context)
+    seed = int(context.store[HASH_SEED])
     magic, kept_seed, changes, regions, flushing = reader.words(layout.CONTROL_BASE, 5)
     assert magic == layout.CONTROL_MAGIC and kept_seed == seed and changes >= 0
     taken = 0
@@ -116,7 +118,7 @@ def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
             header = reader.bytes(entry, HEADER)
             key_length, length, flags = struct.unpack("<3I", header)
             key = reader.bytes(entry + HEADER, key_length)
-            hash_ = int(entry_hash(store, entry, seed))
+            hash_ = int(entry_hash(context, entry, seed))
             assert hash_ >> 48 == tag, "the tag of a slot is not its entry's"
             assert bucket_of(hash_, key_buckets) == number, "an entry is in the wrong bucket"
             at, deadline = entry + HEADER + key_length, None
@@ -149,11 +151,11 @@ def contents(store: Store) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
             size = HEADER + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
             taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
     assert regions == sum(1 << region for region in used_regions), "index regions are lost, or used and not counted"
-    used = int(heap_bytes(store.space))
+    used = int(heap_bytes(context.space))
     assert taken == used, f"entries take {taken} bytes, the heap has {used} in use"
     return databases
 
 
-def check_keyspace(store: Store) -> None:
+def check_keyspace(context: Context) -> None:
     """Prove a store sound: every key reachable by its hash, in its bucket, once; counts and bytes agree."""
-    contents(store)
+    contents(context)

@@ -1,6 +1,6 @@
 """The log of refused authentications: what is entered, what is counted, what goes."""
 
-from kvstore.acllog import GROUPING_ENTRIES, GROUPING_MS, AclLog, Moment
+from kvstore.observe.acllog import GROUPING_ENTRIES, GROUPING_MS, AclLog, Moment
 
 NOW = Moment(1_700_000_000_000, 5_000)
 

@@ -5,8 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from kvstore import state
-from kvstore.ahead import AHEAD_MAX, look_ahead
+from kvstore.net.ahead import AHEAD_MAX, look_ahead
 from tests.kvstore.bare import Bare
 
 
@@ -15,19 +14,26 @@ def command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
+def words(store: Bare) -> list[list[int]]:
+    """All registers."""
+    context = store.context
+    return [one.tolist() for one in (context.pool, context.store, context.shard, context.call)]
+
+
 def look(store: Bare, text: bytes, position: int = 0) -> int:
     """Look ahead in `text` from `position`; returns AHEAD, and checks that nothing but the TLB was changed."""
     kept = np.frombuffer(text, np.uint8).copy()
     r = store.registers
-    r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.INPUT_POSITION] = kept.ctypes.data, len(text), position
-    r[state.AHEAD] = 0
-    registers, data = r.tolist(), bytes(store.memory.state.bytes[: 4 << 20])
-    look_ahead(store.store)
-    registers[state.AHEAD] = r[state.AHEAD]
-    assert r.tolist() == registers
+    r.QUERY_ADDRESS, r.QUERY_SIZE, r.INPUT_POSITION = kept.ctypes.data, len(text), position
+    r.AHEAD = 0
+    registers, data = words(store), bytes(store.memory.state.bytes[: 4 << 20])
+    look_ahead(store.context)
+    found = r.AHEAD
+    r.AHEAD = 0
+    assert words(store) == registers
     assert bytes(store.memory.state.bytes[: 4 << 20]) == data
     assert kept.tobytes() == text
-    return int(r[state.AHEAD])
+    return found
 
 
 def test_it_looks_at_so_many_commands_and_goes_on_behind_them() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.capacity import (
+from kvstore.system.capacity import (
     BESIDE,
     BESIDE_ADDRESSES,
     PAGE_SIZE,

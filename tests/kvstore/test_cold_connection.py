@@ -3,7 +3,7 @@
 import pytest
 
 from kvstore.commands.connection import CLIENT_TYPES
-from kvstore.reply import NO_REPLY, OK, CommandError, Simple, Verbatim
+from kvstore.wire.reply import NO_REPLY, OK, CommandError, Simple, Verbatim
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
 REFUSED = [

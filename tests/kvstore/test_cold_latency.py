@@ -4,8 +4,7 @@ from array import array
 
 import pytest
 
-from kvstore import state
-from kvstore.latency import (
+from kvstore.observe.latency import (
     COMMAND_EVENT,
     EVENTS,
     EXPIRE_EVENT,
@@ -15,7 +14,7 @@ from kvstore.latency import (
     LatencyMonitor,
     latency_sample,
 )
-from kvstore.reply import CommandError, Verbatim
+from kvstore.wire.reply import CommandError, Verbatim
 from tests.kvstore.bare import Bare
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
@@ -26,13 +25,13 @@ class Watched:
     """A monitor, and a store whose clock is moved by hand."""
 
     def __init__(self, store: Bare, threshold_ms: int) -> None:
-        self.store, self.monitor = store, LatencyMonitor()
-        store.registers[state.LATENCY_ADDRESS] = self.monitor.rings.address
-        store.registers[state.LATENCY_MS] = threshold_ms
+        self.bare, self.monitor = store, LatencyMonitor()
+        store.registers.LATENCY_ADDRESS = self.monitor.rings.address
+        store.registers.LATENCY_MS = threshold_ms
 
     def happens(self, event: int, duration_ms: int, at_s: int) -> None:
-        self.store.clock_ms = 1000 * at_s
-        latency_sample(self.store.store, event, duration_ms)
+        self.bare.clock_ms = 1000 * at_s
+        latency_sample(self.bare.context, event, duration_ms)
 
 
 def test_what_is_below_the_threshold_is_not_remembered() -> None:
@@ -91,7 +90,7 @@ def test_kinds_of_event_are_forgotten_by_name() -> None:
 def server(*events: tuple[int, list[tuple[int, int]]], **settings: str) -> FakeServer:
     """A server that remembers these events: (kind, [(seconds ago, ms)])."""
     found = FakeServer(**settings)
-    now_s = int(found.registers[state.NOW_MS]) // 1000
+    now_s = int(found.registers.NOW_MS) // 1000
     with Bare() as store:
         watched = Watched(store, 1)
         for event, samples in events:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kvstore.coldplane import Described
+from kvstore.commands.coldplane import Described
 from kvstore.commands.server import document
 from kvstore.commands.table import COMMANDS, ROWS, find
-from kvstore.config import PARAMETERS
-from kvstore.connections import FIELDS
-from kvstore.reply import NO_REPLY, OK, CommandError, Set, Simple, Verbatim, encode
-from kvstore.respclient import Decoder
+from kvstore.config.parameters import PARAMETERS
+from kvstore.lifetimes.connection import FIELDS
+from kvstore.wire.reply import NO_REPLY, OK, CommandError, Set, Simple, Verbatim, encode
+from kvstore.wire.respclient import Decoder
 from snapshot.errors import SnapshotError
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.config import (
+from kvstore.config.file import GENERATED, ConfigError, quote, split
+from kvstore.config.parameters import (
     ALIASES,
     IGNORED,
     PARAMETERS,
@@ -20,8 +21,7 @@ from kvstore.config import (
     nearest,
     parse_memory,
 )
-from kvstore.configfile import GENERATED, ConfigError, quote, split
-from kvstore.patterns import matching_names
+from kvstore.wire.patterns import matching_names
 from snapshot.schedule import SavePoints
 
 SPLIT = [

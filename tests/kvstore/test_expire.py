@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvstore import state, upkeep
-from kvstore.expire import ALL, BUCKETS_FOR_ROOM, deadline_buckets, expire_step, make_room
-from kvstore.keyspace import memory_used
-from kvstore.layout import DATABASES
+from kvstore.net import upkeep
+from kvstore.store.databases import memory_used
+from kvstore.store.expire import ALL, BUCKETS_FOR_ROOM, deadline_buckets, expire_step, make_room
+from kvstore.store.layout import DATABASES
 from mmcore.state import FREE_COUNT
 from tests.kvstore.bare import START_MS, Bare
 from tests.kvstore.keyspace_check import contents
@@ -19,8 +19,8 @@ NOT_CALIBRATED, FOREVER = 100_000, 10**12  # cycles a millisecond
 @pytest.fixture
 def store() -> Iterator[Bare]:
     with Bare() as made:
-        made.registers[state.ACTIVE_EXPIRE_ENABLED] = 1
-        made.registers[state.CYCLES_PER_MS] = NOT_CALIBRATED
+        made.registers.ACTIVE_EXPIRE_ENABLED = 1
+        made.registers.CYCLES_PER_MS = NOT_CALIBRATED
         yield made
 
 
@@ -32,10 +32,10 @@ def fill(store: Bare, prefix: str, count: int, *options: str | int) -> None:
 def one_round(store: Bare) -> int:
     """Look at all deadlines once; returns how many keys expired."""
     r = store.registers
-    before = int(r[state.EXPIRED_KEYS])
-    r[state.EXPIRE_DB] = r[state.EXPIRE_BUCKET] = 0
-    expire_step(store.store, deadline_buckets(store.store))
-    return int(r[state.EXPIRED_KEYS]) - before
+    before = int(r.EXPIRED_KEYS)
+    r.EXPIRE_DB = r.EXPIRE_BUCKET = 0
+    expire_step(store.context, deadline_buckets(store.context))
+    return int(r.EXPIRED_KEYS) - before
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -59,7 +59,7 @@ def test_a_round_deletes_what_is_due_and_nothing_else(store: Bare, seed: int) ->
             for db, keys in model.items()
         }
         held = {
-            db: {key: deadline for key, (_, deadline) in keys.items()} for db, keys in contents(store.store).items()
+            db: {key: deadline for key, (_, deadline) in keys.items()} for db, keys in contents(store.context).items()
         }
         assert held == {db: keys for db, keys in model.items() if keys}
     store.check()
@@ -69,7 +69,7 @@ def test_every_deadline_is_looked_at_once_a_round(store: Bare) -> None:
     fill(store, "k", 5000, "PX", 1000)
     fill(store, "forever", 500)
     assert one_round(store) == 0
-    assert store.registers[state.DEADLINES_MET] == 5000
+    assert store.registers.DEADLINES_MET == 5000
 
 
 def test_what_is_due_of_the_deadlines_is_known(store: Bare) -> None:
@@ -77,21 +77,21 @@ def test_what_is_due_of_the_deadlines_is_known(store: Bare) -> None:
     fill(store, "soon", 2000, "PX", 1000)
     fill(store, "late", 2000, "PX", 100_000)
     one_round(store)
-    assert r[state.EXPIRED_STALE_PERC] == 0
+    assert r.EXPIRED_STALE_PERC == 0
     store.clock_ms += 2000
-    expire_step(store.store, 200)
-    assert 0.3 * ALL < r[state.EXPIRED_STALE_PERC] < 0.7 * ALL
+    expire_step(store.context, 200)
+    assert 0.3 * ALL < r.EXPIRED_STALE_PERC < 0.7 * ALL
     while one_round(store):
         pass
     one_round(store)
-    assert r[state.EXPIRED_STALE_PERC] < upkeep.PRESSED
+    assert r.EXPIRED_STALE_PERC < upkeep.PRESSED
     store.clock_ms += 200_000
-    expire_step(store.store, 200)
-    assert r[state.EXPIRED_STALE_PERC] > 0.7 * ALL
+    expire_step(store.context, 200)
+    assert r.EXPIRED_STALE_PERC > 0.7 * ALL
     while one_round(store):
         pass
-    assert expire_step(store.store, 10) == 0
-    assert r[state.EXPIRED_STALE_PERC] == 0
+    assert expire_step(store.context, 10) == 0
+    assert r.EXPIRED_STALE_PERC == 0
 
 
 def test_expiry_waits_for_frames_and_is_not_pressed_by_what_it_cannot_delete(store: Bare) -> None:
@@ -102,7 +102,7 @@ def test_expiry_waits_for_frames_and_is_not_pressed_by_what_it_cannot_delete(sto
     frames[FREE_COUNT] = 0
     try:
         assert one_round(store) == 0
-        assert store.registers[state.EXPIRED_STALE_PERC] == 0
+        assert store.registers.EXPIRED_STALE_PERC == 0
     finally:
         frames[FREE_COUNT] = free
     while one_round(store):
@@ -121,29 +121,29 @@ def test_the_share_of_the_time_grows_with_what_is_due() -> None:
 
 def test_small_turns_save_up_for_a_slice_and_no_slice_is_long(store: Bare) -> None:
     r = store.registers
-    r[state.EXPIRED_STALE_PERC] = ALL // 10  # half of the time: as much as serving took
+    r.EXPIRED_STALE_PERC = ALL // 10  # half of the time: as much as serving took
     least, longest = (NOT_CALIBRATED * us // 1000 for us in (upkeep.SLICE_MIN_US, upkeep.SLICE_MAX_US))
-    assert upkeep.expiry_slice(store.store, least - 1, 0) == 0
-    assert upkeep.expiry_slice(store.store, 1, 0) == least
-    assert r[state.EXPIRE_CREDIT] == 0
-    assert upkeep.expiry_slice(store.store, longest - 7, 0) == longest - 7
-    assert upkeep.expiry_slice(store.store, 1 << 60, 0) == longest
-    assert upkeep.expiry_slice(store.store, 0, 1) == NOT_CALIBRATED * upkeep.IDLE_SLICE_US // 1000
+    assert upkeep.expiry_slice(store.context, least - 1, 0) == 0
+    assert upkeep.expiry_slice(store.context, 1, 0) == least
+    assert r.EXPIRE_CREDIT == 0
+    assert upkeep.expiry_slice(store.context, longest - 7, 0) == longest - 7
+    assert upkeep.expiry_slice(store.context, 1 << 60, 0) == longest
+    assert upkeep.expiry_slice(store.context, 0, 1) == NOT_CALIBRATED * upkeep.IDLE_SLICE_US // 1000
 
 
 def plan(store: Bare, passed_ms: int) -> int:
     """What the calm walk may look at when so much time has passed [buckets]."""
-    store.registers[state.TIMER_MS] += passed_ms
-    upkeep.plan_expiry(store.store)
-    return int(store.registers[state.EXPIRE_CALM])
+    store.registers.TIMER_MS += passed_ms
+    upkeep.plan_expiry(store.context)
+    return int(store.registers.EXPIRE_CALM)
 
 
 def test_while_little_is_due_the_walk_follows_the_time(store: Bare) -> None:
     r = store.registers
-    r[state.TICK_MS] = 100
+    r.TICK_MS = 100
     assert plan(store, 1000) == 0
     fill(store, "k", 1000, "PX", 1_000_000)
-    round_ = int(deadline_buckets(store.store))
+    round_ = int(deadline_buckets(store.context))
     assert 20 * upkeep.CALM_BUCKETS_PER_MS > round_ > 9 * upkeep.CALM_BUCKETS_PER_MS
     assert plan(store, upkeep.PROBE_MS - 1) == 0
     assert plan(store, 1) == upkeep.CALM_BUCKETS_PER_MS * upkeep.PROBE_MS
@@ -152,60 +152,60 @@ def test_while_little_is_due_the_walk_follows_the_time(store: Bare) -> None:
 
 def test_while_nothing_expires_the_loop_sleeps_until_the_tick(store: Bare) -> None:
     r = store.registers
-    r[state.TICK_MS] = 100
+    r.TICK_MS = 100
     fill(store, "k", 1000, "PX", 1_000_000)
     plan(store, 1000)
-    rests = [int(upkeep.upkeep(store.store, 1))]
-    while r[state.EXPIRE_CALM] > 0:
-        rests.append(int(upkeep.upkeep(store.store, 1)))
+    rests = [int(upkeep.upkeep(store.context, 1))]
+    while r.EXPIRE_CALM > 0:
+        rests.append(int(upkeep.upkeep(store.context, 1)))
     assert set(rests[:-1]) <= {0}
     assert rests[-1] == 100
-    assert r[state.DEADLINES_MET] == 1000
-    r[state.ACTIVE_EXPIRE_ENABLED] = 0
-    r[state.TIMER_MS] += 1000
-    assert upkeep.upkeep(store.store, 1) == 100
-    assert r[state.DEADLINES_MET] == 1000
+    assert r.DEADLINES_MET == 1000
+    r.ACTIVE_EXPIRE_ENABLED = 0
+    r.TIMER_MS += 1000
+    assert upkeep.upkeep(store.context, 1) == 100
+    assert r.DEADLINES_MET == 1000
 
 
 def test_while_keys_expire_the_loop_looks_more_often(store: Bare) -> None:
     r = store.registers
-    r[state.TICK_MS] = 100
-    r[state.CYCLES_PER_MS] = FOREVER
+    r.TICK_MS = 100
+    r.CYCLES_PER_MS = FOREVER
     fill(store, "late", 5000, "PX", 1_000_000)
     fill(store, "soon", 5000, "PX", 1000)
     store.clock_ms += 2000
-    r[state.TIMER_MS] += 1000
-    while upkeep.upkeep(store.store, 1) == 0:
+    r.TIMER_MS += 1000
+    while upkeep.upkeep(store.context, 1) == 0:
         pass
     assert store("DBSIZE") < 5050
-    assert upkeep.upkeep(store.store, 1) == upkeep.PROBE_MS
-    r[state.TIMER_MS] += upkeep.LIVELY_MS
+    assert upkeep.upkeep(store.context, 1) == upkeep.PROBE_MS
+    r.TIMER_MS += upkeep.LIVELY_MS
     while store("DBSIZE") > 5000:
-        r[state.TIMER_MS] += upkeep.LIVELY_MS
-        upkeep.upkeep(store.store, 1)
-    r[state.TIMER_MS] += upkeep.LIVELY_MS
-    while upkeep.upkeep(store.store, 1) == 0:
+        r.TIMER_MS += upkeep.LIVELY_MS
+        upkeep.upkeep(store.context, 1)
+    r.TIMER_MS += upkeep.LIVELY_MS
+    while upkeep.upkeep(store.context, 1) == 0:
         pass
-    assert upkeep.upkeep(store.store, 1) == 100
+    assert upkeep.upkeep(store.context, 1) == 100
 
 
 def test_when_all_is_due_an_idle_turn_goes_on_until_its_time_is_over(store: Bare) -> None:
     """The budget is time, not a number of keys: with time without end one turn deletes everything."""
     r = store.registers
-    r[state.TICK_MS] = 100
+    r.TICK_MS = 100
     fill(store, "k", 20_000, "PX", 1000)
     store.clock_ms += 2000
-    r[state.TIMER_MS] += 1000
-    r[state.CYCLES_PER_MS] = 5  # hardly any time: a step beside the calm walk's, and there is more to do
-    assert upkeep.upkeep(store.store, 1) == 0
+    r.TIMER_MS += 1000
+    r.CYCLES_PER_MS = 5  # hardly any time: a step beside the calm walk's, and there is more to do
+    assert upkeep.upkeep(store.context, 1) == 0
     most = 8 * (upkeep.CALM_IDLE_SLICE + upkeep.STEP)
-    assert 0 < r[state.EXPIRED_KEYS] <= most
-    r[state.CYCLES_PER_MS] = FOREVER
-    upkeep.upkeep(store.store, 1)
+    assert 0 < r.EXPIRED_KEYS <= most
+    r.CYCLES_PER_MS = FOREVER
+    upkeep.upkeep(store.context, 1)
     assert store("DBSIZE") == 0
-    assert r[state.EXPIRE_CYCLES] > 0
-    r[state.EXPIRE_CALM] = 0
-    assert upkeep.upkeep(store.store, 1) == upkeep.PROBE_MS
+    assert r.EXPIRE_CYCLES > 0
+    r.EXPIRE_CALM = 0
+    assert upkeep.upkeep(store.context, 1) == upkeep.PROBE_MS
     store.check()
 
 
@@ -213,27 +213,27 @@ def test_a_long_turn_is_interrupted_for_what_is_due(store: Bare) -> None:
     r = store.registers
     fill(store, "k", 2000, "PX", 1000)
     store.clock_ms += 2000
-    r[state.EXPIRED_STALE_PERC] = ALL // 2
-    r[state.UPKEEP_CYCLES] = 0  # the turn has taken since the machine started
-    assert upkeep.upkeep_between(store.store) > 0
-    assert r[state.EXPIRED_KEYS] > 0
-    expired = int(r[state.EXPIRED_KEYS])
-    r[state.CYCLES_PER_MS] = FOREVER  # the turn has taken no time to speak of
-    assert upkeep.upkeep_between(store.store) == 0
-    assert r[state.EXPIRED_KEYS] == expired
+    r.EXPIRED_STALE_PERC = ALL // 2
+    r.UPKEEP_CYCLES = 0  # the turn has taken since the machine started
+    assert upkeep.upkeep_between(store.context) > 0
+    assert r.EXPIRED_KEYS > 0
+    expired = int(r.EXPIRED_KEYS)
+    r.CYCLES_PER_MS = FOREVER  # the turn has taken no time to speak of
+    assert upkeep.upkeep_between(store.context) == 0
+    assert expired == r.EXPIRED_KEYS
 
 
 def test_a_write_beyond_maxmemory_makes_room_by_what_is_due(store: Bare) -> None:
     r = store.registers
     fill(store, "k", 2000, "PX", 1000)
-    r[state.MAXMEMORY] = memory_used(store.store) - 1
-    assert make_room(store.store) == 0
+    r.MAXMEMORY = memory_used(store.context) - 1
+    assert make_room(store.context) == 0
     store.clock_ms += 2000
-    assert make_room(store.store) == 1
-    assert 0 < r[state.EXPIRED_KEYS] <= 8 * BUCKETS_FOR_ROOM
-    r[state.ACTIVE_EXPIRE_ENABLED] = 0
-    r[state.MAXMEMORY] = memory_used(store.store) - 1
-    assert make_room(store.store) == 0
+    assert make_room(store.context) == 1
+    assert 0 < r.EXPIRED_KEYS <= 8 * BUCKETS_FOR_ROOM
+    r.ACTIVE_EXPIRE_ENABLED = 0
+    r.MAXMEMORY = memory_used(store.context) - 1
+    assert make_room(store.context) == 0
 
 
 # -------------------------------------------------------------------------------------------------------- RANDOMKEY
@@ -247,20 +247,20 @@ def test_random_keys_are_those_that_live(store: Bare) -> None:
     store.clock_ms += 2000
     seen, turns = set(), 0
     for _ in range(60):
-        before = int(store.registers[state.EXPIRED_KEYS])
+        before = int(store.registers.EXPIRED_KEYS)
         seen.add(store("RANDOMKEY"))
         turns += store.turns
-        assert int(store.registers[state.EXPIRED_KEYS]) - before <= 500 * store.turns
+        assert int(store.registers.EXPIRED_KEYS) - before <= 500 * store.turns
     assert seen == {b"a", b"b"}
     assert turns > 60
-    assert int(store.registers[state.EXPIRED_KEYS]) > 10_000  # each turn gets on with it
+    assert int(store.registers.EXPIRED_KEYS) > 10_000  # each turn gets on with it
 
 
 def test_a_random_key_in_a_transaction_is_found_at_once(store: Bare) -> None:
     fill(store, "dead", 50_000, "PX", 1000)
     assert store("SET", "a", "1") == "OK"
     store.clock_ms += 2000
-    store.registers[state.EXEC_SAVED_ADDRESS] = 1
+    store.registers.EXEC_SAVED_ADDRESS = 1
     assert store("RANDOMKEY") == b"a"
     assert store.turns == 1
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvstore import state
-from kvstore.errors import ERRORS, OUT_OF_FRAMES
-from kvstore.expire import expire_step
-from kvstore.flush import KEEP_FRAMES, background_step, give_back_credit
+from kvstore.lifetimes.context import Context
+from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.expire import expire_step
+from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit
+from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from tests.kvstore.bare import Bare
@@ -26,7 +27,7 @@ def in_use(bare: Bare) -> int:
 
 
 def in_force(bare: Bare) -> int:
-    return int(bare.registers[state.FRAMES_IN_FORCE])
+    return int(bare.registers.FRAMES_IN_FORCE)
 
 
 def fill(bare: Bare, size: int) -> int:
@@ -38,7 +39,7 @@ def fill(bare: Bare, size: int) -> int:
 
 
 def settle(bare: Bare) -> None:
-    while background_step(bare.store, 64):
+    while background_step(bare.context, 64):
         pass
 
 
@@ -49,7 +50,7 @@ def test_a_full_store_is_overwritten_and_emptied(mode: int, size: int, shared: b
     with Bare(3 * MIB, mode=mode) as bare:
         count = fill(bare, size)
         root = bare.fork() if shared else -1
-        before = contents(bare.store) if shared else {}
+        before = contents(bare.context) if shared else {}
         assert all(bare("DEL", f"k:{i:06}") == 1 for i in range(0, count, 3))
         refused = sum(bare("SET", f"k:{i:06}", b"y" * size) == OOM for i in range(count) if i % 3)
         assert refused == 0
@@ -71,10 +72,15 @@ def test_a_full_store_is_overwritten_and_emptied(mode: int, size: int, shared: b
         assert in_use(bare) < 12
 
 
-def frozen_store(bare: Bare, root: int) -> state.Store:
+def frozen_store(bare: Bare, root: int) -> Context:
     from mmcore.space import AddressSpace
 
-    return state.Store(AddressSpace.of_root(bare.memory, root, bare.space.epoch).state, bare.registers, bare.args)
+    return OpenStore(
+        bare.pool,
+        bare.shard,
+        AddressSpace.of_root(bare.memory, root, bare.space.epoch),
+        registers=bare.opened.registers,
+    ).context
 
 
 @MODES
@@ -85,7 +91,7 @@ def test_what_adds_is_refused_and_what_does_not_is_not(mode: int) -> None:
         count = fill(bare, 500)
         used = in_use(bare)
         assert in_force(bare) - 300 < used <= in_force(bare)
-        before = contents(bare.store)
+        before = contents(bare.context)
         for command in (
             ["SET", "new", b"x" * 5000],
             ["APPEND", "k:000000", b"x" * 5000],
@@ -95,7 +101,7 @@ def test_what_adds_is_refused_and_what_does_not_is_not(mode: int) -> None:
             ["COPY", "long", "longer"],
         ):
             assert bare(*command) == OOM, command
-        assert contents(bare.store) == before and in_use(bare) == used
+        assert contents(bare.context) == before and in_use(bare) == used
         assert bare("INCR", "n") == 11
         assert bare("GETSET", "k:000001", b"g" * 500) == b"x" * 500
         assert bare("MSET", "k:000002", b"m" * 500, "k:000003", b"m" * 497) == "OK"
@@ -131,7 +137,7 @@ def test_deadlines_pass_in_a_full_store() -> None:
             assert bare("PEXPIRE", f"k:{i:06}", 50) == 1
         bare.clock_ms += 100
         for _ in range(2 * count):
-            expire_step(bare.store, 64)
+            expire_step(bare.context, 64)
         assert bare("DBSIZE") == count // 2
         bare.check()
 
@@ -159,7 +165,7 @@ COMMANDS: dict[str, tuple[str | bytes | int, ...]] = {
 def test_a_command_is_refused_whole_or_done_whatever_is_free(name: str, mode: int) -> None:
     """With every number of free frames around that from which it is served, beside a snapshot that shares all."""
     with Bare(3 * MIB, spare=0, mode=mode) as bare:
-        bare.registers[state.FRAMES_IN_FORCE] = 1 << 40  # only what is there limits
+        bare.registers.FRAMES_IN_FORCE = 1 << 40  # only what is there limits
         for i in range(300):
             bare("SET", f"k:{i}", b"x" * 100)
         bare("SET", "k:10", "41")
@@ -169,13 +175,13 @@ def test_a_command_is_refused_whole_or_done_whatever_is_free(name: str, mode: in
         def served(free: int) -> bool:
             nonlocal root
             root = bare.fork()
-            before = contents(bare.store)
+            before = contents(bare.context)
             with only(bare.memory, free) as held:
                 reply = bare(*COMMANDS[name])
                 check_memory(bare.memory, [bare.space], [root, *held])
                 check_heap(bare.space)
-                check_keyspace(bare.store)
-                after = contents(bare.store)
+                check_keyspace(bare.context)
+                after = contents(bare.context)
                 assert (reply == OOM) == (after == before), (free, reply)
                 assert contents(frozen_store(bare, root)) == before
             if reply != OOM:  # back to what was there
@@ -256,13 +262,13 @@ def test_a_stream_in_a_full_store_beside_snapshots(mode: int, seed: int) -> None
                 bare.release(root)
             elif action == "background":
                 if choose.random() < 0.3:
-                    give_back_credit(bare.store)
-                background_step(bare.store, 16)
+                    give_back_credit(bare.context)
+                background_step(bare.context, 16)
             if step % 1000 == 999:
                 bare.check()
-                held = contents(bare.store).get(0, {})
+                held = contents(bare.context).get(0, {})
                 assert {one: value for one, (value, _) in held.items()} == model
-            if not frozen and not bare.registers[state.RELEASE_COUNT]:
+            if not frozen and not bare.registers.RELEASE_COUNT:
                 assert in_use(bare) <= in_force(bare) * 1.1
         assert refusals > 100
         for root, _ in frozen:
@@ -282,8 +288,8 @@ def test_free_frames_go_back_part_by_part_and_some_are_kept() -> None:
         assert kept > 150 * 256
         ticks, before = 0, kept
         while True:
-            give_back_credit(bare.store)
-            credit = int(bare.registers[state.GIVE_CREDIT])
+            give_back_credit(bare.context)
+            credit = int(bare.registers.GIVE_CREDIT)
             if credit == 0:
                 break
             settle(bare)
@@ -304,8 +310,8 @@ def test_a_store_that_comes_and_goes_keeps_its_frames() -> None:
         for _ in range(5):
             assert bare("DEL", *(f"k:{i}" for i in range(16))) == 16
             settle(bare)
-            give_back_credit(bare.store)
-            assert int(bare.registers[state.GIVE_CREDIT]) == 0
+            give_back_credit(bare.context)
+            assert int(bare.registers.GIVE_CREDIT) == 0
             for i in range(16):
                 bare("SET", f"k:{i}", b"y" * MIB)
 
@@ -319,8 +325,8 @@ def test_a_purge_gives_all_back_whatever_waits() -> None:
         bare("DEL", "long")
         bare.release(root)
         bare("FLUSHALL")
-        bare.registers[state.GIVE_ALL] = 1
+        bare.registers.GIVE_ALL = 1
         settle(bare)
-        assert bare.memory.frames_kept == 0 == int(bare.registers[state.GIVE_ALL])
+        assert bare.memory.frames_kept == 0 == int(bare.registers.GIVE_ALL)
         assert np.count_nonzero(bare.memory.state.bytes[: 8 * MIB : 4096]) < 12
         bare.check()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from kvstore.glob import NAIVE, NAIVE_MIN, glob_close, glob_hard, glob_match, glob_open, glob_select, glob_work
+from kvstore.wire.glob import NAIVE, NAIVE_MIN, glob_close, glob_hard, glob_match, glob_open, glob_select, glob_work
 from mmcore.jit import int64, linked, void
 
 CASES = [

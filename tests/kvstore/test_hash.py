@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from kvstore.hash import hash_bytes
+from kvstore.structures.hash import hash_bytes
 from mmcore.jit import int64, linked, uint8
 
 SEED = 0x1234_5678_9ABC

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvstore.histogram import CELLS, CYCLES_MAX, Histogram, Scale, cell_of, upper_end
+from kvstore.observe.histogram import CELLS, CYCLES_MAX, Histogram, Scale, cell_of, upper_end
 
 UPPER_ENDS = np.array([upper_end(cell) for cell in range(CELLS)])
 LOWER_ENDS = np.concatenate(([0], UPPER_ENDS[:-1] + 1))

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from kvstore import layout, state
-from kvstore.flush import background_step
-from kvstore.index import BUCKETS_MIN, LOAD_MAX
+from kvstore.store import layout
+from kvstore.store.flush import background_step
+from kvstore.store.index import BUCKETS_MIN, LOAD_MAX
 from tests.kvstore.bare import Bare
 from tests.kvstore.keyspace_check import read_words
 
@@ -15,13 +15,13 @@ from tests.kvstore.keyspace_check import read_words
 def buckets(store: Bare, db: int = 0) -> tuple[int, int]:
     """Buckets of a database's two tables."""
     descriptor = layout.DESCRIPTORS + db * layout.DESCRIPTOR_SIZE
-    key_buckets, deadline_buckets = read_words(store.store, descriptor + layout.DB_KEY_BUCKETS, 2)
+    key_buckets, deadline_buckets = read_words(store.context, descriptor + layout.DB_KEY_BUCKETS, 2)
     return key_buckets, deadline_buckets
 
 
 def settle(store: Bare) -> None:
     """Let everything that waits be done."""
-    while background_step(store.store, 64):
+    while background_step(store.context, 64):
         pass
 
 
@@ -137,7 +137,7 @@ def test_a_step_of_a_scan_is_bounded_however_empty_the_table() -> None:
     with Bare() as store:
         for i in range(20_000):
             store("SET", f"key:{i}", "v")
-        store.registers[state.SNAPSHOT_ALIVE] = 1
+        store.registers.SNAPSHOT_ALIVE = 1
         for i in range(18_500):
             store("DEL", f"key:{i}")
         steps = 0

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kvstore import state
-from kvstore.connections import FIELDS
-from kvstore.info import ALL, DEFAULT, SECTIONS, chosen_sections, human, info_text
-from kvstore.reply import Verbatim
-from kvstore.watch import WATCH_SIZE
+from kvstore.commands.info import ALL, DEFAULT, SECTIONS, chosen_sections, human, info_text
+from kvstore.effects.watch import WATCH_SIZE
+from kvstore.lifetimes.connection import FIELDS
+from kvstore.wire.reply import Verbatim
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
 HUMAN = [
@@ -88,7 +87,7 @@ def test_the_fields_that_others_read_are_there() -> None:
 
 def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     server = FakeServer(FakeClient(1, watch=2), FakeClient(2))
-    server.registers[state.DIRTY] = 17
+    server.registers.DIRTY = 17
     server.config_file = tmp_path / "kvstore.conf"
     found = sections(info_text(server, ["everything"]))
     assert found["Server"]["process_id"] == str(os.getpid())

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvstore import state
-from kvstore.errors import ERRORS, OUT_OF_FRAMES
-from kvstore.expire import expire_step
-from kvstore.flush import background_step
-from kvstore.state import Store
+from kvstore.lifetimes.context import Context
+from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.expire import expire_step
+from kvstore.store.flush import background_step
+from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.space import AddressSpace
 from tests.kvstore.bare import Bare, ReplyError
 from tests.kvstore.keyspace_check import contents
@@ -19,18 +19,18 @@ OOM = ERRORS[OUT_OF_FRAMES]
 LENGTHS = (0, 1, 20, 44, 45, 64, 200, 500, 1000, 2000, 4000, 4070, 4080, 4090, 4096, 5000, 9000, 70_000)
 
 
-def held(store: Store) -> Contents:
+def held(context: Context) -> Contents:
     """What a store holds, proved sound, as the model has it."""
     return {
         db: {key: Entry(value, deadline) for key, (value, deadline) in entries.items()}
-        for db, entries in contents(store).items()
+        for db, entries in contents(context).items()
     }
 
 
 def frozen(bare: Bare, root: int) -> Contents:
     """What a frozen root holds."""
     space = AddressSpace.of_root(bare.memory, root, bare.space.epoch)
-    return held(Store(space.state, bare.registers, bare.args))
+    return held(OpenStore(bare.pool, bare.shard, space, registers=bare.opened.registers).context)
 
 
 class Stream:
@@ -156,14 +156,14 @@ class Stream:
         self.bare.clock_ms += self.choose.randrange(30)
         self.model.expire(self.bare.clock_ms)
         if self.choose.random() < 0.5:
-            expire_step(self.bare.store, self.choose.choice([1, 64, 1000]))
+            expire_step(self.bare.context, self.choose.choice([1, 64, 1000]))
 
     def background(self) -> None:
-        background_step(self.bare.store, self.choose.choice([1, 8, 64]))
+        background_step(self.bare.context, self.choose.choice([1, 8, 64]))
 
     def snapshot(self) -> None:
         if len(self.frozen) < 3:
-            self.frozen.append((self.bare.fork(), held(self.bare.store)))
+            self.frozen.append((self.bare.fork(), held(self.bare.context)))
 
     def release(self) -> None:
         if self.frozen:
@@ -177,7 +177,7 @@ class Stream:
         now = self.bare.clock_ms
         found = {
             db: {key: entry for key, entry in entries.items() if entry.deadline_ms is None or entry.deadline_ms > now}
-            for db, entries in held(self.bare.store).items()
+            for db, entries in held(self.bare.context).items()
         }
         assert {db: entries for db, entries in found.items() if entries} == self.model.contents(now)
 
@@ -197,7 +197,7 @@ def test_random_commands_do_what_the_model_does(seed: int) -> None:
         while stream.frozen:
             stream.release()
         stream.flushall()
-        while background_step(bare.store, 64):
+        while background_step(bare.context, 64):
             pass
         stream.check()
         assert bare.memory.frames_total - bare.memory.frames_free < 12
@@ -228,16 +228,16 @@ def test_full_memory_refuses_writes_and_lets_go(size: int) -> None:
         sizes = (size + i % 7 for i in range(1 << 20))
         count = fill(bare, sizes)
         bare.check()
-        before = contents(bare.store)
+        before = contents(bare.context)
         assert bare("SET", "another", b"x" * 100_000) == OOM
         assert bare("APPEND", "full:0", b"x" * 4_000_000) == OOM
         assert bare("MSET", *(part for i in range(400) for part in (f"m{i}", b"x" * 5000))) == OOM
         assert bare("SETRANGE", "new", 5_000_000, "x") == OOM
-        assert contents(bare.store) == before
+        assert contents(bare.context) == before
         assert bare("GET", "full:0") is not None
         for i in range(count):
             assert bare("DEL", f"full:{i}") == 1
-        while background_step(bare.store, 64):
+        while background_step(bare.context, 64):
             pass
         bare.check()
         again = fill(bare, (size + i % 7 for i in range(1 << 20)))
@@ -260,7 +260,7 @@ def test_full_memory_beside_a_snapshot(seed: int) -> None:
             refused += bare(command, f"k:{i}", *tail) == OOM
             if choose.random() < 0.01:
                 bare.clock_ms += 3
-                expire_step(bare.store, 50)
+                expire_step(bare.context, 50)
         assert refused > 1000
         bare.check()
         assert frozen(bare, root) == before
@@ -276,10 +276,10 @@ def test_expiry_deletes_what_is_due_and_nothing_else() -> None:
             bare("SET", f"k:{i}", "v", *(["PX", 1 + i] if i % 2 else []))
         bare.clock_ms += 1500
         for _ in range(1000):
-            expire_step(bare.store, 16)
+            expire_step(bare.context, 16)
         bare.check()
-        assert int(bare.registers[state.EXPIRED_KEYS]) == 750
-        left = {key for entries in contents(bare.store).values() for key in entries}
+        assert int(bare.registers.EXPIRED_KEYS) == 750
+        left = {key for entries in contents(bare.context).values() for key in entries}
         assert left == {b"k:%d" % i for i in range(3000) if i % 2 == 0 or i >= 1500}
 
 
@@ -308,19 +308,19 @@ def test_flushdb_of_one_among_several_leaves_the_others() -> None:
             assert bare("FLUSHDB") == "OK" and bare("DBSIZE") == 0
             if round_ % 8 == 0:
                 bare.check()
-        while background_step(bare.store, 64):
+        while background_step(bare.context, 64):
             pass
         bare.check()
-        assert contents(bare.store).keys() == {0} and len(contents(bare.store)[0]) == 40
-        assert int(bare.registers[state.LAZYFREED_OBJECTS]) > 0
+        assert contents(bare.context).keys() == {0} and len(contents(bare.context)[0]) == 40
+        assert int(bare.registers.LAZYFREED_OBJECTS) > 0
 
 
 def test_a_flush_keeps_the_seed_for_those_who_watch() -> None:
     with Bare() as bare:
-        seed = int(bare.registers[state.HASH_SEED])
+        seed = int(bare.registers.HASH_SEED)
         bare("SET", "k", "v")
         bare("FLUSHALL")
-        assert int(bare.registers[state.HASH_SEED]) == seed != 0
+        assert int(bare.registers.HASH_SEED) == seed != 0
 
 
 def test_large_values_are_given_back_in_steps() -> None:
@@ -330,7 +330,7 @@ def test_large_values_are_given_back_in_steps() -> None:
         assert bare("DEL", "k") == 1
         assert bare.memory.frames_total - bare.memory.frames_free > used - 10
         steps = 0
-        while background_step(bare.store, 64):
+        while background_step(bare.context, 64):
             steps += 1
         assert steps >= (20 << 20) / 4096 / 64
         bare.check()

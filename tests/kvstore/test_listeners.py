@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.listeners import CannotListen, UnixListener, listen_tcp
+from kvstore.net.listeners import CannotListen, UnixListener, listen_tcp
 
 
 @pytest.fixture

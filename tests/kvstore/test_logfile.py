@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.logfile import LEVELS, open_log, set_level
+from kvstore.server.logfile import LEVELS, open_log, set_level
 
 
 @pytest.fixture

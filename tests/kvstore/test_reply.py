@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.reply import (
+from kvstore.wire.reply import (
     NO_REPLY,
     NULL_ARRAY,
     OK,
@@ -22,7 +22,7 @@ from kvstore.reply import (
     double_text,
     encode,
 )
-from kvstore.respclient import BULK_MAX, DEPTH_MAX, LINE_MAX, Decoder, ProtocolError, Push, encode_command
+from kvstore.wire.respclient import BULK_MAX, DEPTH_MAX, LINE_MAX, Decoder, ProtocolError, Push, encode_command
 
 CASES: list[tuple[Reply, bytes, bytes]] = [
     (OK, b"+OK\r\n", b"+OK\r\n"),

@@ -1,6 +1,6 @@
 """Series drawn in text."""
 
-from kvstore.sparkline import sparkline
+from kvstore.observe.sparkline import sparkline
 
 
 def test_columns_are_as_high_as_their_numbers_and_labels_stand_below() -> None:

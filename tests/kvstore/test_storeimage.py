@@ -10,11 +10,11 @@ import msgpack
 import numpy as np
 import pytest
 
-from kvstore import storeimage
-from kvstore.keyspace import keyspace_open
-from kvstore.layout import CONTROL_BASE, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
-from kvstore.state import Store
-from kvstore.storeimage import LAYOUT, UNMARKED, accept_store, describe_store, layout_digest
+from kvstore.durable import storeimage
+from kvstore.durable.storeimage import LAYOUT, UNMARKED, accept_store, describe_store, layout_digest
+from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.databases import keyspace_open
+from kvstore.store.layout import CONTROL_BASE, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
 from mmcore import AddressSpace, PhysicalMemory
 from mmcore.heap import CONTROL
 from mmcore.jit import Table
@@ -97,7 +97,7 @@ def load(images: ImageDirectory) -> tuple[Image | None, list[errors.ImageError]]
         space = AddressSpace(memory)
         image = adopt(preload, space.state, accept=accept_store)
         with Bare(16 << 20) as other:
-            store = Store(space.state, other.registers, other.args)
+            store = OpenStore(other.pool, other.shard, space, registers=other.opened.registers).context
             assert image is None or keyspace_open(store) == 0
         return image, preload.refused
 

@@ -22,7 +22,7 @@ from kvstore.commands.table import (
     unknown_subcommand,
     wrong_arity,
 )
-from kvstore.reply import CommandError
+from kvstore.wire.reply import CommandError
 from tests.harness import need_redis, start_redis
 
 SERVED = """

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from kvstore import connections as rows
-from kvstore import state, watch
 from kvstore.commands import transactions
-from kvstore.state import STORE, Store
+from kvstore.effects import watch
+from kvstore.lifetimes import connection
+from kvstore.lifetimes.context import AGAIN, CONTEXT
+from kvstore.lifetimes.store import WATCH_CHAINS
+from kvstore.lifetimes.wiring import OpenStore
 from mmcore.jit import int64, linked
 from tests.kvstore.bare import Bare
 
@@ -22,46 +24,49 @@ class Watched(Bare):
 
     def __init__(self) -> None:
         super().__init__(1 << 22)
-        self.table = np.zeros((CONNECTIONS, rows.FIELDS), np.int64)
-        self.table[:, rows.WATCH_FIRST] = -1
-        self.registers[state.CONNECTIONS_ADDRESS] = self.table.ctypes.data
+        self.table = np.zeros((CONNECTIONS, connection.FIELDS), np.int64)
+        self.table[:, connection.WATCH_FIRST] = -1
+        self.registers.CONNECTIONS_ADDRESS = self.table.ctypes.data
 
     def watch(self, slot: int, db: int, key: int) -> None:
         """As WATCH does it."""
-        if not watch.is_watched(self.store, slot, db, key):
+        if not watch.is_watched(self.context, slot, db, key):
             row = self.table[slot]
-            row[rows.WATCH_FIRST] = watch.watch_add(self.store, slot, int(row[rows.WATCH_FIRST]), db, key, 0, 1)
-            row[rows.WATCH_COUNT] += 1
+            row[connection.WATCH_FIRST] = watch.watch_add(
+                self.context, slot, int(row[connection.WATCH_FIRST]), db, key, 0, 1
+            )
+            row[connection.WATCH_COUNT] += 1
 
     def unwatch(self, slot: int) -> None:
-        watch.unwatch_all(self.store, self.table[slot], rows.WATCH_FIRST, rows.WATCH_COUNT)
+        watch.unwatch_all(self.context, self.table[slot], connection.WATCH_FIRST, connection.WATCH_COUNT)
 
     def command(self, slot: int, *keys: bytes) -> list[int]:
         """WATCH, turn after turn; how many keys the connection watches at the end of each."""
         parts, r = (b"WATCH", *keys), self.registers
         counts: list[int] = []
         lengths = np.array([len(part) for part in parts])
-        self.args = np.zeros((len(parts), 2), np.int64)
-        self.args[:, 1] = lengths
-        self.args[1:, 0] = np.cumsum(lengths)[:-1]
+        args = np.zeros((len(parts), 2), np.int64)
+        args[:, 1] = lengths
+        args[1:, 0] = np.cumsum(lengths)[:-1]
+        self.shard.args = memoryview(args.reshape(-1))
         text = np.frombuffer(b"".join(parts), np.uint8)
-        r[state.QUERY_ADDRESS], r[state.QUERY_SIZE], r[state.ARGC] = text.ctypes.data, text.size, len(parts)
-        r[state.CONNECTION], r[state.REPLY_LENGTH] = slot, 0
-        store = Store(self.space.state, r, self.args.reshape(-1))
-        code = state.AGAIN
-        while code == state.AGAIN:
-            assert r[state.REPLY_LENGTH] == 0
+        r.QUERY_ADDRESS, r.QUERY_SIZE, r.ARGC = text.ctypes.data, text.size, len(parts)
+        r.CONNECTION, r.REPLY_LENGTH = slot, 0
+        store = OpenStore(self.pool, self.shard, self.space, registers=self.opened.registers).context
+        code = AGAIN
+        while code == AGAIN:
+            assert r.REPLY_LENGTH == 0
             code = transactions.watch(store)
-            counts.append(int(self.table[slot, rows.WATCH_COUNT]))
+            counts.append(int(self.table[slot, connection.WATCH_COUNT]))
         assert code == 0
-        assert r[state.REPLY_LENGTH] == len(b"+OK\r\n")
+        assert len(b"+OK\r\n") == r.REPLY_LENGTH
         return counts
 
     def told(self, db: int, key: int) -> set[int]:
         """The connections that hear of a change."""
-        self.table[:, rows.FLAGS] = 0
-        watch.touch_watched(self.store, db, key)
-        return set(np.flatnonzero(self.table[:, rows.FLAGS] & rows.DIRTY_CAS).tolist())
+        self.table[:, connection.FLAGS] = 0
+        watch.touch_watched(self.context, db, key)
+        return set(np.flatnonzero(self.table[:, connection.FLAGS] & connection.DIRTY_CAS).tolist())
 
 
 @pytest.fixture
@@ -81,23 +86,23 @@ def test_a_stream_of_watches_against_a_model(store: Watched, seed: int) -> None:
             store.unwatch(slot)
             model = {one for one in model if one[0] != slot}
         else:
-            assert bool(watch.is_watched(store.store, slot, db, key)) == ((slot, db, key) in model), (seed, step)
+            assert bool(watch.is_watched(store.context, slot, db, key)) == ((slot, db, key) in model), (seed, step)
             store.watch(slot, db, key)
             model.add((slot, db, key))
-        assert store.registers[state.WATCHES] == len(model)
+        assert len(model) == store.registers.WATCHES
         if step % 50 == 0 and model:
             db, key = draw.randrange(3), draw.choice(keys)
             assert store.told(db, key) == {one[0] for one in model if one[1:] == (db, key)}, (seed, step)
     counts = Counter(one[0] for one in model)
-    assert [counts[slot] for slot in range(CONNECTIONS)] == store.table[:, rows.WATCH_COUNT].tolist()
+    assert [counts[slot] for slot in range(CONNECTIONS)] == store.table[:, connection.WATCH_COUNT].tolist()
 
 
-@linked(int64(STORE, int64))
-def longest_chain(store, which):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64))
+def longest_chain(context, which):  # type: ignore[no-untyped-def]
     """Rows in the longest chain of keys (0) or of pairs (1)."""
     longest = 0
-    for chain in range(store.server[state.WATCH_CHAINS]):
-        longest = max(longest, watch.chain_length(store, chain, which))
+    for chain in range(context.store[WATCH_CHAINS]):
+        longest = max(longest, watch.chain_length(context, chain, which))
     return longest
 
 
@@ -105,9 +110,9 @@ def test_chains_stay_short_however_many_watches_there_are(store: Watched) -> Non
     draw = random.Random(7)
     for _ in range(20_000):
         store.watch(0, 0, draw.getrandbits(63))
-    assert store.registers[state.WATCH_CHAINS] == store.registers[state.WATCHES] == 20_000
-    assert longest_chain(store.store, 0) <= 16
-    assert longest_chain(store.store, 1) <= 16
+    assert store.registers.WATCH_CHAINS == store.registers.WATCHES == 20_000
+    assert longest_chain(store.context, 0) <= 16
+    assert longest_chain(store.context, 1) <= 16
 
 
 def test_a_key_that_many_watch_does_not_lengthen_their_search(store: Watched) -> None:
@@ -116,8 +121,8 @@ def test_a_key_that_many_watch_does_not_lengthen_their_search(store: Watched) ->
     for slot in range(CONNECTIONS):
         for key in keys:
             store.watch(slot, 0, key)
-    assert longest_chain(store.store, 0) >= CONNECTIONS  # each of a key's watchers is told, so they are in one chain
-    assert longest_chain(store.store, 1) <= 16
+    assert longest_chain(store.context, 0) >= CONNECTIONS  # each of a key's watchers is told, so they are in one chain
+    assert longest_chain(store.context, 1) <= 16
     assert store.told(0, keys[7]) == set(range(CONNECTIONS))
 
 
@@ -127,13 +132,13 @@ def test_very_many_keys_are_watched_some_a_turn(store: Watched) -> None:
     assert store.command(0, *keys) == [8192, 16384, 20_000]
     assert store.command(0, *keys) == [20_000] * 3
     assert store.command(1, *keys[:8192]) == [8192]
-    assert store.table[0, rows.WATCH_DONE] == 0
+    assert store.table[0, connection.WATCH_DONE] == 0
 
 
 def test_a_watch_that_has_failed_already_ends_at_once(store: Watched) -> None:
-    store.table[0, rows.FLAGS] |= rows.DIRTY_CAS
+    store.table[0, connection.FLAGS] |= connection.DIRTY_CAS
     assert store.command(0, *[b"key:%d" % i for i in range(20_000)]) == [0]
-    assert store.registers[state.WATCHES] == 0
+    assert store.registers.WATCHES == 0
 
 
 def test_memory_is_given_back_when_no_watch_is_left(store: Watched) -> None:
@@ -141,13 +146,13 @@ def test_memory_is_given_back_when_no_watch_is_left(store: Watched) -> None:
     for key in range(10_000):
         store.watch(0, 0, key)
     store.watch(1, 0, 5)
-    assert r[state.WATCH_CAPACITY] >= 10_001
+    assert r.WATCH_CAPACITY >= 10_001
     store.unwatch(0)
     assert store.told(0, 5) == {1}
     store.unwatch(1)
-    assert r[state.WATCHES] == 0
-    assert r[state.WATCH_TABLE_ADDRESS] == r[state.WATCH_HEADS_ADDRESS] == 0
-    assert r[state.WATCH_CAPACITY] == r[state.WATCH_HEADS_CAPACITY] == r[state.WATCH_CHAINS] == 0
+    assert r.WATCHES == 0
+    assert r.WATCH_TABLE_ADDRESS == r.WATCH_HEADS_ADDRESS == 0
+    assert r.WATCH_CAPACITY == r.WATCH_HEADS_CAPACITY == r.WATCH_CHAINS == 0
     store.watch(2, 1, 99)
     assert store.told(1, 99) == {2}
 
@@ -159,5 +164,5 @@ def test_a_freed_row_is_taken_again(store: Watched) -> None:
     store.unwatch(0)
     for key in range(60):
         store.watch(2, 0, key)
-    assert store.registers[state.WATCH_USED] == 61
+    assert store.registers.WATCH_USED == 61
     assert store.told(0, 0) == {1, 2}

@@ -21,7 +21,7 @@ def hold(*_arguments: object) -> None:
 
 
 if __name__ == "__main__":
-    import kvstore.server
+    import kvstore.server.server
 
-    kvstore.server.Server.__init__ = hold  # type: ignore[method-assign]
+    kvstore.server.server.Server.__init__ = hold  # type: ignore[method-assign]
     main()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.config import (
+from kvstore.config.parameters import (
     PARAMETERS,
     Choice,
     Config,

@@ -640,7 +640,7 @@ def test_an_image_from_before_layouts_had_names_is_opened(start, data: Path, our
         server.kill()
     (path,) = images(data)
     rewrite(path, metadata={"databases": read_image(path).metadata["databases"], "made_by": "kvstore"})
-    from kvstore.storeimage import LAYOUT, UNMARKED
+    from kvstore.durable.storeimage import LAYOUT, UNMARKED
 
     if LAYOUT != UNMARKED:
         assert f"its layout is {UNMARKED}" in refusal(start(data))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.errors import ERRORS, OUT_OF_FRAMES, OUT_OF_MEMORY
-from kvstore.flush import KEEP_FRAMES
+from kvstore.store.flush import KEEP_FRAMES
+from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES, OUT_OF_MEMORY
 from tests.server.test_consistency import images
 from tests.server.test_crash import refusal
 from tests.server.wire import OK, Failure, Wire, info, wait_until

@@ -1,0 +1,68 @@
+"""DEL, UNLINK, EXISTS, TOUCH, TYPE, DBSIZE: whether keys are there.
+
+DEL and UNLINK give a long value back later, in steps.
+"""
+
+from kvstore.lifetimes.call import ARGC, DB, NO_TOUCH
+from kvstore.lifetimes.context import HANDLER
+from kvstore.store.databases import db_load
+from kvstore.store.layout import DB_KEYS
+from kvstore.store.lookup import key_hash, lookup, lookup_peek, lookup_read, touched
+from kvstore.store.membership import delete_entry
+from kvstore.store.reserve import reserve_removal
+from kvstore.wire.resp import reply_integer, reply_type_name
+from mmcore.jit import linked
+
+
+@linked(HANDLER)
+def del_(context):  # type: ignore[no-untyped-def]
+    """DEL key [key ...]; UNLINK too, for a long value is never given back at once"""
+    deleted = 0
+    if not reserve_removal(context, context.call[ARGC] - 1):
+        return 0
+    for i in range(1, context.call[ARGC]):
+        hash_ = key_hash(context, i)
+        slot = lookup(context, context.call[DB], i, hash_)
+        if slot != 0:
+            delete_entry(context, context.call[DB], slot, hash_)
+            touched(context, context.call[DB], hash_)
+            deleted += 1
+    reply_integer(context, deleted)
+    return 0
+
+
+@linked(HANDLER)
+def exists(context):  # type: ignore[no-untyped-def]
+    """EXISTS key [key ...]"""
+    found = 0
+    for i in range(1, context.call[ARGC]):
+        if lookup_peek(context, i) != 0:
+            found += 1
+    reply_integer(context, found)
+    return 0
+
+
+@linked(HANDLER)
+def touch(context):  # type: ignore[no-untyped-def]
+    """TOUCH key [key ...]; it counts as a use even from a client that asked for none to be"""
+    context.call[NO_TOUCH] = 0
+    found = 0
+    for i in range(1, context.call[ARGC]):
+        if lookup_read(context, i) != 0:
+            found += 1
+    reply_integer(context, found)
+    return 0
+
+
+@linked(HANDLER)
+def type_(context):  # type: ignore[no-untyped-def]
+    """TYPE key"""
+    reply_type_name(context, lookup_peek(context, 1) != 0)
+    return 0
+
+
+@linked(HANDLER)
+def dbsize(context):  # type: ignore[no-untyped-def]
+    """DBSIZE"""
+    reply_integer(context, db_load(context, context.call[DB], DB_KEYS))
+    return 0

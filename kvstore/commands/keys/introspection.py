@@ -1,0 +1,114 @@
+"""OBJECT and MEMORY USAGE: how a value is kept."""
+
+from kvstore.commands.refcounts import is_held
+from kvstore.commands.strings.getting import slot_entry
+from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.shard import LRU_CLOCK, SCRATCH_ADDRESS
+from kvstore.store.entries import CLOCK_MASK, EDITED, RAW, entry_flags, entry_length, entry_memory, entry_value
+from kvstore.store.lookup import key_hash, lookup, lookup_peek
+from kvstore.system.libc import bytes_at
+from kvstore.wire.arguments import integer_argument, pack, parse_integer, word
+from kvstore.wire.errors import NO_LFU, NOT_INTEGER, SYNTAX
+from kvstore.wire.resp import reply_bulk, reply_error, reply_integer, reply_null
+from mmcore.jit import constant, int64, kernel, linked
+from mmcore.mmu import copy_out, load8
+
+_ENCODING, _FREQ, _IDLETIME, _REFCOUNT = pack(b"ENCODING"), pack(b"FREQ"), pack(b"IDLETIME"), pack(b"REFCOUNT")
+
+
+_USAGE, _SAMPLES = pack(b"USAGE"), pack(b"SAMPLES")
+
+
+_INT_NAME, _EMBSTR_NAME, _RAW_NAME = (constant(n) for n in (b"int", b"embstr", b"raw"))
+
+
+EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
+
+
+SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
+
+
+@kernel
+def is_integer(context, entry):  # type: ignore[no-untyped-def]
+    """Whether the value is kept as Redis keeps integers: it spells one, and was not edited in place."""
+    count = entry_length(context, entry)
+    if count == 0 or count > 20 or entry_flags(context, entry) & EDITED:
+        return False
+    digits = bytes_at(context.shard[SCRATCH_ADDRESS], 32)
+    copy_out(context.space, entry_value(context, entry), digits, 0, count)
+    valid, _ = parse_integer(digits, 0, count)
+    return valid
+
+
+@linked(int64(CONTEXT, int64))
+def encoding_of(context, entry):  # type: ignore[no-untyped-def]
+    """0 int, 1 embstr, 2 raw: what OBJECT ENCODING says."""
+    if is_integer(context, entry):
+        return 0
+    if entry_flags(context, entry) & RAW or entry_length(context, entry) > EMBSTR_MAX:
+        return 2
+    return 1
+
+
+@kernel
+def idle_s(context, entry):  # type: ignore[no-untyped-def]
+    """Since the entry was last used [s]; its clock has 24 bits."""
+    return (context.shard[LRU_CLOCK] - entry_flags(context, entry)) & CLOCK_MASK
+
+
+@linked(HANDLER)
+def object_(context):  # type: ignore[no-untyped-def]
+    """OBJECT ENCODING | FREQ | IDLETIME | REFCOUNT key; its other forms are left to Python"""
+    what = word(context, 1)
+    if context.call[ARGC] != 3 or (what != _ENCODING and what != _FREQ and what != _IDLETIME and what != _REFCOUNT):
+        return 1
+    entry = lookup_peek(context, 2)
+    if entry == 0:
+        reply_null(context)
+        return 0
+    if what == _ENCODING:
+        encoding = encoding_of(context, entry)
+        if encoding == 0:
+            reply_bulk(context, _INT_NAME, 0, 3)
+        elif encoding == 1:
+            reply_bulk(context, _EMBSTR_NAME, 0, 6)
+        else:
+            reply_bulk(context, _RAW_NAME, 0, 3)
+    elif what == _FREQ:
+        reply_error(context, NO_LFU)
+    elif what == _IDLETIME:
+        reply_integer(context, idle_s(context, entry))
+    else:
+        # Redis has the integers below 10,000 once for everybody, and says so by this number.
+        shared = entry_length(context, entry) <= 4 and encoding_of(context, entry) == 0
+        shared = shared and load8(context.space, entry_value(context, entry)) != 45
+        reply_integer(
+            context, SHARED_REFCOUNT if shared else 1 + is_held(context, context.call[DB], key_hash(context, 2))
+        )
+    return 0
+
+
+@linked(HANDLER)
+def memory_usage(context):  # type: ignore[no-untyped-def]
+    """MEMORY USAGE key [SAMPLES count]; its other forms are left to Python"""
+    count = context.call[ARGC]
+    if word(context, 1) != _USAGE or count < 3:
+        return 1
+    if count != 3:
+        if count != 5 or word(context, 3) != _SAMPLES:
+            reply_error(context, SYNTAX)
+            return 0
+        valid, samples = integer_argument(context, 4)
+        if not valid:
+            reply_error(context, NOT_INTEGER)
+            return 0
+        if samples < 0:
+            reply_error(context, SYNTAX)
+            return 0
+    slot = lookup(context, context.call[DB], 2, key_hash(context, 2))
+    if slot == 0:
+        reply_null(context)
+    else:
+        reply_integer(context, entry_memory(context, slot_entry(context, slot)) + 8)
+    return 0

@@ -1,0 +1,229 @@
+"""RENAME, MOVE, COPY and SWAPDB.  RENAME and MOVE never copy a long value."""
+
+from kvstore.commands.hot import database_argument, is_int32
+from kvstore.commands.strings.getting import slot_entry
+from kvstore.effects.watch import next_watch, touch_watch, watch_hash
+from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.store import DIRTY
+from kvstore.store.databases import db_load, db_store
+from kvstore.store.entries import (
+    CLOCK_MASK,
+    EDITED,
+    HEADER,
+    LARGE,
+    entry_alloc,
+    entry_alloc_around,
+    entry_deadline,
+    entry_flags,
+    entry_free,
+    entry_free_around,
+    entry_length,
+    entry_set_flags,
+    entry_value,
+)
+from kvstore.store.layout import DATABASES, DESCRIPTOR_SIZE
+from kvstore.store.lookup import key_hash, lookup, lookup_read, touched
+from kvstore.store.membership import add_entry, delete_entry, has_hash, unlink_entry
+from kvstore.store.reserve import reserve, reserve_change, reserve_removal
+from kvstore.wire.arguments import arg_length, arg_offset, integer_argument, pack, query, word
+from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, OUT_OF_FRAMES, SAME_OBJECT, SECOND_DB, SYNTAX
+from kvstore.wire.resp import reply_error, reply_integer, reply_ok
+from mmcore.jit import int64, kernel, linked, void
+from mmcore.mmu import copy_in, copy_within
+
+_DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def duplicate(context, entry, i, keep_value):  # type: ignore[no-untyped-def]
+    """An entry with the key that argument i is and the value and deadline of `entry`; 0 when frames ran out.
+
+    `keep_value`: a value with an allocation of its own is not copied, it goes over to the new entry.
+    """
+    space = context.space
+    flags, length, count = entry_flags(context, entry), entry_length(context, entry), arg_length(context, i)
+    deadline = entry_deadline(context, entry)
+    if keep_value and flags & LARGE:
+        new = entry_alloc_around(context, count, length, deadline, entry_value(context, entry))
+    else:
+        new = entry_alloc(context, count, length, deadline)
+    if new == 0:
+        return 0
+    copy_in(space, new + HEADER, query(context), arg_offset(context, i), count)
+    if not (keep_value and flags & LARGE):
+        copy_within(space, entry_value(context, new), entry_value(context, entry), length)
+    entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (EDITED | CLOCK_MASK)))
+    return new
+
+
+@linked(int64(CONTEXT, int64))
+def _rename(context, only_new):  # type: ignore[no-untyped-def]
+    call, store = context.call, context.store
+    if not reserve_change(context, 2, arg_length(context, 2) + 4096):
+        return 0
+    db, source_hash, target_hash = call[DB], key_hash(context, 1), key_hash(context, 2)
+    slot = lookup(context, db, 1, source_hash)
+    if slot == 0:
+        reply_error(context, NO_KEY)
+        return 0
+    same = source_hash == target_hash and lookup(context, db, 2, target_hash) == slot
+    target = slot if same else lookup(context, db, 2, target_hash)
+    if same or (only_new and target != 0):
+        if only_new:
+            reply_integer(context, 0)
+        else:
+            reply_ok(context)
+        return 0
+    slot = lookup(context, db, 1, source_hash)  # the look-up of the target may have expired it, and merged buckets
+    entry = slot_entry(context, slot)
+    new = duplicate(context, entry, 2, 1)
+    if new == 0:
+        reply_error(context, OUT_OF_FRAMES)
+        return 0
+    if target != 0:
+        delete_entry(context, db, target, target_hash)
+        slot = lookup(context, db, 1, source_hash)
+    unlink_entry(context, db, slot, source_hash)
+    if entry_flags(context, entry) & LARGE:
+        entry_free_around(context, entry)
+    else:
+        entry_free(context, entry)
+    add_entry(context, db, target_hash, new, entry_deadline(context, new))
+    touched(context, db, source_hash)
+    touched(context, db, target_hash)
+    store[DIRTY] -= 1  # Redis counts a renaming once
+    if only_new:
+        reply_integer(context, 1)
+    else:
+        reply_ok(context)
+    return 0
+
+
+@linked(HANDLER)
+def rename(context):  # type: ignore[no-untyped-def]
+    """RENAME key newkey"""
+    return _rename(context, 0)
+
+
+@linked(HANDLER)
+def renamenx(context):  # type: ignore[no-untyped-def]
+    """RENAMENX key newkey"""
+    return _rename(context, 1)
+
+
+@linked(HANDLER)
+def move(context):  # type: ignore[no-untyped-def]
+    """MOVE key db"""
+    db = context.call[DB]
+    target = database_argument(context, 2)
+    if target < 0:
+        return 0
+    if target == db:
+        reply_error(context, SAME_OBJECT)
+        return 0
+    if not reserve_change(context, 2, 0):
+        return 0
+    hash_ = key_hash(context, 1)
+    if lookup(context, db, 1, hash_) == 0 or lookup(context, target, 1, hash_) != 0:
+        reply_integer(context, 0)
+        return 0
+    slot = lookup(context, db, 1, hash_)
+    entry = slot_entry(context, slot)
+    unlink_entry(context, db, slot, hash_)
+    add_entry(context, target, hash_, entry, entry_deadline(context, entry))
+    touched(context, db, hash_)
+    touched(context, target, hash_)
+    context.store[DIRTY] -= 1
+    reply_integer(context, 1)
+    return 0
+
+
+@linked(HANDLER)
+def copy(context):  # type: ignore[no-untyped-def]
+    """COPY source destination [DB db] [REPLACE]"""
+    call = context.call
+    db, replace = call[DB], False
+    i = 3
+    while i < call[ARGC]:
+        option = word(context, i)
+        if option == _REPLACE:
+            replace = True
+        elif option == _DB and i + 1 < call[ARGC]:
+            db = database_argument(context, i + 1)
+            if db < 0:
+                return 0
+            i += 1
+        else:
+            reply_error(context, SYNTAX)
+            return 0
+        i += 1
+    source_hash, target_hash = key_hash(context, 1), key_hash(context, 2)
+    if db == call[DB] and source_hash == target_hash and arg_length(context, 1) == arg_length(context, 2):
+        reply_error(context, SAME_OBJECT)
+        return 0
+    entry = lookup_read(context, 1)
+    if entry == 0:
+        reply_integer(context, 0)
+        return 0
+    length = entry_length(context, entry)
+    if not reserve(context, 2, arg_length(context, 2) + length):
+        return 0
+    target = lookup(context, db, 2, target_hash)
+    if target != 0 and not replace:
+        reply_integer(context, 0)
+        return 0
+    new = duplicate(context, entry, 2, 0)
+    if new == 0:
+        reply_error(context, OUT_OF_FRAMES)
+        return 0
+    if target != 0:
+        delete_entry(context, db, target, target_hash)
+    add_entry(context, db, target_hash, new, entry_deadline(context, new))
+    touched(context, db, target_hash)
+    reply_integer(context, 1)
+    return 0
+
+
+@kernel
+def _swap(context, first, second):  # type: ignore[no-untyped-def]
+    for field in range(0, DESCRIPTOR_SIZE, 8):
+        kept = db_load(context, first, field)
+        db_store(context, first, field, db_load(context, second, field))
+        db_store(context, second, field, kept)
+
+
+@linked(void(CONTEXT, int64, int64))
+def _touch_swapped(context, db, other):  # type: ignore[no-untyped-def]
+    # A watched key changed, unless it is in neither database.
+    at = next_watch(context, db, 0)
+    while at >= 0:
+        hash_ = watch_hash(context, at)
+        if has_hash(context, db, hash_) or has_hash(context, other, hash_):
+            touch_watch(context, at)
+        at = next_watch(context, db, at + 1)
+
+
+@linked(HANDLER)
+def swapdb(context):  # type: ignore[no-untyped-def]
+    """SWAPDB index1 index2"""
+    valid, first = integer_argument(context, 1)
+    if not valid or not is_int32(first):
+        reply_error(context, FIRST_DB)
+        return 0
+    valid, second = integer_argument(context, 2)
+    if not valid or not is_int32(second):
+        reply_error(context, SECOND_DB)
+        return 0
+    if first < 0 or first >= DATABASES or second < 0 or second >= DATABASES:
+        reply_error(context, DB_INDEX)
+        return 0
+    if not reserve_removal(context, 1):
+        return 0
+    if first != second:
+        _swap(context, first, second)
+        _touch_swapped(context, first, second)
+        _touch_swapped(context, second, first)
+    context.store[DIRTY] += 1
+    reply_ok(context)
+    return 0

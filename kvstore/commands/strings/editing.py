@@ -1,0 +1,103 @@
+"""APPEND and SETRANGE: a part of a value is written."""
+
+from kvstore.commands.strings.getting import slot_entry
+from kvstore.lifetimes.call import DB
+from kvstore.lifetimes.context import HANDLER
+from kvstore.lifetimes.shard import PROTO_MAX_BULK_LEN
+from kvstore.store.entries import NO_DEADLINE, RAW, entry_flags, entry_length, entry_set_flags
+from kvstore.store.lookup import key_hash, lookup, lookup_write, touched
+from kvstore.store.reserve import AS_BEFORE, reserve_value
+from kvstore.store.values import resize_value, set_value_room
+from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, query
+from kvstore.wire.errors import NOT_INTEGER, OFFSET_RANGE, OUT_OF_FRAMES, TOO_LONG
+from kvstore.wire.resp import reply_error, reply_integer
+from mmcore.jit import fill_bytes, kernel, linked
+from mmcore.mmu import copy_in, write_address
+from mmcore.paging import PAGE_MASK, PAGE_SIZE
+
+
+@kernel
+def _too_long(context, length):  # type: ignore[no-untyped-def]
+    if length > context.shard[PROTO_MAX_BULK_LEN]:
+        reply_error(context, TOO_LONG)
+        return True
+    return False
+
+
+@linked(HANDLER)
+def append(context):  # type: ignore[no-untyped-def]
+    """APPEND key value"""
+    call = context.call
+    added = arg_length(context, 2)
+    slot = lookup_write(context, 1)
+    before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
+    size = arg_length(context, 1) + 2 * min(before, 1 << 16) + added
+    if _too_long(context, before + added) or not reserve_value(context, 1, before + added, AS_BEFORE, size):
+        return 0
+    hash_ = key_hash(context, 1)
+    if slot == 0:
+        room = set_value_room(context, call[DB], 1, 0, hash_, added, NO_DEADLINE)
+    else:
+        room = resize_value(context, call[DB], slot, hash_, before + added)
+    if room == 0:
+        reply_error(context, OUT_OF_FRAMES)
+        return 0
+    copy_in(context.space, room + before, query(context), arg_offset(context, 2), added)
+    touched(context, call[DB], hash_)
+    reply_integer(context, before + added)
+    return 0
+
+
+@kernel
+def _fill_zero(context, va, count):  # type: ignore[no-untyped-def]
+    while count > 0:
+        here = min(count, PAGE_SIZE - (va & PAGE_MASK))
+        pa = write_address(context.space, va)
+        assert pa >= 0, "no frame was reserved for zeros"
+        fill_bytes(context.space.mem.bytes, pa, 0, here)
+        va += here
+        count -= here
+
+
+@linked(HANDLER)
+def setrange(context):  # type: ignore[no-untyped-def]
+    """SETRANGE key offset value"""
+    call = context.call
+    valid, offset = integer_argument(context, 2)
+    if not valid:
+        reply_error(context, NOT_INTEGER)
+        return 0
+    if offset < 0:
+        reply_error(context, OFFSET_RANGE)
+        return 0
+    count = arg_length(context, 3)
+    slot = lookup_write(context, 1)
+    before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
+    if count == 0:
+        reply_integer(context, before)
+        return 0
+    if offset > INT64_MAX - count or _too_long(context, offset + count):
+        if offset > INT64_MAX - count:
+            reply_error(context, TOO_LONG)
+        return 0
+    length = max(before, offset + count)
+    size = arg_length(context, 1) + min(before, 1 << 16) + length - before + count
+    if not reserve_value(context, 1, length, AS_BEFORE, size):
+        return 0
+    hash_ = key_hash(context, 1)
+    if slot == 0:
+        room = set_value_room(context, call[DB], 1, 0, hash_, length, NO_DEADLINE)
+        if room != 0:
+            entry = slot_entry(context, lookup(context, call[DB], 1, hash_))
+            entry_set_flags(context, entry, entry_flags(context, entry) | RAW)
+    else:
+        room = resize_value(context, call[DB], slot, hash_, length)
+    if room == 0:
+        reply_error(context, OUT_OF_FRAMES)
+        return 0
+    if offset > before:
+        _fill_zero(context, room + before, offset - before)
+    copy_in(context.space, room + offset, query(context), arg_offset(context, 3), count)
+    touched(context, call[DB], hash_)
+    reply_integer(context, length)
+    return 0

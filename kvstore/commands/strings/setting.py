@@ -1,0 +1,298 @@
+"""SET and its family: commands that give a key a whole value, or take it away as they read it."""
+
+from kvstore.commands.strings.getting import reply_value, slot_entry
+from kvstore.lifetimes.call import ARGC, DB, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.shard import NOW_MS
+from kvstore.store.entries import NO_DEADLINE, entry_deadline
+from kvstore.store.lookup import count_lookup, key_hash, lookup, lookup_read, lookup_write, touched
+from kvstore.store.membership import delete_entry
+from kvstore.store.reserve import (
+    AS_BEFORE,
+    WITH,
+    WITHOUT,
+    reserve_change,
+    reserve_pairs,
+    reserve_removal,
+    reserve_value,
+)
+from kvstore.store.values import change_deadline, set_value
+from kvstore.system.libc import bytes_at
+from kvstore.wire.arguments import INT64_MAX, arg_length, integer_argument, pack, word
+from kvstore.wire.errors import (
+    EXPIRE_GETEX,
+    EXPIRE_PSETEX,
+    EXPIRE_SET,
+    EXPIRE_SETEX,
+    MSET_ARITY,
+    MSETNX_ARITY,
+    NOT_INTEGER,
+    SYNTAX,
+)
+from kvstore.wire.resp import reply_error, reply_integer, reply_null, reply_ok
+from mmcore.jit import copy_bytes, int64, kernel, linked
+
+_NX_WORD, _XX_WORD, _GET_WORD = pack(b"NX"), pack(b"XX"), pack(b"GET")
+
+
+_KEEPTTL_WORD, _PERSIST_WORD = pack(b"KEEPTTL"), pack(b"PERSIST")
+
+
+_EX_WORD, _PX_WORD, _EXAT_WORD, _PXAT_WORD = pack(b"EX"), pack(b"PX"), pack(b"EXAT"), pack(b"PXAT")
+
+
+NX, XX, OLD, KEEPTTL, PERSIST, EX, PX, EXAT, PXAT = (1 << i for i in range(9))  # OLD is for GET
+
+
+TIME_SHIFT = 16
+
+
+@kernel
+def expiry_argument(context, i, seconds, absolute, error):  # type: ignore[no-untyped-def]
+    """The deadline [Unix ms] that argument i spells, or -1 with the reply why not: it must be above zero."""
+    valid, value = integer_argument(context, i)
+    if not valid:
+        reply_error(context, NOT_INTEGER)
+        return -1
+    if value <= 0 or (seconds and value > INT64_MAX // 1000):
+        reply_error(context, error)
+        return -1
+    if seconds:
+        value *= 1000
+    if not absolute:
+        if value > INT64_MAX - context.shard[NOW_MS]:
+            reply_error(context, error)
+            return -1
+        value += context.shard[NOW_MS]
+    return value
+
+
+@kernel
+def _only_last(context, start, end):  # type: ignore[no-untyped-def]
+    # Take back a reply that was followed by an error.
+    out = bytes_at(context.call[REPLY_ADDRESS], context.call[REPLY_CAPACITY])
+    copy_bytes(out, start, out, end, context.call[REPLY_LENGTH] - end)
+    context.call[REPLY_LENGTH] -= end - start
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _options(context, first, allowed):  # type: ignore[no-untyped-def]
+    """The options from argument `first` on, as a sum of the constants above, of which `allowed` may occur.
+
+    Of a time, the argument that holds it stands above them.  -1 with an error reply where they contradict each other.
+    """
+    given, time, i = 0, 0, first
+    while i < context.call[ARGC]:
+        option, takes_time = 0, False
+        name = word(context, i)
+        if name == _NX_WORD or name == _XX_WORD:
+            option = NX if name == _NX_WORD else XX
+            refused = given & (NX | XX) & ~option
+        elif name == _GET_WORD:
+            option, refused = OLD, 0
+        else:
+            takes_time = True
+            if name == _EX_WORD:
+                option = EX
+            elif name == _PX_WORD:
+                option = PX
+            elif name == _EXAT_WORD:
+                option = EXAT
+            elif name == _PXAT_WORD:
+                option = PXAT
+            else:
+                takes_time = False
+                if name == _KEEPTTL_WORD:
+                    option = KEEPTTL
+                elif name == _PERSIST_WORD:
+                    option = PERSIST
+            refused = given & (EX | PX | EXAT | PXAT | KEEPTTL | PERSIST) & ~option
+        if option & allowed == 0 or refused != 0 or (takes_time and i + 1 >= context.call[ARGC]):
+            reply_error(context, SYNTAX)
+            return -1
+        given |= option
+        if takes_time:
+            i += 1
+            time = i
+        i += 1
+    return given | time << TIME_SHIFT
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _deadline_option(context, options, error):  # type: ignore[no-untyped-def]
+    """The deadline that the options ask for, NO_DEADLINE without one; -2 with an error reply where it is none."""
+    if options >> TIME_SHIFT == 0:
+        return NO_DEADLINE
+    deadline = expiry_argument(
+        context, options >> TIME_SHIFT, options & (EX | EXAT) != 0, options & (EXAT | PXAT) != 0, error
+    )
+    return deadline if deadline >= 0 else -2
+
+
+@linked(HANDLER)
+def set_(context):  # type: ignore[no-untyped-def]
+    """SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT seconds | PXAT ms | KEEPTTL]"""
+    call = context.call
+    options, deadline = 0, NO_DEADLINE
+    if call[ARGC] > 3:
+        options = _options(context, 3, NX | XX | OLD | KEEPTTL | EX | PX | EXAT | PXAT)
+        if options < 0:
+            return 0
+        deadline = _deadline_option(context, options, EXPIRE_SET)
+        if deadline < NO_DEADLINE:
+            return 0
+    kept = AS_BEFORE if options & KEEPTTL else WITHOUT
+    length = arg_length(context, 2)
+    if not reserve_value(context, 1, length, WITH if deadline >= 0 else kept, arg_length(context, 1) + length):
+        return 0
+    slot = lookup_write(context, 1)
+    if options == 0:
+        if set_value(context, 1, slot, 2, NO_DEADLINE):
+            reply_ok(context)
+        return 0
+    before, entry = call[REPLY_LENGTH], slot_entry(context, slot)
+    if options & OLD:
+        count_lookup(context, entry != 0)
+        reply_value(context, entry)
+    if (options & NX and entry != 0) or (options & XX and entry == 0):
+        if options & OLD == 0:
+            reply_null(context)
+        return 0
+    if options & KEEPTTL and entry != 0:
+        deadline = entry_deadline(context, entry)
+    reply_end = call[REPLY_LENGTH]
+    if not set_value(context, 1, slot, 2, deadline):
+        _only_last(context, before, reply_end)
+    elif options & OLD == 0:
+        reply_ok(context)
+    return 0
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _set_with_expiry(context, seconds, error):  # type: ignore[no-untyped-def]
+    # SETEX and PSETEX: key, time, value.
+    deadline = expiry_argument(context, 2, seconds, False, error)
+    length = arg_length(context, 3)
+    if deadline < 0 or not reserve_value(context, 1, length, WITH, arg_length(context, 1) + length):
+        return 0
+    if set_value(context, 1, lookup_write(context, 1), 3, deadline):
+        reply_ok(context)
+    return 0
+
+
+@linked(HANDLER)
+def setex(context):  # type: ignore[no-untyped-def]
+    """SETEX key seconds value"""
+    return _set_with_expiry(context, 1, EXPIRE_SETEX)
+
+
+@linked(HANDLER)
+def psetex(context):  # type: ignore[no-untyped-def]
+    """PSETEX key milliseconds value"""
+    return _set_with_expiry(context, 0, EXPIRE_PSETEX)
+
+
+@linked(HANDLER)
+def setnx(context):  # type: ignore[no-untyped-def]
+    """SETNX key value"""
+    length = arg_length(context, 2)
+    if not reserve_value(context, 1, length, WITHOUT, arg_length(context, 1) + length):
+        return 0
+    if lookup_write(context, 1) != 0:
+        reply_integer(context, 0)
+    elif set_value(context, 1, 0, 2, NO_DEADLINE):
+        reply_integer(context, 1)
+    return 0
+
+
+@linked(HANDLER)
+def getset(context):  # type: ignore[no-untyped-def]
+    """GETSET key value"""
+    length = arg_length(context, 2)
+    if not reserve_value(context, 1, length, WITHOUT, arg_length(context, 1) + length):
+        return 0
+    slot = lookup_write(context, 1)
+    count_lookup(context, slot != 0)
+    before = context.call[REPLY_LENGTH]
+    reply_value(context, slot_entry(context, slot))
+    reply_end = context.call[REPLY_LENGTH]
+    if not set_value(context, 1, slot, 2, NO_DEADLINE):
+        _only_last(context, before, reply_end)
+    return 0
+
+
+@linked(HANDLER)
+def getdel(context):  # type: ignore[no-untyped-def]
+    """GETDEL key"""
+    if not reserve_removal(context, 1):
+        return 0
+    slot = lookup_write(context, 1)
+    count_lookup(context, slot != 0)
+    reply_value(context, slot_entry(context, slot))
+    if slot != 0:
+        hash_ = key_hash(context, 1)
+        delete_entry(context, context.call[DB], slot, hash_)
+        touched(context, context.call[DB], hash_)
+    return 0
+
+
+@linked(HANDLER)
+def getex(context):  # type: ignore[no-untyped-def]
+    """GETEX key [EX seconds | PX ms | EXAT seconds | PXAT ms | PERSIST]"""
+    call, shard = context.call, context.shard
+    options = _options(context, 2, PERSIST | EX | PX | EXAT | PXAT)
+    if options < 0 or (options != 0 and not reserve_change(context, 1, arg_length(context, 1) + 4096)):
+        return 0
+    entry = lookup_read(context, 1)
+    deadline = _deadline_option(context, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
+    if deadline < NO_DEADLINE:
+        return 0
+    reply_value(context, entry)
+    if entry == 0 or options == 0:
+        return 0
+    hash_ = key_hash(context, 1)
+    slot = lookup(context, call[DB], 1, hash_)
+    if deadline != NO_DEADLINE and deadline <= shard[NOW_MS]:
+        delete_entry(context, call[DB], slot, hash_)
+        touched(context, call[DB], hash_)
+    elif deadline != NO_DEADLINE or entry_deadline(context, entry) != NO_DEADLINE:
+        changed = change_deadline(context, call[DB], slot, hash_, deadline)
+        assert changed == 1, "no frame was reserved for a deadline"
+        touched(context, call[DB], hash_)
+    return 0
+
+
+@linked(int64(CONTEXT))
+def _set_pairs(context):  # type: ignore[no-untyped-def]
+    # Set every pair of arguments; the caller has reserved for all of them: 1, or 0 with the error replied.
+    for i in range(1, context.call[ARGC], 2):
+        if not set_value(context, i, lookup_write(context, i), i + 1, NO_DEADLINE):
+            return 0
+    return 1
+
+
+@linked(HANDLER)
+def mset(context):  # type: ignore[no-untyped-def]
+    """MSET key value [key value ...]"""
+    if context.call[ARGC] % 2 == 0:
+        reply_error(context, MSET_ARITY)
+    elif reserve_pairs(context) and _set_pairs(context):
+        reply_ok(context)
+    return 0
+
+
+@linked(HANDLER)
+def msetnx(context):  # type: ignore[no-untyped-def]
+    """MSETNX key value [key value ...]"""
+    if context.call[ARGC] % 2 == 0:
+        reply_error(context, MSETNX_ARITY)
+        return 0
+    if not reserve_pairs(context):
+        return 0
+    for i in range(1, context.call[ARGC], 2):
+        if lookup_write(context, i) != 0:
+            reply_integer(context, 0)
+            return 0
+    if _set_pairs(context):
+        reply_integer(context, 1)
+    return 0

@@ -1,0 +1,252 @@
+"""Connections: the table of them, their buffers and flags, how one opens and closes.
+
+The table is int64[CONNECTION_CAPACITY, FIELDS], of which the first CONNECTION_SLOTS rows have been used and the others
+have never been touched; a slot is reused, an id never.  An epoll event carries slot and id, so one that was
+already on its way for a connection that has closed is known for stale.  A connection that waits for nothing owns no
+buffer: it reads into the loop's shared one and replies out of the shared reply buffer; only what is left over, half a
+command or replies that the socket did not take, moves to buffers of its own.
+
+A connection that the loop must look at without an event, to close it or to go on with its input, waits in a queue:
+TURN_FIRST .. TURN_LAST, linked by NEXT_TURN, first come first served.
+
+A connection can be held until a snapshot has ended: then its replies are kept back, in order, and what else it sends is
+not executed.  Nobody else waits.
+"""
+
+from kvstore.effects.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
+from kvstore.lifetimes.call import CONNECTION
+from kvstore.lifetimes.connection import (
+    ACTIVE_MS,
+    BLOCKED,
+    CLOSE_AFTER_REPLY,
+    CREATED_MS,
+    DIRTY_CAS,
+    FD,
+    FIELDS,
+    FLAGS,
+    HELD,
+    HELD_FOR,
+    ID,
+    IN_USE,
+    INPUT_ADDRESS,
+    INPUT_CAPACITY,
+    KILLED,
+    LAST_COMMAND,
+    LIB_VER,
+    NAME,
+    NEXT_FREE,
+    NEXT_TURN,
+    OUTPUT_ADDRESS,
+    OUTPUT_CAPACITY,
+    POSTPONED,
+    QUEUE_ADDRESS,
+    QUEUE_CAPACITY,
+    SCAN_ARGUMENTS,
+    SPEAKS,
+    UNBLOCKED,
+    UNBLOCKED_BY_ERROR,
+    WAITS_FOR_TURN,
+    WATCH_COUNT,
+    WATCH_FIRST,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    BLOCKED_CLIENTS,
+    CONNECTED_CLIENTS,
+    CONNECTION_CAPACITY,
+    CONNECTION_SLOTS,
+    CONNECTIONS_ADDRESS,
+    FREE_SLOT,
+    TIMER_MS,
+    TURN_FIRST,
+    TURN_LAST,
+    TURNS_PENDING,
+)
+from kvstore.system.libc import bytes_at, close, free, malloc, realloc, words_at
+from mmcore.jit import Table, copy_bytes, int64, kernel, linked, uint8, view, void
+
+assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
+
+
+def connection_table(capacity: int) -> Table:
+    """Address space for `capacity` connections, a row each.  Raises OSError."""
+    return Table(capacity, FIELDS)
+
+
+@view
+def connection(context, slot):  # type: ignore[no-untyped-def]
+    """The row of the connection in `slot`, int64[FIELDS]."""
+    return words_at(context.shard[CONNECTIONS_ADDRESS] + slot * FIELDS * 8, FIELDS)
+
+
+@kernel
+def grow(row, address, capacity, needed):  # type: ignore[no-untyped-def]
+    """Make the buffer whose address and capacity are these fields hold `needed` bytes; False when memory ran out."""
+    if row[capacity] >= needed:
+        return True
+    size = max(needed, 2 * row[capacity], 1024)
+    moved = realloc(row[address], size)
+    if moved == 0:
+        return False
+    row[address] = moved
+    row[capacity] = size
+    return True
+
+
+@kernel
+def drop(row, address, capacity):  # type: ignore[no-untyped-def]
+    """Give a buffer back."""
+    free(row[address])
+    row[address] = 0
+    row[capacity] = 0
+
+
+@kernel
+def give_turn(context, slot, row, flags):  # type: ignore[no-untyped-def]
+    """Have the loop look at a connection before it waits again, with these flags set."""
+    shard = context.shard
+    if row[FLAGS] & WAITS_FOR_TURN == 0:
+        row[NEXT_TURN] = -1
+        if shard[TURNS_PENDING] == 0:
+            shard[TURN_FIRST] = slot
+        else:
+            connection(context, shard[TURN_LAST])[NEXT_TURN] = slot
+        shard[TURN_LAST] = slot
+        shard[TURNS_PENDING] += 1
+    row[FLAGS] |= WAITS_FOR_TURN | flags
+
+
+@kernel
+def take_turn(context):  # type: ignore[no-untyped-def]
+    """The slot of the connection that has waited longest for a turn; it waits no more.  There must be one."""
+    shard = context.shard
+    slot = shard[TURN_FIRST]
+    row = connection(context, slot)
+    shard[TURN_FIRST] = row[NEXT_TURN]
+    shard[TURNS_PENDING] -= 1
+    row[FLAGS] &= ~WAITS_FOR_TURN
+    return slot
+
+
+@linked(void(CONTEXT, int64))
+def kill_connection(context, slot):  # type: ignore[no-untyped-def]
+    """Close a connection: the one at hand after its reply, any other at the end of the turn."""
+    row = connection(context, slot)
+    if slot == context.call[CONNECTION]:
+        row[FLAGS] |= CLOSE_AFTER_REPLY
+    elif row[FLAGS] & KILLED == 0:
+        give_turn(context, slot, row, KILLED)
+
+
+@linked(int64(CONTEXT, int64, int64))
+def unblock_connection(context, slot, error):  # type: ignore[no-untyped-def]
+    """End the wait of a connection in a command, with an error or as if its time were over: 1, or 0 if it waits not."""
+    row = connection(context, slot)
+    if row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
+        return 0
+    give_turn(context, slot, row, UNBLOCKED | (UNBLOCKED_BY_ERROR if error else 0))
+    return 1
+
+
+@kernel
+def text_length(address):  # type: ignore[no-untyped-def]
+    """Length of a text that `set_text` keeps, 0 of none [bytes]."""
+    length = 0
+    while address != 0 and bytes_at(address + length, 1)[0] != 0:
+        length += 1
+    return length
+
+
+@linked(int64(CONTEXT, int64, int64, uint8[::1], int64))
+def set_text(context, slot, field, text, count):  # type: ignore[no-untyped-def]
+    """Keep `count` bytes of `text`, none of them zero, as NAME, LIB_NAME or LIB_VER: 1, or 0 when memory ran out."""
+    row = connection(context, slot)
+    kept = 0
+    if count > 0:
+        kept = malloc(count + 1)
+        if kept == 0:
+            return 0
+        room = bytes_at(kept, count + 1)
+        copy_bytes(room, 0, text, 0, count)
+        room[count] = 0
+    free(row[field])
+    row[field] = kept
+    return 1
+
+
+@kernel
+def hold(context, row, number):  # type: ignore[no-untyped-def]
+    """Keep back the reply to the command at hand, and all that follows, until the snapshot `number` has ended."""
+    if row[FLAGS] & HELD == 0:
+        context.shard[BLOCKED_CLIENTS] += 1
+    row[FLAGS] |= HELD
+    row[HELD_FOR] = number
+
+
+@linked(int64(CONTEXT, int64))
+def release_held(context, number):  # type: ignore[no-untyped-def]
+    """Let the connections go on that are held for snapshots up to `number`; returns how many still are held."""
+    shard = context.shard
+    held = 0
+    for slot in range(shard[CONNECTION_SLOTS]):
+        row = connection(context, slot)
+        if row[FLAGS] & HELD == 0:
+            continue
+        if row[HELD_FOR] > number:
+            held += 1
+            continue
+        row[FLAGS] &= ~HELD
+        row[ACTIVE_MS] = shard[TIMER_MS]  # the time it was held does not count as idle
+        shard[BLOCKED_CLIENTS] -= 1
+        give_turn(context, slot, row, 0)
+    return held
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def open_connection(context, fd, identity, flags, now_ms):  # type: ignore[no-untyped-def]
+    """Take a slot for a new connection; -1 when none is free."""
+    shard = context.shard
+    slot = shard[FREE_SLOT]
+    if slot >= 0:
+        shard[FREE_SLOT] = connection(context, slot)[NEXT_FREE]
+    elif shard[CONNECTION_SLOTS] < shard[CONNECTION_CAPACITY]:
+        slot = shard[CONNECTION_SLOTS]
+        shard[CONNECTION_SLOTS] += 1
+    else:
+        return -1
+    row = connection(context, slot)
+    for i in range(FIELDS):
+        row[i] = 0
+    row[FD] = fd
+    row[ID] = identity
+    row[FLAGS] = IN_USE | flags
+    row[SPEAKS] = 2
+    row[CREATED_MS] = now_ms
+    row[ACTIVE_MS] = now_ms
+    row[SCAN_ARGUMENTS] = -1
+    row[WATCH_FIRST] = -1
+    row[LAST_COMMAND] = -1
+    shard[CONNECTED_CLIENTS] += 1
+    return slot
+
+
+@linked(void(CONTEXT, int64))
+def close_connection(context, slot):  # type: ignore[no-untyped-def]
+    """Close a connection, which waits for no turn, and give back all it holds."""
+    shard = context.shard
+    row = connection(context, slot)
+    assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
+    unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
+    close(row[FD])
+    drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
+    drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    for field in range(NAME, LIB_VER + 1):
+        free(row[field])
+    if row[FLAGS] & (POSTPONED | BLOCKED | HELD):
+        shard[BLOCKED_CLIENTS] -= 1
+    row[FLAGS] = 0
+    row[FD] = -1
+    row[NEXT_FREE] = shard[FREE_SLOT]
+    shard[FREE_SLOT] = slot
+    shard[CONNECTED_CLIENTS] -= 1

@@ -1,0 +1,72 @@
+"""What every kernel of the server takes: one pointer, behind which four lifetimes are apart.
+
+    lifetime   record                          ends
+    memory     pool.py, and the space's `mem`  with the process: frames, and roots being released
+    store      store.py, and the space         when a store is closed: its data, seed, change counter, mode
+    shard      shard.py                        with its loop: clocks, connections, buffers, statistics
+    call       call.py, and `args`             when its command has been served
+
+Each is an int64 array, whose words the modules of these names name.  Nothing of one is kept in another.  Another store,
+a frozen one or a branch, is another Context over the same pool and shard.
+
+`args` holds the command at hand: for argument i its offset in the query buffer and its length, at 2*i and 2*i+1.
+Argument 0 is the command's name.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kvstore.lifetimes import call, pool, shard, store
+from mmcore.jit import Array, Plain, Record, int64, state_type
+from mmcore.state import SPACE, Space
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context(Record):
+    """What a kernel of the server takes first."""
+
+    space: Space  # the address space that holds the data
+    pool: Array  # int64[POOL_REGISTERS]
+    store: Array  # int64[STORE_REGISTERS]
+    shard: Array  # int64[SHARD_REGISTERS]
+    call: Array  # int64[CALL_REGISTERS]
+    args: Array  # int64[2 * ARGUMENTS_MAX]
+
+    @property
+    def registers(self) -> "Registers":
+        """All registers by their names, for Python."""
+        return Registers(self)
+
+
+class Registers:
+    """The words of all four lifetimes as attributes: `registers.NOW_MS += 1`."""
+
+    __slots__ = ("_context",)
+    _PLACES: ClassVar[dict[str, tuple[str, int]]] = {
+        name: (module.__name__.rpartition(".")[2], number)
+        for module in (pool, store, shard, call)
+        for name, number in vars(module).items()
+        if name.isupper() and not name.endswith("_REGISTERS")
+    }
+
+    def __init__(self, context: Context) -> None:
+        object.__setattr__(self, "_context", context)
+
+    def __getattr__(self, name: str) -> int:
+        if name not in self._PLACES:
+            raise AttributeError(f"no register is called {name}")
+        lifetime, number = self._PLACES[name]
+        return int(getattr(self._context, lifetime)[number])
+
+    def __setattr__(self, name: str, value: int) -> None:
+        if name not in self._PLACES:
+            raise AttributeError(f"no register is called {name}")
+        lifetime, number = self._PLACES[name]
+        getattr(self._context, lifetime)[number] = value
+
+
+CONTEXT = state_type(Context, SPACE, *[Plain(int64)] * 5)
+HANDLER = int64(CONTEXT)  # a command's signature
+# and what it returns: it has replied; Python is to; its connection has to wait; or it has done some of its work and
+# replied nothing, and is to be begun again in the next turn, which it never says within a transaction
+SERVED, FOR_PYTHON, BLOCKS, AGAIN = 0, 1, 9, 10

@@ -1,0 +1,16 @@
+"""The memory's registers: what is common to all stores whose frames come out of one pool.
+
+With mmcore's Memory, the frames themselves, this is the first of the four lifetimes; see context.py.
+"""
+
+(
+    # statistics, named as INFO has them
+    RELEASE_COUNT,  # old roots waiting to be released, in the ring at RELEASE_ADDRESS; see flush.py
+    RELEASE_FIRST,
+    RELEASE_ADDRESS,
+    FRAMES_IN_FORCE,  # that the store may take in all; see reserve.py
+    GIVE_CREDIT,  # frames to give back to the system before the next tick; see flush.py
+    GIVE_ALL,  # MEMORY PURGE: none are kept
+) = range(6)
+POOL_REGISTERS = 32
+assert POOL_REGISTERS >= 6

@@ -1,0 +1,127 @@
+"""A shard's registers: what belongs to one loop and its connections, whatever store a command works on."""
+
+(
+    # the clocks, read once a turn of the loop; see clock.py
+    NOW_MS,  # the wall clock: Unix time [ms]
+    NOW_US,  # Unix time [us]
+    TIMER_MS,  # the monotonic clock [ms], which durations are measured by
+    # the store
+    RANDOM,  # state of the generator behind RANDOMKEY and sampling
+    # statistics, named as INFO has them
+    KEYSPACE_HITS,
+    KEYSPACE_MISSES,
+    EXPIRED_KEYS,
+    ACTIVE_EXPIRE_ENABLED,
+    LAZYFREE_PENDING,
+    LAZYFREED_OBJECTS,
+    EVICTED_KEYS,
+    LRU_CLOCK,  # Unix time [s] at the start, and since then by the monotonic clock
+    # connections
+    CONNECTIONS_ADDRESS,  # of the table
+    CONNECTION_SLOTS,  # how many of its rows were ever used
+    CONNECTION_CAPACITY,  # and how many there are
+    FREE_SLOT,  # first free slot among those used, -1 for none
+    NEXT_ID,
+    CONNECTED_CLIENTS,
+    BLOCKED_CLIENTS,
+    MAXCLIENTS,
+    # the turn: epoll's answer, and how far it has been served
+    EPOLL_FD,
+    EVENTS_ADDRESS,
+    EVENTS_CAPACITY,
+    READY,  # events in hand
+    READY_NEXT,  # next to serve
+    RESUME,  # slot of the connection to go on with, -1 for none
+    # connections that wait for a turn without an event, first come first served; see connections.py
+    TURN_FIRST,  # slots, -1 for none
+    TURN_LAST,
+    TURNS_PENDING,
+    TURNS_LEFT,  # of them, those that get their turn before the loop waits again; -1: not counted yet
+    # how long a pipeline runs before the others are served, in cycles of the time stamp counter; see loop.py
+    TURN_BEGAN,  # of the connection at hand
+    TURN_SHARE,  # of each connection, for as long as these events are served
+    TURN_CYCLES,  # of all connections together
+    TURN_US,  # as configured
+    SHARED_ADDRESS,  # of the buffer that input is received into
+    SHARED_CAPACITY,
+    DECIMAL_ADDRESS,  # room for two numbers and their sum as text; see decimal.py
+    SCRATCH_ADDRESS,  # small change for system calls
+    # the connection at hand
+    INPUT_POSITION,  # of the next command in the query buffer
+    AHEAD,  # where in the query buffer commands begin that were not looked ahead to
+    INPUT_SHARED,  # whether that is the shared buffer
+    INLINE_ADDRESS,  # room for an inline command as it was received: uint8[LINE_ROOM], see request.py
+    # why the kernel returned
+    EVENT_DETAIL,
+    # the command table
+    COMMAND_TABLE_ADDRESS,
+    COMMAND_COUNT,
+    COMMAND_SLOTS_ADDRESS,
+    COMMAND_SLOTS,
+    COMMAND_STATISTICS_ADDRESS,
+    SUBCOMMAND_SLOTS_ADDRESS,  # subcommands by name and container
+    SUBCOMMAND_SLOTS,
+    COMMAND_NAMES_ADDRESS,  # uint8[rows, NAME_WIDTH], padded with zeros; see refusals.py
+    ERROR_TABLE_ADDRESS,  # error replies by their first word; see loop.py
+    # limits and modes
+    REQUIRE_AUTH,
+    PROTECTED,
+    TIMEOUT_MS,
+    KEEPALIVE_S,
+    UNIX_PATH_ADDRESS,  # of the Unix socket's path, and how long that is
+    UNIX_PATH_LENGTH,
+    PROTO_MAX_BULK_LEN,
+    QUERY_BUFFER_LIMIT,
+    OUTPUT_HARD_LIMIT,
+    OUTPUT_SOFT_LIMIT,
+    OUTPUT_SOFT_MS,
+    PAUSED_UNTIL_MS,  # by the monotonic clock, as all that the loop times
+    PAUSED_WRITES_ONLY,
+    TICK_MS,  # between timer ticks
+    NEXT_TICK_MS,
+    TIMER_TICKS,  # so far
+    EXPIRE_CALM,  # buckets that active expiry may look at before it rests; see upkeep.py
+    EXPIRE_PLANNED_MS,  # when it was last granted some
+    EXPIRE_LIVELY_MS,  # until when it looks often, because keys have expired lately
+    EXPIRE_CREDIT,  # time that it has saved up while much is [cycles]
+    EXPIRE_CYCLES,  # time that it has taken in all
+    EXPIRE_TIME_CAPS,  # how often its time was over and much was still due
+    UPKEEP_CYCLES,  # time stamp counter when the loop last woke, or upkeep last ended
+    SWEEP_SLOT,  # where the timer's sweep over the connections stands
+    STOPPING,
+    # statistics
+    TOTAL_CONNECTIONS,
+    REJECTED_CONNECTIONS,
+    COMMANDS_PROCESSED,
+    NET_INPUT_BYTES,
+    NET_OUTPUT_BYTES,
+    ERROR_REPLIES,
+    READS_PROCESSED,
+    WRITES_PROCESSED,
+    QUERY_LIMIT_CLOSED,
+    OUTPUT_LIMIT_CLOSED,
+    SAMPLES_ADDRESS,  # ring of (TIMER_MS, commands, bytes in, bytes out), one a tick
+    SAMPLE_NEXT,
+    LOOP_TURNS,
+    # what the clocks need; see clock.py
+    WALL_SHIFT_US,
+    TIMER_SHIFT_US,
+    LRU_ORIGIN_S,
+    CYCLES_ORIGIN,
+    CYCLES_ORIGIN_US,
+    CYCLES_PER_MS,
+    # what commands took: see histogram.py, slowlog.py, latency.py
+    LATENCY_TRACKING,  # whether each command's histogram is kept
+    SLOW_US,  # a command that takes as long is looked at by `note_slow`; the same in cycles
+    SLOW_CYCLES,
+    SLOWLOG_US,  # it enters the slow log from so many microseconds on, -1 for never
+    SLOWLOG_ADDRESS,
+    LATENCY_MS,  # events of so many milliseconds are remembered, 0 for none
+    LATENCY_ADDRESS,
+    HOLDINGS_ADDRESS,  # notes of a transaction that asks for reference counts, 0 for none; see refcounts.py
+    HOLDINGS_SLOTS,
+    # connections that wait in a blocking command
+    BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
+) = range(106)
+SHARD_REGISTERS = 128
+assert SHARD_REGISTERS >= 106

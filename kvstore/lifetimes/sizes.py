@@ -1,0 +1,14 @@
+"""Sizes of the rooms that kernels work in."""
+
+ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only as far as it is used
+TEXT_MAX = 5120  # [bytes], of a number read, with a NUL; MAX_LONG_DOUBLE_CHARS
+RESULT_MAX = 5120  # of one printed: the largest has 4933 digits before the point
+LINE_MAX = 1 << 16  # [bytes] of an inline command, before the line feed
+LINE_ROOM = LINE_MAX + 1  # [bytes] with it
+INPUT_MAX = 1 << 18  # [bytes] received at once
+EVENTS_CAPACITY = 1024  # of epoll, taken at once
+SAMPLES = 16  # for INFO's rates; one a tick
+SCRATCH_WORDS = 256
+# Error replies by their first word: int64[ERROR_WORDS, ERROR_WIDTH], its bytes as two words, and how many.
+ERROR_WORDS, ERROR_WIDTH = 32, 3
+RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS

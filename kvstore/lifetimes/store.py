@@ -1,0 +1,36 @@
+"""A store's registers: they end with the store, and nothing here concerns another one."""
+
+(
+    # the store
+    DIRTY,  # changes since the last durable snapshot
+    MAXMEMORY,  # [bytes], 0 = no limit
+    SNAPSHOT_ALIVE,  # a frozen image is being read: reads leave the access clock alone, the index does not shrink
+    WATCHES,  # keys watched by all connections together
+    # statistics, named as INFO has them
+    EXPIRED_STALE_PERC,  # of the deadlines that active expiry looked at lately, how many were due [1/1000 %]
+    DEADLINES_MET,  # that active expiry has looked at
+    HASH_SEED,  # the store's
+    EXPIRE_DB,  # the database that active expiry stands in
+    EXPIRE_BUCKET,  # and its next bucket there
+    # watches
+    WATCH_TABLE_ADDRESS,
+    WATCH_CAPACITY,
+    WATCH_USED,  # rows of the table that were ever taken
+    WATCH_FREE,  # first free one among them, -1 for none
+    WATCH_HEADS_ADDRESS,
+    WATCH_HEADS_CAPACITY,
+    WATCH_CHAINS,
+    # limits and modes
+    WRITES_REFUSED,  # MISCONF: the last snapshot failed and stop-writes-on-bgsave-error is set
+    SAVE_POINTS_ADDRESS,  # (seconds, changes) pairs
+    SAVE_POINTS,
+    LAST_SAVE_MS,  # the end of the last good snapshot, by the wall clock,
+    SAVED_MS,  # and by the monotonic one
+    LAST_SAVE_TRY_MS,  # by the monotonic clock
+    LAST_SAVE_OK,
+    SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
+    TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
+    DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
+) = range(26)
+STORE_REGISTERS = 32
+assert STORE_REGISTERS >= 26

@@ -1,0 +1,107 @@
+"""One constructor a lifetime: what the kernels' registers point at, made and kept alive together.
+
+    pool = Pool(PhysicalMemory(1 << 30))
+    shard = Shard(connections=100)
+    store = OpenStore(pool, shard)          store.context is what kernels take
+
+The server makes one of each, and so do the tests.  A second store over the same pool and shard, frozen or a branch, is
+one more OpenStore.
+"""
+
+import os
+from collections.abc import Sequence
+
+from kvstore.lifetimes import call, pool, shard, store
+from kvstore.lifetimes.connection import FIELDS, NEVER
+from kvstore.lifetimes.context import Context
+from kvstore.lifetimes.sizes import (
+    ARGUMENTS_MAX,
+    ERROR_WIDTH,
+    ERROR_WORDS,
+    EVENTS_CAPACITY,
+    INPUT_MAX,
+    LINE_ROOM,
+    RELEASES_MAX,
+    RESULT_MAX,
+    SAMPLES,
+    SCRATCH_WORDS,
+    TEXT_MAX,
+)
+from mmcore.jit import Array, Table, address_of, int64, uint8, zeros
+from mmcore.paging import PAGE_SIZE
+from mmcore.release import CURSOR_SIZE
+from mmcore.space import AddressSpace, PhysicalMemory
+
+TICK_MS = 100
+LONGEST_BULK = 512 << 20  # [bytes], until the configuration says otherwise
+
+
+class Pool:
+    """Physical memory, and the roots on it that wait to be released."""
+
+    def __init__(self, memory: PhysicalMemory, in_force: int | None = None) -> None:
+        """in_force: what the stores may take of it for data [bytes], all of it if not said."""
+        self.memory = memory
+        self.registers = zeros(int64, pool.POOL_REGISTERS)
+        self._releases = Table(RELEASES_MAX, CURSOR_SIZE)
+        self.registers[pool.RELEASE_ADDRESS] = self._releases.address
+        self.registers[pool.FRAMES_IN_FORCE] = (memory.size if in_force is None else in_force) // PAGE_SIZE
+
+    @property
+    def waiting(self) -> list[int]:
+        """Roots that are still to be released."""
+        first, count = self.registers[pool.RELEASE_FIRST], self.registers[pool.RELEASE_COUNT]
+        return [self._releases[(first + i) % RELEASES_MAX, 0] for i in range(count)]
+
+
+class Shard:
+    """A loop's registers, the rooms its kernels work in, and its table of connections."""
+
+    def __init__(self, connections: int = 1, arguments: int = ARGUMENTS_MAX) -> None:
+        """connections, arguments: how many there is room for; memory is touched as far as it is used.
+
+        Raises OSError when so much cannot be reserved.
+        """
+        self.registers = words = zeros(int64, shard.SHARD_REGISTERS)
+        self.call = zeros(int64, call.CALL_REGISTERS)
+        self.args = zeros(int64, 2 * arguments)
+        self.connections = Table(connections, FIELDS)
+        self.errors, self.samples = Table(ERROR_WORDS, ERROR_WIDTH), Table(SAMPLES, 4)
+        self._rooms = {
+            shard.SHARED_ADDRESS: zeros(uint8, INPUT_MAX),
+            shard.EVENTS_ADDRESS: zeros(uint8, 12 * EVENTS_CAPACITY),
+            shard.INLINE_ADDRESS: zeros(uint8, LINE_ROOM),
+            shard.SCRATCH_ADDRESS: zeros(int64, SCRATCH_WORDS),
+            shard.DECIMAL_ADDRESS: zeros(uint8, 2 * TEXT_MAX + RESULT_MAX),
+        }
+        for register, room in self._rooms.items():
+            words[register] = address_of(room)
+        words[shard.SHARED_CAPACITY], words[shard.EVENTS_CAPACITY] = INPUT_MAX, EVENTS_CAPACITY
+        words[shard.ERROR_TABLE_ADDRESS], words[shard.SAMPLES_ADDRESS] = self.errors.address, self.samples.address
+        words[shard.CONNECTIONS_ADDRESS], words[shard.CONNECTION_CAPACITY] = self.connections.address, connections
+        words[shard.FREE_SLOT] = words[shard.RESUME] = -1
+        words[shard.RANDOM] = int.from_bytes(os.urandom(8), "little") >> 2 | 1
+        words[shard.ACTIVE_EXPIRE_ENABLED] = words[shard.NEXT_ID] = 1
+        words[shard.TICK_MS], words[shard.BLOCKED_DEADLINE_MS] = TICK_MS, NEVER
+        words[shard.PROTO_MAX_BULK_LEN] = LONGEST_BULK
+        self.call[call.PROTOCOL] = 2
+
+
+class OpenStore:
+    """An address space that holds a store, and the context in which a shard's kernels work on it."""
+
+    def __init__(
+        self, memory: Pool, loop: Shard, space: AddressSpace | None = None, *, registers: Array | None = None
+    ) -> None:
+        """space: one that holds a store, as a frozen root does; if not said, a new one.  Raises OutOfFrames.
+
+        registers: those of a store that is wired anew.
+        """
+        self.space = space if space is not None else AddressSpace(memory.memory)
+        if registers is None:
+            registers = zeros(int64, store.STORE_REGISTERS)
+            registers[store.WATCH_FREE] = -1
+            registers[store.LAST_SAVE_OK] = 1
+        self.registers = registers
+        self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
+        self._owners: Sequence[object] = (memory, loop)  # whose rooms the registers point at

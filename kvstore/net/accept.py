@@ -1,0 +1,136 @@
+"""Accepting connections, or refusing them with a sentence."""
+
+from kvstore.connections.table import close_connection, connection, open_connection
+from kvstore.lifetimes.call import REPLY_ADDRESS
+from kvstore.lifetimes.connection import ADDRESS_WORDS, OWN, PEER, UNIX_SOCKET
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    CONNECTED_CLIENTS,
+    EPOLL_FD,
+    KEEPALIVE_S,
+    MAXCLIENTS,
+    NEXT_ID,
+    PROTECTED,
+    REJECTED_CONNECTIONS,
+    SCRATCH_ADDRESS,
+    TIMER_MS,
+    TOTAL_CONNECTIONS,
+)
+from kvstore.system.libc import (
+    EPOLL_CTL_ADD,
+    EPOLLIN,
+    IPPROTO_TCP,
+    MSG_NOSIGNAL,
+    SO_KEEPALIVE,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
+    accept4,
+    bytes_at,
+    close,
+    epoll_ctl,
+    getsockname,
+    ints_at,
+    send,
+    setsockopt,
+    words_at,
+)
+from kvstore.wire.resp import reply_raw, reply_reset
+from kvstore.wire.texts import DENIED, MAX_CLIENTS
+from mmcore.jit import int32, int64, kernel, linked, void
+
+# What an epoll event's data holds: slot in the low half and the low bits of the connection's id above it, or
+# -(1 + 4 * descriptor + kind) for a descriptor that is not a connection.
+LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
+
+
+ACCEPTS_PER_EVENT = 64
+
+
+@kernel
+def _is_loopback(address):  # type: ignore[no-untyped-def]
+    # Whether this sockaddr is 127.0.0.1, ::1 or ::ffff:127.0.0.1, the addresses that protected mode lets in.
+    family = int64(address[0]) | int64(address[1]) << 8
+    if family == 2:
+        return address[4] == 127 and address[5] == 0 and address[6] == 0 and address[7] == 1
+    if family != 10:
+        return True
+    for i in range(8, 18):
+        if address[i] != 0:
+            return False
+    if address[18] == 255 and address[19] == 255:
+        return address[20] == 127 and address[21] == 0 and address[22] == 0 and address[23] == 1
+    for i in range(18, 23):
+        if address[i] != 0:
+            return False
+    return address[23] == 1
+
+
+@kernel
+def _refuse(context, fd, text):  # type: ignore[no-untyped-def]
+    reply_reset(context)
+    reply_raw(context, text, 0, len(text))
+    send(int32(fd), context.call[REPLY_ADDRESS], len(text), int32(MSG_NOSIGNAL))
+    reply_reset(context)
+    close(int32(fd))
+    context.shard[REJECTED_CONNECTIONS] += 1
+
+
+@kernel
+def _option(context, fd, level, name, value):  # type: ignore[no-untyped-def]
+    ints_at(context.shard[SCRATCH_ADDRESS], 1)[0] = value
+    setsockopt(int32(fd), int32(level), int32(name), context.shard[SCRATCH_ADDRESS], int32(4))
+
+
+@kernel
+def _keep_address(context, row, field):  # type: ignore[no-untyped-def]
+    # The sockaddr at word 1 of the scratch room goes to the row.
+    address = words_at(context.shard[SCRATCH_ADDRESS] + 8, ADDRESS_WORDS)
+    for i in range(ADDRESS_WORDS):
+        row[field + i] = address[i]
+
+
+@linked(void(CONTEXT, int64, int64))
+def accept_connections(context, listener, kind):  # type: ignore[no-untyped-def]
+    """Take up to ACCEPTS_PER_EVENT waiting connections."""
+    shard = context.shard
+    scratch = shard[SCRATCH_ADDRESS]
+    for _ in range(ACCEPTS_PER_EVENT):
+        ints_at(scratch, 1)[0] = 128
+        fd = int64(accept4(int32(listener), scratch + 8, scratch, int32(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+        if fd < 0:
+            return
+        shard[TOTAL_CONNECTIONS] += 1
+        if kind == LISTEN_TCP and shard[PROTECTED] and not _is_loopback(bytes_at(scratch + 8, 128)):
+            _refuse(context, fd, DENIED)
+            continue
+        if shard[CONNECTED_CLIENTS] >= shard[MAXCLIENTS]:
+            _refuse(context, fd, MAX_CLIENTS)
+            continue
+        if kind == LISTEN_TCP:
+            _option(context, fd, IPPROTO_TCP, TCP_NODELAY, 1)
+            if shard[KEEPALIVE_S] > 0:
+                _option(context, fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+                _option(context, fd, IPPROTO_TCP, TCP_KEEPIDLE, shard[KEEPALIVE_S])
+                _option(context, fd, IPPROTO_TCP, TCP_KEEPINTVL, max(1, shard[KEEPALIVE_S] // 3))
+                _option(context, fd, IPPROTO_TCP, TCP_KEEPCNT, 3)
+        identity = shard[NEXT_ID]
+        shard[NEXT_ID] += 1
+        flags = UNIX_SOCKET if kind == LISTEN_UNIX else 0
+        slot = open_connection(context, fd, identity, flags, shard[TIMER_MS])
+        if kind == LISTEN_TCP:
+            row = connection(context, slot)
+            _keep_address(context, row, PEER)
+            ints_at(scratch, 1)[0] = 128
+            getsockname(int32(fd), scratch + 8, scratch)
+            _keep_address(context, row, OWN)
+        event = ints_at(scratch, 3)
+        event[0] = EPOLLIN
+        event[1] = slot
+        event[2] = identity & 0x7FFF_FFFF
+        if epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_ADD), int32(fd), scratch) != 0:
+            close_connection(context, slot)

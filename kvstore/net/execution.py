@@ -1,0 +1,225 @@
+"""Executing one command: find its row, admit it, call its kernel, account for it.  EXEC runs its commands here too."""
+
+from kvstore.commands.accounts import account, count_error, statistics_of
+from kvstore.commands.refcounts import holdings_begin, holdings_end, holdings_note
+from kvstore.commands.rows import (
+    ASKS_REFCOUNT,
+    CONTAINER,
+    DENY_OOM,
+    IS_EXEC,
+    MAY_REPLICATE,
+    NO_AUTH_NEEDED,
+    NO_MULTI_ALLOWED,
+    NOT_QUEUED,
+    ROW_ARITY,
+    ROW_FLAGS,
+    ROW_HANDLER,
+    ROW_HOLDS,
+    STAT_REJECTED,
+    TELLS_HEALTH,
+    UNCOUNTED,
+    WRITE,
+    counted_row,
+    find_command,
+    row_of,
+)
+from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
+from kvstore.connections.table import give_turn
+from kvstore.lifetimes.call import (
+    ARGC,
+    COMMAND,
+    COMMAND_CYCLES,
+    COMMAND_REPLY,
+    CONNECTION,
+    EXEC_COMMAND,
+    EXEC_CYCLES,
+    EXEC_REMAINING,
+    EXEC_SAVED_ADDRESS,
+    NO_TOUCH,
+    OUTER_REPLY,
+    REPLY_LENGTH,
+)
+from kvstore.lifetimes.connection import (
+    AUTHENTICATED,
+    DIRTY_EXEC,
+    FLAGS,
+    KILLED,
+    LAST_COMMAND,
+    MULTI,
+    NO_TOUCH_MODE,
+    QUEUE_FLAGS,
+)
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.shard import (
+    EVENT_DETAIL,
+    HOLDINGS_ADDRESS,
+    PAUSED_UNTIL_MS,
+    PAUSED_WRITES_ONLY,
+    REQUIRE_AUTH,
+    TIMER_MS,
+)
+from kvstore.lifetimes.store import DIRTY, MAXMEMORY, WRITES_REFUSED
+from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
+from kvstore.store.databases import memory_exceeded
+from kvstore.store.expire import make_room
+from kvstore.system.libc import cycles
+from kvstore.wire.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
+from kvstore.wire.refusals import is_http, reply_arity, reply_unknown
+from kvstore.wire.resp import reply_error, reply_room
+from mmcore.jit import copy_bytes, indirect, int64, kernel, linked, void
+
+_call = indirect(HANDLER)
+
+
+@kernel
+def fail_transaction(row):  # type: ignore[no-untyped-def]
+    """A command was refused: EXEC will abort, if it was one of a transaction."""
+    if row[FLAGS] & MULTI:
+        row[FLAGS] |= DIRTY_EXEC
+
+
+@linked(void(CONTEXT, int64[::1], int64))
+def abort_exec(context, row, start):  # type: ignore[no-untyped-def]
+    """EXEC itself is refused, for the error replied at `start`: discard the transaction, and say so."""
+    call = context.call
+    discard_transaction(context, row)
+    reply = reply_room(context, len(ABORTED))
+    copy_bytes(reply, start + len(ABORTED), reply, start + 1, call[REPLY_LENGTH] - start - 1)
+    copy_bytes(reply, start, ABORTED, 0, len(ABORTED))
+    call[REPLY_LENGTH] += len(ABORTED) - 1
+
+
+@kernel
+def _refused(context, row, start):  # type: ignore[no-untyped-def]
+    # Accounts for a command that was not run, whose error is at `start` of the reply buffer.
+    context.call[COMMAND_CYCLES] = cycles()
+    count_error(context, start)
+    fail_transaction(row)
+    return EVENT_NONE
+
+
+@kernel
+def _reject(context, row, command, code):  # type: ignore[no-untyped-def]
+    start = context.call[REPLY_LENGTH]
+    reply_error(context, code)
+    counted = counted_row(context, command) if row_of(context, command)[ROW_FLAGS] & CONTAINER else command
+    statistics_of(context, counted)[STAT_REJECTED] += 1
+    if row_of(context, command)[ROW_FLAGS] & IS_EXEC:
+        abort_exec(context, row, start)
+    return _refused(context, row, start)
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def refuse_unknown(context, row):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, which is not in the table; returns an EVENT."""
+    call = context.call
+    if is_http(context):
+        call[COMMAND] = UNCOUNTED
+        give_turn(context, call[CONNECTION], row, KILLED)
+        return EVENT_HTTP
+    start = call[REPLY_LENGTH]
+    reply_unknown(context)
+    return _refused(context, row, start)
+
+
+@linked(int64(CONTEXT, int64[::1], int64))
+def refuse_arity(context, row, command):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, in row `command` of the table, for the number of its arguments; returns an EVENT."""
+    start = context.call[REPLY_LENGTH]
+    aborts = row_of(context, command)[ROW_FLAGS] & IS_EXEC
+    reply_arity(context, command, aborts)
+    statistics_of(context, command)[STAT_REJECTED] += 1
+    event = _refused(context, row, start)
+    if aborts:
+        discard_transaction(context, row)
+    return event
+
+
+@kernel
+def _begin(context, command):  # type: ignore[no-untyped-def]
+    # Runs the command at hand, or leaves it to Python; returns an EVENT.
+    call, shard = context.call, context.shard
+    shard[EVENT_DETAIL] = command
+    call[COMMAND_REPLY] = call[REPLY_LENGTH]
+    call[COMMAND_CYCLES] = cycles()
+    handler = row_of(context, command)[ROW_HANDLER]
+    if handler == 0:
+        return EVENT_COMMAND
+    return _call(handler, context)
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def execute(context, row):  # type: ignore[no-untyped-def]
+    """Admit, queue or run the command at hand; returns an EVENT."""
+    call, shard, store = context.call, context.shard, context.store
+    command = find_command(context)
+    call[COMMAND] = command
+    if command < 0:
+        return refuse_unknown(context, row)
+    entry = row_of(context, command)
+    arity, flags = entry[ROW_ARITY], entry[ROW_FLAGS]
+    row[LAST_COMMAND] = command
+    if (arity > 0 and call[ARGC] != arity) or call[ARGC] < -arity:
+        return refuse_arity(context, row, command)
+    if shard[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and flags & NO_AUTH_NEEDED == 0:
+        return _reject(context, row, command, NO_AUTH)
+    in_multi = row[FLAGS] & MULTI != 0
+    if in_multi and flags & NO_MULTI_ALLOWED:
+        return _reject(context, row, command, NO_MULTI)
+    queued = row[QUEUE_FLAGS] if in_multi and flags & NOT_QUEUED else 0  # EXEC answers for what it will run
+    effects = flags | queued
+    if (
+        shard[PAUSED_UNTIL_MS] > shard[TIMER_MS]
+        and (shard[PAUSED_WRITES_ONLY] == 0 or effects & (WRITE | MAY_REPLICATE))
+        and flags & NO_AUTH_NEEDED == 0
+    ):
+        return EVENT_POSTPONED
+    if effects & DENY_OOM and store[MAXMEMORY] > 0 and memory_exceeded(context) and not make_room(context):
+        return _reject(context, row, command, OUT_OF_MEMORY)
+    if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED]:
+        return _reject(context, row, command, MISCONF)
+    if in_multi and flags & NOT_QUEUED == 0:
+        if flags & CONTAINER:
+            shard[EVENT_DETAIL] = command
+            call[COMMAND_REPLY] = call[REPLY_LENGTH]
+            return EVENT_QUEUE
+        queue_command(context, row, flags)
+        call[COMMAND_CYCLES] = cycles()
+        return EVENT_NONE
+    call[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
+    event = _begin(context, command)
+    if flags & (CONTAINER | IS_EXEC):
+        if flags & IS_EXEC and call[EXEC_SAVED_ADDRESS] != 0:
+            call[EXEC_COMMAND] = command  # accounted for when it has run its queue
+            call[EXEC_CYCLES] = call[COMMAND_CYCLES]
+            if row[QUEUE_FLAGS] & ASKS_REFCOUNT:
+                holdings_begin(context, row)
+            return event
+        if event == EVENT_NONE and flags & CONTAINER:
+            command = row[LAST_COMMAND] = counted_row(context, command)
+    if event == EVENT_NONE:
+        account(context, row, command)
+    return event
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def run_transaction(context, row):  # type: ignore[no-untyped-def]
+    """Run, or go on with, the queue of an EXEC; returns an EVENT."""
+    call, shard, store = context.call, context.shard, context.store
+    while call[EXEC_REMAINING] > 0:
+        command, dirty = next_queued(context), store[DIRTY]
+        event = _begin(context, command)
+        if event != EVENT_NONE:
+            return event
+        if row_of(context, command)[ROW_FLAGS] & CONTAINER:
+            command = counted_row(context, command)
+        if shard[HOLDINGS_ADDRESS] != 0 and store[DIRTY] != dirty:
+            holdings_note(context, row_of(context, command)[ROW_HOLDS], call[COMMAND_REPLY])
+        account(context, row, command)
+    if shard[HOLDINGS_ADDRESS] != 0:
+        holdings_end(context)
+    end_exec(context, row)
+    call[COMMAND_CYCLES] = call[EXEC_CYCLES]
+    call[COMMAND_REPLY] = call[OUTER_REPLY]
+    account(context, row, call[EXEC_COMMAND])
+    return EVENT_NONE

@@ -1,0 +1,188 @@
+"""The event loop: one kernel that serves every connection and enters Python only when it must.
+
+A turn
+
+    epoll_wait ── for each ready socket ──► recv ► parse ► execute ► reply ► send
+        └── then upkeep, in bounded slices: expiry, releases, growth; the timer every 1/hz s
+
+`serve` returns when something is Python's to do, with one of the EVENT codes; all it needs to go on is in the server's
+registers, so the next call continues where the last one stopped, in the middle of a pipeline or of a transaction.
+
+    EVENT_COMMAND   the command at hand (ARGC, args) of connection CONNECTION is served by Python, which appends its
+                    reply to the reply buffer; EVENT_DETAIL is the row of the command table
+    EVENT_HTTP      the connection at hand spoke HTTP and is closed; Python says so in the log
+    EVENT_WAKE      the wake-up descriptor is readable: a signal came, or a snapshot's writer has news
+    EVENT_SAVE      a snapshot was due, by a save point or since a transaction asked for one, and could not be begun
+    EVENT_STOP      STOPPING is set
+    EVENT_QUEUE     the command at hand has subcommands and is to be queued: Python says whether it is well-formed
+
+A command's kernel returns an EVENT, too: NONE when it has replied, COMMAND when Python is to serve this form of it,
+BLOCKED when its connection has to wait.
+
+Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.  A connection
+that is held (see connections.py) keeps its replies and its further input until a snapshot has ended.
+
+No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is shared out among the
+connections that are ready when a turn begins; a connection that has used up its share between two commands keeps the
+rest of its input and goes to the back of the queue (`give_turn`).  The share is measured in time, so a command counts
+for what it costs, and one that Python serves for more than one of a kernel.  The clock is the time stamp counter, which
+is read anyway to account for each command.
+"""
+
+from kvstore.connections.table import close_connection, connection, give_turn, take_turn
+from kvstore.durable.saving import save_begin
+from kvstore.lifetimes.connection import (
+    CLOSE_AFTER_REPLY,
+    FLAGS,
+    ID,
+    IN_USE,
+    INPUT_LENGTH,
+    INPUT_START,
+    KILLED,
+    NEVER,
+    OUTPUT_LENGTH,
+    OUTPUT_START,
+    UNBLOCKED,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    BLOCKED_DEADLINE_MS,
+    EPOLL_FD,
+    EVENTS_ADDRESS,
+    EVENTS_CAPACITY,
+    LOOP_TURNS,
+    NEXT_TICK_MS,
+    READY,
+    READY_NEXT,
+    RESUME,
+    STOPPING,
+    TIMER_MS,
+    TURN_CYCLES,
+    TURN_SHARE,
+    TURNS_LEFT,
+    TURNS_PENDING,
+    UPKEEP_CYCLES,
+)
+from kvstore.lifetimes.store import EXPIRED_STALE_PERC
+from kvstore.net.accept import WAKE, accept_connections
+from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
+from kvstore.net.output import keep_output
+from kvstore.net.pipeline import end_wait, go_on, wake_blocked
+from kvstore.net.receiving import receive, run_input
+from kvstore.net.timer import save_due, tick
+from kvstore.net.upkeep import PRESSED, upkeep, upkeep_between
+from kvstore.system.clock import update_clocks
+from kvstore.system.libc import (
+    EPOLLERR,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLOUT,
+    cycles,
+    epoll_wait,
+    ints_at,
+)
+from mmcore.jit import int32, int64, kernel, linked
+
+SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so many
+TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
+
+
+@linked(int64(CONTEXT))
+def serve_turns(context):  # type: ignore[no-untyped-def]
+    """Give the first TURNS_LEFT of those who wait their turn: close the killed, go on with input; returns an EVENT."""
+    shard = context.shard
+    while shard[TURNS_LEFT] > 0:
+        shard[TURNS_LEFT] -= 1
+        slot = take_turn(context)
+        row = connection(context, slot)
+        if row[FLAGS] & KILLED:
+            close_connection(context, slot)
+            continue
+        answered = row[FLAGS] & UNBLOCKED != 0
+        if answered:
+            end_wait(context, row)
+        elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+            keep_output(context, slot, row)
+        if answered or (row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & KILLED == 0):
+            event = run_input(context, slot, row)
+            if event != EVENT_NONE:
+                return event
+    return EVENT_NONE
+
+
+@kernel
+def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
+    shard = context.shard
+    ready = epoll_wait(int32(shard[EPOLL_FD]), shard[EVENTS_ADDRESS], int32(shard[EVENTS_CAPACITY]), int32(timeout_ms))
+    shard[READY] = max(int64(ready), 0)
+    shard[READY_NEXT] = 0
+    shard[TURNS_LEFT] = -1
+    sharers = min(max(1, shard[READY] + shard[TURNS_PENDING]), SHARES_MAX)
+    shard[TURN_SHARE] = shard[TURN_CYCLES] // sharers
+    shard[UPKEEP_CYCLES] = cycles()
+
+
+@linked(int64(CONTEXT))
+def serve_event(context):  # type: ignore[no-untyped-def]
+    """Serve the next of the events in hand; returns an EVENT."""
+    shard = context.shard
+    event = ints_at(shard[EVENTS_ADDRESS] + 12 * shard[READY_NEXT], 3)
+    shard[READY_NEXT] += 1
+    kinds, slot, identity = int64(event[0]), int64(event[1]), int64(event[2])
+    if identity < 0:
+        special = -slot - 1
+        if special & 3 == WAKE:
+            return EVENT_WAKE
+        accept_connections(context, special >> 2, special & 3)
+        return EVENT_NONE
+    row = connection(context, slot)
+    if row[FLAGS] & IN_USE == 0 or row[ID] & 0x7FFF_FFFF != identity or row[FLAGS] & KILLED:
+        return EVENT_NONE
+    if kinds & EPOLLOUT:
+        keep_output(context, slot, row)
+    if kinds & (EPOLLIN | EPOLLERR | EPOLLHUP) and row[FLAGS] & (KILLED | CLOSE_AFTER_REPLY) == 0:
+        return receive(context, slot, row)
+    if kinds & (EPOLLERR | EPOLLHUP):
+        give_turn(context, slot, row, KILLED)
+    return EVENT_NONE
+
+
+@linked(int64(CONTEXT))
+def serve(context):  # type: ignore[no-untyped-def]
+    """Serve until something is Python's to do; returns an EVENT.  Hold nothing, and call from one thread only."""
+    shard, store = context.shard, context.store
+    while True:
+        update_clocks(context)
+        if shard[RESUME] >= 0:
+            slot = shard[RESUME]
+            shard[RESUME] = -1
+            event = go_on(context, slot)
+            if event != EVENT_NONE:
+                return event
+        if shard[STOPPING]:
+            return EVENT_STOP  # before anything is executed that the final snapshot does not hold
+        while shard[READY_NEXT] < shard[READY]:
+            event = serve_event(context)
+            if event != EVENT_NONE:
+                return event
+            if store[EXPIRED_STALE_PERC] >= PRESSED:
+                upkeep_between(context)
+        if shard[TURNS_LEFT] < 0:
+            shard[TURNS_LEFT] = min(shard[TURNS_PENDING], TURNS_PER_BATCH)
+        if shard[TURNS_LEFT] > 0:
+            event = serve_turns(context)
+            if event != EVENT_NONE:
+                return event
+        shard[LOOP_TURNS] += 1
+        if shard[TIMER_MS] >= shard[NEXT_TICK_MS]:
+            tick(context)
+        if shard[BLOCKED_DEADLINE_MS] != NEVER:
+            wake_blocked(context)
+        idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
+        rest_ms = upkeep(context, idle)
+        if save_due(context) and save_begin(context) != 0:
+            return EVENT_SAVE
+        rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])
+        if shard[BLOCKED_DEADLINE_MS] != NEVER:
+            rest_ms = min(rest_ms, shard[BLOCKED_DEADLINE_MS] - shard[TIMER_MS])
+        _wait(context, 0 if shard[TURNS_PENDING] > 0 else max(0, rest_ms))

@@ -1,0 +1,154 @@
+"""Sending: the reply buffer goes to the socket; what the socket does not take becomes the connection's own output."""
+
+from kvstore.connections.table import drop, give_turn, grow
+from kvstore.lifetimes.call import REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
+from kvstore.lifetimes.connection import (
+    AUTHENTICATED,
+    BYTES_OUT,
+    CLOSE_AFTER_REPLY,
+    FD,
+    FLAGS,
+    HELD,
+    ID,
+    KILLED,
+    OUTPUT_ADDRESS,
+    OUTPUT_CAPACITY,
+    OUTPUT_LENGTH,
+    OUTPUT_SOFT_SINCE_MS,
+    OUTPUT_START,
+    WANTS_WRITE,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    EPOLL_FD,
+    NET_OUTPUT_BYTES,
+    OUTPUT_HARD_LIMIT,
+    OUTPUT_LIMIT_CLOSED,
+    OUTPUT_SOFT_LIMIT,
+    OUTPUT_SOFT_MS,
+    REQUIRE_AUTH,
+    SCRATCH_ADDRESS,
+    TIMER_MS,
+    WRITES_PROCESSED,
+)
+from kvstore.system.libc import (
+    EAGAIN,
+    EINTR,
+    EPOLL_CTL_MOD,
+    EPOLLIN,
+    EPOLLOUT,
+    MSG_NOSIGNAL,
+    bytes_at,
+    epoll_ctl,
+    errno,
+    ints_at,
+    send,
+)
+from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
+from mmcore.jit import copy_bytes, int32, int64, kernel, linked, void
+
+UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] held of replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
+
+
+@kernel
+def _ask_for_write(context, slot, row, wanted):  # type: ignore[no-untyped-def]
+    if (row[FLAGS] & WANTS_WRITE != 0) == wanted:
+        return
+    row[FLAGS] ^= WANTS_WRITE
+    event = ints_at(context.shard[SCRATCH_ADDRESS], 3)
+    event[0] = EPOLLIN | EPOLLOUT if wanted else EPOLLIN
+    event[1] = slot
+    event[2] = row[ID] & 0x7FFF_FFFF
+    epoll_ctl(int32(context.shard[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(row[FD]), context.shard[SCRATCH_ADDRESS])
+
+
+@linked(int64(CONTEXT, int64[::1], int64, int64))
+def send_bytes(context, row, address, count):  # type: ignore[no-untyped-def]
+    """Send until done or the socket is full; returns how many bytes were taken, or -1 for a broken connection."""
+    sent = 0
+    while sent < count:
+        n = send(int32(row[FD]), address + sent, count - sent, int32(MSG_NOSIGNAL))
+        context.shard[WRITES_PROCESSED] += 1
+        if n < 0:
+            code = errno()
+            if code == EINTR:
+                continue
+            if code == EAGAIN:
+                break
+            return -1
+        sent += n
+    context.shard[NET_OUTPUT_BYTES] += sent
+    row[BYTES_OUT] += sent
+    return sent
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
+    """Send what the connection still has to say, or hold it for EPOLLOUT; enforce the limits on what is held."""
+    shard = context.shard
+    if row[FLAGS] & HELD:
+        _ask_for_write(context, slot, row, False)
+        return
+    if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+        pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
+        sent = send_bytes(context, row, row[OUTPUT_ADDRESS] + row[OUTPUT_START], pending)
+        if sent < 0:
+            give_turn(context, slot, row, KILLED)
+            return
+        row[OUTPUT_START] += sent
+    pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
+    if pending == 0:
+        row[OUTPUT_START] = row[OUTPUT_LENGTH] = row[OUTPUT_SOFT_SINCE_MS] = 0
+        drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+        _ask_for_write(context, slot, row, False)
+        if row[FLAGS] & CLOSE_AFTER_REPLY:
+            give_turn(context, slot, row, KILLED)
+        return
+    _ask_for_write(context, slot, row, True)
+    too_much = shard[OUTPUT_HARD_LIMIT] > 0 and pending > shard[OUTPUT_HARD_LIMIT]
+    if shard[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and pending > UNAUTHENTICATED_OUTPUT_MAX:
+        too_much = True  # a stranger who does not read: memory is not for it to take
+    if shard[OUTPUT_SOFT_LIMIT] > 0 and pending > shard[OUTPUT_SOFT_LIMIT]:
+        if row[OUTPUT_SOFT_SINCE_MS] == 0:
+            row[OUTPUT_SOFT_SINCE_MS] = shard[TIMER_MS]
+        elif shard[TIMER_MS] - row[OUTPUT_SOFT_SINCE_MS] > shard[OUTPUT_SOFT_MS]:
+            too_much = True
+    else:
+        row[OUTPUT_SOFT_SINCE_MS] = 0
+    if too_much:
+        shard[OUTPUT_LIMIT_CLOSED] += 1
+        give_turn(context, slot, row, KILLED)
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def flush_reply(context, slot, row):  # type: ignore[no-untyped-def]
+    """Send the reply buffer; what it does not take, or is held back, becomes the connection's own output."""
+    call = context.call
+    count, sent = call[REPLY_LENGTH], 0
+    if row[FLAGS] & KILLED:
+        count = 0
+    if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START] and row[FLAGS] & HELD == 0:
+        sent = send_bytes(context, row, call[REPLY_ADDRESS], count)
+        if sent < 0:
+            give_turn(context, slot, row, KILLED)
+            sent = count
+    if sent < count:
+        if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN:
+            # A long reply is not copied: its buffer changes hands.
+            drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+            row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
+            row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
+            row[OUTPUT_START] = sent
+            row[OUTPUT_LENGTH] = count
+            call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = 0
+        elif grow(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count - sent):
+            out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
+            reply = bytes_at(call[REPLY_ADDRESS], call[REPLY_CAPACITY])
+            copy_bytes(out, row[OUTPUT_LENGTH], reply, sent, count - sent)
+            row[OUTPUT_LENGTH] += count - sent
+        else:
+            give_turn(context, slot, row, KILLED)
+        keep_output(context, slot, row)
+    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        give_turn(context, slot, row, KILLED)
+    reply_reset(context)

@@ -1,0 +1,235 @@
+"""Executing all whole commands that one connection has sent, in order, for its share of the turn.
+
+Order within a connection is the order of arrival.  A transaction runs whole before anybody else is served.  A
+connection that is held (see connections/table.py) keeps its replies and its further input until a snapshot has ended.
+
+No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is shared out among the
+connections that are ready when a turn begins.  A connection that has used up its share between two commands keeps the
+rest of its input and goes to the back of the queue (`give_turn`).  The share is measured in time, so a command counts
+for what it costs, and one that Python serves for more than one of a kernel.  The clock is the time stamp counter, which
+is read anyway to account for each command.
+"""
+
+from kvstore.commands.accounts import account, count_error, statistics_of
+from kvstore.commands.rows import REFUSED, STAT_CALLS
+from kvstore.connections.table import connection, drop, give_turn, grow
+from kvstore.lifetimes.call import (
+    COMMAND,
+    COMMAND_CYCLES,
+    COMMAND_REPLY,
+    EXEC_SAVED_ADDRESS,
+    OUTER_REPLY,
+    PROTOCOL,
+    QUERY_SIZE,
+    REPLY_LENGTH,
+)
+from kvstore.lifetimes.connection import (
+    ACTIVE_MS,
+    BLOCKED,
+    BLOCKED_UNTIL_MS,
+    CLOSE_AFTER_REPLY,
+    COMMANDS,
+    FLAGS,
+    HELD,
+    IN_USE,
+    INPUT_ADDRESS,
+    INPUT_CAPACITY,
+    INPUT_LENGTH,
+    INPUT_START,
+    KILLED,
+    NEVER,
+    POSTPONED,
+    REPLY_OFF,
+    REPLY_SKIP,
+    REPLY_SKIP_NEXT,
+    SPEAKS,
+    UNBLOCKED,
+    UNBLOCKED_BY_ERROR,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    AHEAD,
+    BLOCKED_CLIENTS,
+    BLOCKED_DEADLINE_MS,
+    COMMANDS_PROCESSED,
+    CONNECTION_SLOTS,
+    INPUT_POSITION,
+    INPUT_SHARED,
+    QUERY_BUFFER_LIMIT,
+    QUERY_LIMIT_CLOSED,
+    TIMER_MS,
+    TURN_BEGAN,
+    TURN_SHARE,
+)
+from kvstore.net.ahead import look_ahead
+from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
+from kvstore.net.execution import execute, run_transaction
+from kvstore.net.output import flush_reply
+from kvstore.system.libc import bytes_at, cycles
+from kvstore.wire.arguments import query
+from kvstore.wire.errors import UNBLOCKED_ERROR
+from kvstore.wire.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request, restore_request
+from kvstore.wire.resp import reply_error, reply_integer
+from mmcore.jit import copy_bytes, int64, kernel, linked, void
+
+SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the rest of a pipeline is executed
+
+
+@kernel
+def _command_over(context, row):  # type: ignore[no-untyped-def]
+    # The command read from the socket is answered in full: apply CLIENT REPLY.
+    if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT):
+        if row[FLAGS] & (REPLY_OFF | REPLY_SKIP):
+            context.call[REPLY_LENGTH] = context.call[OUTER_REPLY]
+        row[FLAGS] &= ~REPLY_SKIP
+        if row[FLAGS] & REPLY_SKIP_NEXT:
+            row[FLAGS] = (row[FLAGS] & ~REPLY_SKIP_NEXT) | REPLY_SKIP
+
+
+@linked(void(CONTEXT, int64[::1]))
+def begin_wait(context, row):  # type: ignore[no-untyped-def]
+    """The command at hand blocks its connection: count the call, as Redis does without a time, and set the deadline."""
+    call, shard = context.call, context.shard
+    statistics_of(context, call[COMMAND])[STAT_CALLS] += 1
+    shard[COMMANDS_PROCESSED] += 1
+    row[COMMANDS] += 1
+    row[FLAGS] |= BLOCKED
+    shard[BLOCKED_CLIENTS] += 1
+    timeout_ms = row[BLOCKED_UNTIL_MS]
+    row[BLOCKED_UNTIL_MS] = NEVER if timeout_ms == 0 else shard[TIMER_MS] + timeout_ms
+    shard[BLOCKED_DEADLINE_MS] = min(shard[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
+
+
+@linked(void(CONTEXT))
+def wake_blocked(context):  # type: ignore[no-untyped-def]
+    """Give a turn to every connection that has waited long enough, if the first of them has."""
+    shard = context.shard
+    now_ms = shard[TIMER_MS]
+    if now_ms < shard[BLOCKED_DEADLINE_MS]:
+        return
+    shard[BLOCKED_DEADLINE_MS] = NEVER
+    for slot in range(shard[CONNECTION_SLOTS]):
+        row = connection(context, slot)
+        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
+            continue
+        if row[BLOCKED_UNTIL_MS] <= now_ms:
+            give_turn(context, slot, row, UNBLOCKED)
+        else:
+            shard[BLOCKED_DEADLINE_MS] = min(shard[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
+
+
+@kernel
+def end_wait(context, row):  # type: ignore[no-untyped-def]
+    # Answers the command that its connection has waited in: no replica has acknowledged anything, as there is none.
+    call, shard = context.call, context.shard
+    call[PROTOCOL] = row[SPEAKS]
+    start = call[OUTER_REPLY] = call[REPLY_LENGTH]
+    if row[FLAGS] & UNBLOCKED_BY_ERROR:
+        reply_error(context, UNBLOCKED_ERROR)
+        count_error(context, start)
+    else:
+        reply_integer(context, 0)
+    row[FLAGS] &= ~(BLOCKED | UNBLOCKED | UNBLOCKED_BY_ERROR)
+    row[ACTIVE_MS] = shard[TIMER_MS]  # the wait does not count as idle
+    shard[BLOCKED_CLIENTS] -= 1
+    _command_over(context, row)
+
+
+@linked(int64(CONTEXT, int64, int64[::1]))
+def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
+    """Execute what is in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
+    call, shard = context.call, context.shard
+    while True:
+        if call[EXEC_SAVED_ADDRESS] != 0:
+            event = run_transaction(context, row)
+            if event != EVENT_NONE:
+                return event
+            _command_over(context, row)
+        if row[FLAGS] & (CLOSE_AFTER_REPLY | KILLED):
+            shard[INPUT_POSITION] = call[QUERY_SIZE]
+            return EVENT_NONE
+        if row[FLAGS] & (BLOCKED | HELD):
+            return EVENT_NONE
+        if call[REPLY_LENGTH] > SEND_EARLY:
+            flush_reply(context, slot, row)
+        start = shard[INPUT_POSITION]
+        if call[COMMAND_CYCLES] - shard[TURN_BEGAN] > shard[TURN_SHARE] and start < call[QUERY_SIZE]:
+            give_turn(context, slot, row, 0)
+            return EVENT_NONE
+        if start == 0:
+            shard[AHEAD] = 0  # another buffer; and most hold one command, which is best begun at once
+        elif shard[AHEAD] <= start < call[QUERY_SIZE]:
+            look_ahead(context)
+        malformed = call[REPLY_LENGTH]
+        status = parse_request(context, row)
+        if status == INCOMPLETE:
+            return EVENT_NONE
+        if status == MALFORMED:
+            count_error(context, malformed)
+            row[FLAGS] |= CLOSE_AFTER_REPLY
+            continue
+        if status == COMPLETE:
+            call[OUTER_REPLY] = call[REPLY_LENGTH]
+            event = execute(context, row)
+            if event == EVENT_POSTPONED:
+                restore_request(context, start)
+                row[FLAGS] |= POSTPONED
+                shard[BLOCKED_CLIENTS] += 1
+                return EVENT_NONE
+            if event == EVENT_BLOCKED:
+                begin_wait(context, row)
+                return EVENT_NONE
+            if event == EVENT_AGAIN:
+                restore_request(context, start)
+                give_turn(context, slot, row, 0)
+                return EVENT_NONE
+            if event != EVENT_NONE:
+                return event
+            if call[EXEC_SAVED_ADDRESS] == 0:
+                _command_over(context, row)
+        else:
+            call[COMMAND_CYCLES] = cycles()  # an empty line takes time, too
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def settle(context, slot, row):  # type: ignore[no-untyped-def]
+    """After the last command of this turn: keep what is left of the input, send the replies."""
+    call, shard = context.call, context.shard
+    left = call[QUERY_SIZE] - shard[INPUT_POSITION]
+    if left == 0:
+        row[INPUT_START] = row[INPUT_LENGTH] = 0
+        if row[INPUT_CAPACITY] > 0:
+            drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
+    else:
+        if shard[INPUT_SHARED] == 0:
+            row[INPUT_START] = shard[INPUT_POSITION]
+        elif grow(row, INPUT_ADDRESS, INPUT_CAPACITY, left):
+            kept = bytes_at(row[INPUT_ADDRESS], row[INPUT_CAPACITY])
+            copy_bytes(kept, 0, query(context), shard[INPUT_POSITION], left)
+            row[INPUT_LENGTH] = left
+        else:
+            give_turn(context, slot, row, KILLED)
+        if left > shard[QUERY_BUFFER_LIMIT]:
+            shard[QUERY_LIMIT_CLOSED] += 1
+            give_turn(context, slot, row, KILLED)
+    if call[REPLY_LENGTH] > 0 or row[FLAGS] & CLOSE_AFTER_REPLY:
+        flush_reply(context, slot, row)
+
+
+@linked(int64(CONTEXT, int64))
+def go_on(context, slot):  # type: ignore[no-untyped-def]
+    """Continue with a connection after Python has answered the command at hand; returns an EVENT."""
+    call = context.call
+    row = connection(context, slot)
+    if call[COMMAND] >= 0:
+        account(context, row, call[COMMAND])
+    elif call[COMMAND] == REFUSED:
+        count_error(context, call[COMMAND_REPLY])
+    call[COMMAND_CYCLES] = cycles()
+    if call[EXEC_SAVED_ADDRESS] == 0:
+        _command_over(context, row)
+    event = run_pipeline(context, slot, row)
+    if event != EVENT_NONE:
+        return event
+    settle(context, slot, row)
+    return EVENT_NONE

@@ -1,0 +1,248 @@
+"""An entry: a key, its deadline and its value, in one allocation of the heap.
+
+    OFFSET      SIZE  DESCRIPTION
+    0           4     length of the key, k
+    4           4     length of the value, v
+    8           3     when it was last used: Unix time [s], modulo 2^24
+    11          1     flags
+    12          k     key
+    12+k        8     deadline, Unix time [ms]                        with EXPIRY or LARGE
+    ...         v     value
+                8     or the address of the value, in a heap allocation of its own     with LARGE
+
+    EXPIRY   the key has a deadline
+    LARGE    the whole entry would not fit a page; so a move of the entry never moves a long value, and as it always has
+             room for a deadline, neither does EXPIRE
+    RAW      the value was edited in place, which OBJECT ENCODING tells
+    TEXT     the value was computed as text: it is no integer to OBJECT ENCODING, even if it spells one
+
+A key too long for a page makes its entry a run of pages; everything here works across their boundaries.
+"""
+
+from kvstore.lifetimes.call import NO_TOUCH
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import LRU_CLOCK
+from kvstore.lifetimes.store import SNAPSHOT_ALIVE
+from kvstore.structures.hash import hash_bytes
+from kvstore.system.libc import bytes_at, free, malloc
+from mmcore.frames import has_frames
+from mmcore.heap import heap_alloc, heap_free, heap_size
+from mmcore.jit import bytes32, equal_bytes, int64, kernel, linked, void
+from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32, store64, write_address
+from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
+
+NO_DEADLINE = -1  # what `entry_deadline` says of an entry that has none
+HEADER = 12
+EXPIRY, LARGE, RAW, TEXT = 1 << 24, 1 << 25, 1 << 26, 1 << 27
+EDITED = RAW | TEXT
+CLOCK_MASK = (1 << 24) - 1
+
+
+@kernel
+def entry_key_length(context, entry):  # type: ignore[no-untyped-def]
+    """[bytes]"""
+    return load32(context.space, entry)
+
+
+@kernel
+def entry_length(context, entry):  # type: ignore[no-untyped-def]
+    """Length of the value [bytes]."""
+    return load32(context.space, entry + 4)
+
+
+@kernel
+def entry_flags(context, entry):  # type: ignore[no-untyped-def]
+    """Flags and clock, one word."""
+    return load32(context.space, entry + 8)
+
+
+@kernel
+def entry_size(key_length, value_length, flags):  # type: ignore[no-untyped-def]
+    """What to allocate for an entry of these flags [bytes]."""
+    size = HEADER + key_length
+    if flags & (EXPIRY | LARGE):
+        size += 8
+    return size + (8 if flags & LARGE else value_length)
+
+
+@kernel
+def is_large(key_length, value_length, flags):  # type: ignore[no-untyped-def]
+    """Whether the value of such an entry goes to an allocation of its own."""
+    return value_length > 8 and HEADER + key_length + (8 if flags & EXPIRY else 0) + value_length > PAGE_SIZE
+
+
+@kernel
+def _load_across(context, va):  # type: ignore[no-untyped-def]
+    # A word that may straddle two pages.
+    if va & PAGE_MASK <= PAGE_SIZE - 8:
+        return load64(context.space, va)
+    word = 0
+    for i in range(8):
+        word |= int64(context.space.mem.bytes[read_address(context.space, va + i)]) << (8 * i)
+    return word
+
+
+@kernel
+def _store_across(context, va, word):  # type: ignore[no-untyped-def]
+    if va & PAGE_MASK <= PAGE_SIZE - 8:
+        store64(context.space, va, word)
+        return
+    for i in range(8):
+        pa = write_address(context.space, va + i)
+        assert pa >= 0, "no frame was reserved for a store"
+        context.space.mem.bytes[pa] = (word >> (8 * i)) & 255
+
+
+@kernel
+def entry_deadline(context, entry):  # type: ignore[no-untyped-def]
+    """Unix time [ms], or -1 for an entry without a deadline."""
+    if entry_flags(context, entry) & EXPIRY == 0:
+        return -1
+    return _load_across(context, entry + HEADER + entry_key_length(context, entry))
+
+
+@kernel
+def entry_set_deadline(context, entry, deadline):  # type: ignore[no-untyped-def]
+    """Context the deadline of an entry that has room for one."""
+    _store_across(context, entry + HEADER + entry_key_length(context, entry), deadline)
+
+
+@kernel
+def entry_value(context, entry):  # type: ignore[no-untyped-def]
+    """Address of the value's first byte."""
+    flags = entry_flags(context, entry)
+    at = entry + HEADER + entry_key_length(context, entry)
+    if flags & (EXPIRY | LARGE):
+        at += 8
+    return _load_across(context, at) if flags & LARGE else at
+
+
+@kernel
+def entry_is(context, entry, text, offset, count):  # type: ignore[no-untyped-def]
+    """Whether the entry's key is these bytes."""
+    memory = context.space.mem.bytes
+    pa = read_address(context.space, entry)
+    if bytes32(memory, pa) != count:
+        return False
+    if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
+        return equal_bytes(memory, pa + HEADER, text, offset, count)
+    return compare(context.space, entry + HEADER, text, offset, count)
+
+
+@linked(int64(CONTEXT, int64, int64))
+def entry_hash(context, entry, seed):  # type: ignore[no-untyped-def]
+    """The hash of the entry's key."""
+    count = entry_key_length(context, entry)
+    if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
+        return hash_bytes(context.space.mem.bytes, read_address(context.space, entry) + HEADER, count, seed)
+    # Rare and long: brought together for the hash, outside the address space.
+    address = malloc(count)
+    assert address != 0, "out of memory for a long key"
+    key = bytes_at(address, count)
+    copy_out(context.space, entry + HEADER, key, 0, count)
+    hash_ = hash_bytes(key, 0, count, seed)
+    free(address)
+    return hash_
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def entry_alloc(context, key_length, value_length, deadline):  # type: ignore[no-untyped-def]
+    """An entry for a key and a value of these lengths, neither written yet; `deadline` -1 for none.
+
+    0 when frames ran out, and nothing was changed.
+    """
+    space = context.space
+    flags = EXPIRY if deadline >= 0 else 0
+    if is_large(key_length, value_length, flags):
+        flags |= LARGE
+    size = entry_size(key_length, value_length, flags)
+    entry = heap_alloc(space, size)
+    if entry == 0:
+        return 0
+    value = 0
+    if flags & LARGE:
+        value = heap_alloc(space, value_length)
+        if value == 0:
+            heap_free(space, entry, size)
+            return 0
+    store32(space, entry, key_length)
+    store32(space, entry + 4, value_length)
+    store32(space, entry + 8, flags | (context.shard[LRU_CLOCK] & CLOCK_MASK))
+    at = entry + HEADER + key_length
+    if flags & EXPIRY:
+        _store_across(context, at, deadline)
+    if flags & LARGE:
+        _store_across(context, at + 8, value)
+    return entry
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def entry_alloc_around(context, key_length, value_length, deadline, value):  # type: ignore[no-untyped-def]
+    """As entry_alloc, for a value that is at `value` already and stays there."""
+    flags = LARGE | (EXPIRY if deadline >= 0 else 0)
+    entry = heap_alloc(context.space, entry_size(key_length, value_length, flags))
+    if entry != 0:
+        store32(context.space, entry, key_length)
+        store32(context.space, entry + 4, value_length)
+        store32(context.space, entry + 8, flags)
+        if deadline >= 0:
+            _store_across(context, entry + HEADER + key_length, deadline)
+        _store_across(context, entry + HEADER + key_length + 8, value)
+    return entry
+
+
+@linked(void(CONTEXT, int64))
+def entry_free_around(context, entry):  # type: ignore[no-untyped-def]
+    """Give a LARGE entry back without its value, which belongs to another entry now."""
+    size = entry_size(entry_key_length(context, entry), 0, entry_flags(context, entry))
+    code = heap_free(context.space, entry, size)
+    assert code == 0, "no frame was reserved for a release"
+
+
+@linked(void(CONTEXT, int64))
+def entry_free(context, entry):  # type: ignore[no-untyped-def]
+    """Give an entry back, its value included; a long one in steps, later."""
+    flags, length = entry_flags(context, entry), entry_length(context, entry)
+    size = entry_size(entry_key_length(context, entry), length, flags)
+    if flags & LARGE:
+        code = heap_free(context.space, entry_value(context, entry), length)
+        assert code == 0, "no frame was reserved for a release"
+    code = heap_free(context.space, entry, size)
+    assert code == 0, "no frame was reserved for a release"
+
+
+@kernel
+def entry_memory(context, entry):  # type: ignore[no-untyped-def]
+    """What an entry takes of the heap, rounded up as it is [bytes]."""
+    flags, length = entry_flags(context, entry), entry_length(context, entry)
+    taken = heap_size(entry_size(entry_key_length(context, entry), length, flags))
+    return taken + (heap_size(length) if flags & LARGE else 0)
+
+
+@kernel
+def entry_touch(context, entry):  # type: ignore[no-untyped-def]
+    """Note the use of an entry, unless that would copy a page that a snapshot shares."""
+    call, shard, store = context.call, context.shard, context.store
+    flags = entry_flags(context, entry)
+    clock = shard[LRU_CLOCK] & CLOCK_MASK
+    if flags & CLOCK_MASK != clock and not store[SNAPSHOT_ALIVE] and not call[NO_TOUCH]:
+        if has_frames(context.space, ROOT_LEVEL):
+            store32(context.space, entry + 8, (flags & ~CLOCK_MASK) | clock)
+
+
+@kernel
+def entry_set_flags(context, entry, flags):  # type: ignore[no-untyped-def]
+    """Context flags and clock."""
+    store32(context.space, entry + 8, flags)
+
+
+@kernel
+def entry_set_length(context, entry, length):  # type: ignore[no-untyped-def]
+    """Context the value's length."""
+    store32(context.space, entry + 4, length)
+
+
+@kernel
+def entry_set_value(context, entry, va):  # type: ignore[no-untyped-def]
+    """Context where the value of a LARGE entry is."""
+    _store_across(context, entry + HEADER + entry_key_length(context, entry) + 8, va)

@@ -1,0 +1,285 @@
+"""FLUSHALL and FLUSHDB in constant time, and the work they leave for later.
+
+FLUSHALL leaves the whole address space: an empty page table takes its place, and the old tree is released in bounded
+steps, as a snapshot's is.  FLUSHDB of the only database that has keys is the same.  Of one among several it detaches
+the database's two index regions and gives it fresh ones; what the old ones point at is given back entry by entry, some
+each turn.  Of detached regions a list is kept in the address space, so that a snapshot taken meanwhile has it too, and
+whoever restarts from it goes on with the work:
+
+    record, 32 bytes in the heap:   next record | region of keys | its buckets | region of deadlines << 32 | its buckets
+
+`background_step` does a little of everything that waits: old trees, detached regions, long values freed, tables with
+fewer keys than buckets for them, and free frames that go back to the system (mmcore/giveback.py).
+"""
+
+from kvstore.effects.watch import touch_watched_db
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.pool import GIVE_ALL, GIVE_CREDIT, RELEASE_ADDRESS, RELEASE_COUNT, RELEASE_FIRST
+from kvstore.lifetimes.shard import LAZYFREED_OBJECTS
+from kvstore.lifetimes.sizes import RELEASES_MAX
+from kvstore.lifetimes.store import DIRTY
+from kvstore.store.databases import TIMES, db_load, db_store, keyspace_init
+from kvstore.store.entries import entry_free
+from kvstore.store.index import BUCKET_SIZE, BUCKETS_MIN, PAGE_BUCKETS, SLOTS, next_overflow
+from kvstore.store.layout import (
+    CONTROL_BASE,
+    CONTROL_FLUSHING,
+    CONTROL_REGIONS,
+    DATABASES,
+    DB_DEADLINE_BUCKETS,
+    DB_DEADLINE_REGION,
+    DB_DEADLINES,
+    DB_KEY_BUCKETS,
+    DB_KEY_REGION,
+    DB_KEYS,
+    INDEX_BASE,
+    INDEX_REGIONS,
+    INDEX_STRIDE,
+)
+from kvstore.store.membership import shrink
+from kvstore.store.sampling import scan_entry
+from kvstore.system.libc import words_at
+from mmcore.frames import has_frames
+from mmcore.giveback import give_back, resident_free
+from mmcore.heap import heap_alloc, heap_free, heap_reclaim_step
+from mmcore.jit import int64, kernel, linked, view, void
+from mmcore.mapping import reset, unmap_pages
+from mmcore.mmu import load64, store64
+from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
+from mmcore.state import FREE_COUNT, TOTAL
+
+RECORD_SIZE = 32
+KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
+GIVE_LEAST = 2048  # frames a tick
+GIVE_PER_TURN = 512  # frames, or as much work: some 50 us
+FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or a step of what is left for later
+
+
+@view
+def _release_cursor(context, i):  # type: ignore[no-untyped-def]
+    return words_at(context.pool[RELEASE_ADDRESS] + (i % RELEASES_MAX) * CURSOR_SIZE * 8, CURSOR_SIZE)
+
+
+@linked(void(CONTEXT, int64))
+def release_root(context, root):  # type: ignore[no-untyped-def]
+    """Take over the root of a tree that nobody reads any more, to be released between turns."""
+    pool = context.pool
+    if pool[RELEASE_COUNT] == RELEASES_MAX:  # somebody flushes faster than anything can be given back: pay now
+        cursor = _release_cursor(context, pool[RELEASE_FIRST])
+        while cursor[0] != RELEASED:
+            release_step(context.space.mem, cursor, 1 << 20)
+        pool[RELEASE_FIRST] += 1
+        pool[RELEASE_COUNT] -= 1
+    release_begin(_release_cursor(context, pool[RELEASE_FIRST] + pool[RELEASE_COUNT]), root)
+    pool[RELEASE_COUNT] += 1
+
+
+@linked(int64(CONTEXT))
+def flush_all(context):  # type: ignore[no-untyped-def]
+    """Empty every database: 1, or 0 when there are no frames for an empty store."""
+    keys = 0
+    for db in range(DATABASES):
+        keys += db_load(context, db, DB_KEYS)
+    if not has_frames(context.space, FRAMES_TO_FLUSH):
+        return 0
+    touch_watched_db(context, -1)
+    old = reset(context.space)
+    code = keyspace_init(context)
+    assert code == 0, "no frame was reserved for an empty store"
+    release_root(context, old)
+    context.store[DIRTY] += max(keys, 1)
+    return 1
+
+
+@kernel
+def _free_region(context):  # type: ignore[no-untyped-def]
+    # Take an index region that is not in use.  There are more of them than databases and queue records can hold.
+    used = load64(context.space, CONTROL_BASE + CONTROL_REGIONS)
+    for region in range(INDEX_REGIONS):
+        if used & (1 << region) == 0:
+            store64(context.space, CONTROL_BASE + CONTROL_REGIONS, used | (1 << region))
+            return region
+    return -1
+
+
+@kernel
+def _regions_left(context):  # type: ignore[no-untyped-def]
+    used, left = load64(context.space, CONTROL_BASE + CONTROL_REGIONS), 0
+    for region in range(INDEX_REGIONS):
+        if used & (1 << region) == 0:
+            left += 1
+    return left
+
+
+@kernel
+def _drop_last_bucket(context, region, buckets, entries_too):  # type: ignore[no-untyped-def]
+    # Give back the last bucket of a detached table: its overflow, its entries if they are to go, its page if it was the
+    # page's first.
+    space = context.space
+    first = INDEX_BASE + INDEX_STRIDE * region + BUCKET_SIZE * (buckets - 1)
+    bucket = first
+    while bucket != 0:
+        following = next_overflow(context, bucket)
+        if entries_too:
+            for i in range(SLOTS):
+                entry = scan_entry(context, bucket, i)
+                if entry != 0:
+                    entry_free(context, entry)
+                    context.shard[LAZYFREED_OBJECTS] += 1
+        if bucket != first:
+            code = heap_free(space, bucket, BUCKET_SIZE)
+            assert code == 0, "no frame was reserved for a release"
+        bucket = following
+    if (buckets - 1) % PAGE_BUCKETS == 0:
+        code = unmap_pages(space, first, 1)
+        assert code == 0, "no frame was reserved for a release"
+
+
+@linked(int64(CONTEXT, int64))
+def _flush_step(context, budget):  # type: ignore[no-untyped-def]
+    """Give back up to `budget` buckets of the regions detached last; returns how many."""
+    space = context.space
+    done = 0
+    while done < budget:
+        record = load64(space, CONTROL_BASE + CONTROL_FLUSHING)
+        if record == 0 or not has_frames(space, FRAMES_TO_FLUSH):
+            break
+        keys, word = load64(space, record + 16), load64(space, record + 24)
+        deadlines = word & 0xFFFF_FFFF
+        # The deadlines first: their index points at entries that the other still owns.
+        if deadlines > 0:
+            _drop_last_bucket(context, word >> 32, deadlines, False)
+            store64(space, record + 24, word - 1)
+        elif keys > 0:
+            _drop_last_bucket(context, load64(space, record + 8), keys, True)
+            store64(space, record + 16, keys - 1)
+        else:
+            used = load64(space, CONTROL_BASE + CONTROL_REGIONS)
+            used &= ~((1 << load64(space, record + 8)) | (1 << (word >> 32)))
+            store64(space, CONTROL_BASE + CONTROL_REGIONS, used)
+            store64(space, CONTROL_BASE + CONTROL_FLUSHING, load64(space, record))
+            code = heap_free(space, record, RECORD_SIZE)
+            assert code == 0, "no frame was reserved for a release"
+        done += 1
+    return done
+
+
+@linked(int64(CONTEXT, int64))
+def flush_db(context, db):  # type: ignore[no-untyped-def]
+    """Empty one database: 1, or 0 when there are no frames for what it takes."""
+    keys = db_load(context, db, DB_KEYS)
+    others = 0
+    for other in range(DATABASES):
+        if other != db:
+            others += db_load(context, other, DB_KEYS)
+    if keys > 0 and others == 0:
+        return flush_all(context)
+    if not has_frames(context.space, FRAMES_TO_FLUSH):
+        return 0
+    if keys == 0:
+        context.store[DIRTY] += 1
+        return 1
+    while _regions_left(context) < 2:  # many databases are flushed again and again: pay for one now
+        if _flush_step(context, 64) == 0:
+            return 0
+    touch_watched_db(context, db)
+    context.store[DIRTY] += keys
+    record = heap_alloc(context.space, RECORD_SIZE)
+    assert record != 0, "no frame was reserved for a record"
+    space = context.space
+    store64(space, record, load64(space, CONTROL_BASE + CONTROL_FLUSHING))
+    store64(space, record + 8, db_load(context, db, DB_KEY_REGION))
+    store64(space, record + 16, db_load(context, db, DB_KEY_BUCKETS))
+    store64(
+        space, record + 24, db_load(context, db, DB_DEADLINE_REGION) << 32 | db_load(context, db, DB_DEADLINE_BUCKETS)
+    )
+    store64(space, CONTROL_BASE + CONTROL_FLUSHING, record)
+    db_store(context, db, DB_KEY_REGION, _free_region(context))
+    db_store(context, db, DB_DEADLINE_REGION, _free_region(context))
+    db_store(context, db, DB_KEYS, 0)
+    db_store(context, db, DB_DEADLINES, 0)
+    db_store(context, db, DB_KEY_BUCKETS, 0)
+    db_store(context, db, DB_DEADLINE_BUCKETS, 0)
+    return 1
+
+
+@linked(int64(CONTEXT, int64))
+def _shrink_step(context, budget):  # type: ignore[no-untyped-def]
+    """Up to `budget` merges in tables that are too large; returns how many."""
+    done = 0
+    for db in range(DATABASES):
+        for which in range(TIMES + 1):
+            if db_load(context, db, DB_KEY_BUCKETS + 8 * which) > BUCKETS_MIN:
+                while done < budget:
+                    merges = shrink(context, db, which)
+                    if merges == 0:
+                        break
+                    done += merges
+    return done
+
+
+@linked(int64(CONTEXT, int64))
+def release_some(context, budget):  # type: ignore[no-untyped-def]
+    """Give back about `budget` pages of old trees, detached regions and long values; returns 0 when none wait.
+
+    No live key moves.
+    """
+    pool = context.pool
+    done = 0
+    if pool[RELEASE_COUNT] > 0:
+        cursor = _release_cursor(context, pool[RELEASE_FIRST])
+        done += release_step(context.space.mem, cursor, 8 * budget)
+        if cursor[0] == RELEASED:
+            pool[RELEASE_FIRST] += 1
+            pool[RELEASE_COUNT] -= 1
+    if load64(context.space, CONTROL_BASE + CONTROL_FLUSHING) != 0:
+        done += _flush_step(context, budget >> 3)
+    return done + heap_reclaim_step(context.space, budget)
+
+
+# --------------------------------------------------------------------------------------- frames back to the system
+
+
+@kernel
+def _frames_to_keep(context):  # type: ignore[no-untyped-def]
+    # Free frames that stay with the process, so that what is deleted and written again costs no page faults.
+    frames = context.space.mem.frames
+    return max(KEEP_FRAMES, (frames[TOTAL] - frames[FREE_COUNT]) >> KEEP_SHIFT)
+
+
+@linked(void(CONTEXT))
+def give_back_credit(context):  # type: ignore[no-untyped-def]
+    """Once a tick: let background_step give back a part of the free frames that are too many.
+
+    A part of the surplus each time, so that memory which comes and goes within a second or so mostly stays; and nothing
+    while there are few too many.
+    """
+    keep = _frames_to_keep(context)
+    surplus = resident_free(context.space.mem) - keep
+    context.pool[GIVE_CREDIT] = min(surplus, max(surplus >> 3, GIVE_LEAST)) if surplus > keep >> 2 else 0
+
+
+@linked(int64(CONTEXT))
+def _give_back_step(context):  # type: ignore[no-untyped-def]
+    """Give back a turn's worth; returns the work done."""
+    pool = context.pool
+    work = give_back(context.space.mem, GIVE_PER_TURN)
+    if work < 0:  # the system refuses
+        pool[GIVE_CREDIT] = pool[GIVE_ALL] = 0
+        return 0
+    pool[GIVE_CREDIT] = max(0, pool[GIVE_CREDIT] - max(work, 1))
+    return max(work, 1)
+
+
+@linked(int64(CONTEXT, int64))
+def background_step(context, budget):  # type: ignore[no-untyped-def]
+    """Do about `budget` pages' worth of what waits to be done; returns 0 when nothing does."""
+    pool = context.pool
+    done = release_some(context, budget) + _shrink_step(context, budget >> 1)
+    if pool[GIVE_ALL] != 0:
+        pool[GIVE_CREDIT] = resident_free(context.space.mem)
+        if done == 0 and pool[GIVE_CREDIT] == 0:
+            pool[GIVE_ALL] = 0
+    if pool[GIVE_CREDIT] > 0:
+        done += _give_back_step(context)
+    return done

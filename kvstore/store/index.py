@@ -1,0 +1,300 @@
+"""The index: linear hashing over cache lines, in the address space.
+
+A bucket is 64 bytes, at base + 64 * number; virtual memory is its directory.
+
+    8 slots of 8 bytes:   tag (16 bits of the hash) << 48 | address of an entry | 0
+                          0 for an empty slot
+                          in the last slot only:  address of an overflow bucket | 1
+
+Addresses of entries are multiples of 16, so the low bits are free.  A full bucket moves what is in its last slot to an
+overflow bucket from the heap and puts the link there; chains stay short because the table grows.  A removal draws
+entries forward and gives back the overflow bucket that empties.
+
+Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, 2^k >= N the next
+power of two, or if there is no such bucket yet to h mod 2^(k-1).  A split adds bucket N and moves to it what belongs
+there from bucket N - 2^(k-1): one bucket's work, whatever the size of the table, when there are LOAD_MAX entries a
+bucket.  A merge undoes the last split.  Bucket pages are mapped and unmapped on the way.
+
+Scan.  Cursors go through the buckets in the order of their reversed binary numbers, as Redis's do: what a bucket splits
+into follows in its place, and what merges into it came before, so that an entry present all the while is met.
+
+The functions take the table as (base, buckets); who keeps these is keyspace.py.  Those that may need frames say so by
+NO_FRAME or by doing nothing; stores assert, for callers have reserved.
+"""
+
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.store.entries import entry_hash, entry_is
+from kvstore.structures.linear import bucket_mask, bucket_number
+from kvstore.wire.arguments import query
+from mmcore.errors import NO_FRAME
+from mmcore.heap import heap_alloc, heap_free
+from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, prefetch, put64, void
+from mmcore.mapping import map_pages, unmap_pages
+from mmcore.mmu import load64, read_address, store64, write_address
+
+BUCKET_SIZE = 64
+LINE = 64  # of the cache [bytes]
+SLOTS = 8
+PAGE_BUCKETS = 4096 // BUCKET_SIZE
+BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
+BUCKETS_MAX = 1 << 28  # what a region has room for
+LOAD_MAX = 5  # entries a bucket: then one is split for each that is added
+LINK = 1
+ADDRESS = 0xFFFF_FFFF_FFF0
+TAG_SHIFT = 48
+LAST = 8 * (SLOTS - 1)
+
+
+@kernel
+def entry_of(word):  # type: ignore[no-untyped-def]
+    """The entry that a slot's word points at."""
+    return word & ADDRESS
+
+
+@kernel
+def slot_word(hash_, entry):  # type: ignore[no-untyped-def]
+    """What a slot holds for an entry whose key has this hash."""
+    return ((hash_ >> TAG_SHIFT) << TAG_SHIFT) | entry
+
+
+@kernel
+def _find_among(context, bucket, pa, tag, offset, count):  # type: ignore[no-untyped-def]
+    # The slot of the key in one bucket, or 0, where several slots have its tag, or that of an empty one.
+    memory = context.space.mem.bytes
+    for i in range(SLOTS):
+        word = bytes64(memory, pa + 8 * i)
+        if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
+            if entry_is(context, word & ADDRESS, query(context), offset, count):
+                return bucket + 8 * i
+    return 0
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def index_find(context, base, buckets, hash_, offset, count):  # type: ignore[no-untyped-def]
+    """Address of the slot of the key that is `count` bytes of the query at `offset`; 0 when there is none."""
+    if buckets == 0:
+        return 0
+    space = context.space
+    memory = space.mem.bytes
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    tag = hash_ >> TAG_SHIFT
+    while True:
+        pa = read_address(space, bucket)
+        # Which slot has the tag cannot be foretold, so all are looked at, without a branch.
+        matches, word, slot = 0, 0, 0
+        for i in range(SLOTS):
+            here = bytes64(memory, pa + 8 * i)
+            mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
+            matches -= mine
+            word |= here & mine
+            slot |= (8 * i) & mine
+        if matches == 1 and tag != 0:
+            if entry_is(context, word & ADDRESS, query(context), offset, count):
+                return bucket + slot
+        elif matches != 0:
+            slot = _find_among(context, bucket, pa, tag, offset, count)
+            if slot != 0:
+                return slot
+        word = bytes64(memory, pa + LAST)
+        if word & LINK == 0:
+            return 0
+        bucket = word & ADDRESS
+
+
+@kernel
+def index_prefetch(context, base, buckets, hash_):  # type: ignore[no-untyped-def]
+    """Ask for the line of the bucket that a hash belongs to.  The table has buckets."""
+    prefetch(context.space.mem.bytes, read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets)))
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def index_prefetch_entry(context, base, buckets, hash_):  # type: ignore[no-untyped-def]
+    """Ask for the first lines of an entry that, by the tag in its bucket, may be the one with this hash."""
+    memory = context.space.mem.bytes
+    pa = read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets))
+    entry = 0
+    for i in range(SLOTS):
+        word = bytes64(memory, pa + 8 * i)
+        if word >> TAG_SHIFT == hash_ >> TAG_SHIFT and word & LINK == 0:
+            entry = word & ADDRESS
+    if entry != 0:
+        pa = read_address(context.space, entry)
+        prefetch(memory, pa)
+        prefetch(memory, pa + LINE)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def index_find_entry(context, base, buckets, hash_, entry):  # type: ignore[no-untyped-def]
+    """Address of the slot that points at this entry, whose key has this hash; 0 when there is none."""
+    if buckets == 0:
+        return 0
+    memory = context.space.mem.bytes
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    while True:
+        pa = read_address(context.space, bucket)
+        for i in range(SLOTS):
+            word = bytes64(memory, pa + 8 * i)
+            if word & ADDRESS == entry and word & LINK == 0:
+                return bucket + 8 * i
+        word = bytes64(memory, pa + LAST)
+        if word & LINK == 0:
+            return 0
+        bucket = word & ADDRESS
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def index_has_hash(context, base, buckets, hash_, seed):  # type: ignore[no-untyped-def]
+    """Whether some entry's key has this hash (0 or 1)."""
+    if buckets == 0:
+        return 0
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    while bucket != 0:
+        for i in range(SLOTS):
+            word = load64(context.space, bucket + 8 * i)
+            if word >> TAG_SHIFT == hash_ >> TAG_SHIFT and word != 0 and word & LINK == 0:
+                if entry_hash(context, entry_of(word), seed) == hash_:
+                    return 1
+        bucket = next_overflow(context, bucket)
+    return 0
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _bucket_put(context, bucket, word):  # type: ignore[no-untyped-def]
+    # Put a word into a chain: 0, or NO_FRAME with nothing changed.
+    space = context.space
+    memory = space.mem.bytes
+    while True:
+        pa = read_address(space, bucket)
+        for i in range(SLOTS):
+            if bytes64(memory, pa + 8 * i) == 0:
+                store64(space, bucket + 8 * i, word)
+                return 0
+        last = bytes64(memory, pa + LAST)
+        if last & LINK == 0:
+            break
+        bucket = last & ADDRESS
+    overflow = heap_alloc(space, BUCKET_SIZE)
+    if overflow == 0:
+        return NO_FRAME
+    pa = write_address(space, overflow)
+    assert pa >= 0, "no frame was reserved for an overflow bucket"
+    fill_bytes(memory, pa, 0, BUCKET_SIZE)
+    put64(memory, pa, last)
+    put64(memory, pa + 8, word)
+    store64(space, bucket + LAST, overflow | LINK)
+    return 0
+
+
+@kernel
+def index_put(context, base, buckets, hash_, entry):  # type: ignore[no-untyped-def]
+    """Add an entry to a table that has buckets: 0, or NO_FRAME with nothing changed."""
+    return _bucket_put(context, base + BUCKET_SIZE * bucket_number(hash_, buckets), slot_word(hash_, entry))
+
+
+@linked(void(CONTEXT, int64))
+def _compact(context, bucket):  # type: ignore[no-untyped-def]
+    # Draw what is in overflow buckets into free slots of the first, and give back the overflow that empties.
+    space = context.space
+    while True:
+        link = load64(space, bucket + LAST)
+        if link & LINK == 0:
+            return
+        overflow = link & ADDRESS
+        left, last, target = 0, 0, 0
+        for i in range(SLOTS):
+            word = load64(space, overflow + 8 * i)
+            if word == 0:
+                continue
+            if word & LINK == 0:
+                while target < SLOTS - 1 and load64(space, bucket + 8 * target) != 0:
+                    target += 1
+                if target < SLOTS - 1:
+                    store64(space, bucket + 8 * target, word)
+                    store64(space, overflow + 8 * i, 0)
+                    continue
+            left += 1
+            last = word
+        if left > 1:
+            return
+        # Empty but for one word, an entry or a further link, which the first bucket's last slot has room for.
+        store64(space, bucket + LAST, last)
+        code = heap_free(space, overflow, BUCKET_SIZE)
+        assert code == 0, "no frame was reserved for a release"
+
+
+@kernel
+def index_remove(context, base, buckets, hash_, slot):  # type: ignore[no-untyped-def]
+    """Empty the slot of an entry whose key has this hash.  Other slots of its bucket may be moved."""
+    store64(context.space, slot, 0)
+    bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
+    if load64(context.space, bucket + LAST) & LINK:
+        _compact(context, bucket)
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def index_split(context, base, buckets, seed):  # type: ignore[no-untyped-def]
+    """Add a bucket; returns the new number of buckets, or the old one when there is no frame or no room for it."""
+    space = context.space
+    memory = space.mem.bytes
+    if buckets >= BUCKETS_MAX:
+        return buckets
+    if buckets == 0:
+        return BUCKETS_MIN if map_pages(space, base, 1) == 0 else 0
+    new = base + BUCKET_SIZE * buckets
+    if buckets % PAGE_BUCKETS == 0 and map_pages(space, new, 1) != 0:
+        return buckets
+    first = base + BUCKET_SIZE * (buckets - ((bucket_mask(buckets + 1) + 1) >> 1))
+    bucket = first
+    while bucket != 0:
+        pa = write_address(space, bucket)  # good until the next fork, whatever is put elsewhere
+        assert pa >= 0, "no frame was reserved for a split"
+        for i in range(SLOTS):
+            word = bytes64(memory, pa + 8 * i)
+            if word == 0 or word & LINK:
+                continue
+            if bucket_number(entry_hash(context, word & ADDRESS, seed), buckets + 1) == buckets:
+                code = _bucket_put(context, new, word)
+                assert code == 0, "no frame was reserved for a split"
+                put64(memory, pa + 8 * i, 0)
+        word = bytes64(memory, pa + LAST)
+        bucket = word & ADDRESS if word & LINK else 0
+    _compact(context, first)
+    return buckets + 1
+
+
+@linked(int64(CONTEXT, int64, int64))
+def index_merge(context, base, buckets):  # type: ignore[no-untyped-def]
+    """Take the last bucket away; returns the new number of buckets.  A table keeps BUCKETS_MIN."""
+    space = context.space
+    memory = space.mem.bytes
+    if buckets <= BUCKETS_MIN:
+        return buckets
+    last = buckets - 1
+    bucket = base + BUCKET_SIZE * last
+    target = base + BUCKET_SIZE * (last - ((bucket_mask(buckets) + 1) >> 1))
+    while bucket != 0:
+        pa = write_address(space, bucket)
+        assert pa >= 0, "no frame was reserved for a merge"
+        for i in range(SLOTS):
+            word = bytes64(memory, pa + 8 * i)
+            if word != 0 and word & LINK == 0:
+                code = _bucket_put(context, target, word)
+                assert code == 0, "no frame was reserved for a merge"
+        word = bytes64(memory, pa + LAST)
+        if bucket == base + BUCKET_SIZE * last:
+            fill_bytes(memory, pa, 0, BUCKET_SIZE)
+        else:
+            code = heap_free(space, bucket, BUCKET_SIZE)
+            assert code == 0, "no frame was reserved for a release"
+        bucket = word & ADDRESS if word & LINK else 0
+    if last % PAGE_BUCKETS == 0:
+        code = unmap_pages(space, base + BUCKET_SIZE * last, 1)
+        assert code == 0, "no frame was reserved for a release"
+    return last
+
+
+@kernel
+def next_overflow(context, bucket):  # type: ignore[no-untyped-def]
+    """The overflow bucket behind a bucket, or 0."""
+    word = load64(context.space, bucket + LAST)
+    return word & ADDRESS if word & LINK else 0

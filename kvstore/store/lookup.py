@@ -1,0 +1,129 @@
+"""Finding a key.  A lookup checks the deadline first and deletes an expired key."""
+
+from kvstore.effects.watch import touch_watched
+from kvstore.lifetimes.call import DB
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
+from kvstore.lifetimes.store import DIRTY, HASH_SEED, WATCHES
+from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, key_base
+from kvstore.store.entries import EXPIRY, NO_DEADLINE, entry_deadline, entry_flags, entry_free, entry_touch
+from kvstore.store.index import entry_of, index_find, index_find_entry
+from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS, INDEX_BASE, INDEX_STRIDE
+from kvstore.store.membership import delete_entry, remove_slot
+from kvstore.structures.hash import hash_bytes
+from kvstore.wire.arguments import arg_length, arg_offset, query
+from mmcore.frames import has_frames
+from mmcore.jit import bytes64, int64, kernel, linked, void
+from mmcore.mmu import load64, read_address
+
+
+@kernel
+def touched(context, db, hash_):  # type: ignore[no-untyped-def]
+    """A key was changed: count it, and tell who watches it."""
+    context.store[DIRTY] += 1
+    if context.store[WATCHES] > 0:
+        touch_watched(context, db, hash_)
+
+
+@linked(int64(CONTEXT, int64))
+def key_hash(context, i):  # type: ignore[no-untyped-def]
+    """Hash of the key that argument i is."""
+    return hash_bytes(query(context), arg_offset(context, i), arg_length(context, i), context.store[HASH_SEED])
+
+
+@kernel
+def find_slot(context, db, i, hash_):  # type: ignore[no-untyped-def]
+    """Slot of the key that argument i is, or 0, whatever its deadline."""
+    pa, memory = read_address(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE), context.space.mem.bytes
+    base = INDEX_BASE + INDEX_STRIDE * bytes64(memory, pa + DB_KEY_REGION)
+    buckets = bytes64(memory, pa + DB_KEY_BUCKETS)
+    return index_find(context, base, buckets, hash_, arg_offset(context, i), arg_length(context, i))
+
+
+@kernel
+def _count_expired(context, db, hash_):  # type: ignore[no-untyped-def]
+    context.shard[EXPIRED_KEYS] += 1
+    if context.store[WATCHES] > 0:
+        touch_watched(context, db, hash_)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def delete_expired(context, db, slot, hash_):  # type: ignore[no-untyped-def]
+    """Delete the entry that a slot points at, whose time has come: no change that a save point counts."""
+    delete_entry(context, db, slot, hash_)
+    _count_expired(context, db, hash_)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped-def]
+    """As delete_expired, by the entry's slot among the deadlines; the tables are the caller's to shrink."""
+    slot = index_find_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, entry)
+    assert slot != 0, "an entry with a deadline is not among the keys"
+    remove_slot(context, db, TIMES, hash_, time_slot)
+    remove_slot(context, db, KEYS, hash_, slot)
+    entry_free(context, entry)
+    _count_expired(context, db, hash_)
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
+    """Delete the slot's entry if its time has come (1), or say that it stays (0)."""
+    deadline = entry_deadline(context, entry_of(load64(context.space, slot)))
+    if deadline == NO_DEADLINE or deadline > context.shard[NOW_MS]:
+        return 0
+    if not has_frames(context.space, FRAMES_TO_REMOVE):
+        return 1  # it is not there for anybody, and will be deleted when there is room to
+    delete_expired(context, db, slot, hash_)
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def lookup(context, db, i, hash_):  # type: ignore[no-untyped-def]
+    """Slot of the live key that argument i is, or 0.  Nothing is counted as a use."""
+    slot = find_slot(context, db, i, hash_)
+    if slot != 0 and entry_flags(context, entry_of(load64(context.space, slot))) & EXPIRY:
+        if expire_if_due(context, db, slot, hash_):
+            return 0
+    return slot
+
+
+@linked(int64(CONTEXT, int64))
+def lookup_write(context, i):  # type: ignore[no-untyped-def]
+    """Slot of the key that argument i is in the selected database, to be changed; 0 when there is none."""
+    slot = lookup(context, context.call[DB], i, key_hash(context, i))
+    if slot != 0:
+        entry_touch(context, entry_of(load64(context.space, slot)))
+    return slot
+
+
+@kernel
+def count_lookup(context, found):  # type: ignore[no-untyped-def]
+    """Count a hit or a miss."""
+    if found:
+        context.shard[KEYSPACE_HITS] += 1
+    else:
+        context.shard[KEYSPACE_MISSES] += 1
+
+
+@linked(int64(CONTEXT, int64))
+def lookup_peek(context, i):  # type: ignore[no-untyped-def]
+    """The entry of the key that argument i is in the selected database, counted as a hit but no use; or 0, a miss."""
+    slot = lookup(context, context.call[DB], i, key_hash(context, i))
+    count_lookup(context, slot != 0)
+    return entry_of(load64(context.space, slot)) if slot != 0 else 0
+
+
+@linked(int64(CONTEXT, int64))
+def lookup_read(context, i):  # type: ignore[no-untyped-def]
+    """As lookup_peek, and it is a use."""
+    entry = lookup_peek(context, i)
+    if entry != 0:
+        entry_touch(context, entry)
+    return entry
+
+
+@linked(int64(CONTEXT, int64, int64))
+def key_deadline(context, i, hash_):  # type: ignore[no-untyped-def]
+    """Deadline [Unix ms] of the key that argument i is; -1 without one, -2 without the key."""
+    slot = lookup(context, context.call[DB], i, hash_)
+    return -2 if slot == 0 else entry_deadline(context, entry_of(load64(context.space, slot)))

@@ -1,0 +1,131 @@
+"""Entering entries into a database's two indices, and taking them out.
+
+A database has an index of all its entries, and one of those with a deadline, which active expiry walks.  Each addition
+may split a bucket, and each removal may merge two.
+
+Commands that write reserve frames first (reserve.py), so nothing here can run out of them half-way.
+"""
+
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.store import HASH_SEED, SNAPSHOT_ALIVE
+from kvstore.store.databases import KEYS, TIMES, db_load, db_store, deadline_base, key_base
+from kvstore.store.entries import EXPIRY, NO_DEADLINE, entry_flags, entry_free
+from kvstore.store.index import (
+    BUCKETS_MIN,
+    LOAD_MAX,
+    entry_of,
+    index_find_entry,
+    index_has_hash,
+    index_merge,
+    index_put,
+    index_remove,
+    index_split,
+)
+from kvstore.store.layout import DB_DEADLINE_BUCKETS, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, INDEX_BASE, INDEX_STRIDE
+from mmcore.frames import has_frames
+from mmcore.jit import int64, kernel, linked, void
+from mmcore.mmu import load64
+
+FRAMES_TO_SHRINK = 64  # for a merge, which can wait
+
+
+@kernel
+def has_hash(context, db, hash_):  # type: ignore[no-untyped-def]
+    """Whether some key of `db` has this hash (0 or 1)."""
+    return index_has_hash(
+        context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, context.store[HASH_SEED]
+    )
+
+
+@linked(void(CONTEXT, int64, int64))
+def grow(context, db, which):  # type: ignore[no-untyped-def]
+    """Split one bucket of a table, or make its first ones, where one more entry asks for it."""
+    count = db_load(context, db, DB_KEYS + 8 * which)
+    buckets = db_load(context, db, DB_KEY_BUCKETS + 8 * which)
+    if count >= LOAD_MAX * buckets:
+        base = INDEX_BASE + INDEX_STRIDE * db_load(context, db, DB_KEY_REGION + 8 * which)
+        db_store(context, db, DB_KEY_BUCKETS + 8 * which, index_split(context, base, buckets, context.store[HASH_SEED]))
+
+
+@linked(int64(CONTEXT, int64, int64))
+def shrink(context, db, which):  # type: ignore[no-untyped-def]
+    """Merge two buckets of a table where its load asks for it; returns how many merges that were.
+
+    A snapshot's life is waited for, unless the table has become so empty that to draw from it takes too long.  Then two
+    merges for each key removed keep it from becoming emptier.
+    """
+    count = db_load(context, db, DB_KEYS + 8 * which)
+    buckets = db_load(context, db, DB_KEY_BUCKETS + 8 * which)
+    sparse = 2 * count < buckets
+    if buckets <= BUCKETS_MIN or 2 * count >= 3 * buckets or (context.store[SNAPSHOT_ALIVE] and not sparse):
+        return 0
+    if not has_frames(context.space, FRAMES_TO_SHRINK):
+        return 0
+    base = INDEX_BASE + INDEX_STRIDE * db_load(context, db, DB_KEY_REGION + 8 * which)
+    left = index_merge(context, base, buckets)
+    if sparse:
+        left = index_merge(context, base, left)
+    db_store(context, db, DB_KEY_BUCKETS + 8 * which, left)
+    return buckets - left
+
+
+@kernel
+def _add(context, db, which, hash_, entry):  # type: ignore[no-untyped-def]
+    grow(context, db, which)
+    base = INDEX_BASE + INDEX_STRIDE * db_load(context, db, DB_KEY_REGION + 8 * which)
+    code = index_put(context, base, db_load(context, db, DB_KEY_BUCKETS + 8 * which), hash_, entry)
+    assert code == 0, "no frame was reserved for an overflow bucket"
+    db_store(context, db, DB_KEYS + 8 * which, db_load(context, db, DB_KEYS + 8 * which) + 1)
+
+
+@kernel
+def remove_slot(context, db, which, hash_, slot):  # type: ignore[no-untyped-def]
+    base = INDEX_BASE + INDEX_STRIDE * db_load(context, db, DB_KEY_REGION + 8 * which)
+    index_remove(context, base, db_load(context, db, DB_KEY_BUCKETS + 8 * which), hash_, slot)
+    db_store(context, db, DB_KEYS + 8 * which, db_load(context, db, DB_KEYS + 8 * which) - 1)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def add_deadline(context, db, hash_, entry):  # type: ignore[no-untyped-def]
+    _add(context, db, TIMES, hash_, entry)
+
+
+@kernel
+def deadline_slot(context, db, hash_, entry):  # type: ignore[no-untyped-def]
+    slot = index_find_entry(
+        context, deadline_base(context, db), db_load(context, db, DB_DEADLINE_BUCKETS), hash_, entry
+    )
+    assert slot != 0, "an entry with a deadline is missing from their index"
+    return slot
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def remove_deadline(context, db, hash_, entry):  # type: ignore[no-untyped-def]
+    remove_slot(context, db, TIMES, hash_, deadline_slot(context, db, hash_, entry))
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def add_entry(context, db, hash_, entry, deadline):  # type: ignore[no-untyped-def]
+    """Enter a new entry into its database."""
+    _add(context, db, KEYS, hash_, entry)
+    if deadline != NO_DEADLINE:
+        add_deadline(context, db, hash_, entry)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def unlink_entry(context, db, slot, hash_):  # type: ignore[no-untyped-def]
+    """Take an entry out of its database; the entry itself stays.  Other slots may be moved."""
+    entry = entry_of(load64(context.space, slot))
+    if entry_flags(context, entry) & EXPIRY:
+        remove_deadline(context, db, hash_, entry)
+        shrink(context, db, TIMES)
+    remove_slot(context, db, KEYS, hash_, slot)
+    shrink(context, db, KEYS)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def delete_entry(context, db, slot, hash_):  # type: ignore[no-untyped-def]
+    """Delete the entry that a slot points at.  Other slots may be moved."""
+    entry = entry_of(load64(context.space, slot))
+    unlink_entry(context, db, slot, hash_)
+    entry_free(context, entry)

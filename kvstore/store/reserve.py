@@ -1,0 +1,231 @@
+"""Frames for a command: made sure of before it changes anything, so that nothing fails half-way.
+
+    0 .............. FRAMES_IN_FORCE .............. all frames there are
+    data            | spare
+
+Two questions, one of safety and one of policy:
+
+    are there frames for the worst?     FRAMES_PER_COMMAND, what is added, and a copy of every page and table that a
+                                        snapshot shares and the command may change
+    may the store take as many?         what is in use, and the worst, within FRAMES_IN_FORCE
+
+A command that adds needs both; but when the second fails, what it really takes is looked at.  A value that fits its old
+allocation takes no frame, and neither does one for which a slab page has room: those are served while the store is
+full.  What removes keys, or moves entries about (EXPIRE, RENAME), needs the first alone, and finds the frames among
+the spare ones, like the copies that a snapshot causes.  So a full store can be overwritten and emptied, whatever is
+shared.
+
+Before anything is refused, trees and ranges that wait to be given back are given back at once, within PAY_STEPS.
+"""
+
+from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
+from kvstore.lifetimes.shard import NOW_MS
+from kvstore.lifetimes.store import SNAPSHOT_ALIVE
+from kvstore.store.databases import FRAMES_TO_REMOVE
+from kvstore.store.entries import (
+    EXPIRY,
+    LARGE,
+    NO_DEADLINE,
+    entry_deadline,
+    entry_flags,
+    entry_length,
+    entry_size,
+    is_large,
+)
+from kvstore.store.flush import release_some
+from kvstore.store.index import entry_of
+from kvstore.store.lookup import find_slot, key_hash
+from kvstore.wire.arguments import arg_length
+from kvstore.wire.errors import OUT_OF_FRAMES
+from kvstore.wire.resp import reply_error
+from mmcore.heap import SMALL_MAX, heap_has_room, heap_size
+from mmcore.jit import int64, kernel, linked
+from mmcore.mmu import load64
+from mmcore.state import FREE_COUNT, TOTAL
+
+FRAMES_PER_COMMAND = 256  # that a command which adds may take beside the pages of what it adds
+# Copies that a change of one key may take under a snapshot, of pages and their PTs.  The PDs and PDPTs above them,
+# which a constant fork shares too, are few and copied once: FRAMES_PER_COMMAND has room for them.
+FRAMES_PER_KEY = 32
+FRAMES_OF_INDEX = 16  # that a new key may take in the two indices: pages of buckets, overflow buckets, tables
+OVERWRITE_SHARE = 16  # one part in so many of the frames in force: overwriting by smaller values may go beyond by that
+PAY_STEPS, PAY_PAGES = 8, 1024
+NO, SAFE, ALLOWED = 0, 1, 2
+WITHOUT, WITH, AS_BEFORE = 0, 1, 2  # whether a new value has a deadline
+
+
+@kernel
+def _copies(context, keys):  # type: ignore[no-untyped-def]
+    # Frames that copies of shared pages and tables may take when `keys` keys are changed; none is copied twice.
+    if context.store[SNAPSHOT_ALIVE] == 0 and context.pool[RELEASE_COUNT] == 0:
+        return 0
+    frames = context.space.mem.frames
+    return min(FRAMES_PER_KEY * keys, frames[TOTAL] - frames[FREE_COUNT])
+
+
+@kernel
+def _worst(keys, size):  # type: ignore[no-untyped-def]
+    # Frames that adding `size` bytes to `keys` keys may take; an entry may take twice its size, and tables.
+    pages = size >> 12
+    return FRAMES_PER_COMMAND + pages + min(pages, keys) + (keys >> 3) + (pages >> 8)
+
+
+@kernel
+def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
+    frames = context.space.mem.frames
+    free = frames[FREE_COUNT]
+    if free < worst + _copies(context, keys):
+        return NO
+    return ALLOWED if frames[TOTAL] - free + worst <= context.pool[FRAMES_IN_FORCE] else SAFE
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _look_again(context, worst, keys, enough):  # type: ignore[no-untyped-def]
+    """_judge, after giving back what waits for that until it says `enough`, within bounds."""
+    verdict = _judge(context, worst, keys)
+    for _ in range(PAY_STEPS):
+        if verdict >= enough or release_some(context, PAY_PAGES) == 0:
+            break
+        verdict = _judge(context, worst, keys)
+    return verdict
+
+
+@kernel
+def _granted(context, granted):  # type: ignore[no-untyped-def]
+    if not granted:
+        reply_error(context, OUT_OF_FRAMES)
+        return 0
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _granted_late(context, worst, keys, enough):  # type: ignore[no-untyped-def]
+    return _granted(context, _look_again(context, worst, keys, enough) >= enough)
+
+
+@linked(int64(CONTEXT, int64, int64))
+def reserve(context, keys, size):  # type: ignore[no-untyped-def]
+    """Whether a command that changes `keys` keys may add `size` bytes, whatever they are for; else it replies -OOM."""
+    worst = _worst(keys, size)
+    if _judge(context, worst, keys) == ALLOWED:
+        return 1
+    return _granted_late(context, worst, keys, ALLOWED)
+
+
+@linked(int64(CONTEXT, int64, int64))
+def reserve_change(context, keys, size):  # type: ignore[no-untyped-def]
+    """Whether there are frames for a command that moves up to `size` bytes of `keys` keys; else it replies -OOM."""
+    worst = _worst(keys, size)
+    if _judge(context, worst, keys) >= SAFE:
+        return 1
+    return _granted_late(context, worst, keys, SAFE)
+
+
+@linked(int64(CONTEXT, int64))
+def reserve_removal(context, keys):  # type: ignore[no-untyped-def]
+    """Whether there are frames for a command that removes `keys` keys; else it replies -OOM."""
+    if _judge(context, FRAMES_TO_REMOVE, keys) >= SAFE:
+        return 1
+    return _granted_late(context, FRAMES_TO_REMOVE, keys, SAFE)
+
+
+@kernel
+def _live_entry(context, i):  # type: ignore[no-untyped-def]
+    # The entry of the key that argument i is, 0 for none or one that is due; nothing is deleted.
+    slot = find_slot(context, context.call[DB], i, key_hash(context, i))
+    entry = entry_of(load64(context.space, slot)) if slot != 0 else 0
+    if entry != 0:
+        deadline = entry_deadline(context, entry)
+        if deadline != NO_DEADLINE and deadline <= context.shard[NOW_MS]:
+            entry = 0
+    return entry
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _in_place(context, entry, key_length, length):  # type: ignore[no-untyped-def]
+    """Whether a value of `length` bytes fits the allocation that this entry, or its long value, has."""
+    flags = entry_flags(context, entry)
+    if is_large(key_length, length, flags) != (flags & LARGE != 0):
+        return 0
+    before = entry_length(context, entry)
+    if flags & LARGE == 0:
+        before, length = entry_size(key_length, before, flags), entry_size(key_length, length, flags)
+    return 1 if heap_size(before) == heap_size(length) else 0
+
+
+@kernel
+def _bytes_after(key_length, length, has_deadline):  # type: ignore[no-untyped-def]
+    # What an entry of this key and a value of `length` bytes takes of the heap.
+    flags = EXPIRY if has_deadline else 0
+    if is_large(key_length, length, flags):
+        return heap_size(entry_size(key_length, length, flags | LARGE)) + heap_size(length)
+    return heap_size(entry_size(key_length, length, flags))
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _takes_little(context, i, length, deadline):  # type: ignore[no-untyped-def]
+    """Whether key argument i may be given a value of `length` bytes in a store that is full; see the module's note."""
+    entry, count = _live_entry(context, i), arg_length(context, i)
+    had = entry != 0 and entry_flags(context, entry) & EXPIRY != 0
+    has = deadline == WITH or (deadline == AS_BEFORE and had)
+    if entry != 0 and had == has and _in_place(context, entry, count, length) == 1:
+        return 1
+    frames, limit = context.space.mem.frames, context.pool[FRAMES_IN_FORCE]
+    used = frames[TOTAL] - frames[FREE_COUNT]
+    if entry != 0 and had == has and used <= limit + limit // OVERWRITE_SHARE:
+        if _bytes_after(count, length, had) <= _bytes_after(count, entry_length(context, entry), had):
+            return 1  # the old allocations are given back
+    if (entry == 0 or had != has) and used + FRAMES_OF_INDEX > limit:
+        return 0
+    flags = EXPIRY if has else 0
+    size = entry_size(count, length, flags)
+    if is_large(count, length, flags) or size > SMALL_MAX:
+        return 0
+    return 1 if heap_has_room(context.space, size) else 0
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def _reserve_value_late(context, i, length, deadline, worst):  # type: ignore[no-untyped-def]
+    verdict = _look_again(context, worst, 1, ALLOWED)
+    return _granted(
+        context, verdict == ALLOWED or (verdict == SAFE and _takes_little(context, i, length, deadline) == 1)
+    )
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def reserve_value(context, i, length, deadline, size):  # type: ignore[no-untyped-def]
+    """Whether key argument i may be given a value of `length` bytes, and a deadline or not; else it replies -OOM.
+
+    `size`: the bytes that the command may allocate at worst.
+    """
+    worst = _worst(1, size)
+    if _judge(context, worst, 1) == ALLOWED:
+        return 1
+    return _reserve_value_late(context, i, length, deadline, worst)
+
+
+@linked(int64(CONTEXT))
+def _pairs_in_place(context):  # type: ignore[no-untyped-def]
+    """Whether the values of all pairs of arguments fit what their keys have."""
+    for i in range(1, context.call[ARGC], 2):
+        entry = _live_entry(context, i)
+        if entry == 0 or entry_flags(context, entry) & EXPIRY:
+            return 0
+        if _in_place(context, entry, arg_length(context, i), arg_length(context, i + 1)) == 0:
+            return 0
+    return 1
+
+
+@linked(int64(CONTEXT))
+def reserve_pairs(context):  # type: ignore[no-untyped-def]
+    """Whether the pairs of key and value that the arguments are may be set; else it replies -OOM."""
+    size, keys = 0, context.call[ARGC] // 2
+    for i in range(1, context.call[ARGC]):
+        size += arg_length(context, i)
+    worst = _worst(keys, size)
+    if _judge(context, worst, keys) == ALLOWED:
+        return 1
+    verdict = _look_again(context, worst, keys, ALLOWED)
+    return _granted(context, verdict == ALLOWED or (verdict == SAFE and _pairs_in_place(context) == 1))

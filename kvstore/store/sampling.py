@@ -1,0 +1,66 @@
+"""Drawing entries at random, and what is estimated from some of them."""
+
+from kvstore.lifetimes.context import CONTEXT, Context
+from kvstore.lifetimes.shard import NOW_MS
+from kvstore.store.databases import db_load, deadline_base
+from kvstore.store.entries import entry_deadline
+from kvstore.store.index import ADDRESS, BUCKET_SIZE, LINK, SLOTS, next_overflow
+from kvstore.store.layout import DATABASES, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEYS
+from kvstore.system.random import next_random
+from mmcore.jit import int64, kernel, linked
+from mmcore.mmu import load64
+
+CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; longer ones there are none, by chance
+
+
+@kernel
+def scan_entry(context, bucket, i):  # type: ignore[no-untyped-def]
+    """The entry in slot i of a bucket, or 0."""
+    word = load64(context.space, bucket + 8 * i)
+    return 0 if word & LINK else word & ADDRESS
+
+
+@linked(int64(CONTEXT, int64, int64))
+def random_entry(context, base, buckets):  # type: ignore[no-untyped-def]
+    """An entry of a table that is not empty, all with the same chance."""
+    while True:
+        bucket = base + BUCKET_SIZE * (next_random(context) % buckets)
+        # A place is a bucket, how far along its chain, and a slot; most are not there, and another is drawn.
+        for _ in range(next_random(context) % CHAIN_MAX):
+            if bucket != 0:
+                bucket = next_overflow(context, bucket)
+        entry = scan_entry(context, bucket, next_random(context) % SLOTS) if bucket != 0 else 0
+        if entry != 0:
+            return entry
+
+
+@linked(int64(CONTEXT, int64))
+def keys_of(context, db):  # type: ignore[no-untyped-def]
+    """Keys of a database."""
+    return db_load(context, db, DB_KEYS)
+
+
+@linked(int64(CONTEXT, int64))
+def deadlines_of(context, db):  # type: ignore[no-untyped-def]
+    """Keys of a database that have a deadline."""
+    return db_load(context, db, DB_DEADLINES)
+
+
+@linked(int64(CONTEXT, int64))
+def average_ttl_ms(context, db):  # type: ignore[no-untyped-def]
+    """Average time to live of up to 20 keys drawn at random from those with a deadline [ms]."""
+    buckets, total = db_load(context, db, DB_DEADLINE_BUCKETS), 0
+    if db_load(context, db, DB_DEADLINES) == 0:
+        return 0
+    for _ in range(20):
+        entry = random_entry(context, deadline_base(context, db), buckets)
+        total += max(0, entry_deadline(context, entry) - context.shard[NOW_MS])
+    return total // 20
+
+
+def database_sizes(context: Context) -> list[tuple[int, int, int]]:
+    """For each database: keys, keys with a deadline, their average time to live [ms], by a sample."""
+    return [
+        (int(keys_of(context, db)), int(deadlines_of(context, db)), int(average_ttl_ms(context, db)))
+        for db in range(DATABASES)
+    ]

@@ -1,0 +1,167 @@
+"""Giving a key a value or a deadline.  An entry that moves to another allocation is pointed at anew in both indices."""
+
+from kvstore.lifetimes.call import DB
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.store.entries import (
+    EDITED,
+    EXPIRY,
+    HEADER,
+    LARGE,
+    NO_DEADLINE,
+    RAW,
+    entry_alloc,
+    entry_deadline,
+    entry_flags,
+    entry_free,
+    entry_key_length,
+    entry_length,
+    entry_set_deadline,
+    entry_set_flags,
+    entry_set_length,
+    entry_set_value,
+    entry_size,
+    entry_value,
+    is_large,
+)
+from kvstore.store.index import entry_of, slot_word
+from kvstore.store.lookup import key_hash, touched
+from kvstore.store.membership import add_deadline, add_entry, deadline_slot, remove_deadline
+from kvstore.wire.arguments import arg_length, arg_offset, query
+from kvstore.wire.errors import OUT_OF_FRAMES
+from kvstore.wire.resp import reply_error
+from mmcore.heap import heap_resize, heap_size
+from mmcore.jit import int64, linked, void
+from mmcore.mmu import copy_in, copy_within, load64, store64
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64))
+def _point_anew(context, db, slot, hash_, old, new):  # type: ignore[no-untyped-def]
+    # The entry moved from `old` to `new`: both indices follow.
+    had, has = entry_flags(context, old) & EXPIRY, entry_flags(context, new) & EXPIRY
+    if had and has:
+        store64(context.space, deadline_slot(context, db, hash_, old), slot_word(hash_, new))
+    elif had:
+        remove_deadline(context, db, hash_, old)
+    elif has:
+        add_deadline(context, db, hash_, new)
+    store64(context.space, slot, slot_word(hash_, new))
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def set_value_room(context, db, i, slot, hash_, length, deadline):  # type: ignore[no-untyped-def]
+    """Give the key that argument i is a value of `length` bytes, to be written by the caller, and this deadline.
+
+    `slot` is the key's, or 0 for a new one.  Returns the address of the value's room; 0 when frames ran out, and then
+    nothing was changed.  The old value is gone.
+    """
+    space = context.space
+    count = arg_length(context, i)
+    if slot != 0:
+        old = entry_of(load64(space, slot))
+        flags = entry_flags(context, old)
+        same_form = (flags & EXPIRY != 0) == (deadline != NO_DEADLINE)
+        if same_form and is_large(count, length, flags & EXPIRY) == (flags & LARGE != 0):
+            before, after = entry_length(context, old), length
+            if flags & LARGE == 0:
+                before, after = entry_size(count, before, flags), entry_size(count, length, flags)
+            if heap_size(before) == heap_size(after):
+                entry_set_length(context, old, length)
+                entry_set_flags(context, old, flags & ~EDITED)
+                if deadline != NO_DEADLINE:
+                    entry_set_deadline(context, old, deadline)
+                return entry_value(context, old)
+    entry = entry_alloc(context, count, length, deadline)
+    if entry == 0:
+        return 0
+    copy_in(space, entry + HEADER, query(context), arg_offset(context, i), count)
+    if slot == 0:
+        add_entry(context, db, hash_, entry, deadline)
+    else:
+        _point_anew(context, db, slot, hash_, old, entry)
+        entry_free(context, old)
+    return entry_value(context, entry)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def set_value(context, i, slot, j, deadline):  # type: ignore[no-untyped-def]
+    """Set the key that argument i is to argument j, in the selected database: 1, or 0 with an -OOM reply."""
+    db, hash_ = context.call[DB], key_hash(context, i)
+    room = set_value_room(context, db, i, slot, hash_, arg_length(context, j), deadline)
+    if room == 0:
+        reply_error(context, OUT_OF_FRAMES)
+        return 0
+    copy_in(context.space, room, query(context), arg_offset(context, j), arg_length(context, j))
+    touched(context, db, hash_)
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def change_deadline(context, db, slot, hash_, deadline):  # type: ignore[no-untyped-def]
+    """Give the slot's entry this deadline, or none (NO_DEADLINE): 1, or 0 when frames ran out.
+
+    A short entry moves to an allocation with or without room for it; a LARGE one has that room.
+    """
+    space = context.space
+    old = entry_of(load64(space, slot))
+    flags = entry_flags(context, old)
+    had, has = flags & EXPIRY != 0, deadline != NO_DEADLINE
+    if had and has:
+        entry_set_deadline(context, old, deadline)
+    elif had != has and flags & LARGE:
+        if has:
+            entry_set_deadline(context, old, deadline)
+            add_deadline(context, db, hash_, old)
+        else:
+            remove_deadline(context, db, hash_, old)
+        entry_set_flags(context, old, flags ^ EXPIRY)
+    elif had != has:
+        count, length = entry_key_length(context, old), entry_length(context, old)
+        new = entry_alloc(context, count, length, deadline)
+        if new == 0:
+            return 0
+        copy_within(space, new + HEADER, old + HEADER, count)
+        copy_within(space, entry_value(context, new), entry_value(context, old), length)
+        entry_set_flags(context, new, entry_flags(context, new) | (flags & EDITED))
+        _point_anew(context, db, slot, hash_, old, new)
+        entry_free(context, old)
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def resize_value(context, db, slot, hash_, length):  # type: ignore[no-untyped-def]
+    """Give the slot's value another length, keeping what it holds up to there; the rest is the caller's to write.
+
+    Returns the value's address, or 0 when frames ran out, and then nothing was changed.
+    """
+    space = context.space
+    old = entry_of(load64(space, slot))
+    flags = entry_flags(context, old)
+    count, before = entry_key_length(context, old), entry_length(context, old)
+    if flags & LARGE:
+        moved = heap_resize(space, entry_value(context, old), before, length)
+        if moved == 0:
+            return 0
+        entry_set_value(context, old, moved)
+        entry_set_length(context, old, length)
+        entry_set_flags(context, old, flags | RAW)
+        return moved
+    if not is_large(count, length, flags):
+        moved = heap_resize(space, old, entry_size(count, before, flags), entry_size(count, length, flags))
+        if moved == 0:
+            return 0
+        entry_set_length(context, moved, length)
+        entry_set_flags(context, moved, flags | RAW)
+        if moved != old:
+            if flags & EXPIRY:
+                store64(space, deadline_slot(context, db, hash_, old), slot_word(hash_, moved))
+            store64(space, slot, slot_word(hash_, moved))
+        return entry_value(context, moved)
+    new = entry_alloc(context, count, length, entry_deadline(context, old))
+    if new == 0:
+        return 0
+    copy_within(space, new + HEADER, old + HEADER, count)
+    copy_within(space, entry_value(context, new), entry_value(context, old), min(before, length))
+    entry_set_flags(context, new, entry_flags(context, new) | RAW)
+    _point_anew(context, db, slot, hash_, old, new)
+    entry_free(context, old)
+    return entry_value(context, new)

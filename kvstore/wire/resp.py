@@ -1,0 +1,280 @@
+"""Replies: what kernels append to the reply buffer, in RESP2 or RESP3 as the connection speaks.
+
+The buffer is malloc's, one for the command at hand: REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH.  Every function here
+makes room before it writes, so a reply is never cut short; sending, and what becomes of a reply that does not fit the
+socket, is the loop's.
+
+An error that quotes a client is put together between `begin_error` and `end_error`, which sees to it that it is one
+line: a line break of the client's would end the reply, and what follows it would pass for the next one.
+"""
+
+from kvstore.lifetimes.call import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.system.libc import bytes_at, free, malloc, realloc
+from kvstore.wire.arguments import arg_length, arg_offset, query
+from kvstore.wire.errors import ERROR_BYTES, ERROR_START
+from mmcore.jit import constant, copy_bytes, int64, kernel, linked, uint8, uint64, view, void
+from mmcore.mmu import copy_out
+
+REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands
+
+_FIXED = {
+    "OK": b"+OK\r\n",
+    "PONG": b"+PONG\r\n",
+    "QUEUED": b"+QUEUED\r\n",
+    "NULL2": b"$-1\r\n",
+    "NULL3": b"_\r\n",
+    "NULL_ARRAY": b"*-1\r\n",
+    "EMPTY": b"$0\r\n\r\n",
+    "NONE": b"+none\r\n",
+    "STRING": b"+string\r\n",
+}
+_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _NONE, _STRING = (constant(text) for text in _FIXED.values())
+
+
+@linked(void(CONTEXT, int64))
+def reply_grow(context, count):  # type: ignore[no-untyped-def]
+    """Make room for `count` more bytes of reply by moving the buffer to one at least twice as large."""
+    call = context.call
+    capacity = max(2 * call[REPLY_CAPACITY], call[REPLY_LENGTH] + count)
+    address = realloc(call[REPLY_ADDRESS], capacity)
+    assert address != 0, "out of memory for a reply"
+    call[REPLY_ADDRESS] = address
+    call[REPLY_CAPACITY] = capacity
+
+
+@kernel
+def reply_reset(context):  # type: ignore[no-untyped-def]
+    """Empty the buffer, and give back what an unusually long reply made it take."""
+    call = context.call
+    call[REPLY_LENGTH] = 0
+    if call[REPLY_CAPACITY] > 16 * REPLY_CAPACITY_MIN or call[REPLY_ADDRESS] == 0:
+        free(call[REPLY_ADDRESS])
+        call[REPLY_ADDRESS] = malloc(REPLY_CAPACITY_MIN)
+        call[REPLY_CAPACITY] = REPLY_CAPACITY_MIN
+
+
+@view
+def reply_room(context, count):  # type: ignore[no-untyped-def]
+    """The reply buffer, uint8[REPLY_CAPACITY], with room for `count` more bytes at REPLY_LENGTH."""
+    if context.call[REPLY_LENGTH] + count > context.call[REPLY_CAPACITY]:
+        reply_grow(context, count)
+    return bytes_at(context.call[REPLY_ADDRESS], context.call[REPLY_CAPACITY])
+
+
+@kernel
+def reply_length(context):  # type: ignore[no-untyped-def]
+    """Bytes in the buffer: a place that `reply_truncate` can return to."""
+    return context.call[REPLY_LENGTH]
+
+
+@kernel
+def reply_truncate(context, length):  # type: ignore[no-untyped-def]
+    """Take back all that was appended since the buffer held `length` bytes."""
+    context.call[REPLY_LENGTH] = length
+
+
+@kernel
+def reply_raw(context, array, offset, count):  # type: ignore[no-untyped-def]
+    """Append bytes that are RESP already."""
+    out = reply_room(context, count)
+    copy_bytes(out, context.call[REPLY_LENGTH], array, offset, count)
+    context.call[REPLY_LENGTH] += count
+
+
+@kernel
+def put_decimal(out, start, value):  # type: ignore[no-untyped-def]
+    """Write `value` in decimal at out[start:] (20 bytes at most); returns how many bytes it took."""
+    negative = value < 0
+    magnitude = uint64(value)
+    if negative:
+        magnitude = ~uint64(value) + uint64(1)
+    digits = 1
+    rest = magnitude // uint64(10)
+    while rest > uint64(0):
+        digits += 1
+        rest //= uint64(10)
+    end = start + digits
+    if negative:
+        out[start] = 45
+        end += 1
+    for i in range(digits):
+        out[end - 1 - i] = uint8(magnitude % uint64(10)) + 48
+        magnitude //= uint64(10)
+    return end - start
+
+
+@linked(void(CONTEXT, int64, int64))
+def reply_number(context, kind, value):  # type: ignore[no-untyped-def]
+    """Append a line of a type byte and a number: the header of an aggregate, or an integer."""
+    out = reply_room(context, 24)
+    at = context.call[REPLY_LENGTH]
+    out[at] = kind
+    at += 1
+    at += put_decimal(out, at, value)
+    out[at] = 13
+    out[at + 1] = 10
+    context.call[REPLY_LENGTH] = at + 2
+
+
+@kernel
+def reply_integer(context, value):  # type: ignore[no-untyped-def]
+    """:value"""
+    reply_number(context, 58, value)
+
+
+@kernel
+def reply_array(context, count):  # type: ignore[no-untyped-def]
+    """The header of an array of `count` replies."""
+    reply_number(context, 42, count)
+
+
+@kernel
+def reply_map(context, pairs):  # type: ignore[no-untyped-def]
+    """The header of a map; RESP2 has it as an array of twice the length."""
+    if context.call[PROTOCOL] == 3:
+        reply_number(context, 37, pairs)
+    else:
+        reply_number(context, 42, 2 * pairs)
+
+
+@kernel
+def _end_bulk(context, out):  # type: ignore[no-untyped-def]
+    at = context.call[REPLY_LENGTH]
+    out[at] = 13
+    out[at + 1] = 10
+    context.call[REPLY_LENGTH] = at + 2
+
+
+@kernel
+def reply_bulk(context, array, offset, count):  # type: ignore[no-untyped-def]
+    """A bulk string out of `array`."""
+    reply_number(context, 36, count)
+    out = reply_room(context, count + 2)
+    copy_bytes(out, context.call[REPLY_LENGTH], array, offset, count)
+    context.call[REPLY_LENGTH] += count
+    _end_bulk(context, out)
+
+
+@linked(void(CONTEXT, int64, int64))
+def reply_bulk_memory(context, va, count):  # type: ignore[no-untyped-def]
+    """A bulk string out of the address space."""
+    reply_number(context, 36, count)
+    out = reply_room(context, count + 2)
+    copy_out(context.space, va, out, context.call[REPLY_LENGTH], count)
+    context.call[REPLY_LENGTH] += count
+    _end_bulk(context, out)
+
+
+@linked(void(CONTEXT, int64))
+def reply_bulk_integer(context, value):  # type: ignore[no-untyped-def]
+    """A bulk string that spells an integer."""
+    out = reply_room(context, 48)
+    at = context.call[REPLY_LENGTH]
+    digits = put_decimal(out, at + 8, value)  # written where there is room, measured, then moved behind its header
+    reply_number(context, 36, digits)
+    out = reply_room(context, 48)
+    copy_bytes(out, context.call[REPLY_LENGTH], out, at + 8, digits)
+    context.call[REPLY_LENGTH] += digits
+    _end_bulk(context, out)
+
+
+@linked(void(CONTEXT, int64))
+def reply_error(context, code):  # type: ignore[no-untyped-def]
+    """The error reply that ERRORS[code] spells."""
+    reply_raw(context, ERROR_BYTES, ERROR_START[code], ERROR_START[code + 1] - ERROR_START[code])
+
+
+@kernel
+def begin_error(context):  # type: ignore[no-untyped-def]
+    """Begin an error reply of several parts; `end_error` takes what this returns."""
+    start = context.call[REPLY_LENGTH]
+    reply_room(context, 1)[start] = 45
+    context.call[REPLY_LENGTH] = start + 1
+    return start
+
+
+@linked(void(CONTEXT, int64, int64))
+def put_argument(context, i, limit):  # type: ignore[no-untyped-def]
+    """Append argument i to an error as C prints a string: up to a zero byte, and `limit` bytes at most."""
+    text, start = query(context), arg_offset(context, i)
+    end, stop = start, start + min(arg_length(context, i), limit)
+    while end < stop and text[end] != 0:
+        end += 1
+    reply_raw(context, text, start, end - start)
+
+
+@linked(void(CONTEXT, int64))
+def end_error(context, start):  # type: ignore[no-untyped-def]
+    """Make what was appended since `begin_error` one line: blanks for line breaks, none at its end."""
+    out = reply_room(context, 2)
+    end = context.call[REPLY_LENGTH]
+    while out[end - 1] == 13 or out[end - 1] == 10:
+        end -= 1
+    for at in range(start, end):
+        if out[at] == 13 or out[at] == 10:
+            out[at] = 32
+    out[end] = 13
+    out[end + 1] = 10
+    context.call[REPLY_LENGTH] = end + 2
+
+
+@linked(void(CONTEXT, int64, int64))
+def reply_error_about(context, code, i):  # type: ignore[no-untyped-def]
+    """The error that ERRORS[code] spells, and behind it argument i."""
+    start = context.call[REPLY_LENGTH]
+    reply_error(context, code)
+    context.call[REPLY_LENGTH] -= 2
+    put_argument(context, i, arg_length(context, i))
+    end_error(context, start)
+
+
+@linked(void(CONTEXT))
+def reply_ok(context):  # type: ignore[no-untyped-def]
+    """+OK"""
+    reply_raw(context, _OK, 0, len(_OK))
+
+
+@linked(void(CONTEXT))
+def reply_null(context):  # type: ignore[no-untyped-def]
+    """The null of the connection's protocol."""
+    if context.call[PROTOCOL] == 3:
+        reply_raw(context, _NULL3, 0, len(_NULL3))
+    else:
+        reply_raw(context, _NULL2, 0, len(_NULL2))
+
+
+@linked(void(CONTEXT))
+def reply_null_array(context):  # type: ignore[no-untyped-def]
+    """The null that stands where an array would (EXEC of a transaction that a watched key aborted)."""
+    if context.call[PROTOCOL] == 3:
+        reply_raw(context, _NULL3, 0, len(_NULL3))
+    else:
+        reply_raw(context, _NULL_ARRAY, 0, len(_NULL_ARRAY))
+
+
+@kernel
+def reply_empty_bulk(context):  # type: ignore[no-untyped-def]
+    """$0"""
+    reply_raw(context, _EMPTY, 0, len(_EMPTY))
+
+
+@kernel
+def reply_pong(context):  # type: ignore[no-untyped-def]
+    """+PONG"""
+    reply_raw(context, _PONG, 0, len(_PONG))
+
+
+@kernel
+def reply_queued(context):  # type: ignore[no-untyped-def]
+    """+QUEUED"""
+    reply_raw(context, _QUEUED, 0, len(_QUEUED))
+
+
+@kernel
+def reply_type_name(context, present):  # type: ignore[no-untyped-def]
+    """+string, or +none for a key that is not there."""
+    if present:
+        reply_raw(context, _STRING, 0, len(_STRING))
+    else:
+        reply_raw(context, _NONE, 0, len(_NONE))
