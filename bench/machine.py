@@ -114,11 +114,11 @@ def timed_reads(space, addresses, times, clock):  # type: ignore[no-untyped-def]
 def timed_writes(space, addresses, times, tables, clock):  # type: ignore[no-untyped-def]
     """Write a byte at each of the addresses, timed one by one; `tables` gets how many tables each write copied."""
     for i in range(addresses.size):
-        copied = space.cpu[TABLES_COPIED]
+        copied = space.processor[TABLES_COPIED]
         before = now(clock)
         store8(space, addresses[i], VALUE)
         times[i] = now(clock) - before
-        tables[i] = space.cpu[TABLES_COPIED] - copied
+        tables[i] = space.processor[TABLES_COPIED] - copied
 
 
 @linked(int64(SPACE, int64, int64[::1], int64, int64, uint8[::1], int64[::1], int64[::1]))

@@ -3,6 +3,7 @@
     PhysicalMemory          frames of 4 KiB
     AddressSpace            map, read, write, fork; counters, usage, regions, changed_since
     ForkMode                CLASSIC, ON_DEMAND, CONSTANT
+    Processor               what translates for one space or several: TLB, caches, counters
     Caches                  how large the caches of translations are
     Release                 a space that exits in steps
     path_of, PathEntry      the page-table entries that lead to an address
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
         NotMapped,
         OutOfFrames,
         Overlap,
+        TooManySpaces,
     )
     from mmcore.path import PathEntry, path_of
-    from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Release
+    from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Processor, Release
 
 __all__ = [
     "AddressError",
@@ -59,9 +61,11 @@ __all__ = [
     "Overlap",
     "PathEntry",
     "PhysicalMemory",
+    "Processor",
     "REGION",
     "RegionState",
     "Release",
+    "TooManySpaces",
     "Usage",
     "check_memory",
     "path_of",
@@ -72,9 +76,9 @@ _HOMES = {
     "account": "REGION RegionState Usage",
     "check": "check_memory",
     "errors": "AddressError AlreadyMapped ClosedMemory CorruptMemory DeadSpace EmptyRange MachineError MemoryTooSmall "
-    "Misaligned NonCanonical NotMapped OutOfFrames Overlap",
+    "Misaligned NonCanonical NotMapped OutOfFrames Overlap TooManySpaces",
     "path": "PathEntry path_of",
-    "space": "AddressSpace Caches ForkMode PhysicalMemory Release",
+    "space": "AddressSpace Caches ForkMode PhysicalMemory Processor Release",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

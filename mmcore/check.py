@@ -258,7 +258,7 @@ def _check_tlb(mem: Any, space: Space) -> None:
 def _check_psc(mem: Any, space: Space) -> None:
     generation, mask = int(space.cpu[GENERATION]), GENERATION_ONE - 1
     for level in range(2, ROOT_LEVEL + 1):
-        first, count = int(space.cpu[PSC_FIRST + level]), int(space.cpu[PSC_MASK + level]) + 1
+        first, count = int(space.processor[PSC_FIRST + level]), int(space.processor[PSC_MASK + level]) + 1
         cache = np.asarray(space.psc)[first : first + PSC_WORDS * count].reshape(-1, PSC_WORDS)
         for tag, value in cache[(cache[:, 0] & ~mask) == generation].tolist():
             va = (tag & mask) * _span(level)

@@ -91,6 +91,14 @@ class MemoryTooSmall(MachineError):
         self.size = size
 
 
+class TooManySpaces(MachineError):
+    """A processor works on as many address spaces as it has registers for: `spaces`."""
+
+    def __init__(self, spaces: int) -> None:
+        super().__init__(f"the processor works on {spaces} address spaces already")
+        self.spaces = spaces
+
+
 class DeadSpace(MachineError):
     """The address space has exited."""
 

@@ -82,13 +82,13 @@ def _break_table(space, slot):  # type: ignore[no-untyped-def]
     if mem.refcount[frame] == 1:
         if mem.epoch[frame] < space.cpu[EPOCH]:
             protect_children(mem, frame)
-        space.cpu[TABLES_REUSED] += 1
+        space.processor[TABLES_REUSED] += 1
         set_entry(mem, slot, entry | RW)
         return frame
     copy = frame_alloc(mem, space.cpu[EPOCH])
     assert copy >= 0, "frames for a copy were not reserved"
     share_children(mem, frame, copy)
-    space.cpu[TABLES_COPIED] += 1
+    space.processor[TABLES_COPIED] += 1
     set_entry(mem, slot, entry_for(copy, flags_of(entry) | RW))
     mem.refcount[frame] -= 1
     return copy
@@ -102,13 +102,13 @@ def _break_page(space, slot):  # type: ignore[no-untyped-def]
     frame = frame_of(entry)
     flags = flags_of(entry) | RW
     if mem.refcount[frame] == 1:
-        space.cpu[PAGES_REUSED] += 1
+        space.processor[PAGES_REUSED] += 1
         set_entry(mem, slot, entry_for(frame, flags))
         return frame
     copy = frame_alloc(mem, space.cpu[EPOCH])
     assert copy >= 0, "frames for a copy were not reserved"
     frame_copy(mem, copy, frame)
-    space.cpu[PAGES_COPIED] += 1
+    space.processor[PAGES_COPIED] += 1
     set_entry(mem, slot, entry_for(copy, flags))
     mem.refcount[frame] -= 1
     return copy
@@ -122,12 +122,12 @@ def break_huge(space, slot):  # type: ignore[no-untyped-def]
     head = frame_of(entry)
     flags = flags_of(entry) | RW
     if mem.refcount[head] == 1:
-        space.cpu[HUGE_REUSED] += 1
+        space.processor[HUGE_REUSED] += 1
         set_entry(mem, slot, entry_for(head, flags))
         return head
     copy = run_alloc(mem, space.cpu[EPOCH], 0)
     run_copy(mem, copy, head)
-    space.cpu[HUGE_COPIED] += 1
+    space.processor[HUGE_COPIED] += 1
     set_entry(mem, slot, entry_for(copy, flags))
     run_drop(mem, head)
     tlb_flush(space)  # it may have translations for any of the 512 pages
@@ -176,7 +176,7 @@ def own_path(space, va, level):  # type: ignore[no-untyped-def]
             frame = frame_alloc_zeroed(mem, stamp)
             assert frame >= 0, "frames for a table were not reserved"
             set_entry(mem, slot, entry_for(frame, MAPPING))
-            space.cpu[TABLES_MADE] += 1
+            space.processor[TABLES_MADE] += 1
         mem.epoch[frame] = stamp
         if entry & HUGE == HUGE:
             assert level == 0, "a huge page stands where a PT is wanted"
@@ -211,7 +211,7 @@ def own_table(space, va):  # type: ignore[no-untyped-def]
         mem.epoch[head + i] = stamp
         set_entry(mem, slot_of(pt, 0, 1) + i, entry_for(head + i, flags))
     set_entry(mem, slot, entry_for(pt, MAPPING | (entry & A)))
-    space.cpu[HUGE_SPLIT] += 1
+    space.processor[HUGE_SPLIT] += 1
     return pt
 
 
@@ -252,5 +252,5 @@ def write_fault(space, va):  # type: ignore[no-untyped-def]
             return NO_FRAME
     elif not has_frames(space, copies):
         return NO_FRAME
-    space.cpu[WRITE_FAULTS] += 1
+    space.processor[WRITE_FAULTS] += 1
     return own_path(space, va, 0)

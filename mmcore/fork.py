@@ -126,8 +126,8 @@ def fork(space, mode):  # type: ignore[no-untyped-def]
         _push(mem, level, child, copy)
     mem.frames[LAST_EPOCH] += 1
     cpu[EPOCH] = mem.frames[LAST_EPOCH]
-    cpu[FORKS] += 1
+    space.processor[FORKS] += 1
     cpu[UNSHARED_TO] = 0
-    cpu[FORK_TABLES] += tables
+    space.processor[FORK_TABLES] += tables
     tlb_flush(space)
     return root

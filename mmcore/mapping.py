@@ -154,7 +154,7 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
             frame = frame_alloc_zeroed(mem, space.cpu[EPOCH])
             set_entry(mem, slot_of(pt, va, 1), entry_for(frame, MAPPING))
             va += PAGE_SIZE
-    space.cpu[PAGES_MAPPED] += count
+    space.processor[PAGES_MAPPED] += count
     return 0
 
 
@@ -172,7 +172,7 @@ def map_huge(space, va, count):  # type: ignore[no-untyped-def]
         head = run_alloc(mem, space.cpu[EPOCH], 1)
         set_entry(mem, slot_of(own_path(space, va, 2), va, 2), entry_for(head, MAPPING | PS))
         va += HUGE_SIZE
-    space.cpu[PAGES_MAPPED] += count * RUN_FRAMES
+    space.processor[PAGES_MAPPED] += count * RUN_FRAMES
     return 0
 
 
@@ -257,10 +257,10 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
             set_entry(mem, slot_of(own_path(space, va, level), va, level), NO_ENTRY)
             if huge:
                 run_drop(mem, table)
-                space.cpu[PAGES_UNMAPPED] += RUN_FRAMES
+                space.processor[PAGES_UNMAPPED] += RUN_FRAMES
             else:
                 frame_drop(mem, table)
-                space.cpu[TABLES_DROPPED] += 1
+                space.processor[TABLES_DROPPED] += 1
             prune(space, va)
             return stop
     table = own_table(space, va)
@@ -273,7 +273,7 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
             set_entry(mem, slot, NO_ENTRY)
             frame_drop(mem, frame_of(entry))
             invlpg(space, page)
-            space.cpu[PAGES_UNMAPPED] += 1
+            space.processor[PAGES_UNMAPPED] += 1
         page += PAGE_SIZE
     prune(space, va)
     return stop

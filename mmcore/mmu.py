@@ -51,7 +51,7 @@ __all__ = [
 @linked(int64(SPACE, int64))
 def read_miss(space, va):  # type: ignore[no-untyped-def]
     """read_address without the TLB's help."""
-    space.cpu[TLB_MISSES] += 1
+    space.processor[TLB_MISSES] += 1
     frame, flags = translate(space, va)
     if frame < 0:
         return frame
@@ -63,7 +63,7 @@ def read_miss(space, va):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64))
 def write_miss(space, va):  # type: ignore[no-untyped-def]
     """write_address without the TLB's help."""
-    space.cpu[TLB_MISSES] += 1
+    space.processor[TLB_MISSES] += 1
     frame, flags = translate(space, va)
     if frame >= 0 and not flags & RW:
         frame = write_fault(space, va)
@@ -80,7 +80,7 @@ def read_address(space, va):  # type: ignore[no-untyped-def]
     vpn = va >> PAGE_SHIFT
     index = tlb_index(space, vpn)
     if space.tlb[index] == space.cpu[GENERATION] | vpn:
-        space.cpu[TLB_HITS] += 1
+        space.processor[TLB_HITS] += 1
         return space.tlb[index + 2] | (va & PAGE_MASK)
     return read_miss(space, va)
 
@@ -91,7 +91,7 @@ def write_address(space, va):  # type: ignore[no-untyped-def]
     vpn = va >> PAGE_SHIFT
     index = tlb_index(space, vpn)
     if space.tlb[index + 1] == space.cpu[GENERATION] | vpn:
-        space.cpu[TLB_HITS] += 1
+        space.processor[TLB_HITS] += 1
         return space.tlb[index + 2] | (va & PAGE_MASK)
     return write_miss(space, va)
 

@@ -34,27 +34,27 @@ def _psc_number(va, level):  # type: ignore[no-untyped-def]
 def _psc_slot(space, va, level):  # type: ignore[no-untyped-def]
     # Where in `psc` the entry for va is.
     number = _psc_number(va, level) ^ (va >> _FOLD)
-    return space.cpu[PSC_FIRST + level] + PSC_WORDS * (number & space.cpu[PSC_MASK + level])
+    return space.processor[PSC_FIRST + level] + PSC_WORDS * (number & space.processor[PSC_MASK + level])
 
 
 @kernel
 def psc_lookup(space, va):  # type: ignore[no-untyped-def]
     """(the table where va's walk may begin, its level, 1 where R/W is set in all entries above it)."""
     for level in range(_LOWEST, ROOT_LEVEL + 1):
-        if space.cpu[PSC_MASK + level] >= 0:
+        if space.processor[PSC_MASK + level] >= 0:
             slot = _psc_slot(space, va, level)
             if space.psc[slot] == space.cpu[GENERATION] | _psc_number(va, level):
-                space.cpu[PSC_HITS + level] += 1
+                space.processor[PSC_HITS + level] += 1
                 value = space.psc[slot + 1]
                 return value >> PAGE_SHIFT, level - 1, value & 1
-            space.cpu[PSC_MISSES + level] += 1
+            space.processor[PSC_MISSES + level] += 1
     return space.cpu[CR3], ROOT_LEVEL, 1
 
 
 @kernel
 def psc_fill(space, va, level, table, writable):  # type: ignore[no-untyped-def]
     """Remember the table that va's entry of `level` points at, and whether R/W is set (1) all the way to it."""
-    if space.cpu[PSC_MASK + level] >= 0:
+    if space.processor[PSC_MASK + level] >= 0:
         slot = _psc_slot(space, va, level)
         space.psc[slot] = space.cpu[GENERATION] | _psc_number(va, level)
         space.psc[slot + 1] = table << PAGE_SHIFT | writable
@@ -64,5 +64,5 @@ def psc_fill(space, va, level, table, writable):  # type: ignore[no-untyped-def]
 def psc_forget(space, va):  # type: ignore[no-untyped-def]
     """Forget the entries on va's path."""
     for level in range(_LOWEST, ROOT_LEVEL + 1):
-        if space.cpu[PSC_MASK + level] >= 0:
+        if space.processor[PSC_MASK + level] >= 0:
             space.psc[_psc_slot(space, va, level)] = 0

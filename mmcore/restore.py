@@ -66,7 +66,7 @@ def claim_fresh(mem, first, count):  # type: ignore[no-untyped-def]
 @kernel
 def _map_frame(space, table, va, frame):  # type: ignore[no-untyped-def]
     set_entry(space.mem, slot_of(table, va, 1), entry_for(frame, MAPPING))
-    space.cpu[PAGES_MAPPED] += 1
+    space.processor[PAGES_MAPPED] += 1
 
 
 @linked(int64(SPACE, RUNS, int64))

@@ -35,13 +35,14 @@ from mmcore.errors import (
     NotMapped,
     OutOfFrames,
     Overlap,
+    TooManySpaces,
 )
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.fork import fork as fork_root
 from mmcore.frames import BLOCK_WORDS, frame_alloc_zeroed
 from mmcore.frozen import next_changed
 from mmcore.giveback import give_back, resident_free
-from mmcore.jit import Array, anonymous, int32, int64, linked, over, uint8, uint64, zeros
+from mmcore.jit import Array, anonymous, int32, int64, linked, over, uint8, uint64, void, zeros
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
 from mmcore.mmu import copy_in, copy_out, write_address
 from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
@@ -60,6 +61,7 @@ from mmcore.state import (
     MEMORY,
     PARTIAL_HEAD,
     POISON,
+    PROCESSOR_REGISTERS,
     PSC_FIRST,
     PSC_MASK,
     RETURNED,
@@ -70,7 +72,7 @@ from mmcore.state import (
     Memory,
     Space,
 )
-from mmcore.tlb import GENERATION_ONE, TLB_ENTRIES, TLB_WORDS
+from mmcore.tlb import TLB_ENTRIES, TLB_WORDS, tlb_flush
 from mmcore.unshare import unshare_step
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
 
 FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
 _GIVE_STEP = 1 << 16  # frames
+SPACES_MAX = 1024  # that a processor works on, by default
 
 
 class ForkMode(IntEnum):
@@ -107,6 +110,12 @@ def own_pages(space, va, end):  # type: ignore[no-untyped-def]
             return va
         va += PAGE_SIZE
     return end
+
+
+@linked(void(SPACE))
+def new_generation(space):  # type: ignore[no-untyped-def]
+    """tlb_flush, for Python."""
+    tlb_flush(space)
 
 
 class PhysicalMemory:
@@ -238,6 +247,38 @@ def _budget(count: int) -> int:
     return count
 
 
+class Processor:
+    """What translates addresses: a TLB, paging-structure caches, and counters of what it did.
+
+    It may work on up to `spaces` address spaces, on all memories of its thread.  Their translations are kept apart by
+    generations (see tlb.py).
+    """
+
+    def __init__(self, caches: Caches = DEFAULT_CACHES, spaces: int = SPACES_MAX) -> None:
+        self.caches = caches
+        self.registers = zeros(int64, PROCESSOR_REGISTERS)
+        first = 0
+        for level, entries in ((2, caches.pde), (3, caches.pdpte), (4, caches.pml4)):
+            self.registers[PSC_FIRST + level], self.registers[PSC_MASK + level] = first, entries - 1
+            first += PSC_WORDS * entries
+        self.tlb, self.psc = zeros(int64, TLB_WORDS * caches.tlb), zeros(int64, max(first, 1))
+        self.spaces = zeros(int64, CPU_REGISTERS * spaces)
+
+    def take(self) -> Array:
+        """Registers for one more space, which has them once it has a generation.  Raises TooManySpaces."""
+        for row in range(0, len(self.spaces), CPU_REGISTERS):
+            if self.spaces[row + GENERATION] == 0:
+                cpu = self.spaces[row : row + CPU_REGISTERS]
+                cpu[:] = zeros(int64, CPU_REGISTERS)
+                return cpu
+        raise TooManySpaces(len(self.spaces) // CPU_REGISTERS)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted since it was made, by the names of state.COUNTERS.  Exact, and the same in every run."""
+        return {name: int(self.registers[register]) for name, register in COUNTERS.items()}
+
+
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked.
 
@@ -247,32 +288,41 @@ class AddressSpace:
     that take frames, OutOfFrames.
     """
 
-    def __init__(self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES) -> None:
-        root = new_root(memory.state, memory.state.frames[LAST_EPOCH])
+    def __init__(
+        self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES, processor: "Processor | None" = None
+    ) -> None:
+        """processor: what translates for it; if not said, one of its own, with these caches.  Raises TooManySpaces."""
+        processor = processor or Processor(caches, 1)
+        cpu, epoch = processor.take(), memory.state.frames[LAST_EPOCH]
+        root = new_root(memory.state, epoch)
         if root < 0:
             raise OutOfFrames
-        self._adopt(memory, int(root), int(memory.state.frames[LAST_EPOCH]), caches)
+        self._adopt(memory, int(root), int(epoch), processor, cpu)
 
-    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, caches: Caches) -> None:
-        self.memory = memory
-        self.caches = caches
-        cpu = zeros(int64, CPU_REGISTERS)
-        cpu[CR3], cpu[GENERATION], cpu[EPOCH] = root, GENERATION_ONE, epoch
-        first = 0
-        for level, entries in ((2, caches.pde), (3, caches.pdpte), (4, caches.pml4)):
-            cpu[PSC_FIRST + level], cpu[PSC_MASK + level] = first, entries - 1
-            first += PSC_WORDS * entries
-        tlb, psc = zeros(int64, TLB_WORDS * caches.tlb), zeros(int64, max(first, 1))
-        self._state: Space | None = Space(memory.state, tlb, psc, cpu)
+    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, processor: "Processor", cpu: Array) -> None:
+        self.memory, self.processor = memory, processor
+        cpu[CR3], cpu[EPOCH] = root, epoch
+        self._state: Space | None = Space(
+            memory.state, processor.tlb, processor.psc, processor.registers, processor.spaces, cpu
+        )
+        new_generation(self._state)
 
     @classmethod
-    def of_root(cls, memory: PhysicalMemory, root: int, epoch: int, *, caches: Caches = DEFAULT_CACHES) -> Self:
+    def of_root(
+        cls,
+        memory: PhysicalMemory,
+        root: int,
+        epoch: int,
+        *,
+        caches: Caches = DEFAULT_CACHES,
+        processor: "Processor | None" = None,
+    ) -> Self:
         """The space of a root that the kernel `fork` returned; from now on the root is the space's to release.
 
         epoch: the one that the fork began, `epoch` of the space that was forked.
         """
-        space = cls.__new__(cls)
-        space._adopt(memory, root, epoch, caches)
+        processor, space = processor or Processor(caches, 1), cls.__new__(cls)
+        space._adopt(memory, root, epoch, processor, processor.take())
         return space
 
     @property
@@ -301,12 +351,13 @@ class AddressSpace:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What the machine has counted for this space since it was made, by the names of state.COUNTERS.
+        """What its processor has counted, by the names of state.COUNTERS.
 
-        Exact, and the same in every run.  A fork is counted by the space that was forked; the child begins with zeros.
+        A fork is counted by the processor of the space that was forked.  A child has one of its own unless it is given
+        another, and begins with zeros.
         """
-        cpu = self.state.cpu
-        return {name: int(cpu[register]) for name, register in COUNTERS.items()}
+        assert self.state is not None
+        return self.processor.counters
 
     def map(self, address: int, length: int, *, huge: bool = False) -> None:
         """Map the pages of [address, address + length), zero-filled; both are multiples of the page size.
@@ -413,7 +464,7 @@ class AddressSpace:
         root = int(fork_root(self.state, ForkMode(mode)))
         if root < 0:
             raise OutOfFrames
-        return AddressSpace.of_root(self.memory, root, self.epoch, caches=self.caches)
+        return AddressSpace.of_root(self.memory, root, self.epoch, caches=self.processor.caches)
 
     def reset(self) -> None:
         """Unmap everything."""
@@ -469,6 +520,7 @@ class AddressSpace:
     def exit_begin(self) -> "Release":
         """As `exit`, but the frames are given back by the `step`s of what is returned.  Raises DeadSpace."""
         root = self.root
+        self.state.cpu[GENERATION] = 0  # its registers may be another's; a generation is given once
         self._state = None
         return Release(self.memory, root)
 

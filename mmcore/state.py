@@ -1,10 +1,10 @@
 """The state that kernels take: physical memory, and an address space on it.
 
-Both are records of arrays (see plain.py), which cost nothing inside kernels and run the same without the compiler.
+Both are records of arrays (see records.py), which cost nothing inside kernels and run the same without the compiler.
 Scalars that change are registers: named words of one int64 array.
 
-Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames`, `tlb` and `cpu`.  Another
-thread may read frames reachable from a frozen root, and nothing else (see frozen.py).
+Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames`, and all that is the processor's.
+Another thread may read frames reachable from a frozen root, and nothing else (see frozen.py).
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,16 @@ class Space(Record):
     """An address space; first argument of nearly everything else."""
 
     mem: Memory
+    # of the processor, which may work on several spaces in turn
     tlb: Array  # int64[TLB_WORDS * entries]   see tlb.py
     psc: Array  # int64[PSC_WORDS * entries]  paging-structure caches, see psc.py
-    cpu: Array  # int64[CPU_REGISTERS]     registers, below
+    processor: Array  # int64[PROCESSOR_REGISTERS]  its registers, below
+    spaces: Array  # int64[CPU_REGISTERS * n]  the registers of all spaces that it works on
+    cpu: Array  # int64[CPU_REGISTERS]     the space's registers, below: a row of `spaces`
 
 
 MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64), Plain(int64))
-SPACE = state_type(Space, MEMORY, Plain(int64), Plain(int64), Plain(int64))
+SPACE = state_type(Space, MEMORY, *[Plain(int64)] * 5)
 
 (
     FREE_COUNT,  # frames free: those in partial blocks, those in free runs and those never used
@@ -59,9 +62,14 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
 
 (
     CR3,  # frame of the PML4
-    GENERATION,  # of the TLB's tags, shifted to where a tag has it
+    GENERATION,  # of its translations' tags, shifted to where a tag has it; 0 in a row that no space has
     EPOCH,  # the epoch under way; each fork ends one
     UNSHARED_TO,  # where unshare_step goes on
+) = range(4)
+CPU_REGISTERS = 8  # a cache line
+
+(
+    LAST_GENERATION,  # that any space was given
     # counters, in the order of COUNTERS
     TLB_HITS,
     TLB_MISSES,
@@ -80,10 +88,10 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
     HUGE_REUSED,
     HUGE_SPLIT,  # into pages and a PT
     TABLES_UNSHARED,  # of those copied or reused: ahead of a write
-) = range(21)
+) = range(18)
 # By level, 2 to 4, of the paging-structure caches: where in `psc` one begins, its entries less one, hits and misses.
-PSC_FIRST, PSC_MASK, PSC_HITS, PSC_MISSES = range(22, 34, 3)
-CPU_REGISTERS = 40
+PSC_FIRST, PSC_MASK, PSC_HITS, PSC_MISSES = range(19, 31, 3)
+PROCESSOR_REGISTERS = 40
 COUNTERS = {
     "tlb_hits": TLB_HITS,
     "tlb_misses": TLB_MISSES,

@@ -8,14 +8,15 @@ region it is in: the first pages of regions, which are often in use together, wo
     2  pa           of the page's first byte
     3  -
 
-(6) After a fork no translation made before it may serve a write.  A tag carries the generation it was made in, so
-raising the space's generation forgets all of them at once; the entries themselves are swept only when the
-generations have run out, after 2^26 forks.
+(6) After a fork no translation made before it may serve a write, and a translation serves the space it was made for
+alone.  A tag carries the generation that its space had, as a PCID does.  All spaces of a processor get their
+generations from one counter, so raising a space's generation forgets its translations at once.  When the generations
+have run out, after 2^26 forks, the entries are swept and every space is given a new one.
 """
 
-from mmcore.jit import kernel
+from mmcore.jit import int64, kernel, linked
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT
-from mmcore.state import GENERATION
+from mmcore.state import CPU_REGISTERS, GENERATION, LAST_GENERATION, SPACE
 
 TLB_WORDS = 4
 TLB_ENTRIES = 4096  # by default: reach 16 MiB, size 128 KiB, half of a common L2 cache
@@ -51,14 +52,26 @@ def invlpg(space, va):  # type: ignore[no-untyped-def]
     space.tlb[index + 1] = NO_TAG
 
 
+@linked(int64(SPACE))
+def _renumber(space):  # type: ignore[no-untyped-def]
+    """Begin anew with the generations: forget all translations of all spaces; returns the last one that is given."""
+    for i in range(space.tlb.size):
+        space.tlb[i] = NO_TAG
+    for i in range(space.psc.size):
+        space.psc[i] = NO_TAG
+    last = 0
+    for row in range(0, space.spaces.size, CPU_REGISTERS):
+        if space.spaces[row + GENERATION] != 0:
+            last += GENERATION_ONE
+            space.spaces[row + GENERATION] = last
+    return last
+
+
 @kernel
 def tlb_flush(space):  # type: ignore[no-untyped-def]
-    """Forget everything, the paging-structure caches too, in O(1)."""
-    generation = space.cpu[GENERATION] + GENERATION_ONE
+    """Forget everything of this space, in the paging-structure caches too, in O(1)."""
+    generation = space.processor[LAST_GENERATION] + GENERATION_ONE
     if generation >= GENERATION_LIMIT:
-        generation = GENERATION_ONE
-        for i in range(space.tlb.size):
-            space.tlb[i] = NO_TAG
-        for i in range(space.psc.size):
-            space.psc[i] = NO_TAG
+        generation = _renumber(space) + GENERATION_ONE
+    space.processor[LAST_GENERATION] = generation
     space.cpu[GENERATION] = generation

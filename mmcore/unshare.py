@@ -43,7 +43,7 @@ def unshare_step(space, budget):  # type: ignore[no-untyped-def]
     Returns the work done, in copies of tables: 0 when the end of the space is reached and nothing is left; NO_FRAME
     when there is no frame for the next copy.
     """
-    copied = space.cpu[TABLES_COPIED] + space.cpu[TABLES_REUSED]
+    copied = space.processor[TABLES_COPIED] + space.processor[TABLES_REUSED]
     looks = 0
     done = 0
     while done < budget and space.cpu[UNSHARED_TO] < VA_LIMIT:
@@ -55,7 +55,7 @@ def unshare_step(space, budget):  # type: ignore[no-untyped-def]
             own_path(space, va, level)
         space.cpu[UNSHARED_TO] = end
         looks += 1
-        made = space.cpu[TABLES_COPIED] + space.cpu[TABLES_REUSED] - copied
+        made = space.processor[TABLES_COPIED] + space.processor[TABLES_REUSED] - copied
         done = made + looks // _LOOKS_PER_COPY
-    space.cpu[TABLES_UNSHARED] += space.cpu[TABLES_COPIED] + space.cpu[TABLES_REUSED] - copied
+    space.processor[TABLES_UNSHARED] += space.processor[TABLES_COPIED] + space.processor[TABLES_REUSED] - copied
     return done

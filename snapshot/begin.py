@@ -50,8 +50,8 @@ def begin(space, ticket):  # type: ignore[no-untyped-def]
     begun = _now_ns(ticket)
     ticket[AT_NS] = begun
     ticket[AT_EPOCH] = cpu[EPOCH]
-    ticket[PAGES_BEFORE] = cpu[PAGES_COPIED]
-    ticket[TABLES_BEFORE] = cpu[TABLES_COPIED]
+    ticket[PAGES_BEFORE] = space.processor[PAGES_COPIED]
+    ticket[TABLES_BEFORE] = space.processor[TABLES_COPIED]
     ticket[GIVEN_UP] = 0
     root = fork(space, ticket[MODE])
     ticket[FORK_NS] = _now_ns(ticket) - begun

@@ -275,9 +275,9 @@ class Snapshotter:
 
     def _copied(self) -> tuple[int, int]:
         # Pages and tables since the fork.
-        cpu, words = self.space.cpu, self.ticket
-        pages = cpu[PAGES_COPIED] - words[ticket.PAGES_BEFORE]
-        return int(pages), int(cpu[TABLES_COPIED] - words[ticket.TABLES_BEFORE])
+        counted, words = self.space.processor, self.ticket
+        pages = counted[PAGES_COPIED] - words[ticket.PAGES_BEFORE]
+        return int(pages), int(counted[TABLES_COPIED] - words[ticket.TABLES_BEFORE])
 
     def _elapsed_s(self) -> float:
         return (time.perf_counter_ns() - int(self.ticket[ticket.AT_NS])) / 1e9

@@ -30,7 +30,7 @@ from kvstore.lifetimes.sizes import (
 from mmcore.jit import Array, Table, address_of, int64, uint8, zeros
 from mmcore.paging import PAGE_SIZE
 from mmcore.release import CURSOR_SIZE
-from mmcore.space import AddressSpace, PhysicalMemory
+from mmcore.space import AddressSpace, PhysicalMemory, Processor
 
 TICK_MS = 100
 LONGEST_BULK = 512 << 20  # [bytes], until the configuration says otherwise
@@ -64,6 +64,7 @@ class Shard:
         """
         self.registers = words = zeros(int64, shard.SHARD_REGISTERS)
         self.call = zeros(int64, call.CALL_REGISTERS)
+        self.processor = Processor()
         self.args = zeros(int64, 2 * arguments)
         self.connections = Table(connections, FIELDS)
         self.errors, self.samples = Table(ERROR_WORDS, ERROR_WIDTH), Table(SAMPLES, 4)
@@ -97,7 +98,7 @@ class OpenStore:
 
         registers: those of a store that is wired anew.
         """
-        self.space = space if space is not None else AddressSpace(memory.memory)
+        self.space = space if space is not None else AddressSpace(memory.memory, processor=loop.processor)
         if registers is None:
             registers = zeros(int64, store.STORE_REGISTERS)
             registers[store.WATCH_FREE] = -1

@@ -13,6 +13,8 @@ from mmcore import (
     NotMapped,
     OutOfFrames,
     PhysicalMemory,
+    Processor,
+    TooManySpaces,
     check_memory,
     path_of,
 )
@@ -21,7 +23,7 @@ from mmcore.frozen import gather
 from mmcore.mmu import read_address, write_address
 from mmcore.paging import ENTRY_COUNT, RW, P
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
-from mmcore.state import FREE_COUNT, GENERATION
+from mmcore.state import FREE_COUNT, GENERATION, LAST_GENERATION
 from mmcore.tlb import GENERATION_LIMIT, GENERATION_ONE
 from tests.mmcore.support import GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, scaled
 
@@ -168,12 +170,35 @@ def test_invariant_6_holds_when_the_generations_run_out() -> None:
     memory, space = machine()
     space.map(BASE, PAGE)
     space.write(BASE, b"first")  # generation 1 is in the TLB
-    space.state.cpu[GENERATION] = GENERATION_LIMIT - GENERATION_ONE
+    space.state.processor[LAST_GENERATION] = GENERATION_LIMIT - GENERATION_ONE
     child = space.fork(ForkMode.ON_DEMAND)
-    assert space.state.cpu[GENERATION] == GENERATION_ONE
+    assert space.state.cpu[GENERATION] == 2 * GENERATION_ONE
     space.write(BASE, b"again")
     assert child.read(BASE, 5) == b"first"
     check_memory(memory, [space, child])
+
+
+def test_invariant_6_holds_for_spaces_on_one_processor_and_when_its_generations_run_out() -> None:
+    memory, processor = PhysicalMemory(4 << 20, poison=True), Processor(spaces=3)
+    spaces = [AddressSpace(memory, processor=processor) for _ in range(3)]
+    with pytest.raises(TooManySpaces):
+        AddressSpace(memory, processor=processor)
+    for number, space in enumerate(spaces):
+        space.map(BASE, PAGE)
+        space.write(BASE, bytes([number]))
+    for before, last in ((1, GENERATION_LIMIT - 2 * GENERATION_ONE), (2, GENERATION_LIMIT - GENERATION_ONE)):
+        processor.registers[LAST_GENERATION] = last
+        child = spaces[1].fork(ForkMode.CONSTANT)
+        spaces[1].write(BASE, bytes([before + 1]))
+        assert child.read(BASE, 1) == bytes([before])
+        assert [space.read(BASE, 1)[0] for space in spaces] == [0, before + 1, 2]
+        generations = [space.state.cpu[GENERATION] for space in spaces]
+        assert len(set(generations)) == 3 and max(generations) == processor.registers[LAST_GENERATION]
+        check_memory(memory, [*spaces, child])
+        child.exit()
+    spaces[2].exit()
+    fourth = AddressSpace(memory, processor=processor)  # in the registers of the one that has gone
+    assert not fourth.mapped(BASE, 1)
 
 
 def read_while_written(mode: ForkMode, seconds: float) -> None:

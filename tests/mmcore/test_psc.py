@@ -118,7 +118,7 @@ def test_check_memory_notices_a_stale_entry() -> None:
     space.read(0, 1)
     space.read(PAGE, 1)
     check_memory(memory, [space])
-    space.state.psc[int(space.state.cpu[PSC_FIRST + 2]) + 1] += PAGE
+    space.state.psc[int(space.state.processor[PSC_FIRST + 2]) + 1] += PAGE
     with pytest.raises(CorruptMemory, match="level 2 has another table"):
         check_memory(memory, [space])
 

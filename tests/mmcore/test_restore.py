@@ -63,7 +63,7 @@ def test_adopted_runs_are_mapped_onto_the_frames_that_hold_them(memory, layout):
     assert adopt_runs(space.state, runs, first) == 0
     check_memory(memory, [space])
     assert memory.frames_free == free - pages_in(runs) - tables
-    assert space.state.cpu[TABLES_MADE] == tables
+    assert space.state.processor[TABLES_MADE] == tables
     assert space.counters["pages_mapped"] == pages_in(runs)
     assert_holds(space, runs, data)
     for address, _pages in runs.tolist():

@@ -63,4 +63,4 @@ def test_an_integer_that_would_lose_bits_is_refused(number: int) -> None:
 def test_a_state_takes_arrays_of_its_own_kind_only() -> None:
     _, space = machine()
     with pytest.raises(TypeError, match="tlb: B"):
-        type(space.state)(space.state.mem, np.zeros(PAGE, np.uint8), space.state.psc, space.state.cpu)
+        type(space.state)(space.state.mem, np.zeros(PAGE, np.uint8), *[space.state.cpu] * 4)
