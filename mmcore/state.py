@@ -3,7 +3,7 @@
 Both are records of arrays (see records.py), which cost nothing inside kernels and run the same without the compiler.
 Scalars that change are registers: named words of one int64 array.
 
-Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames`, and all that is the processor's.
+Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames` and all that is the processor's.
 Another thread may read frames reachable from a frozen root, and nothing else (see frozen.py).
 """
 
