@@ -3,7 +3,6 @@
 from kvstore.commands.coldplane import Described
 from kvstore.commands.keys.introspection import encoding_of, idle_s
 from kvstore.commands.strings.getting import slot_entry
-from kvstore.lifetimes.call import QUERY_ADDRESS, QUERY_SIZE
 from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.store.entries import CLOCK_MASK, entry_flags, entry_length
 from kvstore.store.lookup import key_hash, lookup
@@ -12,10 +11,10 @@ from mmcore.jit import address_of, int64, linked, zeros
 ENCODINGS = ("int", "embstr", "raw")
 
 
-@linked(int64(CONTEXT, int64, int64[::1]))
-def describe(context, db, out):  # type: ignore[no-untyped-def]
-    """Of the key that argument 0 is: address, encoding, length, clock, idle time to `out`; 0 without the key."""
-    slot = lookup(context, db, 0, key_hash(context, 0))
+@linked(int64(CONTEXT, int64, int64, int64, int64[::1]))
+def describe(context, db, key, count, out):  # type: ignore[no-untyped-def]
+    """Of a key: address, encoding, length, clock, idle time to `out`; 0 without the key."""
+    slot = lookup(context, db, key, count, key_hash(context, key, count))
     if slot == 0:
         return 0
     entry = slot_entry(context, slot)
@@ -30,13 +29,7 @@ def describe(context, db, out):  # type: ignore[no-untyped-def]
 def describe_key(context: Context, db: int, key: bytes) -> Described | None:
     """How the value of a key is kept, or None without the key."""
     text, out = key or b"\0", zeros(int64, 5)
-    call = context.call
-    kept = call[QUERY_ADDRESS], call[QUERY_SIZE], context.args[0], context.args[1]
-    call[QUERY_ADDRESS], call[QUERY_SIZE] = address_of(text), len(key)
-    context.args[0], context.args[1] = 0, len(key)
-    found = describe(context, db, out)
-    call[QUERY_ADDRESS], call[QUERY_SIZE], context.args[0], context.args[1] = kept
-    if not found:
+    if not describe(context, db, address_of(text), len(key), out):
         return None
     address, encoding, length, clock, idle = (int(word) for word in out)
     return Described(address, ENCODINGS[encoding], length, clock, idle)

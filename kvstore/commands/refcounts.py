@@ -20,7 +20,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import HOLDINGS_ADDRESS, HOLDINGS_SLOTS
 from kvstore.store.lookup import key_hash
 from kvstore.system.libc import bytes_at, free, malloc, words_at
-from kvstore.wire.arguments import arg_length, integer_argument, pack, word
+from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
 from mmcore.jit import int64, kernel, linked, view, void
 
 # The arguments that a command keeps when it changes something: the word ROW_HOLDS of the command table.
@@ -97,6 +97,13 @@ def is_held(context, db, hash_):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _hash(context, i):  # type: ignore[no-untyped-def]
+    # Of the key that argument i is.
+    key, key_size = argument(context, i)
+    return key_hash(context, key, key_size)
+
+
+@kernel
 def _note(context, db, hash_, held):  # type: ignore[no-untyped-def]
     notes, at = _notes(context), _find(context, db, hash_)
     notes[at + _HASH], notes[at + _DB], notes[at + _HELD] = hash_, db, held
@@ -119,28 +126,25 @@ def holdings_note(context, holds, reply_start):  # type: ignore[no-untyped-def]
     call, shard = context.call, context.shard
     db = call[DB]
     if holds == KEEPS_VALUE or holds == MAKES_VALUE:
-        _note(context, db, key_hash(context, 1), 1 if holds == KEEPS_VALUE else 0)
+        _note(context, db, _hash(context, 1), 1 if holds == KEEPS_VALUE else 0)
     elif holds == KEEPS_VALUES:
         for i in range(1, call[ARGC], 2):
-            _note(context, db, key_hash(context, i), 1)
+            _note(context, db, _hash(context, i), 1)
     elif holds == KEEPS_NEW:
         _note(
-            context,
-            db,
-            key_hash(context, 1),
-            1 if _appended_length(context, reply_start) == arg_length(context, 2) else 0,
+            context, db, _hash(context, 1), 1 if _appended_length(context, reply_start) == arg_length(context, 2) else 0
         )
     elif holds == RENAMES:
-        _note(context, db, key_hash(context, 2), is_held(context, db, key_hash(context, 1)))
+        _note(context, db, _hash(context, 2), is_held(context, db, _hash(context, 1)))
     elif holds == MOVES:
         _, target = integer_argument(context, 2)
-        _note(context, target, key_hash(context, 1), is_held(context, db, key_hash(context, 1)))
+        _note(context, target, _hash(context, 1), is_held(context, db, _hash(context, 1)))
     elif holds == COPIES:
         target = db
         for i in range(3, call[ARGC] - 1):
             if word(context, i) == _DB_OPTION:
                 _, target = integer_argument(context, i + 1)
-        _note(context, target, key_hash(context, 2), 0)
+        _note(context, target, _hash(context, 2), 0)
     elif holds == SWAPS:
         _, first = integer_argument(context, 1)
         _, second = integer_argument(context, 2)

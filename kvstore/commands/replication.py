@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kvstore.connections.table import connection
-from kvstore.lifetimes.call import CONNECTION, EXEC_SAVED_ADDRESS
+from kvstore.lifetimes.call import CONNECTION, DEPTH
 from kvstore.lifetimes.connection import BLOCKED_UNTIL_MS
 from kvstore.lifetimes.context import BLOCKS, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
@@ -37,7 +37,7 @@ def wait(context):  # type: ignore[no-untyped-def]
         reply_error(context, TIMEOUT_NEGATIVE)
     elif timeout_ms > INT64_MAX - shard[NOW_MS]:
         reply_error(context, TIMEOUT_RANGE)
-    elif replicas <= 0 or call[EXEC_SAVED_ADDRESS] != 0:
+    elif replicas <= 0 or call[DEPTH] != 0:
         reply_integer(context, 0)
     else:
         connection(context, call[CONNECTION])[BLOCKED_UNTIL_MS] = timeout_ms

@@ -8,22 +8,23 @@ Commands between MULTI and EXEC are queued, serialised one behind the other in a
     16          8*n   their lengths
     16+8n       ...   their bytes, end to end, then padding to 8
 
-EXEC only begins: it answers the header of the array and sets EXEC_REMAINING.  The loop then runs the queue with the
-queue as its query buffer, and nothing else meanwhile, even when a command in it is one that Python serves.
+EXEC only begins: it answers the header of the array and pushes a call, whose query buffer is the queue.  The loop then
+runs the queue, and nothing else meanwhile, even when a command in it is one that Python serves.
 """
 
 from kvstore.connections.table import connection, drop, grow
 from kvstore.effects.watch import is_watched, unwatch_all, watch_add, watched_expired
 from kvstore.lifetimes.call import (
     ARGC,
+    ARGS,
     COMMAND,
     CONNECTION,
-    EXEC_POSITION,
-    EXEC_REMAINING,
-    EXEC_SAVED_ADDRESS,
-    EXEC_SAVED_SIZE,
+    DB,
+    PROTOCOL,
     QUERY_ADDRESS,
     QUERY_SIZE,
+    QUEUE_POSITION,
+    QUEUE_REMAINING,
 )
 from kvstore.lifetimes.connection import (
     DATABASE,
@@ -36,6 +37,7 @@ from kvstore.lifetimes.connection import (
     QUEUE_COUNT,
     QUEUE_FLAGS,
     QUEUE_LENGTH,
+    SPEAKS,
     WATCH_COUNT,
     WATCH_DONE,
     WATCH_FIRST,
@@ -44,7 +46,8 @@ from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.lookup import key_deadline, key_hash
 from kvstore.system.libc import bytes_at, words_at
-from kvstore.wire.arguments import arg_length, arg_offset, query
+from kvstore.system.nesting import call_pop, call_push
+from kvstore.wire.arguments import arg_length, arg_offset, argument, query
 from kvstore.wire.errors import (
     DISCARD_WITHOUT_MULTI,
     EXEC_ABORT,
@@ -100,17 +103,18 @@ def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
 def next_queued(context):  # type: ignore[no-untyped-def]
     """Make the next command of the transaction the command at hand; returns its row of the command table."""
     call, args = context.call, context.args
-    start = call[EXEC_POSITION]
+    start = call[QUEUE_POSITION]
     head = words_at(call[QUERY_ADDRESS] + start, 2)
     count = head[1]
     lengths = words_at(call[QUERY_ADDRESS] + start + 16, count)
-    at = start + 16 + 8 * count
+    at, place = start + 16 + 8 * count, 2 * call[ARGS]
     for i in range(count):
-        args[2 * i] = at
-        args[2 * i + 1] = lengths[i]
+        args[place] = at
+        args[place + 1] = lengths[i]
         at += lengths[i]
-    call[EXEC_POSITION] = (at + 7) & ~7
-    call[EXEC_REMAINING] -= 1
+        place += 2
+    call[QUEUE_POSITION] = (at + 7) & ~7
+    call[QUEUE_REMAINING] -= 1
     call[ARGC] = count
     call[COMMAND] = head[0]
     return head[0]
@@ -118,11 +122,9 @@ def next_queued(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def end_exec(context, row):  # type: ignore[no-untyped-def]
-    """Return to the query buffer that EXEC came from."""
-    call = context.call
-    call[QUERY_ADDRESS] = call[EXEC_SAVED_ADDRESS]
-    call[QUERY_SIZE] = call[EXEC_SAVED_SIZE]
-    call[EXEC_SAVED_ADDRESS] = 0
+    """Return to the call of EXEC itself, when its queue has run."""
+    call_pop(context)
+    context.call[DB], context.call[PROTOCOL] = row[DATABASE], row[SPEAKS]  # its commands may have changed them
     discard_transaction(context, row)
 
 
@@ -154,12 +156,11 @@ def exec_(context):  # type: ignore[no-untyped-def]
     else:
         unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
         reply_array(context, row[QUEUE_COUNT])
-        call[EXEC_SAVED_ADDRESS] = call[QUERY_ADDRESS]
-        call[EXEC_SAVED_SIZE] = call[QUERY_SIZE]
+        call_push(context)
         call[QUERY_ADDRESS] = row[QUEUE_ADDRESS]
         call[QUERY_SIZE] = row[QUEUE_LENGTH]
-        call[EXEC_POSITION] = 0
-        call[EXEC_REMAINING] = row[QUEUE_COUNT]
+        call[QUEUE_POSITION] = 0
+        call[QUEUE_REMAINING] = row[QUEUE_COUNT]
     return 0
 
 
@@ -188,11 +189,12 @@ def watch(context):  # type: ignore[no-untyped-def]
     end = min(call[ARGC], first + max(WATCH_STEP, call[ARGC] >> 4))
     row[WATCH_DONE] = 0
     for i in range(first, end):
+        key, key_size = argument(context, i)
         if row[FLAGS] & DIRTY_CAS:
             break
-        hash_ = key_hash(context, i)
+        hash_ = key_hash(context, key, key_size)
         if not is_watched(context, call[CONNECTION], row[DATABASE], hash_):
-            deadline = key_deadline(context, i, hash_)  # -1 without one, -2 without the key
+            deadline = key_deadline(context, key, key_size, hash_)  # -1 without one, -2 without the key
             watched = watch_add(
                 context, call[CONNECTION], row[WATCH_FIRST], row[DATABASE], hash_, max(deadline, 0), deadline != -2
             )

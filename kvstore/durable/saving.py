@@ -9,7 +9,7 @@ there, and everyone waits.  As in Redis the reply is OK even when that snapshot 
 """
 
 from kvstore.connections.table import connection, hold
-from kvstore.lifetimes.call import ARGC, CONNECTION, EXEC_SAVED_ADDRESS
+from kvstore.lifetimes.call import ARGC, CONNECTION, DEPTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import TIMER_MS
 from kvstore.lifetimes.store import (
@@ -60,7 +60,7 @@ def save_emptied(context):  # type: ignore[no-untyped-def]
         return
     number = ticket[STARTED] + 1
     # One that is being given up has to end first, a transaction too; and the loop tells why one cannot be begun.
-    if store[SNAPSHOT_ALIVE] or call[EXEC_SAVED_ADDRESS] != 0 or save_begin(context) != 0:
+    if store[SNAPSHOT_ALIVE] or call[DEPTH] != 0 or save_begin(context) != 0:
         store[SAVE_WANTED] = 1
     hold(context, connection(context, call[CONNECTION]), number)
 
@@ -71,7 +71,7 @@ def bgsave(context):  # type: ignore[no-untyped-def]
     call, store = context.call, context.store
     if call[ARGC] > 2 or (call[ARGC] == 2 and word(context, 1) != _SCHEDULE) or store[SNAPSHOT_ALIVE]:
         return 1
-    if call[EXEC_SAVED_ADDRESS] != 0:
+    if call[DEPTH] != 0:
         # What the transaction has done so far must not be seen without the rest.
         store[SAVE_WANTED] = 1
         reply_raw(context, _SCHEDULED, 0, len(_SCHEDULED))

@@ -14,19 +14,17 @@
     REPLY_ADDRESS,
     REPLY_CAPACITY,
     REPLY_LENGTH,
-    # a transaction under way, which may pause for a command that Python serves
-    EXEC_REMAINING,  # commands still to run; 0 for no transaction
-    EXEC_POSITION,
-    EXEC_SAVED_ADDRESS,  # the query buffer to return to
-    EXEC_SAVED_SIZE,
-    EXEC_COMMAND,  # EXEC's own row, and when it began [cycles]: it is accounted for when the last command has run
-    EXEC_CYCLES,
-    # why the kernel returned
+    # nesting: see system/nesting.py
+    DEPTH,  # calls around this one: 0 for what was read from a socket
+    ARGS,  # where its arguments begin in `args` [arguments], behind those of the calls around it
+    # of a call that EXEC has pushed: its queue, which is the query buffer then
+    QUEUE_POSITION,
+    QUEUE_REMAINING,  # commands still to run
+    # its account: see commands/accounts.py
     COMMAND_CYCLES,  # time stamp counter when the command at hand began; between commands, when the last one ended
     COMMAND_REPLY,  # where its reply begins
     OUTER_REPLY,  # where the reply of the command read from the socket begins (EXEC, around those it runs)
-    # what commands took: see histogram.py, slowlog.py, latency.py
     REDACTED,  # arguments of the command at hand that are secret, a bit each
-) = range(21)
+) = range(19)
 CALL_REGISTERS = 32
-assert CALL_REGISTERS >= 21
+assert CALL_REGISTERS >= 19

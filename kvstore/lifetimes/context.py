@@ -9,8 +9,8 @@
 Each is an int64 array, whose words the modules of these names name.  Nothing of one is kept in another.  Another store,
 a frozen one or a branch, is another Context over the same pool and shard.
 
-`args` holds the command at hand: for argument i its offset in the query buffer and its length, at 2*i and 2*i+1.
-Argument 0 is the command's name.
+`args` holds the commands at hand: for argument i its offset in the query buffer, at 2*(ARGS+i), and its length behind
+that.  Argument 0 is the command's name.
 """
 
 from dataclasses import dataclass

@@ -44,6 +44,7 @@
     TURN_US,  # as configured
     SHARED_ADDRESS,  # of the buffer that input is received into
     SHARED_CAPACITY,
+    CALLS_ADDRESS,  # of the calls around the one at hand: int64[CALLS_MAX, CALL_REGISTERS]
     DECIMAL_ADDRESS,  # room for two numbers and their sum as text; see decimal.py
     SCRATCH_ADDRESS,  # small change for system calls
     # the connection at hand
@@ -122,6 +123,6 @@
     HOLDINGS_SLOTS,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(106)
+) = range(107)
 SHARD_REGISTERS = 128
-assert SHARD_REGISTERS >= 106
+assert SHARD_REGISTERS >= 107

@@ -9,6 +9,7 @@ INPUT_MAX = 1 << 18  # [bytes] received at once
 EVENTS_CAPACITY = 1024  # of epoll, taken at once
 SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256
+CALLS_MAX = 8  # that nest
 # Error replies by their first word: int64[ERROR_WORDS, ERROR_WIDTH], its bytes as two words, and how many.
 ERROR_WORDS, ERROR_WIDTH = 32, 3
 RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS

@@ -16,6 +16,7 @@ from kvstore.lifetimes.connection import FIELDS, NEVER
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.sizes import (
     ARGUMENTS_MAX,
+    CALLS_MAX,
     ERROR_WIDTH,
     ERROR_WORDS,
     EVENTS_CAPACITY,
@@ -67,6 +68,8 @@ class Shard:
         self.processor = Processor()
         self.args = zeros(int64, 2 * arguments)
         self.connections = Table(connections, FIELDS)
+        self._calls = Table(CALLS_MAX, call.CALL_REGISTERS)
+        words[shard.CALLS_ADDRESS] = self._calls.address
         self.errors, self.samples = Table(ERROR_WORDS, ERROR_WIDTH), Table(SAMPLES, 4)
         self._rooms = {
             shard.SHARED_ADDRESS: zeros(uint8, INPUT_MAX),

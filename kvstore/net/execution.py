@@ -31,12 +31,9 @@ from kvstore.lifetimes.call import (
     COMMAND_CYCLES,
     COMMAND_REPLY,
     CONNECTION,
-    EXEC_COMMAND,
-    EXEC_CYCLES,
-    EXEC_REMAINING,
-    EXEC_SAVED_ADDRESS,
+    DEPTH,
     NO_TOUCH,
-    OUTER_REPLY,
+    QUEUE_REMAINING,
     REPLY_LENGTH,
 )
 from kvstore.lifetimes.connection import (
@@ -189,9 +186,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     call[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
     event = _begin(context, command)
     if flags & (CONTAINER | IS_EXEC):
-        if flags & IS_EXEC and call[EXEC_SAVED_ADDRESS] != 0:
-            call[EXEC_COMMAND] = command  # accounted for when it has run its queue
-            call[EXEC_CYCLES] = call[COMMAND_CYCLES]
+        if flags & IS_EXEC and call[DEPTH] != 0:  # accounted for when it has run its queue
             if row[QUEUE_FLAGS] & ASKS_REFCOUNT:
                 holdings_begin(context, row)
             return event
@@ -206,7 +201,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
 def run_transaction(context, row):  # type: ignore[no-untyped-def]
     """Run, or go on with, the queue of an EXEC; returns an EVENT."""
     call, shard, store = context.call, context.shard, context.store
-    while call[EXEC_REMAINING] > 0:
+    while call[QUEUE_REMAINING] > 0:
         command, dirty = next_queued(context), store[DIRTY]
         event = _begin(context, command)
         if event != EVENT_NONE:
@@ -219,7 +214,5 @@ def run_transaction(context, row):  # type: ignore[no-untyped-def]
     if shard[HOLDINGS_ADDRESS] != 0:
         holdings_end(context)
     end_exec(context, row)
-    call[COMMAND_CYCLES] = call[EXEC_CYCLES]
-    call[COMMAND_REPLY] = call[OUTER_REPLY]
-    account(context, row, call[EXEC_COMMAND])
+    account(context, row, call[COMMAND])
     return EVENT_NONE

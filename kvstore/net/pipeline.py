@@ -17,7 +17,7 @@ from kvstore.lifetimes.call import (
     COMMAND,
     COMMAND_CYCLES,
     COMMAND_REPLY,
-    EXEC_SAVED_ADDRESS,
+    DEPTH,
     OUTER_REPLY,
     PROTOCOL,
     QUERY_SIZE,
@@ -140,7 +140,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
     """Execute what is in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
     call, shard = context.call, context.shard
     while True:
-        if call[EXEC_SAVED_ADDRESS] != 0:
+        if call[DEPTH] != 0:
             event = run_transaction(context, row)
             if event != EVENT_NONE:
                 return event
@@ -185,7 +185,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
                 return EVENT_NONE
             if event != EVENT_NONE:
                 return event
-            if call[EXEC_SAVED_ADDRESS] == 0:
+            if call[DEPTH] == 0:
                 _command_over(context, row)
         else:
             call[COMMAND_CYCLES] = cycles()  # an empty line takes time, too
@@ -226,7 +226,7 @@ def go_on(context, slot):  # type: ignore[no-untyped-def]
     elif call[COMMAND] == REFUSED:
         count_error(context, call[COMMAND_REPLY])
     call[COMMAND_CYCLES] = cycles()
-    if call[EXEC_SAVED_ADDRESS] == 0:
+    if call[DEPTH] == 0:
         _command_over(context, row)
     event = run_pipeline(context, slot, row)
     if event != EVENT_NONE:

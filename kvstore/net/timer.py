@@ -2,7 +2,7 @@
 
 from kvstore.commands.accounts import measure_slowness
 from kvstore.connections.table import connection, give_turn
-from kvstore.lifetimes.call import EXEC_SAVED_ADDRESS
+from kvstore.lifetimes.call import DEPTH
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
     BLOCKED,
@@ -61,7 +61,7 @@ def save_due(context):  # type: ignore[no-untyped-def]
     if store[SNAPSHOT_ALIVE]:
         return False
     if store[SAVE_WANTED]:
-        return call[EXEC_SAVED_ADDRESS] == 0
+        return call[DEPTH] == 0
     if store[LAST_SAVE_OK] == 0 and shard[TIMER_MS] - store[LAST_SAVE_TRY_MS] < SAVE_RETRY_MS:
         return False
     points = words_at(store[SAVE_POINTS_ADDRESS], 2 * store[SAVE_POINTS])

@@ -374,7 +374,8 @@ class Server:
     def _arguments_at_hand(self, count: int) -> list[bytes]:
         # The first `count` of them.
         base = self.registers.QUERY_ADDRESS
-        places = self.shard.args[: 2 * count].tolist()
+        first = 2 * self.registers.ARGS
+        places = self.shard.args[first : first + 2 * count].tolist()
         return [ctypes.string_at(base + places[i], places[i + 1]) for i in range(0, 2 * count, 2)]
 
     def _warn_of_http(self) -> None:
@@ -399,7 +400,7 @@ class Server:
     @property
     def in_transaction(self) -> bool:
         """Whether the command at hand is one of a transaction that EXEC is running."""
-        return bool(self.registers.EXEC_SAVED_ADDRESS)
+        return bool(self.registers.DEPTH)
 
     def _wake_up(self) -> None:
         # From any thread: have `serve` return.

@@ -118,15 +118,15 @@ def entry_value(context, entry):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def entry_is(context, entry, text, offset, count):  # type: ignore[no-untyped-def]
-    """Whether the entry's key is these bytes."""
+def entry_is(context, entry, key, count):  # type: ignore[no-untyped-def]
+    """Whether the entry's key is the `count` bytes at `key`."""
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
     if bytes32(memory, pa) != count:
         return False
     if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
-        return equal_bytes(memory, pa + HEADER, text, offset, count)
-    return compare(context.space, entry + HEADER, text, offset, count)
+        return equal_bytes(memory, pa + HEADER, bytes_at(key, count), 0, count)
+    return compare(context.space, entry + HEADER, bytes_at(key, count), 0, count)
 
 
 @linked(int64(CONTEXT, int64, int64))

@@ -25,7 +25,6 @@ NO_FRAME or by doing nothing; stores assert, for callers have reserved.
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.store.entries import entry_hash, entry_is
 from kvstore.structures.linear import bucket_mask, bucket_number
-from kvstore.wire.arguments import query
 from mmcore.errors import NO_FRAME
 from mmcore.heap import heap_alloc, heap_free
 from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, prefetch, put64, void
@@ -58,20 +57,20 @@ def slot_word(hash_, entry):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_among(context, bucket, pa, tag, offset, count):  # type: ignore[no-untyped-def]
+def _find_among(context, bucket, pa, tag, key, count):  # type: ignore[no-untyped-def]
     # The slot of the key in one bucket, or 0, where several slots have its tag, or that of an empty one.
     memory = context.space.mem.bytes
     for i in range(SLOTS):
         word = bytes64(memory, pa + 8 * i)
         if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
-            if entry_is(context, word & ADDRESS, query(context), offset, count):
+            if entry_is(context, word & ADDRESS, key, count):
                 return bucket + 8 * i
     return 0
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
-def index_find(context, base, buckets, hash_, offset, count):  # type: ignore[no-untyped-def]
-    """Address of the slot of the key that is `count` bytes of the query at `offset`; 0 when there is none."""
+def index_find(context, base, buckets, hash_, key, count):  # type: ignore[no-untyped-def]
+    """Address of the slot of the key that is `count` bytes at `key`; 0 when there is none."""
     if buckets == 0:
         return 0
     space = context.space
@@ -89,10 +88,10 @@ def index_find(context, base, buckets, hash_, offset, count):  # type: ignore[no
             word |= here & mine
             slot |= (8 * i) & mine
         if matches == 1 and tag != 0:
-            if entry_is(context, word & ADDRESS, query(context), offset, count):
+            if entry_is(context, word & ADDRESS, key, count):
                 return bucket + slot
         elif matches != 0:
-            slot = _find_among(context, bucket, pa, tag, offset, count)
+            slot = _find_among(context, bucket, pa, tag, key, count)
             if slot != 0:
                 return slot
         word = bytes64(memory, pa + LAST)

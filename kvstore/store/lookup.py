@@ -1,4 +1,8 @@
-"""Finding a key.  A lookup checks the deadline first and deletes an expired key."""
+"""Finding a key.  A lookup checks the deadline first and deletes an expired key.
+
+A key is `count` bytes at an address of the process, wherever it comes from: an argument of the command at hand, another
+call's buffer, memory of Python's.
+"""
 
 from kvstore.effects.watch import touch_watched
 from kvstore.lifetimes.call import DB
@@ -11,7 +15,7 @@ from kvstore.store.index import entry_of, index_find, index_find_entry
 from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS, INDEX_BASE, INDEX_STRIDE
 from kvstore.store.membership import delete_entry, remove_slot
 from kvstore.structures.hash import hash_bytes
-from kvstore.wire.arguments import arg_length, arg_offset, query
+from kvstore.system.libc import bytes_at
 from mmcore.frames import has_frames
 from mmcore.jit import bytes64, int64, kernel, linked, void
 from mmcore.mmu import load64, read_address
@@ -25,19 +29,19 @@ def touched(context, db, hash_):  # type: ignore[no-untyped-def]
         touch_watched(context, db, hash_)
 
 
-@linked(int64(CONTEXT, int64))
-def key_hash(context, i):  # type: ignore[no-untyped-def]
-    """Hash of the key that argument i is."""
-    return hash_bytes(query(context), arg_offset(context, i), arg_length(context, i), context.store[HASH_SEED])
+@linked(int64(CONTEXT, int64, int64))
+def key_hash(context, key, count):  # type: ignore[no-untyped-def]
+    """Hash of a key of `count` bytes at `key`."""
+    return hash_bytes(bytes_at(key, count), 0, count, context.store[HASH_SEED])
 
 
 @kernel
-def find_slot(context, db, i, hash_):  # type: ignore[no-untyped-def]
-    """Slot of the key that argument i is, or 0, whatever its deadline."""
+def find_slot(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
+    """Slot of a key of `db`, or 0, whatever its deadline."""
     pa, memory = read_address(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE), context.space.mem.bytes
     base = INDEX_BASE + INDEX_STRIDE * bytes64(memory, pa + DB_KEY_REGION)
     buckets = bytes64(memory, pa + DB_KEY_BUCKETS)
-    return index_find(context, base, buckets, hash_, arg_offset(context, i), arg_length(context, i))
+    return index_find(context, base, buckets, hash_, key, count)
 
 
 @kernel
@@ -77,20 +81,20 @@ def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
     return 1
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def lookup(context, db, i, hash_):  # type: ignore[no-untyped-def]
-    """Slot of the live key that argument i is, or 0.  Nothing is counted as a use."""
-    slot = find_slot(context, db, i, hash_)
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def lookup(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
+    """Slot of a live key of `db`, or 0.  Nothing is counted as a use."""
+    slot = find_slot(context, db, key, count, hash_)
     if slot != 0 and entry_flags(context, entry_of(load64(context.space, slot))) & EXPIRY:
         if expire_if_due(context, db, slot, hash_):
             return 0
     return slot
 
 
-@linked(int64(CONTEXT, int64))
-def lookup_write(context, i):  # type: ignore[no-untyped-def]
-    """Slot of the key that argument i is in the selected database, to be changed; 0 when there is none."""
-    slot = lookup(context, context.call[DB], i, key_hash(context, i))
+@linked(int64(CONTEXT, int64, int64))
+def lookup_write(context, key, count):  # type: ignore[no-untyped-def]
+    """Slot of a key of the selected database, to be changed; 0 when there is none."""
+    slot = lookup(context, context.call[DB], key, count, key_hash(context, key, count))
     if slot != 0:
         entry_touch(context, entry_of(load64(context.space, slot)))
     return slot
@@ -105,25 +109,25 @@ def count_lookup(context, found):  # type: ignore[no-untyped-def]
         context.shard[KEYSPACE_MISSES] += 1
 
 
-@linked(int64(CONTEXT, int64))
-def lookup_peek(context, i):  # type: ignore[no-untyped-def]
-    """The entry of the key that argument i is in the selected database, counted as a hit but no use; or 0, a miss."""
-    slot = lookup(context, context.call[DB], i, key_hash(context, i))
+@linked(int64(CONTEXT, int64, int64))
+def lookup_peek(context, key, count):  # type: ignore[no-untyped-def]
+    """The entry of a key of the selected database, counted as a hit but no use; or 0, a miss."""
+    slot = lookup(context, context.call[DB], key, count, key_hash(context, key, count))
     count_lookup(context, slot != 0)
     return entry_of(load64(context.space, slot)) if slot != 0 else 0
 
 
-@linked(int64(CONTEXT, int64))
-def lookup_read(context, i):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64))
+def lookup_read(context, key, count):  # type: ignore[no-untyped-def]
     """As lookup_peek, and it is a use."""
-    entry = lookup_peek(context, i)
+    entry = lookup_peek(context, key, count)
     if entry != 0:
         entry_touch(context, entry)
     return entry
 
 
-@linked(int64(CONTEXT, int64, int64))
-def key_deadline(context, i, hash_):  # type: ignore[no-untyped-def]
-    """Deadline [Unix ms] of the key that argument i is; -1 without one, -2 without the key."""
-    slot = lookup(context, context.call[DB], i, hash_)
+@linked(int64(CONTEXT, int64, int64, int64))
+def key_deadline(context, key, count, hash_):  # type: ignore[no-untyped-def]
+    """Deadline [Unix ms] of a key of the selected database; -1 without one, -2 without the key."""
+    slot = lookup(context, context.call[DB], key, count, hash_)
     return -2 if slot == 0 else entry_deadline(context, entry_of(load64(context.space, slot)))

@@ -37,7 +37,7 @@ from kvstore.store.entries import (
 from kvstore.store.flush import release_some
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import find_slot, key_hash
-from kvstore.wire.arguments import arg_length
+from kvstore.wire.arguments import arg_address, arg_length
 from kvstore.wire.errors import OUT_OF_FRAMES
 from kvstore.wire.resp import reply_error
 from mmcore.heap import SMALL_MAX, heap_has_room, heap_size
@@ -132,9 +132,9 @@ def reserve_removal(context, keys):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _live_entry(context, i):  # type: ignore[no-untyped-def]
-    # The entry of the key that argument i is, 0 for none or one that is due; nothing is deleted.
-    slot = find_slot(context, context.call[DB], i, key_hash(context, i))
+def _live_entry(context, key, count):  # type: ignore[no-untyped-def]
+    # The entry of a key of the selected database, 0 for none or one that is due; nothing is deleted.
+    slot = find_slot(context, context.call[DB], key, count, key_hash(context, key, count))
     entry = entry_of(load64(context.space, slot)) if slot != 0 else 0
     if entry != 0:
         deadline = entry_deadline(context, entry)
@@ -164,10 +164,10 @@ def _bytes_after(key_length, length, has_deadline):  # type: ignore[no-untyped-d
     return heap_size(entry_size(key_length, length, flags))
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def _takes_little(context, i, length, deadline):  # type: ignore[no-untyped-def]
-    """Whether key argument i may be given a value of `length` bytes in a store that is full; see the module's note."""
-    entry, count = _live_entry(context, i), arg_length(context, i)
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def _takes_little(context, key, count, length, deadline):  # type: ignore[no-untyped-def]
+    """Whether a key may be given a value of `length` bytes in a store that is full; see the module's note."""
+    entry = _live_entry(context, key, count)
     had = entry != 0 and entry_flags(context, entry) & EXPIRY != 0
     has = deadline == WITH or (deadline == AS_BEFORE and had)
     if entry != 0 and had == has and _in_place(context, entry, count, length) == 1:
@@ -186,31 +186,31 @@ def _takes_little(context, i, length, deadline):  # type: ignore[no-untyped-def]
     return 1 if heap_has_room(context.space, size) else 0
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def _reserve_value_late(context, i, length, deadline, worst):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def _reserve_value_late(context, key, count, length, deadline, worst):  # type: ignore[no-untyped-def]
     verdict = _look_again(context, worst, 1, ALLOWED)
     return _granted(
-        context, verdict == ALLOWED or (verdict == SAFE and _takes_little(context, i, length, deadline) == 1)
+        context, verdict == ALLOWED or (verdict == SAFE and _takes_little(context, key, count, length, deadline) == 1)
     )
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def reserve_value(context, i, length, deadline, size):  # type: ignore[no-untyped-def]
-    """Whether key argument i may be given a value of `length` bytes, and a deadline or not; else it replies -OOM.
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def reserve_value(context, key, count, length, deadline, size):  # type: ignore[no-untyped-def]
+    """Whether a key may be given a value of `length` bytes, and a deadline or not; else it replies -OOM.
 
     `size`: the bytes that the command may allocate at worst.
     """
     worst = _worst(1, size)
     if _judge(context, worst, 1) == ALLOWED:
         return 1
-    return _reserve_value_late(context, i, length, deadline, worst)
+    return _reserve_value_late(context, key, count, length, deadline, worst)
 
 
 @linked(int64(CONTEXT))
 def _pairs_in_place(context):  # type: ignore[no-untyped-def]
     """Whether the values of all pairs of arguments fit what their keys have."""
     for i in range(1, context.call[ARGC], 2):
-        entry = _live_entry(context, i)
+        entry = _live_entry(context, arg_address(context, i), arg_length(context, i))
         if entry == 0 or entry_flags(context, entry) & EXPIRY:
             return 0
         if _in_place(context, entry, arg_length(context, i), arg_length(context, i + 1)) == 0:

@@ -26,7 +26,7 @@ from kvstore.store.entries import (
 from kvstore.store.index import entry_of, slot_word
 from kvstore.store.lookup import key_hash, touched
 from kvstore.store.membership import add_deadline, add_entry, deadline_slot, remove_deadline
-from kvstore.wire.arguments import arg_length, arg_offset, query
+from kvstore.system.libc import bytes_at
 from kvstore.wire.errors import OUT_OF_FRAMES
 from kvstore.wire.resp import reply_error
 from mmcore.heap import heap_resize, heap_size
@@ -47,15 +47,14 @@ def _point_anew(context, db, slot, hash_, old, new):  # type: ignore[no-untyped-
     store64(context.space, slot, slot_word(hash_, new))
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
-def set_value_room(context, db, i, slot, hash_, length, deadline):  # type: ignore[no-untyped-def]
-    """Give the key that argument i is a value of `length` bytes, to be written by the caller, and this deadline.
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # type: ignore[no-untyped-def]
+    """Give a key a value of `length` bytes, to be written by the caller, and this deadline.
 
     `slot` is the key's, or 0 for a new one.  Returns the address of the value's room; 0 when frames ran out, and then
     nothing was changed.  The old value is gone.
     """
     space = context.space
-    count = arg_length(context, i)
     if slot != 0:
         old = entry_of(load64(space, slot))
         flags = entry_flags(context, old)
@@ -73,7 +72,7 @@ def set_value_room(context, db, i, slot, hash_, length, deadline):  # type: igno
     entry = entry_alloc(context, count, length, deadline)
     if entry == 0:
         return 0
-    copy_in(space, entry + HEADER, query(context), arg_offset(context, i), count)
+    copy_in(space, entry + HEADER, bytes_at(key, count), 0, count)
     if slot == 0:
         add_entry(context, db, hash_, entry, deadline)
     else:
@@ -82,15 +81,15 @@ def set_value_room(context, db, i, slot, hash_, length, deadline):  # type: igno
     return entry_value(context, entry)
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def set_value(context, i, slot, j, deadline):  # type: ignore[no-untyped-def]
-    """Set the key that argument i is to argument j, in the selected database: 1, or 0 with an -OOM reply."""
-    db, hash_ = context.call[DB], key_hash(context, i)
-    room = set_value_room(context, db, i, slot, hash_, arg_length(context, j), deadline)
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def set_value(context, key, count, slot, value, length, deadline):  # type: ignore[no-untyped-def]
+    """Set a key of the selected database to `length` bytes at `value`: 1, or 0 with an -OOM reply."""
+    db, hash_ = context.call[DB], key_hash(context, key, count)
+    room = set_value_room(context, db, key, count, slot, hash_, length, deadline)
     if room == 0:
         reply_error(context, OUT_OF_FRAMES)
         return 0
-    copy_in(context.space, room, query(context), arg_offset(context, j), arg_length(context, j))
+    copy_in(context.space, room, bytes_at(value, length), 0, length)
     touched(context, db, hash_)
     return 1
 

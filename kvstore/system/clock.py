@@ -17,7 +17,7 @@ not jump with the wall clock, and an image that is loaded later still makes sens
 import time
 from pathlib import Path
 
-from kvstore.lifetimes.call import EXEC_SAVED_ADDRESS
+from kvstore.lifetimes.call import DEPTH
 from kvstore.lifetimes.context import CONTEXT, Registers
 from kvstore.lifetimes.shard import (
     CYCLES_ORIGIN,
@@ -54,7 +54,7 @@ def update_clocks(context):  # type: ignore[no-untyped-def]
     timer_us = _system_us(context, CLOCK_MONOTONIC) + shard[TIMER_SHIFT_US]
     shard[TIMER_MS] = timer_us // 1000
     shard[LRU_CLOCK] = timer_us // 1_000_000 + shard[LRU_ORIGIN_S]
-    if call[EXEC_SAVED_ADDRESS] == 0:
+    if call[DEPTH] == 0:
         shard[NOW_US] = _system_us(context, CLOCK_REALTIME) + shard[WALL_SHIFT_US]
         shard[NOW_MS] = shard[NOW_US] // 1000
 

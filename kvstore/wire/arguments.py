@@ -4,7 +4,7 @@ Argument i is `arg_length` bytes at `arg_offset` in the query buffer.  Integers 
 them (string2ll): an optional minus, digits without leading zeros, within int64; nothing else.
 """
 
-from kvstore.lifetimes.call import QUERY_ADDRESS, QUERY_SIZE
+from kvstore.lifetimes.call import ARGS, QUERY_ADDRESS, QUERY_SIZE
 from kvstore.system.libc import bytes_at
 from mmcore.jit import kernel, view
 
@@ -27,13 +27,25 @@ def query(context):  # type: ignore[no-untyped-def]
 @kernel
 def arg_offset(context, i):  # type: ignore[no-untyped-def]
     """Offset of argument i in the query buffer."""
-    return context.args[2 * i]
+    return context.args[2 * (context.call[ARGS] + i)]
+
+
+@kernel
+def arg_address(context, i):  # type: ignore[no-untyped-def]
+    """Where argument i lies: an address of the process."""
+    return context.call[QUERY_ADDRESS] + arg_offset(context, i)
 
 
 @kernel
 def arg_length(context, i):  # type: ignore[no-untyped-def]
     """Length of argument i [bytes]."""
-    return context.args[2 * i + 1]
+    return context.args[2 * (context.call[ARGS] + i) + 1]
+
+
+@kernel
+def argument(context, i):  # type: ignore[no-untyped-def]
+    """(address, size) of argument i: how the kernels of the store take keys and values."""
+    return arg_address(context, i), arg_length(context, i)
 
 
 @kernel

@@ -260,7 +260,7 @@ def test_a_random_key_in_a_transaction_is_found_at_once(store: Bare) -> None:
     fill(store, "dead", 50_000, "PX", 1000)
     assert store("SET", "a", "1") == "OK"
     store.clock_ms += 2000
-    store.registers.EXEC_SAVED_ADDRESS = 1
+    store.registers.DEPTH = 1
     assert store("RANDOMKEY") == b"a"
     assert store.turns == 1
 

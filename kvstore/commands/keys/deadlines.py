@@ -9,7 +9,7 @@ from kvstore.store.lookup import key_hash, lookup, lookup_peek, touched
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve_change
 from kvstore.store.values import change_deadline
-from kvstore.wire.arguments import INT64_MAX, integer_argument, pack, word
+from kvstore.wire.arguments import INT64_MAX, argument, integer_argument, pack, word
 from kvstore.wire.errors import (
     EXPIRE_EXPIRE,
     EXPIRE_EXPIREAT,
@@ -30,6 +30,7 @@ _NX, _XX, _GT, _LT = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")
 @linked(int64(CONTEXT, int64, int64, int64))
 def _expire(context, seconds, absolute, error):  # type: ignore[no-untyped-def]
     call, shard = context.call, context.shard
+    key, key_size = argument(context, 1)
     nx = xx = gt = lt = False
     for i in range(3, call[ARGC]):
         option = word(context, i)
@@ -66,8 +67,8 @@ def _expire(context, seconds, absolute, error):  # type: ignore[no-untyped-def]
     deadline = value + base
     if not reserve_change(context, 1, 4096):
         return 0
-    hash_ = key_hash(context, 1)
-    slot = lookup(context, call[DB], 1, hash_)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup(context, call[DB], key, key_size, hash_)
     if slot == 0:
         reply_integer(context, 0)
         return 0
@@ -118,7 +119,8 @@ def pexpireat(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def _time_left(context, seconds, absolute):  # type: ignore[no-untyped-def]
-    entry = lookup_peek(context, 1)
+    key, key_size = argument(context, 1)
+    entry = lookup_peek(context, key, key_size)
     left = entry_deadline(context, entry) if entry != 0 else -2
     if left >= 0:
         if not absolute:
@@ -157,10 +159,11 @@ def pexpiretime(context):  # type: ignore[no-untyped-def]
 def persist(context):  # type: ignore[no-untyped-def]
     """PERSIST key"""
     call = context.call
+    key, key_size = argument(context, 1)
     if not reserve_change(context, 1, 4096):
         return 0
-    hash_ = key_hash(context, 1)
-    slot = lookup(context, call[DB], 1, hash_)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup(context, call[DB], key, key_size, hash_)
     if slot == 0 or entry_deadline(context, slot_entry(context, slot)) == NO_DEADLINE:
         reply_integer(context, 0)
     elif change_deadline(context, call[DB], slot, hash_, NO_DEADLINE):

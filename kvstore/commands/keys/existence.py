@@ -10,6 +10,7 @@ from kvstore.store.layout import DB_KEYS
 from kvstore.store.lookup import key_hash, lookup, lookup_peek, lookup_read, touched
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve_removal
+from kvstore.wire.arguments import argument
 from kvstore.wire.resp import reply_integer, reply_type_name
 from mmcore.jit import linked
 
@@ -21,8 +22,9 @@ def del_(context):  # type: ignore[no-untyped-def]
     if not reserve_removal(context, context.call[ARGC] - 1):
         return 0
     for i in range(1, context.call[ARGC]):
-        hash_ = key_hash(context, i)
-        slot = lookup(context, context.call[DB], i, hash_)
+        key, key_size = argument(context, i)
+        hash_ = key_hash(context, key, key_size)
+        slot = lookup(context, context.call[DB], key, key_size, hash_)
         if slot != 0:
             delete_entry(context, context.call[DB], slot, hash_)
             touched(context, context.call[DB], hash_)
@@ -36,7 +38,8 @@ def exists(context):  # type: ignore[no-untyped-def]
     """EXISTS key [key ...]"""
     found = 0
     for i in range(1, context.call[ARGC]):
-        if lookup_peek(context, i) != 0:
+        key, key_size = argument(context, i)
+        if lookup_peek(context, key, key_size) != 0:
             found += 1
     reply_integer(context, found)
     return 0
@@ -48,7 +51,8 @@ def touch(context):  # type: ignore[no-untyped-def]
     context.call[NO_TOUCH] = 0
     found = 0
     for i in range(1, context.call[ARGC]):
-        if lookup_read(context, i) != 0:
+        key, key_size = argument(context, i)
+        if lookup_read(context, key, key_size) != 0:
             found += 1
     reply_integer(context, found)
     return 0
@@ -57,7 +61,8 @@ def touch(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def type_(context):  # type: ignore[no-untyped-def]
     """TYPE key"""
-    reply_type_name(context, lookup_peek(context, 1) != 0)
+    key, key_size = argument(context, 1)
+    reply_type_name(context, lookup_peek(context, key, key_size) != 0)
     return 0
 
 

@@ -8,7 +8,7 @@ from kvstore.lifetimes.shard import LRU_CLOCK, SCRATCH_ADDRESS
 from kvstore.store.entries import CLOCK_MASK, EDITED, RAW, entry_flags, entry_length, entry_memory, entry_value
 from kvstore.store.lookup import key_hash, lookup, lookup_peek
 from kvstore.system.libc import bytes_at
-from kvstore.wire.arguments import integer_argument, pack, parse_integer, word
+from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
 from kvstore.wire.errors import NO_LFU, NOT_INTEGER, SYNTAX
 from kvstore.wire.resp import reply_bulk, reply_error, reply_integer, reply_null
 from mmcore.jit import constant, int64, kernel, linked
@@ -60,10 +60,11 @@ def idle_s(context, entry):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def object_(context):  # type: ignore[no-untyped-def]
     """OBJECT ENCODING | FREQ | IDLETIME | REFCOUNT key; its other forms are left to Python"""
+    key, key_size = argument(context, 2)
     what = word(context, 1)
     if context.call[ARGC] != 3 or (what != _ENCODING and what != _FREQ and what != _IDLETIME and what != _REFCOUNT):
         return 1
-    entry = lookup_peek(context, 2)
+    entry = lookup_peek(context, key, key_size)
     if entry == 0:
         reply_null(context)
         return 0
@@ -84,7 +85,8 @@ def object_(context):  # type: ignore[no-untyped-def]
         shared = entry_length(context, entry) <= 4 and encoding_of(context, entry) == 0
         shared = shared and load8(context.space, entry_value(context, entry)) != 45
         reply_integer(
-            context, SHARED_REFCOUNT if shared else 1 + is_held(context, context.call[DB], key_hash(context, 2))
+            context,
+            SHARED_REFCOUNT if shared else 1 + is_held(context, context.call[DB], key_hash(context, key, key_size)),
         )
     return 0
 
@@ -93,6 +95,7 @@ def object_(context):  # type: ignore[no-untyped-def]
 def memory_usage(context):  # type: ignore[no-untyped-def]
     """MEMORY USAGE key [SAMPLES count]; its other forms are left to Python"""
     count = context.call[ARGC]
+    key, key_size = argument(context, 2)
     if word(context, 1) != _USAGE or count < 3:
         return 1
     if count != 3:
@@ -106,7 +109,7 @@ def memory_usage(context):  # type: ignore[no-untyped-def]
         if samples < 0:
             reply_error(context, SYNTAX)
             return 0
-    slot = lookup(context, context.call[DB], 2, key_hash(context, 2))
+    slot = lookup(context, context.call[DB], key, key_size, key_hash(context, key, key_size))
     if slot == 0:
         reply_null(context)
     else:

@@ -26,7 +26,8 @@ from kvstore.store.layout import DATABASES, DESCRIPTOR_SIZE
 from kvstore.store.lookup import key_hash, lookup, lookup_read, touched
 from kvstore.store.membership import add_entry, delete_entry, has_hash, unlink_entry
 from kvstore.store.reserve import reserve, reserve_change, reserve_removal
-from kvstore.wire.arguments import arg_length, arg_offset, integer_argument, pack, query, word
+from kvstore.system.libc import bytes_at
+from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
 from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, OUT_OF_FRAMES, SAME_OBJECT, SECOND_DB, SYNTAX
 from kvstore.wire.resp import reply_error, reply_integer, reply_ok
 from mmcore.jit import int64, kernel, linked, void
@@ -35,14 +36,14 @@ from mmcore.mmu import copy_in, copy_within
 _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def duplicate(context, entry, i, keep_value):  # type: ignore[no-untyped-def]
-    """An entry with the key that argument i is and the value and deadline of `entry`; 0 when frames ran out.
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untyped-def]
+    """An entry with this key and the value and deadline of `entry`; 0 when frames ran out.
 
     `keep_value`: a value with an allocation of its own is not copied, it goes over to the new entry.
     """
     space = context.space
-    flags, length, count = entry_flags(context, entry), entry_length(context, entry), arg_length(context, i)
+    flags, length = entry_flags(context, entry), entry_length(context, entry)
     deadline = entry_deadline(context, entry)
     if keep_value and flags & LARGE:
         new = entry_alloc_around(context, count, length, deadline, entry_value(context, entry))
@@ -50,7 +51,7 @@ def duplicate(context, entry, i, keep_value):  # type: ignore[no-untyped-def]
         new = entry_alloc(context, count, length, deadline)
     if new == 0:
         return 0
-    copy_in(space, new + HEADER, query(context), arg_offset(context, i), count)
+    copy_in(space, new + HEADER, bytes_at(key, count), 0, count)
     if not (keep_value and flags & LARGE):
         copy_within(space, entry_value(context, new), entry_value(context, entry), length)
     entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (EDITED | CLOCK_MASK)))
@@ -60,30 +61,33 @@ def duplicate(context, entry, i, keep_value):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64))
 def _rename(context, only_new):  # type: ignore[no-untyped-def]
     call, store = context.call, context.store
+    key, key_size = argument(context, 1)
+    new_key, new_size = argument(context, 2)
     if not reserve_change(context, 2, arg_length(context, 2) + 4096):
         return 0
-    db, source_hash, target_hash = call[DB], key_hash(context, 1), key_hash(context, 2)
-    slot = lookup(context, db, 1, source_hash)
+    db, source_hash, target_hash = (call[DB], key_hash(context, key, key_size), key_hash(context, new_key, new_size))
+    slot = lookup(context, db, key, key_size, source_hash)
     if slot == 0:
         reply_error(context, NO_KEY)
         return 0
-    same = source_hash == target_hash and lookup(context, db, 2, target_hash) == slot
-    target = slot if same else lookup(context, db, 2, target_hash)
+    same = source_hash == target_hash and lookup(context, db, new_key, new_size, target_hash) == slot
+    target = slot if same else lookup(context, db, new_key, new_size, target_hash)
     if same or (only_new and target != 0):
         if only_new:
             reply_integer(context, 0)
         else:
             reply_ok(context)
         return 0
-    slot = lookup(context, db, 1, source_hash)  # the look-up of the target may have expired it, and merged buckets
+    # The look-up of the target may have expired it, and merged buckets.
+    slot = lookup(context, db, key, key_size, source_hash)
     entry = slot_entry(context, slot)
-    new = duplicate(context, entry, 2, 1)
+    new = duplicate(context, entry, new_key, new_size, 1)
     if new == 0:
         reply_error(context, OUT_OF_FRAMES)
         return 0
     if target != 0:
         delete_entry(context, db, target, target_hash)
-        slot = lookup(context, db, 1, source_hash)
+        slot = lookup(context, db, key, key_size, source_hash)
     unlink_entry(context, db, slot, source_hash)
     if entry_flags(context, entry) & LARGE:
         entry_free_around(context, entry)
@@ -116,6 +120,7 @@ def renamenx(context):  # type: ignore[no-untyped-def]
 def move(context):  # type: ignore[no-untyped-def]
     """MOVE key db"""
     db = context.call[DB]
+    key, key_size = argument(context, 1)
     target = database_argument(context, 2)
     if target < 0:
         return 0
@@ -124,11 +129,11 @@ def move(context):  # type: ignore[no-untyped-def]
         return 0
     if not reserve_change(context, 2, 0):
         return 0
-    hash_ = key_hash(context, 1)
-    if lookup(context, db, 1, hash_) == 0 or lookup(context, target, 1, hash_) != 0:
+    hash_ = key_hash(context, key, key_size)
+    if lookup(context, db, key, key_size, hash_) == 0 or lookup(context, target, key, key_size, hash_) != 0:
         reply_integer(context, 0)
         return 0
-    slot = lookup(context, db, 1, hash_)
+    slot = lookup(context, db, key, key_size, hash_)
     entry = slot_entry(context, slot)
     unlink_entry(context, db, slot, hash_)
     add_entry(context, target, hash_, entry, entry_deadline(context, entry))
@@ -143,6 +148,8 @@ def move(context):  # type: ignore[no-untyped-def]
 def copy(context):  # type: ignore[no-untyped-def]
     """COPY source destination [DB db] [REPLACE]"""
     call = context.call
+    key, key_size = argument(context, 1)
+    new_key, new_size = argument(context, 2)
     db, replace = call[DB], False
     i = 3
     while i < call[ARGC]:
@@ -158,22 +165,22 @@ def copy(context):  # type: ignore[no-untyped-def]
             reply_error(context, SYNTAX)
             return 0
         i += 1
-    source_hash, target_hash = key_hash(context, 1), key_hash(context, 2)
+    source_hash, target_hash = (key_hash(context, key, key_size), key_hash(context, new_key, new_size))
     if db == call[DB] and source_hash == target_hash and arg_length(context, 1) == arg_length(context, 2):
         reply_error(context, SAME_OBJECT)
         return 0
-    entry = lookup_read(context, 1)
+    entry = lookup_read(context, key, key_size)
     if entry == 0:
         reply_integer(context, 0)
         return 0
     length = entry_length(context, entry)
     if not reserve(context, 2, arg_length(context, 2) + length):
         return 0
-    target = lookup(context, db, 2, target_hash)
+    target = lookup(context, db, new_key, new_size, target_hash)
     if target != 0 and not replace:
         reply_integer(context, 0)
         return 0
-    new = duplicate(context, entry, 2, 0)
+    new = duplicate(context, entry, new_key, new_size, 0)
     if new == 0:
         reply_error(context, OUT_OF_FRAMES)
         return 0

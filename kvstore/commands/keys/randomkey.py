@@ -1,7 +1,7 @@
 """RANDOMKEY."""
 
 from kvstore.commands.keys.listing import is_due
-from kvstore.lifetimes.call import DB, EXEC_SAVED_ADDRESS
+from kvstore.lifetimes.call import DB, DEPTH
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.databases import FRAMES_TO_REMOVE, db_load, key_base
@@ -64,7 +64,7 @@ def randomkey(context):  # type: ignore[no-untyped-def]
         hash_ = entry_hash(context, entry, store[HASH_SEED])
         expire_if_due(context, db, index_find_entry(context, base, buckets, hash_, entry), hash_)
     buckets = db_load(context, db, DB_KEY_BUCKETS)
-    at_once = call[EXEC_SAVED_ADDRESS] != 0 or not has_frames(context.space, FRAMES_TO_REMOVE)  # nothing goes meanwhile
+    at_once = call[DEPTH] != 0 or not has_frames(context.space, FRAMES_TO_REMOVE)  # nothing goes meanwhile
     entry = _live_entry(context, buckets if at_once else RANDOM_BUCKETS) if buckets > 0 else 0
     if entry != 0:
         reply_bulk_memory(context, entry + HEADER, entry_key_length(context, entry))

@@ -18,7 +18,16 @@ from kvstore.store.lookup import key_hash, lookup, lookup_write, touched
 from kvstore.store.reserve import AS_BEFORE, reserve_value
 from kvstore.store.values import set_value_room
 from kvstore.system.libc import bytes_at
-from kvstore.wire.arguments import INT64_MAX, INT64_MIN, arg_length, arg_offset, integer_argument, parse_integer, query
+from kvstore.wire.arguments import (
+    INT64_MAX,
+    INT64_MIN,
+    arg_length,
+    arg_offset,
+    argument,
+    integer_argument,
+    parse_integer,
+    query,
+)
 from kvstore.wire.decimal import number_text, print_sum
 from kvstore.wire.errors import DECR_MIN, NAN_OR_INFINITY, NOT_FLOAT, NOT_INTEGER, OUT_OF_FRAMES, OVERFLOW
 from kvstore.wire.resp import put_decimal, reply_bulk, reply_error, reply_integer
@@ -30,7 +39,8 @@ from mmcore.mmu import copy_in, copy_out
 def increment(context, by):  # type: ignore[no-untyped-def]
     """Add to the integer that key argument 1 holds, and reply with the sum."""
     call, shard = context.call, context.shard
-    slot = lookup_write(context, 1)
+    key, key_size = argument(context, 1)
+    slot = lookup_write(context, key, key_size)
     value, deadline = 0, NO_DEADLINE
     digits = bytes_at(shard[SCRATCH_ADDRESS], 32)
     if slot != 0:
@@ -48,11 +58,11 @@ def increment(context, by):  # type: ignore[no-untyped-def]
         reply_error(context, OVERFLOW)
         return 0
     value += by
-    hash_ = key_hash(context, 1)
+    hash_ = key_hash(context, key, key_size)
     count = put_decimal(digits, 0, value)
-    if not reserve_value(context, 1, count, AS_BEFORE, arg_length(context, 1) + count):
+    if not reserve_value(context, key, key_size, count, AS_BEFORE, arg_length(context, 1) + count):
         return 0
-    room = set_value_room(context, call[DB], 1, slot, hash_, count, deadline)
+    room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:
         reply_error(context, OUT_OF_FRAMES)
         return 0
@@ -101,9 +111,10 @@ def decrby(context):  # type: ignore[no-untyped-def]
 def incrbyfloat(context):  # type: ignore[no-untyped-def]
     """INCRBYFLOAT key increment"""
     call, shard = context.call, context.shard
+    key, key_size = argument(context, 1)
     first = shard[DECIMAL_ADDRESS]
     second, result = first + TEXT_MAX, first + 2 * TEXT_MAX
-    slot = lookup_write(context, 1)
+    slot = lookup_write(context, key, key_size)
     deadline = NO_DEADLINE
     bytes_at(first, 2)[0] = 48
     bytes_at(first, 2)[1] = 0
@@ -126,16 +137,16 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     if count < 0:
         reply_error(context, NAN_OR_INFINITY)
         return 0
-    if not reserve_value(context, 1, count, AS_BEFORE, arg_length(context, 1) + count):
+    if not reserve_value(context, key, key_size, count, AS_BEFORE, arg_length(context, 1) + count):
         return 0
-    hash_ = key_hash(context, 1)
+    hash_ = key_hash(context, key, key_size)
     text = bytes_at(result, RESULT_MAX)
-    room = set_value_room(context, call[DB], 1, slot, hash_, count, deadline)
+    room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:
         reply_error(context, OUT_OF_FRAMES)
         return 0
     copy_in(context.space, room, text, 0, count)
-    entry = slot_entry(context, lookup(context, call[DB], 1, hash_))
+    entry = slot_entry(context, lookup(context, call[DB], key, key_size, hash_))
     entry_set_flags(context, entry, entry_flags(context, entry) | TEXT)
     touched(context, call[DB], hash_)
     reply_bulk(context, text, 0, count)

@@ -8,7 +8,7 @@ from kvstore.store.entries import NO_DEADLINE, RAW, entry_flags, entry_length, e
 from kvstore.store.lookup import key_hash, lookup, lookup_write, touched
 from kvstore.store.reserve import AS_BEFORE, reserve_value
 from kvstore.store.values import resize_value, set_value_room
-from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, query
+from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, argument, integer_argument, query
 from kvstore.wire.errors import NOT_INTEGER, OFFSET_RANGE, OUT_OF_FRAMES, TOO_LONG
 from kvstore.wire.resp import reply_error, reply_integer
 from mmcore.jit import fill_bytes, kernel, linked
@@ -28,15 +28,16 @@ def _too_long(context, length):  # type: ignore[no-untyped-def]
 def append(context):  # type: ignore[no-untyped-def]
     """APPEND key value"""
     call = context.call
+    key, key_size = argument(context, 1)
     added = arg_length(context, 2)
-    slot = lookup_write(context, 1)
+    slot = lookup_write(context, key, key_size)
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
     size = arg_length(context, 1) + 2 * min(before, 1 << 16) + added
-    if _too_long(context, before + added) or not reserve_value(context, 1, before + added, AS_BEFORE, size):
+    if _too_long(context, before + added) or not reserve_value(context, key, key_size, before + added, AS_BEFORE, size):
         return 0
-    hash_ = key_hash(context, 1)
+    hash_ = key_hash(context, key, key_size)
     if slot == 0:
-        room = set_value_room(context, call[DB], 1, 0, hash_, added, NO_DEADLINE)
+        room = set_value_room(context, call[DB], key, key_size, 0, hash_, added, NO_DEADLINE)
     else:
         room = resize_value(context, call[DB], slot, hash_, before + added)
     if room == 0:
@@ -63,6 +64,7 @@ def _fill_zero(context, va, count):  # type: ignore[no-untyped-def]
 def setrange(context):  # type: ignore[no-untyped-def]
     """SETRANGE key offset value"""
     call = context.call
+    key, key_size = argument(context, 1)
     valid, offset = integer_argument(context, 2)
     if not valid:
         reply_error(context, NOT_INTEGER)
@@ -71,7 +73,7 @@ def setrange(context):  # type: ignore[no-untyped-def]
         reply_error(context, OFFSET_RANGE)
         return 0
     count = arg_length(context, 3)
-    slot = lookup_write(context, 1)
+    slot = lookup_write(context, key, key_size)
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
     if count == 0:
         reply_integer(context, before)
@@ -82,13 +84,13 @@ def setrange(context):  # type: ignore[no-untyped-def]
         return 0
     length = max(before, offset + count)
     size = arg_length(context, 1) + min(before, 1 << 16) + length - before + count
-    if not reserve_value(context, 1, length, AS_BEFORE, size):
+    if not reserve_value(context, key, key_size, length, AS_BEFORE, size):
         return 0
-    hash_ = key_hash(context, 1)
+    hash_ = key_hash(context, key, key_size)
     if slot == 0:
-        room = set_value_room(context, call[DB], 1, 0, hash_, length, NO_DEADLINE)
+        room = set_value_room(context, call[DB], key, key_size, 0, hash_, length, NO_DEADLINE)
         if room != 0:
-            entry = slot_entry(context, lookup(context, call[DB], 1, hash_))
+            entry = slot_entry(context, lookup(context, call[DB], key, key_size, hash_))
             entry_set_flags(context, entry, entry_flags(context, entry) | RAW)
     else:
         room = resize_value(context, call[DB], slot, hash_, length)

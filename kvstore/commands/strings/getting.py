@@ -5,7 +5,7 @@ from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.entries import EXPIRY, HEADER, LARGE, entry_length, entry_value
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import lookup_read
-from kvstore.wire.arguments import integer_argument
+from kvstore.wire.arguments import argument, integer_argument
 from kvstore.wire.errors import NOT_INTEGER
 from kvstore.wire.resp import (
     reply_array,
@@ -48,7 +48,8 @@ def slot_entry(context, slot):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def get(context):  # type: ignore[no-untyped-def]
     """GET key"""
-    reply_value(context, lookup_read(context, 1))
+    key, key_size = argument(context, 1)
+    reply_value(context, lookup_read(context, key, key_size))
     return 0
 
 
@@ -57,14 +58,16 @@ def mget(context):  # type: ignore[no-untyped-def]
     """MGET key [key ...]"""
     reply_array(context, context.call[ARGC] - 1)
     for i in range(1, context.call[ARGC]):
-        reply_value(context, lookup_read(context, i))
+        key, key_size = argument(context, i)
+        reply_value(context, lookup_read(context, key, key_size))
     return 0
 
 
 @linked(HANDLER)
 def strlen(context):  # type: ignore[no-untyped-def]
     """STRLEN key"""
-    entry = lookup_read(context, 1)
+    key, key_size = argument(context, 1)
+    entry = lookup_read(context, key, key_size)
     reply_integer(context, entry_length(context, entry) if entry != 0 else 0)
     return 0
 
@@ -72,12 +75,13 @@ def strlen(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def getrange(context):  # type: ignore[no-untyped-def]
     """GETRANGE key start end"""
+    key, key_size = argument(context, 1)
     valid, start = integer_argument(context, 2)
     also_valid, end = integer_argument(context, 3)
     if not valid or not also_valid:
         reply_error(context, NOT_INTEGER)
         return 0
-    entry = lookup_read(context, 1)
+    entry = lookup_read(context, key, key_size)
     length = entry_length(context, entry) if entry != 0 else 0
     if start < 0 and end < 0 and start > end:
         length = 0

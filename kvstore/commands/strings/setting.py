@@ -18,7 +18,7 @@ from kvstore.store.reserve import (
 )
 from kvstore.store.values import change_deadline, set_value
 from kvstore.system.libc import bytes_at
-from kvstore.wire.arguments import INT64_MAX, arg_length, integer_argument, pack, word
+from kvstore.wire.arguments import INT64_MAX, arg_length, argument, integer_argument, pack, word
 from kvstore.wire.errors import (
     EXPIRE_GETEX,
     EXPIRE_PSETEX,
@@ -133,6 +133,8 @@ def _deadline_option(context, options, error):  # type: ignore[no-untyped-def]
 def set_(context):  # type: ignore[no-untyped-def]
     """SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT seconds | PXAT ms | KEEPTTL]"""
     call = context.call
+    key, key_size = argument(context, 1)
+    value, value_size = argument(context, 2)
     options, deadline = 0, NO_DEADLINE
     if call[ARGC] > 3:
         options = _options(context, 3, NX | XX | OLD | KEEPTTL | EX | PX | EXAT | PXAT)
@@ -143,11 +145,13 @@ def set_(context):  # type: ignore[no-untyped-def]
             return 0
     kept = AS_BEFORE if options & KEEPTTL else WITHOUT
     length = arg_length(context, 2)
-    if not reserve_value(context, 1, length, WITH if deadline >= 0 else kept, arg_length(context, 1) + length):
+    if not reserve_value(
+        context, key, key_size, length, WITH if deadline >= 0 else kept, arg_length(context, 1) + length
+    ):
         return 0
-    slot = lookup_write(context, 1)
+    slot = lookup_write(context, key, key_size)
     if options == 0:
-        if set_value(context, 1, slot, 2, NO_DEADLINE):
+        if set_value(context, key, key_size, slot, value, value_size, NO_DEADLINE):
             reply_ok(context)
         return 0
     before, entry = call[REPLY_LENGTH], slot_entry(context, slot)
@@ -161,7 +165,7 @@ def set_(context):  # type: ignore[no-untyped-def]
     if options & KEEPTTL and entry != 0:
         deadline = entry_deadline(context, entry)
     reply_end = call[REPLY_LENGTH]
-    if not set_value(context, 1, slot, 2, deadline):
+    if not set_value(context, key, key_size, slot, value, value_size, deadline):
         _only_last(context, before, reply_end)
     elif options & OLD == 0:
         reply_ok(context)
@@ -171,11 +175,13 @@ def set_(context):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64, int64))
 def _set_with_expiry(context, seconds, error):  # type: ignore[no-untyped-def]
     # SETEX and PSETEX: key, time, value.
+    key, key_size = argument(context, 1)
+    value, value_size = argument(context, 3)
     deadline = expiry_argument(context, 2, seconds, False, error)
     length = arg_length(context, 3)
-    if deadline < 0 or not reserve_value(context, 1, length, WITH, arg_length(context, 1) + length):
+    if deadline < 0 or not reserve_value(context, key, key_size, length, WITH, arg_length(context, 1) + length):
         return 0
-    if set_value(context, 1, lookup_write(context, 1), 3, deadline):
+    if set_value(context, key, key_size, lookup_write(context, key, key_size), value, value_size, deadline):
         reply_ok(context)
     return 0
 
@@ -195,12 +201,14 @@ def psetex(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def setnx(context):  # type: ignore[no-untyped-def]
     """SETNX key value"""
+    key, key_size = argument(context, 1)
+    value, value_size = argument(context, 2)
     length = arg_length(context, 2)
-    if not reserve_value(context, 1, length, WITHOUT, arg_length(context, 1) + length):
+    if not reserve_value(context, key, key_size, length, WITHOUT, arg_length(context, 1) + length):
         return 0
-    if lookup_write(context, 1) != 0:
+    if lookup_write(context, key, key_size) != 0:
         reply_integer(context, 0)
-    elif set_value(context, 1, 0, 2, NO_DEADLINE):
+    elif set_value(context, key, key_size, 0, value, value_size, NO_DEADLINE):
         reply_integer(context, 1)
     return 0
 
@@ -208,15 +216,17 @@ def setnx(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def getset(context):  # type: ignore[no-untyped-def]
     """GETSET key value"""
+    key, key_size = argument(context, 1)
+    value, value_size = argument(context, 2)
     length = arg_length(context, 2)
-    if not reserve_value(context, 1, length, WITHOUT, arg_length(context, 1) + length):
+    if not reserve_value(context, key, key_size, length, WITHOUT, arg_length(context, 1) + length):
         return 0
-    slot = lookup_write(context, 1)
+    slot = lookup_write(context, key, key_size)
     count_lookup(context, slot != 0)
     before = context.call[REPLY_LENGTH]
     reply_value(context, slot_entry(context, slot))
     reply_end = context.call[REPLY_LENGTH]
-    if not set_value(context, 1, slot, 2, NO_DEADLINE):
+    if not set_value(context, key, key_size, slot, value, value_size, NO_DEADLINE):
         _only_last(context, before, reply_end)
     return 0
 
@@ -224,13 +234,14 @@ def getset(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def getdel(context):  # type: ignore[no-untyped-def]
     """GETDEL key"""
+    key, key_size = argument(context, 1)
     if not reserve_removal(context, 1):
         return 0
-    slot = lookup_write(context, 1)
+    slot = lookup_write(context, key, key_size)
     count_lookup(context, slot != 0)
     reply_value(context, slot_entry(context, slot))
     if slot != 0:
-        hash_ = key_hash(context, 1)
+        hash_ = key_hash(context, key, key_size)
         delete_entry(context, context.call[DB], slot, hash_)
         touched(context, context.call[DB], hash_)
     return 0
@@ -240,18 +251,19 @@ def getdel(context):  # type: ignore[no-untyped-def]
 def getex(context):  # type: ignore[no-untyped-def]
     """GETEX key [EX seconds | PX ms | EXAT seconds | PXAT ms | PERSIST]"""
     call, shard = context.call, context.shard
+    key, key_size = argument(context, 1)
     options = _options(context, 2, PERSIST | EX | PX | EXAT | PXAT)
     if options < 0 or (options != 0 and not reserve_change(context, 1, arg_length(context, 1) + 4096)):
         return 0
-    entry = lookup_read(context, 1)
+    entry = lookup_read(context, key, key_size)
     deadline = _deadline_option(context, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
     if deadline < NO_DEADLINE:
         return 0
     reply_value(context, entry)
     if entry == 0 or options == 0:
         return 0
-    hash_ = key_hash(context, 1)
-    slot = lookup(context, call[DB], 1, hash_)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup(context, call[DB], key, key_size, hash_)
     if deadline != NO_DEADLINE and deadline <= shard[NOW_MS]:
         delete_entry(context, call[DB], slot, hash_)
         touched(context, call[DB], hash_)
@@ -266,7 +278,9 @@ def getex(context):  # type: ignore[no-untyped-def]
 def _set_pairs(context):  # type: ignore[no-untyped-def]
     # Set every pair of arguments; the caller has reserved for all of them: 1, or 0 with the error replied.
     for i in range(1, context.call[ARGC], 2):
-        if not set_value(context, i, lookup_write(context, i), i + 1, NO_DEADLINE):
+        key, key_size = argument(context, i)
+        value, value_size = argument(context, i + 1)
+        if not set_value(context, key, key_size, lookup_write(context, key, key_size), value, value_size, NO_DEADLINE):
             return 0
     return 1
 
@@ -290,7 +304,8 @@ def msetnx(context):  # type: ignore[no-untyped-def]
     if not reserve_pairs(context):
         return 0
     for i in range(1, context.call[ARGC], 2):
-        if lookup_write(context, i) != 0:
+        key, key_size = argument(context, i)
+        if lookup_write(context, key, key_size) != 0:
             reply_integer(context, 0)
             return 0
     if _set_pairs(context):
