@@ -5,6 +5,7 @@
     DIRTY,  # changes since the last durable snapshot
     MAXMEMORY,  # [bytes], 0 = no limit
     SNAPSHOT_ALIVE,  # a frozen image is being read: reads leave the access clock alone, the index does not shrink
+    JOURNAL_ADDRESS,  # of who writes events down, 0 for nobody; see effects/journal.py
     WATCHES,  # keys watched by all connections together
     # statistics, named as INFO has them
     EXPIRED_STALE_PERC,  # of the deadlines that active expiry looked at lately, how many were due [1/1000 %]
@@ -31,6 +32,6 @@
     SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
     TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
     DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
-) = range(26)
-STORE_REGISTERS = 32
-assert STORE_REGISTERS >= 26
+) = range(27)
+STORE_REGISTERS = 64
+assert STORE_REGISTERS >= 27

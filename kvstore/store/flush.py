@@ -12,12 +12,12 @@ whoever restarts from it goes on with the work:
 fewer keys than buckets for them, and free frames that go back to the system (mmcore/giveback.py).
 """
 
-from kvstore.effects.watch import touch_watched_db
+from kvstore.effects.door import emptied
+from kvstore.effects.events import ALL_DATABASES
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import GIVE_ALL, GIVE_CREDIT, RELEASE_ADDRESS, RELEASE_COUNT, RELEASE_FIRST
 from kvstore.lifetimes.shard import LAZYFREED_OBJECTS
 from kvstore.lifetimes.sizes import RELEASES_MAX
-from kvstore.lifetimes.store import DIRTY
 from kvstore.store.databases import TIMES, db_load, db_store, keyspace_init
 from kvstore.store.entries import entry_free
 from kvstore.store.index import BUCKET_SIZE, BUCKETS_MIN, PAGE_BUCKETS, SLOTS, next_overflow
@@ -82,12 +82,11 @@ def flush_all(context):  # type: ignore[no-untyped-def]
         keys += db_load(context, db, DB_KEYS)
     if not has_frames(context.space, FRAMES_TO_FLUSH):
         return 0
-    touch_watched_db(context, -1)
+    emptied(context, ALL_DATABASES, max(keys, 1))
     old = reset(context.space)
     code = keyspace_init(context)
     assert code == 0, "no frame was reserved for an empty store"
     release_root(context, old)
-    context.store[DIRTY] += max(keys, 1)
     return 1
 
 
@@ -177,13 +176,12 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
     if not has_frames(context.space, FRAMES_TO_FLUSH):
         return 0
     if keys == 0:
-        context.store[DIRTY] += 1
+        emptied(context, db, 1)
         return 1
     while _regions_left(context) < 2:  # many databases are flushed again and again: pay for one now
         if _flush_step(context, 64) == 0:
             return 0
-    touch_watched_db(context, db)
-    context.store[DIRTY] += keys
+    emptied(context, db, keys)
     record = heap_alloc(context.space, RECORD_SIZE)
     assert record != 0, "no frame was reserved for a record"
     space = context.space

@@ -4,29 +4,31 @@ A key is `count` bytes at an address of the process, wherever it comes from: an 
 call's buffer, memory of Python's.
 """
 
-from kvstore.effects.watch import touch_watched
+from kvstore.effects.door import changed, is_heard
+from kvstore.effects.events import EXPIRED
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
-from kvstore.lifetimes.store import DIRTY, HASH_SEED, WATCHES
+from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, key_base
-from kvstore.store.entries import EXPIRY, NO_DEADLINE, entry_deadline, entry_flags, entry_free, entry_touch
+from kvstore.store.entries import (
+    EXPIRY,
+    HEADER,
+    NO_DEADLINE,
+    entry_deadline,
+    entry_flags,
+    entry_free,
+    entry_key_length,
+    entry_touch,
+)
 from kvstore.store.index import entry_of, index_find, index_find_entry
 from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS, INDEX_BASE, INDEX_STRIDE
 from kvstore.store.membership import delete_entry, remove_slot
 from kvstore.structures.hash import hash_bytes
-from kvstore.system.libc import bytes_at
+from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.frames import has_frames
 from mmcore.jit import bytes64, int64, kernel, linked, void
-from mmcore.mmu import load64, read_address
-
-
-@kernel
-def touched(context, db, hash_):  # type: ignore[no-untyped-def]
-    """A key was changed: count it, and tell who watches it."""
-    context.store[DIRTY] += 1
-    if context.store[WATCHES] > 0:
-        touch_watched(context, db, hash_)
+from mmcore.mmu import copy_out, load64, read_address
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -44,18 +46,25 @@ def find_slot(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
     return index_find(context, base, buckets, hash_, key, count)
 
 
-@kernel
-def _count_expired(context, db, hash_):  # type: ignore[no-untyped-def]
+@linked(void(CONTEXT, int64, int64, int64))
+def tell_expired(context, db, entry, hash_):  # type: ignore[no-untyped-def]
+    """Count an entry of `db` whose time has come, and tell of it.  It is still there."""
     context.shard[EXPIRED_KEYS] += 1
-    if context.store[WATCHES] > 0:
-        touch_watched(context, db, hash_)
+    if not is_heard(context):
+        return
+    count = entry_key_length(context, entry)
+    key = malloc(max(count, 1))
+    assert key != 0, "out of memory for a key that has expired"
+    copy_out(context.space, entry + HEADER, bytes_at(key, count), 0, count)
+    changed(context, db, key, count, hash_, EXPIRED, 0)
+    free(key)
 
 
 @linked(void(CONTEXT, int64, int64, int64))
 def delete_expired(context, db, slot, hash_):  # type: ignore[no-untyped-def]
     """Delete the entry that a slot points at, whose time has come: no change that a save point counts."""
+    tell_expired(context, db, entry_of(load64(context.space, slot)), hash_)
     delete_entry(context, db, slot, hash_)
-    _count_expired(context, db, hash_)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
@@ -63,10 +72,10 @@ def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped
     """As delete_expired, by the entry's slot among the deadlines; the tables are the caller's to shrink."""
     slot = index_find_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, entry)
     assert slot != 0, "an entry with a deadline is not among the keys"
+    tell_expired(context, db, entry, hash_)
     remove_slot(context, db, TIMES, hash_, time_slot)
     remove_slot(context, db, KEYS, hash_, slot)
     entry_free(context, entry)
-    _count_expired(context, db, hash_)
 
 
 @linked(int64(CONTEXT, int64, int64, int64))

@@ -1,5 +1,7 @@
 """Giving a key a value or a deadline.  An entry that moves to another allocation is pointed at anew in both indices."""
 
+from kvstore.effects.door import changed
+from kvstore.effects.events import SET
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.store.entries import (
@@ -24,7 +26,7 @@ from kvstore.store.entries import (
     is_large,
 )
 from kvstore.store.index import entry_of, slot_word
-from kvstore.store.lookup import key_hash, touched
+from kvstore.store.lookup import key_hash
 from kvstore.store.membership import add_deadline, add_entry, deadline_slot, remove_deadline
 from kvstore.system.libc import bytes_at
 from kvstore.wire.errors import OUT_OF_FRAMES
@@ -90,7 +92,7 @@ def set_value(context, key, count, slot, value, length, deadline):  # type: igno
         reply_error(context, OUT_OF_FRAMES)
         return 0
     copy_in(context.space, room, bytes_at(value, length), 0, length)
-    touched(context, db, hash_)
+    changed(context, db, key, count, hash_, SET, 1)
     return 1
 
 

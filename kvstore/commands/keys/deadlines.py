@@ -1,11 +1,13 @@
 """EXPIRE, TTL and their family: a key's deadline."""
 
 from kvstore.commands.strings.getting import slot_entry
+from kvstore.effects.door import changed
+from kvstore.effects.events import DEL, EXPIRE, PERSIST
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.entries import NO_DEADLINE, entry_deadline
-from kvstore.store.lookup import key_hash, lookup, lookup_peek, touched
+from kvstore.store.lookup import key_hash, lookup, lookup_peek
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve_change
 from kvstore.store.values import change_deadline
@@ -83,12 +85,14 @@ def _expire(context, seconds, absolute, error):  # type: ignore[no-untyped-def]
     ):
         reply_integer(context, 0)
         return 0
+    event = EXPIRE
     if deadline <= shard[NOW_MS]:
         delete_entry(context, call[DB], slot, hash_)
+        event = DEL
     elif not change_deadline(context, call[DB], slot, hash_, deadline):
         reply_error(context, OUT_OF_FRAMES)
         return 0
-    touched(context, call[DB], hash_)
+    changed(context, call[DB], key, key_size, hash_, event, 1)
     reply_integer(context, 1)
     return 0
 
@@ -167,7 +171,7 @@ def persist(context):  # type: ignore[no-untyped-def]
     if slot == 0 or entry_deadline(context, slot_entry(context, slot)) == NO_DEADLINE:
         reply_integer(context, 0)
     elif change_deadline(context, call[DB], slot, hash_, NO_DEADLINE):
-        touched(context, call[DB], hash_)
+        changed(context, call[DB], key, key_size, hash_, PERSIST, 1)
         reply_integer(context, 1)
     else:
         reply_error(context, OUT_OF_FRAMES)

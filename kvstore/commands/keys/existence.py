@@ -3,11 +3,13 @@
 DEL and UNLINK give a long value back later, in steps.
 """
 
+from kvstore.effects.door import changed
+from kvstore.effects.events import DEL
 from kvstore.lifetimes.call import ARGC, DB, NO_TOUCH
 from kvstore.lifetimes.context import HANDLER
 from kvstore.store.databases import db_load
 from kvstore.store.layout import DB_KEYS
-from kvstore.store.lookup import key_hash, lookup, lookup_peek, lookup_read, touched
+from kvstore.store.lookup import key_hash, lookup, lookup_peek, lookup_read
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve_removal
 from kvstore.wire.arguments import argument
@@ -27,7 +29,7 @@ def del_(context):  # type: ignore[no-untyped-def]
         slot = lookup(context, context.call[DB], key, key_size, hash_)
         if slot != 0:
             delete_entry(context, context.call[DB], slot, hash_)
-            touched(context, context.call[DB], hash_)
+            changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
             deleted += 1
     reply_integer(context, deleted)
     return 0

@@ -2,11 +2,10 @@
 
 from kvstore.commands.hot import database_argument, is_int32
 from kvstore.commands.strings.getting import slot_entry
-from kvstore.effects.watch import next_watch, touch_watch, watch_hash
+from kvstore.effects.door import changed
+from kvstore.effects.events import COPY_TO, MOVE_FROM, MOVE_TO, RENAME_FROM, RENAME_TO
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.lifetimes.store import DIRTY
-from kvstore.store.databases import db_load, db_store
 from kvstore.store.entries import (
     CLOCK_MASK,
     EDITED,
@@ -22,15 +21,16 @@ from kvstore.store.entries import (
     entry_set_flags,
     entry_value,
 )
-from kvstore.store.layout import DATABASES, DESCRIPTOR_SIZE
-from kvstore.store.lookup import key_hash, lookup, lookup_read, touched
-from kvstore.store.membership import add_entry, delete_entry, has_hash, unlink_entry
+from kvstore.store.layout import DATABASES
+from kvstore.store.lookup import key_hash, lookup, lookup_read
+from kvstore.store.membership import add_entry, delete_entry, unlink_entry
 from kvstore.store.reserve import reserve, reserve_change, reserve_removal
+from kvstore.store.swapping import swap_databases
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
 from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, OUT_OF_FRAMES, SAME_OBJECT, SECOND_DB, SYNTAX
 from kvstore.wire.resp import reply_error, reply_integer, reply_ok
-from mmcore.jit import int64, kernel, linked, void
+from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in, copy_within
 
 _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
@@ -60,7 +60,7 @@ def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untype
 
 @linked(int64(CONTEXT, int64))
 def _rename(context, only_new):  # type: ignore[no-untyped-def]
-    call, store = context.call, context.store
+    call = context.call
     key, key_size = argument(context, 1)
     new_key, new_size = argument(context, 2)
     if not reserve_change(context, 2, arg_length(context, 2) + 4096):
@@ -94,9 +94,8 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     else:
         entry_free(context, entry)
     add_entry(context, db, target_hash, new, entry_deadline(context, new))
-    touched(context, db, source_hash)
-    touched(context, db, target_hash)
-    store[DIRTY] -= 1  # Redis counts a renaming once
+    changed(context, db, key, key_size, source_hash, RENAME_FROM, 0)
+    changed(context, db, new_key, new_size, target_hash, RENAME_TO, 1)
     if only_new:
         reply_integer(context, 1)
     else:
@@ -137,9 +136,8 @@ def move(context):  # type: ignore[no-untyped-def]
     entry = slot_entry(context, slot)
     unlink_entry(context, db, slot, hash_)
     add_entry(context, target, hash_, entry, entry_deadline(context, entry))
-    touched(context, db, hash_)
-    touched(context, target, hash_)
-    context.store[DIRTY] -= 1
+    changed(context, db, key, key_size, hash_, MOVE_FROM, 0)
+    changed(context, target, key, key_size, hash_, MOVE_TO, 1)
     reply_integer(context, 1)
     return 0
 
@@ -187,28 +185,9 @@ def copy(context):  # type: ignore[no-untyped-def]
     if target != 0:
         delete_entry(context, db, target, target_hash)
     add_entry(context, db, target_hash, new, entry_deadline(context, new))
-    touched(context, db, target_hash)
+    changed(context, db, new_key, new_size, target_hash, COPY_TO, 1)
     reply_integer(context, 1)
     return 0
-
-
-@kernel
-def _swap(context, first, second):  # type: ignore[no-untyped-def]
-    for field in range(0, DESCRIPTOR_SIZE, 8):
-        kept = db_load(context, first, field)
-        db_store(context, first, field, db_load(context, second, field))
-        db_store(context, second, field, kept)
-
-
-@linked(void(CONTEXT, int64, int64))
-def _touch_swapped(context, db, other):  # type: ignore[no-untyped-def]
-    # A watched key changed, unless it is in neither database.
-    at = next_watch(context, db, 0)
-    while at >= 0:
-        hash_ = watch_hash(context, at)
-        if has_hash(context, db, hash_) or has_hash(context, other, hash_):
-            touch_watch(context, at)
-        at = next_watch(context, db, at + 1)
 
 
 @linked(HANDLER)
@@ -227,10 +206,6 @@ def swapdb(context):  # type: ignore[no-untyped-def]
         return 0
     if not reserve_removal(context, 1):
         return 0
-    if first != second:
-        _swap(context, first, second)
-        _touch_swapped(context, first, second)
-        _touch_swapped(context, second, first)
-    context.store[DIRTY] += 1
+    swap_databases(context, first, second)
     reply_ok(context)
     return 0

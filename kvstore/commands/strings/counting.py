@@ -1,6 +1,8 @@
 """INCR and its family: a value that is a number."""
 
 from kvstore.commands.strings.getting import slot_entry
+from kvstore.effects.door import changed
+from kvstore.effects.events import INCRBY, INCRBYFLOAT
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import DECIMAL_ADDRESS, SCRATCH_ADDRESS
@@ -14,7 +16,7 @@ from kvstore.store.entries import (
     entry_set_flags,
     entry_value,
 )
-from kvstore.store.lookup import key_hash, lookup, lookup_write, touched
+from kvstore.store.lookup import key_hash, lookup, lookup_write
 from kvstore.store.reserve import AS_BEFORE, reserve_value
 from kvstore.store.values import set_value_room
 from kvstore.system.libc import bytes_at
@@ -67,7 +69,7 @@ def increment(context, by):  # type: ignore[no-untyped-def]
         reply_error(context, OUT_OF_FRAMES)
         return 0
     copy_in(context.space, room, digits, 0, count)
-    touched(context, call[DB], hash_)
+    changed(context, call[DB], key, key_size, hash_, INCRBY, 1)
     reply_integer(context, value)
     return 0
 
@@ -148,6 +150,6 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     copy_in(context.space, room, text, 0, count)
     entry = slot_entry(context, lookup(context, call[DB], key, key_size, hash_))
     entry_set_flags(context, entry, entry_flags(context, entry) | TEXT)
-    touched(context, call[DB], hash_)
+    changed(context, call[DB], key, key_size, hash_, INCRBYFLOAT, 1)
     reply_bulk(context, text, 0, count)
     return 0

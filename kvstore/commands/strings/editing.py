@@ -1,11 +1,13 @@
 """APPEND and SETRANGE: a part of a value is written."""
 
 from kvstore.commands.strings.getting import slot_entry
+from kvstore.effects.door import changed
+from kvstore.effects.events import APPEND, SETRANGE
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import HANDLER
 from kvstore.lifetimes.shard import PROTO_MAX_BULK_LEN
 from kvstore.store.entries import NO_DEADLINE, RAW, entry_flags, entry_length, entry_set_flags
-from kvstore.store.lookup import key_hash, lookup, lookup_write, touched
+from kvstore.store.lookup import key_hash, lookup, lookup_write
 from kvstore.store.reserve import AS_BEFORE, reserve_value
 from kvstore.store.values import resize_value, set_value_room
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, argument, integer_argument, query
@@ -44,7 +46,7 @@ def append(context):  # type: ignore[no-untyped-def]
         reply_error(context, OUT_OF_FRAMES)
         return 0
     copy_in(context.space, room + before, query(context), arg_offset(context, 2), added)
-    touched(context, call[DB], hash_)
+    changed(context, call[DB], key, key_size, hash_, APPEND, 1)
     reply_integer(context, before + added)
     return 0
 
@@ -100,6 +102,6 @@ def setrange(context):  # type: ignore[no-untyped-def]
     if offset > before:
         _fill_zero(context, room + before, offset - before)
     copy_in(context.space, room + offset, query(context), arg_offset(context, 3), count)
-    touched(context, call[DB], hash_)
+    changed(context, call[DB], key, key_size, hash_, SETRANGE, 1)
     reply_integer(context, length)
     return 0

@@ -1,11 +1,14 @@
 """SET and its family: commands that give a key a whole value, or take it away as they read it."""
 
 from kvstore.commands.strings.getting import reply_value, slot_entry
+from kvstore.effects.door import changed
+from kvstore.effects.events import DEL, EXPIRE
+from kvstore.effects.events import PERSIST as PERSISTED
 from kvstore.lifetimes.call import ARGC, DB, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.entries import NO_DEADLINE, entry_deadline
-from kvstore.store.lookup import count_lookup, key_hash, lookup, lookup_read, lookup_write, touched
+from kvstore.store.lookup import count_lookup, key_hash, lookup, lookup_read, lookup_write
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import (
     AS_BEFORE,
@@ -162,12 +165,16 @@ def set_(context):  # type: ignore[no-untyped-def]
         if options & OLD == 0:
             reply_null(context)
         return 0
+    new_deadline = deadline != NO_DEADLINE
     if options & KEEPTTL and entry != 0:
         deadline = entry_deadline(context, entry)
     reply_end = call[REPLY_LENGTH]
     if not set_value(context, key, key_size, slot, value, value_size, deadline):
         _only_last(context, before, reply_end)
-    elif options & OLD == 0:
+        return 0
+    if new_deadline:
+        changed(context, call[DB], key, key_size, key_hash(context, key, key_size), EXPIRE, 0)
+    if options & OLD == 0:
         reply_ok(context)
     return 0
 
@@ -182,6 +189,7 @@ def _set_with_expiry(context, seconds, error):  # type: ignore[no-untyped-def]
     if deadline < 0 or not reserve_value(context, key, key_size, length, WITH, arg_length(context, 1) + length):
         return 0
     if set_value(context, key, key_size, lookup_write(context, key, key_size), value, value_size, deadline):
+        changed(context, context.call[DB], key, key_size, key_hash(context, key, key_size), EXPIRE, 0)
         reply_ok(context)
     return 0
 
@@ -243,7 +251,7 @@ def getdel(context):  # type: ignore[no-untyped-def]
     if slot != 0:
         hash_ = key_hash(context, key, key_size)
         delete_entry(context, context.call[DB], slot, hash_)
-        touched(context, context.call[DB], hash_)
+        changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
     return 0
 
 
@@ -266,11 +274,12 @@ def getex(context):  # type: ignore[no-untyped-def]
     slot = lookup(context, call[DB], key, key_size, hash_)
     if deadline != NO_DEADLINE and deadline <= shard[NOW_MS]:
         delete_entry(context, call[DB], slot, hash_)
-        touched(context, call[DB], hash_)
+        changed(context, call[DB], key, key_size, hash_, DEL, 1)
     elif deadline != NO_DEADLINE or entry_deadline(context, entry) != NO_DEADLINE:
-        changed = change_deadline(context, call[DB], slot, hash_, deadline)
-        assert changed == 1, "no frame was reserved for a deadline"
-        touched(context, call[DB], hash_)
+        done = change_deadline(context, call[DB], slot, hash_, deadline)
+        assert done == 1, "no frame was reserved for a deadline"
+        event = EXPIRE if deadline != NO_DEADLINE else PERSISTED
+        changed(context, call[DB], key, key_size, hash_, event, 1)
     return 0
 
 

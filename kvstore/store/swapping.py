@@ -1,0 +1,38 @@
+"""SWAPDB: two databases change places.  Their descriptors do, and nothing else moves."""
+
+from kvstore.effects.door import swapped
+from kvstore.effects.watch import next_watch, touch_watch, watch_hash
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.store.databases import db_load, db_store
+from kvstore.store.layout import DESCRIPTOR_SIZE
+from kvstore.store.membership import has_hash
+from mmcore.jit import int64, kernel, linked, void
+
+
+@kernel
+def _swap(context, first, second):  # type: ignore[no-untyped-def]
+    for field in range(0, DESCRIPTOR_SIZE, 8):
+        kept = db_load(context, first, field)
+        db_store(context, first, field, db_load(context, second, field))
+        db_store(context, second, field, kept)
+
+
+@linked(void(CONTEXT, int64, int64))
+def _touch_swapped(context, db, other):  # type: ignore[no-untyped-def]
+    # A watched key changed, unless it is in neither database.
+    at = next_watch(context, db, 0)
+    while at >= 0:
+        hash_ = watch_hash(context, at)
+        if has_hash(context, db, hash_) or has_hash(context, other, hash_):
+            touch_watch(context, at)
+        at = next_watch(context, db, at + 1)
+
+
+@linked(void(CONTEXT, int64, int64))
+def swap_databases(context, first, second):  # type: ignore[no-untyped-def]
+    """Let two databases, which may be the same, change places."""
+    if first != second:
+        _swap(context, first, second)
+        _touch_swapped(context, first, second)
+        _touch_swapped(context, second, first)
+    swapped(context, first, second)
