@@ -49,6 +49,7 @@ from mmcore.state import (
     EPOCH,
     FREE_COUNT,
     FRESH,
+    FROZEN,
     GENERATION,
     LAST_EPOCH,
     PARTIAL_HEAD,
@@ -249,7 +250,10 @@ def _check_tlb(mem: Any, space: Space) -> None:
         frames, flags = _walk(mem, int(space.cpu[CR3]), addresses)
         for wrong, what in (
             (frames << PAGE_SHIFT != held[:, 2], f"(6) the TLB has another frame for {right}s of"),
-            (flags & A == 0, "(10) of whose path some entry has no A, the TLB has"),
+            (
+                np.full(addresses.size, not space.cpu[FROZEN]) & (flags & A == 0),
+                "(10) of whose path some entry has no A, the TLB has",
+            ),
             ((flags & READY != READY) & (column == 1), "(6) the TLB lets be written, but not its path,"),
         ):
             _require(not wrong.any(), f"{what} {addresses[_first(wrong)] if wrong.any() else 0:#x}")

@@ -24,7 +24,7 @@ from mmcore.jit import (
     void,
 )
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, READY, RW, TRACES, A
-from mmcore.state import GENERATION, SPACE, TLB_HITS, TLB_MISSES
+from mmcore.state import FROZEN, GENERATION, SPACE, TLB_HITS, TLB_MISSES
 from mmcore.tlb import tlb_fill, tlb_index
 from mmcore.walk import translate
 
@@ -55,6 +55,8 @@ def read_miss(space, va):  # type: ignore[no-untyped-def]
     frame, flags = translate(space, va)
     if frame < 0:
         return frame
+    if space.cpu[FROZEN] != 0:
+        return tlb_fill(space, va, frame, False)
     if not flags & A:
         mark_used(space, va, 0)
     return tlb_fill(space, va, frame, flags & READY == READY)
@@ -63,6 +65,7 @@ def read_miss(space, va):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64))
 def write_miss(space, va):  # type: ignore[no-untyped-def]
     """write_address without the TLB's help."""
+    assert space.cpu[FROZEN] == 0, "a frozen space is written"
     space.processor[TLB_MISSES] += 1
     frame, flags = translate(space, va)
     if frame >= 0 and not flags & RW:

@@ -56,6 +56,7 @@ from mmcore.state import (
     EPOCH,
     FRAMES_REGISTERS,
     FREE_COUNT,
+    FROZEN,
     GENERATION,
     LAST_EPOCH,
     MEMORY,
@@ -316,13 +317,16 @@ class AddressSpace:
         *,
         caches: Caches = DEFAULT_CACHES,
         processor: "Processor | None" = None,
+        frozen: bool = False,
     ) -> Self:
         """The space of a root that the kernel `fork` returned; from now on the root is the space's to release.
 
         epoch: the one that the fork began, `epoch` of the space that was forked.
+        frozen: it will only be read, which changes no entry of its tables, not even A or D.
         """
         processor, space = processor or Processor(caches, 1), cls.__new__(cls)
         space._adopt(memory, root, epoch, processor, processor.take())
+        space.state.cpu[FROZEN] = frozen
         return space
 
     @property

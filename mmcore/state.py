@@ -65,7 +65,8 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
     GENERATION,  # of its translations' tags, shifted to where a tag has it; 0 in a row that no space has
     EPOCH,  # the epoch under way; each fork ends one
     UNSHARED_TO,  # where unshare_step goes on
-) = range(4)
+    FROZEN,  # not 0: no entry of its tables may change, not even A or D, and nothing is written
+) = range(5)
 CPU_REGISTERS = 8  # a cache line
 
 (

@@ -218,7 +218,8 @@ class Persistence:
 
     def _ended(self, outcome: Outcome) -> None:
         r = self._registers
-        r.SNAPSHOT_ALIVE = 0
+        r.IMAGE_UNDER_WAY = 0
+        r.FROZEN_ROOTS -= 1
         self._ended_s = self._snapshotter.statistics.last_duration_s
         for warning in outcome.warnings:
             log.warning("%s", warning)

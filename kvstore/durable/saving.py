@@ -15,10 +15,11 @@ from kvstore.lifetimes.shard import TIMER_MS
 from kvstore.lifetimes.store import (
     DIRTY,
     DIRTY_AT_FORK,
+    FROZEN_ROOTS,
+    IMAGE_UNDER_WAY,
     LAST_SAVE_TRY_MS,
     SAVE_POINTS,
     SAVE_WANTED,
-    SNAPSHOT_ALIVE,
     TICKET_ADDRESS,
 )
 from kvstore.observe.latency import FORK_EVENT, latency_sample
@@ -44,7 +45,8 @@ def save_begin(context):  # type: ignore[no-untyped-def]
     if code == 0:
         latency_sample(context, FORK_EVENT, ticket[FORK_NS] // 1_000_000)
         store[DIRTY_AT_FORK] = store[DIRTY]
-        store[SNAPSHOT_ALIVE] = 1
+        store[IMAGE_UNDER_WAY] = 1
+        store[FROZEN_ROOTS] += 1
     return code
 
 
@@ -52,7 +54,7 @@ def save_begin(context):  # type: ignore[no-untyped-def]
 def save_emptied(context):  # type: ignore[no-untyped-def]
     """See to it, after FLUSHALL, that no image brings back what was there; its client is held until that is durable."""
     call, store = context.call, context.store
-    if store[SNAPSHOT_ALIVE] == 0 and store[SAVE_POINTS] == 0:
+    if store[IMAGE_UNDER_WAY] == 0 and store[SAVE_POINTS] == 0:
         return
     ticket = words_at(store[TICKET_ADDRESS], TICKET_WORDS)
     ticket[GIVEN_UP] = 1  # of no effect when nothing is being written
@@ -60,7 +62,7 @@ def save_emptied(context):  # type: ignore[no-untyped-def]
         return
     number = ticket[STARTED] + 1
     # One that is being given up has to end first, a transaction too; and the loop tells why one cannot be begun.
-    if store[SNAPSHOT_ALIVE] or call[DEPTH] != 0 or save_begin(context) != 0:
+    if store[IMAGE_UNDER_WAY] or call[DEPTH] != 0 or save_begin(context) != 0:
         store[SAVE_WANTED] = 1
     hold(context, connection(context, call[CONNECTION]), number)
 
@@ -69,7 +71,7 @@ def save_emptied(context):  # type: ignore[no-untyped-def]
 def bgsave(context):  # type: ignore[no-untyped-def]
     """BGSAVE [SCHEDULE]; Python words every refusal."""
     call, store = context.call, context.store
-    if call[ARGC] > 2 or (call[ARGC] == 2 and word(context, 1) != _SCHEDULE) or store[SNAPSHOT_ALIVE]:
+    if call[ARGC] > 2 or (call[ARGC] == 2 and word(context, 1) != _SCHEDULE) or store[IMAGE_UNDER_WAY]:
         return 1
     if call[DEPTH] != 0:
         # What the transaction has done so far must not be seen without the rest.

@@ -4,7 +4,9 @@
     # the store
     DIRTY,  # changes since the last durable snapshot
     MAXMEMORY,  # [bytes], 0 = no limit
-    SNAPSHOT_ALIVE,  # a frozen image is being read: reads leave the access clock alone, the index does not shrink
+    READ_ONLY,  # not 0: nothing is written; an expired key is hidden, and no clock notes a use
+    FROZEN_ROOTS,  # that share the store's pages and tables, beside those in the pool's queue: an image, a branch
+    IMAGE_UNDER_WAY,  # an image of the store is being written
     JOURNAL_ADDRESS,  # of who writes events down, 0 for nobody; see effects/journal.py
     WATCHES,  # keys watched by all connections together
     # statistics, named as INFO has them
@@ -32,6 +34,6 @@
     SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
     TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
     DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
-) = range(27)
+) = range(29)
 STORE_REGISTERS = 64
-assert STORE_REGISTERS >= 27
+assert STORE_REGISTERS >= 29

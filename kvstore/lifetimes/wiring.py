@@ -32,6 +32,7 @@ from mmcore.jit import Array, Table, address_of, int64, uint8, zeros
 from mmcore.paging import PAGE_SIZE
 from mmcore.release import CURSOR_SIZE
 from mmcore.space import AddressSpace, PhysicalMemory, Processor
+from mmcore.state import FROZEN
 
 TICK_MS = 100
 LONGEST_BULK = 512 << 20  # [bytes], until the configuration says otherwise
@@ -97,9 +98,9 @@ class OpenStore:
     def __init__(
         self, memory: Pool, loop: Shard, space: AddressSpace | None = None, *, registers: Array | None = None
     ) -> None:
-        """space: one that holds a store, as a frozen root does; if not said, a new one.  Raises OutOfFrames.
+        """space: one that holds a store; if not said, a new one.  Over a frozen space the store is read-only.
 
-        registers: those of a store that is wired anew.
+        registers: those of a store that is wired anew.  Raises OutOfFrames.
         """
         self.space = space if space is not None else AddressSpace(memory.memory, processor=loop.processor)
         if registers is None:
@@ -108,4 +109,5 @@ class OpenStore:
             registers[store.LAST_SAVE_OK] = 1
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
+        self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]
         self._owners: Sequence[object] = (memory, loop)  # whose rooms the registers point at

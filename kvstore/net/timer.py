@@ -38,13 +38,13 @@ from kvstore.lifetimes.shard import (
 from kvstore.lifetimes.sizes import SAMPLES
 from kvstore.lifetimes.store import (
     DIRTY,
+    IMAGE_UNDER_WAY,
     LAST_SAVE_OK,
     LAST_SAVE_TRY_MS,
     SAVE_POINTS,
     SAVE_POINTS_ADDRESS,
     SAVE_WANTED,
     SAVED_MS,
-    SNAPSHOT_ALIVE,
 )
 from kvstore.net.output import keep_output
 from kvstore.store.flush import give_back_credit
@@ -58,7 +58,7 @@ SAVE_RETRY_MS = 5000  # Redis's CONFIG_BGSAVE_RETRY_DELAY
 @kernel
 def save_due(context):  # type: ignore[no-untyped-def]
     call, shard, store = context.call, context.shard, context.store
-    if store[SNAPSHOT_ALIVE]:
+    if store[IMAGE_UNDER_WAY]:
         return False
     if store[SAVE_WANTED]:
         return call[DEPTH] == 0

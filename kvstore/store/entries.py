@@ -22,7 +22,7 @@ A key too long for a page makes its entry a run of pages; everything here works 
 from kvstore.lifetimes.call import NO_TOUCH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LRU_CLOCK
-from kvstore.lifetimes.store import SNAPSHOT_ALIVE
+from kvstore.lifetimes.store import FROZEN_ROOTS, READ_ONLY
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.frames import has_frames
@@ -103,7 +103,7 @@ def entry_deadline(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def entry_set_deadline(context, entry, deadline):  # type: ignore[no-untyped-def]
-    """Context the deadline of an entry that has room for one."""
+    """Store the deadline of an entry that has room for one."""
     _store_across(context, entry + HEADER + entry_key_length(context, entry), deadline)
 
 
@@ -221,28 +221,28 @@ def entry_memory(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def entry_touch(context, entry):  # type: ignore[no-untyped-def]
-    """Note the use of an entry, unless that would copy a page that a snapshot shares."""
+    """Note the use of an entry, unless that would copy a page that a frozen root shares, or the store is read-only."""
     call, shard, store = context.call, context.shard, context.store
     flags = entry_flags(context, entry)
     clock = shard[LRU_CLOCK] & CLOCK_MASK
-    if flags & CLOCK_MASK != clock and not store[SNAPSHOT_ALIVE] and not call[NO_TOUCH]:
+    if flags & CLOCK_MASK != clock and not (store[FROZEN_ROOTS] | store[READ_ONLY] | call[NO_TOUCH]):
         if has_frames(context.space, ROOT_LEVEL):
             store32(context.space, entry + 8, (flags & ~CLOCK_MASK) | clock)
 
 
 @kernel
 def entry_set_flags(context, entry, flags):  # type: ignore[no-untyped-def]
-    """Context flags and clock."""
+    """Store flags and clock."""
     store32(context.space, entry + 8, flags)
 
 
 @kernel
 def entry_set_length(context, entry, length):  # type: ignore[no-untyped-def]
-    """Context the value's length."""
+    """Store the value's length."""
     store32(context.space, entry + 4, length)
 
 
 @kernel
 def entry_set_value(context, entry, va):  # type: ignore[no-untyped-def]
-    """Context where the value of a LARGE entry is."""
+    """Store where the value of a LARGE entry is."""
     _store_across(context, entry + HEADER + entry_key_length(context, entry) + 8, va)

@@ -9,7 +9,7 @@ from kvstore.effects.events import EXPIRED
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
-from kvstore.lifetimes.store import HASH_SEED
+from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
 from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, key_base
 from kvstore.store.entries import (
     EXPIRY,
@@ -80,13 +80,15 @@ def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped
 
 @linked(int64(CONTEXT, int64, int64, int64))
 def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Delete the slot's entry if its time has come (1), or say that it stays (0)."""
+    """Delete the slot's entry if its time has come (1), or say that it stays (0).
+
+    It is left where the store is read-only, or frames are short, and hidden all the same.
+    """
     deadline = entry_deadline(context, entry_of(load64(context.space, slot)))
     if deadline == NO_DEADLINE or deadline > context.shard[NOW_MS]:
         return 0
-    if not has_frames(context.space, FRAMES_TO_REMOVE):
-        return 1  # it is not there for anybody, and will be deleted when there is room to
-    delete_expired(context, db, slot, hash_)
+    if context.store[READ_ONLY] == 0 and has_frames(context.space, FRAMES_TO_REMOVE):
+        delete_expired(context, db, slot, hash_)
     return 1
 
 

@@ -22,7 +22,7 @@ from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
 from kvstore.lifetimes.shard import NOW_MS
-from kvstore.lifetimes.store import SNAPSHOT_ALIVE
+from kvstore.lifetimes.store import FROZEN_ROOTS
 from kvstore.store.databases import FRAMES_TO_REMOVE
 from kvstore.store.entries import (
     EXPIRY,
@@ -59,7 +59,7 @@ WITHOUT, WITH, AS_BEFORE = 0, 1, 2  # whether a new value has a deadline
 @kernel
 def _copies(context, keys):  # type: ignore[no-untyped-def]
     # Frames that copies of shared pages and tables may take when `keys` keys are changed; none is copied twice.
-    if context.store[SNAPSHOT_ALIVE] == 0 and context.pool[RELEASE_COUNT] == 0:
+    if context.store[FROZEN_ROOTS] == 0 and context.pool[RELEASE_COUNT] == 0:
         return 0
     frames = context.space.mem.frames
     return min(FRAMES_PER_KEY * keys, frames[TOTAL] - frames[FREE_COUNT])

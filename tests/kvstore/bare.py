@@ -133,7 +133,7 @@ class Bare:
         root = int(fork(self.context.space, self.mode))
         assert root >= 0
         self.forks.append(root)
-        self.registers.SNAPSHOT_ALIVE = 1
+        self.registers.FROZEN_ROOTS = len(self.forks)
         return root
 
     def release(self, root: int) -> None:
@@ -143,7 +143,7 @@ class Bare:
         while cursor[0] != RELEASED:
             release_step(self.memory.state, cursor, 64)
         self.forks.remove(root)
-        self.registers.SNAPSHOT_ALIVE = len(self.forks) > 0
+        self.registers.FROZEN_ROOTS = len(self.forks)
 
     def check(self) -> None:
         """Prove the machine, the heap and the keyspace sound."""

@@ -137,7 +137,7 @@ def test_a_step_of_a_scan_is_bounded_however_empty_the_table() -> None:
     with Bare() as store:
         for i in range(20_000):
             store("SET", f"key:{i}", "v")
-        store.registers.SNAPSHOT_ALIVE = 1
+        store.registers.FROZEN_ROOTS = 1
         for i in range(18_500):
             store("DEL", f"key:{i}")
         steps = 0

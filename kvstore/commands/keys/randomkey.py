@@ -3,7 +3,7 @@
 from kvstore.commands.keys.listing import is_due
 from kvstore.lifetimes.call import DB, DEPTH
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
-from kvstore.lifetimes.store import HASH_SEED
+from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
 from kvstore.store.databases import FRAMES_TO_REMOVE, db_load, key_base
 from kvstore.store.entries import HEADER, entry_hash, entry_key_length
 from kvstore.store.index import BUCKET_SIZE, SLOTS, index_find_entry, next_overflow
@@ -64,7 +64,8 @@ def randomkey(context):  # type: ignore[no-untyped-def]
         hash_ = entry_hash(context, entry, store[HASH_SEED])
         expire_if_due(context, db, index_find_entry(context, base, buckets, hash_, entry), hash_)
     buckets = db_load(context, db, DB_KEY_BUCKETS)
-    at_once = call[DEPTH] != 0 or not has_frames(context.space, FRAMES_TO_REMOVE)  # nothing goes meanwhile
+    # Where nothing goes meanwhile, another turn would find what this one does.
+    at_once = call[DEPTH] != 0 or store[READ_ONLY] or not has_frames(context.space, FRAMES_TO_REMOVE)
     entry = _live_entry(context, buckets if at_once else RANDOM_BUCKETS) if buckets > 0 else 0
     if entry != 0:
         reply_bulk_memory(context, entry + HEADER, entry_key_length(context, entry))

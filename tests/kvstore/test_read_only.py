@@ -1,0 +1,120 @@
+"""A read-only store over a frozen root answers every reading command, and nothing of the memory changes by it."""
+
+from collections.abc import Iterator
+from copy import copy
+
+import numpy as np
+import pytest
+
+from kvstore.commands.table import COMMANDS
+from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.databases import keyspace_open
+from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
+from mmcore.space import AddressSpace
+from tests.kvstore.bare import HANDLERS, START_MS, Bare
+
+READING = {
+    "get": [("GET", "text"), ("GET", "none"), ("GET", "long"), ("GET", "due")],
+    "mget": [("MGET", "text", "none", "number", "due")],
+    "strlen": [("STRLEN", "long"), ("STRLEN", "none")],
+    "getrange": [("GETRANGE", "long", 3990, 4010)],
+    "substr": [("SUBSTR", "text", 1, 2)],
+    "exists": [("EXISTS", "text", "text", "due", "none")],
+    "touch": [("TOUCH", "text", "due")],
+    "type": [("TYPE", "text"), ("TYPE", "due")],
+    "dbsize": [("DBSIZE",)],
+    "keys": [("KEYS", "*"), ("KEYS", "t*")],
+    "scan": [("SCAN", 0, "COUNT", 1000)],
+    "randomkey": [("RANDOMKEY",)],
+    "ttl": [("TTL", "timed"), ("TTL", "text"), ("TTL", "due")],
+    "pttl": [("PTTL", "timed")],
+    "expiretime": [("EXPIRETIME", "timed")],
+    "pexpiretime": [("PEXPIRETIME", "timed")],
+    "object": [("OBJECT", "ENCODING", "number"), ("OBJECT", "IDLETIME", "text"), ("OBJECT", "ENCODING", "due")],
+}
+ELSEWHERE = {"memory", "lolwut", "lcs", "dump"}  # with forms that Python serves, or not served as yet
+
+
+def fill(store: Bare) -> None:
+    """Keys of every form, some of them due before START_MS + 1000, in two databases."""
+    store("SET", "text", "value")
+    store("SET", "number", 12345)
+    store("SET", "long", "0123456789" * 1000)
+    store("SET", "timed", "x", "PXAT", START_MS + 10_000_000)
+    store("SET", "due", "y", "PXAT", START_MS + 500)
+    for i in range(300):
+        store("SET", f"key:{i}", "v" * i, *(("PXAT", START_MS + 500) if i % 3 == 0 else ()))
+    store("SELECT", 1)
+    store("SET", "other", "database")
+    store("SELECT", 0)
+
+
+@pytest.fixture(params=[CLASSIC, ON_DEMAND, CONSTANT], ids=["classic", "on-demand", "constant"])
+def both(request) -> Iterator[tuple[Bare, Bare]]:
+    """A store, and the same one frozen."""
+    with Bare(mode=request.param) as owner:
+        fill(owner)
+        root = owner.fork()
+        frozen = copy(owner)
+        frozen.space = AddressSpace.of_root(
+            owner.memory, root, owner.space.epoch, processor=owner.shard.processor, frozen=True
+        )
+        frozen.opened = OpenStore(owner.pool, owner.shard, frozen.space)
+        frozen.context = frozen.opened.context
+        frozen.registers = frozen.context.registers
+        assert keyspace_open(frozen.context) == 0
+        yield owner, frozen
+
+
+def test_every_reading_command_has_a_sample() -> None:
+    kernels = {name.decode().lower() for name in HANDLERS}
+    reading = {command.name for command in COMMANDS if "readonly" in command.flags and command.name in kernels}
+    assert (reading - ELSEWHERE) | {"object"} == set(READING)
+
+
+def test_it_answers_as_the_owner_does_and_changes_nothing(both: tuple[Bare, Bare]) -> None:
+    owner, frozen = both
+    owner.clock_ms = START_MS + 1000
+    memory = owner.memory.state.arrays
+    entries, counts = memory.entries.copy(), memory.refcount.copy()
+    copied = owner.shard.processor.counters
+    answers = {}
+    for name, samples in READING.items():
+        for sample in samples:
+            if name.upper().encode() in HANDLERS:
+                answers[sample] = frozen(*sample)
+    assert np.array_equal(memory.entries, entries)  # tables, and the contents of all pages
+    assert np.array_equal(memory.refcount, counts)
+    after = owner.shard.processor.counters
+    for counter in ("pages_copied", "tables_copied", "write_faults", "pages_mapped", "pages_unmapped"):
+        assert after[counter] == copied[counter]
+    assert frozen.registers.EXPIRED_KEYS == 0
+    for sample, answer in answers.items():
+        if sample[0] == "RANDOMKEY":
+            assert owner("EXISTS", answer) == 1
+        elif sample[0] == "DBSIZE":
+            assert answer == 305  # as Redis counts: keys that are due and still there
+        elif sample[0] in ("KEYS", "SCAN"):
+            own, read = (one if sample[0] == "KEYS" else one[1] for one in (owner(*sample), answer))
+            assert sorted(own) == sorted(read)
+            assert b"due" not in read
+        else:
+            assert answer == owner(*sample), sample
+
+
+def test_it_stays_as_it_was_while_the_owner_goes_on(both: tuple[Bare, Bare]) -> None:
+    owner, frozen = both
+    for i in range(300):
+        owner("SET", f"key:{i}", "new")
+        owner("SET", f"more:{i}", "new")
+    owner("DEL", "text")
+    owner("FLUSHALL")
+    owner("SET", "text", "again")
+    assert frozen("GET", "text") == b"value"
+    assert [frozen("STRLEN", f"key:{i}") for i in range(300)] == list(range(300))
+    assert frozen("EXISTS", "more:1") == 0
+    assert (frozen("DBSIZE"), owner("DBSIZE")) == (305, 1)
+    frozen("SELECT", 1)
+    assert frozen("GET", "other") == b"database"
+    frozen("SELECT", 0)
+    owner.check()
