@@ -10,6 +10,7 @@ from kvstore.lifetimes.wiring import Shard
 from kvstore.wire.refusals import NAME_WIDTH
 from mmcore.jit import Table, address_of
 
+GROWING = frozenset({"append", "setrange", "copy"})  # commands that add to, or copy, a value of any size
 _HOT = hot_handlers()  # imported here, with everything else, so that one `build` makes all kernels
 
 
@@ -62,6 +63,7 @@ def _loop_flags(command: Command) -> int:
         | rows.SKIP_SLOWLOG * ("skip_slowlog" in flags)
         | rows.FAST * ("fast" in flags)
         | rows.HAS_SECRETS * command.has_secrets
+        | rows.GROWS * (command.name in GROWING)
     )
 
 

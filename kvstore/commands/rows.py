@@ -34,6 +34,7 @@ TELLS_HEALTH = 256  # PING, refused as writes are when snapshots fail, so that w
 SKIP_SLOWLOG, FAST = 512, 1024
 
 
+GROWS = 8192  # what it may need is not bounded by its arguments: see store/undo.py
 ASKS_REFCOUNT = 4096  # in QUEUE_FLAGS: the transaction has an OBJECT REFCOUNT
 
 

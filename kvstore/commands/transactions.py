@@ -9,15 +9,18 @@ Commands between MULTI and EXEC are queued, serialised one behind the other in a
     16+8n       ...   their bytes, end to end, then padding to 8
 
 EXEC only begins: it answers the header of the array and pushes a call, whose query buffer is the queue.  The loop then
-runs the queue, and nothing else meanwhile, even when a command in it is one that Python serves.
+runs the queue, and nothing else meanwhile, even when Python serves a command in it.  A transaction that runs
+out of memory is undone (store/undo.py), and EXEC gets one error.
 """
 
+from kvstore.commands.rows import DENY_OOM, GROWS, WRITE
 from kvstore.connections.table import connection, drop, grow
 from kvstore.effects.watch import is_watched, unwatch_all, watch_add, watched_expired
 from kvstore.lifetimes.call import (
     ARGC,
     ARGS,
     COMMAND,
+    COMMAND_REPLY,
     CONNECTION,
     DB,
     PROTOCOL,
@@ -25,6 +28,7 @@ from kvstore.lifetimes.call import (
     QUERY_SIZE,
     QUEUE_POSITION,
     QUEUE_REMAINING,
+    REPLY_LENGTH,
 )
 from kvstore.lifetimes.connection import (
     DATABASE,
@@ -33,6 +37,8 @@ from kvstore.lifetimes.connection import (
     FLAGS,
     MULTI,
     QUEUE_ADDRESS,
+    QUEUE_ARGUMENTS,
+    QUEUE_BYTES,
     QUEUE_CAPACITY,
     QUEUE_COUNT,
     QUEUE_FLAGS,
@@ -45,6 +51,8 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.lookup import key_deadline, key_hash
+from kvstore.store.reserve import reserve_transaction
+from kvstore.store.undo import undo_begin
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.system.nesting import call_pop, call_push
 from kvstore.wire.arguments import arg_length, arg_offset, argument, query
@@ -53,10 +61,11 @@ from kvstore.wire.errors import (
     EXEC_ABORT,
     EXEC_WITHOUT_MULTI,
     NESTED_MULTI,
+    OUT_OF_FRAMES,
     OUT_OF_QUEUE,
     WATCH_IN_MULTI,
 )
-from kvstore.wire.resp import reply_array, reply_error, reply_null_array, reply_ok, reply_queued
+from kvstore.wire.resp import prefix_error, reply_array, reply_error, reply_null_array, reply_ok, reply_queued
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 WATCH_STEP = 8192  # keys that a WATCH looks up in a turn, or a part of a very long one
@@ -66,7 +75,7 @@ WATCH_STEP = 8192  # keys that a WATCH looks up in a turn, or a part of a very l
 def discard_transaction(context, row):  # type: ignore[no-untyped-def]
     """Forget the queue and the watches; the connection is out of MULTI."""
     row[FLAGS] &= ~(MULTI | DIRTY_EXEC | DIRTY_CAS)
-    row[QUEUE_LENGTH] = row[QUEUE_COUNT] = row[QUEUE_FLAGS] = 0
+    row[QUEUE_LENGTH] = row[QUEUE_COUNT] = row[QUEUE_FLAGS] = row[QUEUE_ARGUMENTS] = row[QUEUE_BYTES] = 0
     drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
     unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
 
@@ -96,6 +105,9 @@ def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
     row[QUEUE_LENGTH] = end
     row[QUEUE_COUNT] += 1
     row[QUEUE_FLAGS] |= flags
+    if flags & WRITE:
+        row[QUEUE_ARGUMENTS] += count
+        row[QUEUE_BYTES] += size
     reply_queued(context)
 
 
@@ -140,6 +152,28 @@ def multi(context):  # type: ignore[no-untyped-def]
     return 0
 
 
+@kernel
+def _can_run(context, row):  # type: ignore[no-untyped-def]
+    # Whether the queue may be run: what it adds is reserved whole, or can be undone.
+    flags = row[QUEUE_FLAGS]
+    if flags & DENY_OOM == 0:
+        return True
+    if flags & GROWS == 0:
+        if reserve_transaction(context, row[QUEUE_COUNT], row[QUEUE_ARGUMENTS], row[QUEUE_BYTES]):
+            return True
+    return undo_begin(context) == 1
+
+
+@linked(void(CONTEXT, int64[::1]))
+def refuse_exec(context, row):  # type: ignore[no-untyped-def]
+    """Discard a transaction for want of frames, and say so; its commands have replied nothing, or their replies go."""
+    call = context.call
+    start = call[REPLY_LENGTH] = call[COMMAND_REPLY]
+    discard_transaction(context, row)
+    reply_error(context, OUT_OF_FRAMES)
+    prefix_error(context, start)
+
+
 @linked(HANDLER)
 def exec_(context):  # type: ignore[no-untyped-def]
     """EXEC"""
@@ -153,6 +187,8 @@ def exec_(context):  # type: ignore[no-untyped-def]
     elif row[FLAGS] & DIRTY_CAS or watched_expired(context, row[WATCH_FIRST], shard[NOW_MS]):
         discard_transaction(context, row)
         reply_null_array(context)
+    elif not _can_run(context, row):
+        refuse_exec(context, row)
     else:
         unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
         reply_array(context, row[QUEUE_COUNT])

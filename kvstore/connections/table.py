@@ -13,14 +13,13 @@ A connection can be held until a snapshot has ended: then its replies are kept b
 not executed.  Nobody else waits.
 """
 
-from kvstore.effects.watch import ROW_DIRTY_CAS, ROW_FLAGS, ROW_WORDS, unwatch_all
+from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.call import CONNECTION
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
     BLOCKED,
     CLOSE_AFTER_REPLY,
     CREATED_MS,
-    DIRTY_CAS,
     FD,
     FIELDS,
     FLAGS,
@@ -64,8 +63,6 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.system.libc import bytes_at, close, free, malloc, realloc, words_at
 from mmcore.jit import Table, copy_bytes, int64, kernel, linked, uint8, view, void
-
-assert (ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS) == (FIELDS, FLAGS, DIRTY_CAS)
 
 
 def connection_table(capacity: int) -> Table:

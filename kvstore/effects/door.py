@@ -10,24 +10,40 @@ Behind it stand, each by itself,
     WATCH                 watch.py
     keyspace events       journal.py, as yet the only listener
 
+Within a transaction that may be undone, effects wait (pending.py): `tell_pending` tells them at its end.
+
 No command, expiry, flush or SWAPDB goes round the door.  Nobody listens mostly, so the common case is one comparison.
 """
 
 from kvstore.effects.events import ALL_DATABASES, EMPTIED, SWAPPED
 from kvstore.effects.journal import journal_put
-from kvstore.effects.watch import touch_watched, touch_watched_db
+from kvstore.effects.pending import HEAD, pending_drop, pending_put
+from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import DIRTY, JOURNAL_ADDRESS, WATCHES
+from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
+from kvstore.lifetimes.store import DIRTY, JOURNAL_ADDRESS, UNDO_ROOT, WATCHES
+from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
-def _tell(context, db, key, size, hash_, event):  # type: ignore[no-untyped-def]
+def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
     store = context.store
     if store[WATCHES] > 0:
-        touch_watched(context, db, hash_)
+        if event == EMPTIED:
+            touch_watched_db(context, db)
+        elif event != SWAPPED:
+            touch_watched(context, db, hash_)
     if store[JOURNAL_ADDRESS] != 0:
-        journal_put(context, event, db, key, size)
+        journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64))
+def _tell(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
+    if context.store[UNDO_ROOT] >= 0:
+        pending_put(context, event, db, key, size, hash_)
+    else:
+        _tell_now(context, event, db, key, size, hash_)
 
 
 @kernel
@@ -41,27 +57,42 @@ def changed(context, db, key, size, hash_, event, counts):  # type: ignore[no-un
     """Tell of a change of the key that is `size` bytes at `key`."""
     context.store[DIRTY] += counts
     if is_heard(context):
-        _tell(context, db, key, size, hash_, event)
+        _tell(context, event, db, key, size, hash_)
 
 
 @linked(void(CONTEXT, int64, int64))
 def emptied(context, db, counts):  # type: ignore[no-untyped-def]
     """Tell that `db`, or ALL_DATABASES, is about to lose its keys."""
-    store = context.store
-    store[DIRTY] += counts
-    if store[WATCHES] > 0:
-        touch_watched_db(context, db)
-    if store[JOURNAL_ADDRESS] != 0:
-        journal_put(context, EMPTIED, db, 0, 0)
+    context.store[DIRTY] += counts
+    if is_heard(context):
+        _tell(context, EMPTIED, db, 0, 0, 0)
 
 
 @linked(void(CONTEXT, int64, int64))
 def swapped(context, db, other):  # type: ignore[no-untyped-def]
-    """Tell that two databases have changed places.  Their watches are the caller's, who knows which keys are there."""
-    store = context.store
-    store[DIRTY] += 1
-    if store[JOURNAL_ADDRESS] != 0:
-        journal_put(context, SWAPPED, db, 0, other)
+    """Tell that two databases have changed places.
+
+    Their watches are told by `swap_databases`, which knows what keys are there; when that has to wait, all of them are.
+    """
+    context.store[DIRTY] += 1
+    if is_heard(context):
+        _tell(context, SWAPPED, db, 0, 0, other)
+
+
+@linked(void(CONTEXT))
+def tell_pending(context):  # type: ignore[no-untyped-def]
+    """Tell what has waited for the end of a transaction, in order."""
+    shard = context.shard
+    at, end = shard[PENDING_ADDRESS], shard[PENDING_ADDRESS] + shard[PENDING_LENGTH]
+    while at < end:
+        record = words_at(at, 4)
+        size = record[3]
+        if record[0] == SWAPPED and record[1] != record[2]:
+            touch_all_watched(context, record[1])
+            touch_all_watched(context, record[2])
+        _tell_now(context, record[0], record[1], at + HEAD if record[0] >= 0 else 0, size, record[2])
+        at += HEAD + ((size + 7) & ~7)
+    pending_drop(context)
 
 
 assert ALL_DATABASES == -1  # as touch_watched_db takes it

@@ -12,10 +12,10 @@ The lists of the second and third kind hang from two arrays of heads, which are 
 the same time whatever the number of watches.  When none is left, all but a small table is given back.
 
 The 64-bit hash stands for the key: two keys that shared one would abort a transaction once too often, never once too
-seldom.  A connection is told by its DIRTY_CAS flag, whose place in its row is repeated here, for connections.py builds
-on this module.
+seldom.  A connection is told by its DIRTY_CAS flag.
 """
 
+from kvstore.lifetimes.connection import DIRTY_CAS, FIELDS, FLAGS
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTIONS_ADDRESS
 from kvstore.lifetimes.store import (
@@ -267,12 +267,8 @@ def watched_expired(context, first, now_ms):  # type: ignore[no-untyped-def]
 
 @kernel
 def _flag(context, slot):  # type: ignore[no-untyped-def]
-    # FLAGS is field 2 of a row of ROW_WORDS words and DIRTY_CAS its bit 4: connections.py asserts both.
-    row = words_at(context.shard[CONNECTIONS_ADDRESS] + slot * ROW_WORDS * 8, ROW_WORDS)
-    row[ROW_FLAGS] |= ROW_DIRTY_CAS
-
-
-ROW_WORDS, ROW_FLAGS, ROW_DIRTY_CAS = 45, 2, 1 << 4
+    row = words_at(context.shard[CONNECTIONS_ADDRESS] + slot * FIELDS * 8, FIELDS)
+    row[FLAGS] |= DIRTY_CAS
 
 
 @kernel
@@ -330,4 +326,13 @@ def touch_watched_db(context, db):  # type: ignore[no-untyped-def]
     while at >= 0:
         if watches[at * _WIDTH + _PRESENT] != 0:
             touch_watch(context, at)
+        at = next_watch(context, db, at + 1)
+
+
+@linked(void(CONTEXT, int64))
+def touch_all_watched(context, db):  # type: ignore[no-untyped-def]
+    """Tell every connection that watches a key of `db`, there or not, that it changed."""
+    at = next_watch(context, db, 0)
+    while at >= 0:
+        touch_watch(context, at)
         at = next_watch(context, db, at + 1)

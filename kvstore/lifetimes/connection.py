@@ -30,6 +30,8 @@ A row is int64[FIELDS].  connections/table.py has the table of them, and opens a
     QUEUE_LENGTH,
     QUEUE_COUNT,
     QUEUE_FLAGS,  # of all commands queued, together
+    QUEUE_ARGUMENTS,  # of those that write: how many, and their bytes
+    QUEUE_BYTES,
     WATCH_FIRST,  # first of the connection's watches, -1 for none
     WATCH_COUNT,
     WATCH_DONE,  # the argument that a WATCH under way goes on with in its next turn, 0 for none
@@ -46,7 +48,7 @@ A row is int64[FIELDS].  connections/table.py has the table of them, and opens a
     LIB_NAME,
     LIB_VER,
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(38)
+) = range(40)
 
 
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes

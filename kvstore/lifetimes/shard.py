@@ -112,6 +112,12 @@
     CYCLES_ORIGIN_US,
     CYCLES_PER_MS,
     # what commands took: see histogram.py, slowlog.py, latency.py
+    TRANSACTIONS_UNDONE,
+    # effects that wait for the end of a transaction: see effects/pending.py
+    PENDING_ADDRESS,
+    PENDING_CAPACITY,
+    PENDING_LENGTH,
+    PENDING_LOST,  # memory ran out for one: the transaction has to be undone
     LATENCY_TRACKING,  # whether each command's histogram is kept
     SLOW_US,  # a command that takes as long is looked at by `note_slow`; the same in cycles
     SLOW_CYCLES,
@@ -123,6 +129,6 @@
     HOLDINGS_SLOTS,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(107)
+) = range(112)
 SHARD_REGISTERS = 128
-assert SHARD_REGISTERS >= 107
+assert SHARD_REGISTERS >= 112

@@ -6,6 +6,14 @@
     MAXMEMORY,  # [bytes], 0 = no limit
     READ_ONLY,  # not 0: nothing is written; an expired key is hidden, and no clock notes a use
     FROZEN_ROOTS,  # that share the store's pages and tables, beside those in the pool's queue: an image, a branch
+    RAN_OUT,  # a command was refused for want of frames since this was last set to 0
+    # a transaction that may be undone: see store/undo.py
+    UNDO_ROOT,  # of the store as it was, -1 for none
+    UNDO_DIRTY,  # and these registers as they were
+    UNDO_HITS,
+    UNDO_MISSES,
+    UNDO_EXPIRED,
+    UNDO_COPIES,  # pages and tables that the processor had copied by then
     IMAGE_UNDER_WAY,  # an image of the store is being written
     JOURNAL_ADDRESS,  # of who writes events down, 0 for nobody; see effects/journal.py
     WATCHES,  # keys watched by all connections together
@@ -34,6 +42,6 @@
     SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
     TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
     DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
-) = range(29)
+) = range(36)
 STORE_REGISTERS = 64
-assert STORE_REGISTERS >= 29
+assert STORE_REGISTERS >= 36

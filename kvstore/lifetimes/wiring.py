@@ -89,6 +89,7 @@ class Shard:
         words[shard.ACTIVE_EXPIRE_ENABLED] = words[shard.NEXT_ID] = 1
         words[shard.TICK_MS], words[shard.BLOCKED_DEADLINE_MS] = TICK_MS, NEVER
         words[shard.PROTO_MAX_BULK_LEN] = LONGEST_BULK
+        words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until somebody wants to know what is slow
         self.call[call.PROTOCOL] = 2
 
 
@@ -107,6 +108,7 @@ class OpenStore:
             registers = zeros(int64, store.STORE_REGISTERS)
             registers[store.WATCH_FREE] = -1
             registers[store.LAST_SAVE_OK] = 1
+            registers[store.UNDO_ROOT] = -1
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]

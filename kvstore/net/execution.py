@@ -23,7 +23,7 @@ from kvstore.commands.rows import (
     find_command,
     row_of,
 )
-from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command
+from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command, refuse_exec
 from kvstore.connections.table import give_turn
 from kvstore.lifetimes.call import (
     ARGC,
@@ -59,11 +59,12 @@ from kvstore.lifetimes.store import DIRTY, MAXMEMORY, WRITES_REFUSED
 from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
 from kvstore.store.databases import memory_exceeded
 from kvstore.store.expire import make_room
+from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
-from kvstore.wire.errors import ABORTED, MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
+from kvstore.wire.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
 from kvstore.wire.refusals import is_http, reply_arity, reply_unknown
-from kvstore.wire.resp import reply_error, reply_room
-from mmcore.jit import copy_bytes, indirect, int64, kernel, linked, void
+from kvstore.wire.resp import prefix_error, reply_error
+from mmcore.jit import indirect, int64, kernel, linked, void
 
 _call = indirect(HANDLER)
 
@@ -78,12 +79,8 @@ def fail_transaction(row):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64[::1], int64))
 def abort_exec(context, row, start):  # type: ignore[no-untyped-def]
     """EXEC itself is refused, for the error replied at `start`: discard the transaction, and say so."""
-    call = context.call
     discard_transaction(context, row)
-    reply = reply_room(context, len(ABORTED))
-    copy_bytes(reply, start + len(ABORTED), reply, start + 1, call[REPLY_LENGTH] - start - 1)
-    copy_bytes(reply, start, ABORTED, 0, len(ABORTED))
-    call[REPLY_LENGTH] += len(ABORTED) - 1
+    prefix_error(context, start)
 
 
 @kernel
@@ -197,6 +194,18 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     return event
 
 
+@kernel
+def _undo_transaction(context, row):  # type: ignore[no-untyped-def]
+    # The transaction under way has run out of memory: nothing of it has happened, and EXEC gets one error.
+    if context.shard[HOLDINGS_ADDRESS] != 0:
+        holdings_end(context)
+    undo(context)
+    end_exec(context, row)
+    refuse_exec(context, row)
+    account(context, row, context.call[COMMAND])
+    return EVENT_NONE
+
+
 @linked(int64(CONTEXT, int64[::1]))
 def run_transaction(context, row):  # type: ignore[no-untyped-def]
     """Run, or go on with, the queue of an EXEC; returns an EVENT."""
@@ -206,6 +215,8 @@ def run_transaction(context, row):  # type: ignore[no-untyped-def]
         event = _begin(context, command)
         if event != EVENT_NONE:
             return event
+        if must_undo(context):
+            return _undo_transaction(context, row)
         if row_of(context, command)[ROW_FLAGS] & CONTAINER:
             command = counted_row(context, command)
         if shard[HOLDINGS_ADDRESS] != 0 and store[DIRTY] != dirty:
@@ -213,6 +224,7 @@ def run_transaction(context, row):  # type: ignore[no-untyped-def]
         account(context, row, command)
     if shard[HOLDINGS_ADDRESS] != 0:
         holdings_end(context)
+    undo_end(context)
     end_exec(context, row)
     account(context, row, call[COMMAND])
     return EVENT_NONE

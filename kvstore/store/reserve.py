@@ -15,6 +15,8 @@ full.  What removes keys, or moves entries about (EXPIRE, RENAME), needs the fir
 the spare ones, like the copies that a snapshot causes.  So a full store can be overwritten and emptied, whatever is
 shared.
 
+A transaction asks for all of its commands together.  Where that is refused, it can be undone (undo.py).
+
 Before anything is refused, trees and ranges that wait to be given back are given back at once, within PAY_STEPS.
 """
 
@@ -22,7 +24,8 @@ from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
 from kvstore.lifetimes.shard import NOW_MS
-from kvstore.lifetimes.store import FROZEN_ROOTS
+from kvstore.lifetimes.store import FROZEN_ROOTS, UNDO_COPIES, UNDO_ROOT
+from kvstore.store.copies import copies_made
 from kvstore.store.databases import FRAMES_TO_REMOVE
 from kvstore.store.entries import (
     EXPIRY,
@@ -38,8 +41,7 @@ from kvstore.store.flush import release_some
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import find_slot, key_hash
 from kvstore.wire.arguments import arg_address, arg_length
-from kvstore.wire.errors import OUT_OF_FRAMES
-from kvstore.wire.resp import reply_error
+from kvstore.wire.resp import reply_out_of_frames
 from mmcore.heap import SMALL_MAX, heap_has_room, heap_size
 from mmcore.jit import int64, kernel, linked
 from mmcore.mmu import load64
@@ -73,12 +75,21 @@ def _worst(keys, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _in_force(context):  # type: ignore[no-untyped-def]
+    # What the store may take, and beside it what a transaction has copied so that it can be undone.
+    limit, store = context.pool[FRAMES_IN_FORCE], context.store
+    if store[UNDO_ROOT] >= 0:
+        limit += copies_made(context.space) - store[UNDO_COPIES]
+    return limit
+
+
+@kernel
 def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
     frames = context.space.mem.frames
     free = frames[FREE_COUNT]
     if free < worst + _copies(context, keys):
         return NO
-    return ALLOWED if frames[TOTAL] - free + worst <= context.pool[FRAMES_IN_FORCE] else SAFE
+    return ALLOWED if frames[TOTAL] - free + worst <= _in_force(context) else SAFE
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
@@ -95,7 +106,7 @@ def _look_again(context, worst, keys, enough):  # type: ignore[no-untyped-def]
 @kernel
 def _granted(context, granted):  # type: ignore[no-untyped-def]
     if not granted:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     return 1
 
@@ -172,7 +183,7 @@ def _takes_little(context, key, count, length, deadline):  # type: ignore[no-unt
     has = deadline == WITH or (deadline == AS_BEFORE and had)
     if entry != 0 and had == has and _in_place(context, entry, count, length) == 1:
         return 1
-    frames, limit = context.space.mem.frames, context.pool[FRAMES_IN_FORCE]
+    frames, limit = context.space.mem.frames, _in_force(context)
     used = frames[TOTAL] - frames[FREE_COUNT]
     if entry != 0 and had == has and used <= limit + limit // OVERWRITE_SHARE:
         if _bytes_after(count, length, had) <= _bytes_after(count, entry_length(context, entry), had):
@@ -229,3 +240,10 @@ def reserve_pairs(context):  # type: ignore[no-untyped-def]
         return 1
     verdict = _look_again(context, worst, keys, ALLOWED)
     return _granted(context, verdict == ALLOWED or (verdict == SAFE and _pairs_in_place(context) == 1))
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def reserve_transaction(context, commands, keys, size):  # type: ignore[no-untyped-def]
+    """Whether there are frames for so many commands together, which have so many arguments of so many bytes (1, 0)."""
+    worst = _worst(keys, size) + FRAMES_PER_COMMAND + FRAMES_OF_INDEX * commands
+    return 1 if _look_again(context, worst, keys, ALLOWED) == ALLOWED else 0

@@ -3,6 +3,7 @@
 from kvstore.effects.door import swapped
 from kvstore.effects.watch import next_watch, touch_watch, watch_hash
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.store import UNDO_ROOT
 from kvstore.store.databases import db_load, db_store
 from kvstore.store.layout import DESCRIPTOR_SIZE
 from kvstore.store.membership import has_hash
@@ -33,6 +34,7 @@ def swap_databases(context, first, second):  # type: ignore[no-untyped-def]
     """Let two databases, which may be the same, change places."""
     if first != second:
         _swap(context, first, second)
-        _touch_swapped(context, first, second)
-        _touch_swapped(context, second, first)
+        if context.store[UNDO_ROOT] < 0:
+            _touch_swapped(context, first, second)
+            _touch_swapped(context, second, first)
     swapped(context, first, second)

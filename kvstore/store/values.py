@@ -29,8 +29,7 @@ from kvstore.store.index import entry_of, slot_word
 from kvstore.store.lookup import key_hash
 from kvstore.store.membership import add_deadline, add_entry, deadline_slot, remove_deadline
 from kvstore.system.libc import bytes_at
-from kvstore.wire.errors import OUT_OF_FRAMES
-from kvstore.wire.resp import reply_error
+from kvstore.wire.resp import reply_out_of_frames
 from mmcore.heap import heap_resize, heap_size
 from mmcore.jit import int64, linked, void
 from mmcore.mmu import copy_in, copy_within, load64, store64
@@ -89,7 +88,7 @@ def set_value(context, key, count, slot, value, length, deadline):  # type: igno
     db, hash_ = context.call[DB], key_hash(context, key, count)
     room = set_value_room(context, db, key, count, slot, hash_, length, deadline)
     if room == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     copy_in(context.space, room, bytes_at(value, length), 0, length)
     changed(context, db, key, count, hash_, SET, 1)

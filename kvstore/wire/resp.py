@@ -10,9 +10,10 @@ line: a line break of the client's would end the reply, and what follows it woul
 
 from kvstore.lifetimes.call import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.store import RAN_OUT
 from kvstore.system.libc import bytes_at, free, malloc, realloc
 from kvstore.wire.arguments import arg_length, arg_offset, query
-from kvstore.wire.errors import ERROR_BYTES, ERROR_START
+from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_FRAMES
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, uint8, uint64, view, void
 from mmcore.mmu import copy_out
 
@@ -183,6 +184,22 @@ def reply_bulk_integer(context, value):  # type: ignore[no-untyped-def]
 def reply_error(context, code):  # type: ignore[no-untyped-def]
     """The error reply that ERRORS[code] spells."""
     reply_raw(context, ERROR_BYTES, ERROR_START[code], ERROR_START[code + 1] - ERROR_START[code])
+
+
+@linked(void(CONTEXT, int64))
+def prefix_error(context, start):  # type: ignore[no-untyped-def]
+    """Make of the error replied at `start` the reason why a transaction is discarded."""
+    reply = reply_room(context, len(ABORTED))
+    copy_bytes(reply, start + len(ABORTED), reply, start + 1, context.call[REPLY_LENGTH] - start - 1)
+    copy_bytes(reply, start, ABORTED, 0, len(ABORTED))
+    context.call[REPLY_LENGTH] += len(ABORTED) - 1
+
+
+@linked(void(CONTEXT))
+def reply_out_of_frames(context):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand because frames have run out: a transaction that can be undone will be."""
+    context.store[RAN_OUT] = 1
+    reply_error(context, OUT_OF_FRAMES)
 
 
 @kernel

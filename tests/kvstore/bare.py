@@ -42,12 +42,18 @@ class Bare:
     """An empty store in memory of its own."""
 
     def __init__(
-        self, size: int = 64 << 20, protocol: int = 2, seed: int = 1, spare: int | None = None, mode: int = CONSTANT
+        self,
+        size: int = 64 << 20,
+        protocol: int = 2,
+        seed: int = 1,
+        spare: int | None = None,
+        mode: int = CONSTANT,
+        connections: int = 1,
     ) -> None:
         """size: of what is in force [bytes]; spare: of what there is beside it, as much again if not said."""
         self.memory = PhysicalMemory(size + (size if spare is None else spare))
         self.mode = mode
-        self.pool, self.shard = Pool(self.memory, size), Shard(arguments=1 << 15)
+        self.pool, self.shard = Pool(self.memory, size), Shard(connections, arguments=1 << 15)
         self.opened = OpenStore(self.pool, self.shard)
         self.space, self.context = self.opened.space, self.opened.context
         self.registers = self.context.registers

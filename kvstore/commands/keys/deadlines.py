@@ -20,10 +20,9 @@ from kvstore.wire.errors import (
     GT_AND_LT,
     NOT_INTEGER,
     NX_AND_OTHERS,
-    OUT_OF_FRAMES,
     UNSUPPORTED_OPTION,
 )
-from kvstore.wire.resp import reply_error, reply_error_about, reply_integer
+from kvstore.wire.resp import reply_error, reply_error_about, reply_integer, reply_out_of_frames
 from mmcore.jit import int64, linked
 
 _NX, _XX, _GT, _LT = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")
@@ -90,7 +89,7 @@ def _expire(context, seconds, absolute, error):  # type: ignore[no-untyped-def]
         delete_entry(context, call[DB], slot, hash_)
         event = DEL
     elif not change_deadline(context, call[DB], slot, hash_, deadline):
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     changed(context, call[DB], key, key_size, hash_, event, 1)
     reply_integer(context, 1)
@@ -174,5 +173,5 @@ def persist(context):  # type: ignore[no-untyped-def]
         changed(context, call[DB], key, key_size, hash_, PERSIST, 1)
         reply_integer(context, 1)
     else:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
     return 0

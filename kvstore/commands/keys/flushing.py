@@ -6,8 +6,8 @@ from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import HANDLER
 from kvstore.store.flush import flush_all, flush_db
 from kvstore.wire.arguments import word
-from kvstore.wire.errors import OUT_OF_FRAMES, SYNTAX
-from kvstore.wire.resp import reply_error, reply_ok
+from kvstore.wire.errors import SYNTAX
+from kvstore.wire.resp import reply_error, reply_ok, reply_out_of_frames
 from mmcore.jit import kernel, linked
 
 
@@ -29,7 +29,7 @@ def flushall(context):  # type: ignore[no-untyped-def]
             reply_ok(context)
             save_emptied(context)
         else:
-            reply_error(context, OUT_OF_FRAMES)
+            reply_out_of_frames(context)
     return 0
 
 
@@ -40,5 +40,5 @@ def flushdb(context):  # type: ignore[no-untyped-def]
         if flush_db(context, context.call[DB]):
             reply_ok(context)
         else:
-            reply_error(context, OUT_OF_FRAMES)
+            reply_out_of_frames(context)
     return 0

@@ -28,8 +28,8 @@ from kvstore.store.reserve import reserve, reserve_change, reserve_removal
 from kvstore.store.swapping import swap_databases
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
-from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, OUT_OF_FRAMES, SAME_OBJECT, SECOND_DB, SYNTAX
-from kvstore.wire.resp import reply_error, reply_integer, reply_ok
+from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, SAME_OBJECT, SECOND_DB, SYNTAX
+from kvstore.wire.resp import reply_error, reply_integer, reply_ok, reply_out_of_frames
 from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in, copy_within
 
@@ -83,7 +83,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     entry = slot_entry(context, slot)
     new = duplicate(context, entry, new_key, new_size, 1)
     if new == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     if target != 0:
         delete_entry(context, db, target, target_hash)
@@ -180,7 +180,7 @@ def copy(context):  # type: ignore[no-untyped-def]
         return 0
     new = duplicate(context, entry, new_key, new_size, 0)
     if new == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     if target != 0:
         delete_entry(context, db, target, target_hash)

@@ -31,8 +31,8 @@ from kvstore.wire.arguments import (
     query,
 )
 from kvstore.wire.decimal import number_text, print_sum
-from kvstore.wire.errors import DECR_MIN, NAN_OR_INFINITY, NOT_FLOAT, NOT_INTEGER, OUT_OF_FRAMES, OVERFLOW
-from kvstore.wire.resp import put_decimal, reply_bulk, reply_error, reply_integer
+from kvstore.wire.errors import DECR_MIN, NAN_OR_INFINITY, NOT_FLOAT, NOT_INTEGER, OVERFLOW
+from kvstore.wire.resp import put_decimal, reply_bulk, reply_error, reply_integer, reply_out_of_frames
 from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in, copy_out
 
@@ -66,7 +66,7 @@ def increment(context, by):  # type: ignore[no-untyped-def]
         return 0
     room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     copy_in(context.space, room, digits, 0, count)
     changed(context, call[DB], key, key_size, hash_, INCRBY, 1)
@@ -145,7 +145,7 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     text = bytes_at(result, RESULT_MAX)
     room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     copy_in(context.space, room, text, 0, count)
     entry = slot_entry(context, lookup(context, call[DB], key, key_size, hash_))

@@ -11,8 +11,8 @@ from kvstore.store.lookup import key_hash, lookup, lookup_write
 from kvstore.store.reserve import AS_BEFORE, reserve_value
 from kvstore.store.values import resize_value, set_value_room
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, argument, integer_argument, query
-from kvstore.wire.errors import NOT_INTEGER, OFFSET_RANGE, OUT_OF_FRAMES, TOO_LONG
-from kvstore.wire.resp import reply_error, reply_integer
+from kvstore.wire.errors import NOT_INTEGER, OFFSET_RANGE, TOO_LONG
+from kvstore.wire.resp import reply_error, reply_integer, reply_out_of_frames
 from mmcore.jit import fill_bytes, kernel, linked
 from mmcore.mmu import copy_in, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
@@ -43,7 +43,7 @@ def append(context):  # type: ignore[no-untyped-def]
     else:
         room = resize_value(context, call[DB], slot, hash_, before + added)
     if room == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     copy_in(context.space, room + before, query(context), arg_offset(context, 2), added)
     changed(context, call[DB], key, key_size, hash_, APPEND, 1)
@@ -97,7 +97,7 @@ def setrange(context):  # type: ignore[no-untyped-def]
     else:
         room = resize_value(context, call[DB], slot, hash_, length)
     if room == 0:
-        reply_error(context, OUT_OF_FRAMES)
+        reply_out_of_frames(context)
         return 0
     if offset > before:
         _fill_zero(context, room + before, offset - before)

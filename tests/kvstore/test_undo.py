@@ -1,0 +1,191 @@
+"""A transaction that runs out of memory is undone as a whole, wherever in it memory runs out."""
+
+import ctypes
+from collections.abc import Iterator
+
+import pytest
+
+from kvstore.commands import rows
+from kvstore.commands.compiled import CommandTable
+from kvstore.commands.table import find, row_number_of
+from kvstore.connections.table import open_connection
+from kvstore.effects.journal import Journal
+from kvstore.lifetimes import connection
+from kvstore.net.pipeline import run_pipeline
+from kvstore.store.flush import background_step
+from mmcore.state import FREE_COUNT, TOTAL
+from tests.kvstore.bare import Bare, ReplyError, parse
+from tests.kvstore.keyspace_check import contents
+from tests.server.wire import encode
+
+Command = tuple[str | bytes | int, ...]
+UNDONE = "EXECABORT Transaction discarded because of: OOM"
+
+
+class Pipelines(Bare):
+    """A store with a command table and one connection, whose pipelines are run as the loop runs them."""
+
+    def __init__(self, size: int = 8 << 20) -> None:
+        super().__init__(size, connections=2)
+        self.table = CommandTable()
+        self.table.install(self.shard)
+        self.registers.TURN_SHARE = 1 << 60
+        self.registers.QUERY_BUFFER_LIMIT = 1 << 40
+        self.slot, self.other = (int(open_connection(self.context, -1, i, connection.AUTHENTICATED, 0)) for i in (1, 2))
+
+    def run(self, *commands: Command, slot: int | None = None) -> list[object]:
+        """The replies to a pipeline."""
+        slot = self.slot if slot is None else slot
+        data = ctypes.create_string_buffer(b"".join(encode(*command) for command in commands))
+        r, row = self.registers, self.shard.connections.row(slot)
+        r.CONNECTION, r.DB, r.PROTOCOL = slot, row[connection.DATABASE], row[connection.SPEAKS]
+        r.QUERY_ADDRESS, r.QUERY_SIZE = ctypes.addressof(data), len(data) - 1
+        r.INPUT_POSITION = r.AHEAD = r.REPLY_LENGTH = r.COMMAND_CYCLES = 0
+        assert run_pipeline(self.context, slot, row) == 0
+        reply, at, found = ctypes.string_at(r.REPLY_ADDRESS, r.REPLY_LENGTH), 0, []
+        while at < len(reply):
+            value, at = parse(reply, at)
+            found.append(value)
+        return found
+
+    def transaction(self, *commands: Command) -> object:
+        """What EXEC answers for these commands."""
+        *queued, answer = self.run(("MULTI",), *commands, ("EXEC",))
+        assert queued == ["OK", *["QUEUED"] * len(commands)]
+        return answer
+
+    @property
+    def used(self) -> int:
+        """Frames in use."""
+        frames = self.memory.state.frames
+        return int(frames[TOTAL] - frames[FREE_COUNT])
+
+    def settle(self) -> None:
+        """Give back all that waits for it."""
+        while background_step(self.context, 1 << 16):
+            pass
+
+
+@pytest.fixture
+def store() -> Iterator[Pipelines]:
+    with Pipelines() as made:
+        for i in range(200):
+            made("SET", f"key:{i}", "v" * (i * 7 % 900))
+        made("SET", "counter", 5)
+        made("SET", "timed", "x", "PX", 50)
+        yield made
+
+
+LONG: tuple[Command, ...] = (
+    *(("SET", f"new:{i}", bytes([65 + i % 26]) * 3000) for i in range(120)),
+    ("INCR", "counter"),
+    *(("APPEND", f"key:{i}", "w" * 2000) for i in range(0, 100, 3)),
+    ("DEL", *(f"key:{i}" for i in range(100, 140))),
+    ("RENAME", "key:1", "key:2"),
+    ("EXPIRE", "key:3", 1000),
+    ("SWAPDB", 0, 1),
+    ("SELECT", 1),
+    ("SETRANGE", "key:5", 20_000, "end"),
+    ("COPY", "new:1", "copied", "DB", 2),
+    ("FLUSHDB",),
+    *(("SET", f"again:{i}", "z" * 4000) for i in range(60)),
+    ("SELECT", 0),
+)
+
+
+def test_what_fits_is_done_and_never_forked(store: Pipelines) -> None:
+    forks = store.shard.processor.counters["forks"]
+    assert store.transaction(("SET", "a", 1), ("INCR", "a"), ("DEL", "key:1")) == ["OK", 2, 1]
+    assert store.transaction(("GET", "a"), ("STRLEN", "key:2")) == [b"2", 14]
+    assert store.shard.processor.counters["forks"] == forks
+
+
+def test_deletions_alone_never_fork_however_full_the_store_is(store: Pipelines) -> None:
+    store.registers.FRAMES_IN_FORCE = store.used - 100
+    forks = store.shard.processor.counters["forks"]
+    assert store.transaction(("DEL", "key:1"), ("UNLINK", "key:2", "key:3"), ("FLUSHALL",)) == [1, 2, "OK"]
+    assert store.shard.processor.counters["forks"] == forks
+
+
+def test_what_its_arguments_do_not_bound_is_forked_and_holds(store: Pipelines) -> None:
+    forks = store.shard.processor.counters["forks"]
+    assert store.transaction(("APPEND", "key:0", "x"), ("SETRANGE", "key:0", 100, "y")) == [1, 101]
+    assert store.shard.processor.counters["forks"] == forks + 1
+    assert store("GET", "key:0") == b"x" + bytes(99) + b"y"
+    store.settle()
+    store.check()
+
+
+def test_memory_runs_out_at_each_point_of_a_long_transaction(store: Pipelines) -> None:
+    before, outcomes = contents(store.context), []
+    journal = Journal(store.context)
+    r, used = store.registers, store.used
+    registers = {name: getattr(r, name) for name in ("DIRTY", "KEYSPACE_HITS", "KEYSPACE_MISSES", "EXPIRED_KEYS")}
+    for spare in range(220, 900, 20):
+        r.FRAMES_IN_FORCE = used + spare
+        answer = store.transaction(*LONG)
+        if isinstance(answer, ReplyError):
+            assert answer.startswith(UNDONE)
+            assert contents(store.context) == before
+            assert {name: getattr(r, name) for name in registers} == registers
+            assert journal.take() == []
+            outcomes.append("undone")
+        else:
+            assert isinstance(answer, list) and not any(isinstance(one, ReplyError) for one in answer)
+            outcomes.append("done")
+            break
+        assert r.UNDO_ROOT == -1 and r.FROZEN_ROOTS == 0 and r.DEPTH == 0
+        store.settle()
+        store.check()
+    assert outcomes.count("undone") >= 5, outcomes
+    assert outcomes[-1] == "done", outcomes
+    assert [one.event for one in journal.take()][:3] == ["set", "set", "set"]
+    assert contents(store.context)[1].keys() == {f"again:{i}".encode() for i in range(60)}
+    assert contents(store.context)[2].keys() == {b"copied"}
+    store.settle()
+    store.check()
+
+
+def test_it_runs_out_of_frames_themselves(store: Pipelines) -> None:
+    """Not policy but the machine: fewer frames are free than the copies alone would take."""
+    before = contents(store.context)
+    seen = set()
+    for size in range(1, 14):
+        value = b"x" * (size << 20)
+        answer = store.transaction(("APPEND", "key:0", "y"), ("SET", "big", value), ("SET", "big:2", value))
+        seen.add(isinstance(answer, ReplyError))
+        if isinstance(answer, ReplyError):
+            assert answer.startswith(UNDONE)
+            assert contents(store.context) == before
+        else:
+            assert store.transaction(("SET", "key:0", ""), ("DEL", "big", "big:2")) == ["OK", 2]
+            before = contents(store.context)
+        store.settle()
+        store.check()
+    assert seen == {False, True}
+
+
+def test_who_watches_hears_of_what_holds_and_of_nothing_that_was_undone(store: Pipelines) -> None:
+    row = store.shard.connections.row(store.other)
+    assert store.run(("WATCH", "key:1"), ("WATCH", "new:7"), slot=store.other) == ["OK", "OK"]
+    journal = Journal(store.context)
+    store.registers.FRAMES_IN_FORCE = store.used + 300
+    answer = store.transaction(("APPEND", "key:1", "x"), *(("SET", f"new:{i}", b"v" * 4000) for i in range(500)))
+    assert isinstance(answer, ReplyError)
+    assert journal.take() == []
+    assert row[connection.FLAGS] & connection.DIRTY_CAS == 0
+    store.registers.FRAMES_IN_FORCE = store.used + 2000
+    assert store.transaction(("APPEND", "key:1", "x"), ("DEL", "key:2")) == [8, 1]
+    assert [one[:3] for one in journal.take()] == [("append", 0, b"key:1"), ("del", 0, b"key:2")]
+    assert row[connection.FLAGS] & connection.DIRTY_CAS != 0
+
+
+def test_an_undone_transaction_counts_as_a_failed_call_of_exec(store: Pipelines) -> None:
+    store.registers.FRAMES_IN_FORCE = store.used
+    assert isinstance(store.transaction(("SET", "new", b"v" * 9_000_000)), ReplyError)
+    table = store.table.counters
+    exec_ = find(b"exec")
+    assert exec_ is not None
+    row = table.row(row_number_of(exec_))
+    assert (row[rows.STAT_CALLS], row[rows.STAT_FAILED]) == (1, 1)
+    assert store.registers.ERROR_REPLIES == 1
