@@ -419,6 +419,10 @@ def machine_fields(server: "Server") -> Fields:
         "last_snapshot_bytes": snapshots.last_bytes,
         "loop_turns": server.registers.LOOP_TURNS,
         "timer_ticks": server.registers.TIMER_TICKS,
+        "timer_rows_swept": server.registers.ROWS_SWEPT,
+        "busy_poll_looks": server.registers.BUSY_LOOKS,
+        "busy_poll_found": server.registers.BUSY_FOUND,
+        "transactions_undone": server.registers.TRANSACTIONS_UNDONE,
     }
 
 

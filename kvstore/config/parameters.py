@@ -343,6 +343,7 @@ SERVED = (
     Parameter("loglevel", Choice(("debug", "verbose", "notice", "warning", "nothing")), "notice"),
     Parameter("logfile", FilePath(), "", mutable=False),
     Parameter("hz", Integer(clamp=(1, 500)), 10),
+    Parameter("busy-poll-usec", Integer(0, 1000), 20),  # for which the loop looks for requests before it sleeps
     Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
     Parameter("active-expire-enabled", Flag(), True),
     # what is told of commands

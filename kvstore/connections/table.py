@@ -45,6 +45,7 @@ from kvstore.lifetimes.connection import (
     UNBLOCKED,
     UNBLOCKED_BY_ERROR,
     WAITS_FOR_TURN,
+    WANTS_WRITE,
     WATCH_COUNT,
     WATCH_FIRST,
 )
@@ -60,6 +61,7 @@ from kvstore.lifetimes.shard import (
     TURN_FIRST,
     TURN_LAST,
     TURNS_PENDING,
+    WANTING_WRITE,
 )
 from kvstore.system.libc import bytes_at, close, free, malloc, realloc, words_at
 from mmcore.jit import Table, copy_bytes, int64, kernel, linked, uint8, view, void
@@ -242,6 +244,8 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
         free(row[field])
     if row[FLAGS] & (POSTPONED | BLOCKED | HELD):
         shard[BLOCKED_CLIENTS] -= 1
+    if row[FLAGS] & WANTS_WRITE:
+        shard[WANTING_WRITE] -= 1
     row[FLAGS] = 0
     row[FD] = -1
     row[NEXT_FREE] = shard[FREE_SLOT]

@@ -32,6 +32,17 @@
     READY,  # events in hand
     READY_NEXT,  # next to serve
     RESUME,  # slot of the connection to go on with, -1 for none
+    # looking again before sleep: see net/epoll.py
+    BUSY_POLL_US,  # as configured
+    BUSY_CYCLES,
+    BUSY_LOOKS,  # so far,
+    BUSY_FOUND,  # and those that found something
+    BUSY_RECENT,  # of the sample under way
+    BUSY_RECENT_FOUND,
+    BUSY_RESTS,  # waits without a look that are still to come
+    BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
+    WANTING_WRITE,  # connections that wait for room to send
+    ROWS_SWEPT,  # rows of connections that the timer has looked at
     # connections that wait for a turn without an event, first come first served; see connections.py
     TURN_FIRST,  # slots, -1 for none
     TURN_LAST,
@@ -129,6 +140,6 @@
     HOLDINGS_SLOTS,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(112)
-SHARD_REGISTERS = 128
-assert SHARD_REGISTERS >= 112
+) = range(122)
+SHARD_REGISTERS = 192
+assert SHARD_REGISTERS >= 122

@@ -6,7 +6,6 @@ from kvstore.lifetimes.connection import ADDRESS_WORDS, OWN, PEER, UNIX_SOCKET
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     CONNECTED_CLIENTS,
-    EPOLL_FD,
     KEEPALIVE_S,
     MAXCLIENTS,
     NEXT_ID,
@@ -16,35 +15,24 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     TOTAL_CONNECTIONS,
 )
+from kvstore.net.epoll import poll_add, socket_accept, socket_name, socket_option, socket_send
 from kvstore.system.libc import (
-    EPOLL_CTL_ADD,
-    EPOLLIN,
     IPPROTO_TCP,
-    MSG_NOSIGNAL,
     SO_KEEPALIVE,
-    SOCK_CLOEXEC,
-    SOCK_NONBLOCK,
     SOL_SOCKET,
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
     TCP_NODELAY,
-    accept4,
     bytes_at,
     close,
-    epoll_ctl,
-    getsockname,
-    ints_at,
-    send,
-    setsockopt,
     words_at,
 )
 from kvstore.wire.resp import reply_raw, reply_reset
 from kvstore.wire.texts import DENIED, MAX_CLIENTS
 from mmcore.jit import int32, int64, kernel, linked, void
 
-# What an epoll event's data holds: slot in the low half and the low bits of the connection's id above it, or
-# -(1 + 4 * descriptor + kind) for a descriptor that is not a connection.
+# Kinds of descriptors that are no connections; see epoll.py.
 LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
 
 
@@ -74,16 +62,10 @@ def _is_loopback(address):  # type: ignore[no-untyped-def]
 def _refuse(context, fd, text):  # type: ignore[no-untyped-def]
     reply_reset(context)
     reply_raw(context, text, 0, len(text))
-    send(int32(fd), context.call[REPLY_ADDRESS], len(text), int32(MSG_NOSIGNAL))
+    socket_send(context, fd, context.call[REPLY_ADDRESS], len(text))
     reply_reset(context)
     close(int32(fd))
     context.shard[REJECTED_CONNECTIONS] += 1
-
-
-@kernel
-def _option(context, fd, level, name, value):  # type: ignore[no-untyped-def]
-    ints_at(context.shard[SCRATCH_ADDRESS], 1)[0] = value
-    setsockopt(int32(fd), int32(level), int32(name), context.shard[SCRATCH_ADDRESS], int32(4))
 
 
 @kernel
@@ -100,8 +82,7 @@ def accept_connections(context, listener, kind):  # type: ignore[no-untyped-def]
     shard = context.shard
     scratch = shard[SCRATCH_ADDRESS]
     for _ in range(ACCEPTS_PER_EVENT):
-        ints_at(scratch, 1)[0] = 128
-        fd = int64(accept4(int32(listener), scratch + 8, scratch, int32(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+        fd = socket_accept(context, listener)
         if fd < 0:
             return
         shard[TOTAL_CONNECTIONS] += 1
@@ -112,12 +93,12 @@ def accept_connections(context, listener, kind):  # type: ignore[no-untyped-def]
             _refuse(context, fd, MAX_CLIENTS)
             continue
         if kind == LISTEN_TCP:
-            _option(context, fd, IPPROTO_TCP, TCP_NODELAY, 1)
+            socket_option(context, fd, IPPROTO_TCP, TCP_NODELAY, 1)
             if shard[KEEPALIVE_S] > 0:
-                _option(context, fd, SOL_SOCKET, SO_KEEPALIVE, 1)
-                _option(context, fd, IPPROTO_TCP, TCP_KEEPIDLE, shard[KEEPALIVE_S])
-                _option(context, fd, IPPROTO_TCP, TCP_KEEPINTVL, max(1, shard[KEEPALIVE_S] // 3))
-                _option(context, fd, IPPROTO_TCP, TCP_KEEPCNT, 3)
+                socket_option(context, fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+                socket_option(context, fd, IPPROTO_TCP, TCP_KEEPIDLE, shard[KEEPALIVE_S])
+                socket_option(context, fd, IPPROTO_TCP, TCP_KEEPINTVL, max(1, shard[KEEPALIVE_S] // 3))
+                socket_option(context, fd, IPPROTO_TCP, TCP_KEEPCNT, 3)
         identity = shard[NEXT_ID]
         shard[NEXT_ID] += 1
         flags = UNIX_SOCKET if kind == LISTEN_UNIX else 0
@@ -125,12 +106,7 @@ def accept_connections(context, listener, kind):  # type: ignore[no-untyped-def]
         if kind == LISTEN_TCP:
             row = connection(context, slot)
             _keep_address(context, row, PEER)
-            ints_at(scratch, 1)[0] = 128
-            getsockname(int32(fd), scratch + 8, scratch)
+            socket_name(context, fd)
             _keep_address(context, row, OWN)
-        event = ints_at(scratch, 3)
-        event[0] = EPOLLIN
-        event[1] = slot
-        event[2] = identity & 0x7FFF_FFFF
-        if epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_ADD), int32(fd), scratch) != 0:
+        if poll_add(context, fd, slot, identity) != 0:
             close_connection(context, slot)

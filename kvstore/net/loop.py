@@ -47,9 +47,7 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     BLOCKED_DEADLINE_MS,
-    EPOLL_FD,
     EVENTS_ADDRESS,
-    EVENTS_CAPACITY,
     LOOP_TURNS,
     NEXT_TICK_MS,
     READY,
@@ -65,6 +63,7 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.store import EXPIRED_STALE_PERC
 from kvstore.net.accept import WAKE, accept_connections
+from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output
 from kvstore.net.pipeline import end_wait, go_on, wake_blocked
@@ -78,10 +77,9 @@ from kvstore.system.libc import (
     EPOLLIN,
     EPOLLOUT,
     cycles,
-    epoll_wait,
     ints_at,
 )
-from mmcore.jit import int32, int64, kernel, linked
+from mmcore.jit import int64, kernel, linked
 
 SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so many
 TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
@@ -113,8 +111,7 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
 @kernel
 def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
     shard = context.shard
-    ready = epoll_wait(int32(shard[EPOLL_FD]), shard[EVENTS_ADDRESS], int32(shard[EVENTS_CAPACITY]), int32(timeout_ms))
-    shard[READY] = max(int64(ready), 0)
+    shard[READY] = poll_wait(context, timeout_ms)
     shard[READY_NEXT] = 0
     shard[TURNS_LEFT] = -1
     sharers = min(max(1, shard[READY] + shard[TURNS_PENDING]), SHARES_MAX)

@@ -20,32 +20,19 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
-    EPOLL_FD,
     NET_OUTPUT_BYTES,
     OUTPUT_HARD_LIMIT,
     OUTPUT_LIMIT_CLOSED,
     OUTPUT_SOFT_LIMIT,
     OUTPUT_SOFT_MS,
     REQUIRE_AUTH,
-    SCRATCH_ADDRESS,
     TIMER_MS,
-    WRITES_PROCESSED,
+    WANTING_WRITE,
 )
-from kvstore.system.libc import (
-    EAGAIN,
-    EINTR,
-    EPOLL_CTL_MOD,
-    EPOLLIN,
-    EPOLLOUT,
-    MSG_NOSIGNAL,
-    bytes_at,
-    epoll_ctl,
-    errno,
-    ints_at,
-    send,
-)
+from kvstore.net.epoll import poll_write, socket_send
+from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
-from mmcore.jit import copy_bytes, int32, int64, kernel, linked, void
+from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] held of replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
 
@@ -55,30 +42,17 @@ def _ask_for_write(context, slot, row, wanted):  # type: ignore[no-untyped-def]
     if (row[FLAGS] & WANTS_WRITE != 0) == wanted:
         return
     row[FLAGS] ^= WANTS_WRITE
-    event = ints_at(context.shard[SCRATCH_ADDRESS], 3)
-    event[0] = EPOLLIN | EPOLLOUT if wanted else EPOLLIN
-    event[1] = slot
-    event[2] = row[ID] & 0x7FFF_FFFF
-    epoll_ctl(int32(context.shard[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(row[FD]), context.shard[SCRATCH_ADDRESS])
+    context.shard[WANTING_WRITE] += 1 if wanted else -1
+    poll_write(context, row[FD], slot, row[ID], wanted)
 
 
-@linked(int64(CONTEXT, int64[::1], int64, int64))
+@kernel
 def send_bytes(context, row, address, count):  # type: ignore[no-untyped-def]
-    """Send until done or the socket is full; returns how many bytes were taken, or -1 for a broken connection."""
-    sent = 0
-    while sent < count:
-        n = send(int32(row[FD]), address + sent, count - sent, int32(MSG_NOSIGNAL))
-        context.shard[WRITES_PROCESSED] += 1
-        if n < 0:
-            code = errno()
-            if code == EINTR:
-                continue
-            if code == EAGAIN:
-                break
-            return -1
-        sent += n
-    context.shard[NET_OUTPUT_BYTES] += sent
-    row[BYTES_OUT] += sent
+    """Send what the socket takes; returns how many bytes that were, or -1 for a broken connection."""
+    sent = socket_send(context, row[FD], address, count)
+    if sent > 0:
+        context.shard[NET_OUTPUT_BYTES] += sent
+        row[BYTES_OUT] += sent
     return sent
 
 

@@ -25,17 +25,17 @@ from kvstore.lifetimes.shard import (
     NET_INPUT_BYTES,
     QUERY_BUFFER_LIMIT,
     QUERY_LIMIT_CLOSED,
-    READS_PROCESSED,
     SHARED_ADDRESS,
     SHARED_CAPACITY,
     TIMER_MS,
     TURN_BEGAN,
 )
 from kvstore.lifetimes.sizes import INPUT_MAX
+from kvstore.net.epoll import CLOSED, socket_receive
 from kvstore.net.events import EVENT_NONE
 from kvstore.net.pipeline import run_pipeline, settle
-from kvstore.system.libc import EAGAIN, EINTR, bytes_at, cycles, errno, recv
-from mmcore.jit import copy_bytes, int32, int64, linked
+from kvstore.system.libc import bytes_at, cycles
+from mmcore.jit import copy_bytes, int64, linked
 
 
 @linked(int64(CONTEXT, int64, int64[::1]))
@@ -77,10 +77,9 @@ def receive(context, slot, row):  # type: ignore[no-untyped-def]
             give_turn(context, slot, row, KILLED)
             return EVENT_NONE
         address, room = row[INPUT_ADDRESS] + before, min(row[INPUT_CAPACITY] - before, INPUT_MAX)
-    count = recv(int32(row[FD]), address, room, int32(0))
-    shard[READS_PROCESSED] += 1
+    count = socket_receive(context, row[FD], address, room)
     if count <= 0:
-        if count == 0 or (errno() != EAGAIN and errno() != EINTR):
+        if count == CLOSED:
             give_turn(context, slot, row, KILLED)
         return EVENT_NONE
     shard[NET_INPUT_BYTES] += count

@@ -25,6 +25,7 @@ from kvstore.lifetimes.shard import (
     NET_OUTPUT_BYTES,
     NEXT_TICK_MS,
     PAUSED_UNTIL_MS,
+    ROWS_SWEPT,
     SAMPLE_NEXT,
     SAMPLES_ADDRESS,
     SWEEP_SLOT,
@@ -34,6 +35,7 @@ from kvstore.lifetimes.shard import (
     TIMER_TICKS,
     TURN_CYCLES,
     TURN_US,
+    WANTING_WRITE,
 )
 from kvstore.lifetimes.sizes import SAMPLES
 from kvstore.lifetimes.store import (
@@ -46,6 +48,7 @@ from kvstore.lifetimes.store import (
     SAVE_WANTED,
     SAVED_MS,
 )
+from kvstore.net.epoll import judge_busy_poll
 from kvstore.net.output import keep_output
 from kvstore.store.flush import give_back_credit
 from kvstore.system.clock import calibrate
@@ -94,10 +97,14 @@ def tick(context):  # type: ignore[no-untyped-def]
     shard[TIMER_TICKS] += 1
     measure_slowness(context)
     shard[TURN_CYCLES] = shard[TURN_US] * shard[CYCLES_PER_MS] // 1000
+    judge_busy_poll(context)
     give_back_credit(context)
     if shard[PAUSED_UNTIL_MS] != 0 and shard[PAUSED_UNTIL_MS] <= now:
         resume_postponed(context)
-    for _ in range(min(shard[CONNECTION_SLOTS], shard[CONNECTION_SLOTS] // 10 + 1)):
+    # Connections that are idle are looked at only where they may time out.
+    sweeps = shard[TIMEOUT_MS] > 0 or shard[WANTING_WRITE] > 0
+    for _ in range(min(shard[CONNECTION_SLOTS], shard[CONNECTION_SLOTS] // 10 + 1) if sweeps else 0):
+        shard[ROWS_SWEPT] += 1
         slot = shard[SWEEP_SLOT]
         shard[SWEEP_SLOT] = (slot + 1) % shard[CONNECTION_SLOTS]
         row = connection(context, slot)

@@ -192,6 +192,8 @@ class Server:
             r.OUTPUT_SOFT_MS = 1000 * limit.soft_seconds
         elif name == "maxclients":
             self._set_maxclients(config["maxclients"])
+        elif name == "busy-poll-usec":
+            r.BUSY_POLL_US = config["busy-poll-usec"]
         elif name == "turn-budget-us":
             r.TURN_US = config["turn-budget-us"]
         elif name == "hz":
@@ -683,6 +685,7 @@ _APPLIED = [
     "client-output-buffer-limit",
     "maxclients",
     "hz",
+    "busy-poll-usec",
     "turn-budget-us",
     "active-expire-enabled",
     "slowlog-max-len",

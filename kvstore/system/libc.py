@@ -19,6 +19,7 @@ send = external("send", int64(int32, int64, int64, int32))
 setsockopt = external("setsockopt", int32(int32, int32, int32, int64, int32))
 getsockname = external("getsockname", int32(int32, int64, int64))
 inet_ntop = external("inet_ntop", int64(int32, int64, int64, int32))
+getrusage = external("getrusage", int32(int32, int64))
 clock_gettime = external("clock_gettime", int32(int32, int64))
 malloc = external("malloc", int64(int64))
 realloc = external("realloc", int64(int64, int64))
@@ -36,6 +37,7 @@ AF_INET, AF_INET6 = 2, 10
 SOL_SOCKET, SO_KEEPALIVE = 1, 9
 IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 6, 1, 4, 5, 6
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
+RUSAGE_THREAD = 1
 
 
 def _view(kind: Any) -> Any:

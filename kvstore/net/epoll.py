@@ -1,0 +1,201 @@
+"""The sockets' system calls, by epoll: another way to wait, receive and send can stand beside this file.
+
+    poll_wait       what is ready, after waiting for it
+    poll_add        a descriptor is watched for input from now on
+    poll_write      and for room to send, or no more
+    socket_...      receive, send, accept, options, addresses; no other file of the loop calls the system
+
+What an event's data holds: a connection's slot in the low half and the low bits of its id above it, or
+-(1 + 4 * descriptor + kind) for a descriptor that is not a connection.
+
+Before it sleeps, `poll_wait` looks again for busy-poll-usec: to be woken costs the processor more than to look.  That
+pays while requests come quickly one after another.  It stops by itself
+
+    when the last wait brought nothing      an idle server sleeps
+    when that brought very much             there is no wake-up to be saved
+    when it finds too rarely what it looks for, or the system takes the processor away: another process wants it; for
+    RESTS waits then
+"""
+
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    BUSY_CYCLES,
+    BUSY_FOUND,
+    BUSY_LOOKS,
+    BUSY_POLL_US,
+    BUSY_RECENT,
+    BUSY_RECENT_FOUND,
+    BUSY_RESTS,
+    BUSY_SWITCHES,
+    CYCLES_PER_MS,
+    EPOLL_FD,
+    EVENTS_ADDRESS,
+    EVENTS_CAPACITY,
+    READS_PROCESSED,
+    READY,
+    SCRATCH_ADDRESS,
+    WRITES_PROCESSED,
+)
+from kvstore.system.libc import (
+    EAGAIN,
+    EINTR,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD,
+    EPOLLIN,
+    EPOLLOUT,
+    MSG_NOSIGNAL,
+    RUSAGE_THREAD,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    accept4,
+    cycles,
+    epoll_ctl,
+    epoll_wait,
+    errno,
+    getrusage,
+    getsockname,
+    ints_at,
+    recv,
+    send,
+    setsockopt,
+    words_at,
+)
+from mmcore.jit import int32, int64, kernel, linked, void
+
+CLOSED, AGAIN_LATER = -1, 0  # answers of socket_receive, beside a count of bytes
+FULL = 64  # events at once after which a look ahead saves nothing
+SAMPLE = 64  # looks after which it is judged whether they pay
+WORTH = 8  # one look in so many has to find something
+RESTS = 1024  # waits without a look, when it does not pay
+SWITCHES_MAX = 8  # times a tick that the system may take the processor away before looking stops
+_NIVCSW = 17  # word of struct rusage: involuntary context switches
+
+
+@kernel
+def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
+    shard = context.shard
+    return int64(
+        epoll_wait(int32(shard[EPOLL_FD]), shard[EVENTS_ADDRESS], int32(shard[EVENTS_CAPACITY]), int32(timeout_ms))
+    )
+
+
+@linked(int64(CONTEXT))
+def _look(context):  # type: ignore[no-untyped-def]
+    """Look for events until there are some, or BUSY_CYCLES have passed; returns how many there are."""
+    shard = context.shard
+    began, ready = cycles(), 0
+    while ready <= 0 and cycles() - began < shard[BUSY_CYCLES]:
+        ready = _wait(context, 0)
+    shard[BUSY_LOOKS] += 1
+    shard[BUSY_RECENT] += 1
+    if ready > 0:
+        shard[BUSY_FOUND] += 1
+        shard[BUSY_RECENT_FOUND] += 1
+    if shard[BUSY_RECENT] == SAMPLE:
+        if WORTH * shard[BUSY_RECENT_FOUND] < SAMPLE:
+            shard[BUSY_RESTS] = RESTS
+        shard[BUSY_RECENT] = shard[BUSY_RECENT_FOUND] = 0
+    return ready
+
+
+@kernel
+def poll_wait(context, timeout_ms):  # type: ignore[no-untyped-def]
+    """Wait for events, so long at most; returns how many there are at EVENTS_ADDRESS."""
+    shard = context.shard
+    if timeout_ms != 0 and shard[BUSY_CYCLES] != 0:
+        if shard[BUSY_RESTS] > 0:
+            shard[BUSY_RESTS] -= 1
+        elif 0 < shard[READY] < FULL:
+            ready = _look(context)
+            if ready > 0:
+                return ready
+    return max(_wait(context, timeout_ms), 0)
+
+
+@linked(void(CONTEXT))
+def judge_busy_poll(context):  # type: ignore[no-untyped-def]
+    """Once a tick: take the configured time over, and rest where the system has taken the processor away too often."""
+    shard = context.shard
+    shard[BUSY_CYCLES] = shard[BUSY_POLL_US] * shard[CYCLES_PER_MS] // 1000
+    if shard[BUSY_CYCLES] == 0:
+        return
+    getrusage(int32(RUSAGE_THREAD), shard[SCRATCH_ADDRESS])
+    switches = words_at(shard[SCRATCH_ADDRESS], _NIVCSW + 1)[_NIVCSW]
+    if switches - shard[BUSY_SWITCHES] > SWITCHES_MAX:
+        shard[BUSY_RESTS] = RESTS
+    shard[BUSY_SWITCHES] = switches
+
+
+@kernel
+def _event(context, events, slot, identity):  # type: ignore[no-untyped-def]
+    event = ints_at(context.shard[SCRATCH_ADDRESS], 3)
+    event[0] = events
+    event[1] = slot
+    event[2] = identity & 0x7FFF_FFFF
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def poll_add(context, fd, slot, identity):  # type: ignore[no-untyped-def]
+    """Watch a new connection for input: 0, or -1."""
+    _event(context, EPOLLIN, slot, identity)
+    shard = context.shard
+    return int64(epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_ADD), int32(fd), shard[SCRATCH_ADDRESS]))
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def poll_write(context, fd, slot, identity, wanted):  # type: ignore[no-untyped-def]
+    """Watch a connection for room to send too (1), or no more (0)."""
+    _event(context, EPOLLIN | EPOLLOUT if wanted else EPOLLIN, slot, identity)
+    shard = context.shard
+    epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(fd), shard[SCRATCH_ADDRESS])
+
+
+@kernel
+def socket_receive(context, fd, address, room):  # type: ignore[no-untyped-def]
+    """Bytes received to `address`; AGAIN_LATER when there are none, CLOSED when none will come."""
+    count = recv(int32(fd), address, room, int32(0))
+    context.shard[READS_PROCESSED] += 1
+    if count > 0:
+        return count
+    return AGAIN_LATER if count < 0 and (errno() == EAGAIN or errno() == EINTR) else CLOSED
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def socket_send(context, fd, address, count):  # type: ignore[no-untyped-def]
+    """Send until done or the socket is full; returns how many bytes were taken, or -1 for a broken connection."""
+    sent = 0
+    while sent < count:
+        n = send(int32(fd), address + sent, count - sent, int32(MSG_NOSIGNAL))
+        context.shard[WRITES_PROCESSED] += 1
+        if n < 0:
+            code = errno()
+            if code == EINTR:
+                continue
+            if code == EAGAIN:
+                break
+            return -1
+        sent += n
+    return sent
+
+
+@kernel
+def socket_accept(context, listener):  # type: ignore[no-untyped-def]
+    """A connection that waits at the listener, or -1; its address is at word 1 of the scratch room."""
+    scratch = context.shard[SCRATCH_ADDRESS]
+    ints_at(scratch, 1)[0] = 128
+    return int64(accept4(int32(listener), scratch + 8, scratch, int32(SOCK_NONBLOCK | SOCK_CLOEXEC)))
+
+
+@kernel
+def socket_name(context, fd):  # type: ignore[no-untyped-def]
+    """Put the socket's own address to word 1 of the scratch room."""
+    scratch = context.shard[SCRATCH_ADDRESS]
+    ints_at(scratch, 1)[0] = 128
+    getsockname(int32(fd), scratch + 8, scratch)
+
+
+@kernel
+def socket_option(context, fd, level, name, value):  # type: ignore[no-untyped-def]
+    """Set an option that is an int."""
+    ints_at(context.shard[SCRATCH_ADDRESS], 1)[0] = value
+    setsockopt(int32(fd), int32(level), int32(name), context.shard[SCRATCH_ADDRESS], int32(4))
