@@ -158,7 +158,7 @@ class Server(Protocol):
     registers: Registers
 
     @property
-    def connections(self) -> Table: ...  # the table of them, as connections.py has it
+    def connections(self) -> Table: ...  # the table of them, as connections/table.py has it
     def client_totals(self) -> ClientTotals: ...
     @property
     def config_file(self) -> Path | None: ...

@@ -43,12 +43,12 @@
     BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
     WANTING_WRITE,  # connections that wait for room to send
     ROWS_SWEPT,  # rows of connections that the timer has looked at
-    # connections that wait for a turn without an event, first come first served; see connections.py
+    # connections that wait for a turn without an event, first come first served; see connections/table.py
     TURN_FIRST,  # slots, -1 for none
     TURN_LAST,
     TURNS_PENDING,
     TURNS_LEFT,  # of them, those that get their turn before the loop waits again; -1: not counted yet
-    # how long a pipeline runs before the others are served, in cycles of the time stamp counter; see loop.py
+    # how long a pipeline runs before the others are served, in cycles of the time stamp counter; see net/pipeline.py
     TURN_BEGAN,  # of the connection at hand
     TURN_SHARE,  # of each connection, for as long as these events are served
     TURN_CYCLES,  # of all connections together
@@ -74,7 +74,7 @@
     SUBCOMMAND_SLOTS_ADDRESS,  # subcommands by name and container
     SUBCOMMAND_SLOTS,
     COMMAND_NAMES_ADDRESS,  # uint8[rows, NAME_WIDTH], padded with zeros; see refusals.py
-    ERROR_TABLE_ADDRESS,  # error replies by their first word; see loop.py
+    ERROR_TABLE_ADDRESS,  # error replies by their first word; see commands/accounts.py
     # limits and modes
     REQUIRE_AUTH,
     PROTECTED,

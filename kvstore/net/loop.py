@@ -2,31 +2,11 @@
 
 A turn
 
-    epoll_wait ── for each ready socket ──► recv ► parse ► execute ► reply ► send
+    poll_wait ── for each ready socket ──► receive ► parse ► execute ► reply ► send
         └── then upkeep, in bounded slices: expiry, releases, growth; the timer every 1/hz s
 
-`serve` returns when something is Python's to do, with one of the EVENT codes; all it needs to go on is in the server's
+`serve` returns when something is Python's to do, with one of the codes of events.py.  All it needs to go on is in the
 registers, so the next call continues where the last one stopped, in the middle of a pipeline or of a transaction.
-
-    EVENT_COMMAND   the command at hand (ARGC, args) of connection CONNECTION is served by Python, which appends its
-                    reply to the reply buffer; EVENT_DETAIL is the row of the command table
-    EVENT_HTTP      the connection at hand spoke HTTP and is closed; Python says so in the log
-    EVENT_WAKE      the wake-up descriptor is readable: a signal came, or a snapshot's writer has news
-    EVENT_SAVE      a snapshot was due, by a save point or since a transaction asked for one, and could not be begun
-    EVENT_STOP      STOPPING is set
-    EVENT_QUEUE     the command at hand has subcommands and is to be queued: Python says whether it is well-formed
-
-A command's kernel returns an EVENT, too: NONE when it has replied, COMMAND when Python is to serve this form of it,
-BLOCKED when its connection has to wait.
-
-Order within a connection is the order of arrival; a transaction runs whole before anybody else is served.  A connection
-that is held (see connections.py) keeps its replies and its further input until a snapshot has ended.
-
-No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is shared out among the
-connections that are ready when a turn begins; a connection that has used up its share between two commands keeps the
-rest of its input and goes to the back of the queue (`give_turn`).  The share is measured in time, so a command counts
-for what it costs, and one that Python serves for more than one of a kernel.  The clock is the time stamp counter, which
-is read anyway to account for each command.
 """
 
 from kvstore.connections.table import close_connection, connection, give_turn, take_turn

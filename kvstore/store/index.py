@@ -18,7 +18,7 @@ bucket.  A merge undoes the last split.  Bucket pages are mapped and unmapped on
 Scan.  Cursors go through the buckets in the order of their reversed binary numbers, as Redis's do: what a bucket splits
 into follows in its place, and what merges into it came before, so that an entry present all the while is met.
 
-The functions take the table as (base, buckets); who keeps these is keyspace.py.  Those that may need frames say so by
+The functions take the table as (base, buckets), which databases.py keeps.  Those that may need frames say so by
 NO_FRAME or by doing nothing; stores assert, for callers have reserved.
 """
 

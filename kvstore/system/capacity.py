@@ -7,7 +7,7 @@ Reserving costs nothing: frames are taken from the system as they are first touc
 can be, whatever maxmemory says, which is a policy of its own: the memory of the machine or of the control group,
 whichever is less, without what the process needs beside its data; and no more than a limit of the address space
 (ulimit -v) leaves.  `machine-memory` is how much of that is in force, without it all but an eighth.  An image that
-needs more raises it (server.py).
+needs more raises it (server/server.py).
 """
 
 import os
