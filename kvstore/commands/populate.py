@@ -11,8 +11,8 @@ A key is cut to KEY_MAX bytes and its prefix ends at a zero byte, for Redis prin
 key that there is no memory for ends it with an error, maxmemory's included; those before it stay.  More keys than the
 memory can ever hold are refused before the first is made.
 
-A million keys take 1.2 s with their short values, where redis-server 7.0 takes 1.5 s, and 3 s with values of 1000 bytes.
-The server serves nobody else meanwhile; who minds asks for fewer keys at a time.
+A million keys take 1.2 s with their short values, where redis-server 7.0 takes 1.5 s, and 3 s with values of 1000
+bytes.  The server serves nobody else meanwhile.
 """
 
 from kvstore.commands.strings.setting import setnx

@@ -52,7 +52,7 @@ def test_an_empty_store_s_digest_is_zeros() -> None:
 
 
 def test_a_value_s_digest_is_what_redis_server_answers() -> None:
-    """For it does not look at the key. """
+    """For it does not look at the key."""
     with Bare() as bare:
         bare("SET", "key:1", "value:1")
         assert value_digest(bare.context, 0, b"key:1") == "ec4b7bec343ec862c8bd5dd8feab05ec1e9e6703"
