@@ -46,8 +46,9 @@ class Process:
         descriptors: int = 0,
         addresses_kib: int = 0,
         environment: Mapping[str, str] | None = None,
+        debug: str = "yes",
     ) -> None:
-        """`program`: the module that runs this project's server.
+        """`program`: the module that runs this project's server; `debug`: enable-debug-command, "" for its default.
 
         `descriptors`, `addresses_kib`: its limits of open files and of its address space; 0 for ours.
         """
@@ -63,9 +64,11 @@ class Process:
         if self.is_redis:
             binary = valkey_binary() if kind == "valkey" else REDIS_SERVER
             assert binary, "redis-server is not installed"
-            command = [binary, *([str(config)] if config else []), "--enable-debug-command", "yes"]
+            command = [binary, *([str(config)] if config else [])]
         else:
             command = [sys.executable, "-m", program, "serve", *(["--config", str(config)] if config else [])]
+        if debug:
+            command += ["--enable-debug-command", debug]
         if not config:
             command += ["--dir", str(directory), "--save", save]
         limits = [f"ulimit -{what} {limit} &&" for what, limit in (("n", descriptors), ("v", addresses_kib)) if limit]

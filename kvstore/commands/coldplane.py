@@ -205,6 +205,15 @@ class Server(Protocol):
     def describe(self, db: int, key: bytes) -> Described | None:
         """How the value of a key is kept, or None without the key; does not count as a use of it."""
 
+    def digest(self) -> str:
+        """A digest of all data, in 40 hexadecimal digits: Redis's of the same data."""
+
+    def value_digest(self, db: int, key: bytes) -> str:
+        """The same of a key's value; 40 zeros without the key."""
+
+    def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
+        """Make numbered keys that are not there yet; see populate.py.  Raises CommandError when memory is full."""
+
     def usage(self) -> Usage: ...
 
     def frames(self) -> Frames: ...

@@ -1,13 +1,15 @@
-"""COMMAND, CONFIG, INFO, MEMORY, DEBUG, TIME, snapshots and SHUTDOWN: the commands about the server."""
+"""COMMAND, CONFIG, INFO, MEMORY, TIME, snapshots and SHUTDOWN: the commands about the server."""
 
 import logging
-import time as clock
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kvstore.commands.connection import SYNTAX_ERROR, integer, text, word
+from kvstore.commands.allowed import is_allowed
+from kvstore.commands.connection import SYNTAX_ERROR, text, word
+from kvstore.commands.debug import debug as debug  # the table finds it here
 from kvstore.commands.docs import Argument
+from kvstore.commands.help import help_lines
 from kvstore.commands.info import PAGE_SIZE, info_text, memory_figures, memory_ratios
 from kvstore.commands.table import (
     CATEGORIES,
@@ -19,12 +21,11 @@ from kvstore.commands.table import (
     find,
     keys_of,
     resolve,
-    unknown_subcommand_or_arity,
 )
 from kvstore.config.file import ConfigError
 from kvstore.config.parameters import Refused
 from kvstore.system.clock import wall_us
-from kvstore.wire.errors import ERRORS, NO_KEY, NOT_INTEGER, shown
+from kvstore.wire.errors import shown
 from kvstore.wire.patterns import matching_names
 from kvstore.wire.reply import NO_REPLY, OK, CommandError, Raw, Reply, Set, Simple, Verbatim, encode
 from snapshot.errors import SnapshotError
@@ -33,16 +34,6 @@ if TYPE_CHECKING:
     from kvstore.commands.coldplane import Client, Server
 
 log = logging.getLogger("kvstore")
-
-SHIFT_MAX_MS = 10**12  # that DEBUG SHIFT-CLOCK moves a clock from the system's, thirty years
-
-
-def help_lines(name: str, forms: Iterable[tuple[str, str]]) -> Reply:
-    """The reply to a container's HELP: its forms, each with what it does."""
-    lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
-    for usage, summary in forms:
-        lines += [usage, f"    {summary}"]
-    return [Simple(line) for line in lines]
 
 
 def help_(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
@@ -246,7 +237,7 @@ def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     config = server.config
     noticed = len(config.notices)
     try:
-        old = config.update(pairs, protected=_allowed(server, client, "enable-protected-configs"))
+        old = config.update(pairs, protected=is_allowed(server, client, "enable-protected-configs"))
     except Refused as refusal:
         if not refusal.why:
             name = shown(refusal.name.encode(errors="surrogateescape"))
@@ -302,13 +293,6 @@ def config_rewrite(server: "Server", _client: "Client", _args: list[bytes]) -> R
         raise CommandError(f"ERR Rewriting config file: {_why(error)}") from error
     log.info("CONFIG REWRITE executed with success")
     return OK
-
-
-def _allowed(server: "Server", client: "Client", parameter: str) -> bool:
-    # What enable-debug-command and enable-protected-configs say: no, yes, or to connections of this machine.
-    setting = server.config[parameter]
-    host = client.addr.rpartition(":")[0].strip("[]").removeprefix("::ffff:")
-    return bool(setting == "yes" or (setting == "local" and (client.unix or host == "::1" or host.startswith("127."))))
 
 
 # --------------------------------------------------------------------------------------------------- INFO, TIME, MEMORY
@@ -459,99 +443,6 @@ def shutdown(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     server.shutdown(save_wanted, b"force" in flags)
     client.close_after_reply = True  # what follows in the pipeline is not executed
     return NO_REPLY
-
-
-# ---------------------------------------------------------------------------------------------------------------- DEBUG
-
-
-def _debug_sleep(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    try:
-        seconds = float(args[2])
-    except ValueError:
-        seconds = 0.0
-    if 0 < seconds < float("inf"):
-        clock.sleep(seconds)
-    return OK
-
-
-def _debug_reload(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    options = {arg.lower() for arg in args[2:]}
-    if not options <= {b"nosave"}:
-        raise CommandError("ERR DEBUG RELOAD only supports the NOSAVE option.")
-    try:
-        server.reload(save=not options)
-    except SnapshotError as error:
-        log.error("DEBUG RELOAD failed: %s", error)
-        raise _reason(error) from error
-    return OK
-
-
-def _debug_object(server: "Server", client: "Client", args: list[bytes]) -> Reply:
-    described = server.describe(client.db, args[2])
-    if described is None:
-        raise CommandError(ERRORS[NO_KEY])
-    return Simple(
-        f"Value at:{described.address:#x} refcount:1 encoding:{described.encoding} "
-        f"serializedlength:{described.length} lru:{described.clock} lru_seconds_idle:{described.idle_s}"
-    )
-
-
-def _debug_set_active_expire(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    enabled = integer(args[2], ERRORS[NOT_INTEGER]) != 0
-    server.config.update([("active-expire-enabled", "yes" if enabled else "no")])
-    server.apply("active-expire-enabled")
-    return OK
-
-
-def _debug_shift_clock(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    which, by_ms = word(args, 2), integer(args[3], ERRORS[NOT_INTEGER])
-    if which not in (b"wall", b"timer"):
-        raise CommandError(SYNTAX_ERROR)
-    shifted_us = server.registers.WALL_SHIFT_US if which == b"wall" else server.registers.TIMER_SHIFT_US
-    if abs(shifted_us // 1000 + by_ms) > SHIFT_MAX_MS or (which == b"timer" and by_ms < 0):
-        raise CommandError("ERR the clock cannot be moved so far")
-    server.shift_clock(by_ms if which == b"wall" else 0, by_ms if which == b"timer" else 0)
-    return OK
-
-
-def _debug_help(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
-    forms = [(f"{name.decode().upper()} {usage}".rstrip(), summary) for name, (_, _, usage, summary) in DEBUG.items()]
-    return help_lines("debug", forms)
-
-
-# DEBUG's subcommands: function, arguments behind the name at least and at most, usage, summary.
-DEBUG: dict[bytes, tuple[Callable[["Server", "Client", list[bytes]], Reply], range, str, str]] = {
-    b"help": (_debug_help, range(1), "", "Answers what subcommands there are."),
-    b"object": (_debug_object, range(1, 2), "<key>", "Answers how the value of a key is kept."),
-    b"reload": (
-        _debug_reload,
-        range(1 << 20),
-        "[NOSAVE]",
-        "Takes a snapshot, unless NOSAVE is given, empties the store, and loads the newest image.",
-    ),
-    b"set-active-expire": (_debug_set_active_expire, range(1, 2), "<0|1>", "Turns active expiry off or on."),
-    b"shift-clock": (
-        _debug_shift_clock,
-        range(2, 3),
-        "<WALL|TIMER> <milliseconds>",
-        "Moves the clock that deadlines are compared with, or the one that durations are measured by.",
-    ),
-    b"sleep": (_debug_sleep, range(1, 2), "<seconds>", "Stops the server for so long."),
-}
-
-
-def debug(server: "Server", client: "Client", args: list[bytes]) -> Reply:
-    """DEBUG subcommand [arg ...]"""
-    if not _allowed(server, client, "enable-debug-command"):
-        raise CommandError(
-            'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from '
-            "a local connection, otherwise you need to set this option in the configuration file, and then restart the "
-            "server."
-        )
-    row = DEBUG.get(args[1].lower())
-    if row is None or len(args) - 2 not in row[1]:
-        raise unknown_subcommand_or_arity("debug", args[1])
-    return row[0](server, client, args)
 
 
 def prepare() -> None:

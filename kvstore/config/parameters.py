@@ -353,7 +353,7 @@ SERVED = (
     Parameter("latency-monitor-threshold", Integer(0, LONG_MAX), 0),
     Parameter("latency-tracking", Flag(), True),
     Parameter("latency-tracking-info-percentiles", Percentiles(), (50.0, 99.0, 99.9)),
-    Parameter("enable-debug-command", _WHO, "local", mutable=False),
+    Parameter("enable-debug-command", _WHO, "no", mutable=False),
     Parameter("enable-protected-configs", _WHO, "no", mutable=False),
     # what is not given
     Parameter("appendonly", Only(Flag(), False, _NO_FILE), False),

@@ -1,17 +1,13 @@
 """What an image says of the store in it, and which images this program can open.
 
-An image is the store's memory: to open one of another layout would be to read nonsense and call it data.  So each has
-the name of its layout among its metadata, a digest of every constant that says where something lies, and the control
-block begins with magic numbers.  All must be this program's, else the image is refused by name and stays on the disk,
-for a program that can read it.
+An image is the store's memory, so only a program with the same layout can open it (kvstore/store/description.py).  Its
+metadata name the layout; in its pages, the heap's control block has a magic number, the store's a magic number with the
+layout's version, and the layout's digest.  All must be this program's, else the image is refused by name, with both
+layouts in the reason, and stays on the disk for a program that can read it.
 
-    metadata of an image    layout      text: LAYOUT of the program that wrote it
+    metadata of an image    layout      text: LAYOUT of the program that wrote it, "version 2, digest 0123456789abcdef"
                             databases   16 pairs: keys, and those of them with a deadline
                             made_by     "kvstore"
-
-The digest notices a constant that changes.  What changes its meaning while all numbers stay must raise the version in
-CONTROL_MAGIC or HEAP_MAGIC.  Images from before they had a digest have the layout UNMARKED; they are opened for as long
-as that is still the layout.
 
 The checks are of the control block alone, in constant time.  They keep an image out whose pages do not lie where its
 manifest says, not one that somebody has edited with care.
@@ -19,13 +15,11 @@ manifest says, not one that somebody has edited with care.
 
 from typing import Any
 
-import xxhash
-
-from kvstore.store import entries, index, layout
-from kvstore.store.flush import RECORD_SIZE
+from kvstore.store.description import LAYOUT, LAYOUT_DIGEST, layout_name
 from kvstore.store.index import BUCKETS_MAX, BUCKETS_MIN, PAGE_BUCKETS
 from kvstore.store.layout import (
     CONTROL_BASE,
+    CONTROL_LAYOUT,
     CONTROL_MAGIC,
     DATABASES,
     DB_DEADLINE_BUCKETS,
@@ -39,39 +33,15 @@ from kvstore.store.layout import (
     INDEX_BASE,
     INDEX_REGIONS,
     INDEX_STRIDE,
+    LAYOUT_VERSION,
+    VERSION_BITS,
 )
-from kvstore.structures import hash as hashing
-from mmcore import heap
 from mmcore.heap import CONTROL, HEAP_MAGIC
 from snapshot.describe import text
 from snapshot.frozen import FrozenSpace
 from snapshot.image import PAGE_SIZE, Image, Page
 
-_LAYOUT = """
-    DATABASES CONTROL_BASE CONTROL_MAGIC CONTROL_SEED CONTROL_REGIONS CONTROL_FLUSHING DESCRIPTORS DESCRIPTOR_SIZE
-    DB_KEYS DB_DEADLINES DB_KEY_BUCKETS DB_DEADLINE_BUCKETS DB_KEY_REGION DB_DEADLINE_REGION
-    INDEX_BASE INDEX_STRIDE INDEX_REGIONS
-"""
-_HEAP = """
-    CONTROL OWNER_BASE SLAB_META LARGE_META SLAB_BASE LARGE_BASE HEAP_END HEAP_MAGIC SLOT_SHIFT SLOT_SIZE
-    USED SLAB_FRESH SLAB_FREE LARGE_FRESH QUEUE PARTIAL RANGES CLASS_SIZES ORDER_MAX LIVE FREE QUEUED
-"""
-_ENTRIES = "HEADER EXPIRY LARGE RAW TEXT CLOCK_MASK"
-_INDEX = "BUCKET_SIZE SLOTS PAGE_BUCKETS LINK ADDRESS TAG_SHIFT LAST"
-_HASH = "_SECRET0 _SECRET1 _SECRET2 _SECRET3"
-CONSTANTS = ((layout, _LAYOUT), (heap, _HEAP), (entries, _ENTRIES), (index, _INDEX), (hashing, _HASH))
-
-
-def layout_digest() -> str:
-    """The name of the layout: a digest of the constants that it is made of."""
-    named = [(module, name) for module, names in CONSTANTS for name in names.split()]
-    lines = [f"{module.__name__} {name} {getattr(module, name)}" for module, name in named]
-    lines.append(f"kvstore.store.flush RECORD_SIZE {RECORD_SIZE}")
-    return xxhash.xxh3_64_hexdigest("\n".join(lines).encode())
-
-
-LAYOUT = layout_digest()
-UNMARKED = "8797e5077df670af"
+UNNAMED = "not named"  # what an image's layout is when its metadata do not tell
 
 # The two tables of a database, each as the words of its descriptor that say how many keys, buckets, and where.
 _TABLES = (
@@ -89,18 +59,31 @@ def describe_store(frozen: FrozenSpace) -> dict[str, Any]:
 
 def accept_store(image: Image, page: Page) -> str:
     """Why this program cannot open an image, or nothing when it can: see snapshot.image.Accept."""
-    said = image.metadata.get("layout", UNMARKED)
+    said = image.metadata.get("layout", UNNAMED)
     if said != LAYOUT:
         return f"its layout is {text(said)[:64]}, and this program's is {LAYOUT}"
     control = page(CONTROL)
     if len(control) != PAGE_SIZE:
         return f"it has no control block at {CONTROL_BASE:#x}"
-    for name, at, magic in (("heap", CONTROL, HEAP_MAGIC), ("store", CONTROL_BASE, CONTROL_MAGIC)):
-        found = int.from_bytes(control[at - CONTROL : at - CONTROL + 8], "little")
-        if found != magic:
-            return f"the {name}'s magic number is {found:#x}, and this program's is {magic:#x}"
     start = DESCRIPTORS - CONTROL
-    return _odd_descriptor(image, _descriptors(control[start : start + DATABASES * DESCRIPTOR_SIZE]))
+    descriptors = _descriptors(control[start : start + DATABASES * DESCRIPTOR_SIZE])
+    return _odd_control(control) or _odd_descriptor(image, descriptors)
+
+
+def _word(control: bytes, at: int) -> int:
+    return int.from_bytes(control[at - CONTROL : at - CONTROL + 8], "little")
+
+
+def _odd_control(control: bytes) -> str:
+    heap, store = _word(control, CONTROL), _word(control, CONTROL_BASE)
+    if heap != HEAP_MAGIC:
+        return f"the heap's magic number is {heap:#x}, and this program's is {HEAP_MAGIC:#x}"
+    if store >> VERSION_BITS != CONTROL_MAGIC >> VERSION_BITS:
+        return f"the store's magic number is {store:#x}, and this program's is {CONTROL_MAGIC:#x}"
+    version, digest = store & ((1 << VERSION_BITS) - 1), _word(control, CONTROL_BASE + CONTROL_LAYOUT)
+    if (version, digest) != (LAYOUT_VERSION, LAYOUT_DIGEST):
+        return f"its control block's layout is {layout_name(version, digest)}, and this program's is {LAYOUT}"
+    return ""
 
 
 def _descriptors(data: bytes) -> list[list[int]]:

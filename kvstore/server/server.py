@@ -28,6 +28,7 @@ from kvstore.commands.coldplane import Described, Frames, Usage
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.describe import describe_key
 from kvstore.commands.info import resident_bytes
+from kvstore.commands.populate import populate_database
 from kvstore.commands.secrets import secret_arguments
 from kvstore.commands.table import (
     COMMANDS,
@@ -60,6 +61,7 @@ from kvstore.observe.slowlog import SlowLog
 from kvstore.server.loading import loading_table
 from kvstore.server.logfile import set_level
 from kvstore.store.databases import index_pages, keyspace_init, memory_used
+from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step
 from kvstore.store.sampling import database_sizes
 from kvstore.system import capacity
@@ -639,6 +641,20 @@ class Server:
     def describe(self, db: int, key: bytes) -> Described | None:
         """How the value of a key is kept."""
         return describe_key(self.context, db, key)
+
+    def digest(self) -> str:
+        """DEBUG DIGEST"""
+        return store_digest(self.context)
+
+    def value_digest(self, db: int, key: bytes) -> str:
+        """DEBUG DIGEST-VALUE"""
+        return value_digest(self.context, db, key)
+
+    def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
+        """DEBUG POPULATE"""
+        if self.loading:  # what is read would take the place of what is made
+            raise CommandError(LOADING_ERROR)
+        populate_database(self.context, db, count, prefix, size)
 
     def reload(self, save: bool) -> None:
         """DEBUG RELOAD"""

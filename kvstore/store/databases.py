@@ -6,9 +6,11 @@ two a function means, KEYS or TIMES, is a number by which fields of the descript
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED, MAXMEMORY
+from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.index import PAGE_BUCKETS
 from kvstore.store.layout import (
     CONTROL_BASE,
+    CONTROL_LAYOUT,
     CONTROL_MAGIC,
     CONTROL_REGIONS,
     CONTROL_SEED,
@@ -47,6 +49,7 @@ def keyspace_init(context):  # type: ignore[no-untyped-def]
     fill_bytes(memory, pa, 0, DESCRIPTORS - CONTROL_BASE + DATABASES * DESCRIPTOR_SIZE)
     put64(memory, pa, CONTROL_MAGIC)
     put64(memory, pa + CONTROL_SEED, context.store[HASH_SEED])
+    put64(memory, pa + CONTROL_LAYOUT, LAYOUT_WORD)
     put64(memory, pa + CONTROL_REGIONS, (1 << (2 * DATABASES)) - 1)
     for db in range(DATABASES):
         at = pa + DESCRIPTORS - CONTROL_BASE + db * DESCRIPTOR_SIZE
@@ -59,6 +62,8 @@ def keyspace_init(context):  # type: ignore[no-untyped-def]
 def keyspace_open(context):  # type: ignore[no-untyped-def]
     """Take over a store that is in the address space: 0, or -1 when it is none of this layout."""
     if load64(context.space, CONTROL_BASE) != CONTROL_MAGIC:
+        return -1
+    if load64(context.space, CONTROL_BASE + CONTROL_LAYOUT) != LAYOUT_WORD:
         return -1
     context.store[HASH_SEED] = load64(context.space, CONTROL_BASE + CONTROL_SEED)
     return 0

@@ -32,6 +32,7 @@ from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32,
 from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
 
 NO_DEADLINE = -1  # what `entry_deadline` says of an entry that has none
+KEY_LENGTH, VALUE_LENGTH, FLAGS = 0, 4, 8  # offsets in the header
 HEADER = 12
 EXPIRY, LARGE, RAW, TEXT = 1 << 24, 1 << 25, 1 << 26, 1 << 27
 EDITED = RAW | TEXT
@@ -41,19 +42,19 @@ CLOCK_MASK = (1 << 24) - 1
 @kernel
 def entry_key_length(context, entry):  # type: ignore[no-untyped-def]
     """[bytes]"""
-    return load32(context.space, entry)
+    return load32(context.space, entry + KEY_LENGTH)
 
 
 @kernel
 def entry_length(context, entry):  # type: ignore[no-untyped-def]
     """Length of the value [bytes]."""
-    return load32(context.space, entry + 4)
+    return load32(context.space, entry + VALUE_LENGTH)
 
 
 @kernel
 def entry_flags(context, entry):  # type: ignore[no-untyped-def]
     """Flags and clock, one word."""
-    return load32(context.space, entry + 8)
+    return load32(context.space, entry + FLAGS)
 
 
 @kernel
@@ -122,7 +123,7 @@ def entry_is(context, entry, key, count):  # type: ignore[no-untyped-def]
     """Whether the entry's key is the `count` bytes at `key`."""
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
-    if bytes32(memory, pa) != count:
+    if bytes32(memory, pa + KEY_LENGTH) != count:
         return False
     if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
         return equal_bytes(memory, pa + HEADER, bytes_at(key, count), 0, count)
@@ -165,9 +166,9 @@ def entry_alloc(context, key_length, value_length, deadline):  # type: ignore[no
         if value == 0:
             heap_free(space, entry, size)
             return 0
-    store32(space, entry, key_length)
-    store32(space, entry + 4, value_length)
-    store32(space, entry + 8, flags | (context.shard[LRU_CLOCK] & CLOCK_MASK))
+    store32(space, entry + KEY_LENGTH, key_length)
+    store32(space, entry + VALUE_LENGTH, value_length)
+    store32(space, entry + FLAGS, flags | (context.shard[LRU_CLOCK] & CLOCK_MASK))
     at = entry + HEADER + key_length
     if flags & EXPIRY:
         _store_across(context, at, deadline)
@@ -182,9 +183,9 @@ def entry_alloc_around(context, key_length, value_length, deadline, value):  # t
     flags = LARGE | (EXPIRY if deadline >= 0 else 0)
     entry = heap_alloc(context.space, entry_size(key_length, value_length, flags))
     if entry != 0:
-        store32(context.space, entry, key_length)
-        store32(context.space, entry + 4, value_length)
-        store32(context.space, entry + 8, flags)
+        store32(context.space, entry + KEY_LENGTH, key_length)
+        store32(context.space, entry + VALUE_LENGTH, value_length)
+        store32(context.space, entry + FLAGS, flags)
         if deadline >= 0:
             _store_across(context, entry + HEADER + key_length, deadline)
         _store_across(context, entry + HEADER + key_length + 8, value)
@@ -227,19 +228,19 @@ def entry_touch(context, entry):  # type: ignore[no-untyped-def]
     clock = shard[LRU_CLOCK] & CLOCK_MASK
     if flags & CLOCK_MASK != clock and not (store[FROZEN_ROOTS] | store[READ_ONLY] | call[NO_TOUCH]):
         if has_frames(context.space, ROOT_LEVEL):
-            store32(context.space, entry + 8, (flags & ~CLOCK_MASK) | clock)
+            store32(context.space, entry + FLAGS, (flags & ~CLOCK_MASK) | clock)
 
 
 @kernel
 def entry_set_flags(context, entry, flags):  # type: ignore[no-untyped-def]
     """Store flags and clock."""
-    store32(context.space, entry + 8, flags)
+    store32(context.space, entry + FLAGS, flags)
 
 
 @kernel
 def entry_set_length(context, entry, length):  # type: ignore[no-untyped-def]
     """Store the value's length."""
-    store32(context.space, entry + 4, length)
+    store32(context.space, entry + VALUE_LENGTH, length)
 
 
 @kernel

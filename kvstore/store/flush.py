@@ -4,9 +4,7 @@ FLUSHALL leaves the whole address space: an empty page table takes its place, an
 steps, as a snapshot's is.  FLUSHDB of the only database that has keys is the same.  Of one among several it detaches
 the database's two index regions and gives it fresh ones; what the old ones point at is given back entry by entry, some
 each turn.  Of detached regions a list is kept in the address space, so that a snapshot taken meanwhile has it too, and
-whoever restarts from it goes on with the work:
-
-    record, 32 bytes in the heap:   next record | region of keys | its buckets | region of deadlines << 32 | its buckets
+whoever restarts from it goes on with the work; layout.py has its records.
 
 `background_step` does a little of everything that waits: old trees, detached regions, long values freed, tables with
 fewer keys than buckets for them, and free frames that go back to the system (mmcore/giveback.py).
@@ -35,6 +33,12 @@ from kvstore.store.layout import (
     INDEX_BASE,
     INDEX_REGIONS,
     INDEX_STRIDE,
+    RECORD_DEADLINES,
+    RECORD_KEY_BUCKETS,
+    RECORD_KEY_REGION,
+    RECORD_NEXT,
+    RECORD_REGION_SHIFT,
+    RECORD_SIZE,
 )
 from kvstore.store.membership import shrink
 from kvstore.store.sampling import scan_entry
@@ -48,7 +52,6 @@ from mmcore.mmu import load64, store64
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import FREE_COUNT, TOTAL
 
-RECORD_SIZE = 32
 KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
 GIVE_LEAST = 2048  # frames a tick
 GIVE_PER_TURN = 512  # frames, or as much work: some 50 us
@@ -143,20 +146,20 @@ def _flush_step(context, budget):  # type: ignore[no-untyped-def]
         record = load64(space, CONTROL_BASE + CONTROL_FLUSHING)
         if record == 0 or not has_frames(space, FRAMES_TO_FLUSH):
             break
-        keys, word = load64(space, record + 16), load64(space, record + 24)
-        deadlines = word & 0xFFFF_FFFF
+        keys, word = load64(space, record + RECORD_KEY_BUCKETS), load64(space, record + RECORD_DEADLINES)
+        region, deadlines = word >> RECORD_REGION_SHIFT, word & ((1 << RECORD_REGION_SHIFT) - 1)
         # The deadlines first: their index points at entries that the other still owns.
         if deadlines > 0:
-            _drop_last_bucket(context, word >> 32, deadlines, False)
-            store64(space, record + 24, word - 1)
+            _drop_last_bucket(context, region, deadlines, False)
+            store64(space, record + RECORD_DEADLINES, word - 1)
         elif keys > 0:
-            _drop_last_bucket(context, load64(space, record + 8), keys, True)
-            store64(space, record + 16, keys - 1)
+            _drop_last_bucket(context, load64(space, record + RECORD_KEY_REGION), keys, True)
+            store64(space, record + RECORD_KEY_BUCKETS, keys - 1)
         else:
             used = load64(space, CONTROL_BASE + CONTROL_REGIONS)
-            used &= ~((1 << load64(space, record + 8)) | (1 << (word >> 32)))
+            used &= ~((1 << load64(space, record + RECORD_KEY_REGION)) | (1 << region))
             store64(space, CONTROL_BASE + CONTROL_REGIONS, used)
-            store64(space, CONTROL_BASE + CONTROL_FLUSHING, load64(space, record))
+            store64(space, CONTROL_BASE + CONTROL_FLUSHING, load64(space, record + RECORD_NEXT))
             code = heap_free(space, record, RECORD_SIZE)
             assert code == 0, "no frame was reserved for a release"
         done += 1
@@ -185,12 +188,11 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
     record = heap_alloc(context.space, RECORD_SIZE)
     assert record != 0, "no frame was reserved for a record"
     space = context.space
-    store64(space, record, load64(space, CONTROL_BASE + CONTROL_FLUSHING))
-    store64(space, record + 8, db_load(context, db, DB_KEY_REGION))
-    store64(space, record + 16, db_load(context, db, DB_KEY_BUCKETS))
-    store64(
-        space, record + 24, db_load(context, db, DB_DEADLINE_REGION) << 32 | db_load(context, db, DB_DEADLINE_BUCKETS)
-    )
+    store64(space, record + RECORD_NEXT, load64(space, CONTROL_BASE + CONTROL_FLUSHING))
+    store64(space, record + RECORD_KEY_REGION, db_load(context, db, DB_KEY_REGION))
+    store64(space, record + RECORD_KEY_BUCKETS, db_load(context, db, DB_KEY_BUCKETS))
+    region, buckets = db_load(context, db, DB_DEADLINE_REGION), db_load(context, db, DB_DEADLINE_BUCKETS)
+    store64(space, record + RECORD_DEADLINES, region << RECORD_REGION_SHIFT | buckets)
     store64(space, CONTROL_BASE + CONTROL_FLUSHING, record)
     db_store(context, db, DB_KEY_REGION, _free_region(context))
     db_store(context, db, DB_DEADLINE_REGION, _free_region(context))

@@ -11,9 +11,9 @@ in the control block says: FLUSHDB and SWAPDB exchange regions, and move nothing
 Control block (little endian, 8-byte words, offsets from CONTROL_BASE)
 
     OFFSET  SIZE  DESCRIPTION
-    0       8     magic and layout version (CONTROL_MAGIC)
+    0       8     magic "kv" and, in the VERSION_BITS low bits, LAYOUT_VERSION
     8       8     seed of the hash
-    16      8     -
+    16      8     digest of the layout; see description.py
     24      8     bit set of index regions in use
     32      8     head of the queue of indices being flushed, 0 for none; see flush.py
     64      64*16 descriptors of the databases
@@ -28,12 +28,24 @@ Descriptor of a database
     32      8     region of the key index
     40      8     region of the deadline index
     48      16    -
+
+Record of an index that is being flushed, in the heap; see flush.py
+
+    OFFSET  SIZE  DESCRIPTION
+    0       8     next record, 0 for none
+    8       8     region of the keys
+    16      8     buckets that are left in it
+    24      8     region of the deadlines << 32 | buckets that are left in it
 """
 
 DATABASES = 16
 CONTROL_BASE = 0x1000_0800
-CONTROL_MAGIC = 0x6B76_0001
+LAYOUT_VERSION = 2  # raise it when a number here gets another meaning; 1 had no digest in the control block
+VERSION_BITS = 16
+CONTROL_MAGIC = 0x6B76 << VERSION_BITS | LAYOUT_VERSION
+assert 0 < LAYOUT_VERSION < 1 << VERSION_BITS
 CONTROL_SEED = 8
+CONTROL_LAYOUT = 16
 CONTROL_REGIONS = 24
 CONTROL_FLUSHING = 32
 DESCRIPTORS = CONTROL_BASE + 64
@@ -50,3 +62,7 @@ assert DB_DEADLINE_REGION == DB_KEY_REGION + 8
 INDEX_BASE = 64 << 39
 INDEX_STRIDE = 1 << 34
 INDEX_REGIONS = 63
+
+RECORD_SIZE = 32
+RECORD_NEXT, RECORD_KEY_REGION, RECORD_KEY_BUCKETS, RECORD_DEADLINES = 0, 8, 16, 24
+RECORD_REGION_SHIFT = 32  # of RECORD_DEADLINES: the region above, the buckets below

@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kvstore.commands.debug import DEBUG
 from kvstore.commands.docs import docs
-from kvstore.commands.server import DEBUG
 from kvstore.commands.table import COMMANDS, Command
 from tests.server.wire import encode
 
@@ -81,6 +81,9 @@ def _debug(generator: random.Random) -> Words:
         return [b"DEBUG", name, generator.choice([b"1", b"1", b"x"])]
     if name.lower() == b"shift-clock":
         return [b"DEBUG", name, generator.choice([b"WALL", b"TIMER", b"x"]), generator.choice([b"0", b"x", b""])]
+    if name.lower() == b"populate":
+        counts, sizes = [b"0", b"1", b"9", b"-1", b"x", b"9223372036854775807"], [b"0", b"3", b"5000", b"-1", b"1kb"]
+        return [b"DEBUG", name, generator.choice(counts), generator.choice(KEYS), generator.choice(sizes)]
     return [b"DEBUG", name, *generator.choices(KEYS + NUMBERS, k=generator.randrange(3))]
 
 

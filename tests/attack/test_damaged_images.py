@@ -193,7 +193,7 @@ def inner(generator: random.Random, good: Sample, _older: Sample) -> bytes:
     parts = good.parts
     kind = generator.randrange(5)
     if kind == 0:
-        parts.store(CONTROL_BASE, struct.pack("<Q", generator.choice((0, 0x6B76_0002, 1 << 63))))
+        parts.store(CONTROL_BASE, struct.pack("<Q", generator.choice((0, 0x6B76_0001, 1 << 63))))
     elif kind == 1:
         parts.store(CONTROL, struct.pack("<Q", generator.choice((0, 1, (1 << 64) - 1))))
     elif kind == 2:

@@ -30,6 +30,7 @@ main()
 def test_a_server_that_has_served_has_neither_compiler_nor_numpy(tmp_path: Path) -> None:
     port = Port()
     command = [sys.executable, "-c", PROGRAM, "serve", "--port", str(port.number), "--dir", str(tmp_path)]
+    command += ["--enable-debug-command", "local"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -113,6 +113,7 @@ class FakeServer:
     """A server that notes what it is asked for."""
 
     def __init__(self, *clients: FakeClient, **settings: str) -> None:
+        settings = {"enable_debug_command": "yes", **settings}
         self.config = Config.load(None, [(name.replace("_", "-"), text) for name, text in settings.items()])
         self.config_file: Path | None = None
         self.registers = FakeRegisters()
@@ -192,6 +193,15 @@ class FakeServer:
         if self.snapshots.failure:
             raise self.snapshots.failure
         self.done.append(("reload", save))
+
+    def digest(self) -> str:
+        return "0123456789" * 4
+
+    def value_digest(self, db: int, key: bytes) -> str:
+        return f"{db}:{key.decode()}" if key in self.keys else "0" * 40
+
+    def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
+        self.done.append(("populate", db, count, prefix, size))
 
     def describe(self, db: int, key: bytes) -> coldplane.Described | None:
         return self.keys.get(key)

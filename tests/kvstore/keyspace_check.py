@@ -7,6 +7,7 @@ import numpy as np
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store import layout
+from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.entries import EXPIRY, HEADER, LARGE, entry_hash
 from kvstore.store.index import BUCKET_SIZE, LINK
 from kvstore.structures.linear import bucket_number
@@ -96,8 +97,8 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]
     """What the store holds, by database: value and deadline [Unix ms] of each key, due or not; proves it sound."""
     reader = _Reader(context)
     seed = int(context.store[HASH_SEED])
-    magic, kept_seed, changes, regions, flushing = reader.words(layout.CONTROL_BASE, 5)
-    assert magic == layout.CONTROL_MAGIC and kept_seed == seed and changes >= 0
+    magic, kept_seed, digest, regions, flushing = reader.words(layout.CONTROL_BASE, 5)
+    assert magic == layout.CONTROL_MAGIC and kept_seed == seed and digest == LAYOUT_WORD
     taken = 0
     used_regions: set[int] = set()
     databases: dict[int, dict[bytes, tuple[bytes, int | None]]] = {}

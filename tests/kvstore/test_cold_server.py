@@ -60,6 +60,9 @@ REFUSED = [
     ("DEBUG SHIFT-CLOCK TIMER -1", "ERR the clock cannot be moved so far"),
     ("DEBUG SHIFT-CLOCK WALL 1000000000001", "ERR the clock cannot be moved so far"),
     ("DEBUG SET-ACTIVE-EXPIRE x", "ERR value is not an integer or out of range"),
+    ("DEBUG POPULATE -1", "ERR value is out of range, must be positive"),
+    ("DEBUG POPULATE 1 p x", "ERR value is out of range, must be positive"),
+    ("DEBUG POPULATE 1 p 536870913", "ERR string exceeds maximum allowed size (proto-max-bulk-len)"),
 ]
 
 
@@ -217,6 +220,10 @@ def test_config_set_says_in_the_log_what_has_no_effect(
         ("no", "127.0.0.1:1", False),
         ("local", "127.0.0.1:1", True),
         ("local", "[::1]:1", True),
+        ("local", "127.1.2.3:1", True),
+        ("local", "[::ffff:127.0.0.1]:1", True),
+        ("local", "[::ffff:10.0.0.1]:1", False),
+        ("local", "12.7.0.1:1", False),
         ("local", "10.0.0.1:1", False),
         ("yes", "10.0.0.1:1", True),
     ],
@@ -241,7 +248,7 @@ def test_config_rewrite_writes_the_file(server: FakeServer, client: FakeClient, 
     server.config.file = tmp_path / "kvstore.conf"
     ask(server, client, "CONFIG", "SET", "hz", "20")
     assert ask(server, client, "CONFIG", "REWRITE") == OK
-    assert server.config.file.read_text().endswith("hz 20\n")
+    assert server.config.file.read_text().endswith("hz 20\nenable-debug-command yes\n")
     (tmp_path / "including.conf").write_text("include /nonexistent/file\n")
     for file, why in [
         (tmp_path / "nosuch" / "kvstore.conf", "No such file or directory"),
@@ -387,3 +394,17 @@ def test_debug_set_active_expire(server: FakeServer, client: FakeClient) -> None
     assert server.done == [("apply", "active-expire-enabled", "no")]
     assert ask(server, client, "DEBUG", "SET-ACTIVE-EXPIRE", "1") == OK
     assert server.config["active-expire-enabled"] is True
+
+
+def test_debug_populate_takes_a_count_a_prefix_and_a_size(server: FakeServer, client: FakeClient) -> None:
+    client.db = 4
+    for words in (["7"], ["7", "p"], ["7", "p", "100"]):
+        assert ask(server, client, "DEBUG", "POPULATE", *words) == OK
+    assert server.done == [("populate", 4, 7, b"key", 0), ("populate", 4, 7, b"p", 0), ("populate", 4, 7, b"p", 100)]
+
+
+def test_debug_digests_are_statuses(server: FakeServer, client: FakeClient) -> None:
+    server.keys[b"k"], client.db = Described(0x10000040, "embstr", 5, 1234, 9), 3
+    assert ask(server, client, "DEBUG", "DIGEST") == Simple("0123456789" * 4)
+    assert ask(server, client, "DEBUG", "DIGEST-VALUE") == []
+    assert ask(server, client, "DEBUG", "DIGEST-VALUE", "k", "no") == [Simple("3:k"), Simple("0" * 40)]

@@ -1,5 +1,6 @@
 """Which images a store can be opened from: what they say of themselves, and seeded damage whose checksums fit."""
 
+import ast
 import random
 import struct
 from collections.abc import Iterator
@@ -10,12 +11,23 @@ import msgpack
 import numpy as np
 import pytest
 
-from kvstore.durable import storeimage
-from kvstore.durable.storeimage import LAYOUT, UNMARKED, accept_store, describe_store, layout_digest
+from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store import entries, index, layout
 from kvstore.store.databases import keyspace_open
-from kvstore.store.layout import CONTROL_BASE, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
-from mmcore import AddressSpace, PhysicalMemory
+from kvstore.store.description import CONSTANTS, LAYOUT, LAYOUT_DIGEST, LAYOUT_WORD, layout_digest, layout_name
+from kvstore.store.layout import (
+    CONTROL_BASE,
+    CONTROL_LAYOUT,
+    CONTROL_MAGIC,
+    DB_KEY_BUCKETS,
+    DB_KEY_REGION,
+    DB_KEYS,
+    DESCRIPTOR_SIZE,
+    DESCRIPTORS,
+    LAYOUT_VERSION,
+)
+from mmcore import AddressSpace, PhysicalMemory, heap, paging
 from mmcore.heap import CONTROL
 from mmcore.jit import Table
 from snapshot import errors
@@ -110,7 +122,7 @@ def test_what_a_store_wrote_it_can_open_and_the_image_says_what_is_in_it(images)
 
 
 def constants() -> Iterator[tuple[object, str]]:
-    for module, names in storeimage.CONSTANTS:
+    for module, names in CONSTANTS:
         for name in names.split():
             yield module, name
 
@@ -119,7 +131,51 @@ def constants() -> Iterator[tuple[object, str]]:
 def test_any_constant_of_the_layout_that_changes_changes_its_name(monkeypatch, module, name):
     was = getattr(module, name)
     monkeypatch.setattr(module, name, (*was, 1) if isinstance(was, tuple) else was + 1)
-    assert layout_digest() != LAYOUT
+    assert layout_digest() != LAYOUT_DIGEST
+
+
+# Constants of these modules that do not say where anything lies, by why.
+NOT_LAYOUT = {
+    "when something is done": "LOAD_MAX BUCKETS_MIN QUEUE_PAGES HEAP_FRAMES",
+    "how much is possible": "BUCKETS_MAX SLAB_PAGES_MAX LARGE_PAGES_MAX SIZE_MAX",
+    "follows from others": "FINE_MAX EDITED",
+    "of functions": "NO_DEADLINE LINE",
+}
+
+
+def test_every_constant_of_a_module_that_lays_bytes_out_is_in_the_digest_or_said_not_to_be() -> None:
+    """For who adds one to find out."""
+    for module, names in CONSTANTS:
+        if module is paging:  # its other constants are of page tables, which no image holds
+            continue
+        text = Path(str(module.__file__)).read_text()
+        assigned = [line for node in ast.parse(text).body if isinstance(node, ast.Assign) for line in node.targets]
+        own = {one.id for target in assigned for one in ast.walk(target) if isinstance(one, ast.Name)}
+        public = {name for name in own if name.isupper() and not name.startswith("_")}
+        assert public - set(names.split()) <= set(" ".join(NOT_LAYOUT.values()).split()), module
+
+
+def test_the_layout_s_name_is_known() -> None:
+    """Who changes the layout changes it here, and knows: images written before are refused from then on."""
+    assert LAYOUT == "version 2, digest cd66dcba121d7ead"
+    assert layout_name(LAYOUT_VERSION, LAYOUT_DIGEST) == LAYOUT
+
+
+def test_a_store_carries_its_layout_s_name_and_opens_by_it() -> None:
+    """In the control block: the magic number, the version, the digest; flushing keeps them."""
+    with Bare(16 << 20) as bare:
+        for _ in range(2):
+            word = bare.space.read(CONTROL_BASE, 24)
+            assert struct.unpack("<qqq", word)[::2] == (CONTROL_MAGIC, LAYOUT_WORD)
+            assert keyspace_open(bare.context) == 0
+            bare("SET", "k", "v")
+            bare("FLUSHALL")
+        for at, other in ((CONTROL_BASE, CONTROL_MAGIC + 1), (CONTROL_BASE + CONTROL_LAYOUT, LAYOUT_WORD ^ 1)):
+            kept = bare.space.read(at, 8)
+            bare.space.write(at, struct.pack("<q", other))
+            assert keyspace_open(bare.context) == -1
+            bare.space.write(at, kept)
+        assert keyspace_open(bare.context) == 0
 
 
 def refused_for(images: ImageDirectory, changed: Changed) -> str:
@@ -138,7 +194,17 @@ def of_database(db: int, field: int) -> int:
 
 
 ODD_CONTROL = {
-    "the store's magic": (CONTROL_BASE, 0x6B76_0099, "the store's magic number is 0x6b760099"),
+    "the store's magic": (CONTROL_BASE, 0x7777_0002, "the store's magic number is 0x77770002"),
+    "another version": (
+        CONTROL_BASE,
+        CONTROL_MAGIC + 1,
+        f"its control block's layout is version {LAYOUT_VERSION + 1}, digest {LAYOUT[-16:]},",
+    ),
+    "another digest": (
+        CONTROL_BASE + CONTROL_LAYOUT,
+        0xABC,
+        f"version {LAYOUT_VERSION}, digest 0000000000000abc, and this program's is {LAYOUT}",
+    ),
     "the heap's magic": (CONTROL, 7, "the heap's magic number is 0x7"),
     "a region beyond the last": (of_database(3, DB_KEY_REGION), 63, "index regions"),
     "a negative region": (of_database(3, DB_KEY_REGION), -1, "index regions"),
@@ -168,16 +234,28 @@ def test_the_name_of_another_layout_is_refused_whatever_its_type(images, good, s
     assert "its layout is" in reason and LAYOUT in reason and len(reason) < 200 and reason.isprintable()
 
 
-def test_an_image_without_a_name_of_its_layout_is_of_the_first(images, good, monkeypatch):
+def test_an_image_without_a_name_of_its_layout_is_refused(images, good):
     changed = Changed(good)
     changed.manifest["metadata"] = {"made_by": "kvstore"}
-    monkeypatch.setattr(storeimage, "LAYOUT", UNMARKED)
-    changed.write(images.path_of(2))
-    assert load(images)[0].path == images.path_of(2)
-    monkeypatch.setattr(storeimage, "LAYOUT", "another")
-    changed.write(images.path_of(2))
-    reason = accept_store(read_image(images.path_of(2)), lambda _: b"")
-    assert reason == f"its layout is {UNMARKED}, and this program's is another"
+    assert refused_for(images, changed) == f"its layout is not named, and this program's is {LAYOUT}"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(entries, "HEADER"), (layout, "DESCRIPTOR_SIZE"), (heap, "CLASS_SIZES"), (index, "TAG_SHIFT")]
+)
+def test_a_program_with_one_constant_changed_refuses_the_image_and_takes_an_older_one_of_its_own(
+    images, good, monkeypatch, module, name
+):
+    """Played by the image: it says the digest that the changed program would have, first in one place, then in both."""
+    was = getattr(module, name)
+    monkeypatch.setattr(module, name, (*was, 1) if isinstance(was, tuple) else was + 1)
+    other = layout_digest()
+    changed = Changed(good)
+    changed.put(CONTROL_BASE + CONTROL_LAYOUT, other - (1 << 64) if other >> 63 else other)
+    theirs = layout_name(LAYOUT_VERSION, other)
+    assert refused_for(images, changed) == f"its control block's layout is {theirs}, and this program's is {LAYOUT}"
+    changed.manifest["metadata"] = {**changed.image.metadata, "layout": theirs}
+    assert refused_for(images, changed) == f"its layout is {theirs}, and this program's is {LAYOUT}"
 
 
 def test_pages_that_do_not_lie_where_they_belong_are_refused(images, good):

@@ -7,9 +7,10 @@ import pytest
 
 from kvstore.lifetimes.wiring import OpenStore
 from kvstore.store.databases import keyspace_init
+from kvstore.store.digest import store_digest
 from mmcore.check import check_heap, check_memory
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import check_keyspace, contents
+from tests.kvstore.keyspace_check import check_keyspace
 
 STEPS = 3000
 KEYS = [b"key:%d" % i for i in range(60)] + [b"", b"L" * 4090, b"M" * 9000]
@@ -62,7 +63,7 @@ def test_commands_interleaved_one_by_one_give_what_they_give_apart(seed: int) ->
     apart = []
     for stream in streams:
         with Bare(64 << 20) as alone:
-            apart.append(([alone(*command) for command in stream], contents(alone.context)))
+            apart.append(([alone(*command) for command in stream], store_digest(alone.context)))
     with Bare(64 << 20) as first:
         stores = first, second(first)
         replies: list[list[object]] = [[], []]
@@ -74,7 +75,7 @@ def test_commands_interleaved_one_by_one_give_what_they_give_apart(seed: int) ->
             position[which] += 1
         for which in range(2):
             assert replies[which] == apart[which][0], f"store {which} of seed {seed}"
-            assert contents(stores[which].context) == apart[which][1]
+            assert store_digest(stores[which].context) == apart[which][1]
             check_keyspace(stores[which].context)
             check_heap(stores[which].space)
         check_memory(first.memory, [store.space for store in stores], first.pool.waiting)

@@ -12,6 +12,7 @@ from kvstore.connections.table import open_connection
 from kvstore.effects.journal import Journal
 from kvstore.lifetimes import connection
 from kvstore.net.pipeline import run_pipeline
+from kvstore.store.digest import store_digest
 from kvstore.store.flush import background_step
 from mmcore.state import FREE_COUNT, TOTAL
 from tests.kvstore.bare import Bare, ReplyError, parse
@@ -117,7 +118,7 @@ def test_what_its_arguments_do_not_bound_is_forked_and_holds(store: Pipelines) -
 
 
 def test_memory_runs_out_at_each_point_of_a_long_transaction(store: Pipelines) -> None:
-    before, outcomes = contents(store.context), []
+    before, digest, outcomes = contents(store.context), store_digest(store.context), []
     journal = Journal(store.context)
     r, used = store.registers, store.used
     registers = {name: getattr(r, name) for name in ("DIRTY", "KEYSPACE_HITS", "KEYSPACE_MISSES", "EXPIRED_KEYS")}
@@ -126,7 +127,8 @@ def test_memory_runs_out_at_each_point_of_a_long_transaction(store: Pipelines) -
         answer = store.transaction(*LONG)
         if isinstance(answer, ReplyError):
             assert answer.startswith(UNDONE)
-            assert contents(store.context) == before
+            assert store_digest(store.context) == digest
+            assert contents(store.context) == before  # deadlines too
             assert {name: getattr(r, name) for name in registers} == registers
             assert journal.take() == []
             outcomes.append("undone")

@@ -20,6 +20,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from kvstore.store.description import LAYOUT
 from mmcore.jit import Table
 from snapshot.image import DATA_OFFSET, PAGE_SIZE, checksum, ending, header_page, read_image
 from tests.gated import gate, gated
@@ -575,15 +576,24 @@ def odd_manifest(path: Path) -> None:
 
 
 UNOPENABLE = {
-    "another layout's magic number": (
-        lambda path: rewrite(path, pages=patched(path, 0x1000_0800, 0x6B76_0002)),
+    "another store's magic number": (
+        lambda path: rewrite(path, pages=patched(path, 0x1000_0800, 0x7777_0002)),
         "magic number",
+    ),
+    "a control block of another version": (
+        lambda path: rewrite(path, pages=patched(path, 0x1000_0800, 0x6B76_0001)),
+        "its control block's layout is version 1, digest",
+    ),
+    "a control block with another digest": (
+        lambda path: rewrite(path, pages=patched(path, 0x1000_0810, 0x1234)),
+        f"its control block's layout is {LAYOUT[:-16]}0000000000001234, and this program's is {LAYOUT}",
     ),
     "another heap's magic number": (lambda path: rewrite(path, pages=patched(path, 0x1000_0000, 5)), "magic number"),
     "the name of another layout": (
-        lambda path: rewrite(path, metadata={**read_image(path).metadata, "layout": "0123456789abcdef"}),
-        "its layout is 0123456789abcdef",
+        lambda path: rewrite(path, metadata={**read_image(path).metadata, "layout": "version 1, digest 0123"}),
+        f"its layout is version 1, digest 0123, and this program's is {LAYOUT}",
     ),
+    "no name of a layout": (lambda path: rewrite(path, metadata={"made_by": "kvstore"}), "its layout is not named"),
     "odd metadata": (lambda path: rewrite(path, metadata={"layout": {"a": [1]}, b"\xff": 7}), "its layout is"),
     "no control block": (lambda path: rewrite(path, keep=slice(1, None)), "no control block"),
     "no index": (lambda path: rewrite(path, keep=slice(None, -2)), "buckets of database 0 are not in it"),
@@ -630,23 +640,6 @@ def test_what_is_no_image_of_this_store_is_refused_by_name_and_kept(start, data:
 def test_a_pipe_alone_is_refused_at_once(start, data: Path, ours: None) -> None:
     os.mkfifo(data / "dump-0000000001.kvimg")
     assert "it is no regular file" in refusal(start(data))
-
-
-def test_an_image_from_before_layouts_had_names_is_opened(start, data: Path, ours: None) -> None:
-    """For as long as that is still the layout."""
-    with start(data) as server, Wire(server.address) as wire:
-        fill(wire, 20)
-        assert wire("SAVE") == OK
-        server.kill()
-    (path,) = images(data)
-    rewrite(path, metadata={"databases": read_image(path).metadata["databases"], "made_by": "kvstore"})
-    from kvstore.durable.storeimage import LAYOUT, UNMARKED
-
-    if LAYOUT != UNMARKED:
-        assert f"its layout is {UNMARKED}" in refusal(start(data))
-        return
-    with start(data) as server, Wire(server.address) as wire:
-        assert wire("DBSIZE") == 20
 
 
 def test_a_held_client_s_connection_ends_with_the_server(start, data: Path, tmp_path: Path, ours: None) -> None:

@@ -1,0 +1,60 @@
+"""The layout in words that can be compared: every constant that says where something lies, its version, its digest.
+
+An image, a snapshot or a branch is the store's memory as it is.  To read one whose layout is another would be to read
+nonsense and call it data, so a store carries the name of its layout, in the control block and in an image's metadata.
+
+    CONSTANTS   the modules that lay bytes out in the address space, each with the constants that say how
+    digest      XXH3 (64 bits) of "module constant value" lines, in the order of CONSTANTS
+    LAYOUT      "version 2, digest 0123456789abcdef"
+
+The digest notices a constant that changes.  What changes its meaning while all numbers stay, such as another rule for
+the bucket of a hash, must raise LAYOUT_VERSION (layout.py) or the number in HEAP_MAGIC (mmcore/heap.py).  A constant
+that says when something is done, not where it lies, is not listed: an image is good whatever it was.
+"""
+
+import xxhash
+
+from kvstore.store import entries, index, layout
+from kvstore.structures import hash as hashing
+from mmcore import heap, paging
+
+_PAGING = "PAGE_SIZE"
+_LAYOUT = """
+    LAYOUT_VERSION VERSION_BITS CONTROL_BASE CONTROL_MAGIC CONTROL_SEED CONTROL_LAYOUT CONTROL_REGIONS CONTROL_FLUSHING
+    DATABASES DESCRIPTORS DESCRIPTOR_SIZE
+    DB_KEYS DB_DEADLINES DB_KEY_BUCKETS DB_DEADLINE_BUCKETS DB_KEY_REGION DB_DEADLINE_REGION
+    INDEX_BASE INDEX_STRIDE INDEX_REGIONS
+    RECORD_SIZE RECORD_NEXT RECORD_KEY_REGION RECORD_KEY_BUCKETS RECORD_DEADLINES RECORD_REGION_SHIFT
+"""
+_HEAP = """
+    CONTROL OWNER_BASE SLAB_META LARGE_META SLAB_BASE LARGE_BASE HEAP_END HEAP_MAGIC SLOT_SHIFT SLOT_SIZE
+    USED SLAB_FRESH SLAB_FREE LARGE_FRESH QUEUE PARTIAL RANGES CLASS_SIZES SMALL_MAX ORDER_MAX LIVE FREE QUEUED
+"""
+_ENTRIES = "KEY_LENGTH VALUE_LENGTH FLAGS HEADER EXPIRY LARGE RAW TEXT CLOCK_MASK"
+_INDEX = "BUCKET_SIZE SLOTS PAGE_BUCKETS LINK ADDRESS TAG_SHIFT LAST"
+_HASH = "_SECRET0 _SECRET1 _SECRET2 _SECRET3"
+CONSTANTS = (
+    (paging, _PAGING),
+    (heap, _HEAP),
+    (layout, _LAYOUT),
+    (entries, _ENTRIES),
+    (index, _INDEX),
+    (hashing, _HASH),
+)
+
+
+def layout_digest() -> int:
+    """A digest of the layout that the constants tell of now, 64 bits."""
+    named = [(module, name) for module, names in CONSTANTS for name in names.split()]
+    lines = [f"{module.__name__} {name} {getattr(module, name)}" for module, name in named]
+    return xxhash.xxh3_64_intdigest("\n".join(lines).encode())
+
+
+def layout_name(version: int, digest: int) -> str:
+    """A layout in words."""
+    return f"version {version}, digest {digest:016x}"
+
+
+LAYOUT_DIGEST = layout_digest()
+LAYOUT_WORD = LAYOUT_DIGEST - (1 << 64) if LAYOUT_DIGEST >> 63 else LAYOUT_DIGEST  # the same as an int64
+LAYOUT = layout_name(layout.LAYOUT_VERSION, LAYOUT_DIGEST)
