@@ -63,10 +63,10 @@ def test_the_command_at_hand_finds_its_registers_as_they_were() -> None:
     with Bare() as bare:
         bare("SELECT", 5)
         bare("SET", "some", "arguments")
-        words, arguments = bare.context.call.tolist(), bare.context.args[:12].tolist()
+        words, arguments = bare.context.call.tolist(), bare.context.args[: 2 * bare.registers.ARGC].tolist()
         populate_database(bare.context, 0, 10)
         assert bare.context.call.tolist() == words
-        assert bare.context.args[:12].tolist() == arguments
+        assert bare.context.args[: 2 * bare.registers.ARGC].tolist() == arguments
 
 
 def test_more_than_ever_fits_is_refused_before_the_first_key() -> None:
