@@ -14,6 +14,7 @@
     REPLY_ADDRESS,
     REPLY_CAPACITY,
     REPLY_LENGTH,
+    REPLY_BASE,  # where the connection's replies begin: before it are others', which wait for the end of the turn
     # nesting: see system/nesting.py
     DEPTH,  # calls around this one: 0 for what was read from a socket
     ARGS,  # where its arguments begin in `args` [arguments], behind those of the calls around it
@@ -25,6 +26,6 @@
     COMMAND_REPLY,  # where its reply begins
     OUTER_REPLY,  # where the reply of the command read from the socket begins (EXEC, around those it runs)
     REDACTED,  # arguments of the command at hand that are secret, a bit each
-) = range(19)
+) = range(20)
 CALL_REGISTERS = 32
-assert CALL_REGISTERS >= 19
+assert CALL_REGISTERS >= 20

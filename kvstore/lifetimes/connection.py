@@ -24,6 +24,7 @@ A row is int64[FIELDS].  connections/table.py has the table of them, and opens a
     OUTPUT_START,
     OUTPUT_LENGTH,  # end of the pending bytes, which begin at OUTPUT_START
     OUTPUT_SOFT_SINCE_MS,  # since when they have been above the soft limit
+    WAITING,  # replies of it that wait for the end of the turn
     # commands queued since MULTI, serialised by transactions.py
     QUEUE_ADDRESS,
     QUEUE_CAPACITY,
@@ -48,7 +49,7 @@ A row is int64[FIELDS].  connections/table.py has the table of them, and opens a
     LIB_NAME,
     LIB_VER,
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(40)
+) = range(41)
 
 
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes

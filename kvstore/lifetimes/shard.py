@@ -41,6 +41,8 @@
     BUSY_RECENT_FOUND,
     BUSY_RESTS,  # waits without a look that are still to come
     BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
+    SENDS_ADDRESS,  # replies that wait for the end of the turn: int64[SENDS_MAX, SEND_WORDS], see net/output.py
+    SENDS,
     WANTING_WRITE,  # connections that wait for room to send
     ROWS_SWEPT,  # rows of connections that the timer has looked at
     # connections that wait for a turn without an event, first come first served; see connections/table.py
@@ -140,6 +142,6 @@
     HOLDINGS_SLOTS,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(122)
+) = range(124)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 122
+assert SHARD_REGISTERS >= 124

@@ -7,6 +7,7 @@ LINE_MAX = 1 << 16  # [bytes] of an inline command, before the line feed
 LINE_ROOM = LINE_MAX + 1  # [bytes] with it
 INPUT_MAX = 1 << 18  # [bytes] received at once
 EVENTS_CAPACITY = 1024  # of epoll, taken at once
+SENDS_MAX, SEND_WORDS = 2048, 4  # replies that wait for the end of a turn: slot, id, where they begin, length
 SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256
 CALLS_MAX = 8  # that nest

@@ -26,6 +26,8 @@ from kvstore.lifetimes.sizes import (
     RESULT_MAX,
     SAMPLES,
     SCRATCH_WORDS,
+    SEND_WORDS,
+    SENDS_MAX,
     TEXT_MAX,
 )
 from mmcore.jit import Array, Table, address_of, int64, uint8, zeros
@@ -70,7 +72,8 @@ class Shard:
         self.args = zeros(int64, 2 * arguments)
         self.connections = Table(connections, FIELDS)
         self._calls = Table(CALLS_MAX, call.CALL_REGISTERS)
-        words[shard.CALLS_ADDRESS] = self._calls.address
+        self._sends = Table(SENDS_MAX, SEND_WORDS)
+        words[shard.CALLS_ADDRESS], words[shard.SENDS_ADDRESS] = self._calls.address, self._sends.address
         self.errors, self.samples = Table(ERROR_WORDS, ERROR_WIDTH), Table(SAMPLES, 4)
         self._rooms = {
             shard.SHARED_ADDRESS: zeros(uint8, INPUT_MAX),

@@ -1,7 +1,6 @@
 """Accepting connections, or refusing them with a sentence."""
 
 from kvstore.connections.table import close_connection, connection, open_connection
-from kvstore.lifetimes.call import REPLY_ADDRESS
 from kvstore.lifetimes.connection import ADDRESS_WORDS, OWN, PEER, UNIX_SOCKET
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -28,9 +27,8 @@ from kvstore.system.libc import (
     close,
     words_at,
 )
-from kvstore.wire.resp import reply_raw, reply_reset
 from kvstore.wire.texts import DENIED, MAX_CLIENTS
-from mmcore.jit import int32, int64, kernel, linked, void
+from mmcore.jit import copy_bytes, int32, int64, kernel, linked, void
 
 # Kinds of descriptors that are no connections; see epoll.py.
 LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
@@ -60,10 +58,9 @@ def _is_loopback(address):  # type: ignore[no-untyped-def]
 
 @kernel
 def _refuse(context, fd, text):  # type: ignore[no-untyped-def]
-    reply_reset(context)
-    reply_raw(context, text, 0, len(text))
-    socket_send(context, fd, context.call[REPLY_ADDRESS], len(text))
-    reply_reset(context)
+    room = context.shard[SCRATCH_ADDRESS]
+    copy_bytes(bytes_at(room, len(text)), 0, text, 0, len(text))
+    socket_send(context, fd, room, len(text))
     close(int32(fd))
     context.shard[REJECTED_CONNECTIONS] += 1
 

@@ -2,7 +2,8 @@
 
 A turn
 
-    poll_wait ── for each ready socket ──► receive ► parse ► execute ► reply ► send
+    poll_wait ── for each ready socket ──► receive ► parse ► execute ► reply
+        └── then all replies are sent
         └── then upkeep, in bounded slices: expiry, releases, growth; the timer every 1/hz s
 
 `serve` returns when something is Python's to do, with one of the codes of events.py.  All it needs to go on is in the
@@ -45,7 +46,7 @@ from kvstore.lifetimes.store import EXPIRED_STALE_PERC
 from kvstore.net.accept import WAKE, accept_connections
 from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
-from kvstore.net.output import keep_output
+from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.net.pipeline import end_wait, go_on, wake_blocked
 from kvstore.net.receiving import receive, run_input
 from kvstore.net.timer import save_due, tick
@@ -124,6 +125,13 @@ def serve_event(context):  # type: ignore[no-untyped-def]
     return EVENT_NONE
 
 
+@kernel
+def _leave(context, event):  # type: ignore[no-untyped-def]
+    # To Python, which may take its time: nobody else's reply waits for it.
+    send_waiting(context)
+    return event
+
+
 @linked(int64(CONTEXT))
 def serve(context):  # type: ignore[no-untyped-def]
     """Serve until something is Python's to do; returns an EVENT.  Hold nothing, and call from one thread only."""
@@ -135,13 +143,13 @@ def serve(context):  # type: ignore[no-untyped-def]
             shard[RESUME] = -1
             event = go_on(context, slot)
             if event != EVENT_NONE:
-                return event
+                return _leave(context, event)
         if shard[STOPPING]:
-            return EVENT_STOP  # before anything is executed that the final snapshot does not hold
+            return _leave(context, EVENT_STOP)  # before anything is executed that the final snapshot does not hold
         while shard[READY_NEXT] < shard[READY]:
             event = serve_event(context)
             if event != EVENT_NONE:
-                return event
+                return _leave(context, event)
             if store[EXPIRED_STALE_PERC] >= PRESSED:
                 upkeep_between(context)
         if shard[TURNS_LEFT] < 0:
@@ -149,7 +157,8 @@ def serve(context):  # type: ignore[no-untyped-def]
         if shard[TURNS_LEFT] > 0:
             event = serve_turns(context)
             if event != EVENT_NONE:
-                return event
+                return _leave(context, event)
+        send_all(context)
         shard[LOOP_TURNS] += 1
         if shard[TIMER_MS] >= shard[NEXT_TICK_MS]:
             tick(context)
@@ -158,7 +167,7 @@ def serve(context):  # type: ignore[no-untyped-def]
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
         if save_due(context) and save_begin(context) != 0:
-            return EVENT_SAVE
+            return EVENT_SAVE  # nothing waits to be sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])
         if shard[BLOCKED_DEADLINE_MS] != NEVER:
             rest_ms = min(rest_ms, shard[BLOCKED_DEADLINE_MS] - shard[TIMER_MS])

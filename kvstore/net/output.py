@@ -1,7 +1,13 @@
-"""Sending: the reply buffer goes to the socket; what the socket does not take becomes the connection's own output."""
+"""Sending: at the end of a turn the replies go to their sockets, in the order in which commands were executed.
 
-from kvstore.connections.table import drop, give_turn, grow
-from kvstore.lifetimes.call import REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
+All that is ready is executed first; then all replies are sent.  Between the two is the place where what was executed is
+made durable.  A reply to another connection than the one at hand waits in the same list.
+
+What a socket does not take becomes the connection's own output.
+"""
+
+from kvstore.connections.table import connection, drop, give_turn, grow
+from kvstore.lifetimes.call import REPLY_ADDRESS, REPLY_BASE, REPLY_CAPACITY, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
     AUTHENTICATED,
     BYTES_OUT,
@@ -10,12 +16,14 @@ from kvstore.lifetimes.connection import (
     FLAGS,
     HELD,
     ID,
+    IN_USE,
     KILLED,
     OUTPUT_ADDRESS,
     OUTPUT_CAPACITY,
     OUTPUT_LENGTH,
     OUTPUT_SOFT_SINCE_MS,
     OUTPUT_START,
+    WAITING,
     WANTS_WRITE,
 )
 from kvstore.lifetimes.context import CONTEXT
@@ -26,14 +34,18 @@ from kvstore.lifetimes.shard import (
     OUTPUT_SOFT_LIMIT,
     OUTPUT_SOFT_MS,
     REQUIRE_AUTH,
+    SENDS,
+    SENDS_ADDRESS,
     TIMER_MS,
     WANTING_WRITE,
 )
+from kvstore.lifetimes.sizes import SEND_WORDS, SENDS_MAX
 from kvstore.net.epoll import poll_write, socket_send
-from kvstore.system.libc import bytes_at
+from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
+SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the turn ends
 UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] held of replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
 
 
@@ -75,7 +87,7 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
         row[OUTPUT_START] = row[OUTPUT_LENGTH] = row[OUTPUT_SOFT_SINCE_MS] = 0
         drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
         _ask_for_write(context, slot, row, False)
-        if row[FLAGS] & CLOSE_AFTER_REPLY:
+        if row[FLAGS] & CLOSE_AFTER_REPLY and row[WAITING] == 0:
             give_turn(context, slot, row, KILLED)
         return
     _ask_for_write(context, slot, row, True)
@@ -94,21 +106,20 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
         give_turn(context, slot, row, KILLED)
 
 
-@linked(void(CONTEXT, int64, int64[::1]))
-def flush_reply(context, slot, row):  # type: ignore[no-untyped-def]
-    """Send the reply buffer; what it does not take, or is held back, becomes the connection's own output."""
-    call = context.call
-    count, sent = call[REPLY_LENGTH], 0
+@linked(void(CONTEXT, int64, int64[::1], int64, int64))
+def _deliver(context, slot, row, start, count):  # type: ignore[no-untyped-def]
+    """Send `count` bytes of the reply buffer from `start`; what is not taken becomes the connection's own output."""
+    call, sent = context.call, 0
     if row[FLAGS] & KILLED:
         count = 0
     if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START] and row[FLAGS] & HELD == 0:
-        sent = send_bytes(context, row, call[REPLY_ADDRESS], count)
+        sent = send_bytes(context, row, call[REPLY_ADDRESS] + start, count)
         if sent < 0:
             give_turn(context, slot, row, KILLED)
             sent = count
     if sent < count:
-        if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN:
-            # A long reply is not copied: its buffer changes hands.
+        if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN and call[REPLY_LENGTH] == count:
+            # A long reply that is alone in the buffer is not copied: the buffer changes hands.
             drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
             row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
             row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
@@ -118,11 +129,46 @@ def flush_reply(context, slot, row):  # type: ignore[no-untyped-def]
         elif grow(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count - sent):
             out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
             reply = bytes_at(call[REPLY_ADDRESS], call[REPLY_CAPACITY])
-            copy_bytes(out, row[OUTPUT_LENGTH], reply, sent, count - sent)
+            copy_bytes(out, row[OUTPUT_LENGTH], reply, start + sent, count - sent)
             row[OUTPUT_LENGTH] += count - sent
         else:
             give_turn(context, slot, row, KILLED)
         keep_output(context, slot, row)
-    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[WAITING] == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
         give_turn(context, slot, row, KILLED)
-    reply_reset(context)
+
+
+@linked(void(CONTEXT))
+def send_waiting(context):  # type: ignore[no-untyped-def]
+    """Send all replies that wait for the end of the turn.  The buffer stays as it is."""
+    shard = context.shard
+    for i in range(shard[SENDS]):
+        record = words_at(shard[SENDS_ADDRESS] + i * SEND_WORDS * 8, SEND_WORDS)
+        row = connection(context, record[0])
+        if row[FLAGS] & IN_USE and row[ID] == record[1]:  # else it was closed meanwhile
+            row[WAITING] -= 1
+            _deliver(context, record[0], row, record[2], record[3])
+    shard[SENDS] = 0
+
+
+@linked(void(CONTEXT))
+def send_all(context):  # type: ignore[no-untyped-def]
+    """The end of a turn: send all replies, and begin with an empty buffer.  No command is at hand."""
+    send_waiting(context)
+    if context.call[REPLY_LENGTH] > 0:
+        reply_reset(context)
+    context.call[REPLY_BASE] = 0
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def queue_reply(context, slot, row):  # type: ignore[no-untyped-def]
+    """Let the replies of the connection at hand wait for the end of the turn, unless that would be too many."""
+    call, shard = context.call, context.shard
+    record = words_at(shard[SENDS_ADDRESS] + shard[SENDS] * SEND_WORDS * 8, SEND_WORDS)
+    record[0], record[1] = slot, row[ID]
+    record[2], record[3] = call[REPLY_BASE], call[REPLY_LENGTH] - call[REPLY_BASE]
+    shard[SENDS] += 1
+    row[WAITING] += 1
+    call[REPLY_BASE] = call[REPLY_LENGTH]
+    if shard[SENDS] == SENDS_MAX or call[REPLY_LENGTH] > SEND_EARLY:
+        send_all(context)

@@ -21,6 +21,7 @@ from kvstore.lifetimes.call import (
     OUTER_REPLY,
     PROTOCOL,
     QUERY_SIZE,
+    REPLY_BASE,
     REPLY_LENGTH,
 )
 from kvstore.lifetimes.connection import (
@@ -64,15 +65,13 @@ from kvstore.lifetimes.shard import (
 from kvstore.net.ahead import look_ahead
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
 from kvstore.net.execution import execute, run_transaction
-from kvstore.net.output import flush_reply
+from kvstore.net.output import SEND_EARLY, queue_reply
 from kvstore.system.libc import bytes_at, cycles
 from kvstore.wire.arguments import query
 from kvstore.wire.errors import UNBLOCKED_ERROR
 from kvstore.wire.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request, restore_request
 from kvstore.wire.resp import reply_error, reply_integer
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
-
-SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the rest of a pipeline is executed
 
 
 @kernel
@@ -150,8 +149,8 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
             return EVENT_NONE
         if row[FLAGS] & (BLOCKED | HELD):
             return EVENT_NONE
-        if call[REPLY_LENGTH] > SEND_EARLY:
-            flush_reply(context, slot, row)
+        if call[REPLY_LENGTH] - call[REPLY_BASE] > SEND_EARLY:
+            queue_reply(context, slot, row)
         start = shard[INPUT_POSITION]
         if call[COMMAND_CYCLES] - shard[TURN_BEGAN] > shard[TURN_SHARE] and start < call[QUERY_SIZE]:
             give_turn(context, slot, row, 0)
@@ -193,7 +192,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64[::1]))
 def settle(context, slot, row):  # type: ignore[no-untyped-def]
-    """After the last command of this turn: keep what is left of the input, send the replies."""
+    """After the last command of this turn: keep what is left of the input, and let the replies wait to be sent."""
     call, shard = context.call, context.shard
     left = call[QUERY_SIZE] - shard[INPUT_POSITION]
     if left == 0:
@@ -212,8 +211,8 @@ def settle(context, slot, row):  # type: ignore[no-untyped-def]
         if left > shard[QUERY_BUFFER_LIMIT]:
             shard[QUERY_LIMIT_CLOSED] += 1
             give_turn(context, slot, row, KILLED)
-    if call[REPLY_LENGTH] > 0 or row[FLAGS] & CLOSE_AFTER_REPLY:
-        flush_reply(context, slot, row)
+    if call[REPLY_LENGTH] > call[REPLY_BASE] or row[FLAGS] & CLOSE_AFTER_REPLY:
+        queue_reply(context, slot, row)
 
 
 @linked(int64(CONTEXT, int64))
