@@ -8,6 +8,7 @@ What would legitimately stop the server, or hold others up or close them, is sai
 
     SHUTDOWN            with ABORT
     DEBUG SLEEP         for no time
+    DEBUG POPULATE      a few keys, or more than there can be
     CLIENT PAUSE        for some milliseconds
     CLIENT KILL         nobody, or oneself at the end of a stream
     CONFIG SET          of parameters that no client notices

@@ -344,6 +344,7 @@ def test_clients_are_served_while_the_image_loads(half_loaded) -> None:
                 ("EXPIRE", "k1", "1"),
                 ("DEBUG", "RELOAD"),
                 ("DEBUG", "RELOAD", "NOSAVE"),
+                ("DEBUG", "POPULATE", "1"),
             ),
         ):
             assert wire(*command) == LOADING, command
