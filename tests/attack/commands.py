@@ -19,9 +19,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvstore.commands.docs import docs
+from kvstore.commands.declaration import Command
 from kvstore.commands.server import DEBUG
-from kvstore.commands.table import COMMANDS, Command
+from kvstore.commands.table import COMMANDS
 from tests.server.wire import encode
 
 Words = list[bytes]
@@ -139,7 +139,7 @@ class Row:
 
 
 def _row(command: Command) -> Row:
-    tokens = re.findall(r"[A-Z][A-Z-]+", docs()[command.name].usage if command.name in docs() else "")
+    tokens = re.findall(r"[A-Z][A-Z-]+", command.usage)
     return Row(command, tuple(token.encode() for token in dict.fromkeys(tokens)))
 
 
