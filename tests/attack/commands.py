@@ -131,7 +131,7 @@ class Row:
 
     def _argument(self, generator: random.Random, place: int) -> bytes:
         chance = generator.random()
-        if place == 0 and chance < 0.7 and self.command.keys:
+        if place == 0 and chance < 0.7 and self.command.key_specs:
             return generator.choice(KEYS)
         if self.options and chance < 0.4:
             return generator.choice(self.options)

@@ -171,7 +171,7 @@ def _as_redis(part: Tree) -> Tree:
     if kind == "%" or (kind == "*" and parts and parts[0] == ("$", "name")):
         pairs = [pair for pair in zip(parts[::2], parts[1::2], strict=True) if pair[0][1] not in UNLIKE_VALKEY]
         return kind, [_as_redis(one) for pair in pairs for one in pair]
-    return kind, [_as_redis(one) for one in parts if one[1] not in UNLIKE_VALKEY]
+    return kind, [_as_redis(one) for one in parts if one[1] not in list(UNLIKE_VALKEY)]
 
 
 def test_what_redis_does_not_have_is_valkeys(valkey_pair: tuple[Wire, Wire]) -> None:
