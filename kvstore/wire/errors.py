@@ -85,6 +85,7 @@ TIMEOUT_NOT_INTEGER = _error("ERR timeout is not an integer or out of range")
 TIMEOUT_NEGATIVE = _error("ERR timeout is negative")
 TIMEOUT_RANGE = _error("ERR timeout is out of range")
 UNBLOCKED_ERROR = _error("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+ALREADY_SAVING = _error("ERR Background save already in progress")
 
 ERRORS = tuple(_TEXTS)
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]

@@ -1,4 +1,4 @@
-"""CLUSTER and what belongs to it, declared."""
+"""CLUSTER and what belongs to it, declared, so that clients are refused in Redis's words: there is no cluster."""
 
 from kvstore.commands.declaration import Command, Family
 

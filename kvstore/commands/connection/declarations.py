@@ -1,4 +1,7 @@
-"""The commands about the connection itself, declared."""
+"""The commands about the connection itself, declared.
+
+Those that clients send often are kernels, which need nothing of Python's; the others may take their time.
+"""
 
 from kvstore.commands import rows, secrets
 from kvstore.commands.declaration import Command, Family

@@ -1,4 +1,4 @@
-"""COMMAND, declared."""
+"""COMMAND, declared, which tells of all that is declared."""
 
 from kvstore.commands.declaration import Command, Family
 

@@ -1,4 +1,8 @@
-"""The commands about keys, whatever their values are, declared."""
+"""The commands about keys, whatever their values are, declared.
+
+RENAME and MOVE never copy a long value, DEL and UNLINK give one back later, in steps, FLUSHALL and FLUSHDB leave
+everything for later; KEYS alone looks at every key at once, as it must.
+"""
 
 from kvstore.commands import refcounts
 from kvstore.commands.declaration import Command, Family

@@ -1,4 +1,4 @@
-"""MEMORY, declared."""
+"""MEMORY, declared: USAGE is a kernel beside those of keys, the rest is reckoned in Python."""
 
 from kvstore.commands.declaration import Command, Family
 

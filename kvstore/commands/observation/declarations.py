@@ -1,4 +1,4 @@
-"""What tells how the server does, and DEBUG, declared."""
+"""INFO, LATENCY, SLOWLOG, TIME and DEBUG, declared: how the server does, and what it does under a test's eyes."""
 
 from kvstore.commands.declaration import Command, Family
 

@@ -1,4 +1,7 @@
-"""SAVE, BGSAVE, LASTSAVE and SHUTDOWN, declared."""
+"""SAVE, BGSAVE, LASTSAVE and SHUTDOWN, declared.
+
+BGSAVE is a kernel, so that Python has no part in the pause; Python finds the words where none could be begun.
+"""
 
 from kvstore.commands.declaration import Command, Family
 

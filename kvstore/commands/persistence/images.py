@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from kvstore.commands.table import options
-from kvstore.wire.errors import ERRORS, SYNTAX
+from kvstore.wire.errors import ALREADY_SAVING, ERRORS, SYNTAX
 from kvstore.wire.reply import NO_REPLY, OK, CommandError, Reply, Simple
 from snapshot.errors import SnapshotError
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from kvstore.commands.coldplane import Client, Server
 
 log = logging.getLogger("kvstore")
-ALREADY_SAVING = "ERR Background save already in progress"
 
 
 def reason(error: SnapshotError) -> CommandError:
@@ -23,7 +22,7 @@ def reason(error: SnapshotError) -> CommandError:
 def save(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     """SAVE"""
     if server.snapshots.running:
-        raise CommandError(ALREADY_SAVING)
+        raise CommandError(ERRORS[ALREADY_SAVING])
     try:
         server.snapshots.run_and_wait()
     except SnapshotError as error:
@@ -35,7 +34,7 @@ def bgsave(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """BGSAVE [SCHEDULE], where its kernel could not begin one: the reason."""
     options(args)  # refuses all but SCHEDULE, which says nothing here: nothing else is being written
     if server.snapshots.running:
-        raise CommandError(ALREADY_SAVING)
+        raise CommandError(ERRORS[ALREADY_SAVING])
     try:
         server.snapshots.start()
     except SnapshotError as error:

@@ -1,4 +1,8 @@
-"""The string commands, declared."""
+"""The string commands, declared.
+
+Each is a kernel that finds its arguments in the query buffer, and appends one reply.  Those that write reserve frames
+first; what cannot be had then leaves the store as it was, with the -OOM reply.
+"""
 
 from kvstore.commands import refcounts
 from kvstore.commands.declaration import Command, Family
