@@ -42,7 +42,6 @@ _CATEGORY_OF_GROUP = {
     "hyperloglog": "hyperloglog",
     "geo": "geo",
     "stream": "stream",
-    "pubsub": "pubsub",
     "scripting": "scripting",
 }
 _CATEGORIES_OF_FLAG = {
@@ -51,6 +50,7 @@ _CATEGORIES_OF_FLAG = {
     "admin": ("admin", "dangerous"),
     "fast": ("fast",),
     "blocking": ("blocking",),
+    "pubsub": ("pubsub",),
 }
 _CATEGORIES = """
     keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking
@@ -201,6 +201,8 @@ class Command:
         found = set(self._categories.split())
         for flag in self.flags:
             found.update(_CATEGORIES_OF_FLAG.get(flag, ()))
+        if self.group == "scripting":
+            found.discard("read")  # what a script does, its commands answer for
         if "fast" not in found:
             found.add("slow")
         if not self.subcommands and self._category_of_group and self.group in _CATEGORY_OF_GROUP:

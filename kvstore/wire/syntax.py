@@ -16,7 +16,7 @@ a command is read (options.py), and what COMMAND DOCS says of it.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 _INTEGERS = """
     bits client-id cluster_bus_port config-epoch count cursor db decrement destination-db end end-slot increment index
@@ -33,8 +33,7 @@ _WORDS = re.compile(r"\.\.\.|[][<>|]|[^][<>|\s]+")
 _CLOSING = ("]", ">", "|", "...")
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument of a command, or a group of them."""
 
     name: str
@@ -127,7 +126,7 @@ class _Reader:
                 found.append(self._value(word))
             if words[-1:] == ["..."] and words[-2:-1] != ["]"]:  # a b [a b ...] is the bracket's to understand
                 words.pop()
-                found[-1] = replace(found[-1], multiple=True)
+                found[-1] = found[-1]._replace(multiple=True)
         return tuple(found)
 
     def _value(self, name: str, token: str = "") -> Argument:
@@ -138,7 +137,7 @@ class _Reader:
         following = self.words[-1] if self.words else "]"
         if following == "<":
             self.words.pop()
-            return replace(self._angle(), token=token)
+            return self._angle()._replace(token=token)
         if following in (*_CLOSING, "[") or _is_token(following):
             return Argument(self._names.get(token, token.lower()), "pure-token", token)
         return self._value(self.words.pop(), token)
@@ -148,16 +147,16 @@ class _Reader:
         group, members, repeats = self._group("]")
         tail = tuple(found[-len(members) :]) if members else ()
         if not repeats:
-            found.append(replace(group, optional=True))
+            found.append(group._replace(optional=True))
         elif tail == members and len(members) > 1:
-            found[-len(members) :] = [replace(group, multiple=True)]
+            found[-len(members) :] = [group._replace(multiple=True)]
         elif tail == members:
-            found[-1] = replace(found[-1], multiple=True, multiple_token=bool(found[-1].token))
-        elif len(tail) == len(members) == 1 and replace(tail[0], token="") == members[0]:
-            found[-1] = replace(found[-1], multiple=True)
+            found[-1] = found[-1]._replace(multiple=True, multiple_token=bool(found[-1].token))
+        elif len(tail) == len(members) == 1 and tail[0]._replace(token="") == members[0]:
+            found[-1] = found[-1]._replace(multiple=True)
         else:
             assert len(members) == 1, f"{members} is repeated where it has not been said"
-            found.append(replace(members[0], optional=True, multiple=True))
+            found.append(members[0]._replace(optional=True, multiple=True))
 
     def _angle(self) -> Argument:
         # A group, of one argument too.
@@ -190,7 +189,7 @@ def _joined(members: tuple[Argument, ...]) -> Argument:
         return first
     token = first.token if first.type != "pure-token" and not any(member.token for member in members[1:]) else ""
     if token:
-        members = (replace(first, token=""), *members[1:])
+        members = (first._replace(token=""), *members[1:])
     return Argument("", "block", token, arguments=members)
 
 
@@ -206,6 +205,6 @@ def _described(
         since, until = added.get(label, ""), deprecated.get(label, "")
         if since or until or argument.arguments:
             members = _described(argument.arguments, groups, added, deprecated)
-            argument = replace(argument, name=name, since=since, deprecated_since=until, arguments=members)
+            argument = argument._replace(name=name, since=since, deprecated_since=until, arguments=members)
         described.append(argument)
     return tuple(described)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvstore.commands.declaration import Command, Family
 from kvstore.wire.keyspecs import Count, Index, KeySpec, Keyword, NoKeys, Place, Range, as_one_run, places
 from kvstore.wire.options import Options, read
 from kvstore.wire.reply import CommandError
@@ -351,3 +352,26 @@ def test_every_command_of_redis_can_be_declared_by_its_line_of_the_manual(redis_
         if (found, list(run), movable) != ([_place(spec) for spec in row[8]], row[3:6], "movablekeys" in row[2]):
             otherwise["keys"].add(name)
     assert otherwise == OTHERWISE
+
+
+STATED = {  # categories that follow neither from the group nor from the flags, so that a declaration states them
+    *("asking", "command", "command|count", "command|docs", "command|getkeys", "command|getkeysandflags"),
+    *("command|help", "command|info", "command|list", "dbsize", "flushall", "flushdb", "info", "keys"),
+    *("lastsave", "migrate", "readonly", "readwrite", "restore", "restore-asking", "role", "sort", "sort_ro"),
+    *("swapdb", "wait"),
+}
+
+
+def test_the_categories_of_redis_follow_from_group_and_flags(redis_server: Wire) -> None:
+    """Of every command but those of STATED."""
+    rows = {row[0]: row for entry in _text(redis_server("COMMAND")) for row in (entry, *entry[9])}
+    documents = _text(redis_server("COMMAND", "DOCS"))
+    documents |= {name: sub for one in list(documents.values()) for name, sub in one.get("subcommands", {}).items()}
+    stated = set()
+    for name, row in rows.items():
+        of = Family(documents[name]["group"], "nowhere")
+        command = Command(of, name, "", since="", cost="", flags=" ".join(row[2]))
+        command.subcommands = (command,) if row[9] else ()
+        if {f"@{category}" for category in command.categories} != set(row[6]):
+            stated.add(name)
+    assert stated == STATED
