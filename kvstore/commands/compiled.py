@@ -3,15 +3,24 @@
 from collections.abc import Iterable
 
 from kvstore.commands import rows
-from kvstore.commands.refcounts import HOLDS, KEEPS_NONE
-from kvstore.commands.table import COMMANDS, ROWS, Command, hot_handlers, row_number_of
+from kvstore.commands.declaration import Command
+from kvstore.commands.table import COMMANDS, ROWS, kernel_of, row_number_of
 from kvstore.lifetimes import shard as words
 from kvstore.lifetimes.wiring import Shard
 from kvstore.wire.refusals import NAME_WIDTH
 from mmcore.jit import Table, address_of
 
-GROWING = frozenset({"append", "setrange", "copy"})  # commands that add to, or copy, a value of any size
-_HOT = hot_handlers()  # imported here, with everything else, so that one `build` makes all kernels
+# Imported here, with everything else, so that one `build` makes all kernels.
+_KERNELS = {command.name: kernel_of(command) for command in COMMANDS}
+_BITS_OF_FLAGS = {
+    "write": rows.WRITE,
+    "denyoom": rows.DENY_OOM,
+    "no_auth": rows.NO_AUTH_NEEDED,
+    "no_multi": rows.NO_MULTI_ALLOWED,
+    "may_replicate": rows.MAY_REPLICATE,
+    "skip_slowlog": rows.SKIP_SLOWLOG,
+    "fast": rows.FAST,
+}
 
 
 class CommandTable:
@@ -24,11 +33,11 @@ class CommandTable:
         assert max(map(len, names)) < NAME_WIDTH, "a command's name is longer than the table of names is wide"
         self._names = b"".join(name.ljust(NAME_WIDTH, b"\0") for name in names)
         for index, command in enumerate(ROWS):
-            kernel = _HOT.get(command.name)
+            kernel = _KERNELS.get(command.name)
             self.rows[index, rows.ROW_HANDLER] = kernel.address if kernel is not None else 0
             self.rows[index, rows.ROW_ARITY] = command.arity
             self.rows[index, rows.ROW_FLAGS] = _loop_flags(command)
-            self.rows[index, rows.ROW_HOLDS] = HOLDS.get(command.name, KEEPS_NONE)
+            self.rows[index, rows.ROW_HOLDS] = command.keeps
         self._slots = _hashed((_name_hash(row.name), index) for index, row in enumerate(COMMANDS))
         self._sub_slots = _hashed(
             (_subcommand_hash(sub.own_name, container), row_number_of(sub))
@@ -48,23 +57,11 @@ class CommandTable:
 
 
 def _loop_flags(command: Command) -> int:
-    # What the loop must know of a command, from the flags that Redis gives it.
-    flags = set(command.flags)
-    return (
-        rows.WRITE * ("write" in flags)
-        | rows.DENY_OOM * ("denyoom" in flags)
-        | rows.NO_AUTH_NEEDED * ("no_auth" in flags)
-        | rows.NO_MULTI_ALLOWED * ("no_multi" in flags)
-        | rows.NOT_QUEUED * command.unqueued
-        | rows.MAY_REPLICATE * ("may_replicate" in flags)
-        | rows.IS_EXEC * (command.name == "exec")
-        | rows.CONTAINER * bool(command.subcommands)
-        | rows.TELLS_HEALTH * (command.name == "ping")
-        | rows.SKIP_SLOWLOG * ("skip_slowlog" in flags)
-        | rows.FAST * ("fast" in flags)
-        | rows.HAS_SECRETS * command.has_secrets
-        | rows.GROWS * (command.name in GROWING)
-    )
+    # What the loop must know of a command: what its declaration says, and what follows from the rest of it.
+    bits = command.loop | rows.CONTAINER * bool(command.subcommands) | rows.HAS_SECRETS * bool(command.secrets)
+    for flag in command.flags:
+        bits |= _BITS_OF_FLAGS.get(flag, 0)
+    return bits
 
 
 def _int64(value: int) -> int:

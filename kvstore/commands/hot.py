@@ -1,7 +1,6 @@
-"""PING, ECHO and SELECT, which clients send often, and BGSAVE, which stops them: kernels beside those of the data."""
+"""PING, ECHO and SELECT, which clients send often: kernels beside those of the data."""
 
 from kvstore.connections.table import connection
-from kvstore.durable.saving import bgsave
 from kvstore.lifetimes.call import ARGC, COMMAND, CONNECTION, DB
 from kvstore.lifetimes.connection import DATABASE
 from kvstore.lifetimes.context import CONTEXT, HANDLER
@@ -63,6 +62,3 @@ def select(context):  # type: ignore[no-untyped-def]
         connection(context, context.call[CONNECTION])[DATABASE] = index
         reply_ok(context)
     return 0
-
-
-HANDLERS = {b"BGSAVE": bgsave, b"ECHO": echo, b"PING": ping, b"SELECT": select}

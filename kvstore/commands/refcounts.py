@@ -23,18 +23,8 @@ from kvstore.system.libc import bytes_at, free, malloc, words_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
 from mmcore.jit import int64, kernel, linked, view, void
 
-# The arguments that a command keeps when it changes something: the word ROW_HOLDS of the command table.
+# The arguments that a command keeps when it changes something: declared, and the word ROW_HOLDS of the command table.
 KEEPS_NONE, KEEPS_VALUE, KEEPS_VALUES, KEEPS_NEW, MAKES_VALUE, RENAMES, MOVES, COPIES, SWAPS = range(9)
-HOLDS = {
-    **dict.fromkeys(("set", "setnx", "setex", "psetex", "getset", "incrbyfloat"), KEEPS_VALUE),
-    **dict.fromkeys(("mset", "msetnx"), KEEPS_VALUES),
-    "append": KEEPS_NEW,
-    **dict.fromkeys(("incr", "incrby", "decr", "decrby", "setrange"), MAKES_VALUE),
-    **dict.fromkeys(("rename", "renamenx"), RENAMES),
-    "move": MOVES,
-    "copy": COPIES,
-    "swapdb": SWAPS,
-}
 _HASH, _DB, _HELD, _WIDTH = 0, 1, 2, 3
 _DB_OPTION = pack(b"DB")
 

@@ -1,18 +1,18 @@
 """Which arguments of a command are secret: passwords, and the names that go with them.
 
-The slow log shows "(redacted)" in their place, as Redis does.
+The slow log shows "(redacted)" in their place, as Redis does.  A declaration names the function that tells.
 """
-
-from collections.abc import Callable
 
 _SECRET_PARAMETERS = {b"requirepass", b"masterauth", b"masteruser", b"tls-key-file-pass", b"tls-client-key-file-pass"}
 
 
-def _of_auth(args: list[bytes]) -> list[int]:
+def of_auth(args: list[bytes]) -> list[int]:
+    """Of AUTH: all."""
     return list(range(1, len(args)))
 
 
-def _of_hello(args: list[bytes]) -> list[int]:
+def of_hello(args: list[bytes]) -> list[int]:
+    """Of HELLO: the two behind AUTH."""
     secret: list[int] = []
     at = 2
     while at < len(args):
@@ -24,17 +24,6 @@ def _of_hello(args: list[bytes]) -> list[int]:
     return secret
 
 
-def _of_config_set(args: list[bytes]) -> list[int]:
+def of_config_set(args: list[bytes]) -> list[int]:
+    """Of CONFIG SET: the values of parameters that are secret."""
     return [at + 1 for at in range(2, len(args)) if args[at].lower() in _SECRET_PARAMETERS]
-
-
-SECRETS: dict[str, Callable[[list[bytes]], list[int]]] = {  # by the names of the table
-    "auth": _of_auth,
-    "hello": _of_hello,
-    "config|set": _of_config_set,
-}
-
-
-def secret_arguments(name: str, args: list[bytes]) -> int:
-    """Which arguments of a command of this name are secret: bit i for argument i, of the first 62."""
-    return sum(1 << at for at in set(SECRETS[name](args)) if at < 62)

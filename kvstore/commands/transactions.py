@@ -13,7 +13,8 @@ runs the queue, and nothing else meanwhile, even when Python serves a command in
 out of memory is undone (store/undo.py), and EXEC gets one error.
 """
 
-from kvstore.commands.rows import DENY_OOM, GROWS, WRITE
+from kvstore.commands.declaration import Command, Family
+from kvstore.commands.rows import DENY_OOM, GROWS, IS_EXEC, NOT_QUEUED, WRITE
 from kvstore.connections.table import connection, drop, grow
 from kvstore.effects.watch import is_watched, unwatch_all, watch_add, watched_expired
 from kvstore.lifetimes.call import (
@@ -256,4 +257,57 @@ def unwatch(context):  # type: ignore[no-untyped-def]
     return 0
 
 
-HANDLERS = {b"MULTI": multi, b"EXEC": exec_, b"DISCARD": discard, b"WATCH": watch, b"UNWATCH": unwatch}
+_transactions = Family("transactions", "kvstore.commands")
+
+COMMANDS = (
+    Command(
+        _transactions,
+        "DISCARD",
+        "Forgets the commands queued since MULTI.",
+        since="2.0.0",
+        cost="O(N) with N the number of commands queued",
+        flags="noscript loading stale fast allow_busy",
+        kernel="transactions:discard",
+        loop=NOT_QUEUED,
+    ),
+    Command(
+        _transactions,
+        "EXEC",
+        "Executes the commands queued since MULTI.",
+        since="1.2.0",
+        cost="Depends on the commands queued.",
+        flags="noscript loading stale skip_slowlog",
+        kernel="transactions:exec_",
+        loop=NOT_QUEUED | IS_EXEC,
+    ),
+    Command(
+        _transactions,
+        "MULTI",
+        "Begins a transaction: queues the commands that follow.",
+        since="1.2.0",
+        cost="O(1)",
+        flags="noscript loading stale fast allow_busy",
+        kernel="transactions:multi",
+        loop=NOT_QUEUED,
+    ),
+    Command(
+        _transactions,
+        "UNWATCH",
+        "Forgets which keys are watched.",
+        since="2.2.0",
+        cost="O(N) with N the number of keys watched",
+        flags="noscript loading stale fast allow_busy",
+        kernel="transactions:unwatch",
+    ),
+    Command(
+        _transactions,
+        "WATCH key [key ...]",
+        "Has the next EXEC fail if one of these keys is changed before.",
+        since="2.2.0",
+        cost="O(1) for each key",
+        flags="noscript loading stale fast allow_busy",
+        keys="RO",
+        kernel="transactions:watch",
+        loop=NOT_QUEUED,
+    ),
+)

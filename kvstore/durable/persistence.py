@@ -19,6 +19,7 @@ from kvstore.lifetimes.context import Context, Registers
 from kvstore.store.databases import keyspace_open
 from kvstore.store.flush import release_root
 from kvstore.system.clock import read_clocks, wall_us
+from kvstore.wire.errors import ALREADY_SAVING, ERRORS
 from kvstore.wire.reply import CommandError
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
@@ -185,7 +186,7 @@ class Persistence:
         try:
             self._snapshotter.start()
         except SnapshotRunning:
-            raise CommandError("ERR Background save already in progress") from None
+            raise CommandError(ERRORS[ALREADY_SAVING]) from None
         except SnapshotError as error:
             self._failed(error)
             release_held(self._server.context, self.forks + 1)  # nobody is held for one later than the next

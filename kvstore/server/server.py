@@ -3,7 +3,7 @@
 `Server(config).run()` serves until a signal or SHUTDOWN.  The hot plane is one kernel, loop.py's `serve`; this class
 prepares the registers and tables it works on, and does what it returns for:
 
-    serve ─► EVENT_COMMAND ─► a function of commands/connection.py or commands/server.py ─► reply ─► serve
+    serve ─► EVENT_COMMAND ─► the Python function that its declaration names ─► reply ─► serve
           ─► EVENT_SAVE    ─► a snapshot that could not be begun
           ─► EVENT_WAKE    ─► a signal, or the writer's outcome
 
@@ -26,21 +26,20 @@ from collections.abc import Iterable, Sequence
 from kvstore.commands import accounts, rows
 from kvstore.commands.coldplane import Described, Frames, Usage
 from kvstore.commands.compiled import CommandTable
+from kvstore.commands.declaration import Command
 from kvstore.commands.describe import describe_key
 from kvstore.commands.info import resident_bytes
 from kvstore.commands.populate import populate_database
-from kvstore.commands.secrets import secret_arguments
+from kvstore.commands.refusals import unknown_subcommand, wrong_arity
 from kvstore.commands.table import (
     COMMANDS,
     ROWS,
-    Command,
     cold_handler,
     prepare_cold,
     resolve,
     row_number,
     row_number_of,
-    unknown_subcommand,
-    wrong_arity,
+    secret_arguments,
 )
 from kvstore.commands.transactions import discard_transaction, queue_command
 from kvstore.config.parameters import Config
@@ -340,7 +339,7 @@ class Server:
             else:
                 r.COMMAND = client.row[connection.LAST_COMMAND] = row_number(args)  # counted by subcommand
                 if self.commands.rows[r.COMMAND, rows.ROW_FLAGS] & rows.HAS_SECRETS:
-                    r.REDACTED = secret_arguments(ROWS[r.COMMAND].name, args)
+                    r.REDACTED = secret_arguments(ROWS[r.COMMAND], args)
                 value = cold_handler(command)(self, client, args)
         except CommandError as error:
             value = Error(str(error))

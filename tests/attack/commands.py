@@ -20,9 +20,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvstore.commands.debug import DEBUG
-from kvstore.commands.docs import docs
-from kvstore.commands.table import COMMANDS, Command
+from kvstore.commands.declaration import Command
+from kvstore.commands.observation.debug import DEBUG
+from kvstore.commands.table import COMMANDS
 from tests.server.wire import encode
 
 Words = list[bytes]
@@ -135,7 +135,7 @@ class Row:
 
     def _argument(self, generator: random.Random, place: int) -> bytes:
         chance = generator.random()
-        if place == 0 and chance < 0.7 and self.command.keys:
+        if place == 0 and chance < 0.7 and self.command.key_specs:
             return generator.choice(KEYS)
         if self.options and chance < 0.4:
             return generator.choice(self.options)
@@ -143,7 +143,7 @@ class Row:
 
 
 def _row(command: Command) -> Row:
-    tokens = re.findall(r"[A-Z][A-Z-]+", docs()[command.name].usage if command.name in docs() else "")
+    tokens = re.findall(r"[A-Z][A-Z-]+", command.usage)
     return Row(command, tuple(token.encode() for token in dict.fromkeys(tokens)))
 
 

@@ -15,9 +15,10 @@ from types import TracebackType
 
 import numpy as np
 
-from kvstore.commands.keys import handlers as keys
-from kvstore.commands.strings import handlers as strings
-from kvstore.commands.table import find
+from kvstore.commands.keys import declarations as keys
+from kvstore.commands.memory import declarations as memory
+from kvstore.commands.strings import declarations as strings
+from kvstore.commands.table import find, kernel_of
 from kvstore.lifetimes.context import AGAIN
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.store.databases import keyspace_init
@@ -30,7 +31,10 @@ from mmcore.space import PhysicalMemory
 from snapshot.begin import TICKET_WORDS
 from tests.kvstore.keyspace_check import check_keyspace
 
-HANDLERS = strings.HANDLERS | keys.HANDLERS
+HANDLERS = {
+    command.name.upper().encode(): kernel_of(command)
+    for command in (*strings.COMMANDS, *keys.COMMANDS, *memory.COMMANDS)
+}
 START_MS = 1_700_000_000_000
 
 

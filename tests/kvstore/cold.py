@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from kvstore.commands import coldplane
-from kvstore.commands.table import cold_handler, find, wrong_arity
+from kvstore.commands.refusals import wrong_arity
+from kvstore.commands.table import cold_handler, find
 from kvstore.config.parameters import Config
 from kvstore.connections.clientlist import ClientTotals
 from kvstore.effects.watch import WATCH_SIZE

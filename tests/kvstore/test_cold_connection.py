@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvstore.commands.connection import CLIENT_TYPES
+from kvstore.commands.connection.clients import CLIENT_TYPES
 from kvstore.wire.reply import NO_REPLY, OK, CommandError, Simple, Verbatim
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
@@ -245,5 +245,5 @@ def test_help_lists_every_subcommand() -> None:
     lines = ask(FakeServer(client), client, "CLIENT", "HELP")
     assert isinstance(lines, list)
     assert lines[0] == "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    assert "PAUSE <timeout> [WRITE|ALL]" in lines
+    assert "PAUSE timeout [WRITE | ALL]" in lines
     assert all(isinstance(line, Simple) for line in lines)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvstore.commands.coldplane import Described
-from kvstore.commands.server import document
+from kvstore.commands.introspection.command import document
 from kvstore.commands.table import COMMANDS, ROWS, find
 from kvstore.config.parameters import PARAMETERS
 from kvstore.lifetimes.connection import FIELDS
@@ -133,12 +133,12 @@ def test_command_docs_explain_arguments(server: FakeServer, client: FakeClient) 
     docs: Any = ask(server, client, "COMMAND", "DOCS", "set", "nosuch", "config")
     assert docs == {name: encode(described(name), 2) for name in ("set", "config")}
     key, _, condition, get, expiration = described("set")["arguments"]
-    assert key == {"name": "key", "type": "key", "display_text": "key", "key_spec_index": 0}
+    assert key == {"name": "key", "type": "key", "key_spec_index": 0}
     assert (condition["type"], condition["flags"]) == ("oneof", Set(["optional"]))
     assert get == {
         "name": "get",
         "type": "pure-token",
-        "display_text": "get",
+        "since": "6.2.0",
         "token": "GET",
         "flags": Set(["optional"]),
     }

@@ -1,7 +1,8 @@
 """The server, with two bugs: TIME raises, LASTSAVE answers what is no reply."""
 
-import kvstore.commands.server as commands
 from kvstore.__main__ import main
+from kvstore.commands.observation import information
+from kvstore.commands.persistence import images
 from mmcore.jit import Leaf
 from tests.strict import refuse
 
@@ -12,6 +13,6 @@ def _raise(*_arguments: object) -> None:
 
 if __name__ == "__main__":
     Leaf.__call__ = refuse  # type: ignore[method-assign]
-    commands.time = _raise  # type: ignore[assignment]
-    commands.lastsave = lambda *_: object()  # type: ignore[assignment, return-value]
+    information.time = _raise  # type: ignore[assignment]
+    images.lastsave = lambda *_: object()  # type: ignore[assignment, return-value]
     main()

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvstore.commands.allowed import is_allowed
-from kvstore.commands.connection import SYNTAX_ERROR, integer, word
 from kvstore.commands.help import help_lines
-from kvstore.commands.table import unknown_subcommand_or_arity
-from kvstore.wire.errors import ERRORS, NO_KEY, NOT_INTEGER, TOO_LONG
+from kvstore.commands.refusals import unknown_subcommand_or_arity
+from kvstore.wire.errors import ERRORS, NO_KEY, NOT_INTEGER, SYNTAX, TOO_LONG
 from kvstore.wire.reply import OK, CommandError, Reply, Simple
+from kvstore.wire.words import integer, word
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _set_active_expire(server: "Server", _client: "Client", args: list[bytes]) -
 def _shift_clock(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     which, by_ms = word(args, 2), integer(args[3], ERRORS[NOT_INTEGER])
     if which not in (b"wall", b"timer"):
-        raise CommandError(SYNTAX_ERROR)
+        raise CommandError(ERRORS[SYNTAX])
     shifted_us = server.registers.WALL_SHIFT_US if which == b"wall" else server.registers.TIMER_SHIFT_US
     if abs(shifted_us // 1000 + by_ms) > SHIFT_MAX_MS or (which == b"timer" and by_ms < 0):
         raise CommandError("ERR the clock cannot be moved so far")

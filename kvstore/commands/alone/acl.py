@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from kvstore.commands.connection import DEFAULT_USER, integer, text, word
-from kvstore.commands.table import CATEGORIES, ROWS
+from kvstore.commands.connection.authentication import DEFAULT_USER
+from kvstore.commands.declaration import CATEGORIES
+from kvstore.commands.table import ROWS
 from kvstore.observe.acllog import Entry
 from kvstore.wire.reply import OK, CommandError, Reply, Set
+from kvstore.wire.words import integer, text, word
 
 if TYPE_CHECKING:
     from kvstore.commands.coldplane import Client, Server

@@ -43,6 +43,3 @@ def wait(context):  # type: ignore[no-untyped-def]
         connection(context, call[CONNECTION])[BLOCKED_UNTIL_MS] = timeout_ms
         return BLOCKS
     return 0
-
-
-HANDLERS = {b"WAIT": wait}

@@ -5,7 +5,7 @@ GET and LEN are kernels: entries are kept as they are answered, so the longest l
 
 from typing import TYPE_CHECKING
 
-from kvstore.commands.table import unknown_subcommand_or_arity
+from kvstore.commands.refusals import unknown_subcommand_or_arity
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import HANDLER
 from kvstore.lifetimes.shard import SLOWLOG_ADDRESS
@@ -73,6 +73,3 @@ def slowlog_reset(server: "Server", _client: "Client", _args: list[bytes]) -> Re
     """SLOWLOG RESET"""
     server.slowlog.reset()
     return OK
-
-
-HANDLERS = {b"SLOWLOG": slowlog}

@@ -7,12 +7,12 @@ more.  The histograms (kvstore/observe/histogram.py) count every call of every c
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kvstore.commands.connection import text
 from kvstore.commands.table import find
 from kvstore.observe.latency import EVENTS, Series
 from kvstore.observe.sparkline import sparkline
 from kvstore.system.clock import wall_us
 from kvstore.wire.reply import CommandError, Reply, Verbatim
+from kvstore.wire.words import text
 
 if TYPE_CHECKING:
     from kvstore.commands.coldplane import Client, Server

@@ -1,0 +1,254 @@
+"""A command, declared once: how it is written, what it does to which keys, what it costs, and who serves it.
+
+    Command(
+        Family("string", "kvstore.commands.strings"),
+        "GETDEL key",
+        "Answers the string at a key and deletes the key.",
+        since="6.2.0", cost="O(1)", flags="write fast", keys="RW access delete",
+        kernel="setting:getdel",
+    )
+
+The syntax is what Redis's manual prints (kvstore/wire/syntax.py).  From it follow the name, the arity, the arguments of
+COMMAND DOCS, where the keys stand, and how Python reads the options; from the flags and the group, the ACL categories;
+from all together, COMMAND INFO, HELP and the loop's table.  Nothing else has to be edited for a new command.
+
+A command is served by its kernel, by a Python function, or by both, where the kernel leaves some forms to Python, which
+it says by returning 1.  They are named, "module:function" within the family's package or, with a dot in the module,
+anywhere, and are imported when the table is made: declarations are data, and import none of what they describe.
+
+A command with subcommands is a container: its own declaration admits it, that of the subcommand says the rest.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kvstore.wire.syntax import Argument, parse, words_of
+
+if TYPE_CHECKING:
+    from kvstore.wire.keyspecs import KeySpec
+    from kvstore.wire.options import Options
+
+_CATEGORY_OF_GROUP = {
+    "string": "string",
+    "generic": "keyspace",
+    "transactions": "transaction",
+    "connection": "connection",
+    "list": "list",
+    "set": "set",
+    "sorted-set": "sortedset",
+    "hash": "hash",
+    "bitmap": "bitmap",
+    "hyperloglog": "hyperloglog",
+    "geo": "geo",
+    "stream": "stream",
+    "scripting": "scripting",
+}
+_CATEGORIES_OF_FLAG = {
+    "write": ("write",),
+    "readonly": ("read",),
+    "admin": ("admin", "dangerous"),
+    "fast": ("fast",),
+    "blocking": ("blocking",),
+    "pubsub": ("pubsub",),
+}
+_CATEGORIES = """
+    keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub admin fast slow blocking
+    dangerous connection transaction scripting
+"""
+CATEGORIES = tuple(_CATEGORIES.split())  # of Redis's ACLs; those of types that are not served have no commands
+CONTAINER_ARITY = -2
+
+Secrets = Callable[[list[bytes]], list[int]]
+_NOTHING: dict[str, str] = {}
+
+
+class Family:
+    """What commands that are declared together have in common: the group, and the package that serves them."""
+
+    def __init__(self, group: str, package: str, container: str = "") -> None:
+        """`container`: of which they are the subcommands."""
+        self.group, self.package, self.container = group, package, container
+
+    def subcommands_of(self, container: str) -> "Family":
+        """The family of a container's subcommands."""
+        return Family(self.group, self.package, container)
+
+    def whole(self, reference: str) -> str:
+        """The full name of a function that is named within the package, or somewhere else."""
+        return f"{self.package}.{reference}" if reference and "." not in reference else reference
+
+
+class Command:
+    """The declaration of a command, or of a subcommand, which is named "container|subcommand".
+
+    It is no dataclass, for that would cost every start some milliseconds.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        syntax: str,
+        summary: str,
+        *,
+        since: str,
+        cost: str,
+        flags: str = "",
+        keys: str | tuple[str, ...] = (),
+        notes: str = "",
+        plain_keys: tuple[str, str] | None = None,
+        tips: str = "",
+        categories: str = "",
+        category_of_group: bool = True,
+        groups: str = "",
+        types: str = "",
+        names: str = "",
+        added: str = "",
+        outdated: str = "",
+        history: tuple[tuple[str, str], ...] = (),
+        doc_flags: str = "",
+        deprecated: tuple[str, str] | None = None,
+        arity: int = 0,
+        kernel: str = "",
+        python: str = "",
+        loop: int = 0,
+        keeps: int = 0,
+        secrets: Secrets | None = None,
+        subcommands: "tuple[Command, ...]" = (),
+    ) -> None:
+        """Declare one.
+
+        flags               Redis's names for what it may do, and when it may run
+        keys, notes         what is done to the keys, for each run of them: RO, RW, OW or RM, and what is done with the
+                            value: access, update, insert, delete; and a remark on the first run
+        plain_keys          a token, and what is done to the keys where it is not given
+        tips                for clients and proxies
+        categories          of ACLs, that follow neither from the flags nor from the group
+        category_of_group   whether it belongs to the category that its group stands for
+        groups, types, names, added, outdated
+                            what the syntax does not say: see syntax.py; the last four as "label:word"
+        history, doc_flags, deprecated
+                            what COMMAND DOCS tells besides; the last: since when, and what replaces it
+        arity               where Redis describes no arguments, though there are some
+        kernel, python      who serves it
+        loop                what the loop has to know of it beside its flags: see rows.py
+        keeps               what of its arguments a queue holds: see refcounts.py
+        secrets             which arguments the slow log must not show
+        """
+        name, _, self.usage = syntax.removeprefix(f"{family.container} ").partition(" ")
+        self.name = f"{family.container}|{name}".lower() if family.container else name.lower()
+        self.group, self.summary, self.since, self.cost = family.group, summary, since, cost
+        self.flags, self.tips, self.doc_flags = tuple(flags.split()), tuple(tips.split()), tuple(doc_flags.split())
+        self.history, self.deprecated = history, deprecated
+        self.kernel, self.python = family.whole(kernel), family.whole(python)
+        self.loop, self.keeps, self.secrets, self.subcommands = loop, keeps, secrets, subcommands
+        self._keys, self._notes, self._plain_keys = (keys,) if isinstance(keys, str) else keys, notes, plain_keys
+        self._categories, self._category_of_group = categories, category_of_group
+        self._annotations = groups, types, names, added, outdated
+        self._arity = arity
+
+    @cached_property
+    def arguments(self) -> tuple[Argument, ...]:
+        """What the syntax describes."""
+        groups, *annotations = self._annotations
+        return parse(self.usage, tuple(groups.split()), *map(_pairs, annotations))
+
+    @cached_property
+    def arity(self) -> int:
+        """Number of words with the name's, as Redis counts; negative: at least so many."""
+        if self._arity or self.subcommands:
+            return self._arity or CONTAINER_ARITY
+        least, more = words_of(self.arguments)
+        return -(self.named + least) if more else self.named + least
+
+    @property
+    def named(self) -> int:
+        """How many words the name has."""
+        return 1 + self.name.count("|")
+
+    @cached_property
+    def key_specs(self) -> "tuple[KeySpec, ...]":
+        """Where the keys stand, and what is done to them."""
+        from kvstore.wire.keyspecs import KeySpec, places  # here, for no command is admitted by them
+
+        found = places(self.arguments, self.named)
+        assert len(found) == len(self._keys), f"{self.name}: {len(self._keys)} runs of keys are declared, not {found}"
+        notes = (self._notes, *[""] * len(found))
+        return tuple(
+            KeySpec(begin, find, tuple(flags.split()), note)
+            for (begin, find), flags, note in zip(found, self._keys, notes, strict=False)
+        )
+
+    @cached_property
+    def _one_run(self) -> tuple[tuple[int, int, int], bool]:
+        from kvstore.wire.keyspecs import as_one_run
+
+        return as_one_run(self.key_specs)
+
+    @cached_property
+    def told_flags(self) -> tuple[str, ...]:
+        """The flags that COMMAND INFO tells: the declared ones, and whether keys stand where it cannot say."""
+        return (*self.flags, "movablekeys") if self._one_run[1] else self.flags
+
+    @property
+    def first_key_last_key_step(self) -> tuple[int, int, int]:
+        """The keys as one run, as COMMAND had it before key specifications; zeros without keys."""
+        return self._one_run[0]
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The ACL categories the command belongs to, without their @."""
+        found = set(self._categories.split())
+        for flag in self.flags:
+            found.update(_CATEGORIES_OF_FLAG.get(flag, ()))
+        if self.group == "scripting":
+            found.discard("read")  # what a script does, its commands answer for
+        if "fast" not in found:
+            found.add("slow")
+        if not self.subcommands and self._category_of_group and self.group in _CATEGORY_OF_GROUP:
+            found.add(_CATEGORY_OF_GROUP[self.group])
+        return tuple(category for category in CATEGORIES if category in found)
+
+    @property
+    def own_name(self) -> str:
+        """The name without the container's."""
+        return self.name.rpartition("|")[2]
+
+    def takes(self, count: int) -> bool:
+        """Whether it may be called with `count` arguments, its name among them."""
+        return count == self.arity if self.arity > 0 else count >= -self.arity
+
+    def options(self, args: list[bytes]) -> "Options":
+        """The arguments of a whole command, by name: see options.py.  Raises CommandError."""
+        from kvstore.wire.options import read
+
+        return read(self.arguments, args[self.named :])
+
+    def keys_in(self, args: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
+        """The keys of a whole command, each with what is done to it.  Raises NoKeys."""
+        return [
+            (args[position], self._flags_at_hand(spec, args))
+            for spec in self.key_specs
+            for position in spec.positions(args)
+        ]
+
+    def _flags_at_hand(self, spec: "KeySpec", args: list[bytes]) -> tuple[str, ...]:
+        if self._plain_keys is None:
+            return spec.flags
+        token, without = self._plain_keys
+        if not any(arg.lower() == token.lower().encode() for arg in args[3:]):
+            return tuple(without.split())
+        return tuple(flag for flag in spec.flags if flag != "variable_flags")
+
+    def subcommand(self, name: bytes) -> "Command | None":
+        """The subcommand of this name, in any case."""
+        return self._subcommands.get(name.lower())
+
+    @cached_property
+    def _subcommands(self) -> dict[bytes, "Command"]:
+        return {sub.own_name.encode(): sub for sub in self.subcommands}
+
+
+def _pairs(text: str) -> dict[str, str]:
+    # "label:word ..." as a dictionary; a label may have a colon itself.
+    return dict(word.rpartition(":")[::2] for word in text.split()) if text else _NOTHING

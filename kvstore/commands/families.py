@@ -1,0 +1,15 @@
+"""Which modules declare commands.  Each has COMMANDS, a tuple of declarations: see declaration.py."""
+
+FAMILIES = (
+    "kvstore.commands.alone.declarations",
+    "kvstore.commands.cluster.declarations",
+    "kvstore.commands.configuration.declarations",
+    "kvstore.commands.connection.declarations",
+    "kvstore.commands.introspection.declarations",
+    "kvstore.commands.keys.declarations",
+    "kvstore.commands.memory.declarations",
+    "kvstore.commands.observation.declarations",
+    "kvstore.commands.persistence.declarations",
+    "kvstore.commands.strings.declarations",
+    "kvstore.commands.transactions",
+)

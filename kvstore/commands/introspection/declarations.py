@@ -1,0 +1,98 @@
+"""COMMAND, declared, which tells of all that is declared."""
+
+from kvstore.commands.declaration import Command, Family
+
+_introspection = Family("server", "kvstore.commands.introspection")
+_command = _introspection.subcommands_of("COMMAND")
+
+COMMANDS = (
+    Command(
+        _introspection,
+        "COMMAND",
+        "Describes all commands.",
+        since="2.8.13",
+        cost="O(N) with N the number of commands",
+        flags="loading stale",
+        tips="nondeterministic_output_order",
+        categories="connection",
+        arity=-1,
+        python="command:command",
+        subcommands=(
+            Command(
+                _command,
+                "COMMAND COUNT",
+                "Answers the number of commands.",
+                since="2.8.13",
+                cost="O(1)",
+                flags="loading stale",
+                categories="connection",
+                python="command:command_count",
+            ),
+            Command(
+                _command,
+                "COMMAND DOCS [command-name [command-name ...]]",
+                "Explains commands and their arguments.",
+                since="7.0.0",
+                cost="O(N) with N the number of commands asked for",
+                flags="loading stale",
+                tips="nondeterministic_output_order",
+                categories="connection",
+                python="command:command_docs",
+            ),
+            Command(
+                _command,
+                "COMMAND GETKEYS command [arg [arg ...]]",
+                "Answers which arguments of a command are keys.",
+                since="2.8.13",
+                cost="O(N) with N the number of arguments",
+                flags="loading stale",
+                categories="connection",
+                python="command:command_getkeys",
+            ),
+            Command(
+                _command,
+                "COMMAND GETKEYSANDFLAGS command [arg [arg ...]]",
+                "Answers which arguments of a command are keys, and what it does to them.",
+                since="7.0.0",
+                cost="O(N) with N the number of arguments",
+                flags="loading stale",
+                categories="connection",
+                python="command:command_getkeysandflags",
+            ),
+            Command(
+                _command,
+                "COMMAND HELP",
+                "Answers what subcommands there are.",
+                since="5.0.0",
+                cost="O(1)",
+                flags="loading stale",
+                categories="connection",
+                python="kvstore.commands.introspection.help:help_",
+            ),
+            Command(
+                _command,
+                "COMMAND INFO [command-name [command-name ...]]",
+                "Describes commands.",
+                since="2.8.13",
+                cost="O(N) with N the number of commands asked for",
+                flags="loading stale",
+                tips="nondeterministic_output_order",
+                categories="connection",
+                history=(("7.0.0", "Allowed to be called with no argument to get info on all commands."),),
+                python="command:command_info",
+            ),
+            Command(
+                _command,
+                "COMMAND LIST [FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
+                "Answers the names of commands.",
+                since="7.0.0",
+                cost="O(N) with N the number of commands",
+                flags="loading stale",
+                tips="nondeterministic_output_order",
+                categories="connection",
+                groups="filterby",
+                python="command:command_list",
+            ),
+        ),
+    ),
+)

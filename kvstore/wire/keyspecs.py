@@ -1,0 +1,173 @@
+"""Where the keys of a command stand, as COMMAND INFO tells it, and as it follows from the syntax.
+
+A key specification says where a search begins and which arguments it finds there:
+
+    begin   Index      at an argument               find   Range    each `step`th from there to `last`
+            Keyword    behind a token                      Count    as many as an argument says
+
+    GET key                                     Index(1)            Range(0)
+    MSET key value [key value ...]              Index(1)            Range(-1, step=2)
+    BLPOP key [key ...] timeout                 Index(1)            Range(-2)
+    SINTERCARD numkeys key [key ...]            Index(1)            Count()
+    GEORADIUS key ... [STORE key]               Keyword(STORE, 6)   Range(0)
+    XREAD ... STREAMS <key [key ...] id ...>    Keyword(STREAMS, 1) Range(-1, limit=2)
+
+An argument is counted from the command's first word, which is 0; `last` counts from the beginning of the search, or
+below zero from the end of the command.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kvstore.wire.syntax import Argument, walk, words_of
+
+
+class Index(NamedTuple):
+    """The search begins at this argument."""
+
+    at: int
+
+
+class Keyword(NamedTuple):
+    """The search begins behind a token, which is looked for from an argument on; below 0 from the end backwards."""
+
+    keyword: str
+    start: int
+
+
+class Range(NamedTuple):
+    """Each `step`th argument up to `last`; with a limit, only of the first part of so many."""
+
+    last: int
+    step: int = 1
+    limit: int = 0
+
+
+class Count(NamedTuple):
+    """The first argument says how many follow."""
+
+    count_at: int = 0
+    first: int = 1
+    step: int = 1
+
+
+Place = tuple[Index | Keyword, Range | Count]
+
+
+class NoKeys(ValueError):
+    """The arguments are not such that their keys can be told."""
+
+
+@dataclass(frozen=True)
+class KeySpec:
+    """A run of keys, and what the command does to them."""
+
+    begin: Index | Keyword
+    find: Range | Count
+    flags: tuple[str, ...]  # RO, RW, OW or RM, and what is done with the value: access, update, insert, delete
+    notes: str = ""
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the arguments alone that COMMAND had before key specifications can say it."""
+        return isinstance(self.begin, Index) and isinstance(self.find, Range)
+
+    def positions(self, args: Sequence[bytes]) -> range:
+        """Indices of the keys in a whole command.  Raises NoKeys."""
+        first = self._begin(args)
+        if first is None:
+            return range(0)
+        if isinstance(self.find, Count):
+            return _counted(self.find, first, args)
+        last, step, limit = self.find
+        if last < 0:
+            last += first + (len(args) - first) // limit if limit else len(args)
+        else:
+            last += first
+        if not first <= last < len(args):
+            raise NoKeys
+        return range(first, last + 1, step)
+
+    def _begin(self, args: Sequence[bytes]) -> int | None:
+        if isinstance(self.begin, Index):
+            return self.begin.at
+        word, start = self.begin.keyword.lower().encode(), self.begin.start
+        places = range(start, len(args)) if start > 0 else range(len(args) + start, 0, -1)
+        return next((at + 1 for at in places if args[at].lower() == word), None)
+
+
+def _counted(find: Count, begin: int, args: Sequence[bytes]) -> range:
+    at = begin + find.count_at
+    if at >= len(args) or not args[at].isdigit():
+        raise NoKeys
+    first = begin + find.first
+    end = first + int(args[at]) * find.step
+    if end > len(args):
+        raise NoKeys
+    return range(first, end, find.step)
+
+
+def places(arguments: tuple[Argument, ...], named: int) -> list[Place]:
+    """Where the syntax has keys, for a command with a name of `named` words.
+
+    Raises ValueError where that cannot be said, as behind what is optional.
+    """
+    found: list[Place] = []
+    required, fixed = named, True  # words before the argument at hand, and whether there are always so many
+    for number, argument in enumerate(arguments):
+        if any(one.type == "key" for one in walk((argument,))):
+            counted = number > 0 and arguments[number - 1].name == "numkeys"
+            after = words_of(arguments[number + 1 :])[0]
+            found += _places_in(argument, required, fixed, counted, after)
+        least, more = argument.words
+        required += 0 if argument.optional else least
+        fixed &= not (more or argument.optional)
+    return found
+
+
+def _places_in(argument: Argument, required: int, fixed: bool, counted: bool, after: int) -> Iterator[Place]:
+    members = argument.arguments
+    if argument.type == "oneof":
+        for one in members:
+            if any(inner.type == "key" for inner in walk((one,))):
+                yield from _places_in(one, required, fixed, counted, after)
+    elif argument.token:
+        lists = len(members) if members and all(one.multiple for one in members) else 0
+        multiple = argument.multiple or any(one.multiple for one in members)
+        yield Keyword(argument.token, required), Range(-1 if multiple else 0, 1, lists)
+    elif not fixed:
+        raise ValueError(f"the syntax does not say where {argument.name} stands")
+    elif counted:
+        yield Index(required - 1), Count()
+    elif argument.optional:
+        raise ValueError(f"the syntax does not say whether {argument.name} is there")
+    elif argument.type == "block" and argument.multiple:
+        for place, one in enumerate(members):
+            if one.type == "key":
+                yield Index(required + place), Range(-1 - after, len(members))
+    elif argument.type == "block":
+        yield from places(members, required)
+    else:
+        yield Index(required), Range(-1 - after if argument.multiple else 0)
+
+
+def as_one_run(specs: Sequence[KeySpec]) -> tuple[tuple[int, int, int], bool]:
+    """First key, last key and step, zeros without keys; and whether some keys are not among these."""
+    if len(specs) == 1 and specs[0].is_range:
+        return _run(specs[0]), False
+    first = last = 0
+    movable = False
+    for spec in specs:
+        begins, ends, step = _run(spec) if spec.is_range else (0, 0, 0)
+        if step == 1 and last in (0, begins - 1):
+            first, last = first or begins, ends
+        else:
+            movable = True
+    return (first, last, 1 if first else 0), movable
+
+
+def _run(spec: KeySpec) -> tuple[int, int, int]:
+    assert isinstance(spec.begin, Index) and isinstance(spec.find, Range)
+    last = spec.find.last
+    return spec.begin.at, last if last < 0 else spec.begin.at + last, spec.find.step
