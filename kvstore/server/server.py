@@ -1,11 +1,13 @@
 """The server: the owner of the store, its sockets, its snapshots; where the cold plane meets the hot one.
 
-`Server(config).run()` serves until a signal or SHUTDOWN.  The hot plane is one kernel, loop.py's `serve`; this class
-prepares the registers and tables it works on, and does what it returns for:
+`Server(config).run()` serves until a signal or SHUTDOWN.  The hot plane is one kernel, net/loop.py's `serve`.  This
+class wires the lifetimes it works on, and acts on what it returns:
 
     serve ─► EVENT_COMMAND ─► the Python function that its declaration names ─► reply ─► serve
           ─► EVENT_SAVE    ─► a snapshot that could not be begun
           ─► EVENT_WAKE    ─► a signal, or the writer's outcome
+
+What cold commands ask of the server stands in its bases: settings.py, clientele.py, figures.py.
 
 Nothing here runs per data command.  One thread owns the store: the one that calls `run`.
 """
@@ -20,16 +22,11 @@ import socket
 import struct
 import threading
 import time
-from array import array
-from collections.abc import Iterable, Sequence
 
-from kvstore.commands import accounts, rows
-from kvstore.commands.coldplane import Described, Frames, Usage
+from kvstore.commands import rows
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.declaration import Command
-from kvstore.commands.describe import describe_key
 from kvstore.commands.info import resident_bytes
-from kvstore.commands.populate import populate_database
 from kvstore.commands.refusals import unknown_subcommand, wrong_arity
 from kvstore.commands.table import (
     COMMANDS,
@@ -41,39 +38,34 @@ from kvstore.commands.table import (
     row_number_of,
     secret_arguments,
 )
-from kvstore.commands.transactions import discard_transaction, queue_command
+from kvstore.commands.transactions import queue_command
 from kvstore.config.parameters import Config
-from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
 from kvstore.connections.clients import Client
-from kvstore.connections.table import close_connection, kill_connection, unblock_connection
+from kvstore.connections.table import close_connection
 from kvstore.durable import startup
 from kvstore.durable.loading import LOADING_ERROR, Loading
 from kvstore.durable.persistence import Persistence
-from kvstore.lifetimes import connection, sizes
+from kvstore.lifetimes import connection
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
-from kvstore.net import accept, events, loop, timer
+from kvstore.net import accept, events, loop
 from kvstore.net.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
-from kvstore.observe.acllog import AclLog, Moment
-from kvstore.observe.histogram import Histogram, Scale
+from kvstore.observe.acllog import AclLog
 from kvstore.observe.latency import LatencyMonitor
 from kvstore.observe.slowlog import SlowLog
+from kvstore.server.figures import Figures
 from kvstore.server.loading import loading_table
-from kvstore.server.logfile import set_level
-from kvstore.store.databases import index_pages, keyspace_init, memory_used
-from kvstore.store.digest import store_digest, value_digest
-from kvstore.store.flush import background_step
-from kvstore.store.sampling import database_sizes
+from kvstore.server.settings import APPLIED, Settings
+from kvstore.store.databases import keyspace_init
 from kvstore.system import capacity
 from kvstore.system.clock import counter_is_steady, start_clocks
-from kvstore.system.descriptors import allow_clients, clients_max
+from kvstore.system.descriptors import clients_max
 from kvstore.system.signals import Signals
 from kvstore.wire.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
 from kvstore.wire.resp import reply_grow
-from mmcore.jit import Table, address_of, int64, uint8, zeros
+from mmcore.jit import address_of
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.space import PhysicalMemory
-from mmcore.state import EMPTY_COUNT, FRESH, RETURNED
 from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")
@@ -81,11 +73,9 @@ log = logging.getLogger("kvstore")
 COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves, which would keep everyone waiting with more
 ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
-PURGE_S = 0.005
-PURGE_PAGES = 1024  # in a step
 
 
-class Server:
+class Server(Settings, Figures):
     """A store being served."""
 
     def __init__(self, config: Config, opened: startup.Opened | None = None) -> None:
@@ -121,7 +111,7 @@ class Server:
         self.loading: Loading | None = Loading(preload, self._wake_up)
         self._loading_table = loading_table(self.commands.rows)
         r.COMMAND_TABLE_ADDRESS = self._loading_table.address
-        for name in _APPLIED:
+        for name in APPLIED:
             self.apply(name)
         self.own_resident = resident_bytes()
 
@@ -136,11 +126,6 @@ class Server:
             log.warning("machine-memory is %d bytes: no more can be reserved", asked * PAGE_SIZE)
 
     # ------------------------------------------------------------------------------------------------- preparation
-
-    @property
-    def connections(self) -> Table:
-        """The rows of the table of connections that were ever used."""
-        return self.shard.connections.first(self.registers.CONNECTION_SLOTS)
 
     def _prepare_observation(self) -> None:
         r = self.registers
@@ -164,81 +149,6 @@ class Server:
         event = struct.pack("=Iq", select.EPOLLIN, -(1 + 4 * fd + kind))
         if libc.epoll_ctl(self._epoll.fileno(), 1, fd, event):
             raise OSError(ctypes.get_errno(), "epoll_ctl")
-
-    # ---------------------------------------------------------------------------------------------------- settings
-
-    def apply(self, name: str) -> None:
-        """Let the hot plane know of a parameter's new value."""
-        r, config = self.registers, self.config
-        if name == "maxmemory":
-            r.MAXMEMORY = config["maxmemory"]
-        elif name in ("requirepass", "protected-mode", "bind"):
-            if config["requirepass"] and not r.REQUIRE_AUTH:
-                # Who came before there was a password stays in.
-                for slot in self._slots_with(connection.IN_USE):
-                    self.shard.connections[slot, connection.FLAGS] |= connection.AUTHENTICATED
-            r.REQUIRE_AUTH = bool(config["requirepass"])
-            r.PROTECTED = bool(config["protected-mode"]) and not config["requirepass"]
-        elif name == "timeout":
-            r.TIMEOUT_MS = 1000 * config["timeout"]
-        elif name == "tcp-keepalive":
-            r.KEEPALIVE_S = config["tcp-keepalive"]
-        elif name == "proto-max-bulk-len":
-            r.PROTO_MAX_BULK_LEN = config["proto-max-bulk-len"]
-        elif name == "client-query-buffer-limit":
-            r.QUERY_BUFFER_LIMIT = config["client-query-buffer-limit"]
-        elif name == "client-output-buffer-limit":
-            limit = config["client-output-buffer-limit"]["normal"]
-            r.OUTPUT_HARD_LIMIT, r.OUTPUT_SOFT_LIMIT = limit.hard, limit.soft
-            r.OUTPUT_SOFT_MS = 1000 * limit.soft_seconds
-        elif name == "maxclients":
-            self._set_maxclients(config["maxclients"])
-        elif name == "busy-poll-usec":
-            r.BUSY_POLL_US = config["busy-poll-usec"]
-        elif name == "turn-budget-us":
-            r.TURN_US = config["turn-budget-us"]
-        elif name == "hz":
-            r.TICK_MS = max(1, 1000 // config["hz"])
-        elif name == "active-expire-enabled":
-            r.ACTIVE_EXPIRE_ENABLED = bool(config["active-expire-enabled"])
-        elif name == "slowlog-max-len":
-            self.slowlog.resize(config["slowlog-max-len"])
-        elif name in ("slowlog-log-slower-than", "latency-monitor-threshold"):
-            self._set_slowness()
-        elif name == "latency-tracking":
-            r.LATENCY_TRACKING = bool(config["latency-tracking"])
-        elif name == "save":
-            points = Table.of(config["save"].points, 2)
-            self._save_points = points  # the register holds its address only
-            r.SAVE_POINTS_ADDRESS = points.address
-            r.SAVE_POINTS = 0 if self.loading else len(points)  # nothing is saved over what is not there yet
-            self.snapshots.refuse_writes()
-        elif name == "stop-writes-on-bgsave-error":
-            self.snapshots.refuse_writes()
-        elif name in ("dir", "dbfilename", "fork-mode"):
-            self.snapshots.reconfigure()
-        elif name == "loglevel":
-            set_level(config["loglevel"])
-
-    def _set_maxclients(self, maxclients: int) -> None:
-        most = min(allow_clients(maxclients), len(self.shard.connections))
-        if most < maxclients:
-            raise ValueError(
-                f"The operating system is not able to handle the specified number of clients, try with {most}"
-            )
-        self.registers.MAXCLIENTS = maxclients
-
-    def _set_slowness(self) -> None:
-        # From how many microseconds on a command is of interest to the slow log or to the latency monitor.
-        r, slow_us, slow_ms = (
-            self.registers,
-            self.config["slowlog-log-slower-than"],
-            self.config["latency-monitor-threshold"],
-        )
-        r.SLOWLOG_US, r.LATENCY_MS = slow_us, slow_ms
-        limits_us = [slow_us] * (slow_us >= 0) + [1000 * slow_ms] * (slow_ms > 0)
-        r.SLOW_US = min(limits_us, default=connection.NEVER)
-        accounts.measure_slowness(self.context)
 
     # ---------------------------------------------------------------------------------------------------- sockets
 
@@ -400,11 +310,6 @@ class Server:
         ctypes.memmove(int(r.REPLY_ADDRESS + r.REPLY_LENGTH), data, len(data))
         r.REPLY_LENGTH += len(data)
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the command at hand is one of a transaction that EXEC is running."""
-        return bool(self.registers.DEPTH)
-
     def _wake_up(self) -> None:
         # From any thread: have `serve` return.
         with contextlib.suppress(OSError):  # a full pipe wakes it too; one that is closed needs to wake nobody
@@ -464,210 +369,17 @@ class Server:
         os.close(self._wake_write)
         log.info("Bye bye")
 
-    # ---------------------------------------------------------------------------------------------------- clients
-
-    def _client(self, slot: int) -> Client:
-        return Client(self.context, self.shard.connections.row(slot), slot)
-
-    def _slots_with(self, flag: int) -> list[int]:
-        return [slot for slot, flags in enumerate(self.connections.column(connection.FLAGS)) if flags & flag]
-
-    def client_totals(self) -> ClientTotals:
-        """Of all connections."""
-        totals = zeros(int64, len(ClientTotals._fields))
-        add_connections(self.context, totals)
-        return ClientTotals(*totals.tolist())
-
-    def reply_clients(self, slots: Sequence[int]) -> Sentinel:
-        """Reply to the command at hand with CLIENT LIST's lines of these connections."""
-        reply_connections(self.context, array("q", slots))
-        return NO_REPLY
-
-    def log_denied(self, client: Client, command: bytes, user: bytes) -> None:
-        """Enter in ACL LOG that a command did not let the connection in as this user."""
-        r = self.registers
-        start, protocol = r.REPLY_LENGTH, r.PROTOCOL
-        r.PROTOCOL = 2
-        reply_connections(self.context, array("q", [client.slot]))
-        reply = ctypes.string_at(r.REPLY_ADDRESS + start, r.REPLY_LENGTH - start)
-        r.REPLY_LENGTH, r.PROTOCOL = start, protocol
-        line = reply.split(b"\r\n", 1)[1].rstrip(b"\r\n")
-        inside = "multi" if self.in_transaction else "toplevel"
-        now = Moment(r.NOW_MS, r.TIMER_MS)
-        self.acl_log.enter(inside, command, user, line, now, self.config["acllog-max-len"])
-
-    def from_address(self, address: str, own: bool) -> list[bool]:
-        """Which slots have a connection from this address, or to it if that is our `own`."""
-        text = address.encode(errors="surrogateescape") or b"\0"
-        found = zeros(uint8, len(self.connections))
-        find_address(self.context, connection.OWN if own else connection.PEER, text, len(text) if address else 0, found)
-        return [byte != 0 for byte in found.tolist()]
-
-    def kill(self, slots: Iterable[int]) -> None:
-        """Close connections: the one at hand after its reply, any other at the end of the turn."""
-        for slot in slots:
-            kill_connection(self.context, slot)
-
-    def unblock(self, slot: int, error: bool) -> bool:
-        """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
-        return bool(unblock_connection(self.context, slot, error))
-
-    def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
-        """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""
-        r = self.registers
-        until_ms = r.TIMER_MS + timeout_ms
-        running = r.PAUSED_UNTIL_MS > r.TIMER_MS
-        r.PAUSED_WRITES_ONLY = write_only and not (running and not r.PAUSED_WRITES_ONLY)
-        r.PAUSED_UNTIL_MS = max(until_ms, r.PAUSED_UNTIL_MS) if running else until_ms
-
     def shift_clock(self, wall_ms: int, timer_ms: int) -> None:
         """DEBUG SHIFT-CLOCK: move the clocks by so much; the monotonic one only goes on."""
         assert timer_ms >= 0
         self.registers.WALL_SHIFT_US += 1000 * wall_ms
         self.registers.TIMER_SHIFT_US += 1000 * timer_ms
 
-    def unpause_clients(self) -> None:
-        """CLIENT UNPAUSE"""
-        timer.resume_postponed(self.context)
-
-    def discard_transaction(self, client: Client) -> None:
-        """Forget what a connection has queued and watched (RESET)."""
-        discard_transaction(self.context, client.row)
-
-    # ---------------------------------------------------------------------------------------------------- statistics
-
-    def statistics(self) -> dict[str, int | float]:
-        """The counters, by the names they have in INFO's section Stats."""
-        r = self.registers
-        ops, bytes_in, bytes_out = self._rates()
-        return {
-            "total_connections_received": r.TOTAL_CONNECTIONS,
-            "total_commands_processed": r.COMMANDS_PROCESSED,
-            "instantaneous_ops_per_sec": round(ops),
-            "total_net_input_bytes": r.NET_INPUT_BYTES,
-            "total_net_output_bytes": r.NET_OUTPUT_BYTES,
-            "instantaneous_input_kbps": round(bytes_in / 1024, 2),
-            "instantaneous_output_kbps": round(bytes_out / 1024, 2),
-            "rejected_connections": r.REJECTED_CONNECTIONS,
-            "expired_keys": r.EXPIRED_KEYS,
-            "expired_time_cap_reached_count": r.EXPIRE_TIME_CAPS,
-            "expire_cycle_cpu_milliseconds": int(r.EXPIRE_CYCLES / self._cycles_per_us() / 1000),
-            "evicted_keys": r.EVICTED_KEYS,
-            "keyspace_hits": r.KEYSPACE_HITS,
-            "keyspace_misses": r.KEYSPACE_MISSES,
-            "client_query_buffer_limit_disconnections": r.QUERY_LIMIT_CLOSED,
-            "client_output_buffer_limit_disconnections": r.OUTPUT_LIMIT_CLOSED,
-            "total_error_replies": r.ERROR_REPLIES,
-            "total_reads_processed": r.READS_PROCESSED,
-            "total_writes_processed": r.WRITES_PROCESSED,
-            "eventloop_cycles": r.LOOP_TURNS,
-            "acl_access_denied_auth": self.acl_log.denied,
-        }
-
-    def _rates(self) -> tuple[float, float, float]:
-        # Per second, over the ring of samples that the timer keeps: commands, bytes in, bytes out.
-        newest = (self.registers.SAMPLE_NEXT - 1) % sizes.SAMPLES
-        samples = self.shard.samples.tolist()
-        taken = [sample for sample in samples if sample[0] > 0]
-        if len(taken) < 2:
-            return 0.0, 0.0, 0.0
-        first, last = min(taken), samples[newest]
-        seconds = max(1, last[0] - first[0]) / 1000
-        commands, received, sent = ((last[i] - first[i]) / seconds for i in (1, 2, 3))
-        return commands, received, sent
-
-    def command_statistics(self) -> dict[str, tuple[int, int, int, int]]:
-        """By command called at least once, or rejected: calls, time [us], rejected, failed."""
-        per_us = self._cycles_per_us()
-        table = self.commands.counters
-        counters = [table.row(row)[: rows.STAT_CELLS].tolist() for row in range(len(table))]
-        return {
-            command.name: (calls, int(cycles / per_us), rejected, failed)
-            for command, (calls, cycles, rejected, failed) in zip(ROWS, counters, strict=True)
-            if calls or rejected
-        }
-
-    def _cycles_per_us(self) -> float:
-        return float(self.registers.CYCLES_PER_MS) / 1000
-
-    def histograms(self) -> dict[str, Histogram]:
-        """How long calls took, by command called at least once."""
-        scale = Scale(self._cycles_per_us())
-        called = [row for row, calls in enumerate(self.commands.counters.column(rows.STAT_CALLS)) if calls]
-        found = {ROWS[row].name: Histogram(self.commands.counters.row(row)[rows.STAT_CELLS :], scale) for row in called}
-        return {name: histogram for name, histogram in found.items() if histogram.calls}
-
-    def error_statistics(self) -> dict[str, int]:
-        """Error replies by their first word."""
-        return {
-            int(first).to_bytes(8, "big").rstrip(b"\0").decode()
-            + int(second).to_bytes(8, "big").rstrip(b"\0").decode(): int(count)
-            for first, second, count in self.shard.errors.tolist()
-            if count
-        }
-
-    def usage(self) -> Usage:
-        """What the store takes."""
-        used, index = memory_used(self.context), index_pages(self.context) * PAGE_SIZE
-        self._peak = max(self._peak, used)
-        return Usage(used - index, index, self._peak)
-
-    def frames(self) -> Frames:
-        """Physical memory."""
-        registers, total = self.memory.state.frames, self.memory.frames_total
-        fresh, empty = int(registers[FRESH]), int(registers[EMPTY_COUNT])
-        ahead = max(0, self._populator.watermark - fresh) if self._populator else 0
-        return Frames(
-            in_force=self.registers.FRAMES_IN_FORCE,
-            reserved=total,
-            in_use=total - self.memory.frames_free,
-            resident=fresh - empty + ahead,
-            kept=self.memory.frames_kept,
-            returned=int(registers[RETURNED]),
-        )
-
-    def purge(self) -> None:
-        """MEMORY PURGE: give free frames back at once, for PURGE_S; the loop goes on with what is left."""
-        self.registers.GIVE_ALL = 1
-        until = time.perf_counter() + PURGE_S
-        while background_step(self.context, PURGE_PAGES) and time.perf_counter() < until:
-            pass
-
-    def db_sizes(self) -> list[tuple[int, int, int]]:
-        """For each database: keys, keys with a deadline, their average time to live [ms]."""
-        return database_sizes(self.context)
-
-    def describe(self, db: int, key: bytes) -> Described | None:
-        """How the value of a key is kept."""
-        return describe_key(self.context, db, key)
-
-    def digest(self) -> str:
-        """DEBUG DIGEST"""
-        return store_digest(self.context)
-
-    def value_digest(self, db: int, key: bytes) -> str:
-        """DEBUG DIGEST-VALUE"""
-        return value_digest(self.context, db, key)
-
-    def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
-        """DEBUG POPULATE"""
-        if self.loading:  # what is read would take the place of what is made
-            raise CommandError(LOADING_ERROR)
-        populate_database(self.context, db, count, prefix, size)
-
     def reload(self, save: bool) -> None:
         """DEBUG RELOAD"""
         if self.loading:
             raise CommandError(LOADING_ERROR)
         self.snapshots.reload(save)
-
-    def reset_statistics(self) -> None:
-        """CONFIG RESETSTAT"""
-        self.commands.counters.clear()
-        self.shard.errors.clear()
-        self.acl_log.denied = 0
-        for register in _RESETTABLE:
-            setattr(self.registers, register, 0)
 
 
 def _shard_for(maxclients: int) -> Shard:
@@ -687,45 +399,3 @@ def _internal_error(command: bytes, error: Exception) -> Error:
     # A bug: the log gets all of it, the client its kind.
     log.exception("%s failed", command[:64])
     return Error(f"ERR internal error: {type(error).__name__}")
-
-
-_APPLIED = [
-    "maxmemory",
-    "requirepass",
-    "protected-mode",
-    "timeout",
-    "tcp-keepalive",
-    "proto-max-bulk-len",
-    "client-query-buffer-limit",
-    "client-output-buffer-limit",
-    "maxclients",
-    "hz",
-    "busy-poll-usec",
-    "turn-budget-us",
-    "active-expire-enabled",
-    "slowlog-max-len",
-    "slowlog-log-slower-than",
-    "latency-tracking",
-    "save",
-    "stop-writes-on-bgsave-error",
-    "loglevel",
-]
-_RESETTABLE = (
-    "TOTAL_CONNECTIONS",
-    "COMMANDS_PROCESSED",
-    "NET_INPUT_BYTES",
-    "NET_OUTPUT_BYTES",
-    "REJECTED_CONNECTIONS",
-    "EXPIRED_KEYS",
-    "EXPIRED_STALE_PERC",
-    "EXPIRE_TIME_CAPS",
-    "EXPIRE_CYCLES",
-    "EVICTED_KEYS",
-    "KEYSPACE_HITS",
-    "KEYSPACE_MISSES",
-    "QUERY_LIMIT_CLOSED",
-    "OUTPUT_LIMIT_CLOSED",
-    "ERROR_REPLIES",
-    "READS_PROCESSED",
-    "WRITES_PROCESSED",
-)

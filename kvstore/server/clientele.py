@@ -1,0 +1,100 @@
+"""What the server can do to its connections, and tell of them, for commands that Python serves."""
+
+import ctypes
+from array import array
+from collections.abc import Iterable, Sequence
+
+from kvstore.commands.transactions import discard_transaction
+from kvstore.config.parameters import Config
+from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
+from kvstore.connections.clients import Client
+from kvstore.connections.table import kill_connection, unblock_connection
+from kvstore.lifetimes import connection
+from kvstore.lifetimes.context import Context, Registers
+from kvstore.lifetimes.wiring import Shard
+from kvstore.net import timer
+from kvstore.observe.acllog import AclLog, Moment
+from kvstore.wire.reply import NO_REPLY, Sentinel
+from mmcore.jit import Table, int64, uint8, zeros
+
+
+class Clientele:
+    """See the module's note.  A part of the server, whose attributes it names."""
+
+    config: Config
+    context: Context
+    registers: Registers
+    shard: Shard
+    acl_log: AclLog
+
+    @property
+    def connections(self) -> Table:
+        """The rows of the table of connections that were ever used."""
+        return self.shard.connections.first(self.registers.CONNECTION_SLOTS)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the command at hand is one of a transaction that EXEC is running."""
+        return bool(self.registers.DEPTH)
+
+    def _client(self, slot: int) -> Client:
+        return Client(self.context, self.shard.connections.row(slot), slot)
+
+    def _slots_with(self, flag: int) -> list[int]:
+        return [slot for slot, flags in enumerate(self.connections.column(connection.FLAGS)) if flags & flag]
+
+    def client_totals(self) -> ClientTotals:
+        """Of all connections."""
+        totals = zeros(int64, len(ClientTotals._fields))
+        add_connections(self.context, totals)
+        return ClientTotals(*totals.tolist())
+
+    def reply_clients(self, slots: Sequence[int]) -> Sentinel:
+        """Reply to the command at hand with CLIENT LIST's lines of these connections."""
+        reply_connections(self.context, array("q", slots))
+        return NO_REPLY
+
+    def log_denied(self, client: Client, command: bytes, user: bytes) -> None:
+        """Enter in ACL LOG that a command did not let the connection in as this user."""
+        r = self.registers
+        start, protocol = r.REPLY_LENGTH, r.PROTOCOL
+        r.PROTOCOL = 2
+        reply_connections(self.context, array("q", [client.slot]))
+        reply = ctypes.string_at(r.REPLY_ADDRESS + start, r.REPLY_LENGTH - start)
+        r.REPLY_LENGTH, r.PROTOCOL = start, protocol
+        line = reply.split(b"\r\n", 1)[1].rstrip(b"\r\n")
+        inside = "multi" if self.in_transaction else "toplevel"
+        now = Moment(r.NOW_MS, r.TIMER_MS)
+        self.acl_log.enter(inside, command, user, line, now, self.config["acllog-max-len"])
+
+    def from_address(self, address: str, own: bool) -> list[bool]:
+        """Which slots have a connection from this address, or to it if that is our `own`."""
+        text = address.encode(errors="surrogateescape") or b"\0"
+        found = zeros(uint8, len(self.connections))
+        find_address(self.context, connection.OWN if own else connection.PEER, text, len(text) if address else 0, found)
+        return [byte != 0 for byte in found.tolist()]
+
+    def kill(self, slots: Iterable[int]) -> None:
+        """Close connections: the one at hand after its reply, any other at the end of the turn."""
+        for slot in slots:
+            kill_connection(self.context, slot)
+
+    def unblock(self, slot: int, error: bool) -> bool:
+        """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
+        return bool(unblock_connection(self.context, slot, error))
+
+    def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
+        """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""
+        r = self.registers
+        until_ms = r.TIMER_MS + timeout_ms
+        running = r.PAUSED_UNTIL_MS > r.TIMER_MS
+        r.PAUSED_WRITES_ONLY = write_only and not (running and not r.PAUSED_WRITES_ONLY)
+        r.PAUSED_UNTIL_MS = max(until_ms, r.PAUSED_UNTIL_MS) if running else until_ms
+
+    def unpause_clients(self) -> None:
+        """CLIENT UNPAUSE"""
+        timer.resume_postponed(self.context)
+
+    def discard_transaction(self, client: Client) -> None:
+        """Forget what a connection has queued and watched (RESET)."""
+        discard_transaction(self.context, client.row)

@@ -1,0 +1,192 @@
+"""What the server can tell of its store and of itself: counters, memory, digests."""
+
+import time
+
+from kvstore.commands import rows
+from kvstore.commands.coldplane import Described, Frames, Usage
+from kvstore.commands.compiled import CommandTable
+from kvstore.commands.describe import describe_key
+from kvstore.commands.populate import populate_database
+from kvstore.commands.table import ROWS
+from kvstore.durable.loading import LOADING_ERROR, Loading
+from kvstore.durable.persistence import Persistence
+from kvstore.lifetimes import sizes
+from kvstore.lifetimes.context import Context, Registers
+from kvstore.lifetimes.wiring import Shard
+from kvstore.observe.acllog import AclLog
+from kvstore.observe.histogram import Histogram, Scale
+from kvstore.store.databases import index_pages, memory_used
+from kvstore.store.digest import store_digest, value_digest
+from kvstore.store.flush import background_step
+from kvstore.store.sampling import database_sizes
+from kvstore.wire.reply import CommandError
+from mmcore.paging import PAGE_SIZE
+from mmcore.populate import Populator
+from mmcore.space import PhysicalMemory
+from mmcore.state import EMPTY_COUNT, FRESH, RETURNED
+
+PURGE_PAGES = 1024  # in a step
+
+PURGE_S = 0.005
+
+_RESETTABLE = (
+    "TOTAL_CONNECTIONS",
+    "COMMANDS_PROCESSED",
+    "NET_INPUT_BYTES",
+    "NET_OUTPUT_BYTES",
+    "REJECTED_CONNECTIONS",
+    "EXPIRED_KEYS",
+    "EXPIRED_STALE_PERC",
+    "EXPIRE_TIME_CAPS",
+    "EXPIRE_CYCLES",
+    "EVICTED_KEYS",
+    "KEYSPACE_HITS",
+    "KEYSPACE_MISSES",
+    "QUERY_LIMIT_CLOSED",
+    "OUTPUT_LIMIT_CLOSED",
+    "ERROR_REPLIES",
+    "READS_PROCESSED",
+    "WRITES_PROCESSED",
+)
+
+
+class Figures:
+    """See the module's note.  A part of the server, whose attributes it names."""
+
+    context: Context
+    registers: Registers
+    shard: Shard
+    commands: CommandTable
+    memory: PhysicalMemory
+    acl_log: AclLog
+    snapshots: Persistence
+    loading: Loading | None
+    _populator: Populator | None
+    _peak: int
+
+    def statistics(self) -> dict[str, int | float]:
+        """The counters, by the names they have in INFO's section Stats."""
+        r = self.registers
+        ops, bytes_in, bytes_out = self._rates()
+        return {
+            "total_connections_received": r.TOTAL_CONNECTIONS,
+            "total_commands_processed": r.COMMANDS_PROCESSED,
+            "instantaneous_ops_per_sec": round(ops),
+            "total_net_input_bytes": r.NET_INPUT_BYTES,
+            "total_net_output_bytes": r.NET_OUTPUT_BYTES,
+            "instantaneous_input_kbps": round(bytes_in / 1024, 2),
+            "instantaneous_output_kbps": round(bytes_out / 1024, 2),
+            "rejected_connections": r.REJECTED_CONNECTIONS,
+            "expired_keys": r.EXPIRED_KEYS,
+            "expired_time_cap_reached_count": r.EXPIRE_TIME_CAPS,
+            "expire_cycle_cpu_milliseconds": int(r.EXPIRE_CYCLES / self._cycles_per_us() / 1000),
+            "evicted_keys": r.EVICTED_KEYS,
+            "keyspace_hits": r.KEYSPACE_HITS,
+            "keyspace_misses": r.KEYSPACE_MISSES,
+            "client_query_buffer_limit_disconnections": r.QUERY_LIMIT_CLOSED,
+            "client_output_buffer_limit_disconnections": r.OUTPUT_LIMIT_CLOSED,
+            "total_error_replies": r.ERROR_REPLIES,
+            "total_reads_processed": r.READS_PROCESSED,
+            "total_writes_processed": r.WRITES_PROCESSED,
+            "eventloop_cycles": r.LOOP_TURNS,
+            "acl_access_denied_auth": self.acl_log.denied,
+        }
+
+    def _rates(self) -> tuple[float, float, float]:
+        # Per second, over the ring of samples that the timer keeps: commands, bytes in, bytes out.
+        newest = (self.registers.SAMPLE_NEXT - 1) % sizes.SAMPLES
+        samples = self.shard.samples.tolist()
+        taken = [sample for sample in samples if sample[0] > 0]
+        if len(taken) < 2:
+            return 0.0, 0.0, 0.0
+        first, last = min(taken), samples[newest]
+        seconds = max(1, last[0] - first[0]) / 1000
+        commands, received, sent = ((last[i] - first[i]) / seconds for i in (1, 2, 3))
+        return commands, received, sent
+
+    def command_statistics(self) -> dict[str, tuple[int, int, int, int]]:
+        """By command called at least once, or rejected: calls, time [us], rejected, failed."""
+        per_us = self._cycles_per_us()
+        table = self.commands.counters
+        counters = [table.row(row)[: rows.STAT_CELLS].tolist() for row in range(len(table))]
+        return {
+            command.name: (calls, int(cycles / per_us), rejected, failed)
+            for command, (calls, cycles, rejected, failed) in zip(ROWS, counters, strict=True)
+            if calls or rejected
+        }
+
+    def _cycles_per_us(self) -> float:
+        return float(self.registers.CYCLES_PER_MS) / 1000
+
+    def histograms(self) -> dict[str, Histogram]:
+        """How long calls took, by command called at least once."""
+        scale = Scale(self._cycles_per_us())
+        called = [row for row, calls in enumerate(self.commands.counters.column(rows.STAT_CALLS)) if calls]
+        found = {ROWS[row].name: Histogram(self.commands.counters.row(row)[rows.STAT_CELLS :], scale) for row in called}
+        return {name: histogram for name, histogram in found.items() if histogram.calls}
+
+    def error_statistics(self) -> dict[str, int]:
+        """Error replies by their first word."""
+        return {
+            int(first).to_bytes(8, "big").rstrip(b"\0").decode()
+            + int(second).to_bytes(8, "big").rstrip(b"\0").decode(): int(count)
+            for first, second, count in self.shard.errors.tolist()
+            if count
+        }
+
+    def usage(self) -> Usage:
+        """What the store takes."""
+        used, index = memory_used(self.context), index_pages(self.context) * PAGE_SIZE
+        self._peak = max(self._peak, used)
+        return Usage(used - index, index, self._peak)
+
+    def frames(self) -> Frames:
+        """Physical memory."""
+        registers, total = self.memory.state.frames, self.memory.frames_total
+        fresh, empty = int(registers[FRESH]), int(registers[EMPTY_COUNT])
+        ahead = max(0, self._populator.watermark - fresh) if self._populator else 0
+        return Frames(
+            in_force=self.registers.FRAMES_IN_FORCE,
+            reserved=total,
+            in_use=total - self.memory.frames_free,
+            resident=fresh - empty + ahead,
+            kept=self.memory.frames_kept,
+            returned=int(registers[RETURNED]),
+        )
+
+    def purge(self) -> None:
+        """MEMORY PURGE: give free frames back at once, for PURGE_S; the loop goes on with what is left."""
+        self.registers.GIVE_ALL = 1
+        until = time.perf_counter() + PURGE_S
+        while background_step(self.context, PURGE_PAGES) and time.perf_counter() < until:
+            pass
+
+    def db_sizes(self) -> list[tuple[int, int, int]]:
+        """For each database: keys, keys with a deadline, their average time to live [ms]."""
+        return database_sizes(self.context)
+
+    def describe(self, db: int, key: bytes) -> Described | None:
+        """How the value of a key is kept."""
+        return describe_key(self.context, db, key)
+
+    def digest(self) -> str:
+        """DEBUG DIGEST"""
+        return store_digest(self.context)
+
+    def value_digest(self, db: int, key: bytes) -> str:
+        """DEBUG DIGEST-VALUE"""
+        return value_digest(self.context, db, key)
+
+    def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
+        """DEBUG POPULATE"""
+        if self.loading:  # what is read would take the place of what is made
+            raise CommandError(LOADING_ERROR)
+        populate_database(self.context, db, count, prefix, size)
+
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT"""
+        self.commands.counters.clear()
+        self.shard.errors.clear()
+        self.acl_log.denied = 0
+        for register in _RESETTABLE:
+            setattr(self.registers, register, 0)

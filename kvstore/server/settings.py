@@ -1,0 +1,128 @@
+"""How a parameter's new value reaches the registers."""
+
+from collections.abc import Callable
+
+from kvstore.commands import accounts
+from kvstore.durable.loading import Loading
+from kvstore.durable.persistence import Persistence
+from kvstore.lifetimes import connection
+from kvstore.observe.slowlog import SlowLog
+from kvstore.server.clientele import Clientele
+from kvstore.server.logfile import set_level
+from kvstore.system.descriptors import allow_clients
+from mmcore.jit import Table
+
+APPLIED = [
+    "maxmemory",
+    "requirepass",
+    "protected-mode",
+    "timeout",
+    "tcp-keepalive",
+    "proto-max-bulk-len",
+    "client-query-buffer-limit",
+    "client-output-buffer-limit",
+    "maxclients",
+    "hz",
+    "busy-poll-usec",
+    "turn-budget-us",
+    "active-expire-enabled",
+    "slowlog-max-len",
+    "slowlog-log-slower-than",
+    "latency-tracking",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "loglevel",
+]
+
+
+class Settings(Clientele):
+    """See the module's note.  A part of the server, whose attributes it names."""
+
+    snapshots: Persistence
+    slowlog: SlowLog
+    loading: Loading | None
+    _save_points: Table
+
+    def apply(self, name: str) -> None:
+        """Let the hot plane know of a parameter's new value.  Raises ValueError with the reason why it cannot be had."""
+        value = self.config[name]
+        if name in _REGISTERS:
+            register, unit = _REGISTERS[name]
+            setattr(self.registers, register, unit * value)
+        elif name in _ACTIONS:
+            _ACTIONS[name](self)
+
+    def _set_access(self) -> None:
+        r, password = self.registers, self.config["requirepass"]
+        if password and not r.REQUIRE_AUTH:  # a client that came before there was a password stays in
+            for slot in self._slots_with(connection.IN_USE):
+                self.shard.connections[slot, connection.FLAGS] |= connection.AUTHENTICATED
+        r.REQUIRE_AUTH = bool(password)
+        r.PROTECTED = bool(self.config["protected-mode"]) and not password
+
+    def _set_output_limit(self) -> None:
+        r, limit = self.registers, self.config["client-output-buffer-limit"]["normal"]
+        r.OUTPUT_HARD_LIMIT, r.OUTPUT_SOFT_LIMIT = limit.hard, limit.soft
+        r.OUTPUT_SOFT_MS = 1000 * limit.soft_seconds
+
+    def _set_save_points(self) -> None:
+        points = Table.of(self.config["save"].points, 2)
+        self._save_points = points  # the register holds its address only
+        self.registers.SAVE_POINTS_ADDRESS = points.address
+        self.registers.SAVE_POINTS = 0 if self.loading else len(points)  # nothing is saved over what is not there yet
+        self.snapshots.refuse_writes()
+
+    def _set_tick(self) -> None:
+        self.registers.TICK_MS = max(1, 1000 // self.config["hz"])
+
+    def _set_maxclients(self) -> None:
+        maxclients = self.config["maxclients"]
+        most = min(allow_clients(maxclients), len(self.shard.connections))
+        if most < maxclients:
+            raise ValueError(
+                f"The operating system is not able to handle the specified number of clients, try with {most}"
+            )
+        self.registers.MAXCLIENTS = maxclients
+
+    def _set_slowness(self) -> None:
+        # From how many microseconds on a command is of interest to the slow log or to the latency monitor.
+        r, slow_us, slow_ms = (
+            self.registers,
+            self.config["slowlog-log-slower-than"],
+            self.config["latency-monitor-threshold"],
+        )
+        r.SLOWLOG_US, r.LATENCY_MS = slow_us, slow_ms
+        limits_us = [slow_us] * (slow_us >= 0) + [1000 * slow_ms] * (slow_ms > 0)
+        r.SLOW_US = min(limits_us, default=connection.NEVER)
+        accounts.measure_slowness(self.context)
+
+
+# Parameters that are a register, and by how much a value is multiplied for it.
+_REGISTERS = {
+    "maxmemory": ("MAXMEMORY", 1),
+    "timeout": ("TIMEOUT_MS", 1000),
+    "tcp-keepalive": ("KEEPALIVE_S", 1),
+    "proto-max-bulk-len": ("PROTO_MAX_BULK_LEN", 1),
+    "client-query-buffer-limit": ("QUERY_BUFFER_LIMIT", 1),
+    "busy-poll-usec": ("BUSY_POLL_US", 1),
+    "turn-budget-us": ("TURN_US", 1),
+    "active-expire-enabled": ("ACTIVE_EXPIRE_ENABLED", 1),
+    "latency-tracking": ("LATENCY_TRACKING", 1),
+}
+_ACTIONS: dict[str, Callable[[Settings], None]] = {
+    "requirepass": Settings._set_access,
+    "protected-mode": Settings._set_access,
+    "bind": Settings._set_access,
+    "client-output-buffer-limit": Settings._set_output_limit,
+    "maxclients": Settings._set_maxclients,
+    "hz": Settings._set_tick,
+    "slowlog-max-len": lambda server: server.slowlog.resize(server.config["slowlog-max-len"]),
+    "slowlog-log-slower-than": Settings._set_slowness,
+    "latency-monitor-threshold": Settings._set_slowness,
+    "save": Settings._set_save_points,
+    "stop-writes-on-bgsave-error": lambda server: server.snapshots.refuse_writes(),
+    "dir": lambda server: server.snapshots.reconfigure(),
+    "dbfilename": lambda server: server.snapshots.reconfigure(),
+    "fork-mode": lambda server: server.snapshots.reconfigure(),
+    "loglevel": lambda server: set_level(server.config["loglevel"]),
+}
