@@ -15,8 +15,8 @@ from importlib import import_module
 from pathlib import Path
 
 from kvstore.cli.building import bring_kernels
+from kvstore.config.config import Config
 from kvstore.config.file import ConfigError
-from kvstore.config.parameters import Config
 from kvstore.net.listeners import CannotListen
 from kvstore.server.logfile import open_log
 from kvstore.system.descriptors import TooFewDescriptors, clients_at_start

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from kvstore.config.parameters import Config
+from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals
 from kvstore.lifetimes.context import Registers
 from kvstore.observe.acllog import AclLog

@@ -26,9 +26,10 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from kvstore.config.parameters import percentage_text
+from kvstore.commands.usage import PAGE_SIZE, human, memory_figures, memory_ratios, ratio_of
+from kvstore.config.kinds import percentage_text
 from kvstore.system.capacity import system_memory
 from kvstore.system.clock import wall_us
 
@@ -36,34 +37,12 @@ if TYPE_CHECKING:
     from kvstore.commands.coldplane import Server
 
 REDIS_VERSION = "7.2.5"  # the Redis whose behaviour this server follows
-PAGE_SIZE = 4096
 
 Fields = Mapping[str, object]
 
 
-def human(count: float) -> str:
-    """A number of bytes as people read it."""
-    if count < 1024:
-        return f"{count:.0f}B"
-    for unit in "KMGTP":
-        count /= 1024
-        if count < 1024 or unit == "P":
-            break
-    return f"{count:.2f}{unit}"
-
-
-def resident_bytes() -> int:
-    """Resident set of this process [bytes]."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
-
-
 def _percentage(part: float, whole: float) -> str:
-    return f"{100 * _ratio(part, whole):.2f}%"
+    return f"{100 * ratio_of(part, whole):.2f}%"
 
 
 # ----------------------------------------------------------------------------------------------------------- sections
@@ -130,61 +109,6 @@ def clients_fields(server: "Server") -> Fields:
         "total_blocking_keys": 0,
         "total_blocking_keys_on_nokey": 0,
     }
-
-
-EMPTY_FRAMES = 5  # of a store without a key: its control page, and a table of each level
-
-
-def memory_figures(server: "Server") -> dict[str, int]:
-    """What memory is used for [bytes]; INFO and MEMORY STATS are made from it."""
-    usage, frames = server.usage(), server.frames()
-    of_clients = server.client_totals().memory
-    used = usage.heap + usage.indices + of_clients
-    return {
-        "used": used,
-        "peak": max(usage.peak + of_clients, used),
-        "heap": usage.heap,
-        "index": usage.indices,
-        "clients": of_clients,
-        "overhead": usage.indices + of_clients,
-        "dataset": usage.heap,
-        "allocated": usage.heap + usage.indices + EMPTY_FRAMES * PAGE_SIZE,
-        "active": frames.in_use * PAGE_SIZE,
-        "resident": frames.resident * PAGE_SIZE,
-        "process": server.own_resident,
-        "rss": resident_bytes(),
-    }
-
-
-class Excess(NamedTuple):
-    """Memory over what it is for."""
-
-    ratio: float
-    bytes: int
-
-    @classmethod
-    def of(cls, memory: int, what: int) -> "Excess":
-        """`memory` bytes for `what` bytes."""
-        return cls(_ratio(memory, what), memory - what)
-
-
-class Ratios(NamedTuple):
-    """The ratios of the module's note, in its order."""
-
-    fragmentation: Excess
-    kept: Excess
-    overhead: Excess
-    whole: Excess
-
-
-def memory_ratios(of: Mapping[str, int]) -> Ratios:
-    """From what `memory_figures` says."""
-    return Ratios(
-        Excess.of(of["active"], of["allocated"]),
-        Excess.of(of["resident"], of["active"]),
-        Excess.of(of["rss"], of["resident"] + of["process"]),
-        Excess.of(of["rss"], of["used"] + of["process"]),
-    )
 
 
 def memory_fields(server: "Server") -> Fields:
@@ -365,7 +289,7 @@ def cpu_fields(_server: "Server") -> Fields:
 def commandstats_fields(server: "Server") -> Fields:
     """Calls of each command."""
     return {
-        f"cmdstat_{name}": f"calls={calls},usec={usec},usec_per_call={_ratio(usec, calls):.2f},"
+        f"cmdstat_{name}": f"calls={calls},usec={usec},usec_per_call={ratio_of(usec, calls):.2f},"
         f"rejected_calls={rejected},failed_calls={failed}"
         for name, (calls, usec, rejected, failed) in server.command_statistics().items()
     }

@@ -1,295 +1,45 @@
-"""The configuration: every parameter, as data, and the values in effect.
+"""The parameters, as data.
 
-A parameter is a name as redis.conf spells it, a kind that turns text into a value and back, and a default.  Values
-come from a configuration file, from the command line, later from CONFIG SET, and all three go through the same kinds,
-so that a value refused in one place is refused in the others, for the same reason, in Redis's words.
+A parameter is a name as redis.conf spells it, a kind (kinds.py) that turns text into a value and back, and a default.
 
-What Redis has a parameter for and this server has nothing to apply it to is one of two things:
+A parameter of Redis that this server has nothing to apply to is one of two things:
 
     ignored     it would change nothing that a client or its data could notice: accepted, kept for CONFIG GET, and said
                 in the log.  IGNORED lists them with why
     refused     someone who sets it relies on something that is not given here, such as an append-only file, replicas
                 or access control: only the value that means "without" is accepted, and the error says why
-
-    config = Config.load(Path("kvstore.conf"), [("port", "7000")])
-    config["maxmemory"]                                     a value: int, bool, str, ... as the kind has it
-    config.text("maxmemory")                                as CONFIG GET answers it
-    config.update([("hz", "20"), ("timeout", "60")])        all or none
 """
 
-import errno
 import os
 import re
-import stat
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from kvstore.config import file as configfile
-from kvstore.config.file import ConfigError, quote, split
-from kvstore.wire.patterns import matching_names
-from snapshot.errors import BadSavePoints
+from kvstore.config.file import split
+from kvstore.config.kinds import (
+    KEEPALIVE_MAX,
+    LONG_MAX,
+    MEGABYTE,
+    OUTPUT_LIMITS,
+    UINT_MAX,
+    Choice,
+    Directory,
+    FileName,
+    FilePath,
+    Flag,
+    Integer,
+    Kind,
+    MachineSize,
+    Memory,
+    Octal,
+    Only,
+    OutputLimits,
+    Percentiles,
+    Points,
+    Text,
+    Words,
+)
 from snapshot.schedule import SavePoint, SavePoints
-
-INT_MAX, UINT_MAX, LONG_MAX = 2**31 - 1, 2**32 - 1, 2**63 - 1
-MEGABYTE = 1 << 20
-KEEPALIVE_MAX = 32767  # [s] TCP_KEEPIDLE takes no more
-
-# ------------------------------------------------------------------------------------------------------- kinds of value
-
-
-class Kind(Protocol):
-    """How a parameter's values are written."""
-
-    def parse(self, text: str) -> Any:
-        """The value; raises ValueError with what is wrong with the text."""
-
-    def text(self, value: Any) -> str:
-        """The text that `parse` reads."""
-
-
-class Text:
-    """Any text."""
-
-    def parse(self, text: str) -> str:
-        return text
-
-    def text(self, value: str) -> str:
-        return value
-
-
-class FilePath(Text):
-    """The path of a file; the system knows none with a zero byte."""
-
-    def parse(self, text: str) -> str:
-        if "\0" in text:
-            raise ValueError("argument must be a path, without zero bytes")
-        return text
-
-
-class Integer:
-    """A whole number from `low` to `high`; one outside of `clamp` counts as the nearer end of that."""
-
-    def __init__(self, low: int = 0, high: int = INT_MAX, clamp: tuple[int, int] | None = None) -> None:
-        self.low, self.high, self.clamp = low, high, clamp
-
-    def parse(self, text: str) -> int:
-        if not re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text, re.ASCII):
-            raise ValueError("argument couldn't be parsed into an integer")
-        return self.within(int(text))
-
-    def within(self, value: int) -> int:
-        if not self.low <= value <= self.high:
-            raise ValueError(f"argument must be between {self.low} and {self.high} inclusive")
-        return min(max(value, self.clamp[0]), self.clamp[1]) if self.clamp else value
-
-    def text(self, value: int) -> str:
-        return str(value)
-
-
-class Memory(Integer):
-    """A number of bytes, with or without a unit: 1k is 1000 bytes, 1kb is 1024."""
-
-    def __init__(self, low: int = 0, high: int = LONG_MAX, clamp: tuple[int, int] | None = None) -> None:
-        super().__init__(low, high, clamp)
-
-    def parse(self, text: str) -> int:
-        return self.within(parse_memory(text))
-
-
-class MachineSize(Memory):
-    """A number of bytes for the physical memory, or 0 for as many as the server chooses."""
-
-    def __init__(self) -> None:
-        super().__init__(16 * MEGABYTE, 1 << 46)
-
-    def within(self, value: int) -> int:
-        if value and not self.low <= value <= self.high:
-            raise ValueError(f"argument must be 0, or between {self.low} and {self.high} inclusive")
-        return value
-
-
-_UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
-
-
-def parse_memory(text: str) -> int:
-    """The number of bytes that "100", "1kb" or "2gb" says; raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,19})([a-z]*)", text, re.ASCII | re.IGNORECASE)
-    unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None or int(match[1]) * unit > LONG_MAX:
-        raise ValueError("argument must be a memory value")
-    return int(match[1]) * unit
-
-
-def memory_text(count: int) -> str:
-    """A number of bytes in the largest unit that divides it: the inverse of `parse_memory`."""
-    for unit in ("gb", "mb", "kb"):
-        if count and count % _UNITS[unit] == 0:
-            return f"{count // _UNITS[unit]}{unit}"
-    return str(count)
-
-
-class Flag:
-    """yes or no."""
-
-    def parse(self, text: str) -> bool:
-        if text.lower() not in ("yes", "no"):
-            raise ValueError("argument must be 'yes' or 'no'")
-        return text.lower() == "yes"
-
-    def text(self, value: bool) -> str:
-        return "yes" if value else "no"
-
-
-class Choice(NamedTuple):
-    """One of several words."""
-
-    words: tuple[str, ...]
-
-    def parse(self, text: str) -> str:
-        if text.lower() not in self.words:
-            raise ValueError(f"argument(s) must be one of the following: {', '.join(self.words)}")
-        return text.lower()
-
-    def text(self, value: str) -> str:
-        return value
-
-
-class Octal:
-    """File permissions."""
-
-    def parse(self, text: str) -> int:
-        if not re.fullmatch("[0-7]{1,4}", text, re.ASCII) or int(text, 8) > 0o777:
-            raise ValueError("argument couldn't be parsed into an octal number between 0 and 777")
-        return int(text, 8)
-
-    def text(self, value: int) -> str:
-        return f"{value:o}"
-
-
-class Words:
-    """Any number of words."""
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        return tuple(text.split())
-
-    def text(self, value: tuple[str, ...]) -> str:
-        return " ".join(value)
-
-
-class Points:
-    """Save points: pairs of seconds and changes."""
-
-    def parse(self, text: str) -> SavePoints:
-        try:
-            return SavePoints.parse(text)
-        except BadSavePoints as error:
-            raise ValueError("Invalid save parameters") from error
-
-    def text(self, value: SavePoints) -> str:
-        return str(value)
-
-
-class Percentiles:
-    """Any number of percentages."""
-
-    def parse(self, text: str) -> tuple[float, ...]:
-        try:
-            values = tuple(float(word) for word in text.split())
-        except ValueError:
-            raise ValueError("Invalid latency-tracking-info-percentiles parameters") from None
-        if not all(0 <= value <= 100 for value in values):
-            raise ValueError("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
-        return values
-
-    def text(self, value: tuple[float, ...]) -> str:
-        return " ".join(map(percentage_text, value))
-
-
-def percentage_text(value: float) -> str:
-    """A percentage in as few digits as it needs."""
-    return f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-class Directory(FilePath):
-    """A directory, made absolute where it is read."""
-
-    def parse(self, text: str) -> str:
-        if not text:
-            raise ValueError(os.strerror(errno.ENOENT))
-        return os.path.abspath(super().parse(text))
-
-
-class FileName:
-    """The name of a file, without a directory."""
-
-    def parse(self, text: str) -> str:
-        if not text or "/" in text or "\0" in text or text.startswith("."):
-            raise ValueError("dbfilename can't be a path, just a filename")
-        return text
-
-    def text(self, value: str) -> str:
-        return value
-
-
-class OutputLimit(NamedTuple):
-    """How much a client may let its replies pile up [bytes]; 0 is no limit."""
-
-    hard: int
-    soft: int
-    soft_seconds: int  # for which the soft limit may be exceeded
-
-
-class OutputLimits:
-    """Output limits by class of client; a class not named keeps its default."""
-
-    def parse(self, text: str) -> dict[str, OutputLimit]:
-        words = text.split()
-        if not words or len(words) % 4:
-            raise ValueError("Wrong number of arguments in buffer limit configuration.")
-        limits = dict(_OUTPUT_LIMITS)
-        for name, hard, soft, seconds in zip(*[iter(words)] * 4, strict=True):
-            name = {"slave": "replica"}.get(name.lower(), name.lower())
-            if name not in limits:
-                raise ValueError("Invalid client class specified in buffer limit configuration.")
-            try:
-                limits[name] = OutputLimit(parse_memory(hard), parse_memory(soft), Integer().parse(seconds))
-            except ValueError as error:
-                message = "Error in hard, soft or soft_seconds setting in buffer limit configuration."
-                raise ValueError(message) from error
-        return limits
-
-    def text(self, value: Mapping[str, OutputLimit]) -> str:
-        # Redis goes on answering the class's old name here.
-        return " ".join(
-            f"{'slave' if name == 'replica' else name} {limit.hard} {limit.soft} {limit.soft_seconds}"
-            for name, limit in value.items()
-        )
-
-
-_OUTPUT_LIMITS = {
-    "normal": OutputLimit(0, 0, 0),
-    "replica": OutputLimit(256 * MEGABYTE, 64 * MEGABYTE, 60),
-    "pubsub": OutputLimit(32 * MEGABYTE, 8 * MEGABYTE, 60),
-}
-
-
-class Only(NamedTuple):
-    """A kind of which one value is served; any other is refused, and why is said."""
-
-    kind: Kind
-    served: Any
-    why: str
-
-    def parse(self, text: str) -> Any:
-        value = self.kind.parse(text)
-        if value != self.served:
-            raise ValueError(self.why)
-        return value
-
-    def text(self, value: Any) -> str:
-        return self.kind.text(value)
-
 
 # ---------------------------------------------------------------------------------------------------- the parameters
 
@@ -327,7 +77,7 @@ SERVED = (
     Parameter("requirepass", Text(), ""),
     Parameter("proto-max-bulk-len", Memory(MEGABYTE, UINT_MAX), 512 * MEGABYTE),
     Parameter("client-query-buffer-limit", Memory(MEGABYTE), 1024 * MEGABYTE),
-    Parameter("client-output-buffer-limit", OutputLimits(), _OUTPUT_LIMITS),
+    Parameter("client-output-buffer-limit", OutputLimits(), OUTPUT_LIMITS),
     # memory
     Parameter("maxmemory", Memory(), 0),
     Parameter("maxmemory-policy", Only(Choice(_POLICIES), "noeviction", "only noeviction is supported"), "noeviction"),
@@ -455,8 +205,8 @@ def _ignored() -> Iterable[Parameter]:
 
 PARAMETERS: dict[str, Parameter] = {parameter.name: parameter for parameter in (*SERVED, *_ignored())}
 
-_REPEATED = ("save", "client-output-buffer-limit")  # each line of a file adds to those before it
-_MANY_WORDS = (*_REPEATED, "bind", "latency-tracking-info-percentiles", "oom-score-adj-values", "replicaof")
+REPEATED = ("save", "client-output-buffer-limit")  # each line of a file adds to those before it
+MANY_WORDS = (*REPEATED, "bind", "latency-tracking-info-percentiles", "oom-score-adj-values", "replicaof")
 
 
 def parameter(name: str) -> Parameter | None:
@@ -476,169 +226,3 @@ def unknown(name: str) -> str:
     """What to say of a name that no parameter has."""
     near = nearest(name)
     return f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else "")
-
-
-class Refused(Exception):
-    """A change of the configuration that is not made: because of which parameter, and why."""
-
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"{name}: {why}")
-        self.name, self.why = name, why
-
-
-class Config:
-    """The values in effect, by parameter."""
-
-    def __init__(self, file: Path | None = None) -> None:
-        self.values: dict[str, Any] = {row.name: row.default for row in PARAMETERS.values()}
-        self.file = file  # where CONFIG REWRITE writes to
-        self.notices: list[str] = []  # what was set and has no effect, for the log
-
-    @classmethod
-    def load(cls, file: Path | None = None, options: Iterable[tuple[str, str]] = ()) -> "Config":
-        """The configuration of a file, if one is given, and of options from the command line, which go before it.
-
-        Raises ConfigError.
-        """
-        config = cls(file=file.absolute() if file else None)
-        if file:
-            config._read(configfile.read(file))
-        for name, text in options:
-            config._set(f"--{name}", name, [text])
-        return config
-
-    def _read(self, directives: Iterable[configfile.Directive]) -> None:
-        repeated: set[str] = set()
-        for directive in directives:
-            self._set(directive.where, directive.name, directive.arguments, repeated)
-
-    def _set(self, where: str, name: str, arguments: Sequence[str], repeated: set[str] | None = None) -> None:
-        row = parameter(name)
-        if row is None:
-            raise ConfigError(f"{where}: {REFUSED.get(name) or unknown(name)}")
-        if not arguments or (len(arguments) > 1 and row.name not in _MANY_WORDS):
-            raise ConfigError(f"{where}: {name}: wrong number of arguments")
-        text = " ".join(arguments)
-        if repeated is not None and row.name in _REPEATED and text:
-            if row.name in repeated:
-                text = f"{self.text(row.name)} {text}"
-            repeated.add(row.name)
-        try:
-            self.values[row.name] = row.kind.parse(text)
-        except ValueError as error:
-            raise ConfigError(f"{where}: {name} {quote(text)}: {error}") from error
-        self._note(row)
-
-    def _note(self, row: Parameter) -> None:
-        if row.ignored and self.values[row.name] != row.default:
-            self.notices.append(f"{row.name} has no effect: {row.ignored}")
-
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
-
-    def text(self, name: str) -> str:
-        """A value as text, as CONFIG GET answers it."""
-        return PARAMETERS[name].kind.text(self.values[name])
-
-    def matching(self, patterns: Iterable[str]) -> dict[str, str]:
-        """The parameters whose names match one of these patterns, with their values as text."""
-        found: dict[str, str] = {}
-        names = {name: name for name in PARAMETERS} | ALIASES
-        for pattern in dict.fromkeys(patterns):
-            if any(special in pattern for special in "[*?"):
-                matching = matching_names(pattern, names)
-            else:  # a name, backslashes and all, as in Redis
-                matching = [pattern.lower()] if pattern.lower() in names else []
-            found.update({name: self.text(names[name]) for name in matching})
-        return found
-
-    def update(self, pairs: Iterable[tuple[str, str]], protected: bool = False) -> dict[str, Any]:
-        """Change parameters, all of them or none; returns the values they had, by name, of those that changed.
-
-        `protected` parameters are changed only when that is set.  Raises Refused; a name that no parameter has is
-        refused without a reason.
-        """
-        new: dict[str, Any] = {}
-        for name, text in pairs:
-            row = parameter(name)
-            if row is None:
-                raise Refused(name, "")
-            if not row.mutable:
-                raise Refused(name, "can't set immutable config")
-            if row.protected and not protected:
-                raise Refused(name, "can't set protected config")
-            if row.name in new:
-                raise Refused(name, "duplicate parameter")
-            try:
-                new[row.name] = row.kind.parse(text)
-            except ValueError as error:
-                raise Refused(name, str(error)) from error
-        old = {name: self.values[name] for name, value in new.items() if value != self.values[name]}
-        self.values.update(new)
-        for name in old:
-            self._note(PARAMETERS[name])
-        return old
-
-    def rewrite(self) -> None:
-        """Bring the file up to date, so that a server that starts from it has the values in effect.
-
-        There must be a file.  Raises OSError, or ConfigError when no server could start from it: an included file is
-        missing, or there is an error in one.
-        """
-        assert self.file is not None
-        old = self._old_lines()
-        current = {name: self._lines(name) for name in PARAMETERS}
-        if configfile.has_line(old, "save", [""]):
-            current["save"] = self._fresh_save()
-        at_end: dict[str, list[str]] = {}
-        while True:
-            new = configfile.rewritten(old, current, lambda name: ALIASES.get(name, name), self._holds, at_end)
-            found = Config()
-            found._read(configfile.read_lines(self.file, new))
-            wrong = [name for name in PARAMETERS if found.values[name] != self.values[name]]
-            if not wrong:
-                break
-            for name in wrong:
-                if name not in at_end:
-                    at_end[name] = current[name]
-                elif name == "save" and at_end[name] != self._fresh_save():
-                    at_end[name] = self._fresh_save()
-                else:
-                    raise ConfigError(f"{name} {quote(self.text(name))} cannot be stated in a file")
-        configfile.replace_file(self.file, "".join(f"{line}\n" for line in new))
-
-    def _fresh_save(self) -> list[str]:
-        # Lines that do not add to those before them.
-        return ['save ""', *(self._lines("save") if self.values["save"].points else [])]
-
-    def _old_lines(self) -> list[str]:
-        # A pipe is not waited for.
-        assert self.file is not None
-        try:
-            mode = self.file.stat().st_mode
-        except FileNotFoundError:
-            return []
-        if stat.S_ISDIR(mode):
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return configfile.lines_of(self.file)
-
-    def _holds(self, name: str, arguments: list[str]) -> bool:
-        try:
-            return bool(PARAMETERS[name].kind.parse(" ".join(arguments)) == self.values[name])
-        except ValueError:
-            return False
-
-    def _lines(self, name: str) -> list[str]:
-        value, text = self.values[name], self.text(name)
-        if name == "save" and value.points:
-            return [f"save {point.seconds} {point.changes}" for point in value.points]
-        if name == "client-output-buffer-limit":
-            words = text.split()
-            return [" ".join([name, *words[at : at + 4]]) for at in range(0, len(words), 4)]
-        if name in _MANY_WORDS and text:
-            return [f"{name} {text}"]
-        if isinstance(PARAMETERS[name].kind, Memory):
-            return [f"{name} {memory_text(value)}"]
-        return [f"{name} {quote(text)}"]

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from kvstore.config.parameters import Config
+from kvstore.config.config import Config
 from kvstore.connections.table import release_held
 from kvstore.durable.loading import Loading
 from kvstore.durable.saving import save_begin

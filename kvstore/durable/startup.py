@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvstore.config.parameters import Config
+from kvstore.config.config import Config
 from kvstore.system.capacity import memory_to_reserve
 from snapshot.directory import DirectoryLock, ImageDirectory
 from snapshot.errors import NoDirectory

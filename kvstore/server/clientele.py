@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 
 from kvstore.commands.transactions import discard_transaction
-from kvstore.config.parameters import Config
+from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
 from kvstore.connections.clients import Client
 from kvstore.connections.table import kill_connection, unblock_connection

@@ -26,7 +26,6 @@ import time
 from kvstore.commands import rows
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.declaration import Command
-from kvstore.commands.info import resident_bytes
 from kvstore.commands.refusals import unknown_subcommand, wrong_arity
 from kvstore.commands.table import (
     COMMANDS,
@@ -39,7 +38,8 @@ from kvstore.commands.table import (
     secret_arguments,
 )
 from kvstore.commands.transactions import queue_command
-from kvstore.config.parameters import Config
+from kvstore.commands.usage import resident_bytes
+from kvstore.config.config import Config
 from kvstore.connections.clients import Client
 from kvstore.connections.table import close_connection
 from kvstore.durable import startup

@@ -44,7 +44,7 @@ class Settings(Clientele):
     _save_points: Table
 
     def apply(self, name: str) -> None:
-        """Let the hot plane know of a parameter's new value.  Raises ValueError with the reason why it cannot be had."""
+        """Let the hot plane know of a parameter's new value.  Raises ValueError with the reason why not."""
         value = self.config[name]
         if name in _REGISTERS:
             register, unit = _REGISTERS[name]

@@ -9,7 +9,7 @@ import numpy as np
 from kvstore.commands import coldplane
 from kvstore.commands.refusals import wrong_arity
 from kvstore.commands.table import cold_handler, find
-from kvstore.config.parameters import Config
+from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals
 from kvstore.effects.watch import WATCH_SIZE
 from kvstore.lifetimes import connection

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.config.config import Config, Refused
 from kvstore.config.file import GENERATED, ConfigError, quote, split
-from kvstore.config.parameters import (
-    ALIASES,
-    IGNORED,
-    PARAMETERS,
-    Config,
-    OutputLimit,
-    Refused,
-    memory_text,
-    nearest,
-    parse_memory,
-)
+from kvstore.config.kinds import OutputLimit, memory_text, parse_memory
+from kvstore.config.parameters import ALIASES, IGNORED, PARAMETERS, nearest
 from kvstore.wire.patterns import matching_names
 from snapshot.schedule import SavePoints
 

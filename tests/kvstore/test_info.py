@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.commands.info import ALL, DEFAULT, SECTIONS, chosen_sections, human, info_text
+from kvstore.commands.info import ALL, DEFAULT, SECTIONS, chosen_sections, info_text
+from kvstore.commands.usage import human
 from kvstore.effects.watch import WATCH_SIZE
 from kvstore.lifetimes.connection import FIELDS
 from kvstore.wire.reply import Verbatim

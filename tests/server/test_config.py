@@ -6,19 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.config.parameters import (
-    PARAMETERS,
-    Choice,
-    Config,
-    Directory,
-    FileName,
-    Flag,
-    Integer,
-    Only,
-    OutputLimits,
-    Parameter,
-    Points,
-)
+from kvstore.config.config import Config
+from kvstore.config.kinds import Choice, Directory, FileName, Flag, Integer, Only, OutputLimits, Points
+from kvstore.config.parameters import PARAMETERS, Parameter
 from tests import harness
 from tests.server.wire import OK, Closed, Failure, Status, Wire, info, run_transcript
 

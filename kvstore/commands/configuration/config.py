@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvstore.commands.allowed import is_allowed
 from kvstore.commands.table import options
+from kvstore.config.config import Refused
 from kvstore.config.file import ConfigError
-from kvstore.config.parameters import Refused
 from kvstore.wire.errors import shown
 from kvstore.wire.reply import OK, CommandError, Reply
 from kvstore.wire.words import text

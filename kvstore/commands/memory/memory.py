@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from kvstore.commands.info import PAGE_SIZE, memory_figures, memory_ratios
+from kvstore.commands.usage import PAGE_SIZE, memory_figures, memory_ratios
 from kvstore.wire.reply import OK, Reply, Verbatim
 
 if TYPE_CHECKING:
