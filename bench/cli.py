@@ -219,6 +219,22 @@ def translation_command(sizes_gib: tuple[float, ...], rounds: int, smoke: bool, 
     return finish(translation.run(**(translation.SMOKE if smoke else sizes)), json_file)
 
 
+@bench.command("frozen")
+@click.option("--keys", type=int, default=1_000_000, show_default=True, help="Keys in the store.")
+@in_rounds(15)
+@common
+def frozen_command(keys: int, rounds: int, smoke: bool, json_file: Path | None) -> Report:
+    """What it costs to read a frozen store, beside reading the store itself.
+
+    \b
+    Example:
+      kvstore bench frozen --keys 1000000
+    """
+    from bench import frozen
+
+    return finish(frozen.run(**(frozen.SMOKE if smoke else {"keys": keys, "rounds": rounds})), json_file)
+
+
 PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit")
 
 
@@ -530,7 +546,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    names = "translation pause throughput snapshot restart memory givenback map bystander expiry"
+    names = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
     for name in names.split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)

@@ -317,3 +317,8 @@ def test_translation_counts_what_the_caches_serve(tmp_path: Path) -> None:
     found = {row["caches of tables"]: row for row in rows(run(tmp_path, "translation"))}
     assert found["none"]["walks cut short [%]"] == 0 and found["none"]["over none"] == 1
     assert found["PDE cache 4096"]["walks cut short [%]"] > 90
+
+
+def test_a_frozen_store_and_its_owner_are_read_in_turn(tmp_path: Path) -> None:
+    found = {row["store"]: row["ns"] for row in rows(run(tmp_path, "frozen"))}
+    assert set(found) == {"the store itself", "frozen"} and min(found.values()) > 0
