@@ -222,6 +222,8 @@ def run_transaction(context, row):  # type: ignore[no-untyped-def]
         if shard[HOLDINGS_ADDRESS] != 0 and store[DIRTY] != dirty:
             holdings_note(context, row_of(context, command)[ROW_HOLDS], call[COMMAND_REPLY])
         account(context, row, command)
+    if must_undo(context):  # the last command was one that Python serves
+        return _undo_transaction(context, row)
     if shard[HOLDINGS_ADDRESS] != 0:
         holdings_end(context)
     undo_end(context)

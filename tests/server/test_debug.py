@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Process
-from tests.server.wire import OK, Failure, Status, Wire, run_transcript
+from tests.server.conftest import Start
+from tests.server.wire import OK, Failure, Status, Wire, info, run_transcript
 
 NOT_ALLOWED = Failure(
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local '
@@ -166,3 +167,16 @@ def test_who_may_is_what_the_option_says(start, tmp_path: Path, setting: str, al
             assert wire("CONFIG", "SET", option, "yes") == Failure(
                 f"ERR CONFIG SET failed (possibly related to argument '{option}') - can't set immutable config"
             )
+
+
+def test_a_population_that_runs_out_of_memory_undoes_its_transaction(start: Start, tmp_path: Path) -> None:
+    with start(tmp_path, options=("--machine-memory", "16mb")) as server, Wire(server.address) as wire:
+        assert wire("SET", "key", "before") == OK
+        digest = wire("DEBUG", "DIGEST")
+        assert wire("MULTI") == OK
+        wire("APPEND", "key", "after")
+        wire("DEBUG", "POPULATE", 3900, "many", 4000)
+        answer = wire("EXEC")
+        assert isinstance(answer, Failure) and "EXECABORT Transaction discarded because of: OOM" in repr(answer)
+        assert wire("DEBUG", "DIGEST") == digest
+        assert info(wire, "machine")["transactions_undone"] == "1"
