@@ -226,7 +226,7 @@ class _Tree:
 
 
 def _walk(mem: Any, root: int, va: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(frames of the pages at these addresses, -1 for none; the flags set in the whole path, D as in the last entry)."""
+    """(frames of the pages at these addresses, -1 for none; the flags set in the whole path; D is the last entry's)."""
     table, frame = np.full(va.size, root), np.full(va.size, -1)
     flags, left = np.full(va.size, ~np.uint64(0)), np.full(va.size, True)
     for level in range(ROOT_LEVEL, 0, -1):

@@ -471,7 +471,7 @@ def heap_alloc(space, size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def heap_free(space, va, size):  # type: ignore[no-untyped-def]
-    """Free an allocation of `size` bytes, or of another size of the same class.  0, or NO_FRAME with nothing changed."""
+    """Free an allocation of `size` bytes, or of another size of that class.  0, or NO_FRAME with nothing changed."""
     if size <= SMALL_MAX:
         assert SLAB_BASE <= va < LARGE_BASE, "freed what was not allocated"
         return _slab_free(space, va, class_of(size))

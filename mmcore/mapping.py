@@ -133,7 +133,7 @@ def _to_map(space, va, end, huge):  # type: ignore[no-untyped-def]
 def map_pages(space, va, count):  # type: ignore[no-untyped-def]
     """Map `count` pages of zeros at `va`.  Returns 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
 
-    The pages receive frames never used before in ascending order.
+    Frames never used before are assigned in the order of the pages.
     """
     mem = space.mem
     end = va + count * PAGE_SIZE

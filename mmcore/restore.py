@@ -71,7 +71,7 @@ def _map_frame(space, table, va, frame):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, RUNS, int64))
 def adopt_runs(space, runs, first):  # type: ignore[no-untyped-def]
-    """Map the runs onto the frames from `first` on.  Returns 0, or NO_FRAME if these or frames for tables are missing."""
+    """Map the runs onto the frames from `first` on.  Returns 0, or NO_FRAME if these or frames for tables are short."""
     mem = space.mem
     pages = 0
     for run in range(runs.shape[0]):
