@@ -145,7 +145,7 @@ class Files:
         return done
 
     def read_cached(self, fd: int, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from `offset` as far as the page cache has the data, without waiting.  Returns the byte count."""
+        """Fill `buffer` from `offset` as far as the page cache has the data, without waiting.  Returns the length."""
         try:
             return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
