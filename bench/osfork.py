@@ -11,8 +11,8 @@ large.  It touches the memory, reports that, waits for a line, and prints the na
 
 Times are taken in Python, around the system call or the access.  A fork of no memory, and an access without a fault,
 show how much that adds.  Children live until the parent has finished, because otherwise nothing would be shared.  Each
-repetition writes the pages again, so it gets the memory that the previous one freed; callers therefore discard the first
-repetition.  `normal` means 4 KiB pages, `huge` means transparent huge pages.
+repetition writes the pages again, so it gets the memory that the previous one freed; callers therefore discard the
+first repetition.  `normal` means 4 KiB pages, `huge` means transparent huge pages.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Ports for the servers of benchmarks and tests, several of which may run at the same time on one machine.
 
-A server gets its port before it listens on it, and meanwhile nobody else may take that port.  The system takes the ports
-of connections from its own range, so the ports here lie below that range.  A file named after the port is locked until
-the port is released or the process that asked for it ends.
+A server gets its port before it listens on it, and meanwhile nobody else may take that port.  The system takes the
+ports of connections from its own range, so the ports here lie below that range.  A file named after the port is locked
+until the port is released or the process that asked for it ends.
 """
 
 import fcntl

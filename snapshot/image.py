@@ -134,7 +134,7 @@ _MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 checksum = xxhash.xxh3_64_intdigest
-"""XXH3 of a buffer; leaves the GIL while it works on a big one."""
+"""XXH3 of a buffer; releases the GIL for a large one."""
 
 
 @dataclass(frozen=True)
@@ -208,10 +208,10 @@ class Image:
 
 
 Page = Callable[[int], bytes]
-"""The contents of the page at an address; empty where the image has none."""
+"""Returns the contents of the page at an address; empty if the image has no such page."""
 
 Accept = Callable[[Image, Page], str]
-"""What the owner of the pages says of an image: why it cannot open it, or nothing when it can."""
+"""The owner's judgement of an image: the reason why the owner cannot open it, or an empty string."""
 
 
 def accept_any(_image: Image, _page: Page) -> str:

@@ -24,7 +24,7 @@ from snapshot.files import Files
 from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, open_image
 
 Progress = Callable[[int, int], None]
-"""Called now and then with how many bytes of pages are done, and how many there are."""
+"""Called from time to time with the number of page bytes done, and the total number."""
 
 THREADS = 2
 PROGRESS_INTERVAL_S = 0.05
