@@ -1,4 +1,4 @@
-"""What is the total cost of a fork and the accesses after it, and at which share of the memory does a mode stop paying?
+"""How much do a fork and the accesses after it cost in total, and up to which share of the memory does a mode pay?
 
 Method.  This is the paper's Figure 8.  After a fork, the parent touches the first X % of its memory through a buffer of
 32 MiB, piece by piece.  0, 25, 50, 75 or 100 % of the pieces are copied to the buffer (read), the others from it

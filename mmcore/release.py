@@ -2,7 +2,7 @@
 
 A cursor, int64[CURSOR_SIZE], records the progress: a stack of (table, index) from the root down.  The walk clears each
 entry that it has passed, so between steps the root is a smaller but valid tree.  A table that is still shared only
-loses one reference; its entries are not visited.  A huge page is released in one piece and counts as _RUN_WORTH frames.
+loses one reference, and its entries are not visited.  A huge page is released at once and counts as _RUN_WORTH frames.
 
     cursor[0]                     the root; RELEASED when all is done
     cursor[1]                     level of the current table, 0 before the first step
