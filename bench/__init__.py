@@ -1,1 +1,1 @@
-"""Questions about the machine, the store and its snapshots, one a file, and what answers them."""
+"""Benchmarks of the machine, the store and its snapshots: each file asks one question and measures the answer."""

@@ -1,14 +1,15 @@
 """How long does another client wait while one sends something that takes long?
 
-Method.  A bystander, a process of its own, sends PING after PING over one connection and notes the longest wait.  In
-each repetition it does so first while nothing else happens, then while another connection sends the pipeline and reads
-all replies.  What is told is the second longest wait less the first, the median of all repetitions: what the pipeline
-adds.  The servers take turns, one after the other, each in a process and a directory of its own.
+Method.  The bystander is a separate process.  It sends PING after PING over one connection and records the longest
+wait.  Each repetition measures twice: first while nothing else happens, then while another connection sends the
+pipeline and reads all replies.  The figure is the longest wait of the second measurement minus that of the first, the
+median of all repetitions: this is the wait that the pipeline adds.  The servers are measured in turn, each in its own
+process and directory.
 
 Units: ms.
 
-What would make it wrong: other work on the cores, which shows in the longest wait of the idle server (told as well);
-a bystander that shares its core with the sender, for two cores have to do for three processes here.
+Sources of error: other work on the cores, which shows in the longest wait of the idle server (also reported); a
+bystander that shares its core with the sender, since three processes use two cores here.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ _PASSWORD = "a password"
 
 
 def watch(port: int, orders: Connection) -> None:
-    """Send PING after PING between two orders, and answer the longest wait [ns] after the second; None ends it."""
+    """Send PING after PING between two orders, and report the longest wait [ns] after the second; None ends it."""
     with Client(port) as client:
         client.command("PING")
         orders.send(0)
@@ -72,7 +73,7 @@ def watch(port: int, orders: Connection) -> None:
 
 
 class Bystander:
-    """The process that waits, and how it is told to."""
+    """The waiting process and its control connection."""
 
     def __init__(self, port: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -82,7 +83,7 @@ class Bystander:
         self._orders.recv()  # it is connected
 
     def longest_ms(self, meanwhile: Callable[[], None]) -> float:
-        """Its longest wait while `meanwhile` runs."""
+        """The longest wait while `meanwhile` runs."""
         self._orders.send(1)
         meanwhile()
         self._orders.send(1)
@@ -98,7 +99,7 @@ class Bystander:
 
 
 def exchange(port: int, data: bytes) -> None:
-    """Send a pipeline, with QUIT behind it, over a new connection, and read until the server closes."""
+    """Send a pipeline, followed by QUIT, over a new connection, and read until the server closes it."""
     with socket.create_connection(("127.0.0.1", port), 600.0) as connection:
 
         def send() -> None:
@@ -115,7 +116,7 @@ def exchange(port: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def idle_connections(port: int, count: int) -> Iterator[None]:
-    """So many connections that only stay open."""
+    """Keep `count` idle connections open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count + 100:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + 100, hard), hard))
@@ -127,7 +128,7 @@ def idle_connections(port: int, count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def password(admin: Client) -> Iterator[None]:
-    """A server that asks new connections for a password."""
+    """Make the server require a password from new connections."""
     admin.command("CONFIG", "SET", "requirepass", _PASSWORD)
     try:
         yield
@@ -136,7 +137,7 @@ def password(admin: Client) -> Iterator[None]:
 
 
 def expire(port: int, count: int, repetition: Callable[[Callable[[], None]], None]) -> None:
-    """Load keys that expire at one moment, and measure from just before it until none is left."""
+    """Load keys that all expire at the same time, and measure from just before that until none is left."""
     with Client(port) as client:
         began = time.monotonic()
         client.command("FLUSHALL")
@@ -155,7 +156,7 @@ def expire(port: int, count: int, repetition: Callable[[Callable[[], None]], Non
 
 
 def pipelines(sizes: dict[str, int]) -> dict[str, bytes]:
-    """Each pipeline's bytes, by its name in the table."""
+    """The bytes of each pipeline, by its name in the table."""
     many = ["a"] * (sizes["arguments"] - 1)
     stars = b"*[a]" * sizes["stars"] + b"*b"
     return {
@@ -171,7 +172,7 @@ def pipelines(sizes: dict[str, int]) -> dict[str, bytes]:
 
 
 def measure(one: Server, sizes: dict[str, int], progress: Say) -> dict[str, list[tuple[float, float]]]:
-    """(longest wait at the idle server, during the pipeline) [ms] of each repetition, by pipeline."""
+    """(longest wait at the idle server, longest wait during the pipeline) [ms] of each repetition, by pipeline."""
     found: dict[str, list[tuple[float, float]]] = {}
     bystander = Bystander(one.port)
     with one.client() as admin:

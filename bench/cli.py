@@ -1,7 +1,7 @@
 """The command line: `kvstore bench NAME`, or `python -m bench NAME`.
 
-Every benchmark prints what it measured and how; --json saves it, --plot draws it, --smoke runs a size of seconds whose
-numbers mean nothing.
+Every benchmark prints its results and its method.  --json saves them, --plot draws them.  --smoke runs for a few
+seconds at a size whose numbers mean nothing.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TABLE_WIDTH_MIN = 120
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every benchmark has."""
+    """Add the options that every benchmark has."""
     command = click.option("--smoke", is_flag=True, help="A size of seconds, to see that it works.")(command)
     return click.option(
         "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Save the report as JSON."
@@ -39,17 +39,17 @@ into_directory = click.option(
 
 
 def touched_memory(default: float) -> Callable[..., Any]:
-    """The option that says how much memory is measured."""
+    """The option for the amount of memory to measure."""
     return click.option("--gib", "size_gib", type=float, default=default, show_default=True, help="Touched memory.")
 
 
 def in_rounds(default: int) -> Callable[..., Any]:
-    """The option that says how often what is compared takes turns."""
+    """The option for the number of rounds, in each of which all subjects take a turn."""
     return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True)
 
 
 def against(*default: str) -> Callable[..., Any]:
-    """The option that says what is compared."""
+    """The option for the subjects to compare."""
     return click.option(
         "--subject",
         "subjects",

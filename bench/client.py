@@ -1,6 +1,6 @@
-"""A blocking client of the Redis protocol (RESP2): as much as a benchmark needs, and nothing between it and the socket.
+"""A blocking client of the Redis protocol (RESP2): only the features that benchmarks need, directly on the socket.
 
-It depends on neither the server's code nor on a client library, so that a benchmark measures neither.
+It uses neither the server's code nor a client library, so a benchmark measures neither.
 """
 
 import socket

@@ -1,15 +1,15 @@
-"""What do forks cost each other that are made at once?
+"""How much do simultaneous forks slow each other down?
 
-Method.  One, two and three threads have a machine each, of 1 GiB that is written, and fork it at the same time: once
-all have started, for `seconds`, each forks and releases the child again and again, without the GIL; compiled code
-times each fork.  Then the same from Python, where the threads take turns with the GIL.  All numbers of threads take
-turns, and all modes.  Beside them as many processes that call os.fork as often as it goes (osfork.py).
+Method.  One, two and three threads each have a machine with 1 GiB of written memory, and fork it at the same time.
+After all have started, each thread forks and releases the child again and again for `seconds`, without the GIL;
+compiled code times each fork.  The same is then done from Python, where the threads share the GIL.  All numbers of
+threads and all modes take turns.  For comparison, as many processes call os.fork as often as they can (osfork.py).
 
 Units: us.
 
-What would make it wrong: more threads than processors, for then they wait for one another: the worst shows it, the
-median hardly.  A thread that gets no processor in all of its `seconds` makes no fork: then there is no figure, and a
-note says so.
+Sources of error: with more threads than processors, the threads wait for one another; this affects the worst time, but
+hardly the median.  A thread that gets no processor in all of its `seconds` makes no fork: then there is no figure, and
+a note says so.
 """
 
 import threading
@@ -33,7 +33,7 @@ from mmcore.space import AddressSpace, ForkMode
 SIZE_GIB = 1.0
 AT_ONCE = (1, 2, 3)
 SMOKE: dict[str, Any] = {"size_gib": 1 / 64, "rounds": 1, "seconds": 0.05, "repetitions": 3}
-AGREED_NS = 1_000_000  # from when the last thread has started to the moment at which all begin
+AGREED_NS = 1_000_000  # delay from the start of the last thread until all begin to fork
 FORKS_MAX = 1 << 20
 KERNEL, PYTHON = "in the kernel", "from Python"
 COUNTERPARTS = {"classic": "fork", "on-demand": "on-demand-fork", osfork.NAMES["normal"]: "fork"}
@@ -68,7 +68,7 @@ def fork_together(
     mode: ForkMode,
     seconds: float,
 ) -> list[float]:
-    """The times of forks of these spaces, each by a thread of its own."""
+    """The times of forks of these spaces, each forked by its own thread."""
     begins: list[int] = []
     started = threading.Barrier(len(spaces), lambda: begins.append(time.monotonic_ns() + AGREED_NS))
 
@@ -131,7 +131,7 @@ def run(
 
 
 def tell(report: Report, found: Times) -> None:
-    """The table and the figures; a note for each number of threads that came to no fork."""
+    """Add the table and the figures, and a note for each number of threads that made no fork."""
     table = report.table(
         "Fork, median / worst [us]", "what", "seen", *(f"{count} at once" for count in AT_ONCE), "the paper, 1 at once"
     )
@@ -151,7 +151,7 @@ def tell(report: Report, found: Times) -> None:
 
 
 def draw(found: Times, path: Path) -> None:
-    """The picture: medians by how many fork at once, and the 99th percentile."""
+    """Draw the medians and the 99th percentiles by the number of simultaneous forks."""
     from bench.picture import COLOURS, figure, save
 
     canvas, axes = figure(1, height=4.2)

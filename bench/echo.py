@@ -1,8 +1,8 @@
-"""A server that does nothing: answers the load generator's requests without looking at them.
+"""A server that does nothing: it answers the load generator's requests without parsing them.
 
-Every SET gets OK and every GET the same value, by counting bytes, since the generator's requests have fixed sizes.  So
-what the generator measures against it is the cost of loopback and of the generator itself: the floor under every
-latency in the reports, and the check that the generator is fit to measure microseconds.
+Every SET gets OK and every GET the same value.  The server only counts bytes, because the generator's requests have
+fixed sizes.  Measured against it, the generator shows the cost of loopback and of the generator itself.  This is the
+floor under every latency in the reports, and it checks that the generator can measure microseconds.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def _flush(echo, fd, count):  # type: ignore[no-untyped-def]
 
 @linked(int64(ECHO, int64))
 def answer(echo, fd):  # type: ignore[no-untyped-def]
-    """Receive once from a connection and answer what is complete; -1 when it is closed."""
+    """Receive once from a connection and answer the complete requests; -1 if it is closed."""
     plan, row = echo.plan, echo.rows[fd]
     count = recv(int32(fd), plan[INPUT], INPUT_SIZE, int32(0))
     if count <= 0:
@@ -96,7 +96,7 @@ def serve(echo, listener):  # type: ignore[no-untyped-def]
 
 
 def run(value_size: int) -> None:
-    """The server's process: prints its port, serves until its stdin ends."""
+    """The server's process: it prints its port and serves until its stdin ends."""
     before, between = request_parts(value_size)
     value_reply = b"$%d\r\n" % value_size + b"v" * value_size + b"\r\n"
     replies = np.zeros((2, len(value_reply) + 5), np.uint8)
@@ -141,7 +141,7 @@ def run(value_size: int) -> None:
 
 @dataclass(frozen=True)
 class EchoServer:
-    """Where one runs."""
+    """The port and process of a running server."""
 
     port: int
     pid: int
@@ -149,7 +149,7 @@ class EchoServer:
 
 @contextlib.contextmanager
 def echo_server(value_size: int) -> Iterator[EchoServer]:
-    """Such a server, while the block runs."""
+    """Run such a server during the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.echo", str(value_size)],
         stdin=subprocess.PIPE,

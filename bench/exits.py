@@ -1,20 +1,21 @@
-"""How long does the end of a space take, and for how long does it stop its owner at a time?
+"""How long does the exit of a space take, and how long does each of its steps stop the owner?
 
-Method.  A written space is forked, and the child exits: once as it was forked, sharing all it can, and once when the
-parent has since written every page, so that what the child has is its own and goes back to the machine.  The exit is
-taken in steps of BOUND frames, each timed by compiled code, as `Release.step` does it; once more it is timed from
-Python.  The modes take turns in `rounds` rounds, the pages laid out anew for each, in sequence or scattered
+Method.  A written space is forked, and the child exits.  In one case the child still shares everything it can.  In the
+other case the parent has written every page since the fork, so that the child's pages are private and are freed.  The
+exit is made in steps of BOUND frames, as by `Release.step`; compiled code times each step.  A second exit is timed from
+Python.  The modes take turns in `rounds` rounds.  The pages are laid out anew for each round, in sequence or scattered
 (machine.py).
 
-A step does the same work in each round, and a pause of the machine's comes to any step.  So "worst step" is the
-largest, over the steps, of the median over the rounds; "worst of all" is what it says, pauses included.
+A step does the same work in each round, while a pause of the machine can hit any step.  Hence "worst step" is the
+largest, over the steps, of the median over the rounds.  "Worst of all" is the maximum, pauses included.
 
-Beside it the operating system: from when a child may exit until it was waited for, which has no steps (osfork.py).
+For comparison, the operating system: the time from the permission to exit until the child was waited for; this has no
+steps (osfork.py).
 
 Units: us.
 
-What would make it wrong: frames that are neighbours because nothing was ever written twice, which is one of the two
-layouts; a machine that does something else meanwhile, which "worst of all" shows.
+Sources of error: frames that are neighbours because nothing was ever written twice, which is one of the two layouts;
+other work on the machine, which "worst of all" shows.
 """
 
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ SHARED, OWN = "all shared", "all its own"
 
 @dataclass
 class Exits:
-    """Times of steps [us], float64[steps] a round, by subject, layout and what the child had."""
+    """Times of steps [us], float64[steps] per round, by subject, layout, and whether the child's pages are shared."""
 
     inside: dict[tuple[str, str, str], list[np.ndarray]] = field(default_factory=dict)
     outside: dict[tuple[str, str, str], list[np.ndarray]] = field(default_factory=dict)
@@ -66,14 +67,14 @@ class Exits:
 
 
 def child_of(space: AddressSpace, mode: ForkMode, addresses: np.ndarray) -> AddressSpace:
-    """A child, after whose fork the parent has written these."""
+    """Fork a child, then write to these addresses of the parent."""
     child = space.fork(mode)
     timed_writes(space.state, addresses, np.zeros_like(addresses), np.zeros_like(addresses), new_clock())
     return child
 
 
 def measure_exit(child: AddressSpace) -> np.ndarray:
-    """The steps of an exit, timed in the kernel [us]."""
+    """The times of the steps of an exit, taken in compiled code [us]."""
     ending, times = child.exit_begin(), np.zeros(child.memory.frames_total // BOUND + 100, np.int64)
     steps = int(timed_release(child.memory.state, ending.cursor, BOUND, times, new_clock()))
     return times[:steps] / 1000
@@ -90,7 +91,7 @@ def measure_exit_from_python(child: AddressSpace) -> np.ndarray:
 
 
 def measure_round(space: AddressSpace, name: str, mode: ForkMode, layout: str, size: int, into: Exits) -> None:
-    """The exits of both children, timed both ways."""
+    """Measure the exits of both children in both ways."""
     rng = np.random.default_rng(1)
     for state in (SHARED, OWN):
         for measure, found in ((measure_exit, into.inside), (measure_exit_from_python, into.outside)):
@@ -192,13 +193,13 @@ def hold(report: Report, found: Exits) -> None:
 
 
 def draw(found: Exits, path: Path) -> None:
-    """The picture: which share of the steps took longer, both axes logarithmic."""
+    """Draw the share of the steps that took longer than a time, both axes logarithmic."""
     from bench.picture import COLOURS, figure, save
 
     canvas, axes = figure(1, height=4.2)
     for (name, layout, state), rounds in found.inside.items():
         if state == SHARED and name != "classic":
-            continue  # a step or two
+            continue  # too few steps to draw
         times = np.sort(np.concatenate(rounds))
         share = 1.0 - np.arange(times.size) / times.size
         style = ":" if layout == LAYOUTS[1] else "-" if state == OWN else "--"

@@ -1,15 +1,15 @@
-"""Does active expiry keep up, and who waits for it?
+"""Does active expiry keep up, and how long do clients wait for it?
 
-Method.  Two loads, each put to every server in turn.  *At once*: keys that all have the same deadline; one client asks
-for DBSIZE and PING by turns from before that deadline until no key is left.  What it waited longest before the deadline
-is what an idle server makes it wait; what it waited longest after it has the expiry in it.  *Flood*: new keys at a
-fixed rate, each living for half a second; what DBSIZE says at the end is what must be alive then, rate times lifetime,
-and what is dead and not deleted yet.
+Method.  There are two loads; every server gets each of them in turn.  *At once*: all keys have the same deadline.  One
+client alternates DBSIZE and PING from before that deadline until no key is left.  The longest wait before the deadline
+is that of an idle server; the longest wait after it includes the expiry.  *Flood*: new keys arrive at a fixed rate, and
+each lives for half a second.  DBSIZE at the end counts the keys that must be alive then, rate times lifetime, and the
+expired keys that are not deleted yet.
 
 Units: s, ms, keys.
 
-What would make it wrong: a host that stops a thread for milliseconds, so the longest waits are told as medians of the
-rounds, and beside an idle server's of the same round; a load generator that does not reach the rate, which is noted.
+Sources of error: a host that stops a thread for milliseconds, so the longest waits are reported as medians of the
+rounds, beside those of an idle server in the same round; a load generator that does not reach the rate, which is noted.
 """
 
 import time
@@ -21,18 +21,18 @@ from bench.report import Report, Say, median, ratio, say
 from bench.servers import DEFAULT, Server, present, server
 
 LIFETIME_MS = 500
-BATCH_S = 0.002  # of the flood, between two batches
+BATCH_S = 0.002  # between two batches of the flood
 PIPELINE = 1000
-LOAD_MARGIN = 3  # times what loading should take, by its first batch
+LOAD_MARGIN = 3  # multiple of the loading time that the first batch predicts
 
 
 @dataclass(frozen=True)
 class AtOnce:
-    """How a mass of keys with one deadline expired."""
+    """The results for many keys with one deadline."""
 
     gone_s: float  # from the deadline until DBSIZE was 0
-    idle_wait_ms: float  # the longest reply before the deadline
-    wait_ms: float  # and after it
+    idle_wait_ms: float  # the longest wait for a reply before the deadline
+    wait_ms: float  # the longest wait after it
 
 
 def _pipeline(client: Client, commands: Sequence[bytes]) -> None:
@@ -47,7 +47,7 @@ def _pipeline(client: Client, commands: Sequence[bytes]) -> None:
 
 
 def _longest(client: Client, until: float | None, name: str = "DBSIZE") -> tuple[float, float]:
-    """Ask until a time, or until no key is left: (the longest wait [ms], when the last reply came)."""
+    """Query until a time, or until no key is left: (the longest wait [ms], the time of the last reply)."""
     longest, now = 0.0, time.time()
     while until is None or now < until:
         for command in ((name,), ("PING",)):
@@ -61,7 +61,7 @@ def _longest(client: Client, until: float | None, name: str = "DBSIZE") -> tuple
 
 
 def at_once(one: Server, keys: int, value_size: int, idle_s: float) -> AtOnce:
-    """Load keys with one deadline, and watch them go."""
+    """Load keys with one deadline, and measure their expiry."""
     value = b"v" * value_size
     with one.client() as client:
         began = time.perf_counter()

@@ -1,27 +1,30 @@
-"""What does the first access after a fork cost, and what is the worst of all first writes?
+"""How much does the first access after a fork cost, and how slow is the worst of all first writes?
 
-Method.  First, the paper's Table 1: after a fork of 1 GiB, a byte in the middle is accessed, then one in another page
-of the same page table; `repetitions` times, each of a new fork, reading and writing apart.  The first access finds
-a shared table, the second a table that the first one has copied, where tables are copied at all, and a shared page.
+Method.  The first part repeats the paper's Table 1.  After a fork of 1 GiB, a byte in the middle is accessed, then a
+byte in another page of the same page table.  This is done `repetitions` times, each after a new fork, for reading and
+for writing separately.  The first access finds a shared table.  The second finds a shared page, below a table that the
+first access has copied, if the mode copies tables at all.
 
-Second, the distribution: after a fork one byte of every page is written, in random order, each write timed by itself,
-for `rounds` rounds in which the modes take turns.  By the tables that a write copied it is told of what kind it was:
+The second part measures the distribution.  After a fork, one byte of every page is written in random order, and each
+write is timed by itself.  The modes take turns in `rounds` rounds.  The number of tables that a write copied determines
+its kind:
 
-    page          the page only: a plain copy-on-write fault, whose median in a classic fork is *a page fault*
+    page          only the page: a plain copy-on-write fault, whose median in a classic fork is *a page fault*
     table, page   the page table first
     upper, too    tables above it, too: in a constant fork the first write in a PDPT or PD
 
-Before each round the pages are laid out anew, in sequence or scattered (machine.py): a copied table counts its 512
-pages once more, and these counts are either neighbours or 512 places to go to.
+Before each round the pages are laid out anew, in sequence or scattered (machine.py): the copy of a table increments the
+counts of its 512 pages, and these counts are either neighbours or in 512 different places.
 
-Percentiles are taken per round and the median of the rounds is shown, since a pause of the machine's, which hits any
-mode, is in the p99.9 of the round it comes in.  Beside both is the operating system's fork (osfork.py).
+Percentiles are computed for each round, and the median of the rounds is shown, because a pause of the machine can hit
+any mode and then appears in the p99.9 of that round.  For comparison, both parts measure the operating system's fork
+(osfork.py).
 
-Units: ns.  In the kernel: the clock read by compiled code before and after; from Python: AddressSpace.write.
+Units: ns.  In the kernel: compiled code reads the clock before and after; from Python: AddressSpace.write.
 
-What would make it wrong: frames never touched before (all memory is, machine.py); too few writes for a p99.9; a child
-that has gone, for then nothing is shared.  Where the system backs physical memory with 4 KiB pages, a copy has the
-processor's own TLB to wait for.
+Sources of error: frames never touched before (there are none, machine.py); too few writes for a p99.9; a child that has
+exited, because then nothing is shared.  If the system backs physical memory with 4 KiB pages, a copy also waits for the
+processor's own TLB.
 """
 
 from dataclasses import dataclass, field
@@ -69,7 +72,7 @@ PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 
 @dataclass
 class Faults:
-    """Times [ns]: of accesses, and of all first writes of a round with how many tables each copied."""
+    """Times [ns] of accesses, and of all first writes of a round with the number of tables that each copied."""
 
     accesses: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # by subject and access
     rounds: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict)  # and layout
@@ -84,7 +87,7 @@ class Faults:
 
 
 def measure_middle(space: AddressSpace, name: str, mode: ForkMode, middle: int, into: Faults) -> None:
-    """The first accesses in the middle, after a fork each."""
+    """Measure the first accesses in the middle, each after a new fork."""
     pair = np.array([middle, middle + osfork.BESIDE])
     clock, reads = new_clock(), np.zeros_like(pair)
     root = int(timed_fork(space.state, int(mode), clock))
@@ -101,7 +104,7 @@ def measure_middle(space: AddressSpace, name: str, mode: ForkMode, middle: int, 
 
 
 def measure_machine(size: int, repetitions: int, rounds: int, progress: Say) -> Faults:
-    """The modes in turn, then classic forks of huge pages."""
+    """Measure the modes in turn, then classic forks of huge pages."""
     found, rng, middle = Faults(), np.random.default_rng(1), ADDRESS + size // 2 + 8
     with written(size, size) as space:
         progress("first accesses in the middle")
@@ -123,13 +126,13 @@ def measure_machine(size: int, repetitions: int, rounds: int, progress: Say) -> 
 
 
 def measure_system(size: int, repetitions: int, rounds: int, into: Faults, progress: Say) -> None:
-    """The operating system's."""
+    """Measure the operating system's fork."""
     for pages, name in osfork.NAMES.items():
         progress(name)
         for times in osfork.measure("fault", size, repetitions + 1, pages)[1:]:
             for access, time in zip(ACCESSES[:-1], times, strict=True):
                 into.accesses.setdefault((name, access), []).append(time)
-    # Of huge pages the other 511 writes in each are no first ones.
+    # In a huge page, only one of the 512 writes is a first write.
     for answer in osfork.measure("writes", size, rounds + 1, "normal")[1:]:
         times = np.array(answer)
         into.rounds.setdefault((osfork.NAMES["normal"], "its own"), []).append((times, np.zeros_like(times)))
@@ -218,13 +221,13 @@ def hold(report: Report, found: Faults) -> None:
 
 
 def draw(found: Faults, path: Path) -> None:
-    """The picture: which share of all first writes took longer, both axes logarithmic."""
+    """Draw the share of all first writes that took longer than a time, both axes logarithmic."""
     from bench.picture import COLOURS, figure, save
 
     canvas, axes = figure(1, height=4.2)
     for (name, layout), rounds in found.rounds.items():
         times = np.sort(np.concatenate([times for times, _ in rounds]))
-        tail = np.unique(np.geomspace(1, times.size, 2000).astype(np.int64))  # of the slowest: enough points to draw
+        tail = np.unique(np.geomspace(1, times.size, 2000).astype(np.int64))  # enough points of the slowest writes
         style = ":" if layout == LAYOUTS[1] else "-"
         axes[0].plot(times[-tail], tail / times.size, style, label=f"{name}, pages {layout}", color=COLOURS.get(name))
     axes[0].set(xscale="log", yscale="log", xlabel="first write to a page [ns]", ylabel="share that took as long")

@@ -1,20 +1,20 @@
 """How long does a fork stop its caller, by the amount of memory?
 
-Method.  A space whose pages have all been written is forked in every mode, and the child released, `repetitions`
-times; the modes take turns.  Each turn has a fork "from Python", AddressSpace.fork with all it does, and one "in the
-kernel", where compiled code reads the clock before and after the fork.  Before the second goes one that does not count,
-so it finds in the caches what a fork of its own mode leaves there, its own code too, and not what the others did.
-Huge pages have a space of their own, forked classically.  Beside them is os.fork of a fresh process with as much
-touched private memory (osfork.py).  Straight lines are fitted through the medians.
+Method.  A space whose pages have all been written is forked in every mode, and the child is released, `repetitions`
+times; the modes take turns.  Each turn has a fork "from Python", which times all of AddressSpace.fork, and one "in the
+kernel", where compiled code reads the clock before and after the fork.  An uncounted fork of the same mode precedes the
+second one, so that the caches hold the code and data of that mode and not of the others.  Huge pages are measured in a
+separate space, forked classically.  For comparison, os.fork is measured in a fresh process with as much touched private
+memory (osfork.py).  Straight lines are fitted through the medians.
 
-Beyond that, sizes whose page tables are real and full, and whose pages are 1 GiB of pages over and over (machine.py):
-what forks of them cost is told, not what writing after them does.
+For larger sizes the page tables are real and full, but the pages are the same 1 GiB of pages over and over
+(machine.py).  For these sizes the report gives the cost of forks, but not of writes after them.
 
 Units: us.
 
-What would make it wrong: memory that was never touched, for then there are no tables to copy; a first call that
-compiles; another process on the same cores, which the worst of the repetitions shows and the median hides.  Pages are
-not written again between repetitions, here as there, so each fork finds them write-protected by the one before.
+Sources of error: memory that was never touched, because then there are no tables to copy; a first call that compiles;
+another process on the same cores, which affects the worst of the repetitions but not the median.  Pages are not written
+again between repetitions, for any fork, so each fork finds them write-protected by the previous one.
 """
 
 from collections.abc import Sequence
@@ -42,22 +42,22 @@ from mmcore.space import AddressSpace, ForkMode, release
 
 SIZES_GIB = (0.5, 1.0, 2.0, 4.0, 8.0)
 ALIASED_GIB = (16.0, 50.0, 1024.0)
-PART_GIB = 1.0  # of aliased sizes: what is written
+PART_GIB = 1.0  # the part of an aliased size that is written
 SMOKE: dict[str, Any] = {
     "sizes_gib": (1 / 64, 1 / 32),
     "aliased_gib": (1 / 16, 1 / 8),
     "part_gib": 1 / 32,
     "repetitions": 3,
 }
-WARM = 1  # forks in the kernel before the one that counts
-LONG_GIB, LONG_REPETITIONS = 100.0, 4  # classic forks of more than this take seconds
+WARM = 1  # uncounted forks in the kernel before the counted one
+LONG_GIB, LONG_REPETITIONS = 100.0, 4  # classic forks of more than this size take seconds
 HUGE_MODES = {"classic, huge pages": ForkMode.CLASSIC}
 KERNEL, PYTHON = "in the kernel", "from Python"
 
 
 @dataclass
 class Forks:
-    """Times of forks, by what was forked and how it was timed, by GiB [us]."""
+    """Times of forks [us], by subject and way of timing, and by GiB."""
 
     times: dict[tuple[str, str], dict[float, list[float]]] = field(default_factory=dict)
 
@@ -149,7 +149,7 @@ def run(
     return report
 
 
-# What the paper forked, by what stands beside it here.
+# The paper's subjects, by the corresponding subjects here.
 COUNTERPARTS = {
     "classic": "fork",
     "on-demand": "on-demand-fork",
@@ -222,7 +222,7 @@ def hold(report: Report, found: Forks, sizes_gib: Sequence[float], aliased_gib: 
 
 
 def draw(found: Forks, sizes_gib: Sequence[float], path: Path) -> None:
-    """The picture: medians and worst by size, both axes logarithmic."""
+    """Draw the medians and worst times by size, both axes logarithmic."""
     from bench.picture import figure, save
 
     canvas, axes = figure(1, height=4.8)

@@ -1,18 +1,18 @@
-"""How much memory does a server give back, once its data are gone?
+"""How much memory does a server give back after its data are deleted?
 
-Method.  A server is loaded with `gib` of values of 1000 B, and then emptied in one of several ways; `wait_s` later the
-resident memory of its process (VmRSS) is read, and put over that of the same server before it had any data.  A last
-row deletes seven keys of eight, which leaves data all over memory, and tells how large an image of that is.
+Method.  A server is loaded with `gib` of values of 1000 B, and then emptied in one of several ways.  After `wait_s`,
+the resident memory of its process (VmRSS) is read and divided by that of the same server before it had any data.  The
+last row deletes seven of eight keys, which leaves data scattered over memory, and reports the size of an image of them.
 
     FLUSHALL    at once
-    UNLINK      all keys, a thousand a command
+    UNLINK      all keys, a thousand per command
     expiry      every key has the same deadline, a second from the end of loading
     7 of 8      UNLINK of all but every eighth key
 
 Units: MiB; the ratio has none.
 
-What would make it wrong: how long it takes until all keys have expired is not part of the wait, which begins when
-DBSIZE is 0.  An operating system without memory to spare takes back less of its own accord, or more.
+Sources of error: the time until all keys have expired is not part of the wait, which begins when DBSIZE is 0.  An
+operating system that is short of memory may by itself take back less, or more.
 """
 
 import time
@@ -34,14 +34,14 @@ AT_MOST = 1.5
 
 
 def _in_batches(client: Client, command: str, keys: Sequence[int], *more: str) -> None:
-    """Give a command for each of the keys, many on their way at once."""
+    """Send a command for each of the keys, many at a time."""
     for first in range(0, len(keys), UNLINKED):
         batch = keys[first : first + UNLINKED]
         client.pipeline([(command, key_name(key), *more) for key in batch])
 
 
 def empty(one: Server, how: str, keys: int) -> None:
-    """Delete what was loaded, in one of the WAYS, and wait until it is gone."""
+    """Delete the data in one of the WAYS, and wait until they are gone."""
     with one.client() as client:
         if how == "FLUSHALL":
             client.command("FLUSHALL")
@@ -58,7 +58,7 @@ def empty(one: Server, how: str, keys: int) -> None:
 
 
 def image_size(one: Server) -> int:
-    """Bytes of an image of what the server holds now."""
+    """The size of an image of the server's current data [bytes]."""
     with one.client() as client:
         snapshot(client)
     files = [path for path in Path(one.directory).iterdir() if path.suffix in (".kvimg", ".rdb")]

@@ -1,9 +1,9 @@
-"""Fills a server with numbered keys, fast, by pipelined SETs of a fixed shape.
+"""Fills a server quickly with numbered keys, by pipelined SETs of a fixed shape.
 
     *3 CRLF $3 CRLF SET CRLF $16 CRLF key:000000000042 CRLF $1024 CRLF <value> CRLF
 
-Keys are named as redis-benchmark names them.  Values are windows into a pool of random bytes, so they do not compress,
-and the value first stored at a key is known from its number.
+Keys are named as by redis-benchmark.  Values are windows into a pool of random bytes, so they do not compress.  The
+number of a key determines the value first stored at it.
 """
 
 import socket
@@ -42,7 +42,7 @@ def _starts(indices: np.ndarray, size: int) -> np.ndarray:
 
 
 def request_parts(value_size: int) -> tuple[bytes, bytes]:
-    """What stands before the digits of a SET's key, and between them and its value."""
+    """The bytes of a SET before the digits of its key, and those between the digits and the value."""
     return b"*3\r\n$3\r\nSET\r\n$%d\r\nkey:" % KEY_SIZE, b"\r\n$%d\r\n" % value_size
 
 
@@ -64,7 +64,7 @@ def requests(first: int, count: int, value_size: int) -> np.ndarray:
 
 
 def fill(port: int, keys: int, value_size: int) -> None:
-    """Store the keys numbered 0 to keys - 1; two batches are on their way at any time."""
+    """Store the keys numbered 0 to keys - 1; two batches are in flight at any time."""
     batch = max(1, BATCH_BYTES // (value_size + 60))
     with Client(port) as client:
         waiting = 0
@@ -80,7 +80,7 @@ def fill(port: int, keys: int, value_size: int) -> None:
 
 
 def _expect(connection: socket.socket, count: int) -> None:
-    # Take the replies of `count` SETs.
+    # Receive the replies of `count` SETs.
     wanted = len(OK) * count
     received = bytearray()
     while len(received) < wanted:

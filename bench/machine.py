@@ -1,26 +1,26 @@
 """Machines to measure, and kernels that read the clock.
 
-A machine's physical memory is touched whole before anything is timed, for the first touch of a page is the operating
-system's fault, and on a virtual machine also the host's, which costs a hundred times what is measured here.  After
-that it is in one of two states:
+All physical memory of a machine is touched before any measurement.  The first touch of a page causes a page fault of
+the operating system, and on a virtual machine also one of the host, which costs a hundred times as much as the things
+measured here.  After that, a space is in one of two states:
 
     written    every page is mapped and has been written
-    aliased    only the first part is; the page tables of the rest are twins of those of that part, entry by entry
+    aliased    only the first part is written; the page tables of the rest have the same entries as those of that part
 
-In an aliased space page tables are real, full, and as many as the size takes, so that 1 TiB of them fits a machine of
-a few GiB; pages are not: each frame has size / part entries that point at it, and is counted so often.  A fork reads
-and writes of such a space what it would of a real one, except that a classic one, which counts every page, finds the
-counts of `part` in a cache nearer than those of the whole would be.  So aliasing flatters classic forks.
+In an aliased space the page tables are real and full, and there are as many as the size needs; thus a space of 1 TiB
+fits a machine of a few GiB.  The pages are not real: size / part entries point at each frame, and its count is as high.
+A fork reads and writes the same amounts as for a real space, with one exception: a classic fork, which counts every
+page, finds the counts of `part` in a nearer cache than those of the whole.  Aliasing therefore flatters classic forks.
 
-What pages cost depends on where their frames are, too.  LAYOUTS says how they may be laid out:
+The cost of pages also depends on the place of their frames.  LAYOUTS lists the ways to lay them out:
 
-    in sequence    one page's frame after the other's, as a fresh mapping has them
+    in sequence    in ascending frames, as in a fresh mapping
     scattered      as random writes under forks leave them: the counts of a table's pages are anywhere in memory
 
-The clock is CLOCK_MONOTONIC, read by the kernels themselves, `clock` the int64[3] array that takes it: seconds,
-nanoseconds, and ELAPSED, where a kernel with another result leaves what it measured.  Nothing is subtracted for the
-reading of the clock; `clock_note` says what it costs, and for how long the machine stops a program that does nothing
-else than read it: no time here can be told more surely than that.
+The clock is CLOCK_MONOTONIC, and the kernels read it themselves.  `clock` is the int64[3] array for it: seconds,
+nanoseconds, and ELAPSED, where a kernel with another result leaves the measured time.  Nothing is subtracted for the
+reading of the clock.  `clock_note` reports the cost of a reading, and how long the machine stops a program that does
+nothing but read the clock: no time here is more precise than that.
 """
 
 from collections.abc import Iterator
@@ -42,12 +42,12 @@ from mmcore.tables import share_children
 from mmcore.tlb import tlb_flush
 from mmcore.walk import walk
 
-ADDRESS = 1 << 40  # where spaces begin; a multiple of what any table maps
+ADDRESS = 1 << 40  # where spaces begin; a multiple of the span of any table
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MODES = {"classic": ForkMode.CLASSIC, "on-demand": ForkMode.ON_DEMAND, "constant": ForkMode.CONSTANT}
 
 ELAPSED = 2  # [ns]
-VALUE = 77  # what writes store
+VALUE = 77  # the value that writes store
 LAYOUTS = ("in sequence", "scattered")
 _FAULT_SIZE, _FAULT_ROUNDS = 256 * MIB, 5
 _READINGS = 10_000_000
@@ -68,7 +68,7 @@ def now(clock):  # type: ignore[no-untyped-def]
 
 @linked(void(int64[::1], int64[::1]))
 def clock_readings(times, clock):  # type: ignore[no-untyped-def]
-    """What lies between two readings of the clock."""
+    """Record the times between successive readings of the clock."""
     for i in range(times.size):
         before = now(clock)
         times[i] = now(clock) - before
@@ -85,9 +85,9 @@ def timed_fork(space, mode, clock):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64, int64[::1], int64[::1], int64[::1]))
 def timed_forks(space, mode, begin, end, times, cursor, clock):  # type: ignore[no-untyped-def]
-    """From `begin` to `end` on the clock fork and release the child, again and again; returns how often.
+    """Fork and release the child again and again, from `begin` to `end` on the clock.  Returns how often.
 
-    times[i] gets what the i-th fork took; there are no more than times.size.  `cursor` is release's.
+    times[i] gets the duration of the i-th fork; there are at most times.size.  `cursor` is for release.
     """
     while now(clock) < begin:
         pass
@@ -112,7 +112,7 @@ def timed_reads(space, addresses, times, clock):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64[::1], int64[::1], int64[::1], int64[::1]))
 def timed_writes(space, addresses, times, tables, clock):  # type: ignore[no-untyped-def]
-    """Write a byte at each of the addresses, timed one by one; `tables` gets how many tables each write copied."""
+    """Write a byte at each of the addresses, timed one by one; `tables` gets the number of tables each write copied."""
     for i in range(addresses.size):
         copied = space.processor[TABLES_COPIED]
         before = now(clock)
@@ -125,7 +125,7 @@ def timed_writes(space, addresses, times, tables, clock):  # type: ignore[no-unt
 def timed_whole(space, mode, addresses, piece, reads, buffer, marks, clock):  # type: ignore[no-untyped-def]
     """Fork, then touch `piece` bytes at each of the addresses, through `buffer`; returns the child's root.
 
-    Of every four pieces `reads` are read, the others written.  marks[i] gets the time from the beginning until
+    `reads` of every four pieces are read, the others are written.  marks[i] gets the time from the beginning until
     i / (marks.size - 1) of the pieces were touched.
     """
     before = now(clock)
@@ -164,9 +164,9 @@ def touch(space, va, pages):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64, int64, int64, int64))
 def alias(space, va, end, part, level):  # type: ignore[no-untyped-def]
-    """Map [va + part, end) as [va, va + part) is, again and again, by tables of `level` (1: PTs; 2: PDs, huge pages).
+    """Map [va + part, end) to repetitions of [va, va + part), by tables of `level` (1: PTs; 2: PDs, huge pages).
 
-    All are multiples of what such a table maps, and the frames for the tables must be free.
+    All arguments are multiples of the span of such a table, and the frames for the tables must be free.
     """
     mem = space.mem
     for at in range(va + part, end, span(level + 1)):
@@ -175,7 +175,7 @@ def alias(space, va, end, part, level):  # type: ignore[no-untyped-def]
 
 
 def clock_note() -> str:
-    """What a reading of the clock costs, and what interrupts it."""
+    """A note on the cost of a reading of the clock, and on interruptions."""
     build()
     times = np.zeros(_READINGS, np.int64)
     clock_readings(times, new_clock())
@@ -183,7 +183,7 @@ def clock_note() -> str:
 
 
 def describe_readings(times: np.ndarray) -> str:
-    """The sentence for readings [ns] one after the other."""
+    """The sentence for the times between successive readings [ns]."""
     long = times[times > _STOPPED_NS]
     stops = f"stopped it {long.size} times for more than {_STOPPED_NS // 1000} us"
     if long.size:
@@ -200,7 +200,7 @@ def tables_size(size: int) -> int:
 
 
 def warm(memory: PhysicalMemory) -> None:
-    """Touch all of a memory, none of whose frames was used yet, and what is kept about them."""
+    """Touch all of an unused memory, and the arrays that describe its frames."""
     state = memory.state.arrays
     state.bytes[::PAGE_SIZE] = 0
     state.refcount.fill(0)
@@ -221,9 +221,9 @@ def written(size: int, room: int = 0, *, huge: bool = False) -> Iterator[Address
 
 @contextmanager
 def aliased(size: int, part: int = GIB, *, huge: bool = False) -> Iterator[AddressSpace]:
-    """A space with `size` bytes at ADDRESS, the first `part` of them written, the rest twins of it.
+    """A space with `size` bytes at ADDRESS, of which the first `part` is written and the rest is aliased to it.
 
-    Both are multiples of 2 MiB, and with huge pages of 1 GiB.
+    Both are multiples of 2 MiB, or of 1 GiB with huge pages.
     """
     table = span(3) if huge else PT_SPAN
     assert size % table == 0 and part % table == 0, f"{size} and {part} bytes are not whole tables"
@@ -239,7 +239,7 @@ def pages_of(size: int, rng: np.random.Generator | None = None) -> np.ndarray:
 
 
 def first_writes(space: AddressSpace, mode: ForkMode, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fork and write a byte at each of these: int64[N] the times [ns], int64[N] how many tables each write copied."""
+    """Fork and write a byte at each address: int64[N] the times [ns], int64[N] the number of tables copied."""
     clock, times, tables = new_clock(), np.zeros_like(addresses), np.zeros_like(addresses)
     root = int(timed_fork(space.state, int(mode), clock))
     timed_writes(space.state, addresses, times, tables, clock)
@@ -253,14 +253,14 @@ def lay_out(space: AddressSpace, size: int, layout: str, rng: np.random.Generato
     space.map(ADDRESS, size)
     touch(space.state, ADDRESS, size // PAGE_SIZE)
     if layout == "scattered":
-        for _ in range(2):  # the frames that the first one frees are still in sequence
+        for _ in range(2):  # the first round frees frames that are still in sequence
             first_writes(space, ForkMode.CLASSIC, pages_of(size, rng))
 
 
 def page_fault_ns(size: int = _FAULT_SIZE, rounds: int = _FAULT_ROUNDS) -> float:
     """The yardstick, a page fault: the median first write to a page after a classic fork, in random order.
 
-    That is a plain copy-on-write fault, of pages laid out in sequence: allocate a frame, copy 4 KiB, map it.
+    This is a plain copy-on-write fault of pages laid out in sequence: allocate a frame, copy 4 KiB, map it.
     """
     rng, found = np.random.default_rng(1), []
     with written(size, size) as space:

@@ -1,19 +1,19 @@
-"""What does an address space look like after a fork, when writers come?
+"""What does an address space look like after a fork and some writes?
 
-Method.  A space laid out as a store's is: most of it written, a part mapped ahead of use and not written yet, a part
-set aside, where nothing is mapped.  For each pattern of writes and each mode it is forked, the parent writes one byte
-to each of `writes` places, and both spaces are accounted for (mmcore/account.py); then the child exits, which leaves
-the parent alone with all its pages, as before.
+Method.  The space is laid out like that of a store: most of it is written, a part is mapped ahead of use and not
+written yet, and in a part that is set aside nothing is mapped.  For each pattern of writes and each mode, the space is
+forked, and the parent writes one byte to each of `writes` places.  Both spaces are accounted for (mmcore/account.py).
+Then the child exits, and the parent is again the only owner of all its pages.
 
     sequential   one page after the other, from the beginning
     random       pages drawn evenly
     zipf         pages drawn by Zipf's law with exponent 0.99, YCSB's, the popular ones scattered over the whole space
 
-Units: MiB, frames of 4 KiB, regions of 2 MiB.  Nothing is timed: with the same seed the same numbers come out.
+Units: MiB, frames of 4 KiB, regions of 2 MiB.  Nothing is timed: the same seed gives the same numbers.
 
-What would make it wrong: a child that is not the only sharer; pages that were never written, which an operating
-system would not have; writes through a path that does not fault.  The counters of the machine stand beside the
-accounts, and the tests compare both.
+Sources of error: a child that is not the only sharer; pages that were never written, which an operating system would
+not have; writes through a path that does not fault.  The report has the counters of the machine beside the accounts,
+and the tests compare both.
 
 The picture has a panel for each mode and pattern, a cell for each region of the parent, in the order of addresses.
 """
@@ -33,7 +33,7 @@ from mmcore.paging import PAGE_SIZE, PT_SPAN, RUN_FRAMES
 PATTERNS = ("sequential", "random", "zipf")
 ZIPF_EXPONENT = 0.99
 AHEAD, ASIDE = 1 / 16, 1 / 16  # parts of the space: mapped ahead of use, set aside
-REGIONS_MIN = 16  # the least that has all three parts
+REGIONS_MIN = 16  # the smallest number that gives all three parts
 SMOKE_GIB = 1 / 16
 COLUMNS = 32  # regions in a row of the picture, at least: 64 MiB
 NO_CELL = -1  # beyond the last region
@@ -55,7 +55,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How much of a space is written, mapped ahead, and set aside [bytes, multiples of 2 MiB]."""
+    """The sizes of the written, mapped-ahead and set-aside parts of a space [bytes, multiples of 2 MiB]."""
 
     written: int
     ahead: int
@@ -63,7 +63,7 @@ class Layout:
 
     @classmethod
     def of(cls, size: int) -> "Layout":
-        """That of a space of `size` bytes, or of the least that has all three."""
+        """The layout of a space of `size` bytes, or of the smallest space that has all three parts."""
         count = max(size // PT_SPAN, REGIONS_MIN)
         ahead, aside = int(count * AHEAD), int(count * ASIDE)
         return cls((count - ahead - aside) * PT_SPAN, ahead * PT_SPAN, aside * PT_SPAN)
@@ -75,17 +75,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one fork and the writes after it have led to."""
+    """The state after one fork and the writes after it."""
 
     pattern: str
     mode: str
     usage: dict[str, Usage]  # of parent and child
     regions: dict[str, np.ndarray]  # mmcore.REGION of each
-    counted: dict[str, int]  # the parent's counters, since before the fork
+    counted: dict[str, int]  # the increase of the parent's counters since before the fork
 
 
 def places(pattern: str, pages: int, writes: int, seed: int) -> np.ndarray:
-    """int64[writes]: the pages to write, of `pages`, in their order."""
+    """int64[writes]: the numbers of the pages to write, below `pages`, in order."""
     random = np.random.default_rng(seed)
     if pattern == "sequential":
         return np.arange(writes) % pages
@@ -96,7 +96,7 @@ def places(pattern: str, pages: int, writes: int, seed: int) -> np.ndarray:
 
 
 def columns_for(count: int) -> int:
-    """Regions in a row of a picture of `count`: so many that it is not higher than wide."""
+    """Regions per row of a picture of `count` regions: enough that it is not higher than wide."""
     columns = COLUMNS
     while columns**2 < count:
         columns *= 2
@@ -114,7 +114,7 @@ def grid(regions: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shade(private: np.ndarray) -> np.ndarray:
-    """How deep a colour is by the pages copied: 0 for one, 1 for all 512, by their logarithm."""
+    """The depth of the colour for a number of copied pages: 0 for one, 1 for all 512, logarithmic between."""
     depth: np.ndarray = np.log2(np.maximum(private, 1)) / np.log2(RUN_FRAMES)
     return depth
 

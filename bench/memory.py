@@ -1,13 +1,13 @@
 """How much memory does a key take?
 
-Method.  The resident memory of the server's process (VmRSS) is read when it has just started and again when the keys
-are loaded and a second has passed.  The difference over the number of keys is the cost of a key; the whole is what the
-operator pays.  used_memory is what the server itself accounts for.
+Method.  The resident memory of the server's process (VmRSS) is read right after its start, and again one second after
+the keys are loaded.  The difference divided by the number of keys is the cost of a key; the total is the cost to the
+operator.  used_memory is the server's own account.
 
-Units: bytes a key; MiB.
+Units: bytes per key; MiB.
 
-What would make it wrong: memory that is reserved but not touched is not resident, and not counted; pages that the
-allocator has touched once and freed are; memory backed by huge pages is resident in pieces of 2 MiB.
+Sources of error: memory that is reserved but never touched is not resident, and not counted; pages that the allocator
+has touched once and freed are counted; memory backed by huge pages is resident in pieces of 2 MiB.
 """
 
 import time

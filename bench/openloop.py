@@ -1,27 +1,27 @@
-"""An open-loop load generator: requests come when they are due, whatever the server does.
+"""An open-loop load generator: it sends each request when it is due, whatever the server does.
 
-A closed loop asks again when it has been answered, so a server that stops for 50 ms is charged with one slow request.
-Here request i is due at start + i / rate, and its latency counts from then: all that became due during the stop are
-charged with what was left of it.  ("Coordinated omission" is the name of the mistake avoided.)
+A closed loop sends the next request after the reply to the last one, so a stop of 50 ms appears as only one slow
+request.  Here request i is due at start + i / rate, and its latency counts from that time.  Every request that becomes
+due during a stop is charged with the rest of the stop.  (This avoids the mistake called "coordinated omission".)
 
-    request i   on connection i mod C; SET or GET, and its key, by a hash of i; the k-th reply of connection c is that
-                of request c + k * C, since a server answers a connection in order
+    request i   on connection i mod C; a hash of i selects SET or GET, and the key; the k-th reply of connection c is
+                that of request c + k * C, because a server answers a connection in order
     due         start + i * 10^9 / rate nanoseconds of the monotonic clock
     sent        when its bytes were made; later than due if the generator was late, or the socket was full
-    answered    when its reply was received whole
+    answered    when its whole reply was received
 
 `answered - due` is the latency.  `sent - due` of requests that no full socket held up is the generator's own lateness,
-a part of every latency; `lateness` in the summary tells it, and bench/echo.py, which answers at once, shows what
-loopback and generator cost without a server.
+which is a part of every latency; `lateness` in the summary reports it.  bench/echo.py answers at once, so it shows the
+cost of loopback and generator without a server.
 
-With a rate of 0 the loop is closed: each connection keeps `pipeline` requests on their way, and due is when a request
-was made, which is how memtier_benchmark counts.
+With a rate of 0 the loop is closed: each connection keeps `pipeline` requests in flight, and a request is due when it
+is made.  This is how memtier_benchmark counts.
 
-It runs as a process of its own, one kernel without the interpreter, asleep between requests: half a core at
-20,000 requests a second.  Where it is allowed to (root) it takes a real-time priority, as if it ran on a machine of its
-own: what else is busy on these processors then delays the server, as it should, and not the clock beside it.
+The generator is a separate process: one kernel without the interpreter, which sleeps between requests.  It uses half a
+core at 20,000 requests a second.  If permitted (root), it takes a real-time priority, as if it ran on a machine of its
+own: other work on these processors then delays the server, as it should, and not the measurement.
 
-What would make it wrong: a processor shared with something else (see lateness); replies that are not RESP2.
+Sources of error: a processor shared with other work (see lateness); replies that are not RESP2.
 """
 
 import contextlib
@@ -66,17 +66,17 @@ EPOLL_PWAIT2 = 441  # epoll_wait with a time-out in nanoseconds; Linux 5.11
 PR_SET_TIMERSLACK = 29
 
 INPUT_SIZE = 1 << 18
-OUTPUT_SIZE = 1 << 17  # bytes that a connection may hold back when its socket is full
+OUTPUT_SIZE = 1 << 17  # bytes that a connection can buffer while its socket is full
 EVENTS_MAX = 256
 DESCRIPTORS_MAX = 1024
-LEAD_NS = 20_000_000  # from the word to begin to the first request
-DRAIN_NS = 60 * 10**9  # how long replies are waited for after the last request
+LEAD_NS = 20_000_000  # from the order to begin to the first request
+DRAIN_NS = 60 * 10**9  # how long to wait for replies after the last request
 
-# What a request was.
+# The kinds of requests.
 GET, SET = 0, 1
-# How `generate` ended.
+# The results of `generate`.
 ENDED, BROKEN, UNANSWERED = 0, -1, -2
-# Where the parser of a connection's replies stands.
+# The states of the parser of a connection's replies.
 TYPE, TEXT, LENGTH, PAYLOAD = 0, 1, 2, 3
 
 
@@ -90,7 +90,7 @@ class Load(NamedTuple):
     input: np.ndarray  # uint8[INPUT_SIZE]
     scratch: np.ndarray  # int64[512]            events and times for system calls
     templates: np.ndarray  # uint8[2, request]     a GET and a SET
-    values: np.ndarray  # uint8[POOL_SIZE]      what values are cut from
+    values: np.ndarray  # uint8[POOL_SIZE]      the pool from which values are cut
     times: np.ndarray  # int64[N, 3]           due, sent, answered [ns]
     kinds: np.ndarray  # uint8[N]              GET or SET, and HELD
     slots: np.ndarray  # int64[DESCRIPTORS_MAX] the connection of a descriptor
@@ -119,14 +119,14 @@ HELD = 2  # flag of a request that a full socket kept waiting
     EPOLL,  # descriptor
     START,  # [ns]
     RATE,  # requests a second; 0 for a closed loop
-    PIPELINE,  # requests on their way per connection, in a closed loop
+    PIPELINE,  # requests in flight per connection, in a closed loop
     KEYS,
     VALUE_SIZE,
     SET_SHARE,  # of 65536
     SEED,
     GET_SIZE,  # bytes of a GET
     SET_BYTES,
-    KEY_AT_GET,  # where the digits of the key begin in a GET
+    KEY_AT_GET,  # offset of the key's digits in a GET
     KEY_AT_SET,
     VALUE_AT,
     SCRATCH,  # address of scratch
@@ -139,11 +139,11 @@ HELD = 2  # flag of a request that a full socket kept waiting
 ) = range(20)
 (
     DESCRIPTOR,
-    MADE,  # requests of this connection made into bytes
+    MADE,  # requests of this connection whose bytes were made
     ANSWERED,
     OUT_START,
     OUT_END,
-    FULL,  # the socket takes no more
+    FULL,  # the socket's buffer is full
     PHASE,
     SIGN,
     NUMBER,  # of a bulk string's length line, or bytes of its payload still to come
@@ -199,10 +199,10 @@ def make_request(load, c, row, request, held):  # type: ignore[no-untyped-def]
 
 @linked(int64(LOAD, int64, int64))
 def pump(load, c, now):  # type: ignore[no-untyped-def]
-    """Make and send what is due on a connection, as far as its socket takes it; 0, or BROKEN."""
+    """Make and send the due requests of a connection, until its socket is full.  Returns 0, or BROKEN."""
     plan, row = load.plan, load.rows[c]
     connections = load.rows.shape[0]
-    held = row[FULL] != 0  # and so is what became due meanwhile
+    held = row[FULL] != 0  # requests that became due meanwhile were held up, too
     while True:
         while row[OUT_END] + plan[SET_BYTES] <= OUTPUT_SIZE:
             request = c + connections * row[MADE]
@@ -244,7 +244,7 @@ def answered(load, c, row, kind, now):  # type: ignore[no-untyped-def]
 
 @kernel
 def parse(load, c, row, count, now):  # type: ignore[no-untyped-def]
-    """Go on with a connection's replies through `count` received bytes; 0, or BROKEN for what is not RESP2."""
+    """Parse `count` more received bytes of a connection's replies.  Returns 0, or BROKEN if they are not RESP2."""
     data, at = load.input, 0
     while at < count:
         if row[PHASE] == PAYLOAD:
@@ -281,7 +281,7 @@ def parse(load, c, row, count, now):  # type: ignore[no-untyped-def]
 
 @linked(int64(LOAD, int64))
 def receive(load, c):  # type: ignore[no-untyped-def]
-    """Take all that a connection's socket has; 0, or BROKEN."""
+    """Receive everything that a connection's socket has.  Returns 0, or BROKEN."""
     plan, row = load.plan, load.rows[c]
     while True:
         count = recv(int32(row[DESCRIPTOR]), plan[INPUT], INPUT_SIZE, int32(0))
@@ -298,7 +298,7 @@ def receive(load, c):  # type: ignore[no-untyped-def]
 
 @kernel
 def wait(load, timeout_ns):  # type: ignore[no-untyped-def]
-    """Sleep until a socket is ready or the time is over; how many events are in scratch."""
+    """Sleep until a socket is ready or the time is over.  Returns the number of events in scratch."""
     plan = load.plan
     times = words_at(plan[SCRATCH], 4)
     times[2] = timeout_ns // 1_000_000_000
@@ -309,10 +309,10 @@ def wait(load, timeout_ns):  # type: ignore[no-untyped-def]
 
 @linked(int64(LOAD))
 def generate(load):  # type: ignore[no-untyped-def]
-    """Run until told to stop or out of room for records, then until all is answered; ENDED, BROKEN or UNANSWERED."""
+    """Run until stopped or out of room for records, then until all is answered; ENDED, BROKEN or UNANSWERED."""
     plan, rows = load.plan, load.rows
     connections, total = rows.shape[0], load.times.shape[0]
-    ends = 0  # when the last reply is waited for no longer; 0 while requests are made
+    ends = 0  # deadline for the last reply; 0 while requests are made
     if plan[RATE] == 0:
         plan[NEXT] = total
         for c in range(connections):
@@ -361,7 +361,7 @@ def generate(load):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to generate."""
+    """The load to generate."""
 
     port: int
     rate: int  # requests a second; 0 for a closed loop
@@ -377,7 +377,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What came of it.  Times are of the monotonic clock [ns]."""
+    """The records of a run.  Times are of the monotonic clock [ns]."""
 
     due: np.ndarray  # int64[N]
     sent: np.ndarray  # int64[N]
@@ -385,21 +385,21 @@ class Outcome:
     sets: np.ndarray  # bool[N]
     held: np.ndarray  # bool[N]    a full socket kept it waiting
     errors: int  # error replies
-    processor_share: float  # of one core that the generator used
+    processor_share: float  # the share of one core that the generator used
 
     @property
     def latency(self) -> np.ndarray:
-        """int64[N], from when a request was due to its answer."""
+        """int64[N]: the time from when a request was due to its reply."""
         latency: np.ndarray = self.answered - self.due
         return latency
 
     def lateness(self, since_ns: int = 0) -> np.ndarray:
-        """int64[], the generator's own: from due to sent, of requests due since then that no full socket held up."""
+        """int64[]: the generator's delay from due to sent, of requests due since then that no full socket held up."""
         lateness: np.ndarray = (self.sent - self.due)[~self.held & (self.due >= since_ns)]
         return lateness
 
     def between(self, first_ns: int, last_ns: int) -> np.ndarray:
-        """bool[N]: which requests were due in that time."""
+        """bool[N]: whether each request was due in that time."""
         chosen: np.ndarray = (self.due >= first_ns) & (self.due < last_ns)
         return chosen
 
@@ -409,7 +409,7 @@ class GeneratorFailed(Exception):
 
 
 class Generator:
-    """The generator's process, seen from the benchmark: made ready, started, stopped, its records read."""
+    """The benchmark's handle on the generator's process: prepare it, start it, stop it, read its records."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -444,7 +444,7 @@ class Generator:
         self._directory.cleanup()
 
     def start(self) -> int:
-        """Begin; returns when the first request is due [ns]."""
+        """Begin.  Returns the time at which the first request is due [ns]."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -455,7 +455,7 @@ class Generator:
         return self._process.poll() is None
 
     def stop(self) -> Outcome:
-        """Make no more requests, wait for the open ones; returns all records."""
+        """Stop making requests, and wait for the open ones.  Returns all records."""
         self._control[STOP] = 1
         summary = json.loads(self._expect("ended").split(maxsplit=1)[1])
         with np.load(self._records) as found:
@@ -511,7 +511,7 @@ def prepare(plan: Plan, control: np.ndarray) -> tuple[Load, list[socket.socket],
     words[KEY_AT_GET], words[KEY_AT_SET] = len(get), len(before)
     words[VALUE_AT] = len(before) + KEY_DIGITS + len(between)
     words[SCRATCH], words[INPUT], words[OUTPUT] = (a.ctypes.data for a in (load.scratch, load.input, load.output))
-    # Pages are touched here, not while the clock runs.
+    # Touch the pages here, not while the clock runs.
     load.times[:], load.output[:], load.kinds[:] = 0, 0, 0
     epoll = select.epoll()
     connections = []
@@ -528,11 +528,11 @@ def prepare(plan: Plan, control: np.ndarray) -> tuple[Load, list[socket.socket],
 
 
 def run(control_path: str, records_path: str, plan: Plan) -> None:
-    """The generator's process: talks to its parent by lines on stdin and stdout."""
+    """The generator's process: it talks to its parent by lines on stdin and stdout."""
     load, connections, epoll = prepare(plan, np.memmap(control_path, np.int64, "r+"))
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    # Sleeps end when they are to end, not up to 50 us later.
+    # Without this, sleeps may last up to 50 us too long.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     build()
     print("ready", flush=True)
@@ -554,7 +554,7 @@ def run(control_path: str, records_path: str, plan: Plan) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`python -m bench.openloop CONTROL RECORDS PLAN`; what Generator starts."""
+    """`python -m bench.openloop CONTROL RECORDS PLAN`; Generator starts this."""
     control, records, plan = arguments
     run(control, records, Plan(**json.loads(plan)))
 

@@ -1,7 +1,7 @@
-"""The operating system's own fork, of a process that has little else than so much touched private memory.
+"""The operating system's own fork, of a process with little more than a given amount of touched private memory.
 
-Run as a process of its own, `python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge`, which imports nothing
-large.  It touches the memory, says so, waits for a line, and prints the nanoseconds of each repetition as JSON:
+This runs as a separate process, `python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge`, which imports nothing
+large.  It touches the memory, reports that, waits for a line, and prints the nanoseconds of each repetition as JSON:
 
     fork         [os.fork]                             the child exits at once
     fault        [read of a byte in the middle, read of a page beside it, the same two written]
@@ -9,10 +9,10 @@ large.  It touches the memory, says so, waits for a line, and prints the nanosec
     whole        [[after fork, and when 25, 50, 75, 100 % were touched] of each mix]   in sequence
     exit         [exit of a child that shares all its memory, of one that shares none] until it was waited for
 
-Times are taken in Python, around the system call or the access: what that adds is told by a fork of no memory, and by
-an access that faults no more.  Children live until the parent is done, or nothing would be shared.  Pages are written
-again by each repetition, so the memory it takes is what the one before gave back; whoever asks leaves the first
-repetition out.  `normal` is 4 KiB pages, `huge` what transparent huge pages make of it.
+Times are taken in Python, around the system call or the access.  A fork of no memory, and an access without a fault,
+show how much that adds.  Children live until the parent has finished, because otherwise nothing would be shared.  Each
+repetition writes the pages again, so it gets the memory that the previous one freed; callers therefore discard the
+first repetition.  `normal` means 4 KiB pages, `huge` means transparent huge pages.
 """
 
 import json
@@ -39,7 +39,7 @@ _now = time.perf_counter_ns
 
 
 def touched(size: int, pages: str) -> mmap.mmap | None:
-    """Private memory of that size, every page written; None of none."""
+    """Private memory of that size, every page written; None if the size is 0."""
     if not size:
         return None
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -55,7 +55,7 @@ def _write_all(memory: mmap.mmap) -> None:
 
 @contextmanager
 def child() -> Iterator[None]:
-    """A child that waits until the end of the block, and is waited for."""
+    """Fork a child that lives until the end of the block, then wait for it."""
     wait, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -71,7 +71,7 @@ def child() -> Iterator[None]:
 
 
 def fork(memory: mmap.mmap | None) -> int:
-    """One fork."""
+    """Time one fork."""
     before = _now()
     pid = os.fork()
     if pid == 0:
@@ -82,7 +82,7 @@ def fork(memory: mmap.mmap | None) -> int:
 
 
 def fault(memory: mmap.mmap) -> list[int]:
-    """The first accesses after a fork."""
+    """Time the first accesses after a fork."""
     middle, times = len(memory) // 2 + 8, []
     with child():
         for at in (middle, middle + BESIDE):
@@ -98,7 +98,7 @@ def fault(memory: mmap.mmap) -> list[int]:
 
 
 def writes(memory: mmap.mmap) -> list[int]:
-    """All first writes after a fork."""
+    """Time all first writes after a fork."""
     order = list(range(0, len(memory), PAGE_SIZE))
     random.Random(1).shuffle(order)
     times = []
@@ -111,7 +111,7 @@ def writes(memory: mmap.mmap) -> list[int]:
 
 
 def whole(memory: mmap.mmap) -> list[list[int]]:
-    """Fork, then touch everything, for each mix: of every four pieces none, 1, 2, 3 and 4 are read."""
+    """For each mix, fork and touch everything: none, 1, 2, 3 and 4 of every four pieces are read."""
     piece = min(PIECE, len(memory) // 16)
     buffer, found = mmap.mmap(-1, piece), []  # aligned to pages, as the memory is
     for reads in QUARTERS:
@@ -132,7 +132,7 @@ def whole(memory: mmap.mmap) -> list[list[int]]:
 
 
 def leave(memory: mmap.mmap) -> list[int]:
-    """The exits of two children: of one as it was forked, and of one whose parent has written everything since."""
+    """Time the exits of two children: one as it was forked, one whose parent has written everything since."""
     times = []
     for written in (False, True):
         with child():
@@ -153,7 +153,7 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def measure(question: str, size: int, repetitions: int, pages: str, at_once: int = 1) -> list[Any]:
-    """The answers of `at_once` new processes, which begin together: one a repetition, process after process."""
+    """The answers of `at_once` new processes that begin together: one per repetition, process after process."""
     command = [sys.executable, "-m", "bench.osfork", question, str(size), str(repetitions), pages]
     pipe = subprocess.PIPE
     processes = [

@@ -1,7 +1,7 @@
-"""The on-demand-fork paper: its figures, to be printed beside ours, and the summary of what stands beside them.
+"""The on-demand-fork paper: its figures, which are printed beside ours, and the summary of the comparison.
 
 K. Zhao, S. Gong, P. Fonseca, "On-Demand-Fork: A Microsecond Fork for Memory-Intensive and Latency-Sensitive
-Applications", EuroSys 2021.  Measured there on an EPYC 7302P with Linux 5.6.19.  Sizes are the paper's, in GB.
+Applications", EuroSys 2021.  The paper measured on an EPYC 7302P with Linux 5.6.19.  Sizes are the paper's, in GB.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ WHOLE_RATIO = {"untouched": 0.01, "read": 0.92, "written": 0.96}
 
 
 def summary(reports: Sequence[Report]) -> Report:
-    """All figures that are held to a bar, in one report."""
+    """One report with all figures that have a bar."""
     report = Report(
         "paper",
         "What became of the paper's figures?",

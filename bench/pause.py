@@ -1,13 +1,14 @@
 """How long does taking a snapshot stop the server?
 
-Method.  Each server holds the same keys, a gibibyte and more of touched memory, and takes BGSAVE after BGSAVE; before
-each a few random keys are written, so that the tables to be shared are in the state that a used store has.  The pause
-is the server's own figure: of this one the whole stop, its fork in it; of redis-server its fork, latest_fork_usec.
+Method.  Each server holds the same keys, at least a gibibyte of touched memory, and takes BGSAVE after BGSAVE.  Before
+each one a few random keys are written, so that the tables to be shared are in the state of a store in use.  The servers
+report the pause themselves: this server reports the whole stop including the fork, redis-server only its fork,
+latest_fork_usec.
 
 Units: us.
 
-What would make it wrong: too few snapshots for a worst; another process on the same cores (the worst then is the
-scheduler's); redis-server with transparent huge pages on (it turns them off for itself).
+Sources of error: too few snapshots for a worst; another process on the same cores (the scheduler then causes the
+worst); redis-server with transparent huge pages on (it turns them off for itself).
 """
 
 import time

@@ -1,4 +1,4 @@
-"""The look that the benchmarks' pictures have in common; drawn without a display."""
+"""The common style of the benchmarks' pictures, which are drawn without a display."""
 
 from pathlib import Path
 from typing import Any
@@ -29,5 +29,5 @@ def figure(panels: int, height: float, columns: int = 1) -> tuple[Any, list[Any]
 
 
 def save(canvas: Any, path: Path) -> None:
-    """Write it as PNG, or as what the name's ending says."""
+    """Write it as PNG, or in the format of the file name's suffix."""
     canvas.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight")

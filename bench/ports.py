@@ -1,8 +1,8 @@
-"""Ports for servers that benchmarks and tests start, several of which may be at work at once on one machine.
+"""Ports for the servers of benchmarks and tests, several of which may run at the same time on one machine.
 
-A server is told its port before it listens on it, and meanwhile nobody else may take it.  The system gives connections
-a port of its own range, so those here lie below that; and one that has been handed out is locked, by a file of its
-number, until it is released or the process that asked for it ends.
+A server gets its port before it listens on it, and meanwhile nobody else may take that port.  The system takes the
+ports of connections from its own range, so the ports here lie below that range.  A file named after the port is locked
+until the port is released or the process that asked for it ends.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ PORTS = range(10_000, 30_000)
 
 
 class Port:
-    """A TCP port of the loopback that nobody listens on and that no other Port has."""
+    """A TCP port of the loopback interface; nobody listens on it, and no other Port has it."""
 
     def __init__(self) -> None:
         locks = Path(tempfile.gettempdir()) / f"kvstore-ports-{os.getuid()}"
@@ -35,7 +35,7 @@ class Port:
                 return
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the port, so that others may take it."""
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1

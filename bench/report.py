@@ -1,8 +1,8 @@
-"""What a benchmark hands back: tables, figures with the bars they are held to, and how all of it was measured.
+"""The report of a benchmark: tables, figures with their bars, and the way in which all of it was measured.
 
-A report is shown on a terminal and saved as JSON with the same numbers, unrounded, beside what is needed to doubt
-them: the method, the parameters, the machine, its load when the run began, the versions, the revision of the source.
-A number that could not be had is None, and shown as a dash; the notes say why.
+A report is shown on a terminal and saved as JSON with the same numbers, unrounded.  It contains everything needed to
+question them: the method, the parameters, the machine, its load when the run began, the versions, the revision of the
+source.  An unavailable number is None, and shown as a dash; the notes say why.
 """
 
 import json
@@ -36,7 +36,7 @@ FIGURE_COLUMNS = ("what", "measured", "bar", "reached", "the paper")
 
 @dataclass
 class Table:
-    """Rows of numbers; units stand in the column names."""
+    """Rows of numbers; the column names contain the units."""
 
     title: str
     columns: Sequence[str]
@@ -59,14 +59,14 @@ class Table:
 
 @dataclass
 class Figure:
-    """A measured figure beside the bar it is to reach: at least it, or at most."""
+    """A measured figure and its bar, the value that it must reach or must not exceed."""
 
     what: str
     value: float | None
     at_least: float | None = None
     at_most: float | None = None
     unit: str = ""
-    paper: float | None = None  # what a paper that is reproduced has in its place
+    paper: float | None = None  # the corresponding figure of the paper that is reproduced
 
     @property
     def reached(self) -> bool | None:
@@ -86,7 +86,7 @@ class Figure:
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """A row under FIGURE_COLUMNS."""
+        """The figure as a row under FIGURE_COLUMNS."""
         value = None if self.value is None else number(self.value) + self.unit
         paper = None if self.paper is None else number(self.paper) + self.unit
         return self.what, value, self.bar, {True: "yes", False: "no", None: None}[self.reached], paper
@@ -120,7 +120,7 @@ class Report:
         unit: str = "",
         paper: float | None = None,
     ) -> None:
-        """Hold a figure to its bar."""
+        """Add a figure with its bar."""
         self.figures.append(Figure(what, value, at_least, at_most, unit, paper))
 
     def show(self, console: Console) -> None:
@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
 
 
 def number(value: Cell) -> str:
-    """A cell as text: four significant digits, thousands apart, a dash for what is not there."""
+    """A cell as text: four significant digits, separated thousands, a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -201,29 +201,29 @@ def number(value: Cell) -> str:
 
 
 def median(values: Iterable[float]) -> float | None:
-    """The median, None of nothing."""
+    """The median; None if there are no values."""
     values = list(values)
     return float(np.median(values)) if values else None
 
 
 def worst(values: Iterable[float]) -> float | None:
-    """The largest, None of nothing."""
+    """The largest value; None if there are no values."""
     return max(values, default=None)
 
 
 def pair(values: Iterable[float], digits: str = ".4g") -> str | None:
-    """The median and the largest as one cell, None of nothing."""
+    """The median and the largest value as one cell; None if there are no values."""
     values = list(values)
     return f"{np.median(values):,{digits}} / {max(values):,{digits}}" if values else None
 
 
 def largest(values: Iterable[float | None]) -> float | None:
-    """The largest of those that could be had, None where there are none."""
+    """The largest of the available values; None if there are none."""
     return max((value for value in values if value is not None), default=None)
 
 
 def ratio(a: float | None, b: float | None) -> float | None:
-    """a / b, None where either is missing or b is nothing."""
+    """a / b; None if either is missing or b is zero."""
     return a / b if a is not None and b else None
 
 
@@ -239,7 +239,7 @@ def latencies(values_ns: np.ndarray) -> dict[str, float | None]:
     if len(values_ns) == 0:
         return dict.fromkeys([*names, "max"])
     histogram = HdrHistogram(1, LATENCY_MAX_NS, SIGNIFICANT_DIGITS)
-    # Of a value the histogram keeps the top 11 bits; cutting the rest off first leaves few values to record.
+    # The histogram keeps only the top 11 bits of a value; dropping the others first leaves few values to record.
     values = np.maximum(values_ns, 1).astype(np.int64)
     shift = np.maximum(np.frexp(values.astype(np.float64))[1] - 12, 0)
     distinct, counts = np.unique(values >> shift << shift, return_counts=True)
@@ -269,7 +269,7 @@ def _field(path: str, name: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """A description of the machine."""
     huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
@@ -281,7 +281,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of what took part."""
+    """The versions of the software that took part."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("numba", "numpy", "llvmlite", "hdrhistogram"):
         try:
@@ -308,5 +308,5 @@ def _output(command: list[str]) -> str | None:
 
 
 def say(text: str) -> None:
-    """Progress, on stderr."""
+    """Print progress on stderr."""
     print(text, file=sys.stderr, flush=True)

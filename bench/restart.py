@@ -1,16 +1,16 @@
-"""How long after a restart is the first GET answered, and how long does a start take that has nothing to load?
+"""How long after a restart is the first GET answered, and how long does a start without data take?
 
-Method.  The server is loaded, shut down with a save, and started again; the time runs from the launch of its process
-until a GET on a new connection returns the right value.  While it loads it may refuse connections or answer LOADING;
-the client tries again every half millisecond.  The files have just been written and are read once more before, so all
-come from the page cache.  Servers take turns.  Then the same with an empty directory, until the first PONG, beside
-`python -c pass`, which is the part of it that is Python's own; and what the empty server then holds in memory.
+Method.  The server is loaded, shut down with a save, and started again.  The time runs from the launch of its process
+until a GET on a new connection returns the right value.  While the server loads, it may refuse connections or answer
+LOADING; the client tries again every half millisecond.  The files have just been written and are read once more before
+the start, so all reads hit the page cache.  Servers take turns.  Then the same is done with an empty directory, until
+the first PONG.  The time of `python -c pass` shows the share of Python itself.  The resident memory of the empty server
+is measured, too.
 
 Units: s; MiB, resident.
 
-What would make it wrong: a first start that compiles (there is one before); a cold page cache (then it is the disk
-that is measured); a server that answers before it has loaded (the GET is for the key loaded last, and its value is
-compared).
+Sources of error: a first start that compiles (an uncounted start precedes); a cold page cache (then the disk is
+measured); a server that answers before it has loaded (the GET is for the key loaded last, and its value is compared).
 """
 
 import subprocess
@@ -26,7 +26,7 @@ from bench.servers import DEFAULT, Server, environment, present, server
 
 
 def warm_page_cache(directory: Path) -> int:
-    """Read all files below; returns how many bytes they have."""
+    """Read all files below the directory.  Returns their total size [bytes]."""
     total = 0
     for path in directory.rglob("*"):
         if path.is_file():
@@ -40,7 +40,7 @@ PYTHON = "python -c pass"
 
 
 def python_s() -> float:
-    """Seconds that an interpreter takes to start and end."""
+    """The time that an interpreter takes to start and end [s]."""
     before = time.monotonic()
     subprocess.run([sys.executable, "-c", "pass"], check=True, env=environment())
     return time.monotonic() - before

@@ -1,13 +1,13 @@
-"""The servers under test: started in a directory and on a port of their own, watched, and always taken down again.
+"""The servers under test: each runs in its own directory and on its own port, and is always stopped at the end.
 
-A *subject* is a name that `start` knows:
+A *subject* is one of these names:
 
     constant    this server, forking in constant time (its default)
     on-demand   this server, forking on demand
     classic     this server, forking classically
     redis       redis-server, when it is installed
 
-A benchmark may be given any list of them, the same one twice too: two of a kind show how far apart equals come out.
+A benchmark takes any list of subjects, and the same one may occur twice: two equal subjects show the noise.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def is_ours(subject: str) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Of a Python process that is to import this project's packages."""
+    """The environment of a Python process that imports this project's packages."""
     paths = [str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -86,11 +86,11 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """What the process printed."""
+        """The file with the output of the process."""
         return self.directory / "server.log"
 
     def launch(self) -> None:
-        """Start the process, and wait for nothing."""
+        """Start the process without waiting for it."""
         assert self.process is None, "it runs already"
         with self.log.open("ab") as log:
             self.launched_ns = time.monotonic_ns()
@@ -104,12 +104,12 @@ class Server:
             )
 
     def start(self) -> float:
-        """Start it; returns the seconds to the first PONG."""
+        """Start the server.  Returns the seconds until the first PONG."""
         self.launch()
         return self.wait_for("PING", expected="PONG")
 
     def wait_for(self, *command: str | bytes, expected: object) -> float:
-        """Seconds from the launch until `command` is answered by `expected`; other answers are errors, or it loads."""
+        """Seconds from the launch until `command` returns `expected`; any other reply but LOADING is an error."""
         assert self.process is not None
         deadline = self.launched_ns + int(START_TIMEOUT_S * 1e9)
         while time.monotonic_ns() < deadline:
@@ -136,7 +136,7 @@ class Server:
         raise StartFailed(f"{self.subject} did not answer within {START_TIMEOUT_S:.0f} s:\n{self._log_end()}")
 
     def stop(self, save: bool = False) -> None:
-        """Shut it down in order."""
+        """Shut the server down properly."""
         if self.process is None:
             return
         with contextlib.suppress(OSError), Client(self.port) as client:
@@ -149,14 +149,14 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process at once."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop the server for good."""
         self.kill()
         self._port.release()
 
@@ -189,7 +189,7 @@ class Server:
 
 @contextlib.contextmanager
 def server(subject: str, options: Sequence[str] = (), start: bool = True) -> Iterator[Server]:
-    """A server in a new temporary directory; both are gone afterwards, whatever happens."""
+    """Run a server in a new temporary directory; both are removed afterwards, whatever happens."""
     with tempfile.TemporaryDirectory(prefix=f"bench-{subject}-") as directory:
         one = Server(subject, Path(directory), options)
         try:
@@ -202,22 +202,22 @@ def server(subject: str, options: Sequence[str] = (), start: bool = True) -> Ite
 
 @dataclass(frozen=True)
 class Taken:
-    """A snapshot that a server took, as the client and the server's INFO tell it."""
+    """The figures of a snapshot, from the client and from the server's INFO."""
 
     began_ns: int  # when BGSAVE was sent (monotonic clock)
-    ended_ns: int  # when it was seen to be over
+    ended_ns: int  # when the client noticed its end
     fork_us: float
-    pause_us: float  # that the server was stopped for; redis-server tells its fork only
-    copied_bytes: int  # by writes meanwhile
+    pause_us: float  # how long the server was stopped; redis-server reports only its fork
+    copied_bytes: int  # by writes during the snapshot
 
     @property
     def seconds(self) -> float:
-        """From the command to the end."""
+        """The time from the command to the end [s]."""
         return (self.ended_ns - self.began_ns) / 1e9
 
 
 def snapshot(client: Client, poll_s: float = 0.02, timeout_s: float = 600.0) -> Taken:
-    """BGSAVE, and wait until it is over."""
+    """Send BGSAVE, and wait until it has finished."""
     began = time.monotonic_ns()
     client.command("BGSAVE")
     while time.monotonic_ns() - began < timeout_s * 1e9:

@@ -1,15 +1,14 @@
-"""Do small address spaces pay for what large ones gain?
+"""Do the gains for large address spaces cost small ones anything?
 
 Method.  A space of 64 KiB to 16 MiB, every page written, is forked, and the parent writes all of it again, page by
-page; compiled code reads the clock after the fork and at the end.  The modes take turns, `repetitions` times; a fork of
-the same mode, timed from Python, goes before each, so that every mode finds in the caches what it leaves there.  Beside
-them os.fork of a process with as much memory; what the process has anyway, some MiB of Python, outweighs that
+page.  Compiled code reads the clock after the fork and at the end.  The modes take turns, `repetitions` times.  A fork
+of the same mode, timed from Python, precedes each, so that the caches hold the code and data of that mode.  For
+comparison, os.fork is measured in a process with as much memory; the memory of Python itself, some MiB, outweighs that
 (osfork.py).
 
 Units: us.
 
-What would make it wrong: a difference of tens of ns, which is what one reading of the clock takes; another process on
-the same cores.
+Sources of error: differences of tens of ns, the time of one reading of the clock; another process on the same cores.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ FORK, PYTHON, WHOLE = "fork, in the kernel", "fork, from Python", "fork and writ
 
 @dataclass
 class Times:
-    """[us], by what was timed, mode and size."""
+    """Times [us] by measurement, mode and size."""
 
     of: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)
 
@@ -41,12 +40,12 @@ class Times:
         self.of.setdefault((what, name, size), []).append(elapsed_ns / 1000)
 
     def slowest(self, what: str, name: str, sizes: Sequence[int]) -> float | None:
-        """The largest, over the sizes, of the mode's median over the classic one."""
+        """The largest ratio, over all sizes, of the mode's median to the classic one."""
         return largest(ratio(median(self.of[what, name, s]), median(self.of[what, "classic", s])) for s in sizes)
 
 
 def measure_once(space: AddressSpace, name: str, mode: ForkMode, size: int, into: Times) -> None:
-    """A fork timed from Python, and one in the kernel with all that is written after it."""
+    """Time a fork from Python, and a fork in the kernel together with all writes after it."""
     before = perf_counter_ns()
     child = space.fork(mode)
     into.add(PYTHON, name, size, perf_counter_ns() - before)
@@ -97,7 +96,7 @@ def run(sizes: Sequence[int] = SIZES, repetitions: int = 300, plot: Path | None 
 
 
 def draw(found: Times, sizes: Sequence[int], path: Path) -> None:
-    """The picture: medians by size, of the fork and of the whole, both axes logarithmic."""
+    """Draw the medians of the fork and of the whole by size, both axes logarithmic."""
     from bench.picture import COLOURS, figure, save
 
     canvas, axes = figure(1, height=4.2)

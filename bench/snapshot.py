@@ -1,21 +1,21 @@
-"""What does a snapshot do to the latency of those who use the store meanwhile?
+"""How does a snapshot affect the latency of requests?
 
-Method.  A server holds the keys; an open-loop generator (openloop.py) asks for a fixed rate of requests, half SET and
-half GET of uniformly random keys, over many connections.  After a quiet time a BGSAVE is taken, its end awaited, a
-quiet time again, and so on.  A request's latency counts from when it was due, so a stop of the server is charged to
-every request that became due in it.  "before" are the requests due before the first BGSAVE, "during" those due between
-any BGSAVE and its end.  Servers are measured one after the other, with a server that does nothing (echo.py) as the
-floor: what loopback and generator cost by themselves.
+Method.  A server holds the keys.  An open-loop generator (openloop.py) sends requests at a fixed rate, half SET and
+half GET of uniformly random keys, over many connections.  Quiet times alternate with a BGSAVE whose end is awaited.
+The latency of a request counts from the time when it was due, so a stop of the server is charged to every request that
+became due during it.  "before" are the requests due before the first BGSAVE, "during" those due between any BGSAVE and
+its end.  Servers are measured one after the other.  A server that does nothing (echo.py) is the floor: it shows the
+cost of loopback and generator.
 
-With --paper the load is that of the on-demand-fork paper (Zhao, Gong, Fonseca, EuroSys 2021, section 5.3.2), made by a
-closed loop as memtier_benchmark makes it: 996 MB of data, 3 connections, pipelines of 2,000, and a snapshot whenever
-10,000 changes have been made; latency counts from when a request was made.
+With --paper the load is that of the on-demand-fork paper (Zhao, Gong, Fonseca, EuroSys 2021, section 5.3.2).  A closed
+loop makes it, as memtier_benchmark does: 996 MB of data, 3 connections, pipelines of 2,000, and a snapshot after every
+10,000 changes.  Latency counts from the time when a request was made.
 
 Units: ms, percentiles by HdrHistogram with 3 digits.
 
-What would make it wrong: a generator that is late itself (its lateness is in the table; it runs on the same machine,
-with real-time priority where allowed); too few requests during a short snapshot for a p99.99 (their number is in the
-table); a rate that the server cannot sustain (then every percentile grows with the length of the run).
+Sources of error: a generator that is late itself (its lateness is in the table; it runs on the same machine, with
+real-time priority if permitted); too few requests during a short snapshot for a p99.99 (their number is in the table);
+a rate that the server cannot sustain (then every percentile grows with the length of the run).
 """
 
 import time
@@ -33,14 +33,14 @@ from bench.servers import SUBJECTS, Server, Taken, pause, present, server, snaps
 
 COLUMNS = ("p50", "p99", "p99.9", "p99.99", "max")
 WARM_UP_S = 1.0
-FIRST_SNAPSHOT_S = 60.0  # how much longer than planned a load's first snapshot is waited for
-SECONDS_MAX = 300.0  # of one server's run
-BIN_MS = 10  # of the picture
+FIRST_SNAPSHOT_S = 60.0  # extra time to wait for the first snapshot of a load
+SECONDS_MAX = 300.0  # limit of one server's run
+BIN_MS = 10  # width of a bin of the picture
 FOREVER_NS = 1 << 62
 
 PAPER_BYTES = 996_000_000
 PAPER_CONNECTIONS, PAPER_PIPELINE, PAPER_CHANGES, PAPER_SET_SHARE = 3, 2000, 10_000, 1 / 11
-PAPER_FORK_MS = {"fork": 7.40, "on-demand-fork": 0.12}  # its table 4
+PAPER_FORK_MS = {"fork": 7.40, "on-demand-fork": 0.12}  # the paper's table 4
 PAPER_LATENCY_MS = {"fork": (6.335, 16.255), "on-demand-fork": (4.799, 5.535)}  # p99.9 and p99.99, its table 5
 
 
@@ -52,16 +52,16 @@ class Run:
     outcome: Outcome
     taken: list[Taken]
     quiet_from_ns: int
-    server_core: float | None  # share of a processor that it used
+    server_core: float | None  # the share of a processor that the server used
 
     @property
     def before(self) -> np.ndarray:
-        """bool[N]: requests due after the warm-up and before the first snapshot."""
+        """bool[N]: whether each request was due after the warm-up and before the first snapshot."""
         return self.outcome.between(self.quiet_from_ns, self.taken[0].began_ns if self.taken else FOREVER_NS)
 
     @property
     def during(self) -> np.ndarray:
-        """bool[N]: requests due while a snapshot was taken."""
+        """bool[N]: whether each request was due while a snapshot was taken."""
         found = np.zeros(len(self.outcome.due), bool)
         for one in self.taken:
             found |= self.outcome.between(one.began_ns, one.ended_ns)
@@ -69,7 +69,7 @@ class Run:
 
 
 def measure(one: Server, plan: Plan, snapshots: int, quiet_s: float) -> Run:
-    """Load a server and take snapshots of it meanwhile."""
+    """Put a server under load, and take snapshots meanwhile."""
     with Generator(plan) as generator, one.client() as client:
         started = generator.start()
         used, began = one.processor_s(), time.monotonic()
@@ -83,7 +83,7 @@ def measure(one: Server, plan: Plan, snapshots: int, quiet_s: float) -> Run:
 
 
 def measure_nothing(plan: Plan, quiet_s: float) -> Run:
-    """The same generator against a server that does nothing."""
+    """Run the same generator against a server that does nothing."""
     with echo_server(plan.value_size) as one, Generator(replace(plan, port=one.port)) as generator:
         started = generator.start()
         time.sleep(WARM_UP_S + quiet_s)
@@ -183,7 +183,7 @@ def _tabulate(report: Report, runs: Sequence[Run]) -> None:
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """The picture: the slowest request of each 10 ms over time, one panel a server, snapshots shaded."""
+    """Draw the slowest request of each 10 ms over time, one panel per server, snapshots shaded."""
     from bench.picture import COLOURS, figure, save
 
     shown = [one for one in runs if one.taken]
@@ -222,7 +222,7 @@ class PaperRun:
 
 
 def measure_paper(one: Server, plan: Plan, seconds: float) -> PaperRun:
-    """Closed-loop load without snapshots, then with one at every 10,000 changes."""
+    """Measure under closed-loop load without snapshots, then with one after every 10,000 changes."""
 
     def load(save: str) -> tuple[Outcome, list[float], list[float]]:
         client.command("CONFIG", "SET", "save", save)
@@ -233,7 +233,7 @@ def measure_paper(one: Server, plan: Plan, seconds: float) -> PaperRun:
             generator.start()
             ends = time.monotonic() + seconds
             while True:
-                missing = save and not forks  # the first snapshot is waited for, also when all requests are answered
+                missing = save and not forks  # wait for the first snapshot, even after all requests are answered
                 if time.monotonic() > ends + (FIRST_SNAPSHOT_S if missing else 0):
                     break
                 if not missing and not generator.alive():

@@ -1,14 +1,14 @@
-"""How many commands a second does this server answer, beside redis-server, by the depth of the pipeline?
+"""How many commands per second does this server answer, compared with redis-server, by the depth of the pipeline?
 
-Method.  Both servers run at once, each with the same keys loaded; redis-benchmark drives one, then the other, and so
-on in turn, so that a slow minute of the machine hits both.  The figure is the median of the ratios of neighbours.
-Beside the rate stands how much of a core the server used: near 1.0 the server is what limits the rate, well below it
-the client or the network stack is, and then the ratio says little about the server.
+Method.  Both servers run at the same time, with the same keys loaded.  redis-benchmark drives them alternately, so that
+a slow minute of the machine hits both.  The figure is the median of the ratios of neighbouring runs.  The table also
+shows the share of a core that the server used: near 1.0 the server is the bottleneck; well below it the client or the
+network stack is, and then the ratio tells little about the server.
 
-Units: requests a second; ratios without one.
+Units: requests per second; ratios have none.
 
-What would make it wrong: a client that is the bottleneck (see above); one server in the kernel's page cache's way of
-the other's (neither saves here); a first run that warms what the later ones use (there is a short one before).
+Sources of error: a client that is the bottleneck (see above); competition of the servers for the page cache (neither
+saves here); a first run that warms the caches for the later ones (a short run precedes).
 """
 
 import csv
@@ -42,13 +42,13 @@ def redis_benchmark(
     value_size: int,
     timeout_s: float = 600.0,
 ) -> dict[str, float]:
-    """One run; requests a second by test, in redis-benchmark's own words."""
+    """One run: requests per second by test, under redis-benchmark's names of the tests."""
     options = {"-p": port, "-n": requests, "-P": pipeline, "-c": clients, "-r": keys, "-d": value_size}
     command = ["redis-benchmark", "-t", ",".join(tests), "--csv"]
     for name, value in options.items():
         command += [name, str(value)]
     try:
-        # redis-benchmark tries for ever to reach a server that is not there.
+        # redis-benchmark tries forever to connect to a missing server.
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ClientFailed(f"redis-benchmark did not end within {timeout_s:g} s") from error
@@ -86,7 +86,7 @@ def run(
         return report
     here, missing = present(subjects)
     report.notes += missing
-    rates: dict[tuple[int, str, int], list[float]] = {}  # by (subject's place, test, pipeline)
+    rates: dict[tuple[int, str, int], list[float]] = {}  # by (subject's index, test, pipeline)
     cores: dict[tuple[int, str, int], list[float]] = {}
     with ExitStack() as stack:
         running: list[Server] = []
@@ -143,7 +143,7 @@ def run(
 
 
 def draw(report: Report, ratios: dict[tuple[str, int], float | None], path: Path) -> None:
-    """The picture: a bar for each ratio."""
+    """Draw a bar for each ratio."""
     from bench.picture import COLOURS, figure, save
 
     canvas, axes = figure(1, height=0.5 + 0.4 * max(4, len(ratios)))

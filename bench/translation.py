@@ -1,16 +1,16 @@
-"""What do the TLB and the paging-structure caches of the machine save?
+"""How much time do the TLB and the paging-structure caches of the machine save?
 
-Method.  A space, every page of which has been written, is read a word at a time: at random over all of it, and over
-1 MiB, where the TLB serves everything.  Each address follows from what was read before it, so that reads do not
-overlap.  The clock is read by compiled code before and after `reads` of them.  Configurations differ only in the sizes
-of the caches and take turns within each round; what is shown are medians over the rounds, and the median of the rounds'
-ratios to the machine that has no cache of tables, beside the share of accesses and of walks that the caches served.
-"no translation" reads the same places of a plain array, with the arithmetic of the addresses.
+Method.  A space, of which every page has been written, is read one word at a time: at random over all of it, and over
+1 MiB, where the TLB serves everything.  Each address depends on the previous read, so that reads do not overlap.
+Compiled code reads the clock before and after `reads` of them.  The configurations differ only in the sizes of the
+caches, and take turns within each round.  The table shows medians over the rounds, the median of the rounds' ratios to
+the machine without paging-structure caches, and the share of accesses and walks that the caches served.  "no
+translation" reads the same places of a plain array, with the same arithmetic of addresses.
 
 Units: ns per read.
 
-What would make it wrong: fewer reads than the caches take to warm up; page tables that fit a cache of the processor
-here and not in a larger space (the sizes are a parameter).
+Sources of error: too few reads to warm the caches up; page tables that fit a cache of the processor here, but would not
+in a larger space (the sizes are a parameter).
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ from mmcore.state import SPACE
 SIZES_GIB = (0.125, 1.0, 4.0)
 SMOKE: dict[str, Any] = {"sizes_gib": (1 / 16,), "rounds": 2, "reads": 20_000}
 READS = 500_000
-LOCAL = 1 << 20  # bytes that any TLB here reaches
-LONE = "none"  # the configuration that the others are held against
+LOCAL = 1 << 20  # bytes that any TLB here can map
+LONE = "none"  # the configuration that the others are compared with
 
 CONFIGURATIONS = {
     LONE: Caches(pml4=0, pdpte=0, pde=0),
@@ -46,13 +46,13 @@ CONFIGURATIONS = {
 
 @kernel
 def _next(seed):  # type: ignore[no-untyped-def]
-    # A linear congruential generator (Knuth's MMIX); its upper bits are good.
+    # A linear congruential generator (Knuth's MMIX); only its upper bits are good enough.
     return seed * 6364136223846793005 + 1442695040888963407
 
 
 @linked(int64(SPACE, int64, int64, int64, int64[::1]))
 def random_reads(space, va, mask, reads, clock):  # type: ignore[no-untyped-def]
-    """Read `reads` words at va + (random & mask); returns the nanoseconds."""
+    """Read `reads` words at va + (random & mask).  Returns the nanoseconds."""
     seed, total = 1, 0
     before = now(clock)
     for _ in range(reads):
@@ -64,7 +64,7 @@ def random_reads(space, va, mask, reads, clock):  # type: ignore[no-untyped-def]
 
 @linked(int64(uint8[::1], int64, int64, int64[::1]))
 def plain_reads(array, mask, reads, clock):  # type: ignore[no-untyped-def]
-    """The same of array[random & mask]."""
+    """The same for array[random & mask]."""
     seed, total = 1, 0
     before = now(clock)
     for _ in range(reads):
@@ -76,7 +76,7 @@ def plain_reads(array, mask, reads, clock):  # type: ignore[no-untyped-def]
 
 @dataclass
 class Measured:
-    """Of one configuration: ns per read in each round, and shares of what was served by caches in the last one."""
+    """The results of one configuration: ns per read in each round, and shares served by caches in the last round."""
 
     random: list[float]
     local: list[float]
@@ -97,11 +97,11 @@ def _measure(space: AddressSpace, size: int, reads: int, into: Measured) -> None
 
 
 def measure(size: int, reads: int, rounds: int) -> dict[str, Measured]:
-    """By configuration; `size` is a power of two [bytes]."""
+    """The results by configuration; `size` is a power of two [bytes]."""
     found = {name: Measured([], []) for name in ("no translation", *CONFIGURATIONS)}
     with written(size) as space:
         memory, root, epoch = space.memory, space.root, space.epoch
-        # All look at the same tree, which they only read.
+        # All configurations use the same tree, which they only read.
         spaces = {name: AddressSpace.of_root(memory, root, epoch, caches=c) for name, c in CONFIGURATIONS.items()}
         for _ in range(rounds):
             plain = found["no translation"]

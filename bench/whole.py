@@ -1,22 +1,23 @@
-"""What does a fork cost altogether, with the accesses after it, and from which share of the memory on?
+"""How much do a fork and the accesses after it cost in total, and up to which share of the memory does a mode pay?
 
-Method.  The paper's Figure 8: a fork, after which the parent touches the first X % of its memory through a buffer of
-32 MiB, in pieces of which 0, 25, 50, 75 or 100 % are copied to the buffer (read) and the others from it (written); in
-sequence, in pieces of the buffer's size, and at random, in pages.  Compiled code reads the clock on the way, so that
-one run to the end gives every X; the modes take turns, in another order each round, and a mode's curve is the median
-over the rounds of its time over the classic one of the same round.  A first round, and the child's exit, are not
-counted.  Where a curve crosses 1 its mode becomes dearer, or cheaper again, than a classic fork; crossings within
-NOISE of 1 are none.
+Method.  This is the paper's Figure 8.  After a fork, the parent touches the first X % of its memory through a buffer of
+32 MiB, piece by piece.  0, 25, 50, 75 or 100 % of the pieces are copied to the buffer (read), the others from it
+(written).  The order is in sequence, in pieces of the buffer's size, or at random, in pages.  Compiled code reads the
+clock on the way, so that one run to the end gives every X.  The modes take turns, in another order each round.  The
+curve of a mode is the median, over the rounds, of the ratio of its time to the classic one of the same round.  The
+first round and the exit of the child are not counted.  Where a curve crosses 1, its mode becomes more expensive, or
+cheaper again, than a classic fork; crossings within NOISE of 1 do not count.
 
-Beside it the same on the operating system's fork, in sequence, from Python, whose time is in the memcpy (osfork.py).
+For comparison, the same is done with the operating system's fork, in sequence, from Python; memcpy takes nearly all of
+that time (osfork.py).
 
 Units: the table has shares of the classic time, and ms.
 
-What would make it wrong: memory not touched before (all is, machine.py; the system's gets back what the round before
-gave up); a child that has gone; free frames in the order in which some mode has freed them (they are sorted after each
-run); a buffer that is not aligned to pages, for then processors take loads from the source to depend on stores to the
-target that are a few bytes behind them, modulo 4 KiB, and copying takes twice as long one way.  Random rounds start
-from pages that the rounds before have scattered.
+Sources of error: memory not touched before (all of it is, machine.py; the system's processes get the memory that the
+previous round freed); a child that has exited; free frames in an order that depends on the mode that freed them (they
+are sorted after each run); a buffer that is not page-aligned: processors then take loads from the source to depend on
+stores to the target that are a few bytes behind them, modulo 4 KiB, and copying takes twice as long in one direction.
+Random rounds start from pages that earlier rounds have scattered.
 """
 
 import mmap
@@ -37,8 +38,8 @@ from mmcore.space import AddressSpace, ForkMode, release
 SIZE_GIB = 4.0
 SMOKE: dict[str, Any] = {"size_gib": 1 / 16, "rounds": 1}
 BUFFER = 32 * MIB
-PARTS = 32  # of the memory, at whose ends the clock is read
-QUARTERS = range(5)  # how many pieces of four are read
+PARTS = 32  # parts of the memory; the clock is read at the end of each
+QUARTERS = range(5)  # how many of every four pieces are read
 ORDERS = ("in sequence", "at random")
 SHOWN = (0, 25, 50, 75, 100)  # [%]
 NOISE = 0.02
@@ -48,7 +49,7 @@ Marks = dict[tuple[str, int, str], list[np.ndarray]]  # by order, quarters read,
 
 
 def crossings(shares: np.ndarray, ratios: np.ndarray, noise: float = NOISE) -> list[float]:
-    """Where a curve goes from clearly below 1 to clearly above it, or back: the shares at which it meets 1."""
+    """The shares at which a curve crosses 1, from clearly below to clearly above it or back."""
     found, side, since = [], 0, 0
     for i, value in enumerate(ratios):
         now = 0 if abs(value - 1.0) <= noise else 1 if value > 1.0 else -1
@@ -64,12 +65,12 @@ def crossings(shares: np.ndarray, ratios: np.ndarray, noise: float = NOISE) -> l
 
 
 def rounds_of(marks: Marks, order: str, reads: int, mode: str) -> np.ndarray:
-    """float64[rounds, PARTS + 1]: time over that of the classic fork of the same round."""
+    """float64[rounds, PARTS + 1]: the ratio of the time to that of the classic fork of the same round."""
     return np.divide(marks[order, reads, mode], marks[order, reads, "classic"])
 
 
 def curve(marks: Marks, order: str, reads: int, mode: str) -> np.ndarray:
-    """float64[PARTS + 1]: time over that of the classic fork, the median over the rounds."""
+    """float64[PARTS + 1]: the ratio of the time to that of the classic fork, the median over the rounds."""
     found: np.ndarray = np.median(rounds_of(marks, order, reads, mode), axis=0)
     return found
 
@@ -77,7 +78,7 @@ def curve(marks: Marks, order: str, reads: int, mode: str) -> np.ndarray:
 def measure_run(
     space: AddressSpace, mode: ForkMode, addresses: np.ndarray, piece: int, reads: int, buffer: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """(float64[PARTS + 1] since the beginning, the whole as seen from Python) [ms]."""
+    """(float64[PARTS + 1]: times since the beginning, the total time as seen from Python) [ms]."""
     marks = np.zeros(PARTS + 1, np.int64)
     before = perf_counter_ns()
     root = int(timed_whole(space.state, int(mode), addresses, piece, reads, buffer, marks, new_clock()))
@@ -87,7 +88,7 @@ def measure_run(
 
 
 def measure_machine(size: int, rounds: int, progress: Say) -> tuple[Marks, list[float]]:
-    """Everything, and what Python saw over what the kernel did."""
+    """All measurements, and the ratios of the times seen from Python to those in the kernel."""
     marks: Marks = {}
     seen: list[float] = []
     rng, names = np.random.default_rng(1), list(MODES)
@@ -207,7 +208,7 @@ def hold(report: Report, marks: Marks, system: dict[str, np.ndarray], size_gib: 
 
 
 def draw(marks: Marks, path: Path) -> None:
-    """The picture: the curves, in sequence and at random."""
+    """Draw the curves, in sequence and at random."""
     from bench.picture import COLOURS, figure, save
 
     canvas, axes = figure(len(ORDERS), height=6.4)

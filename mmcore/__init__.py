@@ -3,17 +3,17 @@
     PhysicalMemory          frames of 4 KiB
     AddressSpace            map, read, write, fork; counters, usage, regions, changed_since
     ForkMode                CLASSIC, ON_DEMAND, CONSTANT
-    Processor               what translates for one space or several: TLB, caches, counters
-    Caches                  how large the caches of translations are
+    Processor               the translation hardware of one or more spaces: TLB, caches, counters
+    Caches                  the sizes of the translation caches
     Release                 a space that exits in steps
     path_of, PathEntry      the page-table entries that lead to an address
     Usage, REGION, RegionState  accounts, in the words of smaps
     check_memory            proves the machine's invariants, or raises CorruptMemory
-    MachineError            and what derives from it: see errors.py
+    MachineError            the base of all errors: see errors.py
 
-In a checkout the first use compiles the machine, which takes numba, and keeps the code below $KVSTORE_CACHE_DIR, else
-in the user's cache directory; `mmcore.jit.build(progress)` does so ahead.  A wheel carries the code.  Accounts and
-checks take NumPy.
+In a checkout the first use compiles the machine, which requires numba.  The code is kept below $KVSTORE_CACHE_DIR if
+that is set, otherwise in the user's cache directory.  `mmcore.jit.build(progress)` compiles ahead of use.  A wheel
+already contains the code.  Accounts and checks require NumPy.
 docs/machine.md is a tutorial.
 """
 
@@ -71,7 +71,7 @@ __all__ = [
     "path_of",
 ]
 
-# Imported when it is first asked for: a program that needs the heap alone does not wait for the accounts.
+# Each module is imported on first access: a program that needs only the heap does not wait for the accounts.
 _HOMES = {
     "account": "REGION RegionState Usage",
     "check": "check_memory",

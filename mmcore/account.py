@@ -1,20 +1,21 @@
-"""Accounting, as an operating system gives it: what a space takes, and how much of that is its own.
+"""Memory accounting as an operating system does it: how much memory a space uses, and how much of that is private.
 
-The words are those of /proc/PID/smaps (Linux, proc(5)).  A page is shared when more than one path leads to it: when it,
-or a table on the way, has a count above one.  A space's part of a page, for its Pss, is one divided by all counts on
-the way: each frame is split evenly among what points at it, so the parts of all spaces add up to the frames in use.
-(Linux splits a page evenly among the processes that map it.  The two agree until forks of different modes meet: here a
-shared table first splits among its sharers, and each of these splits its part.)
+The terms are those of /proc/PID/smaps (Linux, proc(5)).  A page is shared if more than one path leads to it, that is,
+if the page or a table on its path has a count above one.  A space's part of a page, for its Pss, is one divided by the
+product of all counts on the path.  Each frame is thus split evenly among the entries that point at it, and the parts of
+all spaces add up to the frames in use.  (Linux splits a page evenly among the processes that map it.  Both definitions
+agree until forks of different modes are combined: here a shared table is first split among its sharers, and each of
+these splits its part.)
 
-A map of a space has its regions: what one PDE stands for, 2 MiB.
+A map of a space lists its regions.  A region is the 2 MiB that one PDE maps.
 
-    UNTOUCHED       nothing is mapped there, so there is no table: memory that was set aside, and never came to be
-    SHARED_TABLE    its table, or one above, is shared: no write came there since a fork on demand, or a constant one
-    COPIED_TABLE    its tables are the space's own and its pages all shared: after a classic fork, or unsharing ahead
-    PAGES_COPIED    it has pages of its own: copied, or left to it by those that took copies, or never shared
+    UNTOUCHED       nothing is mapped, so there is no table: address space that was set aside and never used
+    SHARED_TABLE    its PT, or a table above, is shared: no write since an on-demand or a constant fork
+    COPIED_TABLE    its tables are private, but all its pages are shared: after a classic fork, or unsharing ahead
+    PAGES_COPIED    it has private pages: copied, left over after all other sharers copied them, or never shared
 
-Only reads, level by level.  A page table is looked at once, however often it is mapped: the time is in proportion to
-the tables there are, and to the PDEs.
+These functions only read, level by level.  They read a page table once, however often it is mapped: the time is
+proportional to the number of tables and PDEs.
 """
 
 from collections.abc import Iterator
@@ -35,36 +36,36 @@ _span = in_python(paging.span)
 
 
 class RegionState(IntEnum):
-    """What became of a region of 2 MiB; see the module's note."""
+    """The state of a region of 2 MiB; see the module's note."""
 
     UNTOUCHED = 0  # nothing is mapped
-    SHARED_TABLE = 1  # still reached through a table that others share
-    COPIED_TABLE = 2  # the way there is this space's own, its pages are all shared
-    PAGES_COPIED = 3  # there are pages of its own
+    SHARED_TABLE = 1  # a table on its path is shared
+    COPIED_TABLE = 2  # all tables on its path are private, all its pages are shared
+    PAGES_COPIED = 3  # it has private pages
 
 
 REGION = np.dtype(
     [
-        ("address", np.int64),  # where the region begins
+        ("address", np.int64),  # of the region's first byte
         ("state", np.int64),  # a RegionState
-        ("pages", np.int64),  # mapped, of 512
-        ("private", np.int64),  # of those, pages that no other path leads to
-        ("dirty", np.int64),  # of those mapped: have D, were written
-        ("referenced", np.int64),  # of those mapped: have A, were read or written
-        ("huge", np.bool_),  # one huge page
+        ("pages", np.int64),  # mapped pages, at most 512
+        ("private", np.int64),  # mapped pages that no other path leads to
+        ("dirty", np.int64),  # mapped pages with D set: they were written
+        ("referenced", np.int64),  # mapped pages with A set: they were read or written
+        ("huge", np.bool_),  # whether it is one huge page
     ]
 )
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a space takes [bytes; tables: frames of 4 KiB].  As text, the lines of smaps [kB]."""
+    """The memory use of a space [bytes; tables: frames of 4 KiB].  str() gives the lines of smaps [kB]."""
 
     rss: int  # mapped
-    pss: float  # of that, this space's part
+    pss: float  # this space's part of that
     shared_clean: int  # shared_clean + shared_dirty + private_clean + private_dirty == rss
     shared_dirty: int
-    private_clean: int  # private_clean + private_dirty is what the exit of this space alone gives back
+    private_clean: int  # private_clean + private_dirty is the memory that the exit of this space would free
     private_dirty: int
     referenced: int  # has been read or written
     anon_huge_pages: int
@@ -85,7 +86,7 @@ class Usage:
 class _Entries:
     """Present entries of one level, in the order of addresses."""
 
-    address: np.ndarray  # int64[E]: what the entry maps begins there
+    address: np.ndarray  # int64[E]: the first address that the entry maps
     frame: np.ndarray  # int64[E]
     flags: np.ndarray  # uint64[E]: the entry itself
     part: np.ndarray  # float64[E]: this space's part of the frame; 1: it is private
@@ -96,7 +97,7 @@ class _Entries:
         return huge
 
 
-# What a 2 MiB region holds; of a page table by itself, or as one space has it.
+# The contents of a 2 MiB region: of a page table by itself, or as seen by one space.
 _TALLY = np.dtype(
     [(name, np.int64) for name in ("pages", "dirty", "referenced", "private", "private_dirty")] + [("part", np.float64)]
 )
@@ -113,7 +114,7 @@ def _below(mem: Any, tables: _Entries, level: int) -> _Entries:
 
 
 def _tables(mem: Any, root: int) -> Iterator[_Entries]:
-    """What points at the tables of level 4, 3, 2, 1; of level 1 with the huge pages among them."""
+    """The entries that point at tables of level 4, 3, 2, 1 in turn; level 1 includes the entries of huge pages."""
     one = np.zeros(1, np.int64)
     tables = _Entries(one, one + root, one.astype(np.uint64), 1.0 / mem.refcount[one + root])
     yield tables
@@ -127,7 +128,7 @@ def _frames_of(entries: np.ndarray) -> np.ndarray:
 
 
 def _tally_tables(mem: Any, frames: np.ndarray) -> np.ndarray:
-    """_TALLY of each of these page tables, as its only sharer would have it."""
+    """_TALLY of each of these page tables, as seen by a space that does not share it."""
     distinct, index = np.unique(frames, return_inverse=True)
     found = np.zeros(distinct.size, _TALLY)
     for first in range(0, distinct.size, _TABLES_AT_ONCE):
@@ -145,7 +146,7 @@ def _tally_tables(mem: Any, frames: np.ndarray) -> np.ndarray:
 
 
 def _tally(mem: Any, entries: _Entries) -> np.ndarray:
-    """_TALLY[E]: what the space has through each entry of its PDs, a page table or a huge page."""
+    """_TALLY[E]: the pages that the space maps through each entry of its PDs, a page table or a huge page."""
     found = np.zeros(entries.frame.size, _TALLY)
     huge = entries.huge
     found[~huge] = _tally_tables(mem, entries.frame[~huge])
@@ -160,7 +161,7 @@ def _tally(mem: Any, entries: _Entries) -> np.ndarray:
 
 
 def usage(memory: Memory, root: int) -> Usage:
-    """What the tree at `root` takes."""
+    """The memory use of the tree at `root`."""
     mem = memory.arrays
     levels = list(_tables(mem, root))
     entries = levels[-1]
@@ -194,7 +195,7 @@ def regions(memory: Memory, root: int) -> np.ndarray:
     found["address"], found["huge"] = entries.address, entries.huge
     for name in ("pages", "private", "dirty", "referenced"):
         found[name] = tally[name]
-    # The last table on the way to a huge page is the PD.
+    # The last table on the path to a huge page is the PD.
     pd_of = np.searchsorted(pds.address, entries.address, side="right") - 1
     table_part = np.where(entries.huge, pds.part[pd_of], entries.part)
     own = np.where(found["private"] > 0, RegionState.PAGES_COPIED, RegionState.COPIED_TABLE)

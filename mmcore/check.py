@@ -1,21 +1,21 @@
-"""check_memory and check_heap: proof, by walking everything, that the invariants hold.
+"""check_memory and check_heap: they prove the invariants by walking all structures.
 
-From all roots it collects every table and page with the number of entries that point at them, level by level, and
-compares with the counts, the free lists and the TLBs.  It takes time in proportion to the frames in use: a test's
-tool, and the last resort of a debugging session.
+check_memory starts from all roots.  Level by level it collects every table and page, with the number of entries that
+point at it, and compares the result with the reference counts, the free lists and the TLBs.  It takes time in
+proportion to the frames in use, so it is meant for tests and for debugging.
 
-The invariants, by the numbers that comments and messages give them:
+The invariants, by their numbers in comments and messages:
 
     1   refcount[f] = present entries, plus roots, that point at f
-    2   a frame with refcount > 1 gets no store from a guest; of a shared table only R/W is cleared and A set
+    2   no guest store changes a frame with refcount > 1; in a shared table, R/W may only be cleared, A only be set
     3   a page is writable iff R/W is set in every entry of its path
     4   pages below a shared table are counted once, by that table; counts move down only when it is copied
-    5   copy, then publish, then invalidate; out of frames half-way leaves the old mapping
+    5   copy, then publish, then invalidate; if frames run out, the old mapping stays
     6   after a fork no write translation made before it survives in a TLB
-    7   only the owner changes entries, counts and free lists; a reader of a frozen root finds what it froze
+    7   only the owner changes entries, counts and free lists; a reader of a frozen root sees the frozen state
     8   free and reachable frames are disjoint, and together are all frames
-    9   a huge page is an aligned run of 512 frames, of which the head counts the entries, and each other frame one
-    10  A is set along the path of every translation, D where it may be written; D only in entries that map a page
+    9   a huge page is an aligned run of 512 frames; the refcount of its head is the number of entries, the others' is 1
+    10  A is set along the path of every cached translation, D if it may be written; D only in entries that map a page
 """
 
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ from mmcore.state import (
 )
 from mmcore.tlb import GENERATION_ONE, TLB_WORDS
 
-# The bits of entries as NumPy's, for whole arrays of them.
+# The bits of entries as NumPy scalars, for operations on whole arrays.
 ADDRESS, COW, MAPPING, PS, READY, RW, A, D, P = (
     np.uint64(int(getattr(paging, name))) for name in ["ADDRESS", "COW", "MAPPING", "PS", "READY", "RW", "A", "D", "P"]
 )
@@ -79,7 +79,7 @@ def _first(mask: np.ndarray) -> int:
 
 
 def _chain(mem: Any, head: int, kind: int) -> list[int]:
-    """The blocks of a list, whose state is `kind`."""
+    """The blocks of a list; all must have state `kind`."""
     chain: list[int] = []
     block, before, limit = int(mem.frames[head]), -1, len(mem.blocks) // BLOCK_WORDS
     while block != -1:
@@ -93,7 +93,7 @@ def _chain(mem: Any, head: int, kind: int) -> list[int]:
 
 
 def _free_in_block(mem: Any, block: int, free: np.ndarray) -> int:
-    """Enter the free frames of a partial block; returns how many are said to hold zeros."""
+    """Mark the free frames of a partial block in `free`.  Returns how many of them are recorded as holding zeros."""
     words = mem.blocks[block * BLOCK_WORDS : (block + 1) * BLOCK_WORDS]
     frame, count, empty = int(words[BLOCK_FREE]) - 1, 0, 0
     first, end = block * RUN_FRAMES, min((block + 1) * RUN_FRAMES, int(mem.frames[FRESH]))
@@ -118,7 +118,7 @@ def _holds_zeros(mem: Any, first: int, count: int) -> bool:
 
 
 def _free_frames(mem: Any) -> np.ndarray:
-    """bool[F]: in a partial block's list, in a free run, or never used."""
+    """bool[F]: whether each frame is in a partial block's list, in a free run, or never used."""
     total, fresh = int(mem.frames[TOTAL]), int(mem.frames[FRESH])
     free = np.zeros(total, np.bool_)
     free[fresh:] = True
@@ -164,11 +164,11 @@ def _check_flags(entries: np.ndarray, level: int, where: str) -> None:
 
 
 class _Tree:
-    """What the trees at some roots hold, gathered level by level."""
+    """The tables and pages of the trees at some roots, collected level by level."""
 
     def __init__(self, mem: Any, roots: list[int], whole: bool) -> None:
         self.mem = mem
-        self.whole = whole  # no tree is being released: none has an empty table
+        self.whole = whole  # no tree is being released, so no table may be empty
         self.total = int(mem.frames[TOTAL])
         self.references = np.bincount(np.array(roots, np.int64), minlength=self.total)
         self.level_of = np.full(self.total, -1)
@@ -183,7 +183,7 @@ class _Tree:
         self.level_of[frames] = level
 
     def _descend(self, tables: np.ndarray, level: int) -> np.ndarray:
-        # Take in the entries of all tables of a level; returns the tables that they point at.
+        # Process the entries of all tables of a level; returns the tables that they point at.
         mem = self.mem
         self._settle(tables, level, f"a table of level {level}")
         content = mem.entries.reshape(self.total, ENTRY_COUNT)[tables]
@@ -201,7 +201,7 @@ class _Tree:
         if level > 1:
             source = np.repeat(tables, ENTRY_COUNT).reshape(content.shape)[present]
             older = mem.epoch[source] < mem.epoch[targets]
-            older &= entries & PS == 0  # pages that were moved are stamped later than tables that others have of them
+            older &= entries & PS == 0  # a moved huge page may be stamped later than the tables of its other sharers
             _require(not older.any(), f"a table of level {level} was stamped before one below it")
         if level == 1:
             self._settle(np.unique(targets), 0, "a page")
@@ -210,7 +210,7 @@ class _Tree:
         return np.unique(targets[~huge])
 
     def _check_rights(self, tables: np.ndarray, content: np.ndarray, present: np.ndarray, where: str) -> None:
-        # (3) R/W on the whole path means that the frame is this path's alone.
+        # (3) If R/W is set in the whole path, no other path leads to the frame.
         rights = present & (content & RW != 0) & self.writable[tables][:, None]
         owned = _frames_of(content[rights])
         shared = self.mem.refcount[owned] > 1
@@ -226,7 +226,7 @@ class _Tree:
 
 
 def _walk(mem: Any, root: int, va: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the pages at these addresses: (frames, -1 for none; the flags that all of a path has, D: that its end has)."""
+    """(frames of the pages at these addresses, -1 for none; the flags set in the whole path; D is the last entry's)."""
     table, frame = np.full(va.size, root), np.full(va.size, -1)
     flags, left = np.full(va.size, ~np.uint64(0)), np.full(va.size, True)
     for level in range(ROOT_LEVEL, 0, -1):
@@ -276,10 +276,10 @@ def _check_psc(mem: Any, space: Space) -> None:
 
 
 def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: Iterable[int] = ()) -> None:
-    """Prove invariants 1, 2, 3, 4, 6, 8, 9 and 10, or raise CorruptMemory naming what is wrong.
+    """Prove invariants 1, 2, 3, 4, 6, 8, 9 and 10, or raise CorruptMemory with the first violation.
 
-    spaces: all live spaces on the memory; dead ones are passed over.
-    roots: roots beside them, being read or released (a release cursor's first word).
+    spaces: all live spaces on the memory; dead ones are skipped.
+    roots: all other roots that are being read or released (the first word of a release cursor).
     """
     mem = memory.state.arrays
     states = [space.state for space in spaces if space.alive]
@@ -305,7 +305,7 @@ def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: 
 
 
 class _HeapReader:
-    """The heap's own words, read out of its space."""
+    """Reads the heap's own data structures through its space."""
 
     def __init__(self, space: AddressSpace) -> None:
         self.space = space
@@ -318,7 +318,7 @@ class _HeapReader:
         return first, second & 0xFFFF_FFFF_FFFF_FFFF
 
     def chain(self, first: int, base: int, shift: int, limit: int) -> list[int]:
-        """Page numbers of a list linked through bits `shift` and up of the second word of metadata."""
+        """The page numbers of a list; its link is in the second word of metadata, from bit `shift` on."""
         pages: list[int] = []
         while first != 0:
             _require(0 < first <= limit and len(pages) < limit, f"a list of the heap leads to page {first - 1}")
@@ -395,7 +395,7 @@ def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
 
 
 def check_heap(space: AddressSpace) -> int:
-    """Prove that the heap's lists, counts and mappings agree, or raise CorruptMemory; returns the bytes in use."""
+    """Prove that the heap's lists, counts and mappings agree, or raise CorruptMemory.  Returns the bytes in use."""
     reader = _HeapReader(space)
     magic, used, slab_fresh, slab_free, large_fresh, queue = reader.words(heap.CONTROL, 6)
     _require(magic == heap.HEAP_MAGIC, "there is no heap")

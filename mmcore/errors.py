@@ -1,36 +1,36 @@
-"""What can go wrong: codes that kernels return, and the exceptions that the Python face makes of them.
+"""Errors: the codes that kernels return, and the exceptions that the Python interface raises for them.
 
     MachineError
-    ├── AddressError            .address: the address it is about
-    │   ├── NotMapped           no page there
-    │   ├── AlreadyMapped       a page is there
-    │   ├── Misaligned          not a multiple of the size of its pages, 4 KiB or 2 MiB
+    ├── AddressError            .address: the address concerned
+    │   ├── NotMapped           no page is mapped there
+    │   ├── AlreadyMapped       a page is mapped there
+    │   ├── Misaligned          not a multiple of the page size, 4 KiB or 2 MiB
     │   ├── NonCanonical        outside the lower canonical half
     │   ├── EmptyRange          a length of zero or less
     │   └── Overlap             source and target of a move have pages in common
-    ├── OutOfFrames             .address too, where one is known; nothing was changed
+    ├── OutOfFrames             .address too, if one is known; nothing was changed
     ├── MemoryTooSmall          .size: too few bytes for one page and its tables
     ├── DeadSpace               the space has exited
     ├── ClosedMemory            the physical memory was closed
-    └── CorruptMemory           check_memory or check_heap found what must never be
+    └── CorruptMemory           check_memory or check_heap found a broken invariant
 
-Codes are negative, so that they can stand in for an address or a frame number.  Anything else that a kernel raises
-is a bug.
+Codes are negative, so that a kernel can return one instead of an address or a frame number.  Any other exception from
+a kernel is a bug.
 """
 
 NO_FRAME = -1
 NOT_PRESENT = -2
 ALREADY_MAPPED = -3
 NON_CANONICAL = -4
-HUGE_PAGE = -5  # a huge page, where a PT was looked for; never leaves the machine
+HUGE_PAGE = -5  # a huge page takes the place of the wanted PT; internal, never becomes an exception
 
 
 class MachineError(Exception):
-    """Whatever mmcore raises on purpose."""
+    """The base of every exception that mmcore raises on purpose."""
 
 
 class AddressError(MachineError):
-    """A request that the address space refuses; nothing was changed."""
+    """The address space refused a request; nothing was changed."""
 
     reason = "bad address"
 
@@ -40,19 +40,19 @@ class AddressError(MachineError):
 
 
 class NotMapped(AddressError):
-    """No page is mapped at `address`, the first of those asked for that is missing."""
+    """No page is mapped at `address`, the first missing page of the request."""
 
     reason = "no page is mapped at"
 
 
 class AlreadyMapped(AddressError):
-    """A page is mapped at `address`, the first of those asked for that is."""
+    """A page is already mapped at `address`, the first such page of the request."""
 
     reason = "a page is mapped already at"
 
 
 class Misaligned(AddressError):
-    """`address`, where a range begins or ends, is not a multiple of 4 KiB, or of 2 MiB for huge pages."""
+    """`address`, the begin or end of a range, is not a multiple of 4 KiB, or of 2 MiB for huge pages."""
 
     reason = "not a multiple of the size of its pages"
 
@@ -64,19 +64,19 @@ class NonCanonical(AddressError):
 
 
 class EmptyRange(AddressError):
-    """A range at `address` of no bytes, or fewer."""
+    """The length of a range at `address` is zero or negative."""
 
     reason = "empty range at"
 
 
 class Overlap(AddressError):
-    """Source and target of a move have pages in common; `address` is where the higher one begins."""
+    """Source and target of a move have pages in common; `address` is the begin of the higher range."""
 
     reason = "ranges overlap at"
 
 
 class OutOfFrames(MachineError):
-    """Physical memory is used up; nothing was changed.  `address`: what it was wanted for, or None."""
+    """No frame is free; nothing was changed.  `address` is the one that needed a frame, or None."""
 
     def __init__(self, address: int | None = None) -> None:
         super().__init__("out of frames" if address is None else f"out of frames: {address:#x}")
@@ -84,7 +84,7 @@ class OutOfFrames(MachineError):
 
 
 class MemoryTooSmall(MachineError):
-    """A physical memory that could not hold one page and the tables above it.  `size`: what was asked for [bytes]."""
+    """A physical memory of `size` bytes cannot hold one page and the tables above it."""
 
     def __init__(self, size: int, least: int) -> None:
         super().__init__(f"{size} bytes are too few: a page and its tables take {least}")
@@ -92,7 +92,7 @@ class MemoryTooSmall(MachineError):
 
 
 class TooManySpaces(MachineError):
-    """A processor works on as many address spaces as it has registers for: `spaces`."""
+    """The processor has no registers left for another address space; it works on `spaces` of them."""
 
     def __init__(self, spaces: int) -> None:
         super().__init__(f"the processor works on {spaces} address spaces already")
@@ -108,11 +108,11 @@ class ClosedMemory(MachineError):
 
 
 class CorruptMemory(MachineError):
-    """A structure breaks one of its invariants; the message names the first thing wrong."""
+    """A data structure violates one of its invariants; the message names the first violation."""
 
 
 def error_of(code: int, address: int | None = None) -> MachineError:
-    """The exception for a kernel's code."""
+    """The exception for a code that a kernel returned."""
     if code == NO_FRAME:
         return OutOfFrames(address)
     return {NOT_PRESENT: NotMapped, ALREADY_MAPPED: AlreadyMapped, NON_CANONICAL: NonCanonical}[code](address or 0)

@@ -1,26 +1,27 @@
-"""The fault handler: what a write does when it meets an entry without R/W.
+"""The fault handler: it runs when a write finds an entry without R/W.
 
-One rule for every level.  Walking down from cr3, at an entry that lacks R/W look at what it points to:
+One rule applies at every level.  The handler walks down from cr3.  At an entry without R/W, it looks at the frame that
+the entry points at:
 
     refcount 1    nobody shares it any more: set R/W
-    more          copy it, publish the copy, lower the old count; the children of a copied table are counted once
-                  more each, and write-protected in both copies, so the rule meets them one level down
+    more          copy it, publish the copy, lower the old count; each child of a copied table gains one reference and
+                  is write-protected in both copies, so the same rule applies to it one level down
 
-A huge page is a page of 2 MiB: its copy takes a run.
+A huge page is a page of 2 MiB: its copy needs a run.
 
 (3) A page is writable iff R/W is set in every entry of its path.
 (4) Pages below a shared table are counted once, by that table; counts move down only when the table is copied.
-(5) Copy, then publish, then invalidate.  The frames that the whole path takes are counted before anything changes:
-    when they are not there the old mapping stands, untouched.
+(5) Copy, then publish, then invalidate.  The handler counts the frames that the whole path needs before it changes
+    anything.  If too few are free, the old mapping stays as it was.
 
-(10) A is set in every entry that a translation went through, D in the one that maps a page that was written.  The
-    TLB serves writes only to pages with D.  A copied table or page keeps the A and D of what it is copied from.
+(10) A is set in every entry that a translation went through, D in the entry that maps a written page.  The TLB serves
+    writes only to pages with D.  A copied table or page keeps the A and D of the original.
 
-Epochs.  Every fork ends an epoch by taking R/W from some entry of every path, so the first write to each page after
-it comes here, and every frame of the path is stamped with the epoch under way.  Where a table gets its R/W back
-without a copy its children may still have theirs from before the fork: a table stamped earlier takes R/W from its
-children first, or their next writes would go unstamped.  Hence a table's stamp is never older than that of a table
-below it.
+Epochs.  Every fork ends an epoch: it clears R/W in some entry of every path.  The first write to each page after the
+fork therefore faults, and the handler stamps every frame of the path with the current epoch.  When a table gets R/W
+back without a copy, its children may still have R/W from before the fork, and writes through them would go unstamped.
+So the handler first clears R/W in the children of a table that was stamped in an earlier epoch.  Hence the stamp of a
+table is never older than that of a table below it.
 """
 
 from mmcore.errors import NO_FRAME, NOT_PRESENT
@@ -136,9 +137,9 @@ def break_huge(space, slot):  # type: ignore[no-untyped-def]
 
 @kernel
 def break_sharing(space, slot, level):  # type: ignore[no-untyped-def]
-    """Make what the entry at `slot`, in a private table of `level`, points to private; returns its frame.
+    """Make the target of the entry at `slot`, which is in a private table of `level`, private.  Returns its frame.
 
-    The frames that a copy takes must be free.
+    The frames that a copy needs must be free.
     """
     entry = space.mem.entries[slot]
     assert entry & COW != NO_ENTRY, "a write to a mapping that allows none"
@@ -151,10 +152,10 @@ def break_sharing(space, slot, level):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def own_path(space, va, level):  # type: ignore[no-untyped-def]
-    """Make all tables of va's path down to `level` (0: and the page) private, stamp them, and make missing tables.
+    """Make all tables of va's path down to `level` (0: and the page) private, stamp them, and create missing tables.
 
-    Returns the frame at `level`, or NOT_PRESENT for a missing page.  The frames for it must be free.  A huge page is
-    at level 0; no PT is made where one stands (see own_table).
+    Returns the frame at `level`, or NOT_PRESENT for a missing page.  The frames that this needs must be free.  A huge
+    page counts as level 0; own_path creates no PT in its place (see own_table).
     """
     mem = space.mem
     stamp = space.cpu[EPOCH]
@@ -189,10 +190,10 @@ def own_path(space, va, level):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def own_table(space, va):  # type: ignore[no-untyped-def]
-    """own_path down to va's PT, where a huge page may stand: that is split into the pages it is made of.
+    """own_path down to va's PT; a huge page in its place is split into pages of 4 KiB.
 
-    It has to be private first, which is a copy of 2 MiB when it is shared: the other sharers go on having it whole.
-    Its pages keep its stamp; where that is of an earlier epoch the next write to each has to fault.
+    A shared huge page is copied first, all 2 MiB of it; the other sharers keep the original whole.  The pages keep the
+    stamp of the huge page.  If that is from an earlier epoch, the next write to each of them must fault.
     """
     mem = space.mem
     slot = slot_of(own_path(space, va, 2), va, 2)
@@ -217,7 +218,7 @@ def own_table(space, va):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64, int64))
 def mark_used(space, va, written):  # type: ignore[no-untyped-def]
-    """Set A in every entry of va's path, and D in the last one when it was written (1), as the processor does."""
+    """Set A in every entry of va's path and, if `written` is 1, D in the last one, as the processor does."""
     mem = space.mem
     frame = space.cpu[CR3]
     for above in range(ROOT_LEVEL, 0, -1):
@@ -234,7 +235,7 @@ def mark_used(space, va, written):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def write_fault(space, va):  # type: ignore[no-untyped-def]
-    """Make va's page, which is mapped, writable; returns its frame, or NO_FRAME with nothing changed."""
+    """Make va's mapped page writable.  Returns its frame, or NO_FRAME with nothing changed."""
     mem = space.mem
     frame = space.cpu[CR3]
     copies = 0

@@ -1,20 +1,20 @@
-"""Fork: one algorithm, whose one parameter is the level at which sharing begins.
+"""Fork: one algorithm with one parameter, the level at which sharing begins.
 
-Tables above that level are copied now.  What stands at it is shared: its reference count goes up, and R/W is cleared
-in the entry that points at it, in parent and child, so that the first write through it comes to the fault handler.
+The fork copies the tables above that level.  Parent and child share the tables or pages at that level: each gains one
+reference, and R/W is cleared in both entries that point at it, so that the first write through it faults.
 
     mode        copied at fork         shared         cost at fork
     CLASSIC     PML4, PDPT, PD, PT     pages          an entry and a count per page
     ON_DEMAND   PML4, PDPT, PD         page tables    an entry and a count per 2 MiB (Zhao, Gong, Fonseca, EuroSys 2021)
     CONSTANT    PML4                   PDPTs          the PML4, whatever the size
 
-A huge page is shared where it is met: a count, and R/W cleared in both PDEs.  On demand, a PD that begins with one is
-shared whole, for it is then what a page table is elsewhere: the last level of tables.
+A huge page is shared in every mode: it gains one reference, and R/W is cleared in both PDEs.  An on-demand fork shares
+a PD whole if its first entry maps a huge page: such a PD is the last level of tables, as a PT is elsewhere.
 
-(6) No write translation made before a fork survives it: the parent's TLB is flushed, by its generation.
+(6) No write translation made before a fork survives it: a new generation flushes the parent's TLB.
 
-A fork ends the epoch: parent and child go on in a new one, which no other space of this memory has had.  Copied
-tables keep the stamp of what they are copied from, since nothing in them has changed.
+A fork ends the epoch.  Parent and child continue in a new one, which no other space of this memory has had.  Copied
+tables keep the stamp of the original, since nothing in them has changed.
 """
 
 from mmcore.errors import NO_FRAME
@@ -52,7 +52,7 @@ def _copies_pd(mem, pd, shared):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def count_tables(space, shared):  # type: ignore[no-untyped-def]
-    """Tables of the space that a fork copies which shares from level `shared` on."""
+    """The number of tables that a fork copies if it shares from level `shared` on."""
     mem, pml4 = space.mem, space.cpu[CR3]
     tables = 1
     if shared == 3:
@@ -81,7 +81,7 @@ def _push(mem, level, source, target):  # type: ignore[no-untyped-def]
 
 @kernel
 def _table_copy(mem, source, level, shared):  # type: ignore[no-untyped-def]
-    # A table at which sharing begins is written entry by entry; of one above it only the children are.
+    # A table whose children are shared is written by share_children; a table above it starts as a copy of the frame.
     copy = frame_alloc(mem, mem.epoch[source])
     if level - 1 > shared:
         frame_copy(mem, copy, source)
@@ -90,9 +90,9 @@ def _table_copy(mem, source, level, shared):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def fork(space, mode):  # type: ignore[no-untyped-def]
-    """The PML4's frame of a copy of the space; NO_FRAME, with nothing changed, when its tables do not fit.
+    """Copy the space.  Returns the copy's PML4 frame, or NO_FRAME with nothing changed if its tables do not fit.
 
-    The copy belongs to the caller, as a root to make a space of, or to read and hand to release_step.
+    The caller owns this root: it can make a space of it, or read it and pass it to release_step.
     """
     mem, cpu = space.mem, space.cpu
     shared = SHARED_LEVEL[mode]

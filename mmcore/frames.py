@@ -1,33 +1,33 @@
-"""Frames: allocation, counting and release of physical memory, one by one and in runs for huge pages.
+"""Frames: allocation, reference counts and release of physical memory, as single frames and as runs for huge pages.
 
     0 ..... FRESH ....................... TOTAL
     used or free again    | never used, hold zeros
 
-A block is RUN_FRAMES frames, aligned: what a huge page is made of.  The free frames of a block are a list of their own,
-so that frames used one after the other are neighbours, and a block of which all frames are free is known as such at
-once.  It is a run then, and leaves the partial blocks for one of two lists of runs: those that hold anything, and those
-that hold zeros because they were given back to the system (giveback.py) or never used.
+A block is an aligned group of RUN_FRAMES frames, the size of a huge page.  Each block has its own list of free frames.
+Successive allocations therefore get neighbouring frames, and a block whose frames are all free is detected at once.
+Such a block is called a run.  It moves from the list of partial blocks to one of two lists of runs: used runs have
+arbitrary contents; empty runs hold zeros because they were given back to the system (giveback.py) or never used.
 
     words of a block, at BLOCK_WORDS * number
 
     BLOCK_FREE      first free frame of a partial block + 1, 0 for none
     BLOCK_COUNT     frames in that list
-    BLOCK_EMPTY     of those, how many hold zeros
+    BLOCK_EMPTY     the number of those that hold zeros
     BLOCK_STATE     PARTIAL_OR_NONE, USED_RUN or EMPTY_RUN
     BLOCK_PREVIOUS  the block before it in its list, or -1
-    BLOCK_NEXT      the block behind it, or -1
+    BLOCK_NEXT      the block after it, or -1
 
     epoch of a free frame in a partial block:  (the next one + 1) << 1 | whether it holds zeros
 
-A single frame comes from the first partial block, else from a run, which is opened, else from the frames never used, in
-ascending order: so what the system has given already is used first, and neighbours in a fresh mapping are neighbours in
-memory.
+A single frame comes from the first partial block.  If there is none, a run is opened; if there is no run either, the
+frame comes from those never used, in ascending order.  Memory that the system has already provided is thus used first,
+and neighbouring pages of a fresh mapping are neighbours in physical memory.
 
 (1) refcount[f] = present entries plus roots that point at f.
 (8) free and reachable frames are disjoint, and together are all frames.
-(9) Of a huge page the head counts the entries that point at it, and each other frame counts one: the page.
+(9) The refcount of a huge page's head is the number of entries that point at it; each other frame of it has refcount 1.
 
-With POISON set a freed frame is filled with POISON_BYTE, which makes an entry read from it point out of memory.
+With POISON set, a freed frame is filled with POISON_BYTE.  An entry read from such a frame points outside of memory.
 """
 
 from mmcore.errors import NO_FRAME
@@ -75,7 +75,7 @@ def _word(block, field):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64, int64))
 def link_block(mem, head, block):  # type: ignore[no-untyped-def]
-    """Put a block first in the list that register `head` begins."""
+    """Insert a block at the front of the list whose head is register `head`."""
     first = mem.frames[head]
     mem.blocks[_word(block, BLOCK_PREVIOUS)] = -1
     mem.blocks[_word(block, BLOCK_NEXT)] = first
@@ -86,7 +86,7 @@ def link_block(mem, head, block):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64, int64))
 def unlink_block(mem, head, block):  # type: ignore[no-untyped-def]
-    """Take a block out of that list."""
+    """Remove a block from that list."""
     before, behind = mem.blocks[_word(block, BLOCK_PREVIOUS)], mem.blocks[_word(block, BLOCK_NEXT)]
     if before >= 0:
         mem.blocks[_word(before, BLOCK_NEXT)] = behind
@@ -98,7 +98,7 @@ def unlink_block(mem, head, block):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64))
 def add_used_run(mem, block):  # type: ignore[no-untyped-def]
-    """A block all of whose frames are free, and in no list, becomes a run that holds anything."""
+    """Enter a block as a used run; all of its frames are free, and it is in no list."""
     mem.blocks[_word(block, BLOCK_STATE)] = USED_RUN
     link_block(mem, USED_RUNS, block)
     mem.frames[RUN_COUNT] += 1
@@ -106,9 +106,9 @@ def add_used_run(mem, block):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64))
 def add_empty_run(mem, block):  # type: ignore[no-untyped-def]
-    """As add_used_run, of one that holds zeros.
+    """As add_used_run, but for a run that holds zeros.
 
-    It goes behind the first of its list: that one the populator has made ready to be used next.
+    It becomes the second of its list: the populator has already populated the first, which is to be used next.
     """
     mem.blocks[_word(block, BLOCK_STATE)] = EMPTY_RUN
     first = mem.frames[EMPTY_RUNS]
@@ -127,9 +127,9 @@ def add_empty_run(mem, block):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64))
 def take_run(mem, zeros):  # type: ignore[no-untyped-def]
-    """Take a free run out of its list, rather one of zeros (1) or rather one of anything (0): its block, or -1.
+    """Remove a free run from its list, preferably an empty (zeros: 1) or a used one (0).  Returns its block, or -1.
 
-    The block's state still says which it was.
+    The block's state still tells which kind it was.
     """
     registers = mem.frames
     if registers[RUN_COUNT] == 0:
@@ -146,9 +146,9 @@ def take_run(mem, zeros):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY))
 def open_run(mem):  # type: ignore[no-untyped-def]
-    """Make a free run the first partial block: the block, or -1 without a run.
+    """Turn a free run into the first partial block.  Returns the block, or -1 if there is no run.
 
-    Its frames count as holding anything from now on: the system may give all of them for the first that is touched.
+    From now on its contents count as arbitrary: the first touch may make the system provide all of its frames.
     """
     block = take_run(mem, 0)
     if block >= 0:
@@ -166,7 +166,7 @@ def open_run(mem):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64))
 def close_run(mem, block):  # type: ignore[no-untyped-def]
-    """The last frame of a partial block was freed: it is a run."""
+    """Turn a partial block into a run after its last frame was freed."""
     unlink_block(mem, PARTIAL_HEAD, block)
     empty = mem.blocks[_word(block, BLOCK_EMPTY)]
     mem.frames[EMPTY_COUNT] -= empty
@@ -183,7 +183,7 @@ def close_run(mem, block):  # type: ignore[no-untyped-def]
 
 @kernel
 def push_frame(mem, frame, zeros):  # type: ignore[no-untyped-def]
-    """Enter a free frame in its block; `zeros`: 1 when it holds zeros.  FREE_COUNT is the caller's."""
+    """Enter a free frame in its block; `zeros` is 1 if it holds zeros.  The caller updates FREE_COUNT."""
     block = frame >> BLOCK_SHIFT
     at = block * BLOCK_WORDS
     blocks = mem.blocks
@@ -202,7 +202,7 @@ def push_frame(mem, frame, zeros):  # type: ignore[no-untyped-def]
 
 @kernel
 def frame_alloc(mem, stamp):  # type: ignore[no-untyped-def]
-    """A frame with any contents, refcount 1 and `stamp`; NO_FRAME when there is none."""
+    """Allocate a frame of arbitrary contents with refcount 1 and epoch `stamp`.  NO_FRAME if none is free."""
     registers, blocks = mem.frames, mem.blocks
     block = registers[PARTIAL_HEAD]
     if block < 0 and registers[RUN_COUNT] > 0:
@@ -232,7 +232,7 @@ def frame_alloc(mem, stamp):  # type: ignore[no-untyped-def]
 
 @kernel
 def _next_holds_zeros(mem):  # type: ignore[no-untyped-def]
-    # Whether the frame that frame_alloc gives next does.
+    # Whether the next frame that frame_alloc returns holds zeros.
     block = mem.frames[PARTIAL_HEAD]
     if block >= 0:
         return mem.epoch[mem.blocks[_word(block, BLOCK_FREE)] - 1] & 1 != 0
@@ -241,7 +241,7 @@ def _next_holds_zeros(mem):  # type: ignore[no-untyped-def]
 
 @kernel
 def frame_alloc_zeroed(mem, stamp):  # type: ignore[no-untyped-def]
-    """As frame_alloc, filled with zeros."""
+    """As frame_alloc, but the frame is filled with zeros."""
     zeros = _next_holds_zeros(mem)
     frame = frame_alloc(mem, stamp)
     if not zeros and frame >= 0:
@@ -257,7 +257,7 @@ def frame_copy(mem, target, source):  # type: ignore[no-untyped-def]
 
 @kernel
 def frame_drop(mem, frame):  # type: ignore[no-untyped-def]
-    """One reference less to `frame`; the last one frees it."""
+    """Drop one reference to `frame`; dropping the last one frees it."""
     count = mem.refcount[frame] - 1
     assert count >= 0, "a free frame was dropped"
     mem.refcount[frame] = count
@@ -270,7 +270,7 @@ def frame_drop(mem, frame):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64))
 def pass_over(mem, first):  # type: ignore[no-untyped-def]
-    """Go on with `first` as the first frame never used: those before it become free ones that hold zeros."""
+    """Advance FRESH to `first`; the frames passed over become free frames that hold zeros."""
     for frame in range(first - 1, mem.frames[FRESH] - 1, -1):
         push_frame(mem, frame, 1)
     mem.frames[FRESH] = first
@@ -281,7 +281,7 @@ def pass_over(mem, first):  # type: ignore[no-untyped-def]
 
 @kernel
 def _fresh_run(mem):  # type: ignore[no-untyped-def]
-    # Make a free run of frames never used; whether there was one.
+    # Make a free run of frames never used; returns whether that was possible.
     first = (mem.frames[FRESH] + RUN_FRAMES - 1) & -RUN_FRAMES
     if first + RUN_FRAMES > mem.frames[TOTAL]:
         return False
@@ -293,10 +293,10 @@ def _fresh_run(mem):  # type: ignore[no-untyped-def]
 
 @linked(boolean(MEMORY, int64, int64))
 def reserve(mem, runs, frames):  # type: ignore[no-untyped-def]
-    """Whether `runs` free runs and `frames` single frames beside them can be had, in any order.
+    """Whether `runs` free runs, and in addition `frames` single frames, can be allocated in any order.
 
-    Afterwards the runs are in their lists, and as many single frames can be taken without opening one of them.  What is
-    free stays free.
+    On success the runs are in their lists, and that many single frames can be allocated without opening one of them.
+    Reserving allocates nothing: all of these frames stay free.
     """
     registers = mem.frames
     if registers[FREE_COUNT] < runs * RUN_FRAMES + frames:
@@ -314,7 +314,7 @@ def reserve(mem, runs, frames):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64, int64))
 def run_alloc(mem, stamp, zeroed):  # type: ignore[no-untyped-def]
-    """The head of a run, which must be reserved: refcount 1 and `stamp`, any contents or (zeroed: 1) zeros."""
+    """Allocate a reserved run with refcount 1 and epoch `stamp`, zero-filled if `zeroed` is 1.  Returns its head."""
     block = take_run(mem, zeroed)
     assert block >= 0, "a run was not reserved"
     head = block << BLOCK_SHIFT
@@ -337,7 +337,7 @@ def run_copy(mem, target, source):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64))
 def run_drop(mem, head):  # type: ignore[no-untyped-def]
-    """One reference less to a huge page; the last one frees its run."""
+    """Drop one reference to a huge page; dropping the last one frees its run."""
     count = mem.refcount[head] - 1
     assert count >= 0, "a free run was dropped"
     mem.refcount[head] = count

@@ -1,11 +1,11 @@
-"""Reading a frozen tree: the root that a fork handed out, read by another thread while the owner goes on.
+"""Reading a frozen tree: another thread reads the root that a fork returned, while the owner continues.
 
-(7) These kernels only read: frames reachable from the root, through entries of which nothing but R/W and A changes.
-By (2) nobody writes to those frames while the root holds its reference.  They use no TLB, no count and no GIL.
-Afterwards the root goes back to the owner, who releases it.
+(7) These kernels only read.  They read frames reachable from the root, through entries in which only R/W and A change.
+By (2) nobody writes to those frames while the root holds its reference.  The kernels use no TLB, no count and no GIL.
+Afterwards the owner gets the root back and releases it.
 
-What changed since an epoch is what is stamped later.  The owner stamps only what is not shared, but for pages that it
-moves: so a reader may find a page changed that another space has moved, and misses none.
+A page has changed since an epoch if its stamp is later.  The owner stamps only private frames, except for pages that it
+moves.  A reader may therefore report a page that only another space has moved, but it never misses a changed page.
 """
 
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
@@ -37,8 +37,8 @@ def _later(mem, frame, since):  # type: ignore[no-untyped-def]
 
 @kernel
 def _absent_after(mem, slot):  # type: ignore[no-untyped-def]
-    # How many entries that follow in the same table are not present.  What is mapped lies far apart, and a descent for
-    # each of them would take longer than all the rest of a walk.
+    # How many of the following entries in the same table are not present.  Mapped pages lie far apart, and one descent
+    # for each absent entry would take longer than the rest of the walk.
     last, first = slot | (ENTRY_COUNT - 1), slot
     while slot < last and not mem.entries[slot + 1] & P:
         slot += 1
@@ -47,7 +47,7 @@ def _absent_after(mem, slot):  # type: ignore[no-untyped-def]
 
 @kernel
 def _descend(mem, root, since, va):  # type: ignore[no-untyped-def]
-    # (what to do, the PT to look through, where what that is true for ends)
+    # (what to do, the PT to look through, the end of the addresses to which this applies)
     frame, end = root, va
     for level in range(ROOT_LEVEL, 1, -1):
         slot = slot_of(frame, va, level)
@@ -65,10 +65,10 @@ def _descend(mem, root, since, va):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64, int64, int64, int64, int64[::1]))
 def next_changed(mem, root, since, va, limit, out):  # type: ignore[no-untyped-def]
-    """The next run of consecutive pages at or after `va` that are stamped later than epoch `since`.
+    """Find the next run of consecutive pages at or after `va` that are stamped later than epoch `since`.
 
-    out[0] is its first address, out[1] its pages: at most `limit`, a longer run goes on in the next one.  Returns
-    out[1], which is 0 when there is none.  A table stamped `since` or earlier is passed over with all below it.
+    out[0] is its first address, out[1] its number of pages, at most `limit`; the next call continues a longer run.
+    Returns out[1], which is 0 if there is none.  A table stamped `since` or earlier is skipped with all below it.
     """
     out[0] = VA_LIMIT
     out[1] = 0
@@ -98,13 +98,13 @@ def next_changed(mem, root, since, va, limit, out):  # type: ignore[no-untyped-d
 
 @linked(int64(MEMORY, int64, int64, int64, int64[::1]))
 def next_run(mem, root, va, limit, out):  # type: ignore[no-untyped-def]
-    """As next_changed, of all mapped pages."""
+    """As next_changed, but for all mapped pages."""
     return next_changed(mem, root, _EVER, va, limit, out)
 
 
 @linked(int64(MEMORY, int64, int64, int64, uint8[::1], int64))
 def gather(mem, root, va, pages, out, offset):  # type: ignore[no-untyped-def]
-    """Copy `pages` pages from `va` on to out[offset:]; returns `pages`, or NOT_PRESENT at one that is not mapped."""
+    """Copy `pages` pages from `va` on to out[offset:].  Returns `pages`, or NOT_PRESENT if one is not mapped."""
     end = va + pages * PAGE_SIZE
     while va < end:
         pt = walk(mem, root, va, 1)

@@ -1,16 +1,16 @@
-"""Giving memory back: the contents of free frames go to the system, their numbers stay.
+"""Giving memory back: the operating system reclaims the memory of free frames; the frames stay in the free lists.
 
-A free frame may hold anything, so its contents may vanish at any time; only somebody who takes the frame meanwhile must
-not lose what he writes.  So the owner does this himself, a bounded piece at a time: a thread would have to be kept from
-the very frames that the owner takes next.  What was given back holds zeros, and is taken from the system anew by the
-first touch, which is a page fault.
+The contents of a free frame are arbitrary, so they may vanish at any time.  But if the owner allocated a frame during
+the call, it would lose its writes.  So the owner itself gives memory back, in bounded steps: another thread would need
+a lock against the very frames that the owner allocates next.  A frame that was given back holds zeros.  The first touch
+takes it from the system again, which is a page fault.
 
-First go whole runs, which are huge pages to the system too: one call for 2 MiB.  Then what is free in partial blocks,
-one call for each piece between two frames in use.  Frames that were given back are remembered as such (frames.py), so
-none is given back twice, and `resident_free` is exact, but for what the system joins to huge pages by itself; against
-that see populate.py.
+Whole runs go first: to the system, too, they are huge pages, so one call returns 2 MiB.  Free frames of partial blocks
+follow, with one call for each piece between two frames in use.  frames.py marks the frames that were given back, so no
+frame is given back twice.  `resident_free` is exact except for frames that the system itself joins into huge pages;
+populate.py guards against that.
 
-How much to keep is a policy, and the caller's.
+The caller decides how much to keep.
 """
 
 import ctypes
@@ -39,8 +39,8 @@ from mmcore.state import (
 )
 
 REFUSED = -1
-CALL_WORTH = 8  # frames that a call of the system costs about as much as
-_BLOCKS_PER_STEP = 256  # that a step looks at, at most
+CALL_WORTH = 8  # a system call costs about as much as this many frames
+_BLOCKS_PER_STEP = 256  # the most blocks that a step looks at
 _MADV_DONTNEED = 4
 
 if DISABLED:
@@ -55,14 +55,14 @@ else:
 
 @linked(int64(MEMORY))
 def resident_free(mem):  # type: ignore[no-untyped-def]
-    """Frames that are free and were used before, and not given back since."""
+    """The number of free frames that were used before and have not been given back since."""
     registers = mem.frames
     return registers[FREE_COUNT] - (registers[TOTAL] - registers[FRESH]) - registers[EMPTY_COUNT]
 
 
 @kernel
 def _return_frames(mem, first, count):  # type: ignore[no-untyped-def]
-    # Whether the system took these frames, which are free, back.
+    # Give these free frames back; returns whether the system accepted them.
     address = int64(mem.bytes.ctypes.data) + (first << PAGE_SHIFT)
     if _madvise(address, count << PAGE_SHIFT, int32(_MADV_DONTNEED)) != 0:
         return False
@@ -73,7 +73,7 @@ def _return_frames(mem, first, count):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64))
 def _return_pieces(mem, block):  # type: ignore[no-untyped-def]
-    """Give back what a partial block has free: the work that was, in frames, or REFUSED."""
+    """Give back the free frames of a partial block.  Returns the work done, in frames, or REFUSED."""
     at, first = block * BLOCK_WORDS, block << BLOCK_SHIFT
     end = min(first + RUN_FRAMES, mem.frames[FRESH])
     work, frame = 0, first
@@ -96,10 +96,10 @@ def _return_pieces(mem, block):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64))
 def give_back(mem, budget):  # type: ignore[no-untyped-def]
-    """Give back about `budget` free frames, at most a run more, or nearly that work in calls of the system.
+    """Give back about `budget` free frames, at most one run more; system calls count as work, too.
 
-    Returns the work done, in frames, which may be 0 where it came by nothing but frames in use; or REFUSED, when the
-    system does not take them.
+    Returns the work done, in frames.  That may be 0 if the step met only frames in use.  Returns REFUSED if the system
+    does not accept the memory.
     """
     registers, work = mem.frames, 0
     while work < budget and registers[USED_RUNS] >= 0:

@@ -1,23 +1,25 @@
-"""The heap: an allocator inside the address space, with all that it knows of itself in there too.
+"""The heap: an allocator inside the address space; its own data structures are in the space, too.
 
-    va                      what
-    0x1000_0000             the control page: the heap's half, and from OWNER_BASE on the other, which is the owner's
+    va                      contents
+    0x1000_0000             the control page: the first half is the heap's, the rest from OWNER_BASE on the owner's
     0x2010_0000             metadata of slab pages, SLOT_SIZE bytes each, by page number
     0x18_0000_0000          metadata of large pages, the same
     PML4 entry 1 .. 15      slab pages
     PML4 entry 16 .. 63     large pages
 
-Beyond that, from PML4 entry 64 on, the address space is the owner's.
+From PML4 entry 64 on, the address space belongs to the owner.
 
-Small: up to a page.  A slab page holds objects of one size class and none straddles a page, so each is one contiguous
-piece of physical memory.  Classes are the multiples of 16 up to 512, then what divides a page into 7 .. 1.  Pages with
-room are in a list per class, in no order.  A page that empties is unmapped, unless it is the only one with room.
+Small allocations: up to a page.  A slab page holds objects of one size class.  No object straddles a page, so each is
+one contiguous piece of physical memory.  The class sizes are the multiples of 16 up to 512, then the sizes of which 7,
+6, .. 1 fit a page.  Each class has an unordered list of the pages with room.  A page that becomes empty is unmapped,
+unless it is the only one with room.
 
-Large: whole pages, virtually contiguous, in a range of a power of two of pages of which only as many as needed are
-mapped.  Virtual space is free: ranges are cut off the end of what has been used, and reused by order.  Ranges of more
-than QUEUE_PAGES pages are not unmapped when freed but queued, and given back piece by piece by heap_reclaim_step.
+Large allocations: whole pages, virtually contiguous.  Each has a range whose length is a power of two of pages; only
+the pages needed are mapped.  Virtual address space is plentiful: a new range is cut off behind those used so far, and
+freed ranges are reused by order.  A freed range of more than QUEUE_PAGES pages is not unmapped at once but queued;
+heap_reclaim_step unmaps it piece by piece.
 
-Metadata pages are mapped as the pages they describe are first used, and stay.
+A metadata page is mapped when the first page that it describes is used.  It is never unmapped.
 
 Control page (little endian)
 
@@ -27,22 +29,22 @@ Control page (little endian)
     16      8      slab pages ever used
     24      8      first free slab page, linked through their metadata   (links are page number + 1, 0 is none)
     32      8      large pages ever used
-    40      8      first range queued to be given back
+    40      8      first range queued to be unmapped
     64      39*8   first slab page with room, by class
     512     32*8   first free range, by order
 
-Metadata of a slab page                          of a range, at its first page
+Metadata of a slab page                          of a large range, at its first page
 
     0  1  class                                  0  8  order | mapped pages << 8 | state << 56
     2  2  objects in use                         8  8  next range in the free list or the queue
     4  2  offset/16 of the first never used
-    6  2  offset/16 + 1 of the first free        An object that is free holds, in its first 8 bytes,
-    8  4  previous page with room                offset/16 + 1 of the next.
+    6  2  offset/16 + 1 of the first free        The first 8 bytes of a free object hold
+    8  4  previous page with room                offset/16 + 1 of the next one.
     12 4  next page with room, or next free page
 
-Frames.  Everything here may meet a page shared with a snapshot.  heap_alloc and heap_resize say 0, heap_free says
-NO_FRAME, with nothing changed, when the copies they would take do not fit; HEAP_FRAMES free frames are always enough
-for one of them, beside the pages that a large allocation maps.
+Frames.  Every write here may hit a page that is shared with a snapshot, and so need copies.  If there are too few
+frames for them, heap_alloc and heap_resize return 0 and heap_free returns NO_FRAME, with nothing changed.  HEAP_FRAMES
+free frames are always enough for one call, in addition to the pages that a large allocation maps.
 """
 
 from mmcore.errors import NO_FRAME
@@ -55,7 +57,7 @@ from mmcore.state import SPACE
 
 CONTROL = 0x1000_0000
 OWNER_BASE = CONTROL + 0x800
-SLAB_META = 0x2010_0000  # its first page has another TLB entry than the control page
+SLAB_META = 0x2010_0000  # its first page and the control page have different TLB entries
 LARGE_META = 0x18_0000_0000
 SLAB_BASE = 1 << 39
 LARGE_BASE = 16 << 39
@@ -73,10 +75,10 @@ assert SLAB_PAGES_MAX < 1 << 32
 USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE = 8, 16, 24, 32, 40
 PARTIAL, RANGES = 64, 512
 SMALL_MAX = PAGE_SIZE
-FINE_MAX = 512  # up to here a class for each multiple of 16
+FINE_MAX = 512  # up to this size there is a class for each multiple of 16
 CLASS_SIZES = tuple(range(16, FINE_MAX + 1, 16)) + tuple(PAGE_SIZE // k & ~15 for k in range(7, 0, -1))
 ORDER_MAX = 31
-SIZE_MAX = PAGE_SIZE << (ORDER_MAX - 5)  # of one allocation [bytes]
+SIZE_MAX = PAGE_SIZE << (ORDER_MAX - 5)  # the largest allocation [bytes]
 HEAP_FRAMES = 32
 QUEUE_PAGES = 64
 LIVE, FREE, QUEUED = 1, 2, 3  # states of a range
@@ -94,13 +96,13 @@ def class_of(size):  # type: ignore[no-untyped-def]
 
 @kernel
 def pages_of(size):  # type: ignore[no-untyped-def]
-    """Whole pages that `size` bytes take."""
+    """The number of whole pages for `size` bytes."""
     return (size + PAGE_MASK) >> PAGE_SHIFT
 
 
 @kernel
 def order_of(pages):  # type: ignore[no-untyped-def]
-    """The order of the range for `pages` pages: the least whose power of two is enough."""
+    """The order of the range for `pages` pages: the smallest one with 2^order >= pages."""
     order = 0
     while 1 << order < pages:
         order += 1
@@ -109,7 +111,7 @@ def order_of(pages):  # type: ignore[no-untyped-def]
 
 @kernel
 def heap_size(size):  # type: ignore[no-untyped-def]
-    """Bytes that an allocation of `size` bytes takes."""
+    """The bytes that an allocation of `size` bytes actually uses."""
     if size <= SMALL_MAX:
         return _CLASS_SIZES[class_of(size)]
     return pages_of(size) << PAGE_SHIFT
@@ -117,7 +119,7 @@ def heap_size(size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE))
 def heap_init(space):  # type: ignore[no-untyped-def]
-    """Make the heap of an empty space: 0, or NO_FRAME."""
+    """Create the heap of an empty space.  Returns 0, or NO_FRAME."""
     code = map_pages(space, CONTROL, 1)
     if code == 0:
         store64(space, CONTROL, HEAP_MAGIC)
@@ -132,13 +134,13 @@ def heap_used(space):  # type: ignore[no-untyped-def]
 
 @kernel
 def heap_has_room(space, size):  # type: ignore[no-untyped-def]
-    """Whether some slab page has room for `size` bytes, at most SMALL_MAX, so that heap_alloc maps none."""
+    """Whether a slab page has room for `size` bytes, at most SMALL_MAX; heap_alloc then maps no page."""
     return load64(space, CONTROL + PARTIAL + 8 * class_of(size)) != 0
 
 
 # --- slabs ---------------------------------------------------------------------------------------------------------
 #
-# Word 0 of a page's metadata, and its parts: class | in use << 16 | fresh << 32 | free << 48.
+# Word 0 of a page's metadata: class | in use << 16 | fresh << 32 | free << 48.
 
 
 @kernel
@@ -173,7 +175,7 @@ def _next(links):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def _link(space, group, page):  # type: ignore[no-untyped-def]
-    """Put a page first in its class's list: 0 or NO_FRAME with nothing changed."""
+    """Insert a page at the front of its class's list.  Returns 0, or NO_FRAME with nothing changed."""
     control = write_address(space, CONTROL)
     meta = write_address(space, _slab_meta(page))
     if control < 0 or meta < 0:
@@ -194,7 +196,7 @@ def _link(space, group, page):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def _unlink(space, group, page):  # type: ignore[no-untyped-def]
-    """Take a page out of its class's list: 0 or NO_FRAME with nothing changed."""
+    """Remove a page from its class's list.  Returns 0, or NO_FRAME with nothing changed."""
     control = write_address(space, CONTROL)
     meta = write_address(space, _slab_meta(page))
     if control < 0 or meta < 0:
@@ -221,7 +223,7 @@ def _unlink(space, group, page):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def _slab_new(space, group):  # type: ignore[no-untyped-def]
-    """Give class `group`, which has no page with room, a fresh one: its number, or NO_FRAME with nothing changed."""
+    """Add a fresh page to class `group`, which has none with room.  Its number, or NO_FRAME with nothing changed."""
     if not has_frames(space, HEAP_FRAMES):
         return NO_FRAME
     page = load64(space, CONTROL + SLAB_FREE) - 1
@@ -244,7 +246,7 @@ def _slab_new(space, group):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def _slab_release(space, group, page):  # type: ignore[no-untyped-def]
-    """Give back an empty page, if there are the frames for that; it stays in its list otherwise."""
+    """Unmap an empty page.  If there are too few frames for that, it stays in its list."""
     if not has_frames(space, HEAP_FRAMES):
         return NO_FRAME
     code = _unlink(space, group, page)
@@ -354,7 +356,7 @@ def _add_used(space, change):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def _large_alloc(space, size):  # type: ignore[no-untyped-def]
-    """heap_alloc of more than a page."""
+    """heap_alloc for more than a page."""
     pages = pages_of(size)
     if size > SIZE_MAX or not has_frames(space, pages + (pages >> 9) + HEAP_FRAMES):
         return 0
@@ -386,13 +388,13 @@ def _push_range(space, page, order, pages, state, head):  # type: ignore[no-unty
 
 @linked(int64(SPACE, int64, int64))
 def _large_free(space, va, size):  # type: ignore[no-untyped-def]
-    """heap_free of more than a page."""
+    """heap_free for more than a page."""
     pages = pages_of(size)
     page = (va - LARGE_BASE) >> PAGE_SHIFT
     word = load64(space, _large_meta(page))
     order = _range_order(word)
     assert _range_state(word) == LIVE and _range_pages(word) == pages, "freed what was not allocated"
-    # The metadata and the control page first: after these two nothing is missing.
+    # Make the metadata and the control page writable first: after that, the stores below cannot fail.
     if write_address(space, _large_meta(page)) < 0 or write_address(space, CONTROL) < 0:
         return NO_FRAME
     if pages > QUEUE_PAGES:
@@ -407,7 +409,7 @@ def _large_free(space, va, size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def heap_reclaim_step(space, budget):  # type: ignore[no-untyped-def]
-    """Unmap up to `budget` pages of queued ranges; returns how many, 0 when none are queued or no frame is free."""
+    """Unmap up to `budget` pages of queued ranges.  Returns how many; 0 if none are queued or frames are short."""
     released = 0
     while released < budget:
         page = load64(space, CONTROL + QUEUE) - 1
@@ -416,7 +418,7 @@ def heap_reclaim_step(space, budget):  # type: ignore[no-untyped-def]
         word = load64(space, _large_meta(page))
         order, pages = _range_order(word), _range_pages(word)
         piece = min(pages, budget - released)
-        # From the end, in pieces that do not straddle two page tables.
+        # Unmap from the end, in pieces that do not straddle two page tables.
         end = _large_va(page) + (pages << PAGE_SHIFT)
         piece = min(piece, (((end >> PAGE_SHIFT) - 1) & 511) + 1)
         code = unmap_pages(space, end - (piece << PAGE_SHIFT), piece)
@@ -432,7 +434,7 @@ def heap_reclaim_step(space, budget):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64))
 def _large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
-    """heap_resize in place, both sizes large: va, or 0 when it does not fit the range or the frames."""
+    """heap_resize in place for two large sizes.  Returns va, or 0 if the range or the free frames are too small."""
     before, after = pages_of(old), pages_of(new)
     page = (va - LARGE_BASE) >> PAGE_SHIFT
     word = load64(space, _large_meta(page))
@@ -456,10 +458,10 @@ def _large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def heap_alloc(space, size):  # type: ignore[no-untyped-def]
-    """Room for `size` bytes: its va, a multiple of 16, or 0 when there are not the frames.
+    """Allocate `size` bytes.  Returns the va, a multiple of 16, or 0 if there are too few frames.
 
-    Up to a page it lies within a page, which is writable without a fault until the next fork.  Contents are zeros in
-    a large allocation, anything in a small one.
+    An allocation of up to a page lies within one page, which is writable without a fault until the next fork.  A large
+    allocation holds zeros; the contents of a small one are arbitrary.
     """
     assert size >= 0, "an allocation of a negative size"
     if size <= SMALL_MAX:
@@ -469,7 +471,7 @@ def heap_alloc(space, size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def heap_free(space, va, size):  # type: ignore[no-untyped-def]
-    """Free what heap_alloc gave for `size` bytes, or for another size of that class: 0, or NO_FRAME and unchanged."""
+    """Free an allocation of `size` bytes, or of another size of that class.  0, or NO_FRAME with nothing changed."""
     if size <= SMALL_MAX:
         assert SLAB_BASE <= va < LARGE_BASE, "freed what was not allocated"
         return _slab_free(space, va, class_of(size))
@@ -479,7 +481,7 @@ def heap_free(space, va, size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64))
 def heap_resize(space, va, old, new):  # type: ignore[no-untyped-def]
-    """Make room for `new` bytes, the first min(old, new) of which are those at `va`: where, or 0 with `va` intact."""
+    """Resize the allocation at `va`, keeping the first min(old, new) bytes.  Returns its va, or 0 with `va` intact."""
     if heap_size(old) == heap_size(new):
         return va
     if old > SMALL_MAX and new > SMALL_MAX and _large_resize(space, va, old, new) != 0:

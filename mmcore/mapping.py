@@ -1,12 +1,12 @@
 """Mapping: which pages an address space has.
 
-Ranges are aligned to pages, within the lower canonical half and not empty; whoever calls from outside has checked that
-(space.py).  Every kernel here counts the frames it will take, tables and copies of shared tables included, before it
-changes anything: NO_FRAME means that nothing has happened.
+Ranges are page-aligned, not empty and within the lower canonical half; space.py checks this for callers from outside.
+Every kernel here counts the frames it will need, including tables and copies of shared tables, before it changes
+anything: NO_FRAME means that nothing has changed.
 
-A table is made private before one of its entries changes.  A table that an unmapping covers whole is let go as it is
-when it is shared, without a copy; one that becomes empty is freed.  A huge page goes, or moves, whole; where a part of
-one goes, or it moves to where no huge page can stand, it is split into pages first (fault.own_table).
+A table is made private before one of its entries changes.  If an unmapping covers a whole shared table, the space drops
+its reference without a copy.  A table that becomes empty is freed.  A huge page is unmapped or moved whole.  It is
+split into pages first (fault.own_table) if only a part of it goes, or if its new address cannot hold a huge page.
 """
 
 from mmcore.errors import ALREADY_MAPPED, HUGE_PAGE, NO_FRAME
@@ -38,12 +38,12 @@ from mmcore.tables import next_child, set_entry
 from mmcore.tlb import invlpg, tlb_flush
 from mmcore.walk import huge_at, walk
 
-_FLUSH_PAGES = 512  # more pages than this leave the TLB by a flush
+_FLUSH_PAGES = 512  # from this many pages on, unmapping flushes the whole TLB
 
 
 @kernel
 def _block_end(va, end):  # type: ignore[no-untyped-def]
-    """The end of va's 2 MiB block, or of the range if that is nearer."""
+    """The end of va's 2 MiB block, or the end of the range if that comes first."""
     return min(end, (va & -PT_SPAN) + PT_SPAN)
 
 
@@ -91,13 +91,13 @@ def next_unmapped(space, va, end):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64))
 def tables_to_own(space, va, end, level):  # type: ignore[no-untyped-def]
-    """Frames that own_path down to `level` takes for all of [va, end): tables missing, and shared ones to copy."""
+    """Frames that own_path down to `level` needs for all of [va, end): missing tables, and copies of shared ones."""
     mem = space.mem
     start = va
     frames = 0
     while va < end:
         frame = space.cpu[CR3]
-        taking = False  # everything below a table that is missing or shared is missing or shared too
+        taking = False  # everything below a missing table is missing, everything below a shared one is shared
         present = True
         for above in range(ROOT_LEVEL, level, -1):
             if present:
@@ -108,7 +108,7 @@ def tables_to_own(space, va, end, level):  # type: ignore[no-untyped-def]
                 frame = frame_of(entry)
                 if not present or mem.refcount[frame] > 1:
                     taking = True
-            # Counted where the range first comes to that table.
+            # Count each table once, at the first address of the range that it maps.
             if taking and (va == start or va & (span(above) - 1) == 0):
                 frames += 1
         va = _block_end(va, end)
@@ -117,13 +117,13 @@ def tables_to_own(space, va, end, level):  # type: ignore[no-untyped-def]
 
 @kernel
 def _can_have(space, frames, runs):  # type: ignore[no-untyped-def]
-    """Whether `runs` runs and `frames` frames beside them can be had."""
+    """Whether `runs` runs and, in addition, `frames` frames are available."""
     return has_frames(space, frames) if runs == 0 else reserve(space.mem, runs, frames)
 
 
 @kernel
 def _to_map(space, va, end, huge):  # type: ignore[no-untyped-def]
-    # (frames, runs) that mapping [va, end) takes; of more pages than there are frames without its tables.
+    # (frames, runs) that mapping [va, end) needs; tables are not counted if the pages alone are too many.
     count = (end - va) // PAGE_SIZE
     tables = tables_to_own(space, va, end, 1 + huge) if has_frames(space, count) else 0
     return (tables, count // RUN_FRAMES) if huge != 0 else (count + tables, 0)
@@ -131,9 +131,9 @@ def _to_map(space, va, end, huge):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def map_pages(space, va, count):  # type: ignore[no-untyped-def]
-    """Map `count` pages of zeros at `va`: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
+    """Map `count` pages of zeros at `va`.  Returns 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
 
-    Frames never used before are handed out in the order of the pages.
+    Frames never used before are assigned in the order of the pages.
     """
     mem = space.mem
     end = va + count * PAGE_SIZE
@@ -142,7 +142,7 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
     frames, runs = _to_map(space, va, end, 0)
     if not _can_have(space, frames, runs):
         return NO_FRAME
-    # All tables first, so that they do not stand between the frames of the pages.
+    # Allocate all tables first, so that the frames of the pages are contiguous.
     block = va
     while block < end:
         own_path(space, block, 1)
@@ -160,7 +160,7 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def map_huge(space, va, count):  # type: ignore[no-untyped-def]
-    """Map `count` huge pages of zeros at `va`: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed."""
+    """Map `count` huge pages of zeros at `va`.  Returns 0, or ALREADY_MAPPED or NO_FRAME with nothing changed."""
     mem = space.mem
     end = va + count * HUGE_SIZE
     if next_mapped(space, va, end) != end:
@@ -178,7 +178,7 @@ def map_huge(space, va, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _tables_to_cut(space, va, end):  # type: ignore[no-untyped-def]
-    """Frames that unmapping [va, end) takes: shared tables of which a part stays, at the range's two edges."""
+    """Frames that unmapping [va, end) needs: copies of shared tables that stay in part, at the range's two edges."""
     mem = space.mem
     frames = 0
     last = end - PAGE_SIZE
@@ -202,7 +202,7 @@ def _tables_to_cut(space, va, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def _splits(space, va, end, block):  # type: ignore[no-untyped-def]
-    # (whether unmapping [va, end) splits the huge page at `block`, whether it copies it before)
+    # (whether unmapping [va, end) splits the huge page at `block`, whether it copies that page first)
     huge, shared = huge_at(space.mem, space.cpu[CR3], block)
     split = huge and not (va <= block and block + HUGE_SIZE <= end)
     return int64(split), int64(split and shared)
@@ -210,7 +210,7 @@ def _splits(space, va, end, block):  # type: ignore[no-untyped-def]
 
 @kernel
 def _to_cut(space, va, end):  # type: ignore[no-untyped-def]
-    # (frames, runs) that unmapping [va, end) takes.
+    # (frames, runs) that unmapping [va, end) needs.
     first, last = va & -HUGE_SIZE, (end - 1) & -HUGE_SIZE
     tables, runs = _splits(space, va, end, first)
     if last != first:
@@ -222,7 +222,7 @@ def _to_cut(space, va, end):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def prune(space, va):  # type: ignore[no-untyped-def]
-    """Free va's PT if it is empty, and so on upwards; the tables must be private.  Returns how many were freed."""
+    """Free va's PT if it is empty, then likewise the tables above it.  They must be private.  Returns how many."""
     mem = space.mem
     freed = 0
     for level in range(1, ROOT_LEVEL):
@@ -241,7 +241,7 @@ def prune(space, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
-    """Unmap from `va` to the end of its PT, or of a whole shared table or huge page, or of a hole; returns where."""
+    """Unmap from `va` to the end of its PT, whole shared table, huge page or hole; returns that end."""
     mem = space.mem
     table = space.cpu[CR3]
     shared = False
@@ -281,7 +281,7 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
-    """Unmap what is mapped of `count` pages at `va`: 0, or NO_FRAME with nothing changed."""
+    """Unmap the mapped ones of the `count` pages at `va`.  Returns 0, or NO_FRAME with nothing changed."""
     end = va + count * PAGE_SIZE
     frames, runs = _to_cut(space, va, end)
     if not _can_have(space, frames, runs):
@@ -295,7 +295,7 @@ def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _to_move(space, old, end, new):  # type: ignore[no-untyped-def]
-    # (frames, runs) that moving [old, end) takes; counts some tables twice where both ends share them.
+    # (frames, runs) that moving [old, end) needs; a table common to source and target may be counted twice.
     tables = tables_to_own(space, old, end, 1) + tables_to_own(space, new, new + end - old, 1)
     runs = 0
     block = old
@@ -310,7 +310,7 @@ def _to_move(space, old, end, new):  # type: ignore[no-untyped-def]
 
 @kernel
 def _reserve_to_remap(space, old, count, new, new_count, huge):  # type: ignore[no-untyped-def]
-    # Whether what remap_pages takes can be had; counts a huge page twice that is kept in part.
+    # Whether the frames that remap_pages needs are available; a huge page that is kept in part is counted twice.
     kept = min(count, new_count) * PAGE_SIZE
     frames, runs = _to_move(space, old, old + kept, new)
     if count > new_count:
@@ -326,7 +326,7 @@ def _move_entry(space, source, target):  # type: ignore[no-untyped-def]
     entry = mem.entries[source]
     set_entry(mem, source, NO_ENTRY)
     set_entry(mem, target, entry)
-    # What stands at `target` has changed.  Others may share the frame, and have stamped it later than this epoch.
+    # The contents at `target` have changed.  Another space that shares the frame may have given it a later stamp.
     frame = frame_of(entry)
     mem.epoch[frame] = max(mem.epoch[frame], space.cpu[EPOCH])
 
@@ -357,10 +357,10 @@ def _move_pages(space, old, end, new):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64))
 def remap_pages(space, old, count, new, new_count, huge):  # type: ignore[no-untyped-def]
-    """Move `count` pages from `old` to `new`, entries only: 0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
+    """Move the entries of `count` pages from `old` to `new`.  0, or ALREADY_MAPPED or NO_FRAME with nothing changed.
 
-    At `new` there are `new_count` then: the last ones are left out, or pages of zeros follow (huge: 1 for huge ones).
-    All of `old` is mapped, and the ranges are disjoint.  Only a shared huge page that has to be split is copied.
+    Afterwards `new_count` pages are mapped at `new`: surplus pages are unmapped, missing ones are zeros (huge: 1 for
+    huge pages).  All of `old` is mapped, and the ranges are disjoint.  Only a shared huge page to be split is copied.
     """
     end = new + new_count * PAGE_SIZE
     if next_mapped(space, new, end) != end:
@@ -381,7 +381,7 @@ def remap_pages(space, old, count, new, new_count, huge):  # type: ignore[no-unt
 
 @linked(int64(SPACE, int64))
 def load_cr3(space, root):  # type: ignore[no-untyped-def]
-    """Make the tree at `root` the space's own, in O(1); returns the root of the one before, which nobody counts now."""
+    """Make `root` the root of the space, in O(1).  Returns the old root, whose reference now belongs to the caller."""
     old = space.cpu[CR3]
     space.cpu[CR3] = root
     tlb_flush(space)
@@ -390,7 +390,7 @@ def load_cr3(space, root):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE))
 def reset(space):  # type: ignore[no-untyped-def]
-    """Leave the space empty, in O(1): the old tree's root, for release_step; or NO_FRAME with nothing changed."""
+    """Empty the space in O(1).  Returns the old root, for release_step, or NO_FRAME with nothing changed."""
     root = frame_alloc_zeroed(space.mem, space.cpu[EPOCH])
     if root < 0:
         return NO_FRAME
@@ -399,7 +399,7 @@ def reset(space):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64[::1]))
 def frames_of_run(space, va, pages, out):  # type: ignore[no-untyped-def]
-    """The frames of `pages` pages from `va` on, to `out`; stops at the first that is not mapped.  Returns how many."""
+    """Write the frames of `pages` pages from `va` on to `out`, up to the first unmapped page.  Returns how many."""
     mem = space.mem
     count = 0
     end = va + pages * PAGE_SIZE

@@ -1,11 +1,12 @@
-"""The MMU: how kernels reach the bytes of an address space.
+"""The MMU: how kernels access the bytes of an address space.
 
-`read_address` and `write_address` turn a virtual address into an index into `mem.bytes`.  A TLB hit is inlined where
-they are used; a miss walks the tables, and a write may fault there.  An address from read_address holds until the
-next write fault on that page, one from write_address until the next fork; both until the page is unmapped.
+`read_address` and `write_address` translate a virtual address to an index into `mem.bytes`.  The TLB hit is inlined in
+the caller; a miss walks the tables, and a write may fault there.  The result of read_address is valid until the next
+write fault on that page, the result of write_address until the next fork, and both only until the page is unmapped.
 
-The loads and stores below assert that they succeed: whoever stores has reserved the frames that copy-on-write may
-take (`has_frames`), and whoever loads knows that the page is there.  Words are little-endian and lie within a page.
+The loads and stores below assert that they succeed.  Before a store, the caller must have reserved the frames that
+copy-on-write may need (`has_frames`); before a load, it must know that the page is mapped.  Words are little-endian and
+lie within one page.
 """
 
 from mmcore.fault import mark_used, write_fault
@@ -50,7 +51,7 @@ __all__ = [
 
 @linked(int64(SPACE, int64))
 def read_miss(space, va):  # type: ignore[no-untyped-def]
-    """read_address without the TLB's help."""
+    """read_address after a TLB miss."""
     space.processor[TLB_MISSES] += 1
     frame, flags = translate(space, va)
     if frame < 0:
@@ -64,7 +65,7 @@ def read_miss(space, va):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def write_miss(space, va):  # type: ignore[no-untyped-def]
-    """write_address without the TLB's help."""
+    """write_address after a TLB miss."""
     assert space.cpu[FROZEN] == 0, "a frozen space is written"
     space.processor[TLB_MISSES] += 1
     frame, flags = translate(space, va)
@@ -79,7 +80,7 @@ def write_miss(space, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def read_address(space, va):  # type: ignore[no-untyped-def]
-    """Where in mem.bytes `va` can be read, or NOT_PRESENT."""
+    """The index in mem.bytes at which `va` can be read, or NOT_PRESENT."""
     vpn = va >> PAGE_SHIFT
     index = tlb_index(space, vpn)
     if space.tlb[index] == space.cpu[GENERATION] | vpn:
@@ -90,7 +91,7 @@ def read_address(space, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def write_address(space, va):  # type: ignore[no-untyped-def]
-    """Where in mem.bytes `va` can be written, or NOT_PRESENT, or NO_FRAME with nothing changed."""
+    """The index in mem.bytes at which `va` can be written; NOT_PRESENT; or NO_FRAME with nothing changed."""
     vpn = va >> PAGE_SHIFT
     index = tlb_index(space, vpn)
     if space.tlb[index + 1] == space.cpu[GENERATION] | vpn:
@@ -169,7 +170,7 @@ def copy_in(space, va, array, offset, count):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64, uint8[::1], int64, int64))
 def copy_out(space, va, array, offset, count):  # type: ignore[no-untyped-def]
-    """Copy `count` bytes at `va`, across pages, to array[offset:]."""
+    """Copy the `count` bytes at `va`, across pages, to array[offset:]."""
     while count > 0:
         piece = min(count, _left_in_page(va))
         copy_bytes(array, offset, space.mem.bytes, _readable(space, va, 1), piece)
@@ -180,7 +181,7 @@ def copy_out(space, va, array, offset, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _copy_piece(space, target, source, count):  # type: ignore[no-untyped-def]
-    # The write first: it may move the very page that is read.
+    # Translate the target first: its fault may move the page that is read.
     to = _writable(space, target, 1)
     copy_bytes(space.mem.bytes, to, space.mem.bytes, _readable(space, source, 1), count)
 
@@ -204,7 +205,7 @@ def copy_within(space, target, source, count):  # type: ignore[no-untyped-def]
 
 @linked(boolean(SPACE, int64, uint8[::1], int64, int64))
 def compare(space, va, array, offset, count):  # type: ignore[no-untyped-def]
-    """Whether the `count` bytes at `va`, across pages, are array[offset : offset + count]."""
+    """Whether the `count` bytes at `va`, across pages, equal array[offset : offset + count]."""
     while count > 0:
         piece = min(count, _left_in_page(va))
         if not equal_bytes(space.mem.bytes, _readable(space, va, 1), array, offset, piece):

@@ -1,11 +1,11 @@
-"""The way to a page, entry by entry: what the processor reads to translate one address.
+"""The path to a page: the entries that the processor reads to translate one address.
 
     PML4E    2 -> frame 7, count 1: P R/W U/S A COW
     PDPTE    0 -> frame 8, count 1: P R/W U/S A COW
     PDE      5 -> frame 9, count 2: P U/S A COW
     PTE     17 -> frame 102, count 1: P R/W U/S A D COW
 
-To be looked at; what translates is walk.py.
+This module is for inspection only; walk.py does the translation.
 """
 
 from dataclasses import dataclass
@@ -39,24 +39,24 @@ _FLAGS = {"P": P, "R/W": RW, "U/S": US, "PWT": PWT, "PCD": PCD, "A": A, "D": D, 
 
 @dataclass(frozen=True)
 class PathEntry:
-    """A present entry of a page table, and what is known of the frame that it points at."""
+    """A present entry of a page table, and the state of the frame that it points at."""
 
-    level: int  # of the table it stands in: 4 PML4, 3 PDPT, 2 PD, 1 PT
+    level: int  # of the table that contains it: 4 PML4, 3 PDPT, 2 PD, 1 PT
     table: int  # the frame of that table
-    index: int  # of the entry in it: 0 to 511
+    index: int  # of the entry in that table: 0 to 511
     entry: int  # all 64 bits
-    frame: int  # that it points at: a table, a page, or the first of a huge page
+    frame: int  # the entry's target: a table, a page, or the first frame of a huge page
     refcount: int  # present entries, and roots, that point at that frame
-    epoch: int  # of that frame's last change
+    epoch: int  # the epoch of that frame's last change
 
     @property
     def name(self) -> str:
-        """The SDM's name of an entry of this level."""
+        """The SDM's name for an entry of this level."""
         return _NAMES[self.level]
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The bits that are set, by the SDM's names; COW is software's own."""
+        """The SDM's names of the bits that are set; COW is a software bit."""
         return tuple(name for name, bit in _FLAGS.items() if self.entry & int(bit))
 
     def __str__(self) -> str:
@@ -70,8 +70,8 @@ _frame_of, _table_index = in_python(frame_of), in_python(table_index)
 def path_of(space: AddressSpace, address: int) -> list[PathEntry]:
     """The entries that lead to `address`, from the PML4E down.
 
-    Four where a page of 4 KiB is mapped, three where a huge one is, fewer, or none, where nothing is.  Changes nothing,
-    A and the TLB included.  Raises NonCanonical, DeadSpace, ClosedMemory.
+    There are four for a page of 4 KiB and three for a huge page.  There are fewer, or none, if `address` is not mapped.
+    Changes nothing, neither A nor the TLB.  Raises NonCanonical, DeadSpace, ClosedMemory.
     """
     if not 0 <= address < VA_LIMIT:
         raise NonCanonical(address)

@@ -1,21 +1,22 @@
-"""Having memory at hand before it is needed.
+"""Populating memory before it is needed.
 
-Physical memory is reserved whole and taken from the system as frames are first touched.  That first touch is the
-owner's to wait for: the system zeroes a huge page, 2 MiB, and on a virtual machine the host may have to find one, which
-has been seen to take 10 ms.  A thread that stays a little ahead of FRESH, the first frame never used, touches them
-instead; it spends its life in one kernel, so it never asks for the GIL.
+Physical memory is reserved whole, and the system provides it as frames are first touched.  The owner waits for each
+such first touch: the system zeroes a huge page of 2 MiB, and on a virtual machine the host may have to find one, which
+has been seen to take 10 ms.  The populator is a thread that touches frames instead of the owner.  It stays a little
+ahead of FRESH, the first frame never used.  It spends its life in one kernel, so it never needs the GIL.
 
     0 ........... FRESH ................ watermark ................ TOTAL
     used          populated, never used  not taken from the system yet
 
-Runs that were given back to the system (giveback.py) are used before those, so the first of their list is populated
-too.  Populating changes no contents, so it needs no agreement with the owner: it may even come too late.
+Runs that were given back to the system (giveback.py) are used before frames that were never used, so the thread also
+populates the first run of their list.  Populating changes no contents, so it needs no synchronisation with the owner:
+it may even come too late.
 
-The same thread tells the system where small pages are wanted.  Where frames in use and frames given back lie side by
-side, the system's own housekeeping (khugepaged) would join them to a huge page again, and so take back what was given.
-Once in a while the thread looks through the blocks, and advises against huge pages where SPARSE frames of a block were
-given back, and for them again where that is over.  It reads the blocks' words while the owner changes them: a word read
-too early or too late gives advice too early or too late.
+The same thread advises the system where not to use huge pages.  Where frames in use and frames given back lie side by
+side, khugepaged would join them into a huge page again and thus undo the giving back.  From time to time the thread
+examines all blocks.  It advises against huge pages in blocks with at least SPARSE frames given back, and for huge pages
+again once a block has fewer.  It reads the blocks' words while the owner changes them; a stale word only makes the
+advice come too early or too late.
 """
 
 import contextlib
@@ -31,12 +32,12 @@ from mmcore.space import PhysicalMemory
 from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, TOTAL
 
 SPARSE = 64  # frames
-ADVICES_MAX = 16_384  # blocks advised otherwise than their neighbours: each may be a mapping of its own to the system
+ADVICES_MAX = 16_384  # most blocks advised against huge pages: each may cost the system a mapping of its own
 AHEAD = 8 << 20  # [bytes]; four huge pages
 NICE = 5
-PIECE = 512  # frames populated in a call: a huge page
-PAUSE_NS = 10_000_000  # between two looks at FRESH when there is nothing to do
-_PAUSES_PER_LOOK = 100  # between two looks through the blocks
+PIECE = 512  # frames populated per call: a huge page
+PAUSE_NS = 10_000_000  # sleep between two looks at FRESH when there is nothing to do
+_PAUSES_PER_LOOK = 100  # pauses between two examinations of the blocks
 _MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14
 
@@ -44,12 +45,12 @@ _MADV_POPULATE_WRITE = 23  # since Linux 5.14
     STOP,  # not 0: the loop ends
     WATERMARK,  # first frame not populated
     AHEAD_FRAMES,
-    FAILED,  # not 0: the system does not offer it, the loop has ended
+    FAILED,  # not 0: the system does not support populating, and the loop has ended
     RUN_READY,  # block of the run that was populated last, -1 for none
-    HUGE_PAGES,  # 0: the memory is not advised for huge pages anywhere
-    ADVISED,  # blocks advised against huge pages
-    _PAUSES,  # since the last look through the blocks
-    _TIMESPEC,  # two words, what to sleep
+    HUGE_PAGES,  # 0: the memory is nowhere advised for huge pages
+    ADVISED,  # number of blocks advised against huge pages
+    _PAUSES,  # since the last examination of the blocks
+    _TIMESPEC,  # two words: the time to sleep
 ) = range(9)
 CONTROL_SIZE = _TIMESPEC + 2
 
@@ -66,7 +67,10 @@ def _advise(mem, first, count, advice):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64[::1], uint8[::1]))
 def advise_blocks(mem, control, small):  # type: ignore[no-untyped-def]
-    """Advise against huge pages in sparse blocks, and for them in those that are no longer; `small` says which are."""
+    """Advise against huge pages in blocks that became sparse, and for them in blocks that no longer are.
+
+    `small` is 1 for each block that is currently advised against huge pages.
+    """
     for block in range(mem.frames[FRESH] >> BLOCK_SHIFT):
         sparse = mem.blocks[block * BLOCK_WORDS + BLOCK_EMPTY] >= SPARSE
         if sparse == (small[block] != 0) or (sparse and control[ADVISED] >= ADVICES_MAX):
@@ -78,7 +82,7 @@ def advise_blocks(mem, control, small):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64[::1], uint8[::1]))
 def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
-    """Keep AHEAD_FRAMES frames from FRESH on populated, and the next empty run, until STOP."""
+    """Keep AHEAD_FRAMES frames from FRESH on, and the next empty run, populated until STOP is set."""
     timespec = int64(control.ctypes.data) + 8 * _TIMESPEC
     while control[STOP] == 0:
         fresh, total, run = mem.frames[FRESH], mem.frames[TOTAL], mem.frames[EMPTY_RUNS]
@@ -103,9 +107,9 @@ def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
 
 
 class Populator:
-    """The thread that stays `ahead` bytes ahead of the frames of `memory` that were ever used.
+    """The thread that populates `memory` for `ahead` bytes beyond the frames used so far.
 
-    huge_pages: the memory is advised for huge pages, as PhysicalMemory advises it by default.
+    huge_pages: whether the memory is advised for huge pages, as PhysicalMemory does by default.
     """
 
     def __init__(self, memory: PhysicalMemory, ahead: int = AHEAD, nice: int = NICE, huge_pages: bool = True) -> None:
@@ -119,26 +123,26 @@ class Populator:
         self._control[_TIMESPEC + 1] = PAUSE_NS
         self._nice = nice
         self._thread = threading.Thread(target=self._run, name="populator", daemon=True)
-        if not DISABLED:  # without the compiler there is no loop without the GIL
+        if not DISABLED:  # without the compiler, the loop would hold the GIL
             self._thread.start()
 
     @property
     def watermark(self) -> int:
-        """First frame that was not populated."""
+        """The first frame that is not populated."""
         return int(self._control[WATERMARK])
 
     @property
     def run_ready(self) -> int:
-        """Block of the empty run that was populated last; -1 for none."""
+        """The block of the empty run that was populated last; -1 for none."""
         return int(self._control[RUN_READY])
 
     @property
     def running(self) -> bool:
-        """Whether it goes on; not, where the system does not offer it."""
+        """Whether the thread runs; False if the system does not support populating."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """End the thread; before the memory is closed."""
+        """End the thread.  Call it before the memory is closed."""
         self._control[STOP] = 1
         if self._thread.is_alive():
             self._thread.join()

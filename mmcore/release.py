@@ -1,12 +1,11 @@
 """Release of a whole tree, in steps whose length the caller bounds.
 
-A cursor, int64[CURSOR_SIZE], says how far it has come: a stack of (table, index) from the root down.  Whatever the
-walk has behind it is gone from the tree too, entry by entry, so between steps the root is a smaller but sound tree.
-A table that somebody else still reaches is let go, not entered; a huge page goes in one piece, and counts as
-_RUN_WORTH frames.
+A cursor, int64[CURSOR_SIZE], records the progress: a stack of (table, index) from the root down.  The walk clears each
+entry that it has passed, so between steps the root is a smaller but valid tree.  A table that is still shared only
+loses one reference, and its entries are not visited.  A huge page is released at once and counts as _RUN_WORTH frames.
 
     cursor[0]                     the root; RELEASED when all is done
-    cursor[1]                     level of the table at hand, 0 before the first step
+    cursor[1]                     level of the current table, 0 before the first step
     cursor[2 * level], [... + 1]  table of that level, and index of the next entry to look at
 
 Only the owner of the memory may call it, and only with a root that nobody reads any more.
@@ -22,7 +21,7 @@ RELEASED = -1
 CURSOR_SIZE = 16
 _SCANNED_PER_FRAME = 64  # empty entries that cost about as much as one frame
 _RUN_WORTH = 16  # its 512 counts are neighbours
-_AHEAD = 16  # entries: what their pages are counted by is anywhere in memory, and asked for before it is needed
+_AHEAD = 16  # entries: the counts of their pages are scattered in memory, so they are prefetched this far ahead
 
 
 @linked(void(int64[::1], int64))
@@ -34,7 +33,7 @@ def release_begin(cursor, root):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64[::1], int64))
 def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
-    """Let go of about `budget` frames of the cursor's tree; returns how many, and cursor[0] == RELEASED at the end."""
+    """Release about `budget` frames of the cursor's tree; returns how many.  cursor[0] is RELEASED at the end."""
     examined = 0
     if cursor[0] == RELEASED:
         return examined
@@ -87,7 +86,7 @@ def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64[::1], int64))
 def release_all(mem, cursor, root):  # type: ignore[no-untyped-def]
-    """Release the tree at `root` whole."""
+    """Release the whole tree at `root`."""
     release_begin(cursor, root)
     while cursor[0] != RELEASED:
         release_step(mem, cursor, 1 << 20)

@@ -1,13 +1,13 @@
-"""Putting an address space together from pages whose contents were read from somewhere else.
+"""Building an address space from pages whose contents come from elsewhere, such as an image.
 
-Into an address space that maps nothing, in the order of addresses:
+Both kernels fill a space that maps nothing, in ascending order of addresses:
 
-    adopt_runs     the contents are in frames already, one after the other: only page tables are made.  The frames are
-                   above all that were ever used, so they can be filled before the machine is even built, by a thread
-                   that knows nothing of it.
-    place_pages    the contents are in a buffer: frames are taken wherever there are some, and copied into
+    adopt_runs     the contents are already in consecutive frames: only the page tables are created.  These frames lie
+                   above all frames that were ever used.  A thread that knows nothing of the machine can therefore fill
+                   them even before the machine is built.
+    place_pages    the contents are in a buffer: they are copied to any free frames
 
-Both count what they need first: out of frames means that nothing was changed.
+Nothing is changed if there are too few frames: adopt_runs counts first, and the caller of place_pages does.
 """
 
 from mmcore.errors import NO_FRAME
@@ -19,12 +19,12 @@ from mmcore.state import EPOCH, FREE_COUNT, FRESH, MEMORY, PAGES_MAPPED, SPACE, 
 from mmcore.tables import set_entry
 
 RUNS = int64[:, ::1]  # [R, 2]: address of the first page, number of pages; ascending, apart
-NO_PAGE, NO_LENGTH, NOT_APART = 1, 2, 3  # a run begins at no page's address, has an impossible length, overlaps another
+NO_PAGE, NO_LENGTH, NOT_APART = 1, 2, 3  # a run is not page-aligned, has an impossible length, overlaps another
 
 
 @linked(int64(RUNS))
 def check_runs(runs):  # type: ignore[no-untyped-def]
-    """0 for runs that a space can have; else NO_PAGE, NO_LENGTH or NOT_APART."""
+    """Check whether a space can have these runs.  Returns 0, NO_PAGE, NO_LENGTH or NOT_APART."""
     for run in range(runs.shape[0]):
         if runs[run, 0] < 0 or runs[run, 0] >= VA_LIMIT or runs[run, 0] & PAGE_MASK != 0:
             return NO_PAGE
@@ -40,10 +40,10 @@ def check_runs(runs):  # type: ignore[no-untyped-def]
 
 @linked(int64(RUNS))
 def tables_for_runs(runs):  # type: ignore[no-untyped-def]
-    """Tables below the root that a tree of just these runs has."""
+    """The number of tables below the root in a tree of exactly these runs."""
     tables = 0
     for level in range(ROOT_LEVEL, 1, -1):
-        size = span(level)  # what a table of the level below maps
+        size = span(level)  # bytes that a table of the level below maps
         last = -1  # the last such table counted
         for run in range(runs.shape[0]):
             first = runs[run, 0] // size
@@ -55,7 +55,7 @@ def tables_for_runs(runs):  # type: ignore[no-untyped-def]
 
 @linked(void(MEMORY, int64, int64))
 def claim_fresh(mem, first, count):  # type: ignore[no-untyped-def]
-    """Take `count` frames from `first` on, none ever used; those below that were not become free ones to be reused."""
+    """Allocate the `count` never used frames from `first` on; never used frames below it become ordinary free ones."""
     registers = mem.frames
     assert registers[FRESH] <= first and first + count <= registers[TOTAL], "the frames are in use"
     pass_over(mem, first)
@@ -71,7 +71,7 @@ def _map_frame(space, table, va, frame):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, RUNS, int64))
 def adopt_runs(space, runs, first):  # type: ignore[no-untyped-def]
-    """Map the runs onto the frames from `first` on; 0, or NO_FRAME when those or the tables' are not to be had."""
+    """Map the runs onto the frames from `first` on.  Returns 0, or NO_FRAME if these or frames for tables are short."""
     mem = space.mem
     pages = 0
     for run in range(runs.shape[0]):
@@ -88,7 +88,7 @@ def adopt_runs(space, runs, first):  # type: ignore[no-untyped-def]
         end = va + (runs[run, 1] << PAGE_SHIFT)
         while va < end:
             table = own_path(space, va, 1)
-            stop = min(end, (va | (span(2) - 1)) + 1)  # where the table ends
+            stop = min(end, (va | (span(2) - 1)) + 1)  # the end of the table
             while va < stop:
                 mem.refcount[frame] = 1
                 mem.epoch[frame] = stamp
@@ -102,7 +102,7 @@ def adopt_runs(space, runs, first):  # type: ignore[no-untyped-def]
 def place_pages(space, runs, cursor, buffer, pages):  # type: ignore[no-untyped-def]
     """Map the next `pages` pages of the runs and fill them from `buffer`; the frames must be free.
 
-    `cursor` is [run, page in the run] of the next page, and moves on.
+    `cursor` is [run, page in the run] of the next page; this kernel advances it.
     """
     mem = space.mem
     table, end_of_table = 0, 0

@@ -1,4 +1,4 @@
-"""The Python face: physical memory, and address spaces on it.
+"""The Python interface: physical memory, and address spaces on it.
 
     memory = PhysicalMemory(1 << 30)
     space = AddressSpace(memory)
@@ -9,8 +9,8 @@
     assert child.read(0x10000, 5) == b"hello"
     child.exit()
 
-Methods check their arguments and raise the exceptions of errors.py; whatever raises has changed nothing.  One thread
-owns a memory and all spaces on it (see state.py).
+Methods check their arguments and raise the exceptions of errors.py.  A method that raises has changed nothing.  One
+thread owns a memory and all spaces on it (see state.py).
 """
 
 import mmap
@@ -83,13 +83,13 @@ if TYPE_CHECKING:
 
 FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
 _GIVE_STEP = 1 << 16  # frames
-SPACES_MAX = 1024  # that a processor works on, by default
+SPACES_MAX = 1024  # default limit of the spaces of a processor
 
 
 class ForkMode(IntEnum):
-    """Where a fork begins to share; what stands above is copied.  See fork.py.
+    """The level at which a fork begins to share; the tables above it are copied.  See fork.py.
 
-    ON_DEMAND is that of Zhao, Gong, Fonseca, "On-demand-fork", EuroSys 2021.
+    ON_DEMAND is the fork of Zhao, Gong, Fonseca, "On-demand-fork", EuroSys 2021.
     """
 
     CLASSIC = CLASSIC  # pages are shared; all tables are copied
@@ -99,13 +99,13 @@ class ForkMode(IntEnum):
 
 @linked(int64(MEMORY, int64))
 def new_root(mem, stamp):  # type: ignore[no-untyped-def]
-    """An empty PML4, or NO_FRAME."""
+    """Allocate an empty PML4.  Returns its frame, or NO_FRAME."""
     return frame_alloc_zeroed(mem, stamp)
 
 
 @linked(int64(SPACE, int64, int64))
 def own_pages(space, va, end):  # type: ignore[no-untyped-def]
-    """Make the mapped pages of [va, end) writable: `end`, or the page at which the frames ran out."""
+    """Make the mapped pages of [va, end) writable.  Returns `end`, or the page at which the frames ran out."""
     while va < end:
         if write_address(space, va) < 0:
             return va
@@ -120,15 +120,16 @@ def new_generation(space):  # type: ignore[no-untyped-def]
 
 
 class PhysicalMemory:
-    """`size` bytes of physical memory, reserved whole and taken from the system only as it is used.
+    """`size` bytes of physical memory.  All of it is reserved; the system provides it only as it is used.
 
-    Frames of 4 KiB; a rest is left out.  A context manager, which closes it.  Raises MemoryTooSmall below five frames,
-    which a page and its tables take; MachineError for a mapping of another size; OSError when the system refuses.
+    `size` is rounded down to whole frames of 4 KiB.  As a context manager, it closes the memory at the end.  Raises
+    MemoryTooSmall below five frames, the need of one page and its tables; MachineError for a mapping of another size;
+    OSError if the system refuses.
 
     huge_pages: let the system back it with huge pages where it can (MADV_HUGEPAGE).
-    poison: fill freed frames with a pattern, so that whoever still reads one notices.
-    mapping: private anonymous memory of that size to use instead, as it is advised; zeros but for frames that
-        adopt_runs will take.
+    poison: fill freed frames with a pattern, so that a read of a freed frame is noticed.
+    mapping: private anonymous memory of that size to use instead, with the madvise settings that it has.  It holds
+        zeros, except in frames that adopt_runs will take.
     """
 
     def __init__(
@@ -161,30 +162,30 @@ class PhysicalMemory:
 
     @property
     def state(self) -> Memory:
-        """What kernels take; see state.Memory.  Raises ClosedMemory."""
+        """The argument that kernels take; see state.Memory.  Raises ClosedMemory."""
         if self._state is None:
             raise ClosedMemory("the physical memory was closed")
         return self._state
 
     @property
     def frames_total(self) -> int:
-        """Frames there are."""
+        """The number of frames."""
         return int(self.state.frames[TOTAL])
 
     @property
     def frames_free(self) -> int:
-        """Frames that are neither a page nor a table of any space."""
+        """The number of frames that are neither a page nor a table of any space."""
         return int(self.state.frames[FREE_COUNT])
 
     @property
     def frames_kept(self) -> int:
-        """Free frames that were used before and not given back to the system since; see give_back."""
+        """The number of free frames that were used before and not given back to the system since; see give_back."""
         return int(resident_free(self.state))
 
     def give_back(self, keep: int = 0) -> int:
-        """Give what free frames hold back to the system, down to `keep` of them; returns how many that were.
+        """Give the memory of free frames back to the system, except for `keep` frames.  Returns how many it gave back.
 
-        They are taken anew as they are used.  Raises OSError when the system does not take them.
+        The system provides the memory again as the frames are used.  Raises OSError if the system does not accept it.
         """
         mem = self.state
         before = int(mem.frames[RETURNED])
@@ -195,7 +196,7 @@ class PhysicalMemory:
 
     @property
     def size(self) -> int:
-        """Bytes in all frames."""
+        """The size of all frames [bytes]."""
         return self.frames_total * PAGE_SIZE
 
     def close(self) -> None:
@@ -203,7 +204,7 @@ class PhysicalMemory:
         if self._state is None:
             return
         self._state = None
-        # Arrays that still look into the mapping keep its addresses alive, but not its contents.
+        # Arrays over the mapping may still exist.  They keep its addresses valid, but not its contents.
         self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def __enter__(self) -> Self:
@@ -222,7 +223,7 @@ class PhysicalMemory:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Entries of the caches of translations: each a power of two; but for the TLB, 0 for none.
+    """The sizes of the translation caches, in entries.  Each is a power of two; 0 omits a cache other than the TLB.
 
     See tlb.py and psc.py; `AddressSpace.counters` has their hits and misses.
     """
@@ -249,10 +250,10 @@ def _budget(count: int) -> int:
 
 
 class Processor:
-    """What translates addresses: a TLB, paging-structure caches, and counters of what it did.
+    """The translation hardware: a TLB, paging-structure caches, and counters.
 
-    It may work on up to `spaces` address spaces, on all memories of its thread.  Their translations are kept apart by
-    generations (see tlb.py).
+    It may work on up to `spaces` address spaces, on all memories of its thread.  Generations keep their translations
+    apart (see tlb.py).
     """
 
     def __init__(self, caches: Caches = DEFAULT_CACHES, spaces: int = SPACES_MAX) -> None:
@@ -266,7 +267,7 @@ class Processor:
         self.spaces = zeros(int64, CPU_REGISTERS * spaces)
 
     def take(self) -> Array:
-        """Registers for one more space, which has them once it has a generation.  Raises TooManySpaces."""
+        """Registers for one more space; they are taken once the space has a generation.  Raises TooManySpaces."""
         for row in range(0, len(self.spaces), CPU_REGISTERS):
             if self.spaces[row + GENERATION] == 0:
                 cpu = self.spaces[row : row + CPU_REGISTERS]
@@ -276,23 +277,23 @@ class Processor:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted since it was made, by the names of state.COUNTERS.  Exact, and the same in every run."""
+        """All counts since its creation, by the names of state.COUNTERS.  They are exact and the same in every run."""
         return {name: int(self.registers[register]) for name, register in COUNTERS.items()}
 
 
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked.
 
-    Four-level paging as in the Intel SDM, volume 3A, but for permissions: what is mapped may be read and written.
+    Four-level paging as in the Intel SDM, volume 3A, but without permissions: a mapped page may be read and written.
     Addresses and lengths are int [bytes].  All methods raise DeadSpace after exit and ClosedMemory after
-    PhysicalMemory.close; those that take a range, EmptyRange, NonCanonical, and TypeError for what is no integer; those
-    that take frames, OutOfFrames.
+    PhysicalMemory.close.  Methods that take a range also raise EmptyRange, NonCanonical, and TypeError for a value that
+    is not an integer.  Methods that need frames also raise OutOfFrames.
     """
 
     def __init__(
         self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES, processor: "Processor | None" = None
     ) -> None:
-        """processor: what translates for it; if not said, one of its own, with these caches.  Raises TooManySpaces."""
+        """processor: the one to use; by default the space gets its own, with these caches.  Raises TooManySpaces."""
         processor = processor or Processor(caches, 1)
         cpu, epoch = processor.take(), memory.state.frames[LAST_EPOCH]
         root = new_root(memory.state, epoch)
@@ -319,10 +320,10 @@ class AddressSpace:
         processor: "Processor | None" = None,
         frozen: bool = False,
     ) -> Self:
-        """The space of a root that the kernel `fork` returned; from now on the root is the space's to release.
+        """Make a space of a root that the kernel `fork` returned.  From now on the space owns the root.
 
-        epoch: the one that the fork began, `epoch` of the space that was forked.
-        frozen: it will only be read, which changes no entry of its tables, not even A or D.
+        epoch: the one that the fork began, that is, the forked space's `epoch` after the fork.
+        frozen: the space will only be read, and reads change no entry of its tables, not even A or D.
         """
         processor, space = processor or Processor(caches, 1), cls.__new__(cls)
         space._adopt(memory, root, epoch, processor, processor.take())
@@ -331,7 +332,7 @@ class AddressSpace:
 
     @property
     def state(self) -> Space:
-        """What kernels take; see state.Space.  Raises DeadSpace, ClosedMemory."""
+        """The argument that kernels take; see state.Space.  Raises DeadSpace, ClosedMemory."""
         if self._state is None:
             raise DeadSpace("the address space has exited")
         if self.memory._state is None:
@@ -340,25 +341,25 @@ class AddressSpace:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not exited."""
+        """Whether the space has not exited yet."""
         return self._state is not None
 
     @property
     def root(self) -> int:
-        """Frame of the PML4."""
+        """The frame of the PML4."""
         return int(self.state.cpu[CR3])
 
     @property
     def epoch(self) -> int:
-        """The epoch under way; each fork ends one."""
+        """The current epoch; each fork ends one."""
         return int(self.state.cpu[EPOCH])
 
     @property
     def counters(self) -> dict[str, int]:
-        """What its processor has counted, by the names of state.COUNTERS.
+        """The counts of its processor, by the names of state.COUNTERS.
 
-        A fork is counted by the processor of the space that was forked.  A child has one of its own unless it is given
-        another, and begins with zeros.
+        The processor of the forked space counts the fork.  A child gets a processor of its own, whose counts begin at
+        zero, unless another one is given.
         """
         assert self.state is not None
         return self.processor.counters
@@ -366,8 +367,8 @@ class AddressSpace:
     def map(self, address: int, length: int, *, huge: bool = False) -> None:
         """Map the pages of [address, address + length), zero-filled; both are multiples of the page size.
 
-        huge: pages of 2 MiB, each in an aligned run of 512 frames.  A write to one that is shared copies it whole.
-        Raises Misaligned, AlreadyMapped, OutOfFrames: with nothing mapped.
+        huge: pages of 2 MiB, each in an aligned run of 512 frames.  A write to a shared huge page copies all of it.
+        Raises Misaligned, AlreadyMapped, OutOfFrames, with nothing mapped.
         """
         state = self.state
         address, length = self._pages(address, length, HUGE_MASK if huge else PAGE_MASK)
@@ -381,10 +382,10 @@ class AddressSpace:
             raise AlreadyMapped(int(next_mapped(state, address, address + length)))
 
     def unmap(self, address: int, length: int) -> None:
-        """Unmap the pages of [address, address + length), all of which are mapped.
+        """Unmap the pages of [address, address + length).  All of them must be mapped.
 
-        A huge page of which a part stays is split into pages; a shared one is copied first.
-        Raises Misaligned, NotMapped, and OutOfFrames where shared tables have to be copied: with nothing unmapped.
+        A huge page that stays in part is split into pages of 4 KiB; a shared one is copied first.
+        Raises Misaligned, NotMapped, and OutOfFrames if shared tables must be copied, with nothing unmapped.
         """
         state = self.state
         address, length = self._pages(address, length)
@@ -395,10 +396,10 @@ class AddressSpace:
     def remap(self, old: int, length: int, new: int, new_length: int | None = None, *, huge: bool = False) -> None:
         """Move the pages of [old, old + length) to `new`, where none are mapped, without copying them.
 
-        new_length: what there is to be at `new` [bytes].  Of less the last pages are left out and unmapped; more are
-        mapped behind, zero-filled: pages of 2 MiB when `huge`.  With it `new` may be `old`, to grow or shrink in place.
-        A huge page stays one where all of it goes to a multiple of its size, and is split as by `unmap` elsewhere.
-        Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames: with nothing moved, mapped or unmapped.
+        new_length: the size after the move [bytes].  If it is smaller, the last pages are unmapped; if it is larger,
+        zero-filled pages are added, of 2 MiB if `huge`.  With it, `new` may equal `old`, to grow or shrink in place.
+        A huge page stays huge if all of it moves to a multiple of its size; otherwise it is split, as by `unmap`.
+        Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames, with nothing moved, mapped or unmapped.
         """
         state = self.state
         old, length = self._pages(old, length)
@@ -432,9 +433,9 @@ class AddressSpace:
         return bool(next_unmapped(state, address & ~PAGE_MASK, address + length) >= address + length)
 
     def write(self, address: int, data: "Buffer") -> None:
-        """Write `data` at `address`; every page it touches is mapped.
+        """Write `data` at `address`.  Every page that it touches must be mapped.
 
-        Raises NotMapped, or OutOfFrames where shared pages or tables have to be copied: with nothing written.
+        Raises NotMapped, or OutOfFrames if shared pages or tables must be copied, with nothing written.
         """
         state = self.state
         content = memoryview(data).tobytes()
@@ -449,7 +450,7 @@ class AddressSpace:
         copy_in(state, address, over(content, uint8), 0, length)
 
     def read(self, address: int, length: int) -> bytes:
-        """The `length` bytes at `address`; every page they touch is mapped.  Raises NotMapped."""
+        """The `length` bytes at `address`.  Every page that they touch must be mapped.  Raises NotMapped."""
         state = self.state
         if length == 0:
             return b""
@@ -460,10 +461,10 @@ class AddressSpace:
         return bytes(array)
 
     def fork(self, mode: ForkMode = ForkMode.ON_DEMAND) -> "AddressSpace":
-        """A copy of this space, which may be written, forked and released like any other.
+        """Fork this space.  The child may be written, forked and released like any other space.
 
-        Pages, and in the modes beyond classic tables too, are shared until they are written.  Ends the epoch of this
-        space; the child begins with the next.  Raises OutOfFrames, with nothing changed.
+        Pages are shared until they are written, and so are tables in modes other than CLASSIC.  The fork ends the epoch
+        of this space; parent and child continue in the next one.  Raises OutOfFrames, with nothing changed.
         """
         root = int(fork_root(self.state, ForkMode(mode)))
         if root < 0:
@@ -480,8 +481,8 @@ class AddressSpace:
     def unshare_step(self, budget: int) -> int:
         """Make about `budget` shared tables private ahead of a write; see unshare.py.
 
-        Returns the work done, in copies of tables; 0 when nothing is left to do.  Raises OutOfFrames, ValueError.  The
-        idea is that of Async-fork, Pang et al., VLDB 2023.
+        Returns the work done, in copies of tables; 0 if nothing is left to do.  Raises OutOfFrames, ValueError.  The
+        idea comes from Async-fork, Pang et al., VLDB 2023.
         """
         done = int(unshare_step(self.state, _budget(budget)))
         if done == NO_FRAME:
@@ -491,8 +492,8 @@ class AddressSpace:
     def changed_since(self, epoch: int) -> Iterator[tuple[int, int]]:
         """(address, length) of each run of pages mapped, moved or written in the epochs after `epoch`, ascending.
 
-        That is after the fork that ended it: what `self.epoch` was before that fork.  What was unmapped is in no run.
-        A huge page changes whole.  Tables in which nothing changed are not looked at.
+        To get the changes since a fork, pass the value of `self.epoch` before that fork.  Unmapped pages are not
+        reported.  A huge page counts as changed whole.  Tables in which nothing changed are skipped.
         """
         va, out = 0, zeros(int64, 2)
         while next_changed(self.state.mem, self.root, epoch, va, VA_LIMIT, out) > 0:
@@ -500,36 +501,36 @@ class AddressSpace:
             va = int(out[0] + out[1] * PAGE_SIZE)
 
     def usage(self) -> "Usage":
-        """What the space takes, shared and private, in the words of smaps (Linux, proc(5)); see account.py."""
+        """The memory use of the space, shared and private, in the terms of smaps (Linux, proc(5)); see account.py."""
         return import_module("mmcore.account").usage(self.state.mem, self.root)  # type: ignore[no-any-return]
 
     def regions(self, address: int = 0, length: int | None = None) -> Any:
         """account.REGION[R], a NumPy array: each 2 MiB from `address` on in which something is mapped, ascending.
 
-        With a length, one for each 2 MiB that [address, address + length) touches, mapped or not.
+        With a length, the array has one row for each 2 MiB that [address, address + length) touches, mapped or not.
         """
         mem = self.state.mem
         address, size = self._range(address, 1 if length is None else length)
         first, end = address & ~HUGE_MASK, (address + size + HUGE_MASK) & ~HUGE_MASK
-        account = import_module("mmcore.account")  # it takes NumPy
+        account = import_module("mmcore.account")  # it requires NumPy
         if length is None:
             found = account.regions(mem, self.root)
             return found[found["address"] >= first]
         return account.regions_within(mem, self.root, first, end)
 
     def exit(self) -> None:
-        """Release everything; the space is dead from now on."""
+        """Release all frames of the space.  The space is dead from now on."""
         self.exit_begin().finish()
 
     def exit_begin(self) -> "Release":
-        """As `exit`, but the frames are given back by the `step`s of what is returned.  Raises DeadSpace."""
+        """As `exit`, but the caller frees the frames with the `step`s of the returned Release.  Raises DeadSpace."""
         root = self.root
-        self.state.cpu[GENERATION] = 0  # its registers may be another's; a generation is given once
+        self.state.cpu[GENERATION] = 0  # another space may have its registers now; no generation is given twice
         self._state = None
         return Release(self.memory, root)
 
     def _range(self, address: int, length: int) -> tuple[int, int]:
-        """A range that is not empty and canonical, in Python's integers: NumPy's, which a caller may have, wrap."""
+        """Check that a range is canonical and not empty.  Returns Python integers, because NumPy's would wrap."""
         address, length = index(address), index(length)
         if length <= 0:
             raise EmptyRange(address)
@@ -540,7 +541,7 @@ class AddressSpace:
         return address, length
 
     def _pages(self, address: int, length: int, mask: int = PAGE_MASK) -> tuple[int, int]:
-        """As _range, of whole pages."""
+        """As _range, but for whole pages."""
         address, length = self._range(address, length)
         if address & mask:
             raise Misaligned(address)
@@ -560,7 +561,7 @@ class AddressSpace:
 
 
 class Release:
-    """The tree of a space that has exited, while it is given back.  Its owner does nothing else with the root."""
+    """The stepwise release of the tree of a space that has exited.  The root must not be used for anything else."""
 
     def __init__(self, memory: PhysicalMemory, root: int) -> None:
         self.memory = memory
@@ -569,24 +570,24 @@ class Release:
 
     @property
     def root(self) -> int:
-        """What is left of the tree, for check_memory; -1 when nothing is."""
+        """The root of the remaining tree, for check_memory; -1 when nothing remains."""
         return int(self.cursor[0])
 
     @property
     def done(self) -> bool:
-        """Whether all frames have been given back."""
+        """Whether all frames have been released."""
         return self.root == RELEASED
 
     def step(self, frames: int) -> int:
-        """Let go of about `frames` frames; returns how many it looked at, which is at most a few more."""
+        """Release about `frames` frames.  Returns how many it visited, which is at most a few more."""
         return int(release_step(self.memory.state, self.cursor, _budget(frames)))
 
     def finish(self, budget: int = 1 << 20) -> None:
-        """Let go of all that is left."""
+        """Release all remaining frames."""
         while not self.done:
             self.step(budget)
 
 
 def release(memory: PhysicalMemory, root: int, budget: int = 1 << 20) -> None:
-    """Release the tree at `root`, which nobody reads any more, `budget` frames at a time."""
+    """Release the tree at `root`, `budget` frames at a time.  Nobody may read it any more."""
     Release(memory, root).finish(budget)

@@ -1,10 +1,10 @@
-"""The state that kernels take: physical memory, and an address space on it.
+"""The arguments of kernels: the state of a physical memory, and of an address space on it.
 
-Both are records of arrays (see records.py), which cost nothing inside kernels and run the same without the compiler.
+Both are records of arrays (see records.py).  They cost nothing inside kernels and work the same without the compiler.
 Scalars that change are registers: named words of one int64 array.
 
-Who writes what: the owner thread alone writes `entries`, `refcount`, `epoch`, `frames` and all that is the processor's.
-Another thread may read frames reachable from a frozen root, and nothing else (see frozen.py).
+Only the owner thread writes `entries`, `refcount`, `epoch`, `frames` and the arrays of the processor.  Other threads
+may only read frames reachable from a frozen root (see frozen.py).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mmcore.jit import Array, Plain, Record, int32, int64, state_type, uint8, ui
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memory(Record):
-    """Physical memory of F frames; first argument of what works on frames and tables."""
+    """Physical memory of F frames; first argument of the kernels that work on frames and tables."""
 
     bytes: Array  # uint8[F * PAGE_SIZE]     the frames' contents
     entries: Array  # uint64[F * ENTRY_COUNT]  the same storage, as table entries
@@ -29,7 +29,7 @@ class Space(Record):
     """An address space; first argument of nearly everything else."""
 
     mem: Memory
-    # of the processor, which may work on several spaces in turn
+    # The processor's arrays; a processor may work on several spaces in turn.
     tlb: Array  # int64[TLB_WORDS * entries]   see tlb.py
     psc: Array  # int64[PSC_WORDS * entries]  paging-structure caches, see psc.py
     processor: Array  # int64[PROCESSOR_REGISTERS]  its registers, below
@@ -41,20 +41,20 @@ MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int
 SPACE = state_type(Space, MEMORY, *[Plain(int64)] * 5)
 
 (
-    FREE_COUNT,  # frames free: those in partial blocks, those in free runs and those never used
-    FRESH,  # first frame never used; so are all above it, and they hold zeros
-    TOTAL,  # frames there are
-    POISON,  # 0, or fill freed frames with POISON_BYTE
+    FREE_COUNT,  # number of free frames: in partial blocks, in free runs, and never used
+    FRESH,  # first frame never used; all frames from here on were never used and hold zeros
+    TOTAL,  # number of frames
+    POISON,  # not 0: fill freed frames with POISON_BYTE
     LAST_EPOCH,  # the newest epoch that any space was given
-    PARTIAL_HEAD,  # first block of which some frames are free, or -1
-    USED_RUNS,  # first free run that holds anything, or -1
+    PARTIAL_HEAD,  # first block with some but not all frames free, or -1
+    USED_RUNS,  # first free run with arbitrary contents, or -1
     EMPTY_RUNS,  # first free run that holds zeros, or -1
-    RUN_COUNT,  # free runs of both kinds
+    RUN_COUNT,  # number of free runs of both kinds
     EMPTY_COUNT,  # free frames below FRESH that hold zeros: given back to the system, or passed over
-    GIVE_HAND,  # block at which give_back goes on
+    GIVE_HAND,  # block at which give_back continues
     RETURNED,  # frames given back to the system since the start
-    RETURNS,  # calls that this took
-    FORK_STACK,  # scratch of fork, FORK_STACK_SIZE words
+    RETURNS,  # system calls made for that
+    FORK_STACK,  # scratch space of fork, FORK_STACK_SIZE words
 ) = range(14)
 FORK_STACK_SIZE = 15
 FRAMES_REGISTERS = 32
@@ -62,35 +62,35 @@ assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS
 
 (
     CR3,  # frame of the PML4
-    GENERATION,  # of its translations' tags, shifted to where a tag has it; 0 in a row that no space has
-    EPOCH,  # the epoch under way; each fork ends one
-    UNSHARED_TO,  # where unshare_step goes on
-    FROZEN,  # not 0: no entry of its tables may change, not even A or D, and nothing is written
+    GENERATION,  # in the tags of its translations, shifted to its place in a tag; 0 in a row without a space
+    EPOCH,  # the current epoch; each fork ends one
+    UNSHARED_TO,  # address at which unshare_step continues
+    FROZEN,  # not 0: the space is never written, and no entry of its tables changes, not even A or D
 ) = range(5)
 CPU_REGISTERS = 8  # a cache line
 
 (
-    LAST_GENERATION,  # that any space was given
+    LAST_GENERATION,  # the newest generation that any space was given
     # counters, in the order of COUNTERS
     TLB_HITS,
     TLB_MISSES,
-    WRITE_FAULTS,  # writes that met an entry without R/W
+    WRITE_FAULTS,  # writes that found an entry without R/W
     TABLES_COPIED,
     PAGES_COPIED,
-    TABLES_REUSED,  # no longer shared when written: R/W given back without a copy
+    TABLES_REUSED,  # no longer shared when written: R/W was set again without a copy
     PAGES_REUSED,
     PAGES_MAPPED,
     PAGES_UNMAPPED,
-    TABLES_MADE,  # for a mapping, not by a copy
-    TABLES_DROPPED,  # whole shared tables that an unmapping let go
+    TABLES_MADE,  # created empty for a mapping
+    TABLES_DROPPED,  # whole shared tables that an unmapping dropped without a copy
     FORKS,
     FORK_TABLES,  # tables copied by forks
     HUGE_COPIED,
     HUGE_REUSED,
     HUGE_SPLIT,  # into pages and a PT
-    TABLES_UNSHARED,  # of those copied or reused: ahead of a write
+    TABLES_UNSHARED,  # copied or reused ahead of a write
 ) = range(18)
-# By level, 2 to 4, of the paging-structure caches: where in `psc` one begins, its entries less one, hits and misses.
+# One word for each level, 2 to 4, of the paging-structure caches: its start in `psc`, its size less one, hits, misses.
 PSC_FIRST, PSC_MASK, PSC_HITS, PSC_MISSES = range(19, 31, 3)
 PROCESSOR_REGISTERS = 40
 COUNTERS = {

@@ -1,13 +1,13 @@
-"""Page tables as wholes, and the one place where an entry is stored.
+"""Operations on whole page tables, and the only place that stores an entry.
 
-`set_entry` is the only kernel that stores into `entries`; tables are otherwise written as whole frames, before
-anything points at them.
+`set_entry` is the only kernel that stores into `entries`.  All other writes to tables are of whole frames, before any
+entry points at them.
 
-(2) Of a table with refcount > 1 only R/W may be cleared, and A set: checked builds assert it.  Both leave alone what a
-sharer reads, P and the frame's address.  R/W is what makes sharing safe, and A is set by the processor in any entry
-it walks through, whoever else has the table; so A in a shared table says that one of its sharers came by.  All this
-is done by the one thread that owns the memory, with a store of a whole entry: a reader of a frozen tree in another
-thread sees the entry before it or after it.
+(2) In a table with refcount > 1, R/W may only be cleared and A only be set; checked builds assert this.  Neither
+change affects the bits that a sharer reads: P and the frame's address.  Clearing R/W makes sharing safe.  The
+processor sets A in every entry that it walks through, even in a shared table, so A there means that some sharer used
+the entry.  Only the thread that owns the memory changes entries, and it always stores a whole entry: a reader of a
+frozen tree in another thread sees the entry either before or after the store.
 """
 
 from mmcore.jit import BOUNDSCHECK, DISABLED, copy_bytes, kernel
@@ -50,7 +50,7 @@ def protect_children(mem, table):  # type: ignore[no-untyped-def]
 
 @kernel
 def share_entry(mem, source, target):  # type: ignore[no-untyped-def]
-    """Enter what `source` points to at `target` too: counted once more, and write-protected in both."""
+    """Copy the entry at `source` to `target`: the frame gains one reference, and both entries are write-protected."""
     entry = mem.entries[source] & WRITE_PROTECT
     mem.refcount[frame_of(entry)] += 1
     set_entry(mem, source, entry)
@@ -59,7 +59,7 @@ def share_entry(mem, source, target):  # type: ignore[no-untyped-def]
 
 @kernel
 def share_children(mem, source, target):  # type: ignore[no-untyped-def]
-    """Make `target` a copy of table `source`: each child counted once more, and write-protected in both."""
+    """Make `target` a copy of table `source`: each child gains one reference and is write-protected in both."""
     protect_children(mem, source)
     copy_bytes(mem.bytes, target << PAGE_SHIFT, mem.bytes, source << PAGE_SHIFT, PAGE_SIZE)
     first = target << ENTRY_SHIFT
@@ -71,7 +71,7 @@ def share_children(mem, source, target):  # type: ignore[no-untyped-def]
 
 @kernel
 def count_tables_in(mem, table):  # type: ignore[no-untyped-def]
-    """Tables that the entries of a table, not of a PT, point at."""
+    """The number of tables that the entries of a table point at; the table is not a PT."""
     first = table << ENTRY_SHIFT
     count = 0
     for slot in range(first, first + ENTRY_COUNT):
@@ -82,14 +82,14 @@ def count_tables_in(mem, table):  # type: ignore[no-untyped-def]
 
 @kernel
 def next_child(mem, table, index):  # type: ignore[no-untyped-def]
-    """Index of the first present entry of a table at or after `index`; ENTRY_COUNT if there is none."""
+    """The index of the first present entry of a table at or after `index`; ENTRY_COUNT if there is none."""
     entries = mem.entries
     slot = (table << ENTRY_SHIFT) + index
     end = (table + 1) << ENTRY_SHIFT
     while slot < end and slot & 7 != 0 and entries[slot] == NO_ENTRY:
         slot += 1
     if slot & 7 == 0:
-        # A cache line at a time: what is not present is zero.
+        # Test a whole cache line at a time: an entry that is not present is zero.
         while slot < end:
             low = entries[slot] | entries[slot + 1] | entries[slot + 2] | entries[slot + 3]
             high = entries[slot + 4] | entries[slot + 5] | entries[slot + 6] | entries[slot + 7]

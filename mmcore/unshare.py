@@ -1,8 +1,8 @@
-"""Unsharing ahead: copying tables that are still shared before a writer meets them.
+"""Unsharing ahead: copy shared tables before a writer needs them.
 
-After a fork each first write into a shared table has a copy of it to wait for, as in a shared table of the level
-above.  An owner with time to spare makes these copies itself, in steps: a walk over the space, from low addresses to
-high, that each fork sends back to the start (the idea is Async-fork's, Pang et al., VLDB 2023).  Pages stay shared.
+After a fork, the first write below each shared table waits for a copy of that table, at every level.  An owner with
+time to spare makes these copies itself, in steps.  The steps walk over the space from low to high addresses; each fork
+restarts the walk.  The idea comes from Async-fork (Pang et al., VLDB 2023).  Pages stay shared.
 """
 
 from mmcore.errors import NO_FRAME
@@ -13,12 +13,12 @@ from mmcore.mapping import tables_to_own
 from mmcore.paging import HUGE, NO_ENTRY, PT_SPAN, ROOT_LEVEL, RW, VA_LIMIT, frame_of, slot_of, span
 from mmcore.state import CR3, SPACE, TABLES_COPIED, TABLES_REUSED, TABLES_UNSHARED, UNSHARED_TO
 
-_LOOKS_PER_COPY = 64  # walks that cost about as much as the copy of a table
+_LOOKS_PER_COPY = 64  # this many walks cost about as much as one copy of a table
 
 
 @kernel
 def _look(space, va):  # type: ignore[no-untyped-def]
-    # (the level down to which va's path wants to be owned, or 0, where the block of which that is true ends)
+    # (the level down to which va's path has to be made private, or 0; the end of the block to which this applies)
     frame = space.cpu[CR3]
     lowest = 0
     rights = RW
@@ -27,7 +27,7 @@ def _look(space, va):  # type: ignore[no-untyped-def]
         if entry == NO_ENTRY:
             return 0, (va & -span(level)) + span(level)
         if entry & HUGE == HUGE:
-            # Tables end here; with all of them private, the next one to look at is the next PD.
+            # A huge page has no PT: the tables of this path end here.
             break
         rights &= entry
         frame = frame_of(entry)
@@ -38,10 +38,10 @@ def _look(space, va):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def unshare_step(space, budget):  # type: ignore[no-untyped-def]
-    """Make about `budget` shared tables private, going on where the last step ended.
+    """Make about `budget` shared tables private, starting where the last step ended.
 
-    Returns the work done, in copies of tables: 0 when the end of the space is reached and nothing is left; NO_FRAME
-    when there is no frame for the next copy.
+    Returns the work done, in copies of tables; 0 once the end of the space is reached.  Returns NO_FRAME if there is no
+    frame for the next copy.
     """
     copied = space.processor[TABLES_COPIED] + space.processor[TABLES_REUSED]
     looks = 0

@@ -1,4 +1,4 @@
-"""The page walk: from cr3 down four levels, as the processor does it, changing no entry."""
+"""The page walk: down four levels from cr3, as the processor does it.  It changes no entry."""
 
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
 from mmcore.jit import kernel
@@ -8,9 +8,10 @@ from mmcore.psc import psc_fill, psc_lookup
 
 @kernel
 def walk(mem, cr3, va, level):  # type: ignore[no-untyped-def]
-    """Frame of the table of `level` (0: of the page) that serves `va` in the tree at `cr3`, or NOT_PRESENT.
+    """The frame of va's table of `level` (0: of its page) in the tree at `cr3`, or NOT_PRESENT.
 
-    HUGE_PAGE when a huge page stands where the PT was looked for; a page of 4 KiB within one has a frame as any other.
+    Returns HUGE_PAGE if a huge page takes the place of the wanted PT.  At level 0, va's 4 KiB within a huge page have a
+    frame like any other page.
     """
     frame = cr3
     if va < 0 or va >= VA_LIMIT:
@@ -27,9 +28,9 @@ def walk(mem, cr3, va, level):  # type: ignore[no-untyped-def]
 
 @kernel
 def translate(space, va):  # type: ignore[no-untyped-def]
-    """(frame of va's page or NOT_PRESENT, the flags that every entry of its path has; D: that the last one has).
+    """(frame of va's page or NOT_PRESENT, the flags set in every entry of its path; D is that of the last entry).
 
-    The walk begins where the paging-structure caches let it, and fills them.
+    The walk starts at the lowest table that the paging-structure caches know, and fills them on its way.
     """
     if va < 0 or va >= VA_LIMIT:
         return NOT_PRESENT, NO_ENTRY

@@ -1,17 +1,18 @@
-"""An address space to durable files and back, and when to take one.
+"""Snapshots: write an address space to durable files, read it back, and decide when to take a snapshot.
 
-    image        the file format, and reading one with every check
-    reader       all pages of an image, verified, by several threads
-    directory    the images of a directory: the newest that verifies, which are kept, leftovers, whose they are
-    preload      the newest image read into memory while the rest of the program still starts
-    describe     an image told to people, and as JSON
-    restore      an image back into an address space
-    frozen       the pages of a frozen root, for another thread
-    writer       the background thread that writes them as an image
-    snapshotter  fork, write, release: the states of a snapshot, and its figures
-    schedule     save points: when one is due
-    files        every file operation the above make, in one replaceable object
-    errors       everything that can go wrong, by name
+    image        the file format, and a reader that checks everything but the pages
+    reader       several threads that read and verify all pages of an image
+    directory    the images of a directory: find the newest good one, keep, clean up, lock
+    preload      reads the newest image into memory while the rest of the program still starts
+    describe     the contents of an image as text and as JSON
+    restore      loads an image into an address space
+    frozen       reads the pages of a frozen root in another thread
+    writer       the background thread that writes these pages as an image
+    snapshotter  fork, write, release: the states of a snapshot, and its statistics
+    schedule     save points: when a snapshot is due
+    files        all file operations of this package, in one replaceable object
+    errors       a class for every kind of failure
 
-Knows `mmcore` and nothing of what the pages hold: the owner passes its own words along as metadata.
+The package depends on `mmcore` and does not interpret the contents of the pages.  The owner of the pages passes its own
+data along as metadata.
 """

@@ -1,11 +1,11 @@
-"""`python -m snapshot FILE ...`: check images, byte by byte, and say what they hold.
+"""`python -m snapshot FILE ...`: verify images byte by byte, and print their contents.
 
     $ python -m snapshot data/dump-0000000042.kvimg
     data/dump-0000000042.kvimg: good
       pages            281,344 in 12 runs, 1,152.4 MB
       ...
 
-Exit status 0 when every file is good, 1 when one is not (the reason goes to stderr), 2 for wrong usage.
+The exit status is 0 if every file is good, 1 if one is not (the reason goes to stderr), and 2 for wrong usage.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from snapshot.reader import verify
 
 
 def lines(image: Image) -> list[str]:
-    """What an image holds, a fact a line."""
+    """The contents of an image, one fact per line."""
     facts: list[tuple[str, str]] = [
         ("format version", str(image.version)),
         ("identity", image.id.hex()),

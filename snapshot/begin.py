@@ -1,9 +1,10 @@
-"""The beginning of a snapshot, which is all that stops its owner: fork, and wake the writer's thread.
+"""The beginning of a snapshot, the only part that stops the owner: fork, and wake the writer's thread.
 
-One kernel does it, for the way through Python costs some hundred microseconds when its code is not in the processor's
-cache, and the fork a few.  So an event loop that is a kernel itself need not leave for it.  What the writer's thread
-and Python have to know afterwards stands in the ticket, which one thread writes at a time: the owner's until it wakes
-the writer; from then on nobody's, until the owner has taken the outcome.  GIVEN_UP alone the owner may set at any time.
+One kernel does both.  A detour through Python would cost some hundred microseconds when its code is not in the
+processor's cache; the fork costs a few.  An event loop that is itself a kernel can call this one directly.  The kernel
+leaves the data for the writer's thread and for Python in the ticket.  The owner's thread writes the ticket until it
+wakes the writer.  After that nobody writes it until the owner has taken the outcome, with one exception: the owner may
+set GIVEN_UP at any time.
 """
 
 from mmcore.fork import fork
@@ -14,15 +15,15 @@ from mmcore.state import EPOCH, PAGES_COPIED, SPACE, TABLES_COPIED
     ROOT,  # of the frozen tree, -1 while no snapshot is being written
     MODE,  # of the fork
     WAKE,  # an eventfd: the writer's thread waits for it
-    STARTED,  # snapshots so far
+    STARTED,  # number of snapshots so far
     AT_EPOCH,  # the epoch that the fork ended
-    AT_NS,  # when, by the monotonic clock
-    FORK_NS,  # how long the last fork took
-    PAUSE_NS,  # and with it the waking of the thread
+    AT_NS,  # time of the fork, by the monotonic clock
+    FORK_NS,  # duration of the last fork
+    PAUSE_NS,  # the same, including the waking of the thread
     PAGES_BEFORE,  # the space's counters at the fork
     TABLES_BEFORE,
     GIVEN_UP,  # not 0: the image is not wanted any more; the writer ends soon and leaves none
-    _ONE,  # what is written to the eventfd
+    _ONE,  # the value to write to the eventfd
     _CLOCK,  # seconds, nanoseconds
     _CLOCK_NS,
 ) = range(14)
@@ -43,7 +44,7 @@ def _now_ns(ticket):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64[::1]))
 def begin(space, ticket):  # type: ignore[no-untyped-def]
-    """Freeze the space as it is and have it written: 0; or RUNNING or NO_FRAME, and nothing has happened."""
+    """Freeze the space and start writing it.  Returns 0, or RUNNING or NO_FRAME with nothing changed."""
     if ticket[ROOT] >= 0:
         return RUNNING
     cpu = space.cpu

@@ -1,7 +1,7 @@
-"""An image told to people, and as JSON.
+"""The contents of an image, as text and as JSON.
 
-Metadata are whatever somebody has packed: maps with keys of any type, bytes, dates, numbers of 64 bits, nested a
-thousand deep, text that would move a terminal's cursor.  Here all of it becomes something that can be printed.
+Metadata can contain anything that msgpack can encode: maps with keys of any type, bytes, dates, numbers of 64 bits, a
+thousand levels of nesting, text that would move a terminal's cursor.  The functions here make all of it printable.
 """
 
 import json
@@ -14,7 +14,7 @@ DEPTH_MAX = 16
 
 
 def describe(image: Image) -> dict[str, Any]:
-    """What an image holds, as JSON can write it."""
+    """The contents of an image, as values that JSON can encode."""
     return {
         "path": str(image.path),
         "version": image.version,
@@ -34,7 +34,7 @@ def describe(image: Image) -> dict[str, Any]:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A value that JSON can write: bytes in hexadecimal, other keys and types as text, "..." for what is too deep."""
+    """A value that JSON can encode: bytes in hexadecimal, other keys and types as text, "..." where it is too deep."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, bytes):
@@ -49,13 +49,13 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def text(value: Any) -> str:
-    """A value on one line, with nothing in it that is not to be printed."""
+    """A value as one line of printable characters."""
     value = plain(value)
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
 def moment(unix_us: int) -> str:
-    """A time [us of Unix time] as a date; the number itself where no calendar goes so far."""
+    """A time [us of Unix time] as a date; the number itself if it is outside the calendar's range."""
     try:
         return datetime.fromtimestamp(unix_us / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds")
     except (OverflowError, ValueError, OSError):

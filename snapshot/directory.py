@@ -1,29 +1,28 @@
-"""The images of a directory: which is the newest, which are kept, and that nobody else has them.
+"""The images of a directory: finding the newest, keeping the right ones, and locking out other processes.
 
-    dump-0000000042.kvimg                    an image; the number rises by one with each
-    dump-0000000041.kvimg.damaged            one that was found damaged, set aside
-    .dump-0000000043.kvimg.7f3a91c0.tmp      one being written, locked by its writer for as long as it lives
-    .dump.lock                               locked by the process whose images these are, while it lives
+    dump-0000000042.kvimg                    an image; each new one has the next number
+    dump-0000000041.kvimg.damaged            an image that was found damaged and set aside
+    .dump-0000000043.kvimg.7f3a91c0.tmp      an image being written; its writer holds a lock on it
+    .dump.lock                               the lock file of the process that owns these images
 
-A number orders them, not a clock, which may be set back.  An image gets its name only when it is complete and durable,
-so whatever bears such a name was once whole; a temporary file is never looked at as an image.  One that nobody has
-locked was left by a process that died, and `clean` removes it.
+Numbers order the images, because a clock may be set back.  An image gets its name only when it is complete and durable,
+so every file with such a name was complete once.  A temporary file is never opened as an image.  A temporary file
+without a lock was left by a process that died; `clean` removes it.
 
-The newest image that verifies, and that the owner of the pages can open, is the one to start from.  An image refused on
-the way there is reported, never passed over in silence; when all are refused, NoUsableImage is raised, so that nobody
-starts empty over data it cannot read.
+A start loads the newest image that verifies and that the owner of the pages can open.  Every image refused on the way
+is reported.  If all are refused, NoUsableImage is raised: no program shall start empty over data that it cannot read.
 
-What counts is good images, not names.  An image is good when this process wrote it, or has verified every byte of it,
-and the file is unchanged since.  One of which nothing is known is read whole before it may count.
+Only good images count, not names.  An image is good if this process wrote it, or verified every byte of it, and the
+file has not changed since.  An unknown image is read whole before it may count.
 
     an image that is        in `retain`, once a newer one is durable        in `make_room`, for a disk that is full
     good                    counts; beyond `keep` it is removed             is removed, unless it is the newest good one
     damaged                 is set aside, with `.damaged` behind its name   stays
     anything else           stays, and does not count                       stays
 
-Anything else is what this process cannot judge: an image of another version or layout, one that needs a parent, what is
-no file or cannot be read.  Another program may be able to open it, so it is never removed here.  A damaged image may be
-the newest data there are, so it is not removed either; its number is not used again.
+Anything else is an image that this process cannot judge: it has another version or layout, it needs a parent, it is not
+a regular file, or it cannot be read.  Another program may be able to open it, so it is never removed here.  A damaged
+image may hold the newest data, so it is not removed either; its number is not used again.
 """
 
 import errno
@@ -49,7 +48,7 @@ _NO_LOCKS = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTS
 
 
 class Entry(NamedTuple):
-    """An image by name: not opened yet."""
+    """The name and number of an image that has not been opened."""
 
     sequence: int
     path: Path
@@ -57,7 +56,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Newest:
-    """The newest image that verifies, and what was refused before it was found."""
+    """The newest image that verifies, and the errors of the newer ones that were refused."""
 
     image: Image
     refused: list[ImageError] = field(default_factory=list)
@@ -65,14 +64,14 @@ class Newest:
 
 @dataclass
 class Kept:
-    """What `retain` did."""
+    """The result of `retain`."""
 
     removed: list[Path] = field(default_factory=list)
     set_aside: list[Damaged] = field(default_factory=list)
 
 
 class DirectoryLock:
-    """The images of one directory under one prefix, for this process alone."""
+    """This process's exclusive right to the images of one directory under one prefix."""
 
     def __init__(self, fd: int, path: Path, files: Files) -> None:
         self.path = path
@@ -80,18 +79,18 @@ class DirectoryLock:
 
     @property
     def held(self) -> bool:
-        """Whether the kernel holds the lock; not on a file system that gives none, and not after `release`."""
+        """Whether there is a lock; False on a file system without locks, and after `release`."""
         return self._fd >= 0
 
     def release(self) -> None:
-        """Let somebody else have them."""
+        """Release the lock, so that another process may take the images."""
         if self._fd >= 0:
             self._files.unlock(self._fd, self.path)
         self._fd = -1
 
 
 class ImageDirectory:
-    """The images in one directory under one prefix; `accept` is their owner's word on which it can open."""
+    """The images in one directory under one prefix; `accept` decides which of them their owner can open."""
 
     def __init__(
         self,
@@ -118,11 +117,11 @@ class ImageDirectory:
     # --- names ---
 
     def path_of(self, sequence: int) -> Path:
-        """Where the image of that number is, or will be."""
+        """The path of the image with that number, which need not exist yet."""
         return self.directory / f"{self.prefix}-{sequence:0{DIGITS}}{SUFFIX}"
 
     def temporary_path(self, sequence: int) -> Path:
-        """A name of its own for an image that is being written."""
+        """A unique temporary name for an image that is being written."""
         return self.directory / f".{self.path_of(sequence).name}.{os.urandom(4).hex()}{TEMPORARY_SUFFIX}"
 
     def entries(self) -> list[Entry]:
@@ -135,12 +134,12 @@ class ImageDirectory:
         return sorted(found, reverse=True)
 
     def next_sequence(self) -> int:
-        """One more than the newest image's, those set aside included."""
+        """One more than the highest number of any image, including those set aside."""
         matches = (self._final.fullmatch(name) or self._damaged.fullmatch(name) for name in self._names())
         return max((int(match[1]) for match in matches if match), default=0) + 1
 
     def clean(self) -> list[Path]:
-        """Remove what processes that died while writing have left; returns what went."""
+        """Remove the temporary files of processes that died while writing.  Returns the paths removed."""
         removed = []
         for name in self._names():
             path = self.directory / name
@@ -149,9 +148,9 @@ class ImageDirectory:
         return removed
 
     def lock(self) -> DirectoryLock:
-        """Take the images for this process; raises DirectoryInUse, and OSError without a directory.
+        """Take the images for this process.  Raises DirectoryInUse, and OSError without a directory.
 
-        Where nothing can be written, or the file system has no locks, it goes without one.
+        If the directory is read-only, or the file system has no locks, it continues without a lock.
         """
         path = self.directory / f".{self.prefix}{LOCK_SUFFIX}"
         try:
@@ -166,9 +165,9 @@ class ImageDirectory:
     # --- which are good ---
 
     def newest(self, progress: Progress | None = None) -> Newest | None:
-        """The newest image that verifies, every byte of it; None if there is no image at all.
+        """The newest image of which every byte verifies; None if there is no image at all.
 
-        Raises NoUsableImage, which says why each was refused.
+        Raises NoUsableImage, which tells why each was refused.
         """
         refused: list[ImageError] = []
         for entry in self.entries():
@@ -181,13 +180,13 @@ class ImageDirectory:
         return None
 
     def note_good(self, path: Path, stamp: Stamp) -> None:
-        """The file with this stamp has been written, or every byte of it verified, by this process."""
+        """Record that this process has written the file with this stamp, or verified every byte of it."""
         self._good[path] = stamp
 
     def retain(self, keep: int, progress: Progress | None = None) -> Kept:
-        """Leave the `keep` newest good images, remove what good ones are older, set aside what is damaged.
+        """Keep the `keep` newest good images, remove older good ones, set damaged ones aside.
 
-        Raises OSError.  What `progress` raises ends it too.
+        Raises OSError.  An exception from `progress` ends it too.
         """
         assert keep >= 1, keep
         kept, good = Kept(), 0
@@ -202,16 +201,16 @@ class ImageDirectory:
                 self.files.rename(entry.path, entry.path.with_name(entry.path.name + DAMAGED_SUFFIX))
                 kept.set_aside.append(error)
             except ImageError:
-                pass  # not ours to judge: it stays
+                pass  # this process cannot judge it, so it stays
             else:
                 self._remove(entry.path)
                 kept.removed.append(entry.path)
         return kept
 
     def make_room(self, progress: Progress | None = None) -> Path | None:
-        """Remove the oldest image that a newer good one makes dispensable, durably; None when there is none.
+        """Durably remove the oldest image that a newer good one makes dispensable.  None if there is none.
 
-        Raises OSError.  What `progress` raises ends it too.
+        Raises OSError.  An exception from `progress` ends it too.
         """
         entries = self.entries()
         newest_good = next((i for i, one in enumerate(entries) if self._passes(self._make_sure, one, progress)), None)
@@ -232,7 +231,7 @@ class ImageDirectory:
         return True
 
     def _make_sure(self, path: Path, progress: Progress | None) -> None:
-        """Return if the image is good; raises an ImageError."""
+        """Verify that the image is good; raises an ImageError if not."""
         try:
             if self._good.get(path) == self.files.stamp(path):
                 return
@@ -247,7 +246,7 @@ class ImageDirectory:
         return image
 
     def _look_at(self, path: Path) -> None:
-        """Return if it is an image that this process could open, its pages unread; raises an ImageError."""
+        """Verify, without reading the pages, that this process can open the image; raises an ImageError if not."""
         fd, _image = self._open(path)
         self.files.close(fd)
 

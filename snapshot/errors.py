@@ -1,33 +1,33 @@
-"""What can go wrong with a snapshot, each under a name of its own.
+"""The errors of this package: one class for each kind of failure.
 
     SnapshotError
-    ├── ImageError                 a file is not an image that can be used; `path` says which
-    │   ├── Damaged                it is not what was written
-    │   │   ├── NotAnImage         it does not begin as an image
+    ├── ImageError                 a file is not a usable image; `path` names it
+    │   ├── Damaged                the contents are not those that were written
+    │   │   ├── NotAnImage         the file does not begin like an image
     │   │   ├── HeaderCorrupt      the header page fails its checksum or contradicts itself
-    │   │   ├── Truncated          it does not end as an image ends: cut short, or added to
+    │   │   ├── Truncated          the file does not end like an image: data are missing, or were appended
     │   │   ├── TrailerCorrupt     the trailer fails its checksum or contradicts the file
     │   │   ├── ManifestCorrupt    the manifest fails its checksum or does not describe the file
-    │   │   └── ChecksumMismatch   a chunk of pages is not what was written; `chunk`, `offset`
-    │   ├── UnsupportedVersion     it is one, of a format this program does not read
-    │   ├── ForeignImage           its pages are not what their owner can open: another layout, or another program's
-    │   ├── NeedsParent            it holds only what changed since another image
-    │   ├── NotAFile               a directory, a pipe, a device bears its name
+    │   │   └── ChecksumMismatch   a chunk of pages fails its checksum; `chunk`, `offset`
+    │   ├── UnsupportedVersion     an image of a format version that this program does not read
+    │   ├── ForeignImage           the owner cannot open the pages: another layout, or another program's image
+    │   ├── NeedsParent            it holds only the changes since another image
+    │   ├── NotAFile               the name is that of a directory, a pipe or a device
     │   └── Unreadable             the operating system could not read it; `errno`
-    ├── NoUsableImage              a directory has images and each was refused; `refused`
-    ├── DirectoryInUse             another process has the images of this directory; `directory`
-    ├── NoDirectory                a directory that is not there, and is not made; `directory`
-    ├── RestoreError               the image is good, and there is no place for it
+    ├── NoUsableImage              a directory has images, but all were refused; `refused`
+    ├── DirectoryInUse             another process owns the images of this directory; `directory`
+    ├── NoDirectory                the directory does not exist, and is not created; `directory`
+    ├── RestoreError               the image is good, but there is no room for it
     │   ├── OutOfFrames            more pages than free frames
     │   └── SpaceNotEmpty          the address space already maps something
-    ├── SnapshotFailed             a snapshot was not made; `step`, and the reason in words
+    ├── SnapshotFailed             a snapshot was not completed; `step`, and the reason in words
     │   ├── ForkFailed             no frames for the tables that a fork copies
     │   ├── WriteFailed            a file operation failed; `errno`
-    │   └── Cancelled              the owner asked for it
-    ├── SnapshotRunning            one is being written already
+    │   └── Cancelled              the owner cancelled it
+    ├── SnapshotRunning            a snapshot is already being written
     └── BadSavePoints              save points that cannot be parsed
 
-An exception that is none of these is a bug.
+Any other exception is a bug.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class SnapshotError(Exception):
 
 
 class ImageError(SnapshotError):
-    """A file is not an image that can be used."""
+    """A file is not a usable image."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -48,15 +48,15 @@ class ImageError(SnapshotError):
 
 
 class Damaged(ImageError):
-    """The file is not what was written."""
+    """The contents of the file are not those that were written."""
 
 
 class NotAnImage(Damaged):
-    """The file does not begin as an image begins."""
+    """The file does not begin like an image."""
 
 
 class UnsupportedVersion(ImageError):
-    """An image of a format version that this program does not read."""
+    """The image has a format version that this program does not read."""
 
     def __init__(self, path: str | Path, version: int, supported: int) -> None:
         super().__init__(path, f"format version {version}; this program reads version {supported}")
@@ -68,7 +68,7 @@ class HeaderCorrupt(Damaged):
 
 
 class Truncated(Damaged):
-    """The file does not end as an image ends."""
+    """The file does not end like an image."""
 
 
 class TrailerCorrupt(Damaged):
@@ -80,7 +80,7 @@ class ManifestCorrupt(Damaged):
 
 
 class ChecksumMismatch(Damaged):
-    """A chunk of pages is not what was written."""
+    """A chunk of pages fails its checksum."""
 
     def __init__(self, path: str | Path, chunk: int, offset: int, length: int) -> None:
         super().__init__(path, f"chunk {chunk} ({length} bytes at offset {offset}) fails its checksum")
@@ -89,11 +89,11 @@ class ChecksumMismatch(Damaged):
 
 
 class ForeignImage(ImageError):
-    """The pages are not what their owner can open."""
+    """The owner of the pages cannot open the image."""
 
 
 class NeedsParent(ImageError):
-    """The image holds only what changed since another one, and nothing here reads two as one."""
+    """The image holds only the changes since another one; this package cannot combine the two."""
 
     def __init__(self, path: str | Path, parent: bytes) -> None:
         super().__init__(path, f"it holds only what changed since image {parent.hex()}, and is nothing without that")
@@ -101,7 +101,7 @@ class NeedsParent(ImageError):
 
 
 class NotAFile(ImageError):
-    """Something that is no regular file bears an image's name."""
+    """An image's name belongs to something that is not a regular file."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "it is no regular file")
@@ -116,7 +116,7 @@ class Unreadable(ImageError):
 
 
 class NoUsableImage(SnapshotError):
-    """A directory has images and every one was refused."""
+    """A directory has images, but all were refused."""
 
     def __init__(self, directory: str | Path, refused: Sequence[ImageError]) -> None:
         super().__init__(f"no usable image in {directory}: " + "; ".join(str(one) for one in refused))
@@ -125,7 +125,7 @@ class NoUsableImage(SnapshotError):
 
 
 class DirectoryInUse(SnapshotError):
-    """Another process has the images of this directory."""
+    """Another process owns the images of this directory."""
 
     def __init__(self, directory: str | Path, prefix: str) -> None:
         super().__init__(f"another server keeps its images in {directory} as {prefix}-*: two would delete each other's")
@@ -133,7 +133,7 @@ class DirectoryInUse(SnapshotError):
 
 
 class NoDirectory(SnapshotError):
-    """A directory that is not there, and is not made."""
+    """The directory does not exist, and is not created."""
 
     def __init__(self, directory: str | Path, reason: str) -> None:
         super().__init__(f"Can't chdir to '{directory}': {reason}")
@@ -141,7 +141,7 @@ class NoDirectory(SnapshotError):
 
 
 class RestoreError(SnapshotError):
-    """The image is good, and there is no place for it."""
+    """The image is good, but there is no room for it."""
 
 
 class OutOfFrames(RestoreError):
@@ -153,7 +153,7 @@ class SpaceNotEmpty(RestoreError):
 
 
 class SnapshotFailed(SnapshotError):
-    """A snapshot was not made; nothing of it is left on disk."""
+    """A snapshot was not completed; nothing of it is left on disk."""
 
     def __init__(self, step: str, reason: str) -> None:
         super().__init__(f"{step}: {reason}")
@@ -162,7 +162,7 @@ class SnapshotFailed(SnapshotError):
 
 
 class ForkFailed(SnapshotFailed):
-    """No frames for the page tables that the fork copies."""
+    """There are no frames for the page tables that the fork copies."""
 
 
 class WriteFailed(SnapshotFailed):
@@ -174,11 +174,11 @@ class WriteFailed(SnapshotFailed):
 
 
 class Cancelled(SnapshotFailed):
-    """The owner asked for the snapshot to be given up."""
+    """The owner cancelled the snapshot."""
 
 
 class SnapshotRunning(SnapshotError):
-    """A snapshot is being written already."""
+    """A snapshot is already being written."""
 
 
 class BadSavePoints(SnapshotError, ValueError):

@@ -1,8 +1,8 @@
 """The file operations of a snapshot, each a method of one object.
 
-Everything that writer, reader and directory do to a file system goes through here, so that a test can put an object in
-its place that fails at a chosen step, and nothing else can tell.  Each method is one step: it succeeds or raises
-OSError, and has no effect worth mentioning when it raises.  All big calls release the GIL.
+The writer, the reader and the directory access the file system only through this object.  A test can therefore replace
+it by one that fails at a chosen step.  Each method is one step: it succeeds, or it raises OSError and has no effect
+that matters.  All long calls release the GIL.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ _SYNC_WAIT_BEFORE, _SYNC_WRITE, _SYNC_WAIT_AFTER = 1, 2, 4
 
 
 def _check(status: int) -> None:
-    """Raise what the last call of libc reported, unless it is that this file system does not offer the call."""
+    """Raise the error of the last libc call, unless the error is that this file system does not support the call."""
     code = ctypes.get_errno() if status else 0
     if code and code not in _NOT_OFFERED:
         raise OSError(code, os.strerror(code))
 
 
 class Stamp(NamedTuple):
-    """What tells that a file is still the same one, unchanged since it was looked at."""
+    """Identifies a file in one state: two equal stamps mean the same file, unchanged."""
 
     device: int
     inode: int
@@ -38,7 +38,7 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Stamp":
-        """From what the system says of the file."""
+        """The stamp for the result of stat()."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -48,7 +48,7 @@ class Files:
     # --- writing ---
 
     def create(self, path: Path) -> int:
-        """A new file, open for writing and locked for as long as it stays open; FileExistsError if there is one."""
+        """Create a file, open for writing and locked as long as it is open; FileExistsError if it exists."""
         while True:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             try:
@@ -59,10 +59,10 @@ class Files:
                 os.close(fd)
                 self.remove(path)
                 raise
-            os.close(fd)  # between the two calls somebody took it for an abandoned one
+            os.close(fd)  # between the two calls, another process took it for an abandoned file
 
     def reserve(self, fd: int, size: int) -> None:
-        """Set `size` bytes of disk aside, so that a full disk shows at once; nothing where that is not offered."""
+        """Reserve `size` bytes of disk, so that a full disk is noticed at once.  No effect where not supported."""
         if _fallocate is not None:
             _check(_fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(size)))
 
@@ -74,9 +74,9 @@ class Files:
             view, offset = view[done:], offset + done
 
     def bypass_cache(self, fd: int, bypass: bool) -> bool:
-        """Write past the page cache from now on, or no longer; False where that is not offered.
+        """Start or stop writing past the page cache.  Returns False where it is not supported.
 
-        Then offsets, sizes and addresses of buffers must be multiples of the page size.
+        While bypassing, offsets, sizes and addresses of buffers must be multiples of the page size.
         """
         flags = fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_DIRECT
         try:
@@ -88,14 +88,14 @@ class Files:
         return True
 
     def flush_begin(self, fd: int, offset: int, size: int) -> None:
-        """Ask for these bytes to go to disk, without waiting for it."""
+        """Start writing these bytes to the disk, without waiting."""
         if _sync_file_range is not None:
             _check(_sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_WRITE))
 
     def flush_wait(self, fd: int, offset: int, size: int) -> None:
-        """Wait until these bytes are with the disk, which bounds what `sync` is left to do."""
+        """Wait until these bytes have been sent to the disk, which bounds the work left for `sync`."""
         if _sync_file_range is not None:
-            # A write error is reported to the first call that asks: one not heeded here would not show in `sync`.
+            # The system reports a write error only once: if it were ignored here, `sync` would not see it.
             flags = _SYNC_WAIT_BEFORE | _SYNC_WRITE | _SYNC_WAIT_AFTER
             _check(_sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), flags))
 
@@ -104,11 +104,11 @@ class Files:
         os.fsync(fd)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give the file its final name, at once or not at all."""
+        """Give the file its final name, atomically."""
         os.rename(source, target)
 
     def sync_directory(self, directory: Path) -> None:
-        """Return once the directory's names are durable."""
+        """Return once the names in the directory are durable."""
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -116,26 +116,26 @@ class Files:
             os.close(fd)
 
     def remove(self, path: Path) -> None:
-        """Remove a name; one that is not there is no error."""
+        """Remove a name; a missing name is no error."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
     # --- reading ---
 
     def open(self, path: Path) -> int:
-        """Whatever has this name, open for reading; a pipe is not waited for."""
+        """Open this name for reading, whatever kind of file it is, without waiting for the writer of a pipe."""
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def is_file(self, fd: int) -> bool:
-        """Whether it is a regular file, with a length and a content that stay."""
+        """Whether it is a regular file, which has a length and stable contents."""
         return stat.S_ISREG(os.fstat(fd).st_mode)
 
     def stamp(self, file: int | Path) -> Stamp:
-        """Of an open file, or of the one that has this name."""
+        """The stamp of an open file, or of the file with this name."""
         return Stamp.of(os.stat(file))
 
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from `offset`; returns how many bytes there were, fewer only at the end of the file."""
+        """Fill `buffer` from `offset`.  Returns the number of bytes read, fewer only at the end of the file."""
         done = 0
         while done < len(buffer):
             count = os.preadv(fd, [buffer[done:]], offset + done)
@@ -145,7 +145,7 @@ class Files:
         return done
 
     def read_cached(self, fd: int, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from `offset` as far as the page cache has it, without waiting; how many bytes that was."""
+        """Fill `buffer` from `offset` as far as the page cache has the data, without waiting.  Returns the length."""
         try:
             return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
@@ -154,7 +154,7 @@ class Files:
             return 0
 
     def open_uncached(self, fd: int) -> int:
-        """The same file, open for reading past the page cache; -1 where that is not offered."""
+        """Open the same file for reading past the page cache; -1 where it is not supported."""
         try:
             return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         except OSError:
@@ -167,13 +167,13 @@ class Files:
     # --- directories ---
 
     def make_directory(self, directory: Path) -> None:
-        """Make one directory; FileNotFoundError without its parent, FileExistsError when the name is taken."""
+        """Create one directory; FileNotFoundError without its parent, FileExistsError if the name is taken."""
         os.mkdir(directory)
 
     def lock(self, path: Path) -> int:
-        """The file of this name, made if need be, locked until it is closed; BlockingIOError if somebody else has it.
+        """Open or create a file and lock it until it is closed; BlockingIOError if another process holds the lock.
 
-        The lock is the kernel's: it ends with the process, however that ends.
+        The kernel owns the lock and releases it when the process ends, however it ends.
         """
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
@@ -184,11 +184,11 @@ class Files:
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # between the two calls its holder removed it: that is another file now
+            os.close(fd)  # between the two calls, its holder removed it: the name now means another file
 
     def unlock(self, fd: int, path: Path) -> None:
-        """Give back what `lock` took, and remove the file."""
-        with contextlib.suppress(OSError):  # nothing hangs on it: a file that nobody has locked is in nobody's way
+        """Release the lock of `lock`, and remove the file."""
+        with contextlib.suppress(OSError):  # a failure is harmless: a file without a lock stops nobody
             os.unlink(path)
         os.close(fd)
 
@@ -197,11 +197,11 @@ class Files:
         return os.listdir(directory)
 
     def remove_abandoned(self, path: Path) -> bool:
-        """Remove the file unless a live process holds the lock that `create` took; returns whether it went."""
+        """Remove the file unless a live process holds the lock that `create` took.  Returns whether it was removed."""
         try:
             fd = self.open(path)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENXIO):  # a dangling link, a socket: no writer's
+            if error.errno not in (errno.ENOENT, errno.ENXIO):  # a dangling link or a socket: not a writer's file
                 raise
             return False
         try:

@@ -1,6 +1,6 @@
-"""The pages of a frozen address space, as the writer asks for them: all runs first, then the pages in that order.
+"""The pages of a frozen address space, in the order in which the writer needs them: first all runs, then their pages.
 
-These kernels only read, without the GIL; see mmcore/frozen.py for why another thread may do so.
+These kernels only read, without the GIL.  mmcore/frozen.py explains why another thread may do so.
 """
 
 from mmcore.errors import NOT_PRESENT, NotMapped
@@ -10,12 +10,12 @@ from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
 from mmcore.state import MEMORY, Memory
 
 _PAGES_LIMIT = VA_LIMIT >> PAGE_SHIFT
-_RUNS_FIRST = 1024  # room for so many runs at first
+_RUNS_FIRST = 1024  # initial capacity of the list of runs
 
 
 @linked(int64(MEMORY, int64, int64[:, ::1], int64[::1]))
 def list_runs(mem, root, runs, scratch):  # type: ignore[no-untyped-def]
-    """Fill `runs` with (address, pages) of the tree at `root`; how many there are, or -1 when there are more."""
+    """Fill `runs` with (address, pages) of the tree at `root`.  Returns how many, or -1 if they do not fit."""
     va = 0
     count = 0
     while next_run(mem, root, va, _PAGES_LIMIT, scratch) > 0:
@@ -30,9 +30,9 @@ def list_runs(mem, root, runs, scratch):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64, int64[:, ::1], int64[::1], int64, uint8[::1]))
 def gather_next(mem, root, runs, cursor, pages, out):  # type: ignore[no-untyped-def]
-    """Copy the next `pages` pages to the front of `out`: 0, or NOT_PRESENT, which only a bug can bring about.
+    """Copy the next `pages` pages to the front of `out`.  Returns 0, or NOT_PRESENT, which only a bug can cause.
 
-    `cursor` is [run, page in the run] of the next page, and moves on.
+    `cursor` is [run, page in the run] of the next page; this kernel advances it.
     """
     offset = 0
     while pages > 0:
@@ -53,7 +53,7 @@ class FrozenSpace:
     """The tree at `root`, which nobody writes while the root is held."""
 
     def __init__(self, mem: Memory, root: int = -1) -> None:
-        self.root = root  # may be told later
+        self.root = root  # may be set later
         self._mem = mem
 
     def runs(self) -> Table:
@@ -72,7 +72,7 @@ class FrozenSpace:
         return self._runs
 
     def read(self, address: int, length: int) -> bytes:
-        """The `length` bytes at `address`, which are mapped."""
+        """The `length` bytes at `address`, which must be mapped."""
         first = address & ~PAGE_MASK
         pages = (address + length - first + PAGE_MASK) >> PAGE_SHIFT
         buffer = zeros(uint8, pages * PAGE_SIZE)
@@ -81,7 +81,7 @@ class FrozenSpace:
         return bytes(buffer[address - first : address - first + length])
 
     def gather(self, first: int, pages: int, buffer: Array) -> None:
-        """Copy `pages` pages to the front of `buffer`; `first` is where the last call ended."""
+        """Copy `pages` pages to the front of `buffer`; `first` must be the page at which the last call ended."""
         assert first == self._next and pages * PAGE_SIZE <= len(buffer), (first, self._next, pages, len(buffer))
         code = gather_next(self._mem, self.root, self._runs, self._cursor, pages, buffer)
         assert code == 0, "a frozen page is not there any more"

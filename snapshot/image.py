@@ -1,7 +1,7 @@
-r"""The image: an address space in a file, and reading one with every check.
+r"""The image: the file format of an address space, and a reader that checks everything but the pages.
 
-An image holds the pages of a frozen address space as they are, in order of address, page-aligned in the file, so that
-a run of pages is one read or one mapping.  Numbers are little-endian; checksums are XXH3 (64 bits).
+An image holds the unchanged pages of a frozen address space in ascending order of addresses.  The pages are aligned in
+the file, so one read or one mapping loads a run of pages.  Numbers are little-endian; checksums are XXH3 (64 bits).
 
     OFFSET        SIZE      DESCRIPTION
     0             4096      header page
@@ -9,7 +9,7 @@ a run of pages is one read or one mapping.  Numbers are little-endian; checksums
     4096 + 4096P  M         manifest, a msgpack map
     ... + M       64        trailer, the end of the file
 
-Header page.  Written first, so it says only what is known before anything was read:
+Header page.  It is written first, so it holds only data that are known before any page is read:
 
     OFFSET  SIZE  DESCRIPTION
     0       8     magic 89 "MMIMG" 0D 0A (a transfer that mangles line ends or the high bit breaks it)
@@ -21,9 +21,10 @@ Header page.  Written first, so it says only what is known before anything was r
     40      4048  zero
     4088    8     checksum of bytes 0 .. 4087
 
-Pages.  Cut into chunks of the chunk size, the last one shorter; the checksum of each is in the manifest.
+Pages.  They are divided into chunks of the chunk size; the last one may be shorter.  The manifest has the checksum of
+each chunk.
 
-Manifest.  A map with these keys and no other:
+Manifest.  A map with exactly these keys:
 
     KEY             TYPE       DESCRIPTION
     version         int        1
@@ -37,7 +38,7 @@ Manifest.  A map with these keys and no other:
     chunks          bytes      8 per chunk: its checksum
     metadata        map        the owner's own words
 
-Trailer.  Where a reader begins:
+Trailer.  A reader starts here:
 
     OFFSET  SIZE  DESCRIPTION
     0       8     magic "MMIMGEND"
@@ -65,11 +66,11 @@ epoch 1, root 7, forked at 1700000000000000, no metadata.
     40b5  00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f   .. identity
     40c5  d5 40 00 00 00 00 00 00 3f fd 05 6c 6b 45 81 80   .. length of the file, checksum of this
 
-What a reader may trust.  Nothing until `open_image` returned: then everything but the pages.  A page only once
-`Image.check_chunk` has passed for the chunk it is in.  Metadata are any msgpack map: their owner checks them.
+Trust.  A reader may trust nothing before `open_image` returns, and then everything but the pages.  It may trust a page
+only after `Image.check_chunk` has passed for its chunk.  Metadata can be any msgpack map: their owner checks them.
 
-The version rises when a reader of the old one would misread the new one.  What the pages hold is not its business: that
-has a name of its own among the owner's metadata.
+The version changes if a reader of the old version would misread the new one.  It does not cover the contents of the
+pages: the owner's metadata identify their layout.
 """
 
 import os
@@ -106,7 +107,7 @@ MAGIC = b"\x89MMIMG\r\n"
 END_MAGIC = b"MMIMGEND"
 VERSION = 1
 PAGE_SIZE = 4096
-CHUNK_SIZE = 4 << 20  # what a writer chooses; a reader takes what the header says
+CHUNK_SIZE = 4 << 20  # the default of writers; readers use the size in the header
 CHUNK_SIZE_MAX = 1 << 30
 ID_SIZE = 16
 DATA_OFFSET = PAGE_SIZE
@@ -133,12 +134,12 @@ _MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 checksum = xxhash.xxh3_64_intdigest
-"""XXH3 of a buffer; leaves the GIL while it works on a big one."""
+"""XXH3 of a buffer; releases the GIL for a large one."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What an image's header, manifest and trailer say."""
+    """The contents of an image's header, manifest and trailer."""
 
     path: Path
     id: bytes
@@ -157,21 +158,21 @@ class Image:
 
     @property
     def data_size(self) -> int:
-        """Bytes of pages."""
+        """The size of all pages [bytes]."""
         return self.pages * PAGE_SIZE
 
     @property
     def chunk_count(self) -> int:
-        """How many chunks the pages are cut into."""
+        """The number of chunks."""
         return len(self.checksums)
 
     def chunk_extent(self, chunk: int) -> tuple[int, int]:
-        """Where a chunk lies in the pages: its offset from the first page, and its length in bytes."""
+        """A chunk's offset from the first page, and its length [bytes]."""
         offset = chunk * self.chunk_size
         return offset, min(self.chunk_size, self.data_size - offset)
 
     def check_chunk(self, chunk: int, data: memoryview | bytes) -> None:
-        """Raises ChecksumMismatch unless `data` is what was written as this chunk."""
+        """Raise ChecksumMismatch unless `data` has the checksum of this chunk."""
         offset, length = self.chunk_extent(chunk)
         if len(data) != length or checksum(data) != int(self.checksums[chunk]):
             raise ChecksumMismatch(self.path, chunk, DATA_OFFSET + offset, length)
@@ -184,7 +185,7 @@ class Image:
             offset += pages * PAGE_SIZE
 
     def page_number(self, address: int) -> int:
-        """Which of the pages is at `address`, counted in the order of the file; -1 for none."""
+        """The number of the page at `address`, in the order of the file; -1 if there is none."""
         run = bisect_right(self._run_firsts, address) - 1
         if run < 0:
             return -1
@@ -197,29 +198,29 @@ class Image:
 
     @cached_property
     def _run_numbers(self) -> list[int]:
-        # Of each run the number of its first page.
+        # The number of the first page of each run.
         return [0, *accumulate(self.runs.column(1))]
 
     def maps(self, address: int, pages: int) -> bool:
-        """Whether it holds all of `pages` pages from `address` on."""
+        """Whether the image holds all of the `pages` pages from `address` on."""
         first, last = self.page_number(address), self.page_number(address + (pages - 1) * PAGE_SIZE)
         return pages >= 1 and first >= 0 and last - first == pages - 1
 
 
 Page = Callable[[int], bytes]
-"""The contents of the page at an address; empty where the image has none."""
+"""Returns the contents of the page at an address; empty if the image has no such page."""
 
 Accept = Callable[[Image, Page], str]
-"""What the owner of the pages says of an image: why it cannot open it, or nothing when it can."""
+"""The owner's judgement of an image: the reason why the owner cannot open it, or an empty string."""
 
 
 def accept_any(_image: Image, _page: Page) -> str:
-    """Of an owner to whom all pages are alike."""
+    """The `accept` of an owner that can open any pages."""
     return ""
 
 
 def require(image: Image, accept: Accept, page: Page) -> None:
-    """Raises NeedsParent or ForeignImage unless an image is one that its owner can open as it is."""
+    """Raise NeedsParent or ForeignImage unless the owner can open this image as it is."""
     if image.parent is not None:
         raise NeedsParent(image.path, image.parent)
     reason = accept(image, page)
@@ -249,7 +250,7 @@ def ending(
     forked_unix_us: int,
     parent: bytes | None = None,
 ) -> bytes:
-    """What follows the pages: manifest and trailer.  `runs` are rows of two, `checksums` uint64[C]."""
+    """The end of an image, after the pages: manifest and trailer.  `runs` has rows of two, `checksums` is uint64[C]."""
     pages = sum(runs.column(1))
     manifest = msgpack.packb(
         {
@@ -276,7 +277,7 @@ def ending(
 
 
 def open_image(path: str | os.PathLike[str], files: Files | None = None) -> tuple[int, Image]:
-    """Open and check everything but the pages; the descriptor is the caller's to close.
+    """Open an image and check everything but the pages.  The caller must close the descriptor.
 
     Raises an ImageError, and then nothing stays open.
     """
@@ -299,7 +300,7 @@ def open_image(path: str | os.PathLike[str], files: Files | None = None) -> tupl
 
 
 def read_image(path: str | os.PathLike[str], files: Files | None = None) -> Image:
-    """What an image says of itself, its pages unread; raises an ImageError."""
+    """The description of an image, without reading its pages; raises an ImageError."""
     files = files or Files()
     fd, image = open_image(path, files)
     files.close(fd)
@@ -307,7 +308,7 @@ def read_image(path: str | os.PathLike[str], files: Files | None = None) -> Imag
 
 
 def page_reader(fd: int, image: Image, files: Files) -> Page:
-    """Reads single pages from an open image; what is read has not been verified."""
+    """A function that reads single pages from an open image, without verifying them."""
 
     def read(address: int) -> bytes:
         number = image.page_number(address)

@@ -1,11 +1,12 @@
-"""Reading the newest image while the rest of the program still starts.
+"""Preload: read the newest image while the rest of the program still starts.
 
-Most of a start goes into importing the server, on one processor.  An image's pages do not need it: they are read, one
-after the other, to where physical memory will be, from frame FIRST_FRAME on.  When the machine is there,
-`restore.adopt` makes the page tables for them.  So this module imports little, and no more of the machine than that.
+Most of a start is spent on importing the server, on one processor.  The pages of an image can be read without it.  They
+are read, one after the other, into the future physical memory, from frame FIRST_FRAME on.  When the machine exists,
+`restore.adopt` creates the page tables for them.  This module therefore imports little, and only the parts of the
+machine that it needs.
 
-The memory is as large as asked for, or as the image needs: that is its pages, their tables and a root, which the writer
-had too.  In a memory with no room for all FIRST_FRAME frames before the pages there are fewer of them.
+The memory has the requested size, or the size that the image needs if that is larger: its pages, their tables and a
+root, all of which the writer had too.  If there is no room for FIRST_FRAME frames before the pages, fewer are left.
 
     preload = Preload(ImageDirectory("data"), memory_size)    threads begin to read
     ...                                                       import what takes long
@@ -13,12 +14,13 @@ had too.  In a memory with no room for all FIRST_FRAME frames before the pages t
     space = AddressSpace(memory)
     image = adopt(preload, space.state)                       waits, verifies, maps
 
-Meanwhile the pages are 4 KiB ones of the system: where memory comes from a hypervisor, the first touch of a huge page
-takes milliseconds, for which the process can neither map nor load anything, and imports do little else.  Afterwards
-the system may join them into huge pages, as it does in time.
+Meanwhile the system backs the memory with pages of 4 KiB.  Under a hypervisor, the first touch of a huge page takes
+milliseconds in which the process can neither map nor load anything, and imports do little else.  Afterwards the system
+may join the pages into huge pages in the background.
 
-An image that turns out bad, or that the owner of the pages cannot open, is dropped from memory, which then holds zeros
-again, and the next older one is read.  The owner is asked in `join`: only then is the program there that knows.
+An image may turn out bad, or the owner of the pages may be unable to open it.  Then its memory is dropped and holds
+zeros again, and the next older image is read.  `join` asks the owner, because the program that can judge the pages is
+not imported before.
 """
 
 import mmap
@@ -33,11 +35,11 @@ from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, req
 from snapshot.reader import THREADS, PageReader, Progress
 
 _LEAST = 1 << 20
-FIRST_FRAME = 512  # those before it are for the first page tables; 2 MiB, so that huge pages lie as in the file
+FIRST_FRAME = 512  # the frames before it hold the first page tables; 2 MiB keep the alignment of huge pages
 
 
 def reserve(size: int, least: int = 0, huge_pages: bool = True) -> mmap.mmap:
-    """`size` bytes of zeros, taken from the system as they are touched; where it refuses, less, down to `least`.
+    """Reserve `size` bytes of zeros, which the system provides on first touch; if it refuses, less, down to `least`.
 
     Raises MemoryError, with a hint.
     """
@@ -59,15 +61,15 @@ def reserve(size: int, least: int = 0, huge_pages: bool = True) -> mmap.mmap:
 
 
 def frames_needed(image: Image) -> int:
-    """Frames that an image takes: its pages, their tables, and a root."""
+    """The number of frames that an image needs: its pages, their tables, and a root."""
     return image.pages + int(tables_for_runs(image.runs)) + 1
 
 
 class Preload:
     """The newest image that verifies, on its way into `mapping`, from frame `first_frame` on.
 
-    size: of the memory to reserve [bytes], if the newest image does not need more; less where the system refuses.
-    mapping: memory to use instead, whose size stays.
+    size: of the memory to reserve [bytes]; more if the newest image needs it, less if the system refuses.
+    mapping: memory to use instead; its size does not change.
     """
 
     def __init__(
@@ -97,12 +99,12 @@ class Preload:
 
     @property
     def mapping(self) -> mmap.mmap:
-        """What will be the physical memory."""
+        """The future physical memory."""
         assert self._mapping is not None
         return self._mapping
 
     def _begin(self) -> None:
-        """Open the newest candidate whose manifest is good, and begin to read its pages."""
+        """Open the newest candidate with a good manifest, and begin to read its pages."""
         self.image = None
         while self._candidates and not self._too_big and not self._stopped:
             entry = self._candidates.pop(0)
@@ -118,7 +120,7 @@ class Preload:
             needed = frames_needed(image)
             try:
                 if self._mapping is None:
-                    # With some to spare: a store that is full to the last frame could not even delete.
+                    # Reserve some more: a store without a free frame could not even delete.
                     least = needed + FIRST_FRAME
                     self._mapping = reserve(max(self._size, (least + needed // 8) * PAGE_SIZE), least * PAGE_SIZE)
             except MemoryError:
@@ -126,7 +128,7 @@ class Preload:
                 raise
             frames = len(self.mapping) // PAGE_SIZE
             if needed > frames:
-                # A good image is not passed over for an older one because it needs more memory.
+                # Never load an older image just because the newest good one needs more memory.
                 self._files.close(fd)
                 self._too_big = OutOfFrames(
                     f"{entry.path} takes {needed} frames ({needed * PAGE_SIZE:,} bytes); the memory has {frames}"
@@ -149,11 +151,11 @@ class Preload:
 
     @property
     def total(self) -> int:
-        """Bytes that there are to read."""
+        """Bytes to read in total."""
         return self.image.data_size if self.image else 0
 
     def join(self, progress: Progress | None = None, accept: Accept = accept_any) -> Image | None:
-        """Wait until an image is there, whole, verified and accepted by its owner; None if there is no image at all.
+        """Wait until an image is read, verified and accepted by its owner; None if there is no image at all.
 
         Raises NoUsableImage if all were refused, OutOfFrames if the newest good one does not fit.
         """
@@ -179,20 +181,20 @@ class Preload:
         return self.image
 
     def let_go(self) -> None:
-        """The pages are mapped: from now on they are the machine's."""
+        """Hand the pages over: they are mapped, and from now on they belong to the machine."""
         if self.image:
             self._advise("MADV_HUGEPAGE", self.image)
         self.image = None
 
     def stop(self) -> None:
-        """Have a thread that waits in `join` give up once the chunks at hand are read.  From any thread."""
+        """Make a thread that waits in `join` give up after the current chunks.  May be called from any thread."""
         self._stopped = True
         reader = self._reader
         if reader:
             reader.cancel()
 
     def cancel(self) -> None:
-        """Give up: nothing is read any more, and nothing of it stays in memory."""
+        """Give up: stop reading, and drop the pages from memory."""
         image, reader = self.image, self._reader
         self._candidates, self._reader, self.image = [], None, None
         if reader and image:
@@ -205,7 +207,7 @@ class Preload:
             self._drop(image)
 
     def _page(self, address: int) -> bytes:
-        # Of the image that has been read.
+        # A page of the image that has been read.
         number = self.image.page_number(address) if self.image else -1
         first = (self.first_frame + number) * PAGE_SIZE
         return self.mapping[first : first + PAGE_SIZE] if number >= 0 else b""

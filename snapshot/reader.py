@@ -1,15 +1,15 @@
-"""Reading all pages of an image, verified, by several threads.
+"""Several threads read and verify all pages of an image.
 
-The threads take chunks in order from one counter; each reads its chunk and computes the checksum at once, while the
-bytes are in the cache.  Reading and checksum both leave the GIL, so this goes on beside whatever else the program is
-doing, such as importing its modules.  A bad chunk stops the counter, but all chunks before it are still finished: the
-error names the first bad one.
+The threads take chunks in order from one counter.  Each thread reads a chunk and computes its checksum at once, while
+the bytes are in the cache.  Both release the GIL, so the program can do other work meanwhile, such as importing its
+modules.  A bad chunk stops the counter, but the threads still finish all chunks before it: the error names the first
+bad chunk.
 
-    target given    chunk c goes to target[c * chunk_size:]; after an error the owner drops what is there
-    none given      each thread reads into a buffer of its own: only to verify
+    target given    chunk c goes to target[c * chunk_size:]; after an error the owner discards its contents
+    none given      each thread reads into a buffer of its own, only to verify
 
-What the page cache has of a chunk is copied from there, which is the fastest; the rest is read past it, which spares
-the copy, and the cache for others.
+Pages that are in the page cache are copied from there, which is fastest.  The others are read past the cache: that
+saves a copy, and leaves the cache to other files.
 """
 
 import errno
@@ -24,14 +24,14 @@ from snapshot.files import Files
 from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, open_image
 
 Progress = Callable[[int, int], None]
-"""Called now and then with how many bytes of pages are done, and how many there are."""
+"""Called from time to time with the number of page bytes done, and the total number."""
 
 THREADS = 2
 PROGRESS_INTERVAL_S = 0.05
 
 
 def chunk_buffer(image: Image) -> memoryview:
-    """Room for one chunk.  Memory of a mapping begins with a page, as reading past the page cache wants it."""
+    """Room for one chunk.  It is a mapping, hence page-aligned, which reading past the page cache requires."""
     return memoryview(mmap.mmap(-1, image.chunk_size))
 
 
@@ -45,7 +45,7 @@ class ChunkReader:
         self._uncached = self._files.open_uncached(fd)
 
     def read(self, chunk: int, buffer: memoryview) -> None:
-        """Fill `buffer`, of the chunk's length and at the beginning of a page; raises an ImageError."""
+        """Fill `buffer`, which has the chunk's length and is page-aligned.  Raises an ImageError."""
         image = self._image
         offset, length = image.chunk_extent(chunk)
         try:
@@ -63,7 +63,7 @@ class ChunkReader:
             try:
                 done += files.read_into(self._uncached, buffer[done:], offset + done) // PAGE_SIZE * PAGE_SIZE
             except OSError as error:
-                if error.errno != errno.EINVAL:  # the file system wants more than whole pages
+                if error.errno != errno.EINVAL:  # the file system requires a larger alignment than pages
                     raise
         if done < len(buffer):
             done += files.read_into(self._fd, buffer[done:], offset + done)
@@ -78,7 +78,7 @@ class ChunkReader:
 
 
 class PageReader:
-    """The reading of one image's pages.  Owns `fd`, and closes it at the end."""
+    """Reads the pages of one image.  Owns `fd`, and closes it at the end."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class PageReader:
         return self
 
     def join(self, progress: Progress | None = None) -> None:
-        """Wait for the end; raises what is wrong with the first bad chunk."""
+        """Wait for the end.  Raises the error of the first bad chunk."""
         try:
             for thread in self._threads:
                 while progress and thread.is_alive():
@@ -116,11 +116,11 @@ class PageReader:
                     thread.join(PROGRESS_INTERVAL_S)
                 thread.join()
         finally:
-            self.cancel()  # of no effect, unless the wait was broken off
+            self.cancel()  # has an effect only if the wait was interrupted
             for thread in self._threads:
                 thread.join()
             self._chunks.close()
-        self._target = None  # a view of a mapping keeps it from being closed
+        self._target = None  # a mapping with a view on it cannot be closed
         if self._surprise:
             raise self._surprise
         if self._error:
@@ -147,7 +147,7 @@ class PageReader:
                     return
                 with self._lock:
                     self.done += length
-        except BaseException as error:  # it belongs to whoever joins
+        except BaseException as error:  # `join` raises it
             self._surprise = error
             self.cancel()
 
@@ -160,7 +160,7 @@ class PageReader:
 def verify(
     path: str | Path, progress: Progress | None = None, threads: int = THREADS, files: Files | None = None
 ) -> Image:
-    """Read and check every byte of an image, and say what it holds; raises an ImageError."""
+    """Read and check every byte of an image.  Returns its description; raises an ImageError."""
     fd, image = open_image(path, files)
     PageReader(fd, image, None, threads, files).start().join(progress)
     return image

@@ -1,10 +1,10 @@
-"""An image back into an address space.
+"""Loading an image into an address space.
 
-    adopt     the pages were preloaded: only their page tables are made
-    restore   into a machine at work, whose address space maps nothing
+    adopt     maps pages that were preloaded: it only creates their page tables
+    restore   reads an image into a machine that is already running; its address space must map nothing
 
-Either the whole image is there afterwards, every byte of it verified, or the space still maps nothing and every frame
-is free again.
+On success the whole image is loaded and every byte of it verified.  Otherwise the space still maps nothing, and every
+frame is free again.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ from snapshot.reader import THREADS, ChunkReader, PageReader, Progress, chunk_bu
 def adopt(
     preload: Preload, space: Space, progress: Progress | None = None, accept: Accept = accept_any
 ) -> Image | None:
-    """Map the image that was preloaded, or, if it proves bad, the next older one; None if there is no image at all.
+    """Map the preloaded image or, if it is bad, the next older one.  Returns None if there is no image at all.
 
     `space` is on the memory over `preload.mapping`.  Raises as Preload.join, and OutOfFrames; then the space is empty.
     """
@@ -64,7 +64,7 @@ def restore(
     if free < needed:
         files.close(fd)
         raise _out_of_frames(image, space)
-    # Frames that were used before are used again first: fresh ones would grow the process.
+    # Prefer frames that were used before: fresh ones would make the process grow.
     if free - never_used < needed and never_used >= image.pages:
         target = memoryview(space.mem.bytes)[fresh * PAGE_SIZE : fresh * PAGE_SIZE + image.data_size]  # type: ignore[arg-type]
         try:
@@ -80,7 +80,7 @@ def restore(
 
 
 def _place(fd: int, image: Image, space: Space, progress: Progress | None, files: Files) -> None:
-    """Chunk by chunk through a buffer, to frames wherever there are some."""
+    """Read chunk by chunk through a buffer, and copy the pages to any free frames."""
     buffer = chunk_buffer(image)
     cursor = zeros(int64, 2)
     chunks = ChunkReader(fd, image, files)

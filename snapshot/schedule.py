@@ -1,8 +1,8 @@
 """When to take a snapshot: save points.
 
 A save point `seconds changes` makes a snapshot due when at least `changes` changes were made since the last good one
-and more than `seconds` passed since it.  After a failure nothing is due for RETRY_SECONDS.  There is no clock in here:
-the owner passes what has elapsed.
+and more than `seconds` have passed since it.  After a failure nothing is due for RETRY_SECONDS.  This module reads no
+clock: the owner passes the elapsed times.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from typing import NamedTuple
 from snapshot.errors import BadSavePoints
 
 RETRY_SECONDS = 5  # as Redis's CONFIG_BGSAVE_RETRY_DELAY
-CHANGES_MAX = 2**63 - 1  # both are counted in int64, the time in milliseconds
+CHANGES_MAX = 2**63 - 1  # changes and time are int64; the time is in milliseconds
 SECONDS_MAX = CHANGES_MAX // 1000
 DIGITS_MAX = len(str(CHANGES_MAX))
 
 
 class SavePoint(NamedTuple):
-    """Due when `changes` changes were made and `seconds` have passed."""
+    """A snapshot is due when `changes` changes were made and `seconds` have passed."""
 
     seconds: int
     changes: int
@@ -25,13 +25,13 @@ class SavePoint(NamedTuple):
 
 @dataclass(frozen=True)
 class SavePoints:
-    """A list of save points, in the order they were written in."""
+    """A list of save points, in the order in which they were written."""
 
     points: tuple[SavePoint, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "SavePoints":
-        """From "3600 1 300 100": pairs of seconds and changes; "" is none.  Raises BadSavePoints."""
+        """Parse pairs of seconds and changes, such as "3600 1 300 100"; "" is none.  Raises BadSavePoints."""
         words = text.split()
         if len(words) % 2:
             raise BadSavePoints(f"save points are pairs of seconds and changes, not {text!r}")

@@ -1,17 +1,17 @@
 """Snapshots of one address space: fork, write, release.
 
-    state      what is so                                          left by
+    state      meaning                                             transition
     IDLE       nothing is being written                            begin: fork, wake the writer -> WRITING
     WRITING    the writer's thread reads the frozen root           poll, after the eventfd: take the outcome -> IDLE
 
-A root that the writer has done with, well or not, joins the list of roots to be released.  The owner calls `release`
-with a budget when it has time; a new snapshot need not wait for that.  A synchronous snapshot is the same path, only
-that the owner waits for the eventfd.
+When the writer has finished with a root, successfully or not, the root joins the list of roots to be released.  The
+owner calls `release` with a budget when it has time; a new snapshot need not wait for that.  A synchronous snapshot
+takes the same path, but the owner waits for the eventfd.
 
-What the owner is stopped for is begin.py's kernel alone, which `start` calls; an owner that is a kernel calls it by
-itself, with the ticket.  How long that took is `last_pause_ns`; the fork by itself is `last_fork_ns`.
+Only begin.py's kernel stops the owner.  `start` calls it; an owner that is itself a kernel calls it directly, with the
+ticket.  `last_pause_ns` is the duration of this stop, `last_fork_ns` that of the fork alone.
 
-All methods belong to the owner's thread.
+Only the owner's thread may call the methods.
 """
 
 import time
@@ -33,23 +33,23 @@ from snapshot.frozen import FrozenSpace
 from snapshot.image import CHUNK_SIZE, PAGE_SIZE, Accept, accept_any
 from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
 
-RELEASE_BUDGET = 4096  # frames a step, some tens of microseconds
+RELEASE_BUDGET = 4096  # frames per step, some tens of microseconds
 
 
 @dataclass
 class Statistics:
-    """What is known of the snapshots so far; the figures called last are of the last one that ended."""
+    """Statistics of all snapshots so far; names with `last` refer to the last one that ended, if not said otherwise."""
 
     started: int = 0
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
-    last_ok: bool = True  # so is a snapshotter that has taken none
+    last_ok: bool = True  # True also before the first snapshot
     last_error: str = ""
     last_save_unix_s: float = 0.0  # end of the last good one
     last_duration_s: float = 0.0
     last_pause_ns: int = 0  # of the last one started
-    last_fork_ns: int = 0  # of it, the fork
+    last_fork_ns: int = 0  # the part of the fork
     last_pages: int = 0
     last_bytes: int = 0  # length of the image
     last_pages_copied: int = 0  # by writes while it was written
@@ -59,30 +59,30 @@ class Statistics:
 
     @property
     def last_cow_size(self) -> int:
-        """Bytes of frames that writes took while the last snapshot was written."""
+        """Bytes of frames that copy-on-write took while the last snapshot was written."""
         return (self.last_pages_copied + self.last_tables_copied) * PAGE_SIZE
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Of the snapshot that is being written."""
+    """The progress of the snapshot that is being written."""
 
     step: str
     pages_done: int
     pages_total: int  # 0 until they are counted
     elapsed_s: float
-    cow_size: int  # bytes of frames that writes have taken since its fork
+    cow_size: int  # bytes of frames that copy-on-write has taken since its fork
 
 
 class Snapshotter:
     """Takes snapshots of `space`, to images in `directory`.
 
-    metadata   called for each snapshot by the writer's thread, with the frozen space, whose bytes it may read: what to
-               keep beside the pages, as msgpack can pack it
-    keep       images to leave, the newest; may be changed at any time
-    nice       of the writer's thread
-    chunk_size bytes of pages under one checksum
-    accept     which images the owner of the pages can open; no other is ever removed
+    metadata   the writer's thread calls it for each snapshot, with the frozen space, whose bytes it may read; it
+               returns the metadata to keep beside the pages, as values that msgpack can encode
+    keep       how many of the newest images to keep; may be changed at any time
+    nice       the nice value of the writer's thread
+    chunk_size bytes of pages per checksum
+    accept     decides which images the owner of the pages can open; no others are ever removed
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Snapshotter:
         chunk_size: int = CHUNK_SIZE,
         accept: Accept = accept_any,
     ) -> None:
-        build()  # nothing may be left to compile when a fork is due, or in the writer's thread
+        build()  # so that neither a fork nor the writer's thread ever waits for a compilation
         self.space = space
         self.keep = keep
         self._statistics = Statistics()
@@ -118,12 +118,12 @@ class Snapshotter:
 
     @property
     def running(self) -> bool:
-        """Whether one is being written, or its outcome waits for `poll`."""
+        """Whether a snapshot is being written, or its outcome waits for `poll`."""
         return bool(self.ticket[ticket.ROOT] >= 0)
 
     @property
     def mode(self) -> int:
-        """Of the next fork; may be changed at any time."""
+        """The mode of the next fork; may be changed at any time."""
         return int(self.ticket[ticket.MODE])
 
     @mode.setter
@@ -132,12 +132,12 @@ class Snapshotter:
 
     @property
     def images(self) -> ImageDirectory:
-        """Where the images go."""
+        """The directory of the images."""
         return self._writer.images
 
     @property
     def statistics(self) -> Statistics:
-        """What is known of the snapshots so far."""
+        """Statistics of all snapshots so far."""
         known, words = self._statistics, self.ticket
         known.started = int(words[ticket.STARTED])
         known.last_fork_ns, known.last_pause_ns = int(words[ticket.FORK_NS]), int(words[ticket.PAUSE_NS])
@@ -148,14 +148,14 @@ class Snapshotter:
         return self._writer.fileno()
 
     def begin(self) -> int:
-        """Fork and wake the writer: 0, RUNNING or NO_FRAME."""
+        """Fork and wake the writer.  Returns 0, RUNNING or NO_FRAME."""
         return int(ticket.begin(self.space, self.ticket))
 
     def begun(self) -> None:
-        """Called by the writer's thread when a snapshot has begun."""
+        """The writer's thread calls this when a snapshot has begun."""
 
     def start(self) -> None:
-        """Fork, and have the image written.  Raises SnapshotRunning, ForkFailed."""
+        """Fork, and start writing the image.  Raises SnapshotRunning, ForkFailed."""
         if self._writer.closed:
             raise SnapshotFailed("prepare", "the snapshotter is closed")
         code = self.begin()
@@ -167,7 +167,7 @@ class Snapshotter:
             raise error
 
     def poll(self) -> Outcome | None:
-        """The outcome of a snapshot that has ended, once; None while there is none."""
+        """The outcome of a snapshot that has ended.  It is returned once; None if there is none."""
         outcome = self._writer.take()
         if outcome is None:
             return None
@@ -177,7 +177,7 @@ class Snapshotter:
         self._give_up_root()
         self._arm()
         if isinstance(outcome.error, Cancelled):
-            statistics.cancelled += 1  # that is what was asked for: the one before it is still the last one
+            statistics.cancelled += 1  # this was requested, so the previous one remains the last one
             return outcome
         if outcome.error is not None:
             self._failed(outcome.error)
@@ -190,7 +190,7 @@ class Snapshotter:
         return outcome
 
     def run_and_wait(self) -> Outcome:
-        """Take a snapshot and wait for its end.  Raises as `start`; a failed write is in the outcome."""
+        """Take a snapshot and wait for its end.  Raises as `start`; the outcome tells of a failed write."""
         self.start()
         return self.wait()
 
@@ -203,11 +203,11 @@ class Snapshotter:
         return outcome
 
     def cancel(self) -> None:
-        """Ask for the snapshot that is being written to be given up; it ends soon, as Cancelled."""
+        """Cancel the snapshot that is being written; it ends soon, as Cancelled."""
         self.ticket[ticket.GIVEN_UP] = 1
 
     def progress(self) -> Progress | None:
-        """Of the snapshot that is being written."""
+        """The progress of the snapshot that is being written."""
         if not self.running:
             return None
         writer = self._writer
@@ -215,14 +215,14 @@ class Snapshotter:
         return Progress(writer.step, writer.pages_done, writer.pages_total, self._elapsed_s(), cow_size)
 
     def move(self, directory: str | Path, prefix: str) -> None:
-        """From now on images go there.  Raises SnapshotRunning."""
+        """Write the images there from now on.  Raises SnapshotRunning."""
         if self.running:
             raise SnapshotRunning("a snapshot is being written")
         images = self._writer.images
         self._writer.images = ImageDirectory(directory, prefix, images.files, images.accept)
 
     def close(self) -> None:
-        """Give up a snapshot that is being written, end the thread, and release every root."""
+        """Cancel a snapshot that is being written, end the thread, and release every root."""
         self._writer.close()
         self._give_up_root()
         while not self.release(1 << 20):
@@ -232,17 +232,17 @@ class Snapshotter:
 
     @property
     def roots(self) -> list[int]:
-        """Roots held beside the space's own: the one being written, those being released."""
+        """All roots except the space's own: the one being written and those being released."""
         held = [int(self.ticket[ticket.ROOT])] if self.running else []
         return held + [int(cursor[0]) for cursor in self._releasing]
 
     @property
     def releasing(self) -> bool:
-        """Whether `release` has anything to do."""
+        """Whether there are roots to release."""
         return bool(self._releasing)
 
     def release(self, budget: int = RELEASE_BUDGET) -> bool:
-        """Give back up to about `budget` frames of roots that are done with; returns whether nothing is left."""
+        """Release about `budget` frames of finished roots.  Returns whether nothing is left."""
         if self._releasing:
             cursor = self._releasing[0]
             release_step(self.space.mem, cursor, budget)
@@ -251,7 +251,7 @@ class Snapshotter:
         return not self._releasing
 
     def release_later(self, root: int) -> None:
-        """Take over a root that nobody reads any more, such as `reset` hands out, and release it in turn."""
+        """Take over a root that nobody reads any more, such as one from `reset`, and release it later."""
         assert root != self.space.cpu[CR3], "the root is in use"
         cursor = zeros(int64, CURSOR_SIZE)
         release_begin(cursor, root)

@@ -1,39 +1,40 @@
 """The background thread that writes a frozen address space as an image.
 
-The thread exists, waiting on an eventfd, before the first snapshot: to begin one costs the owner's pause a write to
-that, and no start of a thread.  It lowers its own priority and is a batch thread to the system, so that its waking
-takes no processor from the owner.
+The thread exists before the first snapshot and waits on an eventfd.  Beginning a snapshot therefore adds only a write
+to the eventfd to the owner's pause, not the start of a thread.  The thread lowers its own priority and uses the batch
+scheduling policy, so that it does not preempt the owner when it wakes.
 
-Per chunk two calls, each without the GIL: gather the pages from their frames, compute the checksum; and for a group of
-chunks one more, to write them.  Between them it holds the GIL for microseconds.  The pages are written past the page
-cache: that takes a tenth of the processor's time, leaves the cache to others, and the image must reach the disk anyway
-before it counts.  Where a file system does not offer it they go through the cache.
+For each chunk it makes two calls without the GIL: one gathers the pages from their frames, one computes the checksum.
+One more call writes a group of chunks.  Between these calls it holds the GIL for microseconds.  The pages are written
+past the page cache: that takes a tenth of the processor time and leaves the cache to other files, and the image must
+reach the disk anyway before it counts.  If a file system does not support this, they go through the cache.
 
-    step             what is done                                           when it fails
-    prepare          the owner's metadata, the list of runs of pages        -
-    create           a new file under a temporary name, locked              -
-    reserve          all of its disk space                                  the temporary file is removed; *
-    write            header, chunks, manifest, trailer                      the same; *
+    step             action                                                 if it fails
+    prepare          get the owner's metadata, list the runs of pages       -
+    create           create and lock a file under a temporary name          -
+    reserve          reserve all of its disk space                          the temporary file is removed; *
+    write            write header, chunks, manifest, trailer                the same; *
     flush            only through the cache, every FLUSH_SIZE bytes:        the same
                      start them on their way to the disk, wait for
                      those before
-    sync             the file is durable                                    the same
-    rename           it gets its name                                       the same
-    sync directory   the name is durable                                    the image is removed
-    retain           older images than the newest `keep` good ones go       the image stands; a warning
+    sync             make the file durable                                  the same
+    rename           give it its final name                                 the same
+    sync directory   make the name durable                                  the image is removed
+    retain           remove images older than the newest `keep` good ones   the image stays; a warning
 
-    * when the disk is full: the oldest image goes, as long as a newer good one is left, and the writer begins again
+    * if the disk is full: the oldest image is removed, as long as a newer good one remains, and the writer starts again
 
-So whatever happens, either there is a complete durable image more, or there is nothing more; and the last good one
-stays until there is a newer one.  Flushing on the way bounds what waits for the disk, and so the time of the last sync.
+In every case there is afterwards either one more complete and durable image, or nothing new; and the last good image
+stays until there is a newer one.  Flushing on the way bounds the data that wait for the disk, and so the time of the
+last sync.
 
-A job can be given up at any step up to the rename, and once more behind it: an image that got its name while it was
-given up loses it again.
+A job can be cancelled at any step up to the rename, and once more after it: if an image gets its name while the job is
+being cancelled, it is removed again.
 
-Who does what.  The owner calls `submit`, `cancel` and `take`; the thread runs the job and writes another eventfd when
-it has ended.  Or the owner lays the job ready (`arm`), and whoever forks, which may be a kernel, writes `wake_fileno`;
-what was not known before, the thread asks the job for.  The thread reads frames of the frozen root and changes nothing
-in the machine.
+Division of work.  The owner calls `submit`, `cancel` and `take`.  The thread runs the job, and writes another eventfd
+when the job has ended.  Alternatively the owner prepares a job ahead (`arm`), and the code that forks, which may be a
+kernel, writes `wake_fileno`; the thread then calls the job's `begin`, which fills in the values that were unknown
+before.  The thread reads frames of the frozen root and changes nothing in the machine.
 """
 
 import contextlib
@@ -66,7 +67,7 @@ from snapshot.image import (
     header_page,
 )
 
-GROUP = 4  # chunks in a write
+GROUP = 4  # chunks per write
 FLUSH_SIZE = 32 << 20
 NICE = 10
 KEEP = 2
@@ -82,45 +83,45 @@ class Frozen(Protocol):
         """All mapped pages: a row for each run, address of the first page and number of pages, ascending."""
 
     def gather(self, first: int, pages: int, buffer: Array) -> None:
-        """Copy `pages` pages, from the one numbered `first` in the order of the runs, to the front of `buffer`."""
+        """Copy `pages` pages, from page number `first` in the order of the runs on, to the front of `buffer`."""
 
 
 @dataclass(slots=True)
 class Job:
-    """An image to be written."""
+    """A request to write one image."""
 
     frozen: Frozen
     metadata: Callable[[], dict[Any, Any]] = dict  # called by the thread
-    epoch: int = 0  # that the fork ended
-    forked_ns: int = field(default_factory=time.perf_counter_ns)  # when, by that clock
-    keep: int = KEEP  # images to leave, the newest
-    begin: Callable[["Job"], None] = lambda job: None  # called by the thread first: fills in what was not known before
-    given_up: Callable[[], bool] = lambda: False  # called by the thread at each step: whether to stop
+    epoch: int = 0  # the epoch that the fork ended
+    forked_ns: int = field(default_factory=time.perf_counter_ns)  # time of the fork, by that clock
+    keep: int = KEEP  # how many of the newest images to keep
+    begin: Callable[["Job"], None] = lambda job: None  # the thread calls it first: it fills in values unknown before
+    given_up: Callable[[], bool] = lambda: False  # the thread calls it at each step: whether to stop
 
 
 @dataclass
 class Outcome:
-    """How a job ended."""
+    """The result of a job."""
 
     job: Job
     error: SnapshotError | None = None
-    path: Path | None = None  # of the image, if there is one more
+    path: Path | None = None  # of the new image, if there is one
     pages: int = 0
     bytes: int = 0  # length of the file
     runs: int = 0
     duration_ns: int = 0
-    sync_ns: int = 0  # of it, the last sync
+    sync_ns: int = 0  # the part of the last sync
     finished_unix_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether there is a complete and durable image more."""
+        """Whether there is one more complete and durable image."""
         return self.error is None
 
 
 class Writer:
-    """The thread, and the one job it may have."""
+    """The thread and its job; it has at most one."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class Writer:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._nice = nice
         self._chunk_size = chunk_size
-        # Memory of a mapping begins with a page, as writing past the cache wants it.
+        # A mapping is page-aligned, which writing past the cache requires.
         self._buffer = memoryview(mmap.mmap(-1, GROUP * chunk_size))
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._job: Job | None = None
@@ -159,12 +160,12 @@ class Writer:
 
     @property
     def running(self) -> bool:
-        """Whether there is a job whose outcome was not taken yet."""
+        """Whether there is a job whose outcome has not been taken yet."""
         return self._submitted
 
     @property
     def native_id(self) -> int:
-        """The operating system's number of the thread."""
+        """The operating system's ID of the thread."""
         return self._thread.native_id or 0
 
     def fileno(self) -> int:
@@ -172,17 +173,17 @@ class Writer:
         return self._event
 
     def wake_fileno(self) -> int:
-        """The eventfd that begins the job laid ready."""
+        """The eventfd that starts the job passed to `arm`."""
         return self._wake
 
     def arm(self, job: Job) -> None:
-        """Lay a job ready, for when `wake_fileno` is written; none may be running."""
+        """Prepare a job, which starts when `wake_fileno` is written; no job may be running."""
         self.pages_done = self.pages_total = 0
         self._cancelled = False
         self._job = job
 
     def submit(self, job: Job) -> None:
-        """Hand a job over, which begins at once."""
+        """Start a job at once."""
         if self._submitted:
             raise SnapshotRunning("a snapshot is being written already")
         if self._closing:
@@ -192,7 +193,7 @@ class Writer:
         os.eventfd_write(self._wake, 1)
 
     def cancel(self) -> None:
-        """Ask for the job to be given up; it ends soon, as Cancelled, unless it was past its last step."""
+        """Cancel the job; it ends soon, as Cancelled, unless it was past its last step."""
         self._cancelled = True
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -200,7 +201,7 @@ class Writer:
         return bool(select.select([self._event], [], [], timeout)[0])
 
     def take(self) -> Outcome | None:
-        """The outcome of a job that has ended, once; None while there is none."""
+        """The outcome of a job that has ended.  It is returned once; None if there is none."""
         outcome = self._outcome
         if outcome is None:
             return None
@@ -211,7 +212,7 @@ class Writer:
         return outcome
 
     def close(self) -> None:
-        """Give up a job there may be, and end the thread."""
+        """Cancel the job, if there is one, and end the thread."""
         if self._closing:
             return
         self._closing = True
@@ -225,9 +226,9 @@ class Writer:
 
     def _run(self) -> None:
         thread = threading.get_native_id()
-        with contextlib.suppress(PermissionError):  # more priority than it may have: it stays as it is
+        with contextlib.suppress(PermissionError):  # a higher priority than allowed: keep the current one
             os.setpriority(os.PRIO_PROCESS, thread, self._nice)
-        if hasattr(os, "SCHED_BATCH"):  # else the system lets it run first, on the owner's processor, for having slept
+        if hasattr(os, "SCHED_BATCH"):  # otherwise, as it has slept, the system would let it preempt the owner
             os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
         while True:
             os.eventfd_read(self._wake)
@@ -250,7 +251,7 @@ class Writer:
             outcome.error = error
         except OSError as error:
             outcome.error = WriteFailed(self.step, error)
-        except Exception as error:  # a bug here must reach the owner, not end the thread
+        except Exception as error:  # report a bug to the owner instead of ending the thread
             outcome.error = SnapshotFailed(self.step, f"{type(error).__name__}: {error}")
         outcome.duration_ns = time.perf_counter_ns() - begun
         outcome.finished_unix_s = time.time()
@@ -260,7 +261,7 @@ class Writer:
         self.step = "prepare"
         forked_unix_us = (time.time_ns() - (time.perf_counter_ns() - job.forked_ns)) // 1000
         metadata = job.metadata()
-        msgpack.packb(metadata)  # what cannot be packed shows now, not after all has been written
+        msgpack.packb(metadata)  # detect metadata that cannot be encoded before writing, not after
         runs = job.frozen.runs()
         self.pages_total = sum(runs.column(1))
         while True:
@@ -280,7 +281,7 @@ class Writer:
             outcome.warnings += [f"set aside as damaged: {error}" for error in kept.set_aside]
 
     def _make_room(self, outcome: Outcome) -> bool:
-        """Remove one image for one that does not fit; whether there was one to spare."""
+        """Remove one image to make room for the new one.  Returns whether one could be spared."""
         self.step = "make room"
         try:
             removed = self.images.make_room(self._look_up)
@@ -295,13 +296,13 @@ class Writer:
         return True
 
     def _look_up(self, _done: int, _total: int) -> None:
-        # While older images are read: stop when asked to.
+        # Called while older images are read: stop if the job was cancelled.
         self._go_on(self.step)
 
     def _write_once(
         self, job: Job, outcome: Outcome, runs: Table, metadata: dict[Any, Any], forked_unix_us: int
     ) -> None:
-        """From a new file to a durable name; or nothing is left of it."""
+        """Write the image up to its durable name; on failure nothing of it is left."""
         images, files = self.images, self.files
         self.pages_done = 0
         self.step = "create"
@@ -356,7 +357,7 @@ class Writer:
             except OSError as error:
                 if not direct or error.errno != errno.EINVAL:
                     raise
-                direct = not files.bypass_cache(fd, False)  # the file system wants more than whole pages
+                direct = not files.bypass_cache(fd, False)  # the file system requires a larger alignment than pages
                 files.write(fd, data, written)
             written += len(data)
             self.pages_done = (written - DATA_OFFSET) // PAGE_SIZE
@@ -367,7 +368,7 @@ class Writer:
                     files.flush_wait(fd, waited, flushed - waited)
                 waited, flushed = flushed, written
         if direct:
-            files.bypass_cache(fd, False)  # the rest is no whole number of pages
+            files.bypass_cache(fd, False)  # the rest is not a whole number of pages
         tail = ending(
             identity,
             runs=runs,
@@ -386,7 +387,7 @@ class Writer:
         return DATA_OFFSET + total * PAGE_SIZE + len(tail)
 
     def _gather_group(self, frozen: Frozen, chunk: int, checksums: Array) -> memoryview:
-        """The pages of up to GROUP chunks from `chunk` on, their checksums noted."""
+        """Gather the pages of up to GROUP chunks from `chunk` on, and note their checksums."""
         size = self._chunk_size
         end = 0
         for one in range(chunk, min(chunk + GROUP, len(checksums))):
@@ -399,7 +400,7 @@ class Writer:
         return self._buffer[:end]
 
     def _go_on(self, step: str) -> None:
-        """Begin a step, unless the owner has asked to stop."""
+        """Begin a step, unless the job was cancelled."""
         if self._cancelled or (self._job is not None and self._job.given_up()):
             raise Cancelled(self.step, "cancelled")
         self.step = step
@@ -413,5 +414,5 @@ class Writer:
     def _close(self, fd: int, outcome: Outcome) -> None:
         try:
             self.files.close(fd)
-        except OSError as error:  # after a sync that succeeded there is nothing left to lose
+        except OSError as error:  # harmless after a successful sync
             outcome.warnings.append(f"closing: {error.strerror or error}")

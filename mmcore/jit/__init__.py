@@ -1,14 +1,14 @@
-"""How kernels are compiled, joined, kept and called.
+"""The tool chain of kernels: how they are compiled, joined, kept and called.
 
 A *kernel* is a function that numba compiles without the interpreter, without the GIL and without numba's reference
-counts: it never allocates a Python or NumPy object, so nothing it does can wait for another thread.  Three kinds:
+counts.  It never allocates a Python or NumPy object, so it never waits for another thread.  There are three kinds:
 
-    @kernel                 a leaf: typed where it is used, and inlined there by LLVM
-    @view                   a leaf that returns an array made on the spot: inlined by numba, before it types anything
-    @linked(signature)      compiled once by itself under a symbol of its own; other kernels call it by that symbol,
+    @kernel                 a leaf: numba types it for each caller, and LLVM inlines it there
+    @view                   a leaf that returns a temporary array: numba inlines it before it types anything
+    @linked(signature)      compiled once, separately, under its own symbol; other kernels call it by that symbol,
                             Python by its address
 
-A program whose kernels are all in a library opens that, and imports neither numba nor LLVM.
+If all kernels of a program are in a library, the program opens that library and imports neither numba nor LLVM.
 
     types.py        the types of signatures           records.py      a kernel's state, passed by address
     arrays.py       what Python and kernels share     digests.py      what the machine code of a kernel is made of

@@ -1,14 +1,15 @@
-"""The process that builds the library: it imports the packages, compiles what is kept nowhere, and joins it all.
+"""The process that builds the library: it imports the packages, compiles the kernels not kept yet, and joins them all.
 
-    python -m mmcore.jit.builder WORKERS PARENT     which ends when the process PARENT does
+    python -m mmcore.jit.builder WORKERS PARENT     ends when the process PARENT ends
 
-It says on its standard output, which library.py reads
+It reports on its standard output, which library.py reads:
 
-    DONE TOTAL [SYMBOL]         kernels compiled so far, of how many, and one that is done
-    library SIZE                then the library, SIZE bytes
+    DONE TOTAL [SYMBOL]         number of kernels compiled so far, total number, and a kernel that is done
+    library SIZE                followed by the library, SIZE bytes
 
-A process of its own has no threads, so it may fork: one worker a processor, each of which imports numba.  One kernel is
-compiled without a worker.  The symbols of other kernels stand for nothing here: this process compiles, and never calls.
+A separate process has no threads, so it may fork: there is one worker per processor, and each imports numba.  A single
+kernel is compiled without a worker.  This process only compiles and never calls a kernel, so the symbols of other
+kernels need no addresses here.
 """
 
 import contextlib
@@ -76,20 +77,20 @@ def _import(module: str) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in library.declared():
             raise
-        # A program that can use it has what it imports, and compiles its kernels then.
+        # A program that can use this package has its dependencies, and compiles the kernels itself.
         print(f"the kernels of {module} are left out: {error}", file=sys.stderr)
 
 
 def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
-    if len(missing) == 1:  # after an edit: here, for a pool takes longer to make
+    if len(missing) == 1:  # typical after an edit; creating a pool would take longer
         _tell_symbols()
         code = _work(missing[0].symbol)
         _say(1, 1, code.symbol)
         yield code
         return
-    # These take a tenth of a second to import.
+    # Import these late: they take a tenth of a second.
     futures, multiprocessing = import_module("concurrent.futures"), import_module("multiprocessing")
-    # Forked, all before the pool has a thread, so that each worker has the kernels without importing them again.
+    # Fork all workers before the pool has a thread, so that each inherits the kernels without importing them again.
     with futures.ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare, (os.getpid(),)) as pool:
         done = [pool.submit(_work, one.symbol) for one in missing]
         try:
@@ -103,10 +104,10 @@ def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
 
 
 def _die_with(parent: int) -> None:
-    # Nobody wants the kernels of a program that has ended.
+    # Nobody needs the kernels of a program that has ended.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
-        os._exit(1)  # it has ended in the meantime
+        os._exit(1)  # the parent has already ended
 
 
 def _prepare(parent: int) -> None:
@@ -121,7 +122,7 @@ def _tell_symbols() -> None:
 
 
 def _work(symbol: str) -> elf.Code:
-    """Compile a kernel, and keep it where that is possible."""
+    """Compile a kernel, and keep it if possible."""
     kernel = library.registered()[symbol]
     name, code = kernel.compile()
     with contextlib.suppress(OSError):

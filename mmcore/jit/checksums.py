@@ -1,6 +1,7 @@
-"""The digest that names what is kept of machine code and tells whether a file is whole.
+"""The digest that names kept machine code and that detects incomplete files.
 
-XXH3 of 128 bits: it meets accidents, not attackers, as whoever can write these files can write the sources too.
+It is XXH3 with 128 bits.  It guards against accidents, not attackers: an attacker who can write these files can write
+the sources, too.
 """
 
 import xxhash
@@ -9,7 +10,7 @@ DIGEST_SIZE = 16  # [bytes]
 
 
 def digest_of(*parts: str | bytes) -> str:
-    """Hexadecimal digest of these parts in this order."""
+    """The hexadecimal digest of these parts in this order."""
     digest = xxhash.xxh3_128()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

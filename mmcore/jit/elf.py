@@ -1,8 +1,8 @@
 """A linker for kernels: relocatable objects in, one shared object out.
 
-A machine that runs Python need not have a linker, and those that pip installs come with whole compilers of a hundred
-megabytes.  What LLVM emits for kernels is a small part of ELF: position-independent code, constants, a few words of
-data, calls of each other and of the C library.  Joining that is this file; anything else is refused by name.
+A machine that runs Python may have no linker, and the linkers that pip installs come with whole compilers of a hundred
+megabytes.  LLVM uses only a small part of ELF for kernels: position-independent code, constants, a few words of data,
+calls of each other and of the C library.  This module links exactly that, and refuses anything else by name.
 
 The shared object (System V ABI, AMD64 supplement; sizes in bytes)
 
@@ -12,11 +12,12 @@ The shared object (System V ABI, AMD64 supplement; sizes in bytes)
 
     each part begins on a page, and lies in the file as it does in memory
 
-Symbols.  A kernel is exported under the symbol that others call it by; its name in its own object is numba's and goes
-no further.  A symbol that no kernel has is imported, and ld.so looks it up when the library is opened.  All else is
-local to its object: leaves that were inlined nowhere are there once for each kernel that calls them.
+Symbols.  A kernel is exported under the symbol by which others call it.  Its name in its own object comes from numba
+and is used nowhere else.  A symbol that no kernel defines is imported, and ld.so resolves it when the library is
+opened.  All other symbols are local to their object: a leaf that was not inlined exists once for each kernel that calls
+it.
 
-Unwinding tables are left out.  A kernel returns a status and never throws, so nothing unwinds through one.
+Unwinding tables are omitted.  A kernel returns a status and never throws, so nothing unwinds through one.
 """
 
 import struct
@@ -51,13 +52,13 @@ _THROUGH_SLOT = (R_GOTPCREL, R_GOTPCRELX, R_REX_GOTPCRELX)
 
 
 class LinkError(Exception):
-    """An object that this linker does not join."""
+    """This linker cannot link an object."""
 
 
 class Code(NamedTuple):
     """A kernel's machine code."""
 
-    symbol: str  # that others call it by
+    symbol: str  # the one by which others call it
     name: str  # of the function in its object
     content: bytes  # the object
 
@@ -93,7 +94,7 @@ class Relocation(NamedTuple):
 
 
 class Object:
-    """A relocatable object, taken apart."""
+    """A parsed relocatable object."""
 
     def __init__(self, code: Code) -> None:
         self.code, data = code, code.content
@@ -127,7 +128,7 @@ class Object:
         return Section(part, max(align, 1), size, self.code.content[offset : offset + size])
 
     def function(self) -> tuple[int, int]:
-        """Address and size of the kernel itself, once its section has an address."""
+        """The address and size of the kernel itself, after its section got an address."""
         for symbol in self.symbols:
             if symbol.name == self.code.name and symbol.section in self.sections:
                 return self.sections[symbol.section].address + symbol.value, symbol.size
@@ -143,7 +144,7 @@ def _aligned(offset: int, align: int) -> int:
 
 
 def link(kernels: Iterable[Code], soname: str) -> bytes:
-    """The shared object of these kernels.  Raises LinkError."""
+    """Link these kernels to one shared object.  Raises LinkError."""
     objects = [Object(code) for code in kernels]
     symbols = [one.code.symbol for one in objects]
     if len(set(symbols)) != len(symbols):
@@ -152,7 +153,7 @@ def link(kernels: Iterable[Code], soname: str) -> bytes:
 
 
 class _Library:
-    """A shared object under construction.  An address in it is also the offset in its file."""
+    """A shared object under construction.  Addresses in it equal the offsets in its file."""
 
     def __init__(self, objects: list[Object], soname: str) -> None:
         self.objects = objects
@@ -165,7 +166,7 @@ class _Library:
         self.slots: dict[tuple[int, int] | str, int] = {}  # (object, symbol) or import: address of its slot
         self.commons: dict[tuple[int, int], int] = {}  # (object, symbol): address
         self.entries: list[tuple[int, int]] = []  # address and size of each kernel
-        self.loaded: list[tuple[int, int, int, int]] = []  # what ld.so relocates: address, type, symbol, addend
+        self.loaded: list[tuple[int, int, int, int]] = []  # relocations for ld.so: address, type, symbol, addend
 
     def _undefined(self) -> list[str]:
         found: dict[str, None] = {}
@@ -186,7 +187,7 @@ class _Library:
         return at
 
     def write(self) -> bytes:
-        """The file."""
+        """The contents of the file."""
         self._lay_out()
         self.image = bytearray(self.file_size)
         for one in self.objects:
@@ -235,7 +236,7 @@ class _Library:
         self.entries = [one.function() for one in self.objects]
 
     def _place(self, kind: int, at: int) -> int:
-        # Give the sections of a kind their addresses; returns the first behind them.
+        # Assign addresses to the sections of a kind; returns the first address behind them.
         for one in self.objects:
             for section in one.sections.values():
                 if section.kind == kind:
@@ -244,7 +245,7 @@ class _Library:
         return at
 
     def _slot_keys(self) -> list[tuple[int, int] | str]:
-        # A stub reads a slot too, so each import has one.
+        # A stub reads a slot, so each import needs one.
         keys: dict[tuple[int, int] | str, None] = dict.fromkeys(self.imports)
         for number, relocation in self._relocations():
             if relocation.kind in _THROUGH_SLOT:
@@ -293,7 +294,7 @@ class _Library:
 
     def _write_tables(self) -> None:
         image, count = self.image, 1 + len(self.symbol_names)
-        # One chain of all symbols: a library is asked for some hundred, once.
+        # One hash chain for all symbols is enough: some hundred symbols are looked up, once.
         chain = [0, *range(2, count), 0]
         struct.pack_into(f"<{3 + count}I", image, self.hash_at, 1, count, min(1, count - 1), *chain)
         at = self.symbols_at + SYMBOL.size
@@ -355,7 +356,7 @@ class _Library:
             self.image += SECTION_HEADER.pack(*section)
 
     def _section_headers(self) -> list[tuple[int, ...]]:
-        # ld.so needs none.  Debuggers, profilers and disassemblers do, for the kernels' names.
+        # ld.so needs no section headers.  Debuggers, profilers and disassemblers need them for the kernels' names.
         names = b"\0.dynsym\0.dynstr\0.text\0.dynamic\0.shstrtab\0"
         names_at = len(self.image)
         self.image += names.ljust(_aligned(len(names), 8), b"\0")

@@ -1,17 +1,17 @@
-"""What can go wrong with machine code.
+"""The errors of machine code.
 
-CannotCompile       it has to be compiled, and what compiles it is missing or failed
-Undigestible        a kernel names a value that no digest tells from another
-Unsupported         this machine cannot run it
+CannotCompile       kernels must be compiled, but the compiler is missing or failed
+Undigestible        a kernel names a value for which there is no unique digest
+Unsupported         this machine cannot run the kernels
 """
 
 
 class CannotCompile(RuntimeError):
-    """Kernels have to be compiled, and what compiles them is not installed, or ended."""
+    """Kernels must be compiled, but the compiler is not installed, or its process ended."""
 
 
 class Undigestible(TypeError):
-    """A kernel names a value that its machine code may depend on, and no digest tells two such values apart."""
+    """The machine code of a kernel may depend on a value for which there is no unique digest."""
 
 
 class Unsupported(OSError):

@@ -1,11 +1,12 @@
-"""What is kept of compiled kernels: where, under which digests, and how it is told that a file is whole.
+"""The files of compiled kernels: their places, their digests, and the check that they are complete.
 
     DIRECTORY/objects/xx/DIGEST.o       a linked kernel's object code: a line with the function's name, and the code
-    DIRECTORY/leaves/DIGEST/            what numba keeps of a leaf
-    DIRECTORY/libraries/DIGEST.so       linked kernels joined, see library.py
+    DIRECTORY/leaves/DIGEST/            numba's files of a leaf
+    DIRECTORY/libraries/DIGEST.so       a library of linked kernels, see library.py
 
-A file ends in a checksum of the rest.  It is durable before it gets its name.  A file that fails its checksum is as
-good as none: what it held is compiled again.  A file that nobody has used for a month goes when something is compiled.
+A file ends with a checksum of the rest.  It is durable before it gets its name.  A file that fails its checksum is
+ignored, and its contents are compiled again.  A file that has not been used for a month is removed at the next
+compilation.
 """
 
 import contextlib
@@ -22,23 +23,23 @@ from mmcore.jit.settings import BOUNDSCHECK, OPTIONS, cache_root, level
 if TYPE_CHECKING:
     from mmcore.jit.digests import Digests
 
-UNUSED_S = 30 * 86400  # files go when they have not been used for so long
-TOUCH_S = 86400  # a file's use is noted once a day
+UNUSED_S = 30 * 86400  # files not used for this long are removed
+TOUCH_S = 86400  # the use of a file is recorded once a day
 
 
 @cache
 def digests() -> "Digests":
     """The digests of kernels as this process compiles them."""
-    from mmcore.jit.digests import Digests  # for programs that compile
+    from mmcore.jit.digests import Digests  # only programs that compile need it
 
     return Digests(f"{tools()} {settings()}")
 
 
 @cache
 def tools() -> str:
-    """The versions of what compiles kernels."""
+    """The versions of the compiler's packages."""
     found = dict.fromkeys(("numba", "llvmlite", "numpy"), "-")
-    # As importlib.metadata would find them, whose import takes a tenth of a start.
+    # This finds the same versions as importlib.metadata, whose import takes a tenth of a start.
     for folder in reversed(sys.path):
         with contextlib.suppress(OSError):
             for name in os.listdir(folder or "."):
@@ -49,28 +50,28 @@ def tools() -> str:
 
 
 def settings(assertions: bool = __debug__) -> str:
-    """All settings that change code."""
+    """All settings that affect machine code."""
     optimise = os.environ.get("NUMBA_OPT", "")
     return f"{level()} bounds {BOUNDSCHECK} assertions {assertions} optimise {optimise} {sorted(OPTIONS.items())}"
 
 
 def object_file(digest: str) -> Path:
-    """Where a linked kernel's object code is kept."""
+    """The file of a linked kernel's object code."""
     return cache_root() / "objects" / digest[:2] / f"{digest}.o"
 
 
 def library_file(digest: str) -> Path:
-    """Where a library is kept."""
+    """The file of a library."""
     return cache_root() / "libraries" / f"{digest}.so"
 
 
 def whole(content: bytes) -> bytes:
-    """A file's bytes, with their checksum."""
+    """The bytes of a file followed by their checksum."""
     return content + bytes.fromhex(digest_of(content))
 
 
 def keep(file: Path, content: bytes) -> None:
-    """Write a file whole and durable, or not at all.  Raises OSError."""
+    """Write a file completely and durably, or not at all.  Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.urandom(4).hex()}")
     try:
@@ -85,7 +86,7 @@ def keep(file: Path, content: bytes) -> None:
 
 
 def read_kept(file: Path) -> bytes | None:
-    """What `keep` wrote; None without a file that is whole."""
+    """The content that `keep` wrote; None if there is no complete file."""
     try:
         data = file.read_bytes()
     except OSError:
@@ -93,14 +94,14 @@ def read_kept(file: Path) -> bytes | None:
     content, checksum = data[:-DIGEST_SIZE], data[-DIGEST_SIZE:]
     if bytes.fromhex(digest_of(content)) != checksum:
         return None
-    with contextlib.suppress(OSError):  # a directory that cannot be written can be read all the same
+    with contextlib.suppress(OSError):  # the directory may be read-only
         if time.time() - file.stat().st_mtime > TOUCH_S:
             os.utime(file)
     return content
 
 
 def remove_unused(now_unix_s: float) -> None:
-    """Remove what has not been used for a month."""
+    """Remove files that have not been used for a month."""
     with contextlib.suppress(OSError):
         for folder in ("objects/*", "libraries"):
             for file in cache_root().glob(f"{folder}/*"):

@@ -1,15 +1,15 @@
-"""The library: the machine code of all linked kernels, joined into one shared object and mapped by whoever runs them.
+"""The library: the machine code of all linked kernels, in one shared object that every program maps.
 
     registered   @linked has run; there is no machine code yet
-    found        the library of exactly these sources: beside this file, where a wheel carries it, else where kept.py
-                 says.  A program that finds one opens it, in some milliseconds, and needs no numba
-    built        otherwise: by a process of its own (builder.py), once.  Two programs that start at the same time build
-                 it once; the second waits
-    opened       by dlopen, which binds the C library's symbols.  A kernel's address is asked for when it is needed
+    found        the library of exactly these sources exists: beside this file, if a wheel carries it, otherwise in the
+                 directory of kept.py.  The program opens it in some milliseconds, and needs no numba
+    built        otherwise a separate process (builder.py) builds it once.  If two programs start at the same time, the
+                 second waits for the first to build it
+    opened       dlopen has bound the C library's symbols.  The address of a kernel is looked up when it is needed
 
-A package says by a file `linked_kernels.txt`, a module a line, that its kernels belong to the library.  Nothing else
-here knows any package.  Kernels of other modules, of a test or of a script, get a library each, compiled in this
-process; they call the others' symbols, which the first library exports.
+The file `linked_kernels.txt` of a package lists, one per line, the modules whose kernels belong to the library.  This
+module knows no package by name.  Kernels of other modules, such as tests and scripts, are compiled in this process, and
+each gets its own library; they call the symbols of the others, which the main library exports.
 """
 
 import ctypes
@@ -37,13 +37,13 @@ FOLDER = Path(__file__).resolve().parent
 PACKAGES = FOLDER.parent.parent
 DECLARATION = "linked_kernels.txt"
 _KERNEL = "kernel"
-FORMAT = 2  # of what follows the shared object in a library's file
+FORMAT = 2  # format of the description behind the shared object in a library's file
 
 Progress = Callable[[int, int, str], None]  # (done, total, symbol at work or ""); total 0: another process builds
 
 
 class _Kernels:
-    """What this process has registered and opened."""
+    """The kernels that this process has registered and opened."""
 
     def __init__(self) -> None:
         self.registered: dict[str, Linked] = {}
@@ -56,7 +56,7 @@ _KERNELS = _Kernels()
 
 
 def register(kernel: "Linked") -> None:
-    """Take note of a linked kernel.  Callees register before their callers."""
+    """Register a linked kernel.  Callees register before their callers."""
     _KERNELS.registered[kernel.symbol] = kernel
     _KERNELS.missing.append(kernel.symbol)
 
@@ -67,7 +67,7 @@ def registered() -> dict[str, "Linked"]:
 
 
 def address_of(kernel: "Linked") -> int:
-    """Where a kernel's machine code is, brought in if need be."""
+    """The address of a kernel's machine code, which is loaded if necessary."""
     if kernel.symbol not in _KERNELS.opened:
         build()
     return _address(_KERNELS.opened[kernel.symbol], kernel.symbol)
@@ -80,9 +80,9 @@ def _address(opened: ctypes.CDLL, symbol: str) -> int:
 
 
 def build(progress: Progress | None = None, workers: int = 0) -> int:
-    """Bring in the machine code of every kernel registered so far, compiling what is kept nowhere; returns how many.
+    """Load the machine code of every kernel registered so far, compiling the kernels not kept yet.  Returns how many.
 
-    `progress` hears of each kernel that is compiled, by `workers` processes (0: one a processor).  Raises
+    `progress` is called for each compiled kernel.  `workers` processes compile (0: one per processor).  Raises
     CannotCompile, Unsupported.
     """
     if not _KERNELS.missing:
@@ -106,21 +106,21 @@ def build(progress: Progress | None = None, workers: int = 0) -> int:
 
 @cache
 def declared() -> dict[str, list[str]]:
-    """By package: its modules that hold linked kernels, as it declares them."""
+    """The modules with linked kernels that each package declares, by package."""
     files = sorted(PACKAGES.glob(f"*/{DECLARATION}"))
     return {file.parent.name: file.read_text().split() for file in files}
 
 
 @cache
 def _is_ours(module: str) -> bool:
-    # Whether it is a module of these packages, and not another that has the same name.
+    # Whether it is really a module of these packages, and not another one of the same name.
     file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
     return file.is_relative_to(PACKAGES)
 
 
 @cache
 def sources() -> str:
-    """Digest of every source of the packages and of the settings: a library of the same digest is theirs."""
+    """The digest of all sources of the packages and of the settings; it identifies the matching library."""
     files = {}
     for package in declared():
         for folder, _, names in os.walk(PACKAGES / package):
@@ -137,14 +137,14 @@ def sources() -> str:
 
 
 def pack(shared: bytes, info: dict[str, Any]) -> bytes:
-    """A library's file, but for the checksum: the shared object, and what is known of it, a line `name words` each."""
+    """A library's file without the checksum: the shared object, then its description in lines of `name words`."""
     text = "".join(f"{name} {info[name]}\n" for name in ("sources", "level", "made_with"))
     text += "".join(f"{_KERNEL} {symbol} {digest}\n" for symbol, digest in info["kernels"].items())
     return shared + text.encode() + len(text).to_bytes(8, "little")
 
 
 def unpack(content: bytes) -> dict[str, Any]:
-    """The description of a library: `sources`, `kernels`, and what it was made with."""
+    """The description of a library: `sources`, `kernels`, and the tools that made it."""
     size = int.from_bytes(content[-8:], "little")
     info: dict[str, Any] = {"kernels": {}}
     for line in content[-8 - size : -8].decode("ascii").splitlines():
@@ -158,12 +158,12 @@ def unpack(content: bytes) -> dict[str, Any]:
 
 
 def carried_file(name: str) -> Path:
-    """Where a wheel carries the library for a level of x86-64."""
+    """The file in a wheel with the library for a level of x86-64."""
     return FOLDER / f"kernels.{name}.so"
 
 
 def main_file() -> Path:
-    """Where the library of these sources is kept, once it is built here."""
+    """The file of the library of these sources, if it is built on this machine."""
     return kept.library_file(digest_of(sources(), kept.tools(), kept.settings(assertions=True)))  # see build_main
 
 
@@ -191,22 +191,22 @@ def _open_main(progress: Progress | None, workers: int) -> tuple[ctypes.CDLL, se
 
 
 def _open(path: str) -> ctypes.CDLL:
-    # Global, for the kernels of other modules call its symbols.
+    # Open it globally, because the kernels of other modules call its symbols.
     return ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
 
 
 def open_bytes(content: bytes) -> ctypes.CDLL:
-    """Open a library that is in no file: what could not be kept serves this process all the same."""
+    """Open a library that is in no file: this process can use it even if it could not be kept."""
     fd = os.memfd_create("kernels", os.MFD_CLOEXEC)
     with open(fd, "wb", closefd=False) as out:
         out.write(content)
-    # The descriptor stays open.  ld.so knows a library by its path, and takes another of the same for it.
+    # The descriptor stays open: ld.so identifies a library by its path, and would confuse it with another on that path.
     return _open(f"/proc/self/fd/{fd}")
 
 
 @contextmanager
 def _alone(file: Path, progress: Progress | None) -> Iterator[None]:
-    # One process at a time builds a library.  Where nothing can be kept, each builds its own.
+    # One process at a time builds a library.  If nothing can be kept, each builds its own.
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.with_suffix(".lock").open("wb")
@@ -224,7 +224,7 @@ def _alone(file: Path, progress: Progress | None) -> Iterator[None]:
 
 
 def build_main(progress: Progress | None = None, workers: int = 0, of_level: str = "") -> bytes:
-    """Compile and join all kernels of the packages, in a process of its own; returns the library's content.
+    """Compile and join all kernels of the packages, in a separate process.  Returns the library's content.
 
     Raises CannotCompile.
     """
@@ -234,11 +234,11 @@ def build_main(progress: Progress | None = None, workers: int = 0, of_level: str
             "a wheel, which carries them"
         )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    # Kernels keep their assertions, whatever the program that runs them does with its own.
+    # Kernels keep their assertions, even if the program that runs them disables its own.
     environment.pop("PYTHONOPTIMIZE", None)
     environment |= {"NUMBA_CPU_NAME": of_level or level(), "NUMBA_CPU_FEATURES": ""}
     command = [sys.executable, "-m", "mmcore.jit.builder", str(workers), str(os.getpid())]
-    import subprocess  # here, for most programs find a library and build none
+    import subprocess  # imported here, because most programs find a library and build none
 
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, cwd=PACKAGES) as process:
         assert process.stdout is not None
@@ -250,7 +250,7 @@ def build_main(progress: Progress | None = None, workers: int = 0, of_level: str
 
 
 def _follow(out: IO[bytes], progress: Progress | None) -> bytes | None:
-    # What the builder says: lines of progress, then how long the library is, and the library.
+    # The builder's output: lines of progress, then the length of the library, then the library.
     for line in out:
         word, *rest = line.decode().split()
         if word == "library":
@@ -265,7 +265,7 @@ def _follow(out: IO[bytes], progress: Progress | None) -> bytes | None:
 
 
 def _open_own(kernel: "Linked", number: int, total: int, progress: Progress | None) -> ctypes.CDLL:
-    """The library of one kernel that belongs to no package's."""
+    """The separate library of one kernel that does not belong to a package's library."""
     file = kept.library_file(kernel.digest)
     if kept.read_kept(file) is not None:
         return _open(str(file))

@@ -1,16 +1,17 @@
-"""Linked kernels: compiled once under a symbol of their own, called by it from other kernels, by address from Python.
+"""Linked kernels: each is compiled once under its own symbol; kernels call it by the symbol, Python by its address.
 
-Why linking.  numba copies everything that a function calls, at any depth, into that function's module before it
-optimises it, so a hundred commands that each reach the fault handler would compile it a hundred times.  A call of a
+Why linking.  Before numba optimises a function, it copies everything that the function calls, at any depth, into the
+function's module.  A hundred commands that each reach the fault handler would compile it a hundred times.  A call of a
 linked kernel compiles to a call of an undefined symbol, which is bound when the kernels are joined (elf.py).
 
-How Python calls.  By ctypes and numba's calling convention, so that a start needs neither numba's compiler nor its
-wrappers: a status, the address of the result, the address of what is known about an exception, the arguments' words.
+How Python calls.  It uses ctypes and numba's calling convention, so a start needs neither numba's compiler nor its
+wrappers.  A call returns a status and takes the address of the result, the address of the description of an exception,
+and the words of the arguments.
 
     @linked(int64(SPACE, int64))
     def heap_alloc(space, size): ...
 
-    heap_alloc(space, 100)      called from Python; the first such call has its machine code brought in (library.py)
+    heap_alloc(space, 100)      called from Python; the first such call loads its machine code (library.py)
     heap_alloc.address          of the machine code
     indirect(HANDLER)           for kernels: a call of the linked kernel at an address
 
@@ -47,12 +48,12 @@ class Linked:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that its machine code is made of."""
+        """The digest of everything that its machine code depends on."""
         return digests().linked(self.symbol, self.function, self.signature)
 
     @cached_property
     def address(self) -> int:
-        """Where its machine code is."""
+        """The address of its machine code."""
         return library.address_of(self)
 
     @cached_property
@@ -60,11 +61,11 @@ class Linked:
         return bridge().linked_type(self.symbol, self.signature)
 
     def digest_parts(self, _known: "Digests") -> Iterator[str]:
-        """What the machine code of a kernel that calls it is made of."""
+        """Its contribution to the digest of a kernel that calls it."""
         yield f"linked {self.symbol} {self.signature}"
 
     def compile(self) -> tuple[str, bytes]:
-        """(the name of the function in it, object code)."""
+        """(the name of the function in the object, the object code)."""
         name, code = bridge().compile_kernel(self.function, self.signature)
         return name, code
 
@@ -104,7 +105,7 @@ class Indirect:
         raise NotImplementedError("calls by address are for kernels alone")
 
     def digest_parts(self, _known: "Digests") -> Iterator[str]:
-        """What the machine code of a kernel that calls by it is made of."""
+        """Its contribution to the digest of a kernel that uses it for a call."""
         yield f"indirect {self.signature}"
 
 
@@ -123,14 +124,14 @@ _RETURNED = (0, -2)  # numba's codes of success: with a value, and with None
 
 
 class _Failure(ctypes.Structure):
-    # What numba's calling convention says of an exception: (class, arguments, place), pickled.
+    # Numba's calling convention describes an exception as a pickled (class, arguments, place).
     _fields_ = (("pickled", ctypes.c_void_p), ("size", ctypes.c_int32))
 
 
 def _exception(status: int, failure: Any) -> BaseException:
     if status < 0 or not failure:
         return SystemError(f"a kernel returned status {status}")
-    import pickle  # here, for no kernel is meant to raise
+    import pickle  # imported here, because kernels normally never raise
 
     kind, arguments, _place = pickle.loads(ctypes.string_at(failure.contents.pickled, failure.contents.size))
     error: BaseException = kind(*(arguments or ()))

@@ -1,7 +1,7 @@
-"""numba and LLVM by name, imported when something of them is first asked for.
+"""numba and LLVM as lazy modules, which are imported at the first access to an attribute.
 
-The generators of intrinsics name these libraries and run only when a kernel is compiled, so a module that defines an
-intrinsic imports them from here, and costs nothing where nothing is compiled.
+The generators of intrinsics use these libraries, but run only when a kernel is compiled.  A module that defines an
+intrinsic imports them from here, and so costs nothing if nothing is compiled.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ class Library:
         return getattr(import_module(self._name), attribute)
 
     def digest_parts(self, _known: Any) -> tuple[str]:
-        """Of what it holds only its version counts, which every digest has."""
+        """Only its version matters, and every digest includes that already."""
         return (f"library {self._name}",)
 
 

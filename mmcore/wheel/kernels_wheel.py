@@ -1,10 +1,10 @@
-"""The build backend: setuptools', but that a wheel carries the library of linked kernels.
+"""The build backend: setuptools' own, extended so that a wheel contains the library of linked kernels.
 
     pip wheel .         kvstore-VERSION-py3-none-manylinux_2_17_x86_64.whl
 
-The machine code is the same for every Python, so the wheel's tag names none.  It calls a few old functions of the C
-library and no others, so any glibc of the last decade will do.  Building compiles every kernel for each level of
-x86-64; only that asks for numba, an installation for work on the sources does not.
+The machine code is the same for every Python, so the wheel's tag names no version.  It calls only a few old functions
+of the C library, so any glibc of the last decade will do.  Building compiles every kernel for each level of x86-64.
+Only this requires numba; an editable installation does not.
 """
 
 import sys
@@ -38,7 +38,7 @@ PLATFORM = "manylinux_2_17_x86_64"
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    """The packages that `build_wheel` takes: those that every module with kernels imports, and the compiler."""
+    """The packages that `build_wheel` requires: the imports of all modules with kernels, and the compiler."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     known = build_meta.get_requires_for_build_wheel(config_settings)
@@ -46,7 +46,7 @@ def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
 
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
-    """Compile the kernels for each level, and pack them with the sources; returns the wheel's name."""
+    """Compile the kernels for each level, and pack them with the sources.  Returns the wheel's name."""
     sys.path.insert(0, str(ROOT))
     from mmcore.jit import kept, library
     from mmcore.jit.settings import LEVELS
@@ -59,7 +59,7 @@ def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_dire
         return str(build_meta.build_wheel(wheel_directory, {"--build-option": options}, metadata_directory))
     finally:
         for file in carried:
-            file.unlink(missing_ok=True)  # the checkout goes on with what its sources say
+            file.unlink(missing_ok=True)  # the checkout uses the library of its own sources again
 
 
 def _say(done: int, total: int, symbol: str) -> None:
