@@ -1,7 +1,7 @@
 """The server: the owner of the store, its sockets, its snapshots; where the cold plane meets the hot one.
 
-`Server(config).run()` serves until a signal or SHUTDOWN.  The hot plane is one kernel, loop.py's `serve`; this class
-prepares the registers and tables it works on, and does what it returns for:
+`Server(config).run()` serves until a signal or SHUTDOWN.  The hot plane is one kernel, loop.py's `serve`.  This class
+prepares the registers and tables that the kernel works on, and handles the events for which it returns:
 
     serve ─► EVENT_COMMAND ─► the Python function that its declaration names ─► reply ─► serve
           ─► EVENT_SAVE    ─► a snapshot that could not be begun
@@ -78,9 +78,9 @@ from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")
 
-COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves, which would keep everyone waiting with more
+COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves; more would keep all clients waiting
 ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
-LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
+LISTEN_AFTER_S = 0.05  # clients never see the loading of a store that takes less
 PURGE_S = 0.005
 PURGE_PAGES = 1024  # in a step
 
@@ -126,7 +126,7 @@ class Server:
         self.own_resident = resident_bytes()
 
     def _have_what_was_loaded(self) -> None:
-        # What was saved starts, whatever machine-memory says now.
+        # A saved store can always start, even if machine-memory is now too small for it.
         r, in_use = self.registers, self.memory.frames_total - self.memory.frames_free
         asked = r.FRAMES_IN_FORCE
         if in_use > asked:
@@ -139,7 +139,7 @@ class Server:
 
     @property
     def connections(self) -> Table:
-        """The rows of the table of connections that were ever used."""
+        """The rows of the table of connections that have ever been used."""
         return self.shard.connections.first(self.registers.CONNECTION_SLOTS)
 
     def _prepare_observation(self) -> None:
@@ -159,7 +159,7 @@ class Server:
         self._watch_descriptor(self._wake_read, accept.WAKE)
 
     def _watch_descriptor(self, fd: int, kind: int) -> None:
-        # select.epoll registers a descriptor as its own data; the loop wants the kind as well.
+        # select.epoll registers a descriptor with itself as data; the loop also needs its kind.
         libc = ctypes.CDLL(None, use_errno=True)
         event = struct.pack("=Iq", select.EPOLLIN, -(1 + 4 * fd + kind))
         if libc.epoll_ctl(self._epoll.fileno(), 1, fd, event):
@@ -168,13 +168,13 @@ class Server:
     # ---------------------------------------------------------------------------------------------------- settings
 
     def apply(self, name: str) -> None:
-        """Let the hot plane know of a parameter's new value."""
+        """Pass a parameter's new value to the hot plane."""
         r, config = self.registers, self.config
         if name == "maxmemory":
             r.MAXMEMORY = config["maxmemory"]
         elif name in ("requirepass", "protected-mode", "bind"):
             if config["requirepass"] and not r.REQUIRE_AUTH:
-                # Who came before there was a password stays in.
+                # Connections that were opened before there was a password stay authenticated.
                 for slot in self._slots_with(connection.IN_USE):
                     self.shard.connections[slot, connection.FLAGS] |= connection.AUTHENTICATED
             r.REQUIRE_AUTH = bool(config["requirepass"])
@@ -209,9 +209,9 @@ class Server:
             r.LATENCY_TRACKING = bool(config["latency-tracking"])
         elif name == "save":
             points = Table.of(config["save"].points, 2)
-            self._save_points = points  # the register holds its address only
+            self._save_points = points  # keep the array: the register holds only its address
             r.SAVE_POINTS_ADDRESS = points.address
-            r.SAVE_POINTS = 0 if self.loading else len(points)  # nothing is saved over what is not there yet
+            r.SAVE_POINTS = 0 if self.loading else len(points)  # no image may be written before the store is loaded
             self.snapshots.refuse_writes()
         elif name == "stop-writes-on-bgsave-error":
             self.snapshots.refuse_writes()
@@ -229,7 +229,7 @@ class Server:
         self.registers.MAXCLIENTS = maxclients
 
     def _set_slowness(self) -> None:
-        # From how many microseconds on a command is of interest to the slow log or to the latency monitor.
+        # The least duration that interests the slow log or the latency monitor [us].
         r, slow_us, slow_ms = (
             self.registers,
             self.config["slowlog-log-slower-than"],
@@ -263,7 +263,7 @@ class Server:
     # ---------------------------------------------------------------------------------------------------- serving
 
     def run(self, signals: Signals) -> int:
-        """Listen and serve until told to stop; returns the exit status.  Raises why the store could not be loaded."""
+        """Listen and serve until told to stop; returns the exit status.  Raises the error that prevented loading."""
         self._signals = signals
         signals.wake(self._wake_write)
         try:
@@ -276,7 +276,7 @@ class Server:
                 log.info("Loading; clients are answered -LOADING meanwhile%s", self._listening())
             if self.loading is None:
                 log.info("Ready to accept connections%s", self._listening())
-            # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
+            # Else the first command in Python would wait for its module, and the first COMMAND for the whole table.
             threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
             self._serve()
         finally:
@@ -288,11 +288,11 @@ class Server:
         return "".join(f" on {_name(one)}" for one in self._listeners)
 
     def _loaded(self) -> None:
-        # The store is there, or there is none to load.
+        # The store has been loaded, or there is none to load.
         loading, self.loading = self.loading, None
         assert loading is not None
         self.snapshots.load(loading)
-        # What is watched was looked for in a store that was not there.
+        # Watched keys were looked up before the store was loaded.
         for slot, watched in enumerate(self.connections.column(connection.WATCH_COUNT)):
             if watched:
                 self.shard.connections[slot, connection.FLAGS] |= connection.DIRTY_CAS
@@ -319,7 +319,7 @@ class Server:
     def _answer(self, event: int) -> None:
         r = self.registers
         count = r.ARGC
-        # What becomes of a longer command, or of one to be queued, depends on its first words only.
+        # A longer command, or one to be queued, is handled by its first words only.
         whole = event == events.EVENT_COMMAND and count <= COLD_ARGUMENTS_MAX
         args = self._arguments_at_hand(count if whole else min(count, 2))
         client = self._client(r.CONNECTION)
@@ -355,7 +355,7 @@ class Server:
         r.RESUME = r.CONNECTION
 
     def _queue(self, client: Client, row: Command) -> Sentinel:
-        # A good command, whose container alone the loop knows, goes to the transaction.
+        # Queue a well-formed subcommand; the loop knows only its container.
         r = self.registers
         flags = int(self.commands.rows[r.EVENT_DETAIL, rows.ROW_FLAGS])
         queue_command(self.context, client.row, flags | rows.ASKS_REFCOUNT * (row.name == "object|refcount"))
@@ -363,7 +363,7 @@ class Server:
         return NO_REPLY
 
     def _refuse(self, command: Command, row: Command | None, client: Client, args: list[bytes]) -> CommandError:
-        # The reply to a subcommand that the command does not have, or, of `row`, to too many arguments or too few.
+        # The refusal of an unknown subcommand; or, for the command in `row`, of too many or too few arguments.
         self._count_refused(client, row)
         return wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
 
@@ -375,14 +375,14 @@ class Server:
             client.dirty_exec = True
 
     def _arguments_at_hand(self, count: int) -> list[bytes]:
-        # The first `count` of them.
+        # The first `count` arguments.
         base = self.registers.QUERY_ADDRESS
         first = 2 * self.registers.ARGS
         places = self.shard.args[first : first + 2 * count].tolist()
         return [ctypes.string_at(base + places[i], places[i + 1]) for i in range(0, 2 * count, 2)]
 
     def _warn_of_http(self) -> None:
-        # In Redis's words, and as seldom as it warns.
+        # The text and the interval of the warning are Redis's.
         now_s = time.monotonic()
         if now_s - self._attack_logged_s >= ATTACK_LOG_S:
             self._attack_logged_s = now_s
@@ -402,12 +402,12 @@ class Server:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the command at hand is one of a transaction that EXEC is running."""
+        """Whether the command at hand belongs to a transaction that EXEC is running."""
         return bool(self.registers.DEPTH)
 
     def _wake_up(self) -> None:
-        # From any thread: have `serve` return.
-        with contextlib.suppress(OSError):  # a full pipe wakes it too; one that is closed needs to wake nobody
+        # Make `serve` return; may be called from any thread.
+        with contextlib.suppress(OSError):  # a full pipe wakes it too; a closed one need not wake it
             os.write(self._wake_write, b"\0")
 
     def _wake(self) -> None:
@@ -428,8 +428,8 @@ class Server:
     def shutdown(self, save: bool | None, force: bool) -> None:
         """Stop serving, after a last snapshot if `save`, or by default if there are save points.
 
-        While the store is loaded there is nothing to save, whatever was asked for.  CommandError when the snapshot
-        failed, and then the server goes on, unless `force`.
+        While the store is being loaded there is nothing to save, so `save` has no effect.  If the snapshot failed, and
+        not `force`, raises CommandError and the server goes on.
         """
         if self.loading:
             log.info("The store is still being loaded: nothing is saved")
@@ -473,7 +473,7 @@ class Server:
         return [slot for slot, flags in enumerate(self.connections.column(connection.FLAGS)) if flags & flag]
 
     def client_totals(self) -> ClientTotals:
-        """Of all connections."""
+        """Sums over all connections."""
         totals = zeros(int64, len(ClientTotals._fields))
         add_connections(self.context, totals)
         return ClientTotals(*totals.tolist())
@@ -484,7 +484,7 @@ class Server:
         return NO_REPLY
 
     def log_denied(self, client: Client, command: bytes, user: bytes) -> None:
-        """Enter in ACL LOG that a command did not let the connection in as this user."""
+        """Record in ACL LOG that a command refused to authenticate the connection as this user."""
         r = self.registers
         start, protocol = r.REPLY_LENGTH, r.PROTOCOL
         r.PROTOCOL = 2
@@ -497,7 +497,7 @@ class Server:
         self.acl_log.enter(inside, command, user, line, now, self.config["acllog-max-len"])
 
     def from_address(self, address: str, own: bool) -> list[bool]:
-        """Which slots have a connection from this address, or to it if that is our `own`."""
+        """For each slot, whether its connection comes from this address, or goes to it if `own`."""
         text = address.encode(errors="surrogateescape") or b"\0"
         found = zeros(uint8, len(self.connections))
         find_address(self.context, connection.OWN if own else connection.PEER, text, len(text) if address else 0, found)
@@ -509,11 +509,11 @@ class Server:
             kill_connection(self.context, slot)
 
     def unblock(self, slot: int, error: bool) -> bool:
-        """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
+        """CLIENT UNBLOCK: end the wait of a blocked connection, as if by time-out; returns whether it was blocked."""
         return bool(unblock_connection(self.context, slot, error))
 
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
-        """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""
+        """CLIENT PAUSE: hold commands back for so long; a running pause only becomes longer or stricter."""
         r = self.registers
         until_ms = r.TIMER_MS + timeout_ms
         running = r.PAUSED_UNTIL_MS > r.TIMER_MS
@@ -521,7 +521,7 @@ class Server:
         r.PAUSED_UNTIL_MS = max(until_ms, r.PAUSED_UNTIL_MS) if running else until_ms
 
     def shift_clock(self, wall_ms: int, timer_ms: int) -> None:
-        """DEBUG SHIFT-CLOCK: move the clocks by so much; the monotonic one only goes on."""
+        """DEBUG SHIFT-CLOCK: move the clocks by so much; the monotonic one only forwards."""
         assert timer_ms >= 0
         self.registers.WALL_SHIFT_US += 1000 * wall_ms
         self.registers.TIMER_SHIFT_US += 1000 * timer_ms
@@ -531,7 +531,7 @@ class Server:
         timer.resume_postponed(self.context)
 
     def discard_transaction(self, client: Client) -> None:
-        """Forget what a connection has queued and watched (RESET)."""
+        """Discard a connection's queue and watches (RESET)."""
         discard_transaction(self.context, client.row)
 
     # ---------------------------------------------------------------------------------------------------- statistics
@@ -565,7 +565,7 @@ class Server:
         }
 
     def _rates(self) -> tuple[float, float, float]:
-        # Per second, over the ring of samples that the timer keeps: commands, bytes in, bytes out.
+        # Rates over the timer's ring of samples: commands, bytes in, bytes out [1/s].
         newest = (self.registers.SAMPLE_NEXT - 1) % sizes.SAMPLES
         samples = self.shard.samples.tolist()
         taken = [sample for sample in samples if sample[0] > 0]
@@ -577,7 +577,7 @@ class Server:
         return commands, received, sent
 
     def command_statistics(self) -> dict[str, tuple[int, int, int, int]]:
-        """By command called at least once, or rejected: calls, time [us], rejected, failed."""
+        """Calls, time [us], rejected and failed calls of every command that was called or rejected."""
         per_us = self._cycles_per_us()
         table = self.commands.counters
         counters = [table.row(row)[: rows.STAT_CELLS].tolist() for row in range(len(table))]
@@ -591,7 +591,7 @@ class Server:
         return float(self.registers.CYCLES_PER_MS) / 1000
 
     def histograms(self) -> dict[str, Histogram]:
-        """How long calls took, by command called at least once."""
+        """Durations of calls, for every command that was called."""
         scale = Scale(self._cycles_per_us())
         called = [row for row, calls in enumerate(self.commands.counters.column(rows.STAT_CALLS)) if calls]
         found = {ROWS[row].name: Histogram(self.commands.counters.row(row)[rows.STAT_CELLS :], scale) for row in called}
@@ -607,7 +607,7 @@ class Server:
         }
 
     def usage(self) -> Usage:
-        """What the store takes."""
+        """Memory that the store uses."""
         used, index = memory_used(self.context), index_pages(self.context) * PAGE_SIZE
         self._peak = max(self._peak, used)
         return Usage(used - index, index, self._peak)
@@ -627,7 +627,7 @@ class Server:
         )
 
     def purge(self) -> None:
-        """MEMORY PURGE: give free frames back at once, for PURGE_S; the loop goes on with what is left."""
+        """MEMORY PURGE: give free frames back for at most PURGE_S; the loop goes on with the rest."""
         self.registers.GIVE_ALL = 1
         until = time.perf_counter() + PURGE_S
         while background_step(self.context, PURGE_PAGES) and time.perf_counter() < until:
@@ -638,7 +638,7 @@ class Server:
         return database_sizes(self.context)
 
     def describe(self, db: int, key: bytes) -> Described | None:
-        """How the value of a key is kept."""
+        """The stored form of a key's value."""
         return describe_key(self.context, db, key)
 
     def digest(self) -> str:
@@ -651,7 +651,7 @@ class Server:
 
     def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
         """DEBUG POPULATE"""
-        if self.loading:  # what is read would take the place of what is made
+        if self.loading:  # the loaded store would replace the new keys
             raise CommandError(LOADING_ERROR)
         populate_database(self.context, db, count, prefix, size)
 
@@ -671,7 +671,7 @@ class Server:
 
 
 def _shard_for(maxclients: int) -> Shard:
-    # Room for as many connections as the limit of open files may ever allow; memory for those that come.
+    # Address space for as many connections as the limit of open files may ever allow; memory only for rows in use.
     try:
         return Shard(max(maxclients, clients_max()))
     except OSError:
