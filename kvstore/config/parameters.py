@@ -1,15 +1,15 @@
 """The configuration: every parameter, as data, and the values in effect.
 
-A parameter is a name as redis.conf spells it, a kind that turns text into a value and back, and a default.  Values
-come from a configuration file, from the command line, later from CONFIG SET, and all three go through the same kinds,
-so that a value refused in one place is refused in the others, for the same reason, in Redis's words.
+A parameter is a name, as in redis.conf, a kind that turns text into a value and back, and a default.  Values come from
+a configuration file, from the command line, and later from CONFIG SET.  All three use the same kinds, so a value that
+one refuses is refused by the others, for the same reason, in Redis's words.
 
-What Redis has a parameter for and this server has nothing to apply it to is one of two things:
+Parameters of Redis that do not apply to this server are of two sorts:
 
-    ignored     it would change nothing that a client or its data could notice: accepted, kept for CONFIG GET, and said
-                in the log.  IGNORED lists them with why
-    refused     someone who sets it relies on something that is not given here, such as an append-only file, replicas
-                or access control: only the value that means "without" is accepted, and the error says why
+    ignored     clients and their data could not notice it: accepted, kept for CONFIG GET, and mentioned in the log.
+                IGNORED lists them with the reasons
+    refused     its user relies on a feature that does not exist here, such as an append-only file, replicas or access
+                control: only the value that means "without" is accepted, and the error gives the reason
 
     config = Config.load(Path("kvstore.conf"), [("port", "7000")])
     config["maxmemory"]                                     a value: int, bool, str, ... as the kind has it
@@ -39,10 +39,10 @@ KEEPALIVE_MAX = 32767  # [s] TCP_KEEPIDLE takes no more
 
 
 class Kind(Protocol):
-    """How a parameter's values are written."""
+    """The textual form of a parameter's values."""
 
     def parse(self, text: str) -> Any:
-        """The value; raises ValueError with what is wrong with the text."""
+        """The value; raises ValueError with the error in the text."""
 
     def text(self, value: Any) -> str:
         """The text that `parse` reads."""
@@ -59,7 +59,7 @@ class Text:
 
 
 class FilePath(Text):
-    """The path of a file; the system knows none with a zero byte."""
+    """The path of a file; it must not have a zero byte."""
 
     def parse(self, text: str) -> str:
         if "\0" in text:
@@ -98,7 +98,7 @@ class Memory(Integer):
 
 
 class MachineSize(Memory):
-    """A number of bytes for the physical memory, or 0 for as many as the server chooses."""
+    """A number of bytes for the physical memory; with 0 the server chooses."""
 
     def __init__(self) -> None:
         super().__init__(16 * MEGABYTE, 1 << 46)
@@ -212,7 +212,7 @@ def percentage_text(value: float) -> str:
 
 
 class Directory(FilePath):
-    """A directory, made absolute where it is read."""
+    """A directory, made absolute when it is read."""
 
     def parse(self, text: str) -> str:
         if not text:
@@ -233,7 +233,7 @@ class FileName:
 
 
 class OutputLimit(NamedTuple):
-    """How much a client may let its replies pile up [bytes]; 0 is no limit."""
+    """The limit of a client's unsent replies [bytes]; 0 is no limit."""
 
     hard: int
     soft: int
@@ -260,7 +260,7 @@ class OutputLimits:
         return limits
 
     def text(self, value: Mapping[str, OutputLimit]) -> str:
-        # Redis goes on answering the class's old name here.
+        # Redis still answers the class's old name here.
         return " ".join(
             f"{'slave' if name == 'replica' else name} {limit.hard} {limit.soft} {limit.soft_seconds}"
             for name, limit in value.items()
@@ -275,7 +275,7 @@ _OUTPUT_LIMITS = {
 
 
 class Only(NamedTuple):
-    """A kind of which one value is served; any other is refused, and why is said."""
+    """A kind with a single accepted value; others are refused with the reason."""
 
     kind: Kind
     served: Any
@@ -301,7 +301,7 @@ class Parameter(NamedTuple):
     kind: Kind
     default: Any
     mutable: bool = True  # CONFIG SET may change it
-    protected: bool = False  # unless enable-protected-configs forbids that
+    protected: bool = False  # CONFIG SET needs the permission of enable-protected-configs
     ignored: str = ""  # why it has no effect
 
 
@@ -335,7 +335,7 @@ SERVED = (
     Parameter("databases", Only(Integer(1), 16, "there are always 16 databases"), 16, mutable=False),
     # snapshots
     Parameter("dir", Directory(), os.path.abspath("."), protected=True),
-    Parameter("dbfilename", FileName(), "dump", protected=True),  # what the names of images begin with
+    Parameter("dbfilename", FileName(), "dump", protected=True),  # prefix of the names of images
     Parameter("save", Points(), SavePoints((SavePoint(3600, 1), SavePoint(300, 100), SavePoint(60, 10000)))),
     Parameter("fork-mode", Choice(("constant", "on-demand", "classic")), "constant"),
     Parameter("stop-writes-on-bgsave-error", Flag(), True),
@@ -346,7 +346,7 @@ SERVED = (
     Parameter("busy-poll-usec", Integer(0, 1000), 20),  # for which the loop looks for requests before it sleeps
     Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
     Parameter("active-expire-enabled", Flag(), True),
-    # what is told of commands
+    # reports on commands
     Parameter("acllog-max-len", Integer(0, LONG_MAX), 128),
     Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),
     Parameter("slowlog-max-len", Integer(0, LONG_MAX), 128),
@@ -355,7 +355,7 @@ SERVED = (
     Parameter("latency-tracking-info-percentiles", Percentiles(), (50.0, 99.0, 99.9)),
     Parameter("enable-debug-command", _WHO, "no", mutable=False),
     Parameter("enable-protected-configs", _WHO, "no", mutable=False),
-    # what is not given
+    # features that do not exist here
     Parameter("appendonly", Only(Flag(), False, _NO_FILE), False),
     Parameter("aclfile", Only(Text(), "", _NO_ACL), "", mutable=False),
     Parameter("replicaof", Only(Text(), "", _NO_REPLICATION), "", mutable=False),
@@ -366,7 +366,7 @@ SERVED = (
     Parameter("tls-port", Only(Integer(0, 65535), 0, "TLS is not supported"), 0),
 )
 
-# Parameters without effect, as Redis has them by default, by why they are.
+# Parameters without effect, with Redis's defaults, by the reason.
 IGNORED = {
     "there is no append-only file": """
         aof-disable-auto-gc no  aof-load-truncated yes  aof-rewrite-incremental-fsync yes  aof-timestamp-enabled no
@@ -424,7 +424,7 @@ IGNORED = {
         io-threads-do-reads no""",
 }
 
-# Directives of Redis's that are no parameters.
+# Directives of Redis that are not parameters.
 REFUSED = {
     "user": _NO_ACL,
     "loadmodule": "modules are not supported",
@@ -460,26 +460,26 @@ _MANY_WORDS = (*_REPEATED, "bind", "latency-tracking-info-percentiles", "oom-sco
 
 
 def parameter(name: str) -> Parameter | None:
-    """The parameter of this name, or of a name that Redis used to have for it, in any case."""
+    """The parameter of this name or of its old name in Redis, in upper or lower case."""
     name = name.lower()
     return PARAMETERS.get(ALIASES.get(name, name))
 
 
 def nearest(name: str) -> str:
-    """The parameter that `name` was most likely meant to be, or nothing."""
-    import difflib  # here, for names are seldom misspelt
+    """The parameter that `name` most likely misspells, or nothing."""
+    import difflib  # here, because names are seldom misspelt
 
     return next(iter(difflib.get_close_matches(name.lower(), [*PARAMETERS, *ALIASES], 1, 0.5)), "")
 
 
 def unknown(name: str) -> str:
-    """What to say of a name that no parameter has."""
+    """The error for a name that no parameter has."""
     near = nearest(name)
     return f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else "")
 
 
 class Refused(Exception):
-    """A change of the configuration that is not made: because of which parameter, and why."""
+    """A refused change of the configuration: the parameter, and the reason."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name}: {why}")
@@ -492,11 +492,11 @@ class Config:
     def __init__(self, file: Path | None = None) -> None:
         self.values: dict[str, Any] = {row.name: row.default for row in PARAMETERS.values()}
         self.file = file  # where CONFIG REWRITE writes to
-        self.notices: list[str] = []  # what was set and has no effect, for the log
+        self.notices: list[str] = []  # settings without effect, for the log
 
     @classmethod
     def load(cls, file: Path | None = None, options: Iterable[tuple[str, str]] = ()) -> "Config":
-        """The configuration of a file, if one is given, and of options from the command line, which go before it.
+        """The configuration of a file, if one is given, and of options from the command line, which override it.
 
         Raises ConfigError.
         """
@@ -547,15 +547,15 @@ class Config:
         for pattern in dict.fromkeys(patterns):
             if any(special in pattern for special in "[*?"):
                 matching = matching_names(pattern, names)
-            else:  # a name, backslashes and all, as in Redis
+            else:  # a plain name, in which a backslash is not special, as in Redis
                 matching = [pattern.lower()] if pattern.lower() in names else []
             found.update({name: self.text(names[name]) for name in matching})
         return found
 
     def update(self, pairs: Iterable[tuple[str, str]], protected: bool = False) -> dict[str, Any]:
-        """Change parameters, all of them or none; returns the values they had, by name, of those that changed.
+        """Change parameters, all of them or none; returns the old values, by name, of those that changed.
 
-        `protected` parameters are changed only when that is set.  Raises Refused; a name that no parameter has is
+        Protected parameters are changed only if `protected` is set.  Raises Refused; a name that no parameter has is
         refused without a reason.
         """
         new: dict[str, Any] = {}
@@ -582,8 +582,8 @@ class Config:
     def rewrite(self) -> None:
         """Bring the file up to date, so that a server that starts from it has the values in effect.
 
-        There must be a file.  Raises OSError, or ConfigError when no server could start from it: an included file is
-        missing, or there is an error in one.
+        There must be a file.  Raises OSError; or ConfigError when no server could start from it, because an included
+        file is missing or has an error.
         """
         assert self.file is not None
         old = self._old_lines()
@@ -608,7 +608,7 @@ class Config:
         configfile.replace_file(self.file, "".join(f"{line}\n" for line in new))
 
     def _fresh_save(self) -> list[str]:
-        # Lines that do not add to those before them.
+        # Lines that replace the settings of earlier lines instead of adding to them.
         return ['save ""', *(self._lines("save") if self.values["save"].points else [])]
 
     def _old_lines(self) -> list[str]:
