@@ -83,7 +83,7 @@ class UnixListener(socket.socket):
             self.bind(path)
             self._file = self._identity()
             if permissions:
-                self.path.chmod(permissions)  # before anybody can connect
+                self.path.chmod(permissions)  # before a client can connect
             self.listen(backlog)
             self.setblocking(False)
         except OSError as error:

@@ -196,7 +196,7 @@ REPLIES = [
 
 @pytest.mark.parametrize("words", REPLIES, ids=" ".join)
 def test_replies_are_those_of_redis(wire: Wire, redis_server, words: tuple[str, ...]) -> None:
-    """To the byte."""
+    """The replies are equal to the byte."""
     with Wire(redis_server.address, wire.protocol) as theirs:
         assert wire.raw(*words) == theirs.raw(*words)
 
