@@ -1,8 +1,8 @@
-"""How the tests are divided among processes: `make test` runs them on all processors, with --dist loadgroup.
+"""Distribution of the tests among processes: `make test` runs them on all processors, with --dist loadgroup.
 
-A test goes to whichever process is idle, and each process starts the servers of a session for itself.  What a module
-makes once for many of its tests, and what takes long to make, it names in DEAR: the tests that use such a fixture all
-go to one process.  A process reports to the one that collects the results, in UTF-8.
+A test goes to any idle process, and each process starts the servers of a session for itself.  A module lists in DEAR
+the fixtures that it makes once for many tests and that are expensive: all tests that use such a fixture go to one
+process.  The processes report to the one that collects the results, in UTF-8.
 """
 
 from collections.abc import Generator
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Spell out bytes that are no UTF-8: names of parameters and files in logs may hold them, and a report may not."""
+    """Escape bytes that are not UTF-8: names of parameters, and files in logs, may hold them; a report must not."""
     report = yield
     report.sections = [(_sendable(name), _sendable(text)) for name, text in report.sections]
     text = str(report.longrepr or "")

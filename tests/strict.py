@@ -1,8 +1,8 @@
-"""The server, in which it is fatal that Python calls a leaf kernel.
+"""A server that ends when Python calls a leaf kernel.
 
-Python calls linked kernels, whose machine code is there when the server is ready.  A leaf has none of its own until it
-is called: for the first one numba loads its compiler, and every client waits a third of a second for that.  No other
-test would notice, so the servers of all tests are started like this.
+Python must call linked kernels only, whose machine code exists when the server is ready.  A leaf has no machine code of
+its own until it is called.  For the first call numba loads its compiler, and every client waits a third of a second.
+No test would notice that otherwise, so all tests start their servers like this.
 """
 
 import os

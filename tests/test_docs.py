@@ -1,6 +1,6 @@
-"""What the documents show is run: their Python blocks, from top to bottom, and what they say is printed is printed.
+"""Runs the Python blocks of the documents, from top to bottom; their output must be the output that they show.
 
-A document's blocks share one namespace.  A block of `>>>` lines is a doctest; another is run as it stands.
+A document's blocks share one namespace.  A block of `>>>` lines is a doctest; any other block is run unchanged.
 """
 
 import doctest
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(document: Path) -> list[tuple[int, str]]:
-    """(line that it begins at, from 0; text) of each Python block."""
+    """(number of its first line, from 0; text) of each Python block."""
     text = document.read_text()
     return [(text.count("\n", 0, found.start(1)), found[1]) for found in BLOCK.finditer(text)]
 

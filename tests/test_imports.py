@@ -1,4 +1,4 @@
-"""The arrows of the architecture: bench -> kvstore -> snapshot -> mmcore, those between kvstore's rooms, no circles."""
+"""The architecture's arrows: bench -> kvstore -> snapshot -> mmcore, those between kvstore's rooms, and no cycles."""
 
 import ast
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_layer_imports_only_what_stands_below_it(layer):
 
 
 def _modules(folder: Path) -> dict[str, set[str]]:
-    """The modules below a folder, each with those that it imports, at the top or within a function, but for types."""
+    """The modules below a folder, each with its imports, at the top or in a function, except imports for types."""
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in folder.rglob("*.py")}
     found: dict[str, set[str]] = {}
     for name, path in names.items():

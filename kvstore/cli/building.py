@@ -1,4 +1,4 @@
-"""Telling people that kernels are being compiled: a bar on a terminal, lines elsewhere."""
+"""Showing the progress of compiling kernels: a bar on a terminal, lines elsewhere."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def progress_bar(label: str, shown: bool) -> Any:
-    """A Bar of progress.py, whose library takes a tenth of a second to import."""
+    """A Bar of progress.py, imported here because its library takes a tenth of a second to import."""
     return import_module("kvstore.cli.progress").Bar(label, shown)
 
 
@@ -17,7 +17,7 @@ def _say(text: str) -> None:
 
 
 class Compiling:
-    """Hears how far compiling is, and says so."""
+    """Shows the progress of compiling."""
 
     def __init__(self) -> None:
         self._began, self._total = time.monotonic(), 0
@@ -35,21 +35,21 @@ class Compiling:
         self._bar.show(done, total, symbol)
 
     def close(self) -> None:
-        """Say how long it took, if anything was compiled."""
+        """Print the time that compiling took, if anything was compiled."""
         if self._bar is not None:
             self._bar.close()
             _say(f"Compiled {self._total} kernels in {time.monotonic() - self._began:.0f} s")
 
 
 def bring_kernels() -> None:
-    """Have the machine code of all kernels that are imported.  Raises CannotCompile, Unsupported."""
+    """Load or compile the machine code of all imported kernels.  Raises CannotCompile, Unsupported."""
     said = Compiling()
     import_module("mmcore.jit").build(said)
     said.close()
 
 
 def build_library(output: Path | None, level: str) -> Path:
-    """Build the library of all kernels, from what is kept where that is good; returns where it is.
+    """Build the library of all kernels, reusing valid cached code; returns its path.
 
     `level` of x86-64; "" for this machine's.  Raises CannotCompile, Unsupported, OSError.
     """

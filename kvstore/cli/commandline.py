@@ -1,7 +1,7 @@
 """The command line: serve, snapshot, inspect, info, bench.
 
-`serve` is here for its help; serving.py runs it, without this file.  The bench group lives in the package that stands
-left of this one and is only looked up, by name, when it is asked for.
+`serve` is here only for its help; serving.py runs it, without this file.  The bench group lives in a package that may
+import this one, and not the reverse, so it is looked up by name when a user calls it.
 """
 
 import sys
@@ -156,7 +156,7 @@ def snapshot(host: str, port: int, password: str | None, unixsocket: str | None,
 
 
 def _take(connection: Connection, show: bool) -> dict[str, Any]:
-    while True:  # one that is being written already holds an older state: wait for its end
+    while True:  # a snapshot that is already being written holds an older state: wait for its end
         before = _info(connection, "persistence")
         if before["rdb_bgsave_in_progress"] == "0":
             try:

@@ -21,9 +21,9 @@ class Bar:
         self._progress.start()
 
     def show(self, done: float, total: float, note: str = "") -> None:
-        """So much of `total` is done; `note` stands behind the bar."""
+        """Show that `done` of `total` is done, with `note` behind the bar."""
         self._progress.update(self._task, completed=done, total=total, note=note)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()

@@ -1,11 +1,11 @@
 """`kvstore serve`: from the words of its command line to the exit status.
 
-The words are redis-server's, `--name value` for every parameter of redis.conf, so the configuration knows all of them
-and the command line has nothing to declare.  click, which the other commands are made with, would be an eighth of a
-start; only `serve --help` comes to it.
+The words are redis-server's: `--name value` for every parameter of redis.conf.  So the configuration knows all of them,
+and the command line has nothing to declare.  click, which the other commands use, would take an eighth of a start; only
+`serve --help` uses it.
 
-A start brings in the kernels' library, begins to read the newest image, and imports the server while that goes on.
-The cycle collector rests meanwhile: an import makes thousands of objects that stay.
+A start loads the kernels' library, begins to read the newest image, and imports the server while that goes on.  The
+garbage collector is off meanwhile, because an import makes thousands of objects that stay.
 """
 
 import gc
@@ -26,11 +26,11 @@ USAGE = "Usage: kvstore serve [--config FILE] [--NAME VALUE]...\nTry 'kvstore se
 
 
 class Misused(Exception):
-    """Words that are no parameters."""
+    """Words that are not parameters."""
 
 
 def wants_help(words: list[str]) -> bool:
-    """Whether --help stands where a parameter's name may."""
+    """Whether --help is in the place of a parameter's name."""
     try:
         return any(name in ("h", "help") for name, _ in _parameters(words))
     except Misused:
@@ -63,10 +63,10 @@ def _run(config: Config) -> int:
 
     try:
         config.values["maxclients"] = clients_at_start(config["maxclients"])
-        bring_kernels()  # before any thread reads: where they have to be compiled, processes are forked
+        bring_kernels()  # before any thread reads, because compiling forks processes
         opened = open_images(config)
         server = import_module("kvstore.server.server")
-        bring_kernels()  # and those of what has been imported since
+        bring_kernels()  # and the kernels of modules imported since
         made = server.Server(config, opened)
         gc.freeze()
         gc.enable()
@@ -101,7 +101,7 @@ def _parameters(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """What can keep a server from starting without being a bug."""
+    """Errors that prevent a start and are not bugs."""
     machine, snapshots = import_module("mmcore.errors"), import_module("snapshot.errors")
     cannot_compile = import_module("mmcore.jit").CannotCompile
     ours = (cannot_compile, machine.MachineError, snapshots.SnapshotError, CannotListen, TooFewDescriptors)
@@ -109,7 +109,7 @@ def _expected() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The reason, in one line."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

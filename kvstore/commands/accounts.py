@@ -1,4 +1,4 @@
-"""What commands took: calls, time, failures by command, and error replies by their first word.
+"""Statistics of commands: calls, time and failures by command, and error replies by their first word.
 
 A command is accounted for when it ends.  Its time is counted in cycles of the time stamp counter; see histogram.py.
 """
@@ -46,7 +46,7 @@ def statistics_of(context, command):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def count_error(context, start):  # type: ignore[no-untyped-def]
-    """Count the reply at `start` of the reply buffer, an error, by its first word."""
+    """Count the error reply at `start` of the reply buffer by its first word."""
     call, shard = context.call, context.shard
     shard[ERROR_REPLIES] += 1
     reply = bytes_at(call[REPLY_ADDRESS], call[REPLY_LENGTH])
@@ -65,7 +65,7 @@ def count_error(context, start):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def measure_slowness(context):  # type: ignore[no-untyped-def]
-    """Have SLOW_CYCLES be as long as SLOW_US; not longer, so that `note_slow` decides."""
+    """Convert SLOW_US to SLOW_CYCLES, rounded down, so that `note_slow` makes the exact decision."""
     shard = context.shard
     slow_us = min(shard[SLOW_US], NEVER // shard[CYCLES_PER_MS])
     shard[SLOW_CYCLES] = slow_us * shard[CYCLES_PER_MS] // 1000 if shard[SLOW_US] < NEVER else NEVER
@@ -73,7 +73,7 @@ def measure_slowness(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1], int64, int64))
 def note_slow(context, row, command, elapsed):  # type: ignore[no-untyped-def]
-    """The command at hand took so many cycles, which is long: tell the slow log and the latency monitor."""
+    """Tell the slow log and the latency monitor that the command at hand took `elapsed` cycles."""
     call, shard = context.call, context.shard
     flags = row_of(context, command)[ROW_FLAGS]
     duration_us = elapsed * 1000 // shard[CYCLES_PER_MS]
@@ -84,7 +84,7 @@ def note_slow(context, row, command, elapsed):  # type: ignore[no-untyped-def]
 
 @kernel
 def account(context, row, command):  # type: ignore[no-untyped-def]
-    # Accounts for a command that has been answered.
+    # Account for a command that has been answered.
     call, shard = context.call, context.shard
     now = cycles()
     elapsed = max(0, now - call[COMMAND_CYCLES])

@@ -1,6 +1,6 @@
-"""Whom the configuration lets use what is dangerous: enable-debug-command and enable-protected-configs.
+"""Permission for dangerous commands and parameters: enable-debug-command and enable-protected-configs.
 
-Each is no, yes or local.  Local are a Unix socket and the loopback addresses, also where IPv6 writes one of IPv4's.
+Each is no, yes or local.  Unix sockets and loopback addresses are local, also an IPv4 loopback address mapped to IPv6.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +16,6 @@ def is_local(client: "Client") -> bool:
 
 
 def is_allowed(server: "Server", client: "Client", parameter: str) -> bool:
-    """Whether `parameter` lets this connection do what it is about."""
+    """Whether `parameter` permits its dangerous operations to this connection."""
     setting = server.config[parameter]
     return bool(setting == "yes" or (setting == "local" and is_local(client)))

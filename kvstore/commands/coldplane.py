@@ -1,12 +1,12 @@
-"""The cold plane: what the commands that Python serves may ask of the server and of a connection.
+"""The cold plane: the interface of the server and of a connection for commands that Python serves.
 
 A cold command is a function of a module in kvstore.commands:
 
     def time(server: Server, client: Client, args: list[bytes]) -> Reply
 
-It gets the whole command, its name first, with the number of arguments already checked against the table, and returns
-its reply as a Python value (see reply.py) or raises CommandError. It runs between two turns of the loop: while it
-runs nobody is served, and what it does to the registers or to a connection the loop sees at once.
+It gets the whole command, including its name.  The number of arguments has already been checked against the table.  It
+returns its reply as a Python value (see reply.py) or raises CommandError.  The loop stands still meanwhile, so no other
+client is served.  The loop sees all changes of registers and connections when it goes on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class Client(Protocol):
 
 
 class Snapshots(Protocol):
-    """Snapshots of the store, and what is known of the last one."""
+    """Snapshots of the store, and facts about the last one."""
 
     @property
     def running(self) -> bool: ...
@@ -99,22 +99,22 @@ class Loading(Protocol):
     """An image that is still being read."""
 
     def fields(self) -> Mapping[str, object]:
-        """What INFO tells of it."""
+        """Its fields in INFO."""
 
 
 class Frames(NamedTuple):
     """Physical memory, in frames."""
 
-    in_force: int  # that the store may take
-    reserved: int  # that there are
+    in_force: int  # that the store may use
+    reserved: int  # all of them
     in_use: int
-    resident: int  # that the system has given: those in use, those free that were kept, some never used
+    resident: int  # backed by the system: those in use, those free and kept, some never used
     kept: int  # free ones among those
     returned: int  # given back to the system since the start
 
     @property
     def free(self) -> int:
-        """In force, and not in use."""
+        """Frames in force that are not in use."""
         return max(0, self.in_force - self.in_use)
 
 
@@ -128,11 +128,11 @@ class Space(Protocol):
 
 
 class Usage(NamedTuple):
-    """What the store takes [bytes]."""
+    """Memory that the store uses [bytes]."""
 
     heap: int  # keys and values
-    indices: int  # the pages that they take
-    peak: int  # the most that the two together ever took
+    indices: int  # pages of the indices
+    peak: int  # highest sum of the two so far
 
 
 class Described(NamedTuple):
@@ -182,7 +182,7 @@ class Server(Protocol):
     def acl_log(self) -> AclLog: ...
 
     def log_denied(self, client: Any, command: bytes, user: bytes) -> None:
-        """Enter in the log that a command did not let the connection in as this user."""
+        """Record in the log that a command refused to authenticate the connection as this user."""
 
     def reply_clients(self, slots: Sequence[int]) -> Reply: ...  # with CLIENT LIST's lines of these connections
     def from_address(self, address: str, own: bool) -> list[bool]: ...  # by slot; `own`: the address they went to
@@ -194,22 +194,22 @@ class Server(Protocol):
     def unpause_clients(self) -> None: ...
 
     def apply(self, name: str) -> None:
-        """Act on a parameter's new value.  Raises ValueError, with the reason, if it cannot be had."""
+        """Apply a parameter's new value.  Raises ValueError, with the reason, if that is impossible."""
 
     def shutdown(self, save: bool | None, force: bool) -> None:
-        """Stop serving; `save` as asked for, None to go by the save points.  Raises CommandError if that failed."""
+        """Stop serving; `save` None means to save if there are save points.  Raises CommandError if that failed."""
 
     def reload(self, save: bool) -> None:
-        """Empty the store and load the newest image, after taking one if `save`.  Raises as snapshots do."""
+        """Empty the store and load the newest image; take one first if `save`.  Raises the errors of snapshots."""
 
     def describe(self, db: int, key: bytes) -> Described | None:
         """How the value of a key is kept, or None without the key; does not count as a use of it."""
 
     def digest(self) -> str:
-        """A digest of all data, in 40 hexadecimal digits: Redis's of the same data."""
+        """A digest of all data, in 40 hexadecimal digits; equal to Redis's digest of the same data."""
 
     def value_digest(self, db: int, key: bytes) -> str:
-        """The same of a key's value; 40 zeros without the key."""
+        """The digest of a key's value; 40 zeros without the key."""
 
     def populate(self, db: int, count: int, prefix: bytes, size: int) -> None:
         """Make numbered keys that are not there yet; see populate.py.  Raises CommandError when memory is full."""
@@ -222,10 +222,10 @@ class Server(Protocol):
     def own_resident(self) -> int: ...  # what the process held beside the frames when it began to serve [bytes]
 
     def purge(self) -> None:
-        """Give all free frames back to the system; what is more than some milliseconds' work follows at once."""
+        """Give all free frames back to the system: some milliseconds' work now, and the rest in the next turns."""
 
     def db_sizes(self) -> Sequence[tuple[int, int, int]]:
-        """Of each database: keys, keys with a deadline, and the mean time that those have left [ms]."""
+        """For each database: keys, keys with a deadline, and the mean time to live of those [ms]."""
 
     def statistics(self) -> Mapping[str, int | float]:
         """Counters, by the names that INFO's section Stats has for them."""

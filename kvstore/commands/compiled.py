@@ -1,4 +1,4 @@
-"""The command table as kernels take it, made of the declarations."""
+"""The command table in the form that kernels use, made from the declarations."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ _BITS_OF_FLAGS = {
 
 
 class CommandTable:
-    """Rows, names and statistics of all commands, and where a command is found by its name."""
+    """Rows, names and statistics of all commands, and the hash tables that find a command by its name."""
 
     def __init__(self) -> None:
         self.rows = Table(len(ROWS), rows.ROW_WIDTH)
@@ -57,7 +57,7 @@ class CommandTable:
 
 
 def _loop_flags(command: Command) -> int:
-    # What the loop must know of a command: what its declaration says, and what follows from the rest of it.
+    # The loop's flags for a command: those that it declares, and those derived from its other fields.
     bits = command.loop | rows.CONTAINER * bool(command.subcommands) | rows.HAS_SECRETS * bool(command.secrets)
     for flag in command.flags:
         bits |= _BITS_OF_FLAGS.get(flag, 0)
@@ -70,7 +70,7 @@ def _int64(value: int) -> int:
 
 
 def _name_hash(name: str) -> int:
-    # As rows.py's name_hash.
+    # The same as rows.py's name_hash.
     hash_ = rows.FNV_OFFSET
     for byte in name.upper().encode():
         hash_ = _int64((hash_ ^ byte) * rows.FNV_PRIME)
@@ -78,7 +78,7 @@ def _name_hash(name: str) -> int:
 
 
 def _subcommand_hash(name: str, container: int) -> int:
-    # As rows.py's subcommand_hash, of a name.
+    # The same as rows.py's subcommand_hash, for a name.
     return _int64((_name_hash(name) ^ (container + 1)) * rows.FNV_PRIME)
 
 

@@ -1,4 +1,4 @@
-"""A command, declared once: how it is written, what it does to which keys, what it costs, and who serves it.
+"""The declaration of a command: its syntax, its effect on keys, its cost, and the functions that serve it.
 
     Command(
         Family("string", "kvstore.commands.strings"),
@@ -8,15 +8,16 @@
         kernel="setting:getdel",
     )
 
-The syntax is what Redis's manual prints (kvstore/wire/syntax.py).  From it follow the name, the arity, the arguments of
-COMMAND DOCS, where the keys stand, and how Python reads the options; from the flags and the group, the ACL categories;
-from all together, COMMAND INFO, HELP and the loop's table.  Nothing else has to be edited for a new command.
+The syntax is written as in Redis's manual (kvstore/wire/syntax.py).  It yields the name, the arity, the arguments of
+COMMAND DOCS, the positions of the keys, and the options that Python reads.  The flags and the group yield the ACL
+categories.  All fields together yield COMMAND INFO, HELP and the loop's table.  A new command needs no other edit.
 
-A command is served by its kernel, by a Python function, or by both, where the kernel leaves some forms to Python, which
-it says by returning 1.  They are named, "module:function" within the family's package or, with a dot in the module,
-anywhere, and are imported when the table is made: declarations are data, and import none of what they describe.
+A command is served by its kernel, by a Python function, or by both: a kernel returns 1 to leave a form of the command
+to Python.  A declaration names the functions as "module:function", within the family's package, or anywhere if the
+module has a dot.  They are imported when the table is made, because declarations are data.
 
-A command with subcommands is a container: its own declaration admits it, that of the subcommand says the rest.
+A command with subcommands is a container: its own declaration admits it, and the subcommand's declaration says the
+rest.
 """
 
 from collections.abc import Callable
@@ -64,10 +65,10 @@ _NOTHING: dict[str, str] = {}
 
 
 class Family:
-    """What commands that are declared together have in common: the group, and the package that serves them."""
+    """The common properties of commands that are declared together: their group, and the package that serves them."""
 
     def __init__(self, group: str, package: str, container: str = "") -> None:
-        """`container`: of which they are the subcommands."""
+        """`container`: the command whose subcommands they are."""
         self.group, self.package, self.container = group, package, container
 
     def subcommands_of(self, container: str) -> "Family":
@@ -82,7 +83,7 @@ class Family:
 class Command:
     """The declaration of a command, or of a subcommand, which is named "container|subcommand".
 
-    It is no dataclass, for that would cost every start some milliseconds.
+    It is not a dataclass, because that would cost every start some milliseconds.
     """
 
     def __init__(
@@ -149,13 +150,13 @@ class Command:
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:
-        """What the syntax describes."""
+        """The arguments that the syntax describes."""
         groups, *annotations = self._annotations
         return parse(self.usage, tuple(groups.split()), *map(_pairs, annotations))
 
     @cached_property
     def arity(self) -> int:
-        """Number of words with the name's, as Redis counts; negative: at least so many."""
+        """Number of words including the name's, as Redis counts them; negative: at least so many."""
         if self._arity or self.subcommands:
             return self._arity or CONTAINER_ARITY
         least, more = words_of(self.arguments)
@@ -168,8 +169,8 @@ class Command:
 
     @cached_property
     def key_specs(self) -> "tuple[KeySpec, ...]":
-        """Where the keys stand, and what is done to them."""
-        from kvstore.wire.keyspecs import KeySpec, places  # here, for no command is admitted by them
+        """The positions of the keys, and the effect on them."""
+        from kvstore.wire.keyspecs import KeySpec, places  # here, because no command needs it to be admitted
 
         found = places(self.arguments, self.named)
         assert len(found) == len(self._keys), f"{self.name}: {len(self._keys)} runs of keys are declared, not {found}"
@@ -187,12 +188,12 @@ class Command:
 
     @cached_property
     def told_flags(self) -> tuple[str, ...]:
-        """The flags that COMMAND INFO tells: the declared ones, and whether keys stand where it cannot say."""
+        """The flags in COMMAND INFO: the declared ones, and whether some keys are at positions that it cannot give."""
         return (*self.flags, "movablekeys") if self._one_run[1] else self.flags
 
     @property
     def first_key_last_key_step(self) -> tuple[int, int, int]:
-        """The keys as one run, as COMMAND had it before key specifications; zeros without keys."""
+        """The keys as one run, the form of COMMAND before key specifications; zeros without keys."""
         return self._one_run[0]
 
     @cached_property
@@ -202,7 +203,7 @@ class Command:
         for flag in self.flags:
             found.update(_CATEGORIES_OF_FLAG.get(flag, ()))
         if self.group == "scripting":
-            found.discard("read")  # what a script does, its commands answer for
+            found.discard("read")  # the categories of a script are those of its commands
         if "fast" not in found:
             found.add("slow")
         if not self.subcommands and self._category_of_group and self.group in _CATEGORY_OF_GROUP:
@@ -225,7 +226,7 @@ class Command:
         return read(self.arguments, args[self.named :])
 
     def keys_in(self, args: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
-        """The keys of a whole command, each with what is done to it.  Raises NoKeys."""
+        """The keys of a whole command, each with the effect on it.  Raises NoKeys."""
         return [
             (args[position], self._flags_at_hand(spec, args))
             for spec in self.key_specs

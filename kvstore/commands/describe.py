@@ -1,4 +1,4 @@
-"""What Python may ask of a key: where its entry is, and how its value is kept (DEBUG OBJECT)."""
+"""The description of a key for Python: the place of its entry and the form of its value (DEBUG OBJECT)."""
 
 from kvstore.commands.coldplane import Described
 from kvstore.commands.keys.introspection import encoding_of, idle_s
@@ -13,7 +13,7 @@ ENCODINGS = ("int", "embstr", "raw")
 
 @linked(int64(CONTEXT, int64, int64, int64, int64[::1]))
 def describe(context, db, key, count, out):  # type: ignore[no-untyped-def]
-    """Of a key: address, encoding, length, clock, idle time to `out`; 0 without the key."""
+    """Write a key's address, encoding, length, clock and idle time to `out`; returns 0 without the key."""
     slot = lookup(context, db, key, count, key_hash(context, key, count))
     if slot == 0:
         return 0

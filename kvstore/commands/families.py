@@ -1,4 +1,4 @@
-"""Which modules declare commands.  Each has COMMANDS, a tuple of declarations: see declaration.py."""
+"""The modules that declare commands.  Each has COMMANDS, a tuple of declarations: see declaration.py."""
 
 FAMILIES = (
     "kvstore.commands.alone.declarations",

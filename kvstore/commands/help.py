@@ -1,4 +1,4 @@
-"""HELP: what forms a command has, one after the other, as Redis lists them."""
+"""HELP: the forms of a command, in the order of Redis's list."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from kvstore.wire.reply import Reply, Simple
 
 
 def help_lines(name: str, forms: Iterable[tuple[str, str]]) -> Reply:
-    """The reply to a container's HELP: its forms, each with what it does."""
+    """The reply to a container's HELP: its forms, each with its effect."""
     lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
     for usage, summary in forms:
         lines += [usage, f"    {summary}"]

@@ -1,4 +1,4 @@
-"""PING, ECHO and SELECT, which clients send often: kernels beside those of the data."""
+"""PING, ECHO and SELECT: they are kernels because clients send them often."""
 
 from kvstore.connections.table import connection
 from kvstore.lifetimes.call import ARGC, COMMAND, CONNECTION, DB
@@ -34,7 +34,7 @@ def ping(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def is_int32(value):  # type: ignore[no-untyped-def]
-    """Whether a C int holds it, as Redis keeps numbers of databases."""
+    """Whether the value fits a C int, Redis's type for numbers of databases."""
     return -0x8000_0000 <= value <= 0x7FFF_FFFF
 
 

@@ -1,23 +1,23 @@
-"""INFO: what the server reports of itself, by section.
+"""INFO: the server's report on itself, by section.
 
-Names are Redis's, so that what reads them there reads them here. A field whose subject does not exist here, such as
-the append-only file, has the value that Redis gives it when that is not in use; the others are true of this server.
-The section Machine is this server's own: the emulated machine that holds the data.
+Names are Redis's, so that monitoring tools for Redis can read them.  A field whose subject does not exist here, such as
+the append-only file, has the value that Redis reports when that feature is off.  All other fields describe this server.
+The section Machine is this server's own: it describes the emulated machine that holds the data.
 
-    used_memory             bytes of all keys, values and indices, and of the buffers of connections; what maxmemory
-                            is compared with, but for the buffers
+    used_memory             bytes of all keys, values and indices, and of the buffers of connections; maxmemory limits
+                            this number without the buffers
     used_memory_rss         resident bytes of the process, with Python and the compiled kernels
-    used_memory_process     of these, what the process held beside its data when it began to serve: Python and the
-                            kernels.  It is no part of used_memory, for maxmemory is about data.
+    used_memory_process     resident bytes that the process held beside its data when it began to serve: Python and the
+                            kernels.  used_memory does not include them, because maxmemory limits data.
     latest_fork_usec        the last fork of the store's address space
     rdb_last_cow_size       bytes of frames that writes copied while the last snapshot was written
 
-Ratios are of like things, so that each is near 1 in an empty server, and says by how much memory is more than what is
-kept in it:
+Both terms of a ratio measure the same kind of memory, so each ratio is near 1 in an empty server.  It shows how much
+larger the memory is than its contents:
 
-    allocator_frag_ratio    frames in use, over what is kept in them: entries, indices, the tables of an empty store.
-                            More than 1 is for pages of which parts are free, tables, and copies for a snapshot.
-    allocator_rss_ratio     frames that the system has given, over those in use: free ones that are kept
+    allocator_frag_ratio    frames in use, over their contents: entries, indices, the tables of an empty store.  The
+                            excess over 1 is partly free pages, tables, and copies for a snapshot.
+    allocator_rss_ratio     frames that the system has provided, over frames in use; the excess is free frames
     rss_overhead_ratio      used_memory_rss over those frames and used_memory_process
     mem_fragmentation_ratio used_memory_rss over used_memory and used_memory_process
 """
@@ -255,7 +255,7 @@ def stats_fields(server: "Server") -> Fields:
 
 
 def replication_fields(server: "Server") -> Fields:
-    """Replication, of which there is none."""
+    """Replication; this server has none."""
     return {
         "role": "master",
         "connected_slaves": 0,
@@ -314,7 +314,7 @@ def latencystats_fields(server: "Server") -> Fields:
 
 
 def keyspace_fields(server: "Server") -> Fields:
-    """Keys, by database; those without any are left out."""
+    """Keys by database, without empty databases."""
     return {
         f"db{number}": f"keys={keys},expires={expires},avg_ttl={average_ttl_ms}"
         for number, (keys, expires, average_ttl_ms) in enumerate(server.db_sizes())
@@ -375,7 +375,7 @@ ALL = frozenset(SECTIONS) - {"modules"}
 
 
 def chosen_sections(names: Iterable[str]) -> list[str]:
-    """The sections that INFO's arguments ask for, in the order they are printed in."""
+    """The sections that INFO's arguments ask for, in the order of the output."""
     wanted: set[str] = set()
     for name in (name.lower() for name in names):
         wanted |= {"default": DEFAULT, "all": ALL, "everything": frozenset(SECTIONS)}.get(name, {name})

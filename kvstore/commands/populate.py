@@ -1,18 +1,18 @@
-"""DEBUG POPULATE: many keys at once, numbered, as Redis makes them.
+"""DEBUG POPULATE: creates many numbered keys at once, as Redis does.
 
-    <prefix>:<number>  ->  value:<number>       for the numbers from 0 on; a key that is there already stays as it is
+    <prefix>:<number>  ->  value:<number>       for the numbers from 0 on; an existing key is left alone
 
-Each key is set by SETNX's own kernel, so each reserves its frames, tells who watches it and counts as a change.  The
-command runs in a call of its own meanwhile: its arguments are those of a SETNX in a room of our own,
+SETNX's own kernel sets each key.  So each key reserves its frames, notifies its watchers and counts as a change.  The
+kernel runs in a call of its own, whose arguments are those of a SETNX in a separate buffer, the room,
 
     uint8[VALUE + max(size, 32)]    the key, up to VALUE; then the value, whose zeros pad it to `size`
 
-A key is cut to KEY_MAX bytes and its prefix ends at a zero byte, for Redis prints it into a buffer of C's.  The first
-key that there is no memory for ends it with an error, maxmemory's included; those before it stay.  More keys than the
-memory can ever hold are refused before the first is made.
+A key is cut to KEY_MAX bytes and its prefix ends at a zero byte, because Redis prints it into a C buffer.  The command
+ends with an error at the first key that finds no memory, or exceeds maxmemory; the keys before it stay.  More keys than
+the memory can ever hold are refused before the first is made.
 
 A million keys take 1.2 s with their short values, where redis-server 7.0 takes 1.5 s, and 3 s with values of 1000
-bytes.  The server serves nobody else meanwhile.
+bytes.  The server serves no other client meanwhile.
 """
 
 from kvstore.commands.strings.setting import setnx
@@ -37,15 +37,15 @@ _VALUE_TEXT_LENGTH = len(VALUE_TEXT)
 _VALUE_ROOM = 32  # [bytes], for the text of a value
 assert KEY_MAX + 1 + 20 <= VALUE and _VALUE_TEXT_LENGTH + 20 <= _VALUE_ROOM
 _DONE = -1
-_MINUS = 45  # what an error reply begins with
+_MINUS = 45  # the first byte of an error reply
 
 
 @linked(int64(CONTEXT, uint8[::1], int64, int64, int64))
 def populate(context, room, prefix_length, size, count):  # type: ignore[no-untyped-def]
-    """Make `count` keys in the selected database; values are `size` bytes, as long as their text for 0.
+    """Make `count` keys in the selected database, with values of `size` bytes; 0 for the length of their text.
 
-    The room is the query buffer, and holds the prefix, `prefix_length` bytes with its colon, and VALUE_TEXT.  Returns
-    _DONE, or the error that ended it.
+    The room serves as the query buffer.  It holds the prefix, `prefix_length` bytes with its colon, and VALUE_TEXT.
+    Returns _DONE, or the error that ended it.
     """
     args, begin, first = context.args, reply_length(context), 2 * context.call[ARGS]
     args[first + 2], args[first + 4] = 0, VALUE

@@ -1,12 +1,12 @@
-"""References to values that EXEC's queue still holds: what OBJECT REFCOUNT says of them.
+"""OBJECT REFCOUNT within a transaction: the values that EXEC's queue still references.
 
-In Redis a value that SET, GETSET or MSET stored is the argument itself, so while EXEC runs the queue and the keyspace
-share it, and its count is 2; what was computed, such as the result of INCR or of APPEND to a value, is nobody else's.
-Values here are copied and have no counts.  A transaction that asks for one therefore notes, command by command, which
-keys were given an argument as it came; a transaction that does not ask notes nothing.
+In Redis a value that SET, GETSET or MSET stored is the argument itself.  So while EXEC runs, the queue and the keyspace
+share it, and its count is 2.  A computed value, such as the result of INCR or of APPEND, is not shared.  Values here
+are copied and have no counts.  So a transaction that asks for a count notes, command by command, which keys received an
+argument unchanged.  Other transactions note nothing.
 
-The notes are a hash table with open addressing outside the address space, made by `holdings_begin` for the transaction
-at hand and dropped when it ends:
+The notes are a hash table with open addressing outside the address space.  `holdings_begin` makes it for the current
+transaction, and it is dropped when that ends:
 
     WORD        DESCRIPTION
     0           hash of the key
@@ -43,7 +43,7 @@ def holdings_end(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1]))
 def holdings_begin(context, row):  # type: ignore[no-untyped-def]
-    """Begin to note what the queue of the connection with this row will hold; nothing when memory ran out."""
+    """Begin to note which values the queue of the connection with this row holds; does nothing when memory ran out."""
     shard = context.shard
     arguments, at = 0, row[QUEUE_ADDRESS]
     for _ in range(row[QUEUE_COUNT]):
@@ -67,9 +67,9 @@ def holdings_begin(context, row):  # type: ignore[no-untyped-def]
 
 @kernel
 def _find(context, db, hash_):  # type: ignore[no-untyped-def]
-    # Where the key's note is, or its place.
+    # The slot of the key's note, or the free slot for it.
     notes, slots = _notes(context), context.shard[HOLDINGS_SLOTS]
-    slot = hash_ & (slots - 1)  # whatever the database, so that SWAPDB moves no note
+    slot = hash_ & (slots - 1)  # independent of the database, so that SWAPDB moves no note
     while notes[_WIDTH * slot + _DB] != -1 and (
         notes[_WIDTH * slot + _DB] != db or notes[_WIDTH * slot + _HASH] != hash_
     ):
@@ -88,7 +88,7 @@ def is_held(context, db, hash_):  # type: ignore[no-untyped-def]
 
 @kernel
 def _hash(context, i):  # type: ignore[no-untyped-def]
-    # Of the key that argument i is.
+    # The same, for the key in argument i.
     key, key_size = argument(context, i)
     return key_hash(context, key, key_size)
 
@@ -101,7 +101,7 @@ def _note(context, db, hash_, held):  # type: ignore[no-untyped-def]
 
 @kernel
 def _appended_length(context, start):  # type: ignore[no-untyped-def]
-    # The integer that is the reply at `start` of the reply buffer.
+    # The integer in the reply at `start` of the reply buffer.
     reply, value = bytes_at(context.call[REPLY_ADDRESS], context.call[REPLY_LENGTH]), 0
     at = start + 1
     while reply[at] != 13:
@@ -112,7 +112,7 @@ def _appended_length(context, start):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def holdings_note(context, holds, reply_start):  # type: ignore[no-untyped-def]
-    """Note what the command at hand, which changed something and replied at reply_start, did with its arguments."""
+    """Note the arguments that the command at hand stored; it has changed the store and replied at reply_start."""
     call, shard = context.call, context.shard
     db = call[DB]
     if holds == KEEPS_VALUE or holds == MAKES_VALUE:

@@ -1,4 +1,4 @@
-"""The refusals of a command that its declaration does not admit, in Redis's words, for what Python serves."""
+"""Refusals by Python: errors in Redis's words for commands that their declarations do not admit."""
 
 from kvstore.commands.declaration import Command
 from kvstore.wire.errors import SHOWN_MAX, shown
@@ -11,7 +11,7 @@ def unknown_subcommand(container: str, name: bytes) -> CommandError:
 
 
 def unknown_subcommand_or_arity(container: str, name: bytes) -> CommandError:
-    """The refusal of a container that does not tell the two apart."""
+    """The refusal by a container that does not distinguish the two errors."""
     problem = f"unknown subcommand or wrong number of arguments for '{shown(name, SHOWN_MAX)}'"
     return CommandError(f"ERR {problem}. Try {container.upper()} HELP.")
 

@@ -1,6 +1,6 @@
-"""The command table as kernels see it: a row of int64 words a command, and how a row is found by its name.
+"""The command table as kernels see it: a row of int64 words for each command, and the lookup of a row by name.
 
-Commands come first in the table.  Their subcommands stand behind them; no kernel is called by a subcommand's row.
+Commands come first in the table, and their subcommands behind them.  No kernel is called through a subcommand's row.
 """
 
 from kvstore.lifetimes.call import ARGC
@@ -17,8 +17,7 @@ from kvstore.system.libc import words_at
 from kvstore.wire.arguments import arg_length, arg_offset, query
 from mmcore.jit import int64, kernel, linked, view
 
-# Rows of the command table: int64[ROWS, ROW_WIDTH]; flags are those that the loop acts on.  Commands come first, their
-# subcommands behind them, which no kernel is called by.
+# Rows of the command table: int64[ROWS, ROW_WIDTH].  The flags are those that the loop acts on.
 ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_HOLDS, ROW_WIDTH = 0, 1, 2, 3, 4
 
 
@@ -28,20 +27,20 @@ WRITE, DENY_OOM, NO_AUTH_NEEDED, NO_MULTI_ALLOWED, NOT_QUEUED, MAY_REPLICATE = 1
 IS_EXEC, CONTAINER = 64, 128
 
 
-TELLS_HEALTH = 256  # PING, refused as writes are when snapshots fail, so that who watches over the server hears of it
+TELLS_HEALTH = 256  # PING: refused like writes when snapshots fail, so that monitoring notices
 
 
 SKIP_SLOWLOG, FAST = 512, 1024
 
 
-GROWS = 8192  # what it may need is not bounded by its arguments: see store/undo.py
+GROWS = 8192  # its need of memory is not bounded by its arguments: see store/undo.py
 ASKS_REFCOUNT = 4096  # in QUEUE_FLAGS: the transaction has an OBJECT REFCOUNT
 
 
-HAS_SECRETS = 2048  # Python, which serves it, leaves in REDACTED which of its arguments the slow log must not show
+HAS_SECRETS = 2048  # served by Python, which sets in REDACTED the arguments that the slow log must not show
 
 
-REFUSED, UNCOUNTED = -1, -2  # COMMAND, for one that is not accounted for: an error, or one only queued
+REFUSED, UNCOUNTED = -1, -2  # values of COMMAND for a command that is not accounted for: an error, or one only queued
 
 
 # Rows of the statistics, int64[ROWS, STATISTICS_WIDTH]; the histogram of histogram.py is the end of each.
@@ -59,7 +58,7 @@ COMMAND_NAME_MAX = 32
 
 @kernel
 def name_hash(text, start, length):  # type: ignore[no-untyped-def]
-    """FNV-1a of a command's name in upper case; the server fills the table of names by the same function."""
+    """FNV-1a of a command's name in upper case; the server uses the same function to fill the table of names."""
     hash_ = FNV_OFFSET
     for i in range(length):
         byte = int64(text[start + i])
@@ -88,13 +87,13 @@ def find_command(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def subcommand_hash(hash_, command):  # type: ignore[no-untyped-def]
-    """What the name of a subcommand is found by: its own hash, and its container's place in the table."""
+    """The hash of a subcommand, made from the hash of its name and its container's place in the table."""
     return (hash_ ^ (command + 1)) * FNV_PRIME
 
 
 @linked(int64(CONTEXT, int64))
 def counted_row(context, command):  # type: ignore[no-untyped-def]
-    """The row that the call at hand of a container counts for: its subcommand's, if there is one of that name."""
+    """The row that counts the call at hand of a container: its subcommand's row, if there is one of that name."""
     call, shard = context.call, context.shard
     if call[ARGC] < 2 or arg_length(context, 1) > COMMAND_NAME_MAX:
         return command

@@ -1,18 +1,18 @@
-"""Which arguments of a command are secret: passwords, and the names that go with them.
+"""Secret arguments of commands: passwords, and the names that go with them.
 
-The slow log shows "(redacted)" in their place, as Redis does.  A declaration names the function that tells.
+The slow log shows "(redacted)" in their place, as Redis does.  A declaration names the function that lists them.
 """
 
 _SECRET_PARAMETERS = {b"requirepass", b"masterauth", b"masteruser", b"tls-key-file-pass", b"tls-client-key-file-pass"}
 
 
 def of_auth(args: list[bytes]) -> list[int]:
-    """Of AUTH: all."""
+    """All arguments of AUTH."""
     return list(range(1, len(args)))
 
 
 def of_hello(args: list[bytes]) -> list[int]:
-    """Of HELLO: the two behind AUTH."""
+    """The two arguments behind AUTH in HELLO."""
     secret: list[int] = []
     at = 2
     while at < len(args):
@@ -25,5 +25,5 @@ def of_hello(args: list[bytes]) -> list[int]:
 
 
 def of_config_set(args: list[bytes]) -> list[int]:
-    """Of CONFIG SET: the values of parameters that are secret."""
+    """The values of secret parameters in CONFIG SET."""
     return [at + 1 for at in range(2, len(args)) if args[at].lower() in _SECRET_PARAMETERS]

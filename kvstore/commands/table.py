@@ -1,6 +1,6 @@
-"""The table of commands: the declarations of all families, by name and by number, and who serves each.
+"""The table of commands: the declarations of all families, by name and by number, and the functions that serve them.
 
-The loop admits commands by it (compiled.py), COMMAND and HELP are printed from it, INFO counts by it.
+The loop's table (compiled.py), COMMAND, HELP and the counters of INFO are all made from it.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def find(name: bytes) -> Command | None:
 
 
 def resolve(args: list[bytes]) -> Command | None:
-    """What a whole command is: the subcommand's row, for a container called with one."""
+    """The declaration for a whole command: the subcommand's, for a container called with one."""
     command = _BY_NAME.get(args[0].lower())
     if command and command.subcommands and len(args) > 1:
         return command.subcommand(args[1])
@@ -45,7 +45,7 @@ def resolve(args: list[bytes]) -> Command | None:
 
 
 def options(args: list[bytes]) -> dict[str, Any]:
-    """The arguments of a whole command that is in the table, by their names.  Raises CommandError."""
+    """The arguments of a whole command by their names; the table must have the command.  Raises CommandError."""
     command = resolve(args)
     assert command is not None, args[:2]
     return command.options(args)
@@ -57,13 +57,13 @@ def row_number_of(command: Command) -> int:
 
 
 def row_number(args: list[bytes]) -> int:
-    """The place in ROWS of a whole command whose name is in the table: its subcommand's, where it has a good one."""
+    """The place in ROWS of a whole command whose name is in the table: its subcommand's, if that exists."""
     row = resolve(args) or _BY_NAME[args[0].lower()]
     return _NUMBERS[row.name]
 
 
 def secret_arguments(command: Command, args: list[bytes]) -> int:
-    """Which arguments of a whole command are secret: bit i for argument i, of the first 62."""
+    """The secret arguments of a whole command: bit i for argument i, for the first 62."""
     return sum(1 << at for at in set(command.secrets(args)) if at < 62) if command.secrets else 0
 
 
@@ -77,7 +77,7 @@ def kernel_of(command: Command) -> Any:
 
 @cache
 def cold_handler(command: Command) -> "ColdHandler":
-    """The Python function that serves a command, or those of its forms that its kernel leaves to Python."""
+    """The Python function that serves a command, or the forms of it that its kernel leaves to Python."""
     own: ColdHandler | None = _named(command.python) if command.python else None
     if not command.subcommands:
         return own or _refuse(command)
@@ -96,7 +96,7 @@ def cold_handler(command: Command) -> "ColdHandler":
 
 
 def prepare_cold() -> None:
-    """Load what cold commands need, and make ahead of time what the first use of one would wait for."""
+    """Load the modules and make the tables of cold commands ahead of time, so that their first use need not wait."""
     for row in ROWS:
         cold_handler(row)
     import_module("kvstore.commands.introspection.command").prepare()
@@ -108,7 +108,7 @@ def _named(reference: str) -> Any:
 
 
 def _refuse(command: Command) -> "ColdHandler":
-    # For a command all of whose good forms are the kernel's: what it leaves can only be the wrong number of arguments.
+    # The kernel serves all good forms of this command, so it leaves to Python only a wrong number of arguments.
     def serve(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
         raise wrong_arity(command)
 

@@ -1,6 +1,6 @@
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-Commands between MULTI and EXEC are queued, serialised one behind the other in a buffer of the connection's:
+Commands between MULTI and EXEC are queued.  The connection's queue buffer holds them one behind the other:
 
     OFFSET      SIZE  DESCRIPTION
     0           8     row of the command table
@@ -8,9 +8,9 @@ Commands between MULTI and EXEC are queued, serialised one behind the other in a
     16          8*n   their lengths
     16+8n       ...   their bytes, end to end, then padding to 8
 
-EXEC only begins: it answers the header of the array and pushes a call, whose query buffer is the queue.  The loop then
-runs the queue, and nothing else meanwhile, even when Python serves a command in it.  A transaction that runs
-out of memory is undone (store/undo.py), and EXEC gets one error.
+EXEC's kernel only begins the transaction: it answers the header of the array and pushes a call, whose query buffer is
+the queue.  The loop then runs the queue and nothing else, even if Python serves a command in it.  A transaction that
+runs out of memory is undone (store/undo.py), and EXEC gets one error.
 """
 
 from kvstore.commands.declaration import Command, Family
@@ -69,7 +69,7 @@ from kvstore.wire.errors import (
 from kvstore.wire.resp import prefix_error, reply_array, reply_error, reply_null_array, reply_ok, reply_queued
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
-WATCH_STEP = 8192  # keys that a WATCH looks up in a turn, or a part of a very long one
+WATCH_STEP = 8192  # keys that a WATCH looks up in a turn, unless it is very long
 
 
 @linked(void(CONTEXT, int64[::1]))
@@ -83,7 +83,7 @@ def discard_transaction(context, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1], int64))
 def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
-    """Append the command at hand, of these flags, to the transaction, and answer +QUEUED."""
+    """Append the command at hand, which has these flags, to the transaction, and answer +QUEUED."""
     call = context.call
     count, size = call[ARGC], 0
     for i in range(count):
@@ -135,7 +135,7 @@ def next_queued(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def end_exec(context, row):  # type: ignore[no-untyped-def]
-    """Return to the call of EXEC itself, when its queue has run."""
+    """Return to the call of EXEC itself after its queue has run."""
     call_pop(context)
     context.call[DB], context.call[PROTOCOL] = row[DATABASE], row[SPEAKS]  # its commands may have changed them
     discard_transaction(context, row)
@@ -155,7 +155,7 @@ def multi(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def _can_run(context, row):  # type: ignore[no-untyped-def]
-    # Whether the queue may be run: what it adds is reserved whole, or can be undone.
+    # Whether the queue may be run: its whole need is reserved, or it can be undone.
     flags = row[QUEUE_FLAGS]
     if flags & DENY_OOM == 0:
         return True
@@ -167,7 +167,7 @@ def _can_run(context, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1]))
 def refuse_exec(context, row):  # type: ignore[no-untyped-def]
-    """Discard a transaction for want of frames, and say so; its commands have replied nothing, or their replies go."""
+    """Discard a transaction for want of frames: remove the replies of its commands, and reply with the error."""
     call = context.call
     start = call[REPLY_LENGTH] = call[COMMAND_REPLY]
     discard_transaction(context, row)
@@ -215,14 +215,14 @@ def discard(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def watch(context):  # type: ignore[no-untyped-def]
-    """WATCH key [key ...]; of very many keys some in each turn, so that nobody waits for all of them"""
+    """WATCH key [key ...]; a very long one takes several turns, so that other clients need not wait for all its keys"""
     call = context.call
     row = connection(context, call[CONNECTION])
     if row[FLAGS] & MULTI:
         reply_error(context, WATCH_IN_MULTI)
         return 0
     first = max(1, row[WATCH_DONE])
-    # Each turn reads the whole command again, so it must get on by a part of it, too.
+    # Each turn reads the whole command again, so the step must grow with its length.
     end = min(call[ARGC], first + max(WATCH_STEP, call[ARGC] >> 4))
     row[WATCH_DONE] = 0
     for i in range(first, end):

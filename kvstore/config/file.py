@@ -1,16 +1,16 @@
 r"""Configuration files in redis.conf's format: reading them, and rewriting one in place.
 
-A file is lines; a line is a directive and its arguments. Arguments are split at blanks; "double" quotes keep them
-together and understand \n \r \t \a \b \" \\ and \xHH, 'single' ones understand \' alone.  # begins a comment line.
+A file consists of lines; a line is a directive and its arguments.  Arguments are separated by blanks.  "Double" quotes
+keep blanks and understand \n \r \t \a \b \" \\ and \xHH; 'single' quotes understand only \'.  # begins a comment line.
 
     include /etc/kvstore/*.conf         reads other files at this place, relative to the working directory
     maxmemory 2gb
     save 900 1
     save 300 10                         some directives may be repeated
 
-`rewritten` keeps comments, blank lines and order.  It replaces what a line says only if that has changed and drops
-lines that no longer hold.  What has no line yet goes to the end, under a line that says so, and so does what a file
-included further down would set once more: the last word counts.
+`rewritten` keeps comments, blank lines and order.  It replaces a line only if its setting has changed, and drops lines
+that no longer apply.  Settings without a line go to the end, under a line that marks them.  So do settings that a file
+included further down would override, because the last line counts.
 """
 
 import glob
@@ -27,7 +27,7 @@ _ESCAPED = {text: f"\\{letter}" for letter, text in _ESCAPES.items()} | {'"': '\
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used: where it says what, and why that is refused."""
+    """A configuration that cannot be used: the place, the setting, and the reason why it is refused."""
 
 
 class Directive(NamedTuple):
@@ -52,7 +52,7 @@ def split(line: str) -> list[str]:
 
 
 def _word(line: str, at: int) -> tuple[str, int]:
-    # The word that begins at `at`, and where it ends.
+    # The word that begins at `at`, and the place of its end.
     word = ""
     while at < len(line) and not line[at].isspace():
         if line[at] not in "\"'":
@@ -67,12 +67,12 @@ def _word(line: str, at: int) -> tuple[str, int]:
         if at == len(line) or (at + 1 < len(line) and not line[at + 1].isspace()):
             raise ValueError("Unbalanced quotes in configuration line")
         at += 1
-    # Bytes given one by one may together be a character.
+    # Bytes given one by one may together form a character.
     return word.encode(errors="surrogateescape").decode(errors="surrogateescape"), at
 
 
 def _escaped(line: str, at: int, quote: str) -> tuple[str, int]:
-    # What the backslash at `at` and what follows it stand for between these quotes, and where that ends.
+    # The meaning of the backslash at `at` and the characters behind it between these quotes, and where they end.
     following = line[at + 1 : at + 2]
     if quote == "'":
         return ("'", at + 2) if following == "'" else ("\\", at + 1)
@@ -83,7 +83,7 @@ def _escaped(line: str, at: int, quote: str) -> tuple[str, int]:
 
 
 def quote(word: str) -> str:
-    """`word` as a line spells it: the inverse of `split`."""
+    """`word` in the form that a line needs: the inverse of `split`."""
     if word.isprintable() and word and not set(word) & set(" \"'\\#"):
         return word
     out = ""
@@ -130,7 +130,7 @@ def read(file: Path, depth: int = 0) -> Iterator[Directive]:
 
 
 def read_lines(file: Path, lines: Iterable[str], depth: int = 0) -> Iterator[Directive]:
-    """Every directive of these lines, as if they were the file, and of what they include.  Raises ConfigError."""
+    """Every directive of these lines, as if they were the file, and of files they include.  Raises ConfigError."""
     for number, line in enumerate(lines, 1):
         directive = _directive(file, number, line)
         if directive is None:
@@ -156,10 +156,10 @@ def rewritten(
 ) -> list[str]:
     """The lines of a file, brought up to date.
 
-    `current` has, by directive, the lines that state it as it is now: one, or several for one that may be repeated.
-    `canonical` is the name in there for a name in the file; directives that are not in there stay as they are, and so
-    does a line of which `holds` says that its arguments are still good.  What `at_end` has is stated there, by its
-    lines, and nowhere else.  A line that cannot be read becomes a comment.
+    `current` maps each directive to the lines that state its present value; a repeatable one may have several.
+    `canonical` translates a name in the file to a name in `current`.  Directives that are not in `current` stay as they
+    are, and so do lines whose arguments are still valid, according to `holds`.  The directives of `at_end` are stated
+    at the end, by its lines, and nowhere else.  A line that cannot be read becomes a comment.
     """
     kept = [_readable(line) for line in old]
     names = []
@@ -187,7 +187,7 @@ def rewritten(
 
 
 def has_line(lines: Iterable[str], name: str, arguments: list[str]) -> bool:
-    """Whether one of these lines says this."""
+    """Whether one of these lines has this name and these arguments."""
     for line in lines:
         words = _words(_readable(line))
         if words and words[0].lower() == name and words[1:] == arguments:
@@ -208,8 +208,8 @@ def _readable(line: str) -> str:
 
 
 def replace_file(file: Path, text: str) -> None:
-    """Write a file so that at any moment either the old one is there or the new one, whole and durable."""
-    import tempfile  # here, for it imports much, and few servers rewrite their configuration
+    """Replace a file atomically: at any moment either the old one or the new one exists, whole and durable."""
+    import tempfile  # here, because it imports much, and few servers rewrite their configuration
 
     target = file.resolve()
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)

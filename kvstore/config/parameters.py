@@ -51,7 +51,7 @@ class Parameter(NamedTuple):
     kind: Kind
     default: Any
     mutable: bool = True  # CONFIG SET may change it
-    protected: bool = False  # unless enable-protected-configs forbids that
+    protected: bool = False  # CONFIG SET needs the permission of enable-protected-configs
     ignored: str = ""  # why it has no effect
 
 
@@ -85,7 +85,7 @@ SERVED = (
     Parameter("databases", Only(Integer(1), 16, "there are always 16 databases"), 16, mutable=False),
     # snapshots
     Parameter("dir", Directory(), os.path.abspath("."), protected=True),
-    Parameter("dbfilename", FileName(), "dump", protected=True),  # what the names of images begin with
+    Parameter("dbfilename", FileName(), "dump", protected=True),  # prefix of the names of images
     Parameter("save", Points(), SavePoints((SavePoint(3600, 1), SavePoint(300, 100), SavePoint(60, 10000)))),
     Parameter("fork-mode", Choice(("constant", "on-demand", "classic")), "constant"),
     Parameter("stop-writes-on-bgsave-error", Flag(), True),
@@ -96,7 +96,7 @@ SERVED = (
     Parameter("busy-poll-usec", Integer(0, 1000), 20),  # for which the loop looks for requests before it sleeps
     Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
     Parameter("active-expire-enabled", Flag(), True),
-    # what is told of commands
+    # reports on commands
     Parameter("acllog-max-len", Integer(0, LONG_MAX), 128),
     Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),
     Parameter("slowlog-max-len", Integer(0, LONG_MAX), 128),
@@ -105,7 +105,7 @@ SERVED = (
     Parameter("latency-tracking-info-percentiles", Percentiles(), (50.0, 99.0, 99.9)),
     Parameter("enable-debug-command", _WHO, "no", mutable=False),
     Parameter("enable-protected-configs", _WHO, "no", mutable=False),
-    # what is not given
+    # features that do not exist here
     Parameter("appendonly", Only(Flag(), False, _NO_FILE), False),
     Parameter("aclfile", Only(Text(), "", _NO_ACL), "", mutable=False),
     Parameter("replicaof", Only(Text(), "", _NO_REPLICATION), "", mutable=False),
@@ -116,7 +116,7 @@ SERVED = (
     Parameter("tls-port", Only(Integer(0, 65535), 0, "TLS is not supported"), 0),
 )
 
-# Parameters without effect, as Redis has them by default, by why they are.
+# Parameters without effect, with Redis's defaults, by the reason.
 IGNORED = {
     "there is no append-only file": """
         aof-disable-auto-gc no  aof-load-truncated yes  aof-rewrite-incremental-fsync yes  aof-timestamp-enabled no
@@ -174,7 +174,7 @@ IGNORED = {
         io-threads-do-reads no""",
 }
 
-# Directives of Redis's that are no parameters.
+# Directives of Redis that are not parameters.
 REFUSED = {
     "user": _NO_ACL,
     "loadmodule": "modules are not supported",
@@ -210,19 +210,19 @@ MANY_WORDS = (*REPEATED, "bind", "latency-tracking-info-percentiles", "oom-score
 
 
 def parameter(name: str) -> Parameter | None:
-    """The parameter of this name, or of a name that Redis used to have for it, in any case."""
+    """The parameter of this name or of its old name in Redis, in upper or lower case."""
     name = name.lower()
     return PARAMETERS.get(ALIASES.get(name, name))
 
 
 def nearest(name: str) -> str:
-    """The parameter that `name` was most likely meant to be, or nothing."""
-    import difflib  # here, for names are seldom misspelt
+    """The parameter that `name` most likely misspells, or nothing."""
+    import difflib  # here, because names are seldom misspelt
 
     return next(iter(difflib.get_close_matches(name.lower(), [*PARAMETERS, *ALIASES], 1, 0.5)), "")
 
 
 def unknown(name: str) -> str:
-    """What to say of a name that no parameter has."""
+    """The error for a name that no parameter has."""
     near = nearest(name)
     return f"unknown option {name!r}" + (f"; did you mean {near!r}?" if near else "")

@@ -1,7 +1,7 @@
 """Addresses of connections as text: host:port, [host]:port for IPv6, path:0 for a Unix socket.
 
-A connection's row keeps both ends as the sockaddr that the system gave when it was accepted, so that to tell them takes
-no system call, and they are known when the peer has gone.
+A connection's row keeps both ends as the sockaddr that the system returned when it was accepted.  So printing them
+takes no system call, and works even after the peer has gone.
 """
 
 from kvstore.lifetimes.connection import ADDRESS_WORDS, FLAGS, UNIX_SOCKET
@@ -17,7 +17,7 @@ _HOST_ROOM = 46  # INET6_ADDRSTRLEN
 
 @linked(int64(CONTEXT, int64[::1], int64, uint8[::1], int64))
 def write_address(context, row, field, out, at):  # type: ignore[no-untyped-def]
-    """Write the address at PEER or OWN of a connection to out[at:], ADDRESS_ROOM bytes at most; returns its end."""
+    """Write a connection's address at PEER or OWN to out[at:], at most ADDRESS_ROOM bytes; returns its end."""
     shard = context.shard
     if row[FLAGS] & UNIX_SOCKET:
         length = min(shard[UNIX_PATH_LENGTH], ADDRESS_ROOM - 2)

@@ -1,8 +1,8 @@
 """CLIENT LIST and CLIENT INFO: connections as lines of text, made from the table of connections.
 
-A kernel writes the lines into the reply buffer, a few hundred nanoseconds each, so that listing thousands of
-connections stops nobody for long.  Everything a line says is in the connection's row: the addresses since it was
-accepted, the texts that the client has given since it gave them.
+A kernel writes the lines into the reply buffer, in a few hundred nanoseconds each, so that listing thousands of
+connections does not stop other clients for long.  The connection's row holds everything that a line shows: the
+addresses from the time when it was accepted, and texts such as the name since the client set them.
 """
 
 from itertools import accumulate
@@ -132,7 +132,7 @@ def _put_number(context, part, value):  # type: ignore[no-untyped-def]
 
 @kernel
 def _put_text(context, part, address):  # type: ignore[no-untyped-def]
-    # What ends with a zero byte; nothing for address 0.
+    # Append a text that ends with a zero byte; nothing for address 0.
     _put(context, part)
     length = text_length(address)
     reply_raw(context, bytes_at(address, length), 0, length)
@@ -247,7 +247,7 @@ def reply_connections(context, slots):  # type: ignore[no-untyped-def]
 
 
 class ClientTotals(NamedTuple):
-    """Of all connections together."""
+    """Sums over all connections."""
 
     clients: int
     memory: int  # [bytes]
@@ -255,7 +255,7 @@ class ClientTotals(NamedTuple):
     output_max: int
     watching: int  # connections
     watched: int  # keys
-    timed: int  # connections that wait in a command for so long
+    timed: int  # connections that wait in a command with a time-out
 
 
 @linked(void(CONTEXT, int64[::1]))

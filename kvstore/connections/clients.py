@@ -38,7 +38,7 @@ def _text(field: int) -> Any:
 
 
 class Client:
-    """One connection; `row` is its row of the table, so reads and writes are what the loop sees."""
+    """One connection; `row` is its row of the table, shared with the loop."""
 
     id = _field(connection.ID)
     db = _field(connection.DATABASE)
@@ -63,7 +63,7 @@ class Client:
 
     @property
     def reply_mode(self) -> str:
-        """What CLIENT REPLY has set: on, off, or skip for the next command."""
+        """The mode that CLIENT REPLY has set: on, off, or skip for the next command."""
         if self._reply_off:
             return "off"
         return "skip" if self._reply_skip_next else "on"
@@ -74,13 +74,13 @@ class Client:
 
     @property
     def addr(self) -> str:
-        """Where it comes from, as CLIENT LIST spells it."""
+        """The client's address, in the form of CLIENT LIST."""
         room = zeros(uint8, ADDRESS_ROOM)
         length = write_address(self.context, self.row, connection.PEER, room, 0)
         return bytes(room[:length]).decode(errors="surrogateescape")
 
     def reset(self) -> None:
-        """What RESET resets of the row: protocol, database, modes, authentication is the caller's."""
+        """Reset the row as RESET does: protocol, database, modes.  The caller resets authentication."""
         self.protocol, self.db = 2, 0
         self.no_touch = self.no_evict = False
         self.name, self.reply_mode = "", "on"

@@ -1,16 +1,16 @@
-"""Connections: the table of them, their buffers and flags, how one opens and closes.
+"""The table of connections: their buffers and flags, opening and closing them.
 
-The table is int64[CONNECTION_CAPACITY, FIELDS], of which the first CONNECTION_SLOTS rows have been used and the others
-have never been touched; a slot is reused, an id never.  An epoll event carries slot and id, so one that was
-already on its way for a connection that has closed is known for stale.  A connection that waits for nothing owns no
-buffer: it reads into the loop's shared one and replies out of the shared reply buffer; only what is left over, half a
-command or replies that the socket did not take, moves to buffers of its own.
+The table is int64[CONNECTION_CAPACITY, FIELDS].  Its first CONNECTION_SLOTS rows have been used, the others have never
+been touched.  Slots are reused, ids are not.  An epoll event carries slot and id, so an event for a connection that has
+closed meanwhile is recognised as stale.  An idle connection owns no buffer: it reads into the loop's shared buffer and
+replies from the shared reply buffer.  Only leftovers, half a command or replies that the socket did not take, move to
+buffers of its own.
 
 A connection that the loop must look at without an event, to close it or to go on with its input, waits in a queue:
 TURN_FIRST .. TURN_LAST, linked by NEXT_TURN, first come first served.
 
-A connection can be held until a snapshot has ended: then its replies are kept back, in order, and what else it sends is
-not executed.  Nobody else waits.
+A connection can be held until a snapshot has ended: its replies are kept back, in order, and its further commands are
+not executed.  No other connection waits.
 """
 
 from kvstore.effects.watch import unwatch_all
@@ -94,7 +94,7 @@ def grow(row, address, capacity, needed):  # type: ignore[no-untyped-def]
 
 @kernel
 def drop(row, address, capacity):  # type: ignore[no-untyped-def]
-    """Give a buffer back."""
+    """Free a buffer."""
     free(row[address])
     row[address] = 0
     row[capacity] = 0
@@ -102,7 +102,7 @@ def drop(row, address, capacity):  # type: ignore[no-untyped-def]
 
 @kernel
 def give_turn(context, slot, row, flags):  # type: ignore[no-untyped-def]
-    """Have the loop look at a connection before it waits again, with these flags set."""
+    """Set these flags and queue the connection, so that the loop looks at it before it waits again."""
     shard = context.shard
     if row[FLAGS] & WAITS_FOR_TURN == 0:
         row[NEXT_TURN] = -1
@@ -117,7 +117,7 @@ def give_turn(context, slot, row, flags):  # type: ignore[no-untyped-def]
 
 @kernel
 def take_turn(context):  # type: ignore[no-untyped-def]
-    """The slot of the connection that has waited longest for a turn; it waits no more.  There must be one."""
+    """Remove the connection that has waited longest for a turn from the queue; returns its slot.  One must wait."""
     shard = context.shard
     slot = shard[TURN_FIRST]
     row = connection(context, slot)
@@ -139,7 +139,7 @@ def kill_connection(context, slot):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def unblock_connection(context, slot, error):  # type: ignore[no-untyped-def]
-    """End the wait of a connection in a command, with an error or as if its time were over: 1, or 0 if it waits not."""
+    """End the wait of a blocked connection, with an error or as if by time-out: 1, or 0 if it was not blocked."""
     row = connection(context, slot)
     if row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
         return 0
@@ -149,7 +149,7 @@ def unblock_connection(context, slot, error):  # type: ignore[no-untyped-def]
 
 @kernel
 def text_length(address):  # type: ignore[no-untyped-def]
-    """Length of a text that `set_text` keeps, 0 of none [bytes]."""
+    """Length of a text that `set_text` stored, 0 for none [bytes]."""
     length = 0
     while address != 0 and bytes_at(address + length, 1)[0] != 0:
         length += 1
@@ -158,7 +158,7 @@ def text_length(address):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, uint8[::1], int64))
 def set_text(context, slot, field, text, count):  # type: ignore[no-untyped-def]
-    """Keep `count` bytes of `text`, none of them zero, as NAME, LIB_NAME or LIB_VER: 1, or 0 when memory ran out."""
+    """Store `count` bytes of `text`, none of them zero, as NAME, LIB_NAME or LIB_VER: 1, or 0 when memory ran out."""
     row = connection(context, slot)
     kept = 0
     if count > 0:
@@ -175,7 +175,7 @@ def set_text(context, slot, field, text, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def hold(context, row, number):  # type: ignore[no-untyped-def]
-    """Keep back the reply to the command at hand, and all that follows, until the snapshot `number` has ended."""
+    """Keep back the reply to the command at hand, and all later ones, until the snapshot `number` has ended."""
     if row[FLAGS] & HELD == 0:
         context.shard[BLOCKED_CLIENTS] += 1
     row[FLAGS] |= HELD
@@ -184,7 +184,7 @@ def hold(context, row, number):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def release_held(context, number):  # type: ignore[no-untyped-def]
-    """Let the connections go on that are held for snapshots up to `number`; returns how many still are held."""
+    """Release the connections that are held for snapshots up to `number`; returns how many are still held."""
     shard = context.shard
     held = 0
     for slot in range(shard[CONNECTION_SLOTS]):
@@ -195,7 +195,7 @@ def release_held(context, number):  # type: ignore[no-untyped-def]
             held += 1
             continue
         row[FLAGS] &= ~HELD
-        row[ACTIVE_MS] = shard[TIMER_MS]  # the time it was held does not count as idle
+        row[ACTIVE_MS] = shard[TIMER_MS]  # the time in which it was held does not count as idle
         shard[BLOCKED_CLIENTS] -= 1
         give_turn(context, slot, row, 0)
     return held
@@ -231,7 +231,7 @@ def open_connection(context, fd, identity, flags, now_ms):  # type: ignore[no-un
 
 @linked(void(CONTEXT, int64))
 def close_connection(context, slot):  # type: ignore[no-untyped-def]
-    """Close a connection, which waits for no turn, and give back all it holds."""
+    """Close a connection and free all that it owns.  It must not be waiting for a turn."""
     shard = context.shard
     row = connection(context, slot)
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"

@@ -1,4 +1,4 @@
-"""Waiting for the image that a start reads.
+"""Waiting for the image that the server loads when it starts.
 
 threads that read (snapshot/reader.py) ─► a thread that waits for them ─► wake ─► the owner: adopt
 """
@@ -31,17 +31,17 @@ class Loading:
     def _wait(self) -> None:
         try:
             self.image = self.preload.join(accept=accept_store)
-        except BaseException as error:  # it belongs to the owner
+        except BaseException as error:  # the owner handles it
             self._error = error
         self._ended.set()
         self._wake()
 
     def ended(self, timeout_s: float = 0) -> bool:
-        """Whether it has been read, or none could be, after waiting so long for it."""
+        """Whether reading has ended, with or without success; waits at most `timeout_s` for that."""
         return self._ended.wait(timeout_s)
 
     def result(self) -> Image | None:
-        """The image that was read, None when there is none; raises why none could be."""
+        """The image that was read, None when there is none; raises the error that prevented reading."""
         assert self._ended.is_set(), "it is still being read"
         self._thread.join()
         if self._error:
@@ -49,16 +49,16 @@ class Loading:
         return self.image
 
     def stop(self) -> None:
-        """Read no further.  The threads are not waited for: a disk that does not answer must not keep the process."""
+        """Stop reading, without waiting for the threads: a disk that does not answer must not delay the exit."""
         self.preload.stop()
 
     @property
     def elapsed_s(self) -> float:
-        """Since it began."""
+        """Time since reading began."""
         return time.monotonic() - self._began
 
     def fields(self) -> dict[str, object]:
-        """What INFO tells of it, by Redis's names."""
+        """Its fields in INFO, by Redis's names."""
         done, total = self.preload.done, self.preload.total
         elapsed = self.elapsed_s
         return {

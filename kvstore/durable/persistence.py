@@ -1,9 +1,10 @@
-"""Snapshots of the store: when, what beside the pages, and what a failure means for clients.
+"""Snapshots of the store: their times, their metadata, and the effect of a failure on clients.
 
-The mechanism is snapshot.Snapshotter's; here are Redis's rules around it.  A good snapshot forgets the changes it
-holds; a failed one leaves the last good image, a reason, and, with stop-writes-on-bgsave-error and save points set,
-refuses writes until one succeeds.  Inside EXEC a BGSAVE waits for the transaction's end, so that an image never holds
-half of one.  One that is given up, as FLUSHALL does, is neither: clients that are held for it wait for the next.
+snapshot.Snapshotter is the mechanism; this module adds Redis's rules.  A successful snapshot subtracts the changes that
+it holds from the dirty counter.  A failed one keeps the last good image and the reason.  With
+stop-writes-on-bgsave-error and save points set, the server then refuses writes until a snapshot succeeds.  Inside EXEC
+a BGSAVE waits for the end of the transaction, so that an image never holds half of one.  A snapshot that is given up,
+as by FLUSHALL, counts neither as a success nor as a failure: clients that are held for it wait for the next one.
 """
 
 import logging
@@ -39,7 +40,7 @@ MODES = {"classic": CLASSIC, "on-demand": ON_DEMAND, "constant": CONSTANT}
 
 
 class Owner(Protocol):
-    """What snapshots need of the server that owns the store."""
+    """The part of the server, the store's owner, that snapshots need."""
 
     config: Config
     space: AddressSpace
@@ -51,11 +52,11 @@ class Owner(Protocol):
         """Whether a transaction is under way."""
 
     def db_sizes(self) -> list[tuple[int, int, int]]:
-        """Keys, keys with a deadline and their mean life of each database."""
+        """For each database: keys, keys with a deadline, and their mean time to live."""
 
 
 class _Snapshotter(Snapshotter):
-    """Hands roots that are done with to the loop, which releases them between turns, in bounded steps."""
+    """Passes roots that are no longer needed to the loop, which releases them between turns, in bounded steps."""
 
     def __init__(self, server: "Owner") -> None:
         config = server.config
@@ -100,19 +101,19 @@ class Persistence:
 
     @property
     def progress(self) -> float:
-        """Of the one being written, 0 to 1."""
+        """Progress of the snapshot being written, 0 to 1."""
         progress = self._snapshotter.progress()
         return progress.pages_done / progress.pages_total if progress and progress.pages_total else 0.0
 
     @property
     def elapsed_s(self) -> float:
-        """Since the one being written began; 0 when there is none."""
+        """Time since the snapshot being written began; 0 when there is none."""
         progress = self._snapshotter.progress()
         return progress.elapsed_s if progress else 0.0
 
     @property
     def taken(self) -> int:
-        """Good ones since the start."""
+        """Successful snapshots since the start."""
         return self._snapshotter.statistics.succeeded
 
     @property
@@ -122,32 +123,32 @@ class Persistence:
 
     @property
     def last_ok(self) -> bool:
-        """Whether the last one succeeded, or there was none."""
+        """Whether the last snapshot succeeded, or there was none."""
         return self._snapshotter.statistics.last_ok
 
     @property
     def last_error(self) -> str:
-        """Why the last one failed, or nothing."""
+        """The reason why the last snapshot failed; empty for none."""
         return self._snapshotter.statistics.last_error
 
     @property
     def last_duration_s(self) -> float:
-        """How long the last one took; -1 before the first."""
+        """Duration of the last snapshot; -1 before the first."""
         return self._ended_s
 
     @property
     def last_save_unix_s(self) -> float:
-        """When the data were last made durable, or loaded."""
+        """The time at which the data were last made durable, or loaded."""
         return float(self._registers.LAST_SAVE_MS) / 1000
 
     @property
     def last_pause_us(self) -> float:
-        """For how long the last one stopped the server."""
+        """The time for which the last snapshot stopped the server."""
         return self._snapshotter.statistics.last_pause_ns / 1000
 
     @property
     def last_fork_ns(self) -> int:
-        """The fork by itself."""
+        """Duration of the last fork alone."""
         return self._snapshotter.statistics.last_fork_ns
 
     @property
@@ -157,12 +158,12 @@ class Persistence:
 
     @property
     def last_pages_copied(self) -> int:
-        """Pages copied by writes while the last one was written."""
+        """Pages copied by writes while the last image was written."""
         return self._snapshotter.statistics.last_pages_copied
 
     @property
     def last_cow_size(self) -> int:
-        """Bytes of pages and tables copied by writes while the last one was written."""
+        """Bytes of pages and tables copied by writes while the last image was written."""
         return self._snapshotter.statistics.last_cow_size
 
     @property
@@ -172,7 +173,7 @@ class Persistence:
 
     @property
     def last_path(self) -> Path | None:
-        """The last image."""
+        """Path of the last image."""
         return self._snapshotter.statistics.last_path
 
     # ---------------------------------------------------------------------------------------------- taking one
@@ -182,18 +183,18 @@ class Persistence:
         return self._snapshotter.fileno()
 
     def start(self) -> None:
-        """Fork, and have the image written.  Raises CommandError."""
+        """Fork, and have the image written in the background.  Raises CommandError."""
         try:
             self._snapshotter.start()
         except SnapshotRunning:
             raise CommandError(ERRORS[ALREADY_SAVING]) from None
         except SnapshotError as error:
             self._failed(error)
-            release_held(self._server.context, self.forks + 1)  # nobody is held for one later than the next
+            release_held(self._server.context, self.forks + 1)  # no client is held for a later snapshot than the next
             raise CommandError(f"ERR {error}") from error
 
     def start_due(self) -> None:
-        """One was due and could not be begun: once more, for the reason."""
+        """A due snapshot could not be begun: try again, to get the reason."""
         try:
             self.start()
         except CommandError as error:
@@ -207,7 +208,7 @@ class Persistence:
 
     def run_and_wait(self) -> None:
         """SAVE: take a snapshot and wait until it is durable.  Raises CommandError."""
-        if self._server.in_transaction:  # what it has done so far must not be seen without the rest
+        if self._server.in_transaction:  # an image must not hold half of a transaction
             raise CommandError("ERR SAVE cannot run inside a transaction")
         if self.running:
             self._ended(self._snapshotter.wait())
@@ -241,7 +242,7 @@ class Persistence:
         log.info("Snapshot %s is durable: %d pages, %.2f s; it stopped the clients for %.1f us", *told)
 
     def _saved(self, at_us: int) -> None:
-        # The data are durable since then [Unix us]; save points count from now.
+        # The data are durable since `at_us` [Unix us]; save points count from now.
         read_clocks(self._server.context)
         self._registers.LAST_SAVE_MS = at_us // 1000
         self._registers.SAVED_MS = self._registers.TIMER_MS
@@ -252,18 +253,18 @@ class Persistence:
         log.error("Snapshot failed: %s", error)
 
     def refuse_writes(self) -> None:
-        """Have writes refused, or not, by how the last snapshot went and what is configured."""
+        """Set whether writes are refused, from the result of the last snapshot and the configuration."""
         config = self._server.config
         stop = config["stop-writes-on-bgsave-error"] and config["save"].points and not self.last_ok
         self._registers.WRITES_REFUSED = bool(stop)
 
     def cancel(self) -> None:
-        """Give up the one being written."""
+        """Give up the snapshot being written."""
         if self.running:
             self._snapshotter.cancel()
 
     def reconfigure(self) -> None:
-        """Take over where images go and how to fork.  Raises ValueError when that cannot change now."""
+        """Apply the configured directory and kind of fork.  Raises ValueError when they cannot change now."""
         config = self._server.config
         self._snapshotter.mode = MODES[config["fork-mode"]]
         directory, prefix = config["dir"], config["dbfilename"]
@@ -285,14 +286,14 @@ class Persistence:
         self._lock = lock
 
     def close(self) -> None:
-        """End the writer's thread, giving up what it writes; the directory is another server's to take."""
+        """End the writer's thread, giving up its image, and release the directory to other servers."""
         self._snapshotter.close()
         self._lock.release()
 
     # ---------------------------------------------------------------------------------------------- loading one
 
     def load(self, loading: Loading) -> None:
-        """Put the image that has been read in the place of the empty store; leave that where there is none."""
+        """Replace the empty store by the image that has been read; keep the empty store if there is no image."""
         store = self._server.context
         images = self._snapshotter.images
         images.clean()
@@ -314,8 +315,8 @@ class Persistence:
         self.keys_loaded = sum(keys for keys, _, _ in self._server.db_sizes())
 
     def reload(self, save: bool) -> None:
-        """DEBUG RELOAD: empty the store and load the newest image, after taking one if `save`.  Raises CommandError."""
-        if save or self._registers.SAVE_WANTED:  # what FLUSHALL has emptied must not come back
+        """DEBUG RELOAD: empty the store and load the newest image; first take one if `save`.  Raises CommandError."""
+        if save or self._registers.SAVE_WANTED:  # data that FLUSHALL has deleted must not come back
             self.run_and_wait()
         elif self.running:
             self._ended(self._snapshotter.wait())

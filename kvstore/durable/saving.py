@@ -1,11 +1,12 @@
 """Beginning a snapshot of the store without leaving the hot plane.
 
-BGSAVE and the save points come here: the fork and the waking of the writer's thread are all that the clients wait for,
-and Python has no part in it.  What else a snapshot's beginning and end mean is persistence.py's.
+BGSAVE and the save points use this module.  Clients wait only for the fork and for the waking of the writer's thread;
+Python takes no part in it.  persistence.py does the rest of the work at a snapshot's beginning and end.
 
-FLUSHALL comes here too.  What it deleted must not come back after a crash: an image that was begun before is given up,
-and with save points its client is held until an image of the emptied store is durable.  Redis saves in the foreground
-there, and everyone waits.  As in Redis the reply is OK even when that snapshot fails, and the log has the reason.
+FLUSHALL uses it too, because deleted data must not come back after a crash.  It gives up an image that was begun
+before.  With save points its client is held until an image of the emptied store is durable; Redis saves in the
+foreground there, and all clients wait.  As in Redis the reply is OK even when that snapshot fails, and the log has the
+reason.
 """
 
 from kvstore.connections.table import connection, hold
@@ -36,7 +37,7 @@ _SCHEDULED = constant(b"+Background saving scheduled\r\n")
 
 @linked(int64(CONTEXT))
 def save_begin(context):  # type: ignore[no-untyped-def]
-    """Have the store as it is now written: 0, or what `begin` says of why not."""
+    """Begin to write the present state of the store: 0, or the error code of `begin`."""
     shard, store = context.shard, context.store
     store[SAVE_WANTED] = 0
     store[LAST_SAVE_TRY_MS] = shard[TIMER_MS]
@@ -52,16 +53,17 @@ def save_begin(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def save_emptied(context):  # type: ignore[no-untyped-def]
-    """See to it, after FLUSHALL, that no image brings back what was there; its client is held until that is durable."""
+    """After FLUSHALL, ensure that no image brings the old data back; hold the client until that is durable."""
     call, store = context.call, context.store
     if store[IMAGE_UNDER_WAY] == 0 and store[SAVE_POINTS] == 0:
         return
     ticket = words_at(store[TICKET_ADDRESS], TICKET_WORDS)
-    ticket[GIVEN_UP] = 1  # of no effect when nothing is being written
+    ticket[GIVEN_UP] = 1  # no effect when nothing is being written
     if store[SAVE_POINTS] == 0:
         return
     number = ticket[STARTED] + 1
-    # One that is being given up has to end first, a transaction too; and the loop tells why one cannot be begun.
+    # A snapshot that is being given up has to end first, and so has a transaction.  The loop reports the reason if the
+    # snapshot cannot be begun.
     if store[IMAGE_UNDER_WAY] or call[DEPTH] != 0 or save_begin(context) != 0:
         store[SAVE_WANTED] = 1
     hold(context, connection(context, call[CONNECTION]), number)
@@ -74,7 +76,7 @@ def bgsave(context):  # type: ignore[no-untyped-def]
     if call[ARGC] > 2 or (call[ARGC] == 2 and word(context, 1) != _SCHEDULE) or store[IMAGE_UNDER_WAY]:
         return 1
     if call[DEPTH] != 0:
-        # What the transaction has done so far must not be seen without the rest.
+        # An image must not hold half of a transaction.
         store[SAVE_WANTED] = 1
         reply_raw(context, _SCHEDULED, 0, len(_SCHEDULED))
         return 0

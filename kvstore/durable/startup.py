@@ -1,11 +1,11 @@
-"""What can begin before the server is imported: reading the newest image.
+"""Work that can begin before the server is imported: reading the newest image.
 
-Importing the server takes most of a start, on one processor.  The image's pages are meanwhile read into what will be
-the physical memory, by threads that need nothing but the operating system.  So this module imports little.
+Importing the server takes most of a start, on one processor.  Meanwhile threads that need nothing but the operating
+system read the image's pages into the future physical memory.  So this module imports little.
 
-Before anything is read the directory's images are locked for this process: another server on the same ones would delete
-them, and be deleted from.  A directory that is not there is made only where its parent is, and the log says so: a path
-with a typo must not look like data that are lost.
+Before it reads anything, it locks the directory's images for this process: two servers on the same images would delete
+each other's.  A missing directory is made only if its parent exists, and that is logged, so that a typo in the path
+does not look like lost data.
 """
 
 import errno
@@ -26,7 +26,7 @@ log = logging.getLogger("kvstore")
 
 @dataclass
 class Opened:
-    """The images of a server: locked for it, the newest on its way into memory."""
+    """The images of a server, locked for it; the newest is being read into memory."""
 
     lock: DirectoryLock
     preload: Preload
@@ -35,7 +35,7 @@ class Opened:
 def open_images(config: Config, files: Files | None = None) -> Opened:
     """Lock the configured directory's images and begin to read the newest.
 
-    Raises NoDirectory, DirectoryInUse, Unreadable; and MemoryError, with a hint, where not even the least memory can be
+    Raises NoDirectory, DirectoryInUse, Unreadable; and MemoryError, with a hint, if not even the least memory can be
     reserved.
     """
     files = files or Files()
@@ -57,7 +57,7 @@ def open_images(config: Config, files: Files | None = None) -> Opened:
 
 
 def make_directory(directory: Path, files: Files) -> bool:
-    """Make the directory if it is missing, durably; whether it was.  Raises NoDirectory."""
+    """Make the directory, durably, if it is missing; returns whether it was missing.  Raises NoDirectory."""
     if directory.is_dir():
         return False
     try:

@@ -1,16 +1,16 @@
-"""What an image says of the store in it, and which images this program can open.
+"""The description of a store in its image, and the check whether this program can open an image.
 
-An image is the store's memory, so only a program with the same layout can open it (kvstore/store/description.py).  Its
-metadata name the layout; in its pages, the heap's control block has a magic number, the store's a magic number with the
-layout's version, and the layout's digest.  All must be this program's, else the image is refused by name, with both
-layouts in the reason, and stays on the disk for a program that can read it.
+An image is the store's memory, so only a program with the same layout can open it (kvstore/store/description.py).  The
+metadata name the layout.  In the pages, the heap's control block has a magic number; the store's control block has a
+magic number with the layout's version, and the layout's digest.  If one of these is not this program's, it refuses the
+image by name, gives both layouts in the reason, and leaves the image on the disk for a program that can read it.
 
     metadata of an image    layout      text: LAYOUT of the program that wrote it, "version 2, digest 0123456789abcdef"
                             databases   16 pairs: keys, and those of them with a deadline
                             made_by     "kvstore"
 
-The checks are of the control block alone, in constant time.  They keep an image out whose pages do not lie where its
-manifest says, not one that somebody has edited with care.
+The checks read the control block only, in constant time.  They detect an image whose pages do not lie where its
+manifest says.  They do not detect careful tampering.
 """
 
 from typing import Any
@@ -41,9 +41,9 @@ from snapshot.describe import text
 from snapshot.frozen import FrozenSpace
 from snapshot.image import PAGE_SIZE, Image, Page
 
-UNNAMED = "not named"  # what an image's layout is when its metadata do not tell
+UNNAMED = "not named"  # the layout of an image whose metadata do not name one
 
-# The two tables of a database, each as the words of its descriptor that say how many keys, buckets, and where.
+# The two tables of a database, each as the words of its descriptor with the number of keys, of buckets, and the region.
 _TABLES = (
     (DB_KEYS // 8, DB_KEY_BUCKETS // 8, DB_KEY_REGION // 8),
     (DB_DEADLINES // 8, DB_DEADLINE_BUCKETS // 8, DB_DEADLINE_REGION // 8),
@@ -51,14 +51,14 @@ _TABLES = (
 
 
 def describe_store(frozen: FrozenSpace) -> dict[str, Any]:
-    """The metadata of an image, from the store's control block as it was frozen."""
+    """The metadata of an image, from the control block of the frozen store."""
     words = _descriptors(frozen.read(DESCRIPTORS, DATABASES * DESCRIPTOR_SIZE))
     databases = [[of[DB_KEYS // 8], of[DB_DEADLINES // 8]] for of in words]
     return {"databases": databases, "made_by": "kvstore", "layout": LAYOUT}
 
 
 def accept_store(image: Image, page: Page) -> str:
-    """Why this program cannot open an image, or nothing when it can: see snapshot.image.Accept."""
+    """The reason why this program cannot open an image, empty when it can: see snapshot.image.Accept."""
     said = image.metadata.get("layout", UNNAMED)
     if said != LAYOUT:
         return f"its layout is {text(said)[:64]}, and this program's is {LAYOUT}"
@@ -87,7 +87,7 @@ def _odd_control(control: bytes) -> str:
 
 
 def _descriptors(data: bytes) -> list[list[int]]:
-    # By database its words.
+    # The words of each database.
     words, width = memoryview(data).cast("q").tolist(), DESCRIPTOR_SIZE // 8
     return [words[db * width : (db + 1) * width] for db in range(DATABASES)]
 

@@ -1,18 +1,18 @@
-"""The one door through which every change of a store is told.
+"""The one door: every change of a store is announced through these functions.
 
     changed(context, db, key, size, hash, event, counts)     a key was changed, or came, or went
     emptied(context, db)                                      a database lost all its keys, or all databases did
     swapped(context, db, other)                               two databases changed places
 
-Behind it stand, each by itself,
+Each change goes to three independent parts:
 
     the dirty counter     `counts` is what the change adds to it: Redis counts a renaming once, an expiry not at all
     WATCH                 watch.py
     keyspace events       journal.py, as yet the only listener
 
-Within a transaction that may be undone, effects wait (pending.py): `tell_pending` tells them at its end.
+Within a transaction that may be undone, effects wait (pending.py); `tell_pending` announces them at its end.
 
-No command, expiry, flush or SWAPDB goes round the door.  Nobody listens mostly, so the common case is one comparison.
+No command, expiry, flush or SWAPDB bypasses the door.  Usually nobody listens, so the common case is one comparison.
 """
 
 from kvstore.effects.events import ALL_DATABASES, EMPTIED, SWAPPED
@@ -48,13 +48,13 @@ def _tell(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
 
 @kernel
 def is_heard(context):  # type: ignore[no-untyped-def]
-    """Whether anybody listens: then whoever tells of a change needs the key."""
+    """Whether anybody listens; only then must the caller of `changed` pass the key."""
     return context.store[WATCHES] > 0 or context.store[JOURNAL_ADDRESS] != 0
 
 
 @kernel
 def changed(context, db, key, size, hash_, event, counts):  # type: ignore[no-untyped-def]
-    """Tell of a change of the key that is `size` bytes at `key`."""
+    """Announce a change of the key that is `size` bytes at `key`."""
     context.store[DIRTY] += counts
     if is_heard(context):
         _tell(context, event, db, key, size, hash_)
@@ -62,7 +62,7 @@ def changed(context, db, key, size, hash_, event, counts):  # type: ignore[no-un
 
 @linked(void(CONTEXT, int64, int64))
 def emptied(context, db, counts):  # type: ignore[no-untyped-def]
-    """Tell that `db`, or ALL_DATABASES, is about to lose its keys."""
+    """Announce that `db`, or ALL_DATABASES, is about to lose its keys."""
     context.store[DIRTY] += counts
     if is_heard(context):
         _tell(context, EMPTIED, db, 0, 0, 0)
@@ -70,9 +70,10 @@ def emptied(context, db, counts):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def swapped(context, db, other):  # type: ignore[no-untyped-def]
-    """Tell that two databases have changed places.
+    """Announce that two databases have changed places.
 
-    Their watches are told by `swap_databases`, which knows what keys are there; when that has to wait, all of them are.
+    `swap_databases` tells their watches, because it knows which keys exist.  If the announcement has to wait, all their
+    watches are told.
     """
     context.store[DIRTY] += 1
     if is_heard(context):
@@ -81,7 +82,7 @@ def swapped(context, db, other):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def tell_pending(context):  # type: ignore[no-untyped-def]
-    """Tell what has waited for the end of a transaction, in order."""
+    """Announce the effects that have waited for the end of a transaction, in order."""
     shard = context.shard
     at, end = shard[PENDING_ADDRESS], shard[PENDING_ADDRESS] + shard[PENDING_LENGTH]
     while at < end:

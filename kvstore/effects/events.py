@@ -1,4 +1,4 @@
-"""Keyspace events: what can happen to a key, numbered for kernels, named as Redis names it.
+"""Keyspace events: the changes that a key can undergo, numbered for kernels and named as in Redis.
 
 The letter is the class of `notify-keyspace-events` that an event belongs to.
 """
@@ -45,5 +45,5 @@ EVENTS = (
     INCRBYFLOAT,
     EXPIRED,
 ) = range(len(EVENTS))
-EMPTIED, SWAPPED = -1, -2  # of whole databases: Redis tells WATCH of them, and publishes no event
+EMPTIED, SWAPPED = -1, -2  # events of whole databases: they reach WATCH, and Redis publishes no event for them
 ALL_DATABASES = -1

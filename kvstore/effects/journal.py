@@ -1,4 +1,4 @@
-"""A journal of keyspace events: the listener that writes down all it hears.
+"""A journal of keyspace events: a listener that records every event.
 
 A record is two words and the key, padded to 8 bytes:
 
@@ -7,7 +7,7 @@ A record is two words and the key, padded to 8 bytes:
     8       8     database | length of the key << 16; of SWAPPED the other database << 16
     16      n     the key
 
-What has no room any more is counted, and left out.
+When the buffer is full, events are counted but not recorded.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Told(NamedTuple):
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def journal_put(context, event, db, key, size):  # type: ignore[no-untyped-def]
-    """Write down an event of the key that is `size` bytes at `key`.  There is a journal."""
+    """Record an event of the key that is `size` bytes at `key`.  The caller has checked that there is a journal."""
     head = words_at(context.store[JOURNAL_ADDRESS], _WORDS)
     padded = 16 + ((size + 7) & ~7)
     if head[_LENGTH] + padded > head[_CAPACITY]:
@@ -51,7 +51,7 @@ def journal_put(context, event, db, key, size):  # type: ignore[no-untyped-def]
 
 
 class Journal:
-    """Hears the events of a store, from now until `close`."""
+    """Records the events of a store, from now until `close`."""
 
     def __init__(self, context: Context, capacity: int = 1 << 20) -> None:
         self._context = context
@@ -61,11 +61,11 @@ class Journal:
 
     @property
     def left_out(self) -> int:
-        """Events that there was no room for."""
+        """Number of events that did not fit."""
         return int(self._head[_LEFT_OUT])
 
     def take(self) -> list[Told]:
-        """What was told since the last call, in order."""
+        """The records since the last call, in order."""
         found, at = [], 0
         while at < self._head[_LENGTH]:
             event, where = (int.from_bytes(self._room[at + i : at + i + 8], "little", signed=True) for i in (0, 8))
@@ -81,5 +81,5 @@ class Journal:
         return found
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop recording."""
         self._context.store[JOURNAL_ADDRESS] = 0

@@ -1,4 +1,4 @@
-"""Effects of a transaction that may be undone: they wait, are told at its end, and are dropped when it is undone.
+"""Effects of a transaction that may be undone: they are announced at its end, or dropped when it is undone.
 
 The list is one malloc'd buffer of the shard's.  A record, in 8-byte words:
 
@@ -19,7 +19,7 @@ _KEPT = 1 << 16  # [bytes] that the list keeps when it is empty
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def pending_put(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
-    """Let an effect wait.  When memory runs out for it, PENDING_LOST says so."""
+    """Add an effect to the list.  Sets PENDING_LOST when memory runs out."""
     shard = context.shard
     needed = HEAD + ((size + 7) & ~7)
     if shard[PENDING_LENGTH] + needed > shard[PENDING_CAPACITY]:
@@ -38,7 +38,7 @@ def pending_put(context, event, db, key, size, hash_):  # type: ignore[no-untype
 
 @linked(void(CONTEXT))
 def pending_drop(context):  # type: ignore[no-untyped-def]
-    """Forget what waits."""
+    """Drop all waiting effects."""
     shard = context.shard
     shard[PENDING_LENGTH] = shard[PENDING_LOST] = 0
     if shard[PENDING_CAPACITY] > _KEPT:

@@ -1,18 +1,18 @@
-"""WATCH: which connections must hear of a change to which keys.
+"""WATCH: the table of connections that must learn of a change to their watched keys.
 
-A watch is a row of one malloc'd table: connection (-1 for a free row), database, hash of the key, deadline that the
-key had (EXEC fails when it has passed), whether the key was there, and its places in three lists:
+A watch is a row of one malloc'd table: connection (-1 for a free row), database, hash of the key, deadline of the key
+at that time (EXEC fails when it has passed), whether the key existed, and its places in three lists:
 
     of its connection    to drop them all
-    of its key           whom a change concerns; linked both ways, for a key may have many watchers
-    of both              whether this connection watches this key already
+    of its key           to find the watchers of a changed key; doubly linked, because a key may have many watchers
+    of both              to find out whether this connection watches this key already
 
-The lists of the second and third kind hang from two arrays of heads, which are one in memory: chain c has its heads at
-2 * c and 2 * c + 1.  The chains grow by linear hashing, as the index does, so adding, finding and dropping a watch take
-the same time whatever the number of watches.  When none is left, all but a small table is given back.
+The heads of the second and third kind of list are interleaved in one array: chain c has its heads at 2 * c and
+2 * c + 1.  The chains grow by linear hashing, as the index does, so the time to add, find or drop a watch does not
+depend on the number of watches.  When no watch is left, all but a small table is freed.
 
-The 64-bit hash stands for the key: two keys that shared one would abort a transaction once too often, never once too
-seldom.  A connection is told by its DIRTY_CAS flag.
+The 64-bit hash stands for the key.  Two keys with the same hash may abort a transaction needlessly, but no change is
+missed.  The DIRTY_CAS flag of a connection tells it that a watched key has changed.
 """
 
 from kvstore.lifetimes.connection import DIRTY_CAS, FIELDS, FLAGS
@@ -44,7 +44,7 @@ from mmcore.jit import int64, kernel, linked, view, void
     _NEXT_OF_BOTH,
     _WIDTH,
 ) = range(10)
-WATCH_SIZE = 8 * (_WIDTH + 2)  # what a watch takes, with its share of the heads [bytes]
+WATCH_SIZE = 8 * (_WIDTH + 2)  # memory of a watch, with its share of the heads [bytes]
 CAPACITY_MIN = 64  # rows, and chains
 CAPACITY_KEPT = 256  # rows that stay when no watch is left
 _SPREAD = 0x2545_F491_4F6C_DD1D
@@ -124,7 +124,7 @@ def _take_from_both(watches, heads, at, chain):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def _add_chain(context):  # type: ignore[no-untyped-def]
-    """Split one chain in two, or make the first ones: 0, or -1 when memory ran out, and then chains only get longer."""
+    """Split one chain in two, or make the first ones: 0, or -1 when memory ran out, which only makes chains longer."""
     store = context.store
     chains = store[WATCH_CHAINS]
     if chains == store[WATCH_HEADS_CAPACITY]:
@@ -145,7 +145,7 @@ def _add_chain(context):  # type: ignore[no-untyped-def]
     half = 1
     while 2 * half <= chains:
         half *= 2
-    first = chains - half  # what belongs to the new chain is in this one
+    first = chains - half  # this chain holds the rows that belong to the new one
     at = heads[2 * first]
     while at >= 0:
         row = at * _WIDTH
@@ -194,7 +194,7 @@ def _take_row(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
 def watch_add(context, slot, first, db, hash_, deadline, present):  # type: ignore[no-untyped-def]
-    """Add a watch in front of `first`; returns the connection's new first watch, or -1 when memory ran out."""
+    """Add a watch before `first`; returns the connection's new first watch, or -1 when memory ran out."""
     store = context.store
     if store[WATCHES] >= store[WATCH_CHAINS] and _add_chain(context) != 0 and store[WATCH_CHAINS] == 0:
         return -1
@@ -217,7 +217,7 @@ def watch_add(context, slot, first, db, hash_, deadline, present):  # type: igno
 
 @kernel
 def _give_back(context):  # type: ignore[no-untyped-def]
-    # No watch is left: begin anew, and keep only a small table.
+    # No watch is left: start afresh with a small table.
     store = context.store
     store[WATCH_FREE], store[WATCH_USED] = -1, 0
     if store[WATCH_CAPACITY] > CAPACITY_KEPT:
@@ -284,7 +284,7 @@ def chain_length(context, chain, which):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def touch_watched(context, db, hash_):  # type: ignore[no-untyped-def]
-    """Tell every connection that watches this key that it changed.  There are watches."""
+    """Tell every connection that watches this key that it changed.  Requires that there are watches."""
     watches = _watches(context)
     at = _heads(context)[2 * bucket_number(_key_hash(db, hash_), context.store[WATCH_CHAINS])]
     while at >= 0:
@@ -308,19 +308,19 @@ def next_watch(context, db, at):  # type: ignore[no-untyped-def]
 
 @kernel
 def watch_hash(context, at):  # type: ignore[no-untyped-def]
-    """Hash of the key that is watched."""
+    """Hash of the watched key."""
     return _watches(context)[at * _WIDTH + _HASH]
 
 
 @kernel
 def touch_watch(context, at):  # type: ignore[no-untyped-def]
-    """Tell the connection whose watch this is that the key changed."""
+    """Tell the connection that owns this watch that the key changed."""
     _flag(context, _watches(context)[at * _WIDTH + _CONNECTION])
 
 
 @linked(void(CONTEXT, int64))
 def touch_watched_db(context, db):  # type: ignore[no-untyped-def]
-    """Tell every connection that watches a key that was there in `db` (-1: in any) that it changed."""
+    """Tell every connection that watches a key which existed in `db` (-1: in any) that it changed."""
     watches = _watches(context)
     at = next_watch(context, db, 0)
     while at >= 0:
@@ -331,7 +331,7 @@ def touch_watched_db(context, db):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def touch_all_watched(context, db):  # type: ignore[no-untyped-def]
-    """Tell every connection that watches a key of `db`, there or not, that it changed."""
+    """Tell every connection that watches a key of `db`, whether it exists or not, that it changed."""
     at = next_watch(context, db, 0)
     while at >= 0:
         touch_watch(context, at)

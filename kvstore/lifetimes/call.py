@@ -1,4 +1,4 @@
-"""A call's registers: the command at hand, and where its reply goes."""
+"""A call's registers: the command at hand, and the place of its reply."""
 
 (
     # the command at hand
@@ -14,9 +14,9 @@
     REPLY_ADDRESS,
     REPLY_CAPACITY,
     REPLY_LENGTH,
-    REPLY_BASE,  # where the connection's replies begin: before it are others', which wait for the end of the turn
+    REPLY_BASE,  # start of the connection's replies; before it are replies to others, not sent yet
     # nesting: see system/nesting.py
-    DEPTH,  # calls around this one: 0 for what was read from a socket
+    DEPTH,  # number of calls around this one: 0 for a command read from a socket
     ARGS,  # where its arguments begin in `args` [arguments], behind those of the calls around it
     # of a call that EXEC has pushed: its queue, which is the query buffer then
     QUEUE_POSITION,

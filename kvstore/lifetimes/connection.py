@@ -1,6 +1,6 @@
-"""A connection's row: what the shard keeps of each of its connections.
+"""A connection's row: the shard's data about each of its connections.
 
-A row is int64[FIELDS].  connections/table.py has the table of them, and opens and closes connections.
+A row is int64[FIELDS].  connections/table.py has the table of rows, and opens and closes connections.
 """
 
 (
@@ -24,7 +24,7 @@ A row is int64[FIELDS].  connections/table.py has the table of them, and opens a
     OUTPUT_START,
     OUTPUT_LENGTH,  # end of the pending bytes, which begin at OUTPUT_START
     OUTPUT_SOFT_SINCE_MS,  # since when they have been above the soft limit
-    WAITING,  # replies of it that wait for the end of the turn
+    WAITING,  # its replies that wait for the end of the turn
     # commands queued since MULTI, serialised by transactions.py
     QUEUE_ADDRESS,
     QUEUE_CAPACITY,
@@ -44,7 +44,7 @@ A row is int64[FIELDS].  connections/table.py has the table of them, and opens a
     BYTES_OUT,
     BLOCKED_UNTIL_MS,  # while BLOCKED, by the monotonic clock; a command that blocks leaves its time-out here, or 0
     HELD_FOR,  # number of the snapshot that it is held for, while HELD
-    # what the client says of itself: addresses of texts that end with a zero byte, 0 for none
+    # texts that the client has set: addresses of bytes that end with zero, 0 for none
     NAME,
     LIB_NAME,
     LIB_VER,
@@ -115,7 +115,7 @@ WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an ev
 HELD = 1 << 16  # until the snapshot numbered HELD_FOR has ended: see `hold`
 
 
-BLOCKED = 1 << 17  # waits in a command; what it sends meanwhile is kept
+BLOCKED = 1 << 17  # waits in a command; its input is kept meanwhile
 
 
 UNBLOCKED = 1 << 18  # BLOCKED, and has waited long enough: its next turn answers

@@ -1,4 +1,4 @@
-"""What every kernel of the server takes: one pointer, behind which four lifetimes are apart.
+"""The context: a pointer that every kernel of the server takes, with the data of four lifetimes behind it.
 
     lifetime   record                          ends
     memory     pool.py, and the space's `mem`  with the process: frames, and roots being released
@@ -6,11 +6,11 @@
     shard      shard.py                        with its loop: clocks, connections, buffers, statistics
     call       call.py, and `args`             when its command has been served
 
-Each is an int64 array, whose words the modules of these names name.  Nothing of one is kept in another.  Another store,
-a frozen one or a branch, is another Context over the same pool and shard.
+Each is an int64 array; the module named above names its words.  No lifetime keeps data of another.  Another store, such
+as a frozen one or a branch, is another Context over the same pool and shard.
 
-`args` holds the commands at hand: for argument i its offset in the query buffer, at 2*(ARGS+i), and its length behind
-that.  Argument 0 is the command's name.
+`args` holds the arguments of the nested commands: for argument i its offset in the query buffer, at 2*(ARGS+i),
+followed by its length.  Argument 0 is the command's name.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from mmcore.state import SPACE, Space
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context(Record):
-    """What a kernel of the server takes first."""
+    """The first argument of every kernel of the server."""
 
     space: Space  # the address space that holds the data
     pool: Array  # int64[POOL_REGISTERS]
@@ -67,6 +67,6 @@ class Registers:
 
 CONTEXT = state_type(Context, SPACE, *[Plain(int64)] * 5)
 HANDLER = int64(CONTEXT)  # a command's signature
-# and what it returns: it has replied; Python is to; its connection has to wait; or it has done some of its work and
-# replied nothing, and is to be begun again in the next turn, which it never says within a transaction
+# Its results: it has replied; Python must reply; its connection has to wait; or it has done some of its work, replied
+# nothing, and must be called again in the next turn.  The last never happens within a transaction.
 SERVED, FOR_PYTHON, BLOCKS, AGAIN = 0, 1, 9, 10

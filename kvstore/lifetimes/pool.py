@@ -1,4 +1,4 @@
-"""The memory's registers: what is common to all stores whose frames come out of one pool.
+"""The memory's registers: data common to all stores whose frames come from one pool.
 
 With mmcore's Memory, the frames themselves, this is the first of the four lifetimes; see context.py.
 """
@@ -8,7 +8,7 @@ With mmcore's Memory, the frames themselves, this is the first of the four lifet
     RELEASE_COUNT,  # old roots waiting to be released, in the ring at RELEASE_ADDRESS; see flush.py
     RELEASE_FIRST,
     RELEASE_ADDRESS,
-    FRAMES_IN_FORCE,  # that the store may take in all; see reserve.py
+    FRAMES_IN_FORCE,  # that the store may use in all; see reserve.py
     GIVE_CREDIT,  # frames to give back to the system before the next tick; see flush.py
     GIVE_ALL,  # MEMORY PURGE: none are kept
 ) = range(6)

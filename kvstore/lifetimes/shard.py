@@ -1,4 +1,4 @@
-"""A shard's registers: what belongs to one loop and its connections, whatever store a command works on."""
+"""A shard's registers: data of one loop and its connections, independent of the store that a command works on."""
 
 (
     # the clocks, read once a turn of the loop; see clock.py
@@ -59,10 +59,10 @@
     SHARED_CAPACITY,
     CALLS_ADDRESS,  # of the calls around the one at hand: int64[CALLS_MAX, CALL_REGISTERS]
     DECIMAL_ADDRESS,  # room for two numbers and their sum as text; see decimal.py
-    SCRATCH_ADDRESS,  # small change for system calls
+    SCRATCH_ADDRESS,  # small structures for system calls
     # the connection at hand
     INPUT_POSITION,  # of the next command in the query buffer
-    AHEAD,  # where in the query buffer commands begin that were not looked ahead to
+    AHEAD,  # offset of the first command in the query buffer that has not been prefetched
     INPUT_SHARED,  # whether that is the shared buffer
     INLINE_ADDRESS,  # room for an inline command as it was received: uint8[LINE_ROOM], see request.py
     # why the kernel returned
@@ -89,7 +89,7 @@
     OUTPUT_HARD_LIMIT,
     OUTPUT_SOFT_LIMIT,
     OUTPUT_SOFT_MS,
-    PAUSED_UNTIL_MS,  # by the monotonic clock, as all that the loop times
+    PAUSED_UNTIL_MS,  # by the monotonic clock, like all times of the loop
     PAUSED_WRITES_ONLY,
     TICK_MS,  # between timer ticks
     NEXT_TICK_MS,
@@ -97,7 +97,7 @@
     EXPIRE_CALM,  # buckets that active expiry may look at before it rests; see upkeep.py
     EXPIRE_PLANNED_MS,  # when it was last granted some
     EXPIRE_LIVELY_MS,  # until when it looks often, because keys have expired lately
-    EXPIRE_CREDIT,  # time that it has saved up while much is [cycles]
+    EXPIRE_CREDIT,  # time that it has saved up while much is due [cycles]
     EXPIRE_CYCLES,  # time that it has taken in all
     EXPIRE_TIME_CAPS,  # how often its time was over and much was still due
     UPKEEP_CYCLES,  # time stamp counter when the loop last woke, or upkeep last ended
@@ -124,7 +124,7 @@
     CYCLES_ORIGIN,
     CYCLES_ORIGIN_US,
     CYCLES_PER_MS,
-    # what commands took: see histogram.py, slowlog.py, latency.py
+    # durations of commands: see histogram.py, slowlog.py, latency.py
     TRANSACTIONS_UNDONE,
     # effects that wait for the end of a transaction: see effects/pending.py
     PENDING_ADDRESS,
@@ -132,7 +132,7 @@
     PENDING_LENGTH,
     PENDING_LOST,  # memory ran out for one: the transaction has to be undone
     LATENCY_TRACKING,  # whether each command's histogram is kept
-    SLOW_US,  # a command that takes as long is looked at by `note_slow`; the same in cycles
+    SLOW_US,  # `note_slow` looks at a command that takes as long; the same in cycles
     SLOW_CYCLES,
     SLOWLOG_US,  # it enters the slow log from so many microseconds on, -1 for never
     SLOWLOG_ADDRESS,

@@ -1,4 +1,4 @@
-"""Sizes of the rooms that kernels work in."""
+"""Sizes of the buffers that kernels work in."""
 
 ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only as far as it is used
 TEXT_MAX = 5120  # [bytes], of a number read, with a NUL; MAX_LONG_DOUBLE_CHARS

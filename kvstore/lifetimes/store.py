@@ -1,4 +1,4 @@
-"""A store's registers: they end with the store, and nothing here concerns another one."""
+"""A store's registers: they end with the store, and concern no other store."""
 
 (
     # the store
@@ -15,10 +15,10 @@
     UNDO_EXPIRED,
     UNDO_COPIES,  # pages and tables that the processor had copied by then
     IMAGE_UNDER_WAY,  # an image of the store is being written
-    JOURNAL_ADDRESS,  # of who writes events down, 0 for nobody; see effects/journal.py
+    JOURNAL_ADDRESS,  # of the journal that records events, 0 for none; see effects/journal.py
     WATCHES,  # keys watched by all connections together
     # statistics, named as INFO has them
-    EXPIRED_STALE_PERC,  # of the deadlines that active expiry looked at lately, how many were due [1/1000 %]
+    EXPIRED_STALE_PERC,  # share of due ones among the deadlines that active expiry looked at lately [1/1000 %]
     DEADLINES_MET,  # that active expiry has looked at
     HASH_SEED,  # the store's
     EXPIRE_DB,  # the database that active expiry stands in

@@ -1,11 +1,11 @@
-"""One constructor a lifetime: what the kernels' registers point at, made and kept alive together.
+"""One constructor for each lifetime: it makes the memory that the kernels' registers point at, and keeps it alive.
 
     pool = Pool(PhysicalMemory(1 << 30))
     shard = Shard(connections=100)
     store = OpenStore(pool, shard)          store.context is what kernels take
 
-The server makes one of each, and so do the tests.  A second store over the same pool and shard, frozen or a branch, is
-one more OpenStore.
+The server makes one of each, and so do the tests.  A second store over the same pool and shard, such as a frozen one or
+a branch, is another OpenStore.
 """
 
 import os
@@ -44,7 +44,7 @@ class Pool:
     """Physical memory, and the roots on it that wait to be released."""
 
     def __init__(self, memory: PhysicalMemory, in_force: int | None = None) -> None:
-        """in_force: what the stores may take of it for data [bytes], all of it if not said."""
+        """in_force: the part that stores may use for data [bytes], by default all."""
         self.memory = memory
         self.registers = zeros(int64, pool.POOL_REGISTERS)
         self._releases = Table(RELEASES_MAX, CURSOR_SIZE)
@@ -59,10 +59,10 @@ class Pool:
 
 
 class Shard:
-    """A loop's registers, the rooms its kernels work in, and its table of connections."""
+    """A loop's registers, its kernels' buffers, and its table of connections."""
 
     def __init__(self, connections: int = 1, arguments: int = ARGUMENTS_MAX) -> None:
-        """connections, arguments: how many there is room for; memory is touched as far as it is used.
+        """connections, arguments: the largest numbers of them; memory is touched only as far as it is used.
 
         Raises OSError when so much cannot be reserved.
         """
@@ -92,7 +92,7 @@ class Shard:
         words[shard.ACTIVE_EXPIRE_ENABLED] = words[shard.NEXT_ID] = 1
         words[shard.TICK_MS], words[shard.BLOCKED_DEADLINE_MS] = TICK_MS, NEVER
         words[shard.PROTO_MAX_BULK_LEN] = LONGEST_BULK
-        words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until somebody wants to know what is slow
+        words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until slow commands are to be recorded
         self.call[call.PROTOCOL] = 2
 
 
@@ -102,9 +102,9 @@ class OpenStore:
     def __init__(
         self, memory: Pool, loop: Shard, space: AddressSpace | None = None, *, registers: Array | None = None
     ) -> None:
-        """space: one that holds a store; if not said, a new one.  Over a frozen space the store is read-only.
+        """space: one that holds a store; by default a new one.  Over a frozen space the store is read-only.
 
-        registers: those of a store that is wired anew.  Raises OutOfFrames.
+        registers: those of an existing store that is wired again.  Raises OutOfFrames.
         """
         self.space = space if space is not None else AddressSpace(memory.memory, processor=loop.processor)
         if registers is None:
@@ -115,4 +115,4 @@ class OpenStore:
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]
-        self._owners: Sequence[object] = (memory, loop)  # whose rooms the registers point at
+        self._owners: Sequence[object] = (memory, loop)  # the registers point at their buffers

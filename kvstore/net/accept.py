@@ -1,4 +1,4 @@
-"""Accepting connections, or refusing them with a sentence."""
+"""Accepting connections, or refusing them with an error message."""
 
 from kvstore.connections.table import close_connection, connection, open_connection
 from kvstore.lifetimes.connection import ADDRESS_WORDS, OWN, PEER, UNIX_SOCKET
@@ -30,7 +30,7 @@ from kvstore.system.libc import (
 from kvstore.wire.texts import DENIED, MAX_CLIENTS
 from mmcore.jit import copy_bytes, int32, int64, kernel, linked, void
 
-# Kinds of descriptors that are no connections; see epoll.py.
+# Kinds of descriptors that are not connections; see epoll.py.
 LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
 
 
@@ -67,7 +67,7 @@ def _refuse(context, fd, text):  # type: ignore[no-untyped-def]
 
 @kernel
 def _keep_address(context, row, field):  # type: ignore[no-untyped-def]
-    # The sockaddr at word 1 of the scratch room goes to the row.
+    # Copy the sockaddr at word 1 of the scratch room to the row.
     address = words_at(context.shard[SCRATCH_ADDRESS] + 8, ADDRESS_WORDS)
     for i in range(ADDRESS_WORDS):
         row[field + i] = address[i]
@@ -75,7 +75,7 @@ def _keep_address(context, row, field):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def accept_connections(context, listener, kind):  # type: ignore[no-untyped-def]
-    """Take up to ACCEPTS_PER_EVENT waiting connections."""
+    """Accept up to ACCEPTS_PER_EVENT waiting connections."""
     shard = context.shard
     scratch = shard[SCRATCH_ADDRESS]
     for _ in range(ACCEPTS_PER_EVENT):

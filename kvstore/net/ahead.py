@@ -1,12 +1,12 @@
-"""Looking ahead: what a pipeline's next commands will touch is on its way into the cache before they run.
+"""Looking ahead: the cache lines of a pipeline's next commands are prefetched before the commands run.
 
 A lookup waits for memory twice: for its key's bucket, and for the entry that the bucket points at.  With millions of
-keys neither is in the cache, and a wait is as long as all else that a command does.  The commands of a pipeline are in
-the query buffer together, though, and processors wait for several lines at once.  So before commands are executed one
-by one, their keys are hashed and their buckets' lines are asked for, all of them, and then the entries' lines.
+keys neither is in the cache, and one wait takes as long as the rest of the command.  But the commands of a pipeline lie
+in the query buffer together, and a processor can wait for several lines at once.  So before these commands run one by
+one, `look_ahead` hashes all their keys, prefetches the lines of all their buckets, and then the lines of the entries.
 
-The first argument stands for the key, as it does for nearly every command; of one for which it does not, a line is
-fetched in vain.  Nothing here changes anything but what the caches and the TLB hold.
+The first argument is taken for the key, which is right for nearly every command.  For the others a line is fetched in
+vain.  Looking ahead changes nothing but the contents of the caches and the TLB.
 """
 
 from kvstore.lifetimes.call import DB, QUERY_SIZE
@@ -21,15 +21,15 @@ from kvstore.wire.arguments import query
 from kvstore.wire.request import short_number
 from mmcore.jit import int64, kernel, linked, void
 
-AHEAD_MAX = 16  # commands at a time: about as many lines as a core waits for at once
-ARGUMENTS_MAX = 16  # of a command that is looked at; with more, it takes longer than its key's lines
+AHEAD_MAX = 16  # commands at a time: about as many lines as a core can wait for at once
+ARGUMENTS_MAX = 16  # of a command that is looked at; a longer one takes longer than fetching its key's lines
 KEY_MAX = 512  # [bytes]
 
 
 @kernel
 def _next_key(text, position, end):  # type: ignore[no-untyped-def]
-    # (offset of the key, its length or -1, behind the command) of the whole, plain command at `position`; the last is
-    # 0 where there is none.
+    # (offset of the key, its length or -1, offset behind the command) of the whole, plain command at `position`; the
+    # last is 0 if there is no such command.
     if position >= end or text[position] != 42:
         return 0, -1, 0
     count, line = short_number(text, position + 1, end)
@@ -53,13 +53,13 @@ def _next_key(text, position, end):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def look_ahead(context):  # type: ignore[no-untyped-def]
-    """Prefetch for the commands at INPUT_POSITION; AHEAD says from where on it is worth looking again."""
+    """Prefetch for the commands at INPUT_POSITION; sets AHEAD to the first offset that has not been looked at."""
     call, shard, store, hashes = (
         context.call,
         context.shard,
         context.store,
         context.args,
-    )  # between commands the arguments' room is free
+    )  # the room for arguments is free between commands
     text, end = query(context), call[QUERY_SIZE]
     base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
     found, position = 0, shard[INPUT_POSITION]

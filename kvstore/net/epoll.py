@@ -1,20 +1,19 @@
-"""The sockets' system calls, by epoll: another way to wait, receive and send can stand beside this file.
+"""The sockets' system calls, by epoll.  Another way to wait, receive and send can be added beside this file.
 
-    poll_wait       what is ready, after waiting for it
-    poll_add        a descriptor is watched for input from now on
-    poll_write      and for room to send, or no more
+    poll_wait       wait for events
+    poll_add        watch a descriptor for input
+    poll_write      watch it for room to send too, or stop doing so
     socket_...      receive, send, accept, options, addresses; no other file of the loop calls the system
 
-What an event's data holds: a connection's slot in the low half and the low bits of its id above it, or
+An event's data holds a connection's slot in the low half and the low bits of its id above it, or
 -(1 + 4 * descriptor + kind) for a descriptor that is not a connection.
 
-Before it sleeps, `poll_wait` looks again for busy-poll-usec: to be woken costs the processor more than to look.  That
-pays while requests come quickly one after another.  It stops by itself
+Before `poll_wait` sleeps, it keeps polling for busy-poll-usec, because a wake-up costs the processor more than a poll.
+That pays while requests follow each other quickly.  It does not poll
 
-    when the last wait brought nothing      an idle server sleeps
-    when that brought very much             there is no wake-up to be saved
-    when it finds too rarely what it looks for, or the system takes the processor away: another process wants it; for
-    RESTS waits then
+    when the last wait brought no event         an idle server sleeps
+    when the last wait brought very many        no wake-up would be saved
+    for RESTS waits, when polling rarely finds an event, or the system takes the processor away for another process
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -63,11 +62,11 @@ from kvstore.system.libc import (
 from mmcore.jit import int32, int64, kernel, linked, void
 
 CLOSED, AGAIN_LATER = -1, 0  # answers of socket_receive, beside a count of bytes
-FULL = 64  # events at once after which a look ahead saves nothing
+FULL = 64  # after so many events at once, polling saves nothing
 SAMPLE = 64  # looks after which it is judged whether they pay
-WORTH = 8  # one look in so many has to find something
-RESTS = 1024  # waits without a look, when it does not pay
-SWITCHES_MAX = 8  # times a tick that the system may take the processor away before looking stops
+WORTH = 8  # one look in so many has to find an event
+RESTS = 1024  # waits without a look, when looking does not pay
+SWITCHES_MAX = 8  # looking stops when the system takes the processor away more often than this in a tick
 _NIVCSW = 17  # word of struct rusage: involuntary context switches
 
 
@@ -81,7 +80,7 @@ def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def _look(context):  # type: ignore[no-untyped-def]
-    """Look for events until there are some, or BUSY_CYCLES have passed; returns how many there are."""
+    """Poll for events until there are some, or BUSY_CYCLES have passed; returns how many there are."""
     shard = context.shard
     began, ready = cycles(), 0
     while ready <= 0 and cycles() - began < shard[BUSY_CYCLES]:
@@ -100,7 +99,7 @@ def _look(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def poll_wait(context, timeout_ms):  # type: ignore[no-untyped-def]
-    """Wait for events, so long at most; returns how many there are at EVENTS_ADDRESS."""
+    """Wait for events, at most `timeout_ms`; returns how many there are at EVENTS_ADDRESS."""
     shard = context.shard
     if timeout_ms != 0 and shard[BUSY_CYCLES] != 0:
         if shard[BUSY_RESTS] > 0:
@@ -114,7 +113,7 @@ def poll_wait(context, timeout_ms):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def judge_busy_poll(context):  # type: ignore[no-untyped-def]
-    """Once a tick: take the configured time over, and rest where the system has taken the processor away too often."""
+    """Once a tick: apply the configured time, and rest if the system has taken the processor away too often."""
     shard = context.shard
     shard[BUSY_CYCLES] = shard[BUSY_POLL_US] * shard[CYCLES_PER_MS] // 1000
     if shard[BUSY_CYCLES] == 0:
@@ -144,7 +143,7 @@ def poll_add(context, fd, slot, identity):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def poll_write(context, fd, slot, identity, wanted):  # type: ignore[no-untyped-def]
-    """Watch a connection for room to send too (1), or no more (0)."""
+    """Watch a connection for room to send too (`wanted` 1), or stop doing so (0)."""
     _event(context, EPOLLIN | EPOLLOUT if wanted else EPOLLIN, slot, identity)
     shard = context.shard
     epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(fd), shard[SCRATCH_ADDRESS])
@@ -152,7 +151,7 @@ def poll_write(context, fd, slot, identity, wanted):  # type: ignore[no-untyped-
 
 @kernel
 def socket_receive(context, fd, address, room):  # type: ignore[no-untyped-def]
-    """Bytes received to `address`; AGAIN_LATER when there are none, CLOSED when none will come."""
+    """Receive to `address`; returns the number of bytes, AGAIN_LATER for none now, CLOSED for none ever again."""
     count = recv(int32(fd), address, room, int32(0))
     context.shard[READS_PROCESSED] += 1
     if count > 0:
@@ -162,7 +161,7 @@ def socket_receive(context, fd, address, room):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64))
 def socket_send(context, fd, address, count):  # type: ignore[no-untyped-def]
-    """Send until done or the socket is full; returns how many bytes were taken, or -1 for a broken connection."""
+    """Send until done or the socket is full; returns how many bytes were sent, or -1 for a broken connection."""
     sent = 0
     while sent < count:
         n = send(int32(fd), address + sent, count - sent, int32(MSG_NOSIGNAL))
@@ -180,7 +179,7 @@ def socket_send(context, fd, address, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def socket_accept(context, listener):  # type: ignore[no-untyped-def]
-    """A connection that waits at the listener, or -1; its address is at word 1 of the scratch room."""
+    """Accept a connection; returns its descriptor or -1, and leaves its address at word 1 of the scratch room."""
     scratch = context.shard[SCRATCH_ADDRESS]
     ints_at(scratch, 1)[0] = 128
     return int64(accept4(int32(listener), scratch + 8, scratch, int32(SOCK_NONBLOCK | SOCK_CLOEXEC)))
@@ -188,7 +187,7 @@ def socket_accept(context, listener):  # type: ignore[no-untyped-def]
 
 @kernel
 def socket_name(context, fd):  # type: ignore[no-untyped-def]
-    """Put the socket's own address to word 1 of the scratch room."""
+    """Put the socket's own address at word 1 of the scratch room."""
     scratch = context.shard[SCRATCH_ADDRESS]
     ints_at(scratch, 1)[0] = 128
     getsockname(int32(fd), scratch + 8, scratch)
@@ -196,6 +195,6 @@ def socket_name(context, fd):  # type: ignore[no-untyped-def]
 
 @kernel
 def socket_option(context, fd, level, name, value):  # type: ignore[no-untyped-def]
-    """Set an option that is an int."""
+    """Set an option whose value is an int."""
     ints_at(context.shard[SCRATCH_ADDRESS], 1)[0] = value
     setsockopt(int32(fd), int32(level), int32(name), context.shard[SCRATCH_ADDRESS], int32(4))

@@ -1,4 +1,4 @@
-"""Executing one command: find its row, admit it, call its kernel, account for it.  EXEC runs its commands here too."""
+"""Executing one command: find its row, admit it, call its kernel, account for it.  EXEC uses this for its queue too."""
 
 from kvstore.commands.accounts import account, count_error, statistics_of
 from kvstore.commands.refcounts import holdings_begin, holdings_end, holdings_note
@@ -71,21 +71,21 @@ _call = indirect(HANDLER)
 
 @kernel
 def fail_transaction(row):  # type: ignore[no-untyped-def]
-    """A command was refused: EXEC will abort, if it was one of a transaction."""
+    """A command was refused: if it belongs to a transaction, EXEC will abort."""
     if row[FLAGS] & MULTI:
         row[FLAGS] |= DIRTY_EXEC
 
 
 @linked(void(CONTEXT, int64[::1], int64))
 def abort_exec(context, row, start):  # type: ignore[no-untyped-def]
-    """EXEC itself is refused, for the error replied at `start`: discard the transaction, and say so."""
+    """EXEC itself is refused with the error replied at `start`: discard the transaction, and reply that."""
     discard_transaction(context, row)
     prefix_error(context, start)
 
 
 @kernel
 def _refused(context, row, start):  # type: ignore[no-untyped-def]
-    # Accounts for a command that was not run, whose error is at `start` of the reply buffer.
+    # Accounts for a command that was not run.  Its error is at `start` of the reply buffer.
     context.call[COMMAND_CYCLES] = cycles()
     count_error(context, start)
     fail_transaction(row)
@@ -131,7 +131,7 @@ def refuse_arity(context, row, command):  # type: ignore[no-untyped-def]
 
 @kernel
 def _begin(context, command):  # type: ignore[no-untyped-def]
-    # Runs the command at hand, or leaves it to Python; returns an EVENT.
+    # Run the command at hand, or leave it to Python; returns an EVENT.
     call, shard = context.call, context.shard
     shard[EVENT_DETAIL] = command
     call[COMMAND_REPLY] = call[REPLY_LENGTH]
@@ -160,7 +160,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     in_multi = row[FLAGS] & MULTI != 0
     if in_multi and flags & NO_MULTI_ALLOWED:
         return _reject(context, row, command, NO_MULTI)
-    queued = row[QUEUE_FLAGS] if in_multi and flags & NOT_QUEUED else 0  # EXEC answers for what it will run
+    queued = row[QUEUE_FLAGS] if in_multi and flags & NOT_QUEUED else 0  # EXEC is checked for its commands
     effects = flags | queued
     if (
         shard[PAUSED_UNTIL_MS] > shard[TIMER_MS]
@@ -183,7 +183,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     call[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
     event = _begin(context, command)
     if flags & (CONTAINER | IS_EXEC):
-        if flags & IS_EXEC and call[DEPTH] != 0:  # accounted for when it has run its queue
+        if flags & IS_EXEC and call[DEPTH] != 0:  # accounted for after its queue has run
             if row[QUEUE_FLAGS] & ASKS_REFCOUNT:
                 holdings_begin(context, row)
             return event
@@ -196,7 +196,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
 
 @kernel
 def _undo_transaction(context, row):  # type: ignore[no-untyped-def]
-    # The transaction under way has run out of memory: nothing of it has happened, and EXEC gets one error.
+    # The running transaction has run out of memory: none of it has any effect, and EXEC gets one error.
     if context.shard[HOLDINGS_ADDRESS] != 0:
         holdings_end(context)
     undo(context)
@@ -208,7 +208,7 @@ def _undo_transaction(context, row):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64[::1]))
 def run_transaction(context, row):  # type: ignore[no-untyped-def]
-    """Run, or go on with, the queue of an EXEC; returns an EVENT."""
+    """Run or continue the queue of an EXEC; returns an EVENT."""
     call, shard, store = context.call, context.shard, context.store
     while call[QUEUE_REMAINING] > 0:
         command, dirty = next_queued(context), store[DIRTY]

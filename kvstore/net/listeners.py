@@ -1,11 +1,11 @@
 """The sockets that a server listens on: TCP ports, and a Unix socket, which leaves a file behind.
 
-An address that cannot be had is an error that names it.  One that begins with "-" may be missing on this machine, as
-::1 is where there is no IPv6; one that somebody else has is an error even then.
+An unavailable address is an error that names the address.  An address that begins with "-" may be missing on this
+machine, like ::1 on a machine without IPv6.  Even such an address is an error if another process uses it.
 
-The file of a Unix socket outlives a server that was killed.  Connecting to it tells whether it still has one: a server
-that answers keeps the file, and a file that nobody has open is replaced.  A file that is no socket is never touched.
-At the end the file is removed only if it is still the one that was made here.
+The file of a Unix socket outlives a server that was killed.  So the server first tries to connect to an existing file.
+If another server answers, it keeps its file; a file without a server is replaced.  A file that is not a socket is never
+touched.  On exit the server removes the file only if the file is still its own.
 """
 
 import errno
@@ -17,7 +17,7 @@ from pathlib import Path
 
 log = logging.getLogger("kvstore")
 
-UNIX_PATH_MAX = 107  # bytes, and a zero byte behind them
+UNIX_PATH_MAX = 107  # bytes, without the zero byte at the end
 _EVERYWHERE = {"*": "0.0.0.0", "::*": "::"}
 _NO_SUCH_PROTOCOL = {
     errno.EAFNOSUPPORT,
@@ -33,14 +33,14 @@ class CannotListen(Exception):
 
 
 def listen_tcp(address: str, port: int, backlog: int) -> socket.socket | None:
-    """A socket that listens at `address`, as redis.conf's bind spells one; None if this machine may do without it.
+    """A socket that listens at `address`, in the notation of redis.conf's bind; None if an optional one is missing.
 
     Raises CannotListen.
     """
     optional, host = address.startswith("-"), address.removeprefix("-")
     try:
         return _listen_tcp(_EVERYWHERE.get(host, host), port, backlog)
-    except (OSError, ValueError) as error:  # ValueError for a name that cannot be one
+    except (OSError, ValueError) as error:  # ValueError for an impossible name
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         text = f"Could not create server TCP listening socket {host}:{port}: {why}"
         missing = isinstance(error, OSError) and (
@@ -83,7 +83,7 @@ class UnixListener(socket.socket):
             self.bind(path)
             self._file = self._identity()
             if permissions:
-                self.path.chmod(permissions)  # before anybody can connect
+                self.path.chmod(permissions)  # before a client can connect
             self.listen(backlog)
             self.setblocking(False)
         except OSError as error:
@@ -91,7 +91,7 @@ class UnixListener(socket.socket):
             raise CannotListen(f"Failed opening Unix socket: {path}: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Stop listening, and remove the file unless it has become another's."""
+        """Stop listening, and remove the file unless it now belongs to another server."""
         try:
             if self.fileno() >= 0 and self._identity() == self._file:
                 self.path.unlink()
@@ -104,7 +104,7 @@ class UnixListener(socket.socket):
         return found.st_dev, found.st_ino
 
     def _make_way(self) -> None:
-        # Remove the file that a dead server has left.
+        # Remove the file that a dead server left behind.
         try:
             found = self.path.lstat()
         except FileNotFoundError:
@@ -117,7 +117,7 @@ class UnixListener(socket.socket):
 
 
 def _is_answered(path: str) -> bool:
-    # Whether somebody has this socket open.  Only a refusal says that nobody does: a full backlog does not.
+    # Whether a process has this socket open.  Only a refused connection proves the opposite: a full backlog does not.
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -130,7 +130,7 @@ def _is_answered(path: str) -> bool:
 
 
 def warn_of_backlog(backlog: int) -> None:
-    """Say so if the system lets fewer connections wait to be accepted than are configured."""
+    """Log a warning if the system's limit of waiting connections is below the configured one."""
     try:
         most = int(Path("/proc/sys/net/core/somaxconn").read_text())
     except (OSError, ValueError):

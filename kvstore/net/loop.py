@@ -3,11 +3,11 @@
 A turn
 
     poll_wait ── for each ready socket ──► receive ► parse ► execute ► reply
-        └── then all replies are sent
+        └── then send all replies
         └── then upkeep, in bounded slices: expiry, releases, growth; the timer every 1/hz s
 
-`serve` returns when something is Python's to do, with one of the codes of events.py.  All it needs to go on is in the
-registers, so the next call continues where the last one stopped, in the middle of a pipeline or of a transaction.
+`serve` returns one of the codes of events.py when Python has work to do.  The registers hold its whole state, so the
+next call continues where the last one stopped, even in the middle of a pipeline or of a transaction.
 """
 
 from kvstore.connections.table import close_connection, connection, give_turn, take_turn
@@ -68,7 +68,7 @@ TURNS_PER_BATCH = 64  # connections that get a turn without an event before the 
 
 @linked(int64(CONTEXT))
 def serve_turns(context):  # type: ignore[no-untyped-def]
-    """Give the first TURNS_LEFT of those who wait their turn: close the killed, go on with input; returns an EVENT."""
+    """Serve the first TURNS_LEFT waiting connections: close killed ones, run the others' input; returns an EVENT."""
     shard = context.shard
     while shard[TURNS_LEFT] > 0:
         shard[TURNS_LEFT] -= 1
@@ -127,14 +127,14 @@ def serve_event(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def _leave(context, event):  # type: ignore[no-untyped-def]
-    # To Python, which may take its time: nobody else's reply waits for it.
+    # Leave to Python, which may take long: send the other connections' replies first.
     send_waiting(context)
     return event
 
 
 @linked(int64(CONTEXT))
 def serve(context):  # type: ignore[no-untyped-def]
-    """Serve until something is Python's to do; returns an EVENT.  Hold nothing, and call from one thread only."""
+    """Serve until Python has work to do; returns an EVENT.  Hold no lock, and call from one thread only."""
     shard, store = context.shard, context.store
     while True:
         update_clocks(context)
@@ -145,7 +145,7 @@ def serve(context):  # type: ignore[no-untyped-def]
             if event != EVENT_NONE:
                 return _leave(context, event)
         if shard[STOPPING]:
-            return _leave(context, EVENT_STOP)  # before anything is executed that the final snapshot does not hold
+            return _leave(context, EVENT_STOP)  # before a command runs whose effect the final snapshot would miss
         while shard[READY_NEXT] < shard[READY]:
             event = serve_event(context)
             if event != EVENT_NONE:
@@ -167,7 +167,7 @@ def serve(context):  # type: ignore[no-untyped-def]
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
         if save_due(context) and save_begin(context) != 0:
-            return EVENT_SAVE  # nothing waits to be sent
+            return EVENT_SAVE  # all replies have been sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])
         if shard[BLOCKED_DEADLINE_MS] != NEVER:
             rest_ms = min(rest_ms, shard[BLOCKED_DEADLINE_MS] - shard[TIMER_MS])

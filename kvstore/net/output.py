@@ -1,9 +1,9 @@
 """Sending: at the end of a turn the replies go to their sockets, in the order in which commands were executed.
 
-All that is ready is executed first; then all replies are sent.  Between the two is the place where what was executed is
-made durable.  A reply to another connection than the one at hand waits in the same list.
+A turn first executes every ready command, and then sends all replies.  Changes are made durable between the two.  A
+reply to another connection than the current one waits in the same list.
 
-What a socket does not take becomes the connection's own output.
+Bytes that a socket does not take become the connection's own output.
 """
 
 from kvstore.connections.table import connection, drop, give_turn, grow
@@ -45,8 +45,8 @@ from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
-SEND_EARLY = 1 << 18  # [bytes] of replies after which they are sent before the turn ends
-UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] held of replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
+SEND_EARLY = 1 << 18  # [bytes] of replies that are sent before the turn ends
+UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] of held replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
 
 
 @kernel
@@ -60,7 +60,7 @@ def _ask_for_write(context, slot, row, wanted):  # type: ignore[no-untyped-def]
 
 @kernel
 def send_bytes(context, row, address, count):  # type: ignore[no-untyped-def]
-    """Send what the socket takes; returns how many bytes that were, or -1 for a broken connection."""
+    """Send as many bytes as the socket takes; returns how many, or -1 for a broken connection."""
     sent = socket_send(context, row[FD], address, count)
     if sent > 0:
         context.shard[NET_OUTPUT_BYTES] += sent
@@ -70,7 +70,7 @@ def send_bytes(context, row, address, count):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64[::1]))
 def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
-    """Send what the connection still has to say, or hold it for EPOLLOUT; enforce the limits on what is held."""
+    """Send the connection's own output, or hold it for EPOLLOUT; enforce the limits on held output."""
     shard = context.shard
     if row[FLAGS] & HELD:
         _ask_for_write(context, slot, row, False)
@@ -93,7 +93,7 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
     _ask_for_write(context, slot, row, True)
     too_much = shard[OUTPUT_HARD_LIMIT] > 0 and pending > shard[OUTPUT_HARD_LIMIT]
     if shard[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and pending > UNAUTHENTICATED_OUTPUT_MAX:
-        too_much = True  # a stranger who does not read: memory is not for it to take
+        too_much = True  # an unauthenticated client that does not read must not use memory
     if shard[OUTPUT_SOFT_LIMIT] > 0 and pending > shard[OUTPUT_SOFT_LIMIT]:
         if row[OUTPUT_SOFT_SINCE_MS] == 0:
             row[OUTPUT_SOFT_SINCE_MS] = shard[TIMER_MS]
@@ -108,7 +108,7 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64[::1], int64, int64))
 def _deliver(context, slot, row, start, count):  # type: ignore[no-untyped-def]
-    """Send `count` bytes of the reply buffer from `start`; what is not taken becomes the connection's own output."""
+    """Send `count` bytes of the reply buffer from `start`; unsent bytes become the connection's own output."""
     call, sent = context.call, 0
     if row[FLAGS] & KILLED:
         count = 0
@@ -119,7 +119,7 @@ def _deliver(context, slot, row, start, count):  # type: ignore[no-untyped-def]
             sent = count
     if sent < count:
         if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN and call[REPLY_LENGTH] == count:
-            # A long reply that is alone in the buffer is not copied: the buffer changes hands.
+            # A long reply that is alone in the buffer is not copied: the connection takes over the buffer.
             drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
             row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
             row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
@@ -140,12 +140,12 @@ def _deliver(context, slot, row, start, count):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def send_waiting(context):  # type: ignore[no-untyped-def]
-    """Send all replies that wait for the end of the turn.  The buffer stays as it is."""
+    """Send all replies that wait for the end of the turn.  The buffer is left alone."""
     shard = context.shard
     for i in range(shard[SENDS]):
         record = words_at(shard[SENDS_ADDRESS] + i * SEND_WORDS * 8, SEND_WORDS)
         row = connection(context, record[0])
-        if row[FLAGS] & IN_USE and row[ID] == record[1]:  # else it was closed meanwhile
+        if row[FLAGS] & IN_USE and row[ID] == record[1]:  # else the connection was closed meanwhile
             row[WAITING] -= 1
             _deliver(context, record[0], row, record[2], record[3])
     shard[SENDS] = 0
@@ -153,7 +153,7 @@ def send_waiting(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def send_all(context):  # type: ignore[no-untyped-def]
-    """The end of a turn: send all replies, and begin with an empty buffer.  No command is at hand."""
+    """The end of a turn: send all replies, and empty the buffer.  No command may be at hand."""
     send_waiting(context)
     if context.call[REPLY_LENGTH] > 0:
         reply_reset(context)
@@ -162,7 +162,7 @@ def send_all(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64[::1]))
 def queue_reply(context, slot, row):  # type: ignore[no-untyped-def]
-    """Let the replies of the connection at hand wait for the end of the turn, unless that would be too many."""
+    """Let the replies of the connection at hand wait for the end of the turn, unless too many wait already."""
     call, shard = context.call, context.shard
     record = words_at(shard[SENDS_ADDRESS] + shard[SENDS] * SEND_WORDS * 8, SEND_WORDS)
     record[0], record[1] = slot, row[ID]

@@ -1,13 +1,13 @@
 """Executing all whole commands that one connection has sent, in order, for its share of the turn.
 
-Order within a connection is the order of arrival.  A transaction runs whole before anybody else is served.  A
-connection that is held (see connections/table.py) keeps its replies and its further input until a snapshot has ended.
+Commands of one connection run in the order of arrival.  A transaction runs whole before any other connection is served.
+A connection that is held (see connections/table.py) keeps its replies and its further input until a snapshot has ended.
 
-No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is shared out among the
+No pipeline keeps the others waiting.  TURN_CYCLES, turn-budget-us of the configuration, is divided among the
 connections that are ready when a turn begins.  A connection that has used up its share between two commands keeps the
-rest of its input and goes to the back of the queue (`give_turn`).  The share is measured in time, so a command counts
-for what it costs, and one that Python serves for more than one of a kernel.  The clock is the time stamp counter, which
-is read anyway to account for each command.
+rest of its input and goes to the back of the queue (`give_turn`).  The share is measured in time, so an expensive
+command counts for more than a cheap one, and a command in Python for more than one in a kernel.  The clock is the time
+stamp counter, which is read anyway to account for each command.
 """
 
 from kvstore.commands.accounts import account, count_error, statistics_of
@@ -76,7 +76,7 @@ from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 @kernel
 def _command_over(context, row):  # type: ignore[no-untyped-def]
-    # The command read from the socket is answered in full: apply CLIENT REPLY.
+    # The command is answered in full: apply CLIENT REPLY.
     if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT):
         if row[FLAGS] & (REPLY_OFF | REPLY_SKIP):
             context.call[REPLY_LENGTH] = context.call[OUTER_REPLY]
@@ -87,7 +87,7 @@ def _command_over(context, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1]))
 def begin_wait(context, row):  # type: ignore[no-untyped-def]
-    """The command at hand blocks its connection: count the call, as Redis does without a time, and set the deadline."""
+    """The command at hand blocks its connection: count the call without a time, as Redis does, and set the deadline."""
     call, shard = context.call, context.shard
     statistics_of(context, call[COMMAND])[STAT_CALLS] += 1
     shard[COMMANDS_PROCESSED] += 1
@@ -101,7 +101,7 @@ def begin_wait(context, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def wake_blocked(context):  # type: ignore[no-untyped-def]
-    """Give a turn to every connection that has waited long enough, if the first of them has."""
+    """Give a turn to every blocked connection whose deadline has passed, if the earliest deadline has."""
     shard = context.shard
     now_ms = shard[TIMER_MS]
     if now_ms < shard[BLOCKED_DEADLINE_MS]:
@@ -119,7 +119,7 @@ def wake_blocked(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def end_wait(context, row):  # type: ignore[no-untyped-def]
-    # Answers the command that its connection has waited in: no replica has acknowledged anything, as there is none.
+    # Answer the command that blocked its connection: no replica has acknowledged anything, because there is none.
     call, shard = context.call, context.shard
     call[PROTOCOL] = row[SPEAKS]
     start = call[OUTER_REPLY] = call[REPLY_LENGTH]
@@ -136,7 +136,7 @@ def end_wait(context, row):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64[::1]))
 def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
-    """Execute what is in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
+    """Execute the commands in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
     call, shard = context.call, context.shard
     while True:
         if call[DEPTH] != 0:
@@ -156,7 +156,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
             give_turn(context, slot, row, 0)
             return EVENT_NONE
         if start == 0:
-            shard[AHEAD] = 0  # another buffer; and most hold one command, which is best begun at once
+            shard[AHEAD] = 0  # a new buffer; most hold one command, which is best begun at once
         elif shard[AHEAD] <= start < call[QUERY_SIZE]:
             look_ahead(context)
         malformed = call[REPLY_LENGTH]
@@ -192,7 +192,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64[::1]))
 def settle(context, slot, row):  # type: ignore[no-untyped-def]
-    """After the last command of this turn: keep what is left of the input, and let the replies wait to be sent."""
+    """After the last command of this turn: keep the rest of the input, and queue the replies for sending."""
     call, shard = context.call, context.shard
     left = call[QUERY_SIZE] - shard[INPUT_POSITION]
     if left == 0:

@@ -1,4 +1,4 @@
-"""Receiving: the socket is read into a shared buffer, and what was read is executed."""
+"""Receiving: read a socket into a shared buffer, and execute the commands there."""
 
 from kvstore.connections.table import give_turn, grow
 from kvstore.lifetimes.call import CONNECTION, DB, PROTOCOL, QUERY_ADDRESS, QUERY_SIZE
@@ -58,9 +58,9 @@ def run_input(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64[::1]))
 def receive(context, slot, row):  # type: ignore[no-untyped-def]
-    """Read what the socket has and execute it; returns an EVENT.
+    """Read from the socket and execute the commands; returns an EVENT.
 
-    Of a connection that waits for a turn nothing is read: it goes on with what it has.
+    Nothing is read from a connection that waits for a turn: it already has input.
     """
     call, shard = context.call, context.shard
     if row[FLAGS] & WAITS_FOR_TURN:

@@ -101,7 +101,7 @@ def tick(context):  # type: ignore[no-untyped-def]
     give_back_credit(context)
     if shard[PAUSED_UNTIL_MS] != 0 and shard[PAUSED_UNTIL_MS] <= now:
         resume_postponed(context)
-    # Connections that are idle are looked at only where they may time out.
+    # Idle connections are looked at only if they may time out.
     sweeps = shard[TIMEOUT_MS] > 0 or shard[WANTING_WRITE] > 0
     for _ in range(min(shard[CONNECTION_SLOTS], shard[CONNECTION_SLOTS] // 10 + 1) if sweeps else 0):
         shard[ROWS_SWEPT] += 1

@@ -1,21 +1,22 @@
-"""Upkeep: what the server does beside its clients' commands, and how much of the one thread's time that may take.
+"""Upkeep: the server's work beside its clients' commands, and the share of its one thread's time for that work.
 
-Two kinds of work wait: keys whose time has come (expire.py), and what is given back in steps (flush.py).  Neither may
-stop the clients, and neither may fall behind for good, whatever the clients do.  So the loop calls `upkeep` once a
-turn, and in a long turn between two connections, and the time it takes follows what there is to do.
+Two kinds of work wait: deleting due keys (expire.py), and releasing memory in steps (flush.py).  Neither may stop the
+clients, and no client may make either fall behind for good.  So the loop calls `upkeep` once a turn, and in a long turn
+also between two connections.  The time that upkeep takes depends on the amount of waiting work.
 
 Active expiry is *calm* while less than PRESSED of the deadlines it looked at lately were due.  Then it looks at
-CALM_BUCKETS_PER_MS, and at no deadline twice a tick; the loop wakes for that every PROBE_MS while keys have expired
-lately, and else with the tick.  From PRESSED on:
+CALM_BUCKETS_PER_MS, and at no deadline twice a tick.  The loop wakes for that every PROBE_MS if keys have expired
+lately, and else with the tick.  Expiry is pressed from PRESSED on:
 
-    a turn that served nobody    IDLE_SLICE_US, and the loop does not sleep: idle time costs nobody anything
-    any other                    a share of the time that serving took: PRESSED_GAIN times what is due of the deadlines,
-                                 up to a half; what is due, when that is more than a half; at most SHARE_MAX
+    after a turn that served no client   IDLE_SLICE_US, and the loop does not sleep: idle time costs nothing
+    after any other turn                 a share of the time that serving took: PRESSED_GAIN times the due share of the
+                                         deadlines, up to a half; the due share itself when it is more than a half; at
+                                         most SHARE_MAX
 
-With nearly everything overdue it thus takes most of the time, which slows down the clients that cause it, so that some
-share of dead keys is never exceeded.  A slice is at most SLICE_MAX_US long, so that nobody waits for long at once.
+So expiry takes most of the time when nearly all keys are overdue.  That slows down the clients that cause it, and
+bounds the share of dead keys.  A slice is at most SLICE_MAX_US long, so that no client waits for long at once.
 
-Work that is given back gets one step a turn, and goes on for up to a quarter of the time that serving took.
+Releasing memory gets one step a turn, and goes on for up to a quarter of the time that serving took.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -44,11 +45,11 @@ PRESSED = ALL // 100
 PRESSED_GAIN = 5
 SHARE_MAX = 800  # [1/1000] of the time
 CALM_BUCKETS_PER_MS = 20
-CALM_SLICE, CALM_IDLE_SLICE = 32, 256  # buckets, in a turn that served somebody and in one that did not
-PROBE_MS, LIVELY_MS = 10, 1_000  # between two looks, and how long after a key expired it looks so often
+CALM_SLICE, CALM_IDLE_SLICE = 32, 256  # buckets, in a turn that served a client and in one that did not
+PROBE_MS, LIVELY_MS = 10, 1_000  # time between two looks, and how long it looks that often after a key expired
 STEP = 8  # buckets between two looks at the counter
 IDLE_SLICE_US, SLICE_MIN_US, SLICE_MAX_US = 200, 20, 5_000
-LONG_TURN_US = 1_000  # after which upkeep comes between two connections
+LONG_TURN_US = 1_000  # a longer turn is interrupted for upkeep between two connections
 BACKGROUND_PAGES = 64
 
 
@@ -59,14 +60,14 @@ def _cycles_of(context, us):  # type: ignore[no-untyped-def]
 
 @linked(int64(int64))
 def expiry_share(stale):  # type: ignore[no-untyped-def]
-    """Of all the time, how much active expiry may take [1/1000] when so much of what it met was due [1/1000 %]."""
+    """Share of all time for active expiry [1/1000] when `stale` of the deadlines were due [1/1000 %]."""
     due = 1000 * stale // ALL
     return min(max(min(PRESSED_GAIN * due, 500), due), SHARE_MAX)
 
 
 @linked(int64(CONTEXT, int64, int64))
 def expiry_slice(context, served, idle):  # type: ignore[no-untyped-def]
-    """Cycles that active expiry may take now that serving has taken `served`; 0 for none yet."""
+    """Cycles for active expiry after serving has taken `served` cycles; 0 for none yet."""
     shard, store = context.shard, context.store
     if idle:
         return _cycles_of(context, IDLE_SLICE_US)
@@ -104,7 +105,7 @@ def _expire_for(context, budget):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def _expire_calmly(context, idle):  # type: ignore[no-untyped-def]
-    """A slice of the calm walk; returns the buckets that it may look at further."""
+    """A slice of the calm walk; returns how many more buckets it may look at."""
     shard = context.shard
     began, expired = cycles(), shard[EXPIRED_KEYS]
     budget = min(shard[EXPIRE_CALM], CALM_IDLE_SLICE if idle else CALM_SLICE)
@@ -118,7 +119,7 @@ def _expire_calmly(context, idle):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def plan_expiry(context):  # type: ignore[no-untyped-def]
-    """Grant the calm walk what it may look at for the time that has passed: of a tick at most, and of a round."""
+    """Grant the calm walk buckets for the time that has passed: at most a tick's worth, and at most a round."""
     shard = context.shard
     passed = shard[TIMER_MS] - shard[EXPIRE_PLANNED_MS]
     if passed >= PROBE_MS or passed >= shard[TICK_MS]:
@@ -129,7 +130,7 @@ def plan_expiry(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def upkeep(context, idle):  # type: ignore[no-untyped-def]
-    """At the end of a turn, which served nobody if `idle`: some of what waits; returns how long the rest can [ms]."""
+    """Upkeep at the end of a turn, which served no client if `idle`; returns how long the rest can wait [ms]."""
     shard, store = context.shard, context.store
     served = cycles() - shard[UPKEEP_CYCLES]
     rest_ms = shard[TICK_MS]
@@ -156,7 +157,7 @@ def upkeep(context, idle):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def upkeep_between(context):  # type: ignore[no-untyped-def]
-    """Between two connections of a turn, while expiry is pressed: its share of a turn that has become long."""
+    """Between two connections of a long turn: give expiry its share while it is pressed."""
     shard = context.shard
     served = cycles() - shard[UPKEEP_CYCLES]
     if served < _cycles_of(context, LONG_TURN_US) or shard[ACTIVE_EXPIRE_ENABLED] == 0:

@@ -1,8 +1,9 @@
-"""The log of refused authentications, which ACL LOG answers.
+"""The log of refused authentications, shown by ACL LOG.
 
-A refusal that repeats a recent one, the same user by the same command within a minute, is counted there and not entered
-again, so someone who tries passwords does not push out what else happened.  The newest entry comes first; of more than
-acllog-max-len the oldest goes.  Ages and that minute are measured by the monotonic clock, time stamps are Unix time.
+A refusal that repeats a recent one, the same user by the same command within a minute, is counted in that entry and
+does not make a new one.  So a client that guesses passwords does not push out other entries.  The newest entry comes
+first; beyond acllog-max-len the oldest is dropped.  Ages and that minute are measured by the monotonic clock; time
+stamps are Unix time.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import islice
 from typing import NamedTuple
 
 GROUPING_MS = 60_000  # Redis's ACL_LOG_GROUPING_MAX_TIME_DELTA
-GROUPING_ENTRIES = 10  # the newest, that a refusal is compared with
+GROUPING_ENTRIES = 10  # a refusal is compared with so many of the newest entries
 
 
 class Moment(NamedTuple):
@@ -22,7 +23,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class Entry:
-    """One refusal, or several alike."""
+    """One refusal, or several similar ones."""
 
     number: int
     inside: str  # "toplevel", or "multi" where EXEC ran the command
@@ -43,7 +44,7 @@ class AclLog:
         self._next = 0
 
     def enter(self, inside: str, command: bytes, user: bytes, client: bytes, now: Moment, limit: int) -> None:
-        """A refusal happened; keep `limit` entries at most."""
+        """Record a refusal; keep at most `limit` entries."""
         self.denied += 1
         for at, entry in enumerate(islice(self.entries, GROUPING_ENTRIES)):
             alike = (entry.inside, entry.command, entry.user) == (inside, command, user)

@@ -1,7 +1,7 @@
-"""The latency monitor: the slowest that happened in each second, by kind of event.
+"""The latency monitor: the slowest event of each second, by kind of event.
 
-An event that took latency-monitor-threshold milliseconds or more is remembered: when, and how long.  Each kind has a
-ring of the last SAMPLES seconds in which that happened, and of one second only the slowest.
+The monitor records the time and duration of each event that took latency-monitor-threshold milliseconds or more.  Each
+kind has a ring of the last SAMPLES seconds with such an event.  Only the slowest event of a second is kept.
 
     WORD        DESCRIPTION
     0           place of the next sample
@@ -9,10 +9,10 @@ ring of the last SAMPLES seconds in which that happened, and of one second only 
     2 + 2*i     sample i: Unix time [s], 0 for none
     3 + 2*i     and how long it took [ms]
 
-What can happen here:
+The kinds of event are:
 
     command         a command, but for the fast ones
-    fast-command    a command that is promised to be O(1) or O(log N)
+    fast-command    a command that is declared to be O(1) or O(log N)
     fork            the fork of the address space for a snapshot
     expire-cycle    one step of active expiry
 """
@@ -33,7 +33,7 @@ EVENT_WORDS = _FIRST + 2 * SAMPLES
 
 @linked(void(CONTEXT, int64, int64))
 def latency_sample(context, event, duration_ms):  # type: ignore[no-untyped-def]
-    """Remember that an event of this kind took so long, if that is long."""
+    """Record the duration of an event of this kind, if it reaches the threshold."""
     shard = context.shard
     if shard[LATENCY_MS] == 0 or duration_ms < shard[LATENCY_MS]:
         return
@@ -51,7 +51,7 @@ def latency_sample(context, event, duration_ms):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True)
 class Series:
-    """The remembered samples of one kind of event."""
+    """The recorded samples of one kind of event."""
 
     event: str
     samples: list[tuple[int, int]]  # (Unix time [s], duration [ms]), oldest first; never empty
@@ -59,18 +59,18 @@ class Series:
 
     @property
     def durations_ms(self) -> list[int]:
-        """Of the samples."""
+        """Durations of the samples."""
         return [duration for _, duration in self.samples]
 
 
 class LatencyMonitor:
-    """The rings, and how Python reads them."""
+    """The rings, read by Python."""
 
     def __init__(self) -> None:
         self.rings = Table(len(EVENTS), EVENT_WORDS)
 
     def series(self) -> list[Series]:
-        """Of the kinds of event that happened."""
+        """The series of every kind of event with samples."""
         found = []
         for event, ring in zip(EVENTS, self.rings.tolist(), strict=True):
             pairs = list(zip(ring[_FIRST::2], ring[_FIRST + 1 :: 2], strict=True))
@@ -80,7 +80,7 @@ class LatencyMonitor:
         return found
 
     def reset(self, event: str) -> bool:
-        """Forget all of a kind of event; whether there was anything to forget."""
+        """Delete the samples of a kind of event; returns whether there were any."""
         if event not in EVENTS:
             return False
         ring = self.rings.row(EVENTS.index(event))

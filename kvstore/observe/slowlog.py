@@ -1,13 +1,15 @@
 """The slow log: the last commands that took slowlog-log-slower-than microseconds or more.
 
-A ring of slots, as many as slowlog-max-len; entry number n is in slot n modulo that.  A slot holds the entry as SLOWLOG
-GET answers it, RESP that is the same in both protocols, in a buffer of its own that the next entry there uses again.
+The log is a ring of slowlog-max-len slots; entry number n is in slot n modulo that.  A slot holds the entry in the form
+of SLOWLOG GET's reply, RESP that is the same in both protocols.  Each slot has its own buffer, which the next entry
+reuses.
 
     LOG         int64[4]    address of the slots, how many, number of the next entry, how many entries there are
     slot        int64[3]    address, capacity and length of an entry
 
-An entry is bounded whatever the command: of its arguments 32 are shown, of an argument 128 bytes, and of a client's
-name 256; 7 KiB at most.  Nothing of it lies in the address space, so logging copies no page that a snapshot shares.
+The size of an entry is bounded for every command: it shows at most 32 arguments, 128 bytes of an argument, and 256
+bytes of a client's name, 7 KiB in all.  The log lies outside the address space, so logging copies no page that a
+snapshot shares.
 """
 
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
@@ -23,10 +25,10 @@ from mmcore.jit import Table, constant, copy_bytes, int64, kernel, linked, void,
 
 ARGUMENTS_SHOWN, BYTES_SHOWN = 32, 128  # Redis's SLOWLOG_ENTRY_MAX_ARGC and SLOWLOG_ENTRY_MAX_STRING
 NAME_SHOWN = 256
-SLOTS_MAX = 1 << 20  # whatever slowlog-max-len says
+SLOTS_MAX = 1 << 20  # even if slowlog-max-len is larger
 SLOTS_ADDRESS, SLOTS, NEXT_ENTRY, ENTRIES, LOG_WORDS = 0, 1, 2, 3, 4
 SLOT_ADDRESS, SLOT_CAPACITY, SLOT_LENGTH, SLOT_WORDS = 0, 1, 2, 3
-_AROUND_ARGUMENT = 64  # a bulk's header and end, and what is said of the bytes that are not shown
+_AROUND_ARGUMENT = 64  # a bulk's header and end, and the remark on bytes that are not shown
 _AROUND_ENTRY = 512  # the headers, three numbers, and the client's address, a Unix socket's path at most
 _STEP = 256  # [bytes] that capacities are multiples of
 
@@ -40,7 +42,7 @@ _MORE, _BYTES, _ARGUMENTS, _SECRET = (
 
 @kernel
 def _put_bytes(out, at, text, start, count):  # type: ignore[no-untyped-def]
-    # All of these return where what follows goes.
+    # These functions return the place behind the bytes that they wrote.
     copy_bytes(out, at, text, start, count)
     return at + count
 
@@ -69,8 +71,8 @@ def _put_bulk(out, at, text, start, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def _put_remark(out, at, text, start, count, number, what):  # type: ignore[no-untyped-def]
-    # A bulk of some bytes and a remark on how many there are beyond them.
-    digits = put_decimal(out, at, number)  # written to be measured, and over at once
+    # A bulk of some bytes, and a remark on the number of bytes that are not shown.
+    digits = put_decimal(out, at, number)  # only to measure it; overwritten at once
     at = _put_line(out, at, 36, count + len(_MORE) + digits + len(what))
     at = _put_bytes(out, at, text, start, count)
     at = _put_bytes(out, at, _MORE, 0, len(_MORE))
@@ -82,9 +84,9 @@ def _put_remark(out, at, text, start, count, number, what):  # type: ignore[no-u
 
 @linked(void(CONTEXT, int64[::1], int64, int64))
 def slowlog_push(context, row, duration_us, redacted):  # type: ignore[no-untyped-def]
-    """Enter the command at hand, which took so long; bit i of `redacted`: argument i is secret.
+    """Record the command at hand, which took `duration_us`; bit i of `redacted`: argument i is secret.
 
-    Not entered when memory ran out, or the log has no slots.
+    Nothing is recorded when memory ran out, or the log has no slots.
     """
     call, shard = context.call, context.shard
     log = words_at(shard[SLOWLOG_ADDRESS], LOG_WORDS)
@@ -129,14 +131,14 @@ def slowlog_push(context, row, duration_us, redacted):  # type: ignore[no-untype
 
 @linked(void(int64[::1]))
 def slowlog_drop(slots):  # type: ignore[no-untyped-def]
-    """Give back what these slots hold; int64[SLOT_WORDS * n]."""
+    """Free the buffers of these slots; int64[SLOT_WORDS * n]."""
     for at in range(0, len(slots), SLOT_WORDS):
         free(slots[at + SLOT_ADDRESS])
         slots[at + SLOT_ADDRESS] = slots[at + SLOT_CAPACITY] = slots[at + SLOT_LENGTH] = 0
 
 
 class SlowLog:
-    """The log's memory.  Whoever has one closes it."""
+    """The log's memory.  The owner closes it."""
 
     def __init__(self) -> None:
         self.log = zeros(int64, LOG_WORDS)  # its address is the kernels' register
@@ -146,7 +148,7 @@ class SlowLog:
         return int(self.log[ENTRIES])
 
     def resize(self, entries: int) -> None:
-        """Keep so many entries from now on: of those there are, the newest."""
+        """Keep at most `entries` entries from now on; the newest of the present ones stay."""
         count = min(entries, SLOTS_MAX)
         if count == len(self._slots):
             return
@@ -168,5 +170,5 @@ class SlowLog:
         self.log[ENTRIES] = 0
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self.resize(0)

@@ -4,8 +4,8 @@
     ||_
     |||_
 
-A column is as high as its number is between the smallest and the largest; where it ends, one of three characters says
-how far into the row it reaches.
+The height of a column shows the position of its number between the smallest and the largest.  At its top, one of three
+characters shows how far the column reaches into the row.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _PART, _FULL = "_o#", "|"
 
 
 def _column(value: int, least: int, spread: int, rows: int) -> str:
-    # From the bottom up.
+    # The rows, bottom row first.
     steps = len(_PART) * rows
     step = min((value - least) * steps // spread, steps - 1)
     full, part = divmod(step, len(_PART))

@@ -1,9 +1,9 @@
-"""The log: where its lines go, and how they look.
+"""The log: the destination and the format of its lines.
 
-A line goes to stdout, or to a file that is opened again when its name no longer leads to it: a program that rotates
-logs renames the file and need not send a signal.  A line that cannot be written is lost, as with Redis: a full disk, a
-directory that has gone or a pipe that nobody reads must not stop the server.  Nothing of such a line is kept for later,
-so the process ends well, too.
+A line goes to stdout, or to a file that is opened again when its name no longer leads to it.  So a program that rotates
+logs just renames the file, and need not send a signal.  A line that cannot be written is lost, as with Redis: a full
+disk, a deleted directory or an unread pipe must not stop the server.  No part of such a line is kept for later, so the
+process can end normally.
 
     1234:M 05 Mar 2024 10:11:12.345 * Ready to accept connections
 
@@ -14,7 +14,7 @@ import io
 import logging
 import os
 
-# By the words of the parameter loglevel; `nothing` is above all that is ever logged.
+# Levels by the words of the parameter loglevel; `nothing` is above the level of every line.
 LEVELS = {
     "debug": logging.DEBUG,
     "verbose": logging.DEBUG + 5,
@@ -22,7 +22,7 @@ LEVELS = {
     "warning": logging.WARNING,
     "nothing": logging.CRITICAL + 1,
 }
-_ENCODING, _ERRORS = "utf-8", "backslashreplace"  # a path may have bytes that are no text
+_ENCODING, _ERRORS = "utf-8", "backslashreplace"  # a path may have bytes that are not text
 _MARKS = {logging.DEBUG: ".", logging.DEBUG + 5: "-", logging.INFO: "*"}
 
 
@@ -49,7 +49,7 @@ def _file(path: str) -> logging.Handler:
 
 
 def open_log(path: str, level: str) -> None:
-    """Have the log of this process written to `path`, to stdout if that is empty.  Raises OSError."""
+    """Write the log of this process to `path`, or to stdout if that is empty.  Raises OSError."""
     handler = _file(path) if path else _Stdout()
     form = f"{os.getpid()}:M %(asctime)s.%(msecs)03d %(symbol)s %(message)s"
     handler.setFormatter(logging.Formatter(form, "%d %b %Y %H:%M:%S"))
@@ -59,5 +59,5 @@ def open_log(path: str, level: str) -> None:
 
 
 def set_level(level: str) -> None:
-    """Log what is at least as important as this word of LEVELS says."""
+    """Log only lines of this level, a word of LEVELS, or above."""
     logging.getLogger("kvstore").setLevel(LEVELS[level])

@@ -1,6 +1,6 @@
-"""A log file that something else renames: lines go to whatever file has the name now.
+"""A log file that another program may rename: each line goes to the file that has the name now.
 
-A module of its own, for a server that logs to stdout does not wait for what this one imports.
+This is a module of its own, so that a server that logs to stdout does not wait for its imports.
 """
 
 import logging
@@ -8,10 +8,10 @@ import logging.handlers
 
 
 class RotatedFile(logging.handlers.WatchedFileHandler):
-    """Lines to whatever file has this name now."""
+    """Writes each line to the file that has this name now."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, after opening the file again if it is another one."""
+        """Write a line; first open the file again if the name leads to another one."""
         try:
             super().emit(record)
         except OSError:

@@ -70,7 +70,7 @@ from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")
 
-COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves, which would keep everyone waiting with more
+COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves; more would keep all clients waiting
 ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
 
@@ -116,7 +116,7 @@ class Server(Settings, Figures):
         self.own_resident = resident_bytes()
 
     def _have_what_was_loaded(self) -> None:
-        # What was saved starts, whatever machine-memory says now.
+        # A saved store can always start, even if machine-memory is now too small for it.
         r, in_use = self.registers, self.memory.frames_total - self.memory.frames_free
         asked = r.FRAMES_IN_FORCE
         if in_use > asked:
@@ -144,7 +144,7 @@ class Server(Settings, Figures):
         self._watch_descriptor(self._wake_read, accept.WAKE)
 
     def _watch_descriptor(self, fd: int, kind: int) -> None:
-        # select.epoll registers a descriptor as its own data; the loop wants the kind as well.
+        # select.epoll registers a descriptor with itself as data; the loop also needs its kind.
         libc = ctypes.CDLL(None, use_errno=True)
         event = struct.pack("=Iq", select.EPOLLIN, -(1 + 4 * fd + kind))
         if libc.epoll_ctl(self._epoll.fileno(), 1, fd, event):
@@ -173,7 +173,7 @@ class Server(Settings, Figures):
     # ---------------------------------------------------------------------------------------------------- serving
 
     def run(self, signals: Signals) -> int:
-        """Listen and serve until told to stop; returns the exit status.  Raises why the store could not be loaded."""
+        """Listen and serve until told to stop; returns the exit status.  Raises the error that prevented loading."""
         self._signals = signals
         signals.wake(self._wake_write)
         try:
@@ -186,7 +186,7 @@ class Server(Settings, Figures):
                 log.info("Loading; clients are answered -LOADING meanwhile%s", self._listening())
             if self.loading is None:
                 log.info("Ready to accept connections%s", self._listening())
-            # The first command that Python serves would wait for its module, the first COMMAND for all of the table.
+            # Else the first command in Python would wait for its module, and the first COMMAND for the whole table.
             threading.Thread(target=prepare_cold, name="prepare", daemon=True).start()
             self._serve()
         finally:
@@ -198,11 +198,11 @@ class Server(Settings, Figures):
         return "".join(f" on {_name(one)}" for one in self._listeners)
 
     def _loaded(self) -> None:
-        # The store is there, or there is none to load.
+        # The store has been loaded, or there is none to load.
         loading, self.loading = self.loading, None
         assert loading is not None
         self.snapshots.load(loading)
-        # What is watched was looked for in a store that was not there.
+        # Watched keys were looked up before the store was loaded.
         for slot, watched in enumerate(self.connections.column(connection.WATCH_COUNT)):
             if watched:
                 self.shard.connections[slot, connection.FLAGS] |= connection.DIRTY_CAS
@@ -229,7 +229,7 @@ class Server(Settings, Figures):
     def _answer(self, event: int) -> None:
         r = self.registers
         count = r.ARGC
-        # What becomes of a longer command, or of one to be queued, depends on its first words only.
+        # A longer command, or one to be queued, is handled by its first words only.
         whole = event == events.EVENT_COMMAND and count <= COLD_ARGUMENTS_MAX
         args = self._arguments_at_hand(count if whole else min(count, 2))
         client = self._client(r.CONNECTION)
@@ -265,7 +265,7 @@ class Server(Settings, Figures):
         r.RESUME = r.CONNECTION
 
     def _queue(self, client: Client, row: Command) -> Sentinel:
-        # A good command, whose container alone the loop knows, goes to the transaction.
+        # Queue a well-formed subcommand; the loop knows only its container.
         r = self.registers
         flags = int(self.commands.rows[r.EVENT_DETAIL, rows.ROW_FLAGS])
         queue_command(self.context, client.row, flags | rows.ASKS_REFCOUNT * (row.name == "object|refcount"))
@@ -273,7 +273,7 @@ class Server(Settings, Figures):
         return NO_REPLY
 
     def _refuse(self, command: Command, row: Command | None, client: Client, args: list[bytes]) -> CommandError:
-        # The reply to a subcommand that the command does not have, or, of `row`, to too many arguments or too few.
+        # The refusal of an unknown subcommand; or, for the command in `row`, of too many or too few arguments.
         self._count_refused(client, row)
         return wrong_arity(row) if row else unknown_subcommand(command.name, args[1])
 
@@ -285,14 +285,14 @@ class Server(Settings, Figures):
             client.dirty_exec = True
 
     def _arguments_at_hand(self, count: int) -> list[bytes]:
-        # The first `count` of them.
+        # The first `count` arguments.
         base = self.registers.QUERY_ADDRESS
         first = 2 * self.registers.ARGS
         places = self.shard.args[first : first + 2 * count].tolist()
         return [ctypes.string_at(base + places[i], places[i + 1]) for i in range(0, 2 * count, 2)]
 
     def _warn_of_http(self) -> None:
-        # In Redis's words, and as seldom as it warns.
+        # The text and the interval of the warning are Redis's.
         now_s = time.monotonic()
         if now_s - self._attack_logged_s >= ATTACK_LOG_S:
             self._attack_logged_s = now_s
@@ -311,8 +311,8 @@ class Server(Settings, Figures):
         r.REPLY_LENGTH += len(data)
 
     def _wake_up(self) -> None:
-        # From any thread: have `serve` return.
-        with contextlib.suppress(OSError):  # a full pipe wakes it too; one that is closed needs to wake nobody
+        # Make `serve` return; may be called from any thread.
+        with contextlib.suppress(OSError):  # a full pipe wakes it too; a closed one need not wake it
             os.write(self._wake_write, b"\0")
 
     def _wake(self) -> None:
@@ -333,8 +333,8 @@ class Server(Settings, Figures):
     def shutdown(self, save: bool | None, force: bool) -> None:
         """Stop serving, after a last snapshot if `save`, or by default if there are save points.
 
-        While the store is loaded there is nothing to save, whatever was asked for.  CommandError when the snapshot
-        failed, and then the server goes on, unless `force`.
+        While the store is being loaded there is nothing to save, so `save` has no effect.  If the snapshot failed, and
+        not `force`, raises CommandError and the server goes on.
         """
         if self.loading:
             log.info("The store is still being loaded: nothing is saved")
@@ -370,7 +370,7 @@ class Server(Settings, Figures):
         log.info("Bye bye")
 
     def shift_clock(self, wall_ms: int, timer_ms: int) -> None:
-        """DEBUG SHIFT-CLOCK: move the clocks by so much; the monotonic one only goes on."""
+        """DEBUG SHIFT-CLOCK: move the clocks by so much; the monotonic one only forwards."""
         assert timer_ms >= 0
         self.registers.WALL_SHIFT_US += 1000 * wall_ms
         self.registers.TIMER_SHIFT_US += 1000 * timer_ms
@@ -383,7 +383,7 @@ class Server(Settings, Figures):
 
 
 def _shard_for(maxclients: int) -> Shard:
-    # Room for as many connections as the limit of open files may ever allow; memory for those that come.
+    # Address space for as many connections as the limit of open files may ever allow; memory only for rows in use.
     try:
         return Shard(max(maxclients, clients_max()))
     except OSError:

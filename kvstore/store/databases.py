@@ -1,7 +1,8 @@
 """Databases: sixteen descriptors in the control block (layout.py), and what they tell.
 
-A database has two indices: of all its entries, and of those with a deadline, which active expiry walks.  Which of the
-two a function means, KEYS or TIMES, is a number by which fields of the descriptor are found.
+A database has two indices: one of all its entries, and one of those with a deadline, which active expiry walks.  A
+function takes KEYS or TIMES to choose between the two.  The number selects that index's fields in the
+descriptor.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -33,7 +34,7 @@ from mmcore.mmu import load64, read_address, store64, write_address
 FRAMES_TO_REMOVE = 128  # that must be free for a removal
 
 
-KEYS, TIMES = 0, 1  # a database's two tables, and what of a descriptor is theirs
+KEYS, TIMES = 0, 1  # a database's two tables; selects their fields in the descriptor
 
 
 @linked(int64(CONTEXT))
@@ -42,7 +43,7 @@ def keyspace_init(context):  # type: ignore[no-untyped-def]
     space = context.space
     if heap_init(space) != 0:
         return NO_FRAME
-    if context.store[HASH_SEED] == 0:  # a store that is emptied keeps its seed, for watches know keys by their hash
+    if context.store[HASH_SEED] == 0:  # an emptied store keeps its seed, because watches identify keys by hash
         context.store[HASH_SEED] = next_random(context) ^ (next_random(context) << 32)
     pa = write_address(space, CONTROL_BASE)
     memory = space.mem.bytes
@@ -60,7 +61,7 @@ def keyspace_init(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def keyspace_open(context):  # type: ignore[no-untyped-def]
-    """Take over a store that is in the address space: 0, or -1 when it is none of this layout."""
+    """Take over the store in the address space: 0, or -1 when it has another layout."""
     if load64(context.space, CONTROL_BASE) != CONTROL_MAGIC:
         return -1
     if load64(context.space, CONTROL_BASE + CONTROL_LAYOUT) != LAYOUT_WORD:
@@ -107,12 +108,12 @@ def index_pages(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def memory_used(context):  # type: ignore[no-untyped-def]
-    """What the store takes: entries and indices [bytes]."""
+    """Memory that the store uses: entries and indices [bytes]."""
     return heap_used(context.space) + index_pages(context) * 4096
 
 
 @linked(int64(CONTEXT))
 def memory_exceeded(context):  # type: ignore[no-untyped-def]
-    """Whether the store takes more than maxmemory allows (0 or 1)."""
+    """Whether the store uses more than maxmemory allows (0 or 1)."""
     limit = context.store[MAXMEMORY]
     return 1 if limit > 0 and memory_used(context) > limit else 0

@@ -1,15 +1,16 @@
 """The layout in words that can be compared: every constant that says where something lies, its version, its digest.
 
-An image, a snapshot or a branch is the store's memory as it is.  To read one whose layout is another would be to read
-nonsense and call it data, so a store carries the name of its layout, in the control block and in an image's metadata.
+An image, a snapshot or a branch is a plain copy of the store's memory.  A program with another layout would read
+nonsense from it and take that for data.  So a store carries the name of its layout, in the control block and in an
+image's metadata.
 
     CONSTANTS   the modules that lay bytes out in the address space, each with the constants that say how
     digest      XXH3 (64 bits) of "module constant value" lines, in the order of CONSTANTS
     LAYOUT      "version 2, digest 0123456789abcdef"
 
-The digest notices a constant that changes.  What changes its meaning while all numbers stay, such as another rule for
+The digest changes when a constant changes.  A change of meaning that leaves all numbers alone, such as another rule for
 the bucket of a hash, must raise LAYOUT_VERSION (layout.py) or the number in HEAP_MAGIC (mmcore/heap.py).  A constant
-that says when something is done, not where it lies, is not listed: an image is good whatever it was.
+that says when something is done, and not where it lies, is not listed: its value does not affect an image.
 """
 
 import xxhash
@@ -44,7 +45,7 @@ CONSTANTS = (
 
 
 def layout_digest() -> int:
-    """A digest of the layout that the constants tell of now, 64 bits."""
+    """A 64-bit digest of the layout that the constants describe now."""
     named = [(module, name) for module, names in CONSTANTS for name in names.split()]
     lines = [f"{module.__name__} {name} {getattr(module, name)}" for module, name in named]
     return xxhash.xxh3_64_intdigest("\n".join(lines).encode())

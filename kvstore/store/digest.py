@@ -5,14 +5,14 @@
     key                 from zeros: mix(key), then as its value
     store               from zeros: for each database that has keys mix(number), and xor SHA-1(digest of a key) for each
 
-Numbers are four bytes, big-endian.  Keys are xor-ed, so their order does not matter; when a deadline falls due does not
-matter either, only whether there is one.
+Numbers are four bytes, big-endian.  Keys are xor-ed, so their order does not matter.  The digest covers whether a key
+has a deadline, and not the deadline's value.
 
-It is a look from outside: nothing counts as a use or as a hit, and a key whose deadline has passed is there for as long
-as it was not deleted, as in Redis.  So any context will do, one whose store must not be written too.
+The digest only observes the store: it counts no use and no hit.  As in Redis, it includes a key whose deadline has
+passed until that key is deleted.  So any context will do, even one whose store must not be written.
 
 One key costs seven blocks of SHA-1 when it and its value are short: a million keys take 3 s, where redis-server 7.0
-takes 4.8 s.  The server serves nobody else meanwhile.
+takes 4.8 s.  The server serves no other client meanwhile.
 """
 
 from kvstore.lifetimes.context import CONTEXT, Context

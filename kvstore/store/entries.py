@@ -11,12 +11,12 @@
                 8     or the address of the value, in a heap allocation of its own     with LARGE
 
     EXPIRY   the key has a deadline
-    LARGE    the whole entry would not fit a page; so a move of the entry never moves a long value, and as it always has
-             room for a deadline, neither does EXPIRE
-    RAW      the value was edited in place, which OBJECT ENCODING tells
-    TEXT     the value was computed as text: it is no integer to OBJECT ENCODING, even if it spells one
+    LARGE    the whole entry would not fit a page.  The value has an allocation of its own and stays where it is when
+             the entry moves.  Such an entry always has room for a deadline, so EXPIRE does not even move the entry
+    RAW      the value was edited in place; OBJECT ENCODING reports it as raw
+    TEXT     the value was computed as text; OBJECT ENCODING does not report an integer, even if it spells one
 
-A key too long for a page makes its entry a run of pages; everything here works across their boundaries.
+An entry whose key is too long for a page is a run of pages.  All functions here work across page boundaries.
 """
 
 from kvstore.lifetimes.call import NO_TOUCH
@@ -31,7 +31,7 @@ from mmcore.jit import bytes32, equal_bytes, int64, kernel, linked, void
 from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
 
-NO_DEADLINE = -1  # what `entry_deadline` says of an entry that has none
+NO_DEADLINE = -1  # returned by `entry_deadline` for an entry without a deadline
 KEY_LENGTH, VALUE_LENGTH, FLAGS = 0, 4, 8  # offsets in the header
 HEADER = 12
 EXPIRY, LARGE, RAW, TEXT = 1 << 24, 1 << 25, 1 << 26, 1 << 27
@@ -41,7 +41,7 @@ CLOCK_MASK = (1 << 24) - 1
 
 @kernel
 def entry_key_length(context, entry):  # type: ignore[no-untyped-def]
-    """[bytes]"""
+    """Length of the key [bytes]."""
     return load32(context.space, entry + KEY_LENGTH)
 
 
@@ -59,7 +59,7 @@ def entry_flags(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def entry_size(key_length, value_length, flags):  # type: ignore[no-untyped-def]
-    """What to allocate for an entry of these flags [bytes]."""
+    """Size of the allocation for an entry with these flags [bytes]."""
     size = HEADER + key_length
     if flags & (EXPIRY | LARGE):
         size += 8
@@ -136,7 +136,7 @@ def entry_hash(context, entry, seed):  # type: ignore[no-untyped-def]
     count = entry_key_length(context, entry)
     if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
         return hash_bytes(context.space.mem.bytes, read_address(context.space, entry) + HEADER, count, seed)
-    # Rare and long: brought together for the hash, outside the address space.
+    # Rare and long: copied to one piece of memory outside the address space, so that it can be hashed.
     address = malloc(count)
     assert address != 0, "out of memory for a long key"
     key = bytes_at(address, count)
@@ -150,7 +150,7 @@ def entry_hash(context, entry, seed):  # type: ignore[no-untyped-def]
 def entry_alloc(context, key_length, value_length, deadline):  # type: ignore[no-untyped-def]
     """An entry for a key and a value of these lengths, neither written yet; `deadline` -1 for none.
 
-    0 when frames ran out, and nothing was changed.
+    Returns 0, with nothing changed, when frames ran out.
     """
     space = context.space
     flags = EXPIRY if deadline >= 0 else 0
@@ -179,7 +179,7 @@ def entry_alloc(context, key_length, value_length, deadline):  # type: ignore[no
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def entry_alloc_around(context, key_length, value_length, deadline, value):  # type: ignore[no-untyped-def]
-    """As entry_alloc, for a value that is at `value` already and stays there."""
+    """Like entry_alloc, for a value that is at `value` already and stays there."""
     flags = LARGE | (EXPIRY if deadline >= 0 else 0)
     entry = heap_alloc(context.space, entry_size(key_length, value_length, flags))
     if entry != 0:
@@ -194,7 +194,7 @@ def entry_alloc_around(context, key_length, value_length, deadline, value):  # t
 
 @linked(void(CONTEXT, int64))
 def entry_free_around(context, entry):  # type: ignore[no-untyped-def]
-    """Give a LARGE entry back without its value, which belongs to another entry now."""
+    """Free a LARGE entry without its value, which belongs to another entry now."""
     size = entry_size(entry_key_length(context, entry), 0, entry_flags(context, entry))
     code = heap_free(context.space, entry, size)
     assert code == 0, "no frame was reserved for a release"
@@ -202,7 +202,7 @@ def entry_free_around(context, entry):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def entry_free(context, entry):  # type: ignore[no-untyped-def]
-    """Give an entry back, its value included; a long one in steps, later."""
+    """Free an entry and its value; a long value is freed later, in steps."""
     flags, length = entry_flags(context, entry), entry_length(context, entry)
     size = entry_size(entry_key_length(context, entry), length, flags)
     if flags & LARGE:
@@ -214,7 +214,7 @@ def entry_free(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def entry_memory(context, entry):  # type: ignore[no-untyped-def]
-    """What an entry takes of the heap, rounded up as it is [bytes]."""
+    """Heap memory that an entry uses, rounded up as the heap does [bytes]."""
     flags, length = entry_flags(context, entry), entry_length(context, entry)
     taken = heap_size(entry_size(entry_key_length(context, entry), length, flags))
     return taken + (heap_size(length) if flags & LARGE else 0)
@@ -222,7 +222,7 @@ def entry_memory(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def entry_touch(context, entry):  # type: ignore[no-untyped-def]
-    """Note the use of an entry, unless that would copy a page that a frozen root shares, or the store is read-only."""
+    """Update an entry's clock, unless that would copy a page shared with a frozen root, or the store is read-only."""
     call, shard, store = context.call, context.shard, context.store
     flags = entry_flags(context, entry)
     clock = shard[LRU_CLOCK] & CLOCK_MASK

@@ -1,11 +1,11 @@
 """Active expiry: a walk through the indices of deadlines, some buckets at a time.
 
-The place it has reached is a database and a bucket number, in the registers; when a database's buckets are through,
-the next database is taken.  The walk looks at every deadline and passes by what is not due, so a round of it misses
-nothing, and no sample has to be drawn.
+The registers hold its position: a database and a bucket number.  After a database's last bucket the walk goes on with
+the next database.  It looks at every deadline and skips those that are not due, so a round misses nothing, and needs no
+sampling.
 
-Of the deadlines it looked at lately it knows how many were due (EXPIRED_STALE_PERC, an average that forgets: each
-deadline looked at weighs 1/WINDOW).  That tells how far behind it is, and upkeep.py gives it time by that.
+EXPIRED_STALE_PERC is the share of the deadlines looked at lately that were due.  It is a moving average, in which each
+deadline weighs 1/WINDOW.  It shows how far behind the walk is, and upkeep.py grants it time accordingly.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -23,12 +23,12 @@ from mmcore.mmu import load64, read_address
 
 WINDOW = 256  # deadlines
 ALL = 100_000  # EXPIRED_STALE_PERC when everything is due [1/1000 %]
-BUCKETS_FOR_ROOM = 16  # looked at for a write that there is no memory for
+BUCKETS_FOR_ROOM = 16  # visited for a write that has no memory
 
 
 @kernel
 def _prefetch_entries(context, bucket):  # type: ignore[no-untyped-def]
-    # Ask for the lines that hold the deadlines of a bucket: they are all over the heap.
+    # Prefetch the lines that hold the deadlines of a bucket: they are scattered over the heap.
     memory = context.space.mem.bytes
     for i in range(SLOTS):
         word = load64(context.space, bucket + 8 * i)
@@ -48,7 +48,7 @@ def _due_slot(context, bucket, i):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def _expire_bucket(context, db, number):  # type: ignore[no-untyped-def]
-    """Delete what is due in a bucket of deadlines and its overflow; returns how many that were."""
+    """Delete the due entries of a bucket of deadlines and its overflow; returns how many were deleted."""
     store = context.store
     first = deadline_base(context, db) + BUCKET_SIZE * number
     bucket, deleted, alive, short = first, 0, 0, False
@@ -69,7 +69,7 @@ def _expire_bucket(context, db, number):  # type: ignore[no-untyped-def]
             deleted += 1
             if moved:
                 break
-        if moved:  # a deletion may draw entries forward and give overflow buckets back: begin again
+        if moved:  # a deletion may move entries forward and free overflow buckets: begin again
             bucket, alive = first, 0
         else:
             bucket = next_overflow(context, bucket)
@@ -85,7 +85,7 @@ def _expire_bucket(context, db, number):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def expire_step(context, budget):  # type: ignore[no-untyped-def]
-    """Look at `budget` buckets of deadlines; returns how many were looked at, 0 when no key has a deadline."""
+    """Visit `budget` buckets of deadlines; returns how many were visited, 0 when no key has a deadline."""
     store = context.store
     looked = 0
     for _ in range(DATABASES + 1):
@@ -108,7 +108,7 @@ def expire_step(context, budget):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def deadline_buckets(context):  # type: ignore[no-untyped-def]
-    """Buckets of deadlines in all databases: those of a round."""
+    """Buckets of deadlines in all databases: the length of a round."""
     buckets = 0
     for db in range(DATABASES):
         if db_load(context, db, DB_DEADLINES) > 0:
@@ -118,7 +118,7 @@ def deadline_buckets(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def make_room(context):  # type: ignore[no-untyped-def]
-    """Whether what is due, as far as a few buckets tell, makes room for a write beyond maxmemory (0 or 1)."""
+    """Delete due keys of a few buckets for a write beyond maxmemory; returns whether it fits now (0 or 1)."""
     if context.shard[ACTIVE_EXPIRE_ENABLED] == 0 or expire_step(context, BUCKETS_FOR_ROOM) == 0:
         return 0
     return 1 - memory_exceeded(context)

@@ -1,13 +1,13 @@
 """FLUSHALL and FLUSHDB in constant time, and the work they leave for later.
 
-FLUSHALL leaves the whole address space: an empty page table takes its place, and the old tree is released in bounded
-steps, as a snapshot's is.  FLUSHDB of the only database that has keys is the same.  Of one among several it detaches
-the database's two index regions and gives it fresh ones; what the old ones point at is given back entry by entry, some
-each turn.  Of detached regions a list is kept in the address space, so that a snapshot taken meanwhile has it too, and
-whoever restarts from it goes on with the work; layout.py has its records.
+FLUSHALL replaces the whole address space by an empty page table.  The old tree is released in bounded steps, like a
+snapshot's.  FLUSHDB does the same when no other database has keys.  Otherwise it detaches the database's two index
+regions and gives the database fresh ones; the entries of the old ones are freed a few each turn.  The list of detached
+regions lies in the address space.  So a snapshot taken meanwhile contains it, and a server that restarts from that
+snapshot goes on with the work.  layout.py describes the records of the list.
 
-`background_step` does a little of everything that waits: old trees, detached regions, long values freed, tables with
-fewer keys than buckets for them, and free frames that go back to the system (mmcore/giveback.py).
+`background_step` does a little of all work that waits: it releases old trees, detached regions and long freed values,
+shrinks tables that have too many buckets for their keys, and returns free frames to the system (mmcore/giveback.py).
 """
 
 from kvstore.effects.door import emptied
@@ -55,7 +55,7 @@ from mmcore.state import FREE_COUNT, TOTAL
 KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
 GIVE_LEAST = 2048  # frames a tick
 GIVE_PER_TURN = 512  # frames, or as much work: some 50 us
-FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or a step of what is left for later
+FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or one step of the work left for later
 
 
 @view
@@ -65,9 +65,9 @@ def _release_cursor(context, i):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def release_root(context, root):  # type: ignore[no-untyped-def]
-    """Take over the root of a tree that nobody reads any more, to be released between turns."""
+    """Take over the root of a tree that is no longer read, and release it between turns."""
     pool = context.pool
-    if pool[RELEASE_COUNT] == RELEASES_MAX:  # somebody flushes faster than anything can be given back: pay now
+    if pool[RELEASE_COUNT] == RELEASES_MAX:  # flushes come faster than trees can be released: release one now
         cursor = _release_cursor(context, pool[RELEASE_FIRST])
         while cursor[0] != RELEASED:
             release_step(context.space.mem, cursor, 1 << 20)
@@ -115,8 +115,8 @@ def _regions_left(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def _drop_last_bucket(context, region, buckets, entries_too):  # type: ignore[no-untyped-def]
-    # Give back the last bucket of a detached table: its overflow, its entries if they are to go, its page if it was the
-    # page's first.
+    # Free the last bucket of a detached table: its overflow, its entries if they are to go, and its page if it was the
+    # page's first bucket.
     space = context.space
     first = INDEX_BASE + INDEX_STRIDE * region + BUCKET_SIZE * (buckets - 1)
     bucket = first
@@ -139,7 +139,7 @@ def _drop_last_bucket(context, region, buckets, entries_too):  # type: ignore[no
 
 @linked(int64(CONTEXT, int64))
 def _flush_step(context, budget):  # type: ignore[no-untyped-def]
-    """Give back up to `budget` buckets of the regions detached last; returns how many."""
+    """Free up to `budget` buckets of the regions detached last; returns how many were freed."""
     space = context.space
     done = 0
     while done < budget:
@@ -148,7 +148,7 @@ def _flush_step(context, budget):  # type: ignore[no-untyped-def]
             break
         keys, word = load64(space, record + RECORD_KEY_BUCKETS), load64(space, record + RECORD_DEADLINES)
         region, deadlines = word >> RECORD_REGION_SHIFT, word & ((1 << RECORD_REGION_SHIFT) - 1)
-        # The deadlines first: their index points at entries that the other still owns.
+        # The deadlines go first: their index points at entries that the index of keys still owns.
         if deadlines > 0:
             _drop_last_bucket(context, region, deadlines, False)
             store64(space, record + RECORD_DEADLINES, word - 1)
@@ -168,7 +168,7 @@ def _flush_step(context, budget):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def flush_db(context, db):  # type: ignore[no-untyped-def]
-    """Empty one database: 1, or 0 when there are no frames for what it takes."""
+    """Empty one database: 1, or 0 when there are not enough frames."""
     keys = db_load(context, db, DB_KEYS)
     others = 0
     for other in range(DATABASES):
@@ -181,7 +181,7 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
     if keys == 0:
         emptied(context, db, 1)
         return 1
-    while _regions_left(context) < 2:  # many databases are flushed again and again: pay for one now
+    while _regions_left(context) < 2:  # databases are flushed faster than regions are freed: free one now
         if _flush_step(context, 64) == 0:
             return 0
     emptied(context, db, keys)
@@ -205,7 +205,7 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def _shrink_step(context, budget):  # type: ignore[no-untyped-def]
-    """Up to `budget` merges in tables that are too large; returns how many."""
+    """Merge up to `budget` buckets of tables that are too large; returns how many were merged."""
     done = 0
     for db in range(DATABASES):
         for which in range(TIMES + 1):
@@ -220,7 +220,7 @@ def _shrink_step(context, budget):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def release_some(context, budget):  # type: ignore[no-untyped-def]
-    """Give back about `budget` pages of old trees, detached regions and long values; returns 0 when none wait.
+    """Free about `budget` pages of old trees, detached regions and long values; returns 0 when none wait.
 
     No live key moves.
     """
@@ -242,17 +242,17 @@ def release_some(context, budget):  # type: ignore[no-untyped-def]
 
 @kernel
 def _frames_to_keep(context):  # type: ignore[no-untyped-def]
-    # Free frames that stay with the process, so that what is deleted and written again costs no page faults.
+    # Free frames that stay with the process, so that data deleted and written again cause no page faults.
     frames = context.space.mem.frames
     return max(KEEP_FRAMES, (frames[TOTAL] - frames[FREE_COUNT]) >> KEEP_SHIFT)
 
 
 @linked(void(CONTEXT))
 def give_back_credit(context):  # type: ignore[no-untyped-def]
-    """Once a tick: let background_step give back a part of the free frames that are too many.
+    """Once a tick: let background_step return a part of the surplus of free frames to the system.
 
-    A part of the surplus each time, so that memory which comes and goes within a second or so mostly stays; and nothing
-    while there are few too many.
+    It is only a part, so that memory which comes and goes within a second or so mostly stays with the process.  A small
+    surplus is kept.
     """
     keep = _frames_to_keep(context)
     surplus = resident_free(context.space.mem) - keep
@@ -261,7 +261,7 @@ def give_back_credit(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def _give_back_step(context):  # type: ignore[no-untyped-def]
-    """Give back a turn's worth; returns the work done."""
+    """Return a turn's worth of frames to the system; returns the work done."""
     pool = context.pool
     work = give_back(context.space.mem, GIVE_PER_TURN)
     if work < 0:  # the system refuses
@@ -273,7 +273,7 @@ def _give_back_step(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def background_step(context, budget):  # type: ignore[no-untyped-def]
-    """Do about `budget` pages' worth of what waits to be done; returns 0 when nothing does."""
+    """Do about `budget` pages' worth of waiting work; returns 0 when no work waits."""
     pool = context.pool
     done = release_some(context, budget) + _shrink_step(context, budget >> 1)
     if pool[GIVE_ALL] != 0:

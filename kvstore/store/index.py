@@ -6,20 +6,22 @@ A bucket is 64 bytes, at base + 64 * number; virtual memory is its directory.
                           0 for an empty slot
                           in the last slot only:  address of an overflow bucket | 1
 
-Addresses of entries are multiples of 16, so the low bits are free.  A full bucket moves what is in its last slot to an
-overflow bucket from the heap and puts the link there; chains stay short because the table grows.  A removal draws
-entries forward and gives back the overflow bucket that empties.
+Addresses of entries are multiples of 16, so the low bits are free.  A full bucket moves the word in its last slot to an
+overflow bucket from the heap and puts a link in that slot.  Chains stay short because the table grows.  A removal moves
+entries forward and frees an overflow bucket that becomes empty.
 
-Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, 2^k >= N the next
-power of two, or if there is no such bucket yet to h mod 2^(k-1).  A split adds bucket N and moves to it what belongs
-there from bucket N - 2^(k-1): one bucket's work, whatever the size of the table, when there are LOAD_MAX entries a
-bucket.  A merge undoes the last split.  Bucket pages are mapped and unmapped on the way.
+Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, where 2^k is the next
+power of two >= N; or to h mod 2^(k-1) if that bucket does not exist yet.  The table splits a bucket when there are
+LOAD_MAX entries a bucket.  A split adds bucket N and moves to it the entries of bucket N - 2^(k-1) that now belong
+there.  That is one bucket's work, however large the table is.  A merge undoes the last split.  Bucket pages are mapped
+and unmapped on the way.
 
-Scan.  Cursors go through the buckets in the order of their reversed binary numbers, as Redis's do: what a bucket splits
-into follows in its place, and what merges into it came before, so that an entry present all the while is met.
+Scan.  Cursors visit the buckets in the order of their reversed binary numbers, as in Redis.  The two halves of a split
+bucket then follow each other in its place, and a bucket that is merged into another came before it.  So the scan meets
+every entry that exists throughout.
 
-The functions take the table as (base, buckets), which databases.py keeps.  Those that may need frames say so by
-NO_FRAME or by doing nothing; stores assert, for callers have reserved.
+The functions take the table as (base, buckets), which databases.py keeps.  A function that lacks frames returns
+NO_FRAME or does nothing.  Functions that write assert instead, because their callers have reserved frames.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -52,13 +54,13 @@ def entry_of(word):  # type: ignore[no-untyped-def]
 
 @kernel
 def slot_word(hash_, entry):  # type: ignore[no-untyped-def]
-    """What a slot holds for an entry whose key has this hash."""
+    """The word that a slot holds for an entry whose key has this hash."""
     return ((hash_ >> TAG_SHIFT) << TAG_SHIFT) | entry
 
 
 @kernel
 def _find_among(context, bucket, pa, tag, key, count):  # type: ignore[no-untyped-def]
-    # The slot of the key in one bucket, or 0, where several slots have its tag, or that of an empty one.
+    # The slot of the key in one bucket, or 0.  For a tag that several slots have, or that equals an empty slot's.
     memory = context.space.mem.bytes
     for i in range(SLOTS):
         word = bytes64(memory, pa + 8 * i)
@@ -79,7 +81,7 @@ def index_find(context, base, buckets, hash_, key, count):  # type: ignore[no-un
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
-        # Which slot has the tag cannot be foretold, so all are looked at, without a branch.
+        # A branch for the slot with the tag would be unpredictable, so all slots are compared, without a branch.
         matches, word, slot = 0, 0, 0
         for i in range(SLOTS):
             here = bytes64(memory, pa + 8 * i)
@@ -102,13 +104,13 @@ def index_find(context, base, buckets, hash_, key, count):  # type: ignore[no-un
 
 @kernel
 def index_prefetch(context, base, buckets, hash_):  # type: ignore[no-untyped-def]
-    """Ask for the line of the bucket that a hash belongs to.  The table has buckets."""
+    """Prefetch the line of the bucket that a hash belongs to.  The table has buckets."""
     prefetch(context.space.mem.bytes, read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets)))
 
 
 @linked(void(CONTEXT, int64, int64, int64))
 def index_prefetch_entry(context, base, buckets, hash_):  # type: ignore[no-untyped-def]
-    """Ask for the first lines of an entry that, by the tag in its bucket, may be the one with this hash."""
+    """Prefetch the first lines of an entry whose tag in the bucket matches this hash."""
     memory = context.space.mem.bytes
     pa = read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets))
     entry = 0
@@ -192,7 +194,7 @@ def index_put(context, base, buckets, hash_, entry):  # type: ignore[no-untyped-
 
 @linked(void(CONTEXT, int64))
 def _compact(context, bucket):  # type: ignore[no-untyped-def]
-    # Draw what is in overflow buckets into free slots of the first, and give back the overflow that empties.
+    # Move entries of overflow buckets into free slots of the first, and free an overflow bucket that becomes empty.
     space = context.space
     while True:
         link = load64(space, bucket + LAST)
@@ -215,7 +217,7 @@ def _compact(context, bucket):  # type: ignore[no-untyped-def]
             last = word
         if left > 1:
             return
-        # Empty but for one word, an entry or a further link, which the first bucket's last slot has room for.
+        # One word is left, an entry or a further link.  It fits in the last slot of the first bucket.
         store64(space, bucket + LAST, last)
         code = heap_free(space, overflow, BUCKET_SIZE)
         assert code == 0, "no frame was reserved for a release"
@@ -223,7 +225,7 @@ def _compact(context, bucket):  # type: ignore[no-untyped-def]
 
 @kernel
 def index_remove(context, base, buckets, hash_, slot):  # type: ignore[no-untyped-def]
-    """Empty the slot of an entry whose key has this hash.  Other slots of its bucket may be moved."""
+    """Empty the slot of an entry whose key has this hash.  Other entries of the bucket may move to other slots."""
     store64(context.space, slot, 0)
     bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
     if load64(context.space, bucket + LAST) & LINK:
@@ -245,7 +247,7 @@ def index_split(context, base, buckets, seed):  # type: ignore[no-untyped-def]
     first = base + BUCKET_SIZE * (buckets - ((bucket_mask(buckets + 1) + 1) >> 1))
     bucket = first
     while bucket != 0:
-        pa = write_address(space, bucket)  # good until the next fork, whatever is put elsewhere
+        pa = write_address(space, bucket)  # valid until the next fork; writes elsewhere do not change it
         assert pa >= 0, "no frame was reserved for a split"
         for i in range(SLOTS):
             word = bytes64(memory, pa + 8 * i)
@@ -263,7 +265,7 @@ def index_split(context, base, buckets, seed):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def index_merge(context, base, buckets):  # type: ignore[no-untyped-def]
-    """Take the last bucket away; returns the new number of buckets.  A table keeps BUCKETS_MIN."""
+    """Remove the last bucket; returns the new number of buckets.  A table keeps BUCKETS_MIN."""
     space = context.space
     memory = space.mem.bytes
     if buckets <= BUCKETS_MIN:

@@ -5,8 +5,8 @@
     PML4 entries 1 .. 63      the heap: every entry (key, deadline, value), every overflow bucket
     PML4 entries 64 ..        index regions of 16 GiB each: region r starts at INDEX_BASE + r * INDEX_STRIDE
 
-A database owns two regions: one index of all its keys and one of those that have a deadline.  Which, its descriptor
-in the control block says: FLUSHDB and SWAPDB exchange regions, and move nothing.
+A database owns two regions: one index of all its keys and one of those that have a deadline.  Its descriptor in the
+control block names the two regions, so FLUSHDB and SWAPDB exchange regions without moving any data.
 
 Control block (little endian, 8-byte words, offsets from CONTROL_BASE)
 

@@ -1,7 +1,7 @@
 """Finding a key.  A lookup checks the deadline first and deletes an expired key.
 
-A key is `count` bytes at an address of the process, wherever it comes from: an argument of the command at hand, another
-call's buffer, memory of Python's.
+A key is passed as `count` bytes at an address of the process.  So it may be an argument of the current command, or lie
+in another call's buffer or in Python's memory.
 """
 
 from kvstore.effects.door import changed, is_heard
@@ -39,7 +39,7 @@ def key_hash(context, key, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_slot(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
-    """Slot of a key of `db`, or 0, whatever its deadline."""
+    """Slot of a key of `db`, or 0; ignores the deadline."""
     pa, memory = read_address(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE), context.space.mem.bytes
     base = INDEX_BASE + INDEX_STRIDE * bytes64(memory, pa + DB_KEY_REGION)
     buckets = bytes64(memory, pa + DB_KEY_BUCKETS)
@@ -48,7 +48,7 @@ def find_slot(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64))
 def tell_expired(context, db, entry, hash_):  # type: ignore[no-untyped-def]
-    """Count an entry of `db` whose time has come, and tell of it.  It is still there."""
+    """Count an entry of `db` that is due, and announce its expiry.  The entry still exists."""
     context.shard[EXPIRED_KEYS] += 1
     if not is_heard(context):
         return
@@ -62,14 +62,14 @@ def tell_expired(context, db, entry, hash_):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64))
 def delete_expired(context, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Delete the entry that a slot points at, whose time has come: no change that a save point counts."""
+    """Delete the due entry that a slot points at.  Save points do not count this as a change."""
     tell_expired(context, db, entry_of(load64(context.space, slot)), hash_)
     delete_entry(context, db, slot, hash_)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped-def]
-    """As delete_expired, by the entry's slot among the deadlines; the tables are the caller's to shrink."""
+    """Like delete_expired, by the entry's slot in the index of deadlines; the caller shrinks the tables."""
     slot = index_find_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, entry)
     assert slot != 0, "an entry with a deadline is not among the keys"
     tell_expired(context, db, entry, hash_)
@@ -80,9 +80,9 @@ def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped
 
 @linked(int64(CONTEXT, int64, int64, int64))
 def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Delete the slot's entry if its time has come (1), or say that it stays (0).
+    """Delete the slot's entry if it is due; returns 1 if it was due, else 0.
 
-    It is left where the store is read-only, or frames are short, and hidden all the same.
+    A read-only store, or one short of frames, keeps the entry, but still hides it.
     """
     deadline = entry_deadline(context, entry_of(load64(context.space, slot)))
     if deadline == NO_DEADLINE or deadline > context.shard[NOW_MS]:
@@ -94,7 +94,7 @@ def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def lookup(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
-    """Slot of a live key of `db`, or 0.  Nothing is counted as a use."""
+    """Slot of a live key of `db`, or 0.  Leaves the entry's clock alone."""
     slot = find_slot(context, db, key, count, hash_)
     if slot != 0 and entry_flags(context, entry_of(load64(context.space, slot))) & EXPIRY:
         if expire_if_due(context, db, slot, hash_):
@@ -122,7 +122,7 @@ def count_lookup(context, found):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def lookup_peek(context, key, count):  # type: ignore[no-untyped-def]
-    """The entry of a key of the selected database, counted as a hit but no use; or 0, a miss."""
+    """The entry of a key of the selected database, or 0.  Counts a hit or a miss, but no use."""
     slot = lookup(context, context.call[DB], key, count, key_hash(context, key, count))
     count_lookup(context, slot != 0)
     return entry_of(load64(context.space, slot)) if slot != 0 else 0
@@ -130,7 +130,7 @@ def lookup_peek(context, key, count):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def lookup_read(context, key, count):  # type: ignore[no-untyped-def]
-    """As lookup_peek, and it is a use."""
+    """Like lookup_peek, but updates the entry's clock."""
     entry = lookup_peek(context, key, count)
     if entry != 0:
         entry_touch(context, entry)

@@ -1,9 +1,9 @@
-"""Entering entries into a database's two indices, and taking them out.
+"""Adding entries to a database's two indices, and removing them.
 
 A database has an index of all its entries, and one of those with a deadline, which active expiry walks.  Each addition
 may split a bucket, and each removal may merge two.
 
-Commands that write reserve frames first (reserve.py), so nothing here can run out of them half-way.
+Commands that write reserve frames first (reserve.py), so no function here runs out of frames half-way.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -39,7 +39,7 @@ def has_hash(context, db, hash_):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def grow(context, db, which):  # type: ignore[no-untyped-def]
-    """Split one bucket of a table, or make its first ones, where one more entry asks for it."""
+    """Split one bucket of a table, or make its first ones, if one more entry needs it."""
     count = db_load(context, db, DB_KEYS + 8 * which)
     buckets = db_load(context, db, DB_KEY_BUCKETS + 8 * which)
     if count >= LOAD_MAX * buckets:
@@ -49,10 +49,10 @@ def grow(context, db, which):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def shrink(context, db, which):  # type: ignore[no-untyped-def]
-    """Merge two buckets of a table where its load asks for it; returns how many merges that were.
+    """Merge two buckets of a table if its load is low enough; returns the number of merges.
 
-    A snapshot's life is waited for, unless the table has become so empty that to draw from it takes too long.  Then two
-    merges for each key removed keep it from becoming emptier.
+    Merges wait until a snapshot has ended, unless the table is so empty that random draws from it take too long.  In
+    that case two merges for each removed key keep it from becoming emptier.
     """
     count = db_load(context, db, DB_KEYS + 8 * which)
     buckets = db_load(context, db, DB_KEY_BUCKETS + 8 * which)
@@ -106,7 +106,7 @@ def remove_deadline(context, db, hash_, entry):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def add_entry(context, db, hash_, entry, deadline):  # type: ignore[no-untyped-def]
-    """Enter a new entry into its database."""
+    """Add a new entry to its database."""
     _add(context, db, KEYS, hash_, entry)
     if deadline != NO_DEADLINE:
         add_deadline(context, db, hash_, entry)
@@ -114,7 +114,7 @@ def add_entry(context, db, hash_, entry, deadline):  # type: ignore[no-untyped-d
 
 @linked(void(CONTEXT, int64, int64, int64))
 def unlink_entry(context, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Take an entry out of its database; the entry itself stays.  Other slots may be moved."""
+    """Remove an entry from its database without freeing it.  Other entries may move to other slots."""
     entry = entry_of(load64(context.space, slot))
     if entry_flags(context, entry) & EXPIRY:
         remove_deadline(context, db, hash_, entry)
@@ -125,7 +125,7 @@ def unlink_entry(context, db, slot, hash_):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64))
 def delete_entry(context, db, slot, hash_):  # type: ignore[no-untyped-def]
-    """Delete the entry that a slot points at.  Other slots may be moved."""
+    """Delete the entry that a slot points at.  Other entries may move to other slots."""
     entry = entry_of(load64(context.space, slot))
     unlink_entry(context, db, slot, hash_)
     entry_free(context, entry)

@@ -1,23 +1,22 @@
-"""Frames for a command: made sure of before it changes anything, so that nothing fails half-way.
+"""Frames for a command: a command reserves them before it changes anything, so that it cannot fail half-way.
 
     0 .............. FRAMES_IN_FORCE .............. all frames there are
     data            | spare
 
-Two questions, one of safety and one of policy:
+There are two checks, one for safety and one for policy:
 
-    are there frames for the worst?     FRAMES_PER_COMMAND, what is added, and a copy of every page and table that a
-                                        snapshot shares and the command may change
-    may the store take as many?         what is in use, and the worst, within FRAMES_IN_FORCE
+    are there frames for the worst case?    FRAMES_PER_COMMAND, the added data, and a copy of every page and table that
+                                            a snapshot shares and the command may change
+    may the store use so many?              the frames in use and the worst case together, within FRAMES_IN_FORCE
 
-A command that adds needs both; but when the second fails, what it really takes is looked at.  A value that fits its old
-allocation takes no frame, and neither does one for which a slab page has room: those are served while the store is
-full.  What removes keys, or moves entries about (EXPIRE, RENAME), needs the first alone, and finds the frames among
-the spare ones, like the copies that a snapshot causes.  So a full store can be overwritten and emptied, whatever is
-shared.
+A command that adds data must pass both.  If only the second fails, the command's real need is computed.  A value that
+fits its old allocation needs no frame, and neither does a value for which a slab page has room: a full store accepts
+both.  A command that removes keys, or moves entries (EXPIRE, RENAME), must pass the first check only.  It takes spare
+frames, as a snapshot's copies do.  So a full store can be overwritten and emptied, even while a snapshot shares it.
 
-A transaction asks for all of its commands together.  Where that is refused, it can be undone (undo.py).
+A transaction reserves for all of its commands together.  If that is refused, the transaction can be undone (undo.py).
 
-Before anything is refused, trees and ranges that wait to be given back are given back at once, within PAY_STEPS.
+Before a refusal, trees and ranges that wait to be released are released at once, within PAY_STEPS.
 """
 
 from kvstore.lifetimes.call import ARGC, DB
@@ -52,7 +51,7 @@ FRAMES_PER_COMMAND = 256  # that a command which adds may take beside the pages 
 # which a constant fork shares too, are few and copied once: FRAMES_PER_COMMAND has room for them.
 FRAMES_PER_KEY = 32
 FRAMES_OF_INDEX = 16  # that a new key may take in the two indices: pages of buckets, overflow buckets, tables
-OVERWRITE_SHARE = 16  # one part in so many of the frames in force: overwriting by smaller values may go beyond by that
+OVERWRITE_SHARE = 16  # overwriting by smaller values may exceed the frames in force by one part in this many
 PAY_STEPS, PAY_PAGES = 8, 1024
 NO, SAFE, ALLOWED = 0, 1, 2
 WITHOUT, WITH, AS_BEFORE = 0, 1, 2  # whether a new value has a deadline
@@ -76,7 +75,7 @@ def _worst(keys, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def _in_force(context):  # type: ignore[no-untyped-def]
-    # What the store may take, and beside it what a transaction has copied so that it can be undone.
+    # The store's limit.  Pages that a transaction has copied, so that it can be undone, do not count against it.
     limit, store = context.pool[FRAMES_IN_FORCE], context.store
     if store[UNDO_ROOT] >= 0:
         limit += copies_made(context.space) - store[UNDO_COPIES]
@@ -94,7 +93,7 @@ def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64))
 def _look_again(context, worst, keys, enough):  # type: ignore[no-untyped-def]
-    """_judge, after giving back what waits for that until it says `enough`, within bounds."""
+    """Like _judge, after releasing waiting memory, within bounds, until _judge answers `enough`."""
     verdict = _judge(context, worst, keys)
     for _ in range(PAY_STEPS):
         if verdict >= enough or release_some(context, PAY_PAGES) == 0:
@@ -118,7 +117,7 @@ def _granted_late(context, worst, keys, enough):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def reserve(context, keys, size):  # type: ignore[no-untyped-def]
-    """Whether a command that changes `keys` keys may add `size` bytes, whatever they are for; else it replies -OOM."""
+    """Whether a command that changes `keys` keys may add `size` bytes for any purpose; else it replies -OOM."""
     worst = _worst(keys, size)
     if _judge(context, worst, keys) == ALLOWED:
         return 1
@@ -144,7 +143,7 @@ def reserve_removal(context, keys):  # type: ignore[no-untyped-def]
 
 @kernel
 def _live_entry(context, key, count):  # type: ignore[no-untyped-def]
-    # The entry of a key of the selected database, 0 for none or one that is due; nothing is deleted.
+    # The entry of a key of the selected database, 0 for none or a due one; deletes nothing.
     slot = find_slot(context, context.call[DB], key, count, key_hash(context, key, count))
     entry = entry_of(load64(context.space, slot)) if slot != 0 else 0
     if entry != 0:
@@ -168,7 +167,7 @@ def _in_place(context, entry, key_length, length):  # type: ignore[no-untyped-de
 
 @kernel
 def _bytes_after(key_length, length, has_deadline):  # type: ignore[no-untyped-def]
-    # What an entry of this key and a value of `length` bytes takes of the heap.
+    # Heap memory for an entry of this key and a value of `length` bytes.
     flags = EXPIRY if has_deadline else 0
     if is_large(key_length, length, flags):
         return heap_size(entry_size(key_length, length, flags | LARGE)) + heap_size(length)
@@ -177,7 +176,7 @@ def _bytes_after(key_length, length, has_deadline):  # type: ignore[no-untyped-d
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def _takes_little(context, key, count, length, deadline):  # type: ignore[no-untyped-def]
-    """Whether a key may be given a value of `length` bytes in a store that is full; see the module's note."""
+    """Whether a full store may set a key to a value of `length` bytes; see the module's note."""
     entry = _live_entry(context, key, count)
     had = entry != 0 and entry_flags(context, entry) & EXPIRY != 0
     has = deadline == WITH or (deadline == AS_BEFORE and had)
@@ -187,7 +186,7 @@ def _takes_little(context, key, count, length, deadline):  # type: ignore[no-unt
     used = frames[TOTAL] - frames[FREE_COUNT]
     if entry != 0 and had == has and used <= limit + limit // OVERWRITE_SHARE:
         if _bytes_after(count, length, had) <= _bytes_after(count, entry_length(context, entry), had):
-            return 1  # the old allocations are given back
+            return 1  # the old allocations are freed
     if (entry == 0 or had != has) and used + FRAMES_OF_INDEX > limit:
         return 0
     flags = EXPIRY if has else 0
@@ -207,9 +206,9 @@ def _reserve_value_late(context, key, count, length, deadline, worst):  # type: 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
 def reserve_value(context, key, count, length, deadline, size):  # type: ignore[no-untyped-def]
-    """Whether a key may be given a value of `length` bytes, and a deadline or not; else it replies -OOM.
+    """Whether a key may be set to a value of `length` bytes, with or without a deadline; else it replies -OOM.
 
-    `size`: the bytes that the command may allocate at worst.
+    `size`: the most bytes that the command may allocate.
     """
     worst = _worst(1, size)
     if _judge(context, worst, 1) == ALLOWED:
@@ -219,7 +218,7 @@ def reserve_value(context, key, count, length, deadline, size):  # type: ignore[
 
 @linked(int64(CONTEXT))
 def _pairs_in_place(context):  # type: ignore[no-untyped-def]
-    """Whether the values of all pairs of arguments fit what their keys have."""
+    """Whether the value of every pair of arguments fits its key's old allocation."""
     for i in range(1, context.call[ARGC], 2):
         entry = _live_entry(context, arg_address(context, i), arg_length(context, i))
         if entry == 0 or entry_flags(context, entry) & EXPIRY:
@@ -231,7 +230,7 @@ def _pairs_in_place(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def reserve_pairs(context):  # type: ignore[no-untyped-def]
-    """Whether the pairs of key and value that the arguments are may be set; else it replies -OOM."""
+    """Whether the arguments, pairs of key and value, may be set; else it replies -OOM."""
     size, keys = 0, context.call[ARGC] // 2
     for i in range(1, context.call[ARGC]):
         size += arg_length(context, i)
@@ -244,6 +243,6 @@ def reserve_pairs(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64))
 def reserve_transaction(context, commands, keys, size):  # type: ignore[no-untyped-def]
-    """Whether there are frames for so many commands together, which have so many arguments of so many bytes (1, 0)."""
+    """Whether there are frames for so many commands together, with so many arguments of so many bytes (1 or 0)."""
     worst = _worst(keys, size) + FRAMES_PER_COMMAND + FRAMES_OF_INDEX * commands
     return 1 if _look_again(context, worst, keys, ALLOWED) == ALLOWED else 0

@@ -1,4 +1,4 @@
-"""Drawing entries at random, and what is estimated from some of them."""
+"""Drawing entries at random, and estimates from such samples."""
 
 from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.shard import NOW_MS
@@ -10,7 +10,7 @@ from kvstore.system.random import next_random
 from mmcore.jit import int64, kernel, linked
 from mmcore.mmu import load64
 
-CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; longer ones there are none, by chance
+CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; the hash makes longer chains too rare to matter
 
 
 @kernel
@@ -22,10 +22,10 @@ def scan_entry(context, bucket, i):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def random_entry(context, base, buckets):  # type: ignore[no-untyped-def]
-    """An entry of a table that is not empty, all with the same chance."""
+    """A random entry of a table that is not empty; all entries have the same chance."""
     while True:
         bucket = base + BUCKET_SIZE * (next_random(context) % buckets)
-        # A place is a bucket, how far along its chain, and a slot; most are not there, and another is drawn.
+        # A place is a bucket, a position in its chain, and a slot.  Most places do not exist; then draw another.
         for _ in range(next_random(context) % CHAIN_MAX):
             if bucket != 0:
                 bucket = next_overflow(context, bucket)
@@ -59,7 +59,7 @@ def average_ttl_ms(context, db):  # type: ignore[no-untyped-def]
 
 
 def database_sizes(context: Context) -> list[tuple[int, int, int]]:
-    """For each database: keys, keys with a deadline, their average time to live [ms], by a sample."""
+    """For each database: keys, keys with a deadline, their average time to live [ms], estimated from a sample."""
     return [
         (int(keys_of(context, db)), int(deadlines_of(context, db)), int(average_ttl_ms(context, db)))
         for db in range(DATABASES)

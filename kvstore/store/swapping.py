@@ -1,4 +1,4 @@
-"""SWAPDB: two databases change places.  Their descriptors do, and nothing else moves."""
+"""SWAPDB: two databases exchange their descriptors.  Nothing else moves."""
 
 from kvstore.effects.door import swapped
 from kvstore.effects.watch import next_watch, touch_watch, watch_hash
@@ -31,7 +31,7 @@ def _touch_swapped(context, db, other):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def swap_databases(context, first, second):  # type: ignore[no-untyped-def]
-    """Let two databases, which may be the same, change places."""
+    """Swap two databases, which may be the same."""
     if first != second:
         _swap(context, first, second)
         if context.store[UNDO_ROOT] < 0:

@@ -1,14 +1,15 @@
-"""A transaction that can be undone: the store is forked before it, and where frames run out the old root comes back.
+"""A transaction that can be undone: EXEC forks the store first, and restores the old root when frames run out.
 
-EXEC asks for the sum of what its commands may need first; when that is granted nothing is forked, for after a fork the
-first write to each page copies it.  A command whose need its arguments do not bound (GROWS) cannot be summed up, and
-deletions alone never run out.
+EXEC first tries to reserve the sum of its commands' needs.  If that succeeds, it does not fork, because after a fork
+the first write to each page copies the page.  There is no such sum for a transaction with a command whose need is not
+bounded by its arguments (GROWS).  A transaction of deletions alone never runs out.
 
-    what goes back      the root, with all keys, indices and the heap in it; the dirty counter; hits, misses, expiries
-    what does not       epochs and generations, which only rise; frames, which are given back as a released root's are;
-                        what is no data: SELECT, CLIENT, CONFIG SET, what commands took
+    restored        the root, with all keys, indices and the heap in it; the dirty counter; hits, misses, expiries
+    not restored    epochs and generations, which only rise; frames, which are freed like those of a released root;
+                    anything that is not data: SELECT, CLIENT, CONFIG SET, the time that commands took
 
-Copies are not counted against what is in force: the frames beside it are there for them.  Effects wait meanwhile.
+Copies do not count against the frames in force: the spare frames exist for them.  Effects wait until the transaction
+ends (effects/pending.py).
 """
 
 from kvstore.effects.door import tell_pending
@@ -35,7 +36,7 @@ from mmcore.mapping import load_cr3
 
 @linked(int64(CONTEXT))
 def undo_begin(context):  # type: ignore[no-untyped-def]
-    """Keep the store as it is, so that what follows can be undone: 1, or 0 without a frame for that."""
+    """Keep the store's present state, so that later changes can be undone: 1, or 0 without a frame for that."""
     shard, store = context.shard, context.store
     root = fork(context.space, CONSTANT)
     if root < 0:
@@ -50,13 +51,13 @@ def undo_begin(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def must_undo(context):  # type: ignore[no-untyped-def]
-    """Whether the transaction under way, which can be undone, has run out of memory."""
+    """Whether the running transaction can be undone and has run out of memory."""
     return context.store[UNDO_ROOT] >= 0 and (context.store[RAN_OUT] != 0 or context.shard[PENDING_LOST] != 0)
 
 
 @linked(void(CONTEXT))
 def undo(context):  # type: ignore[no-untyped-def]
-    """Bring the store back as it was at undo_begin."""
+    """Restore the store to its state at undo_begin."""
     shard, store = context.shard, context.store
     release_root(context, load_cr3(context.space, store[UNDO_ROOT]))
     pending_drop(context)
@@ -70,7 +71,7 @@ def undo(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def undo_end(context):  # type: ignore[no-untyped-def]
-    """The transaction holds: forget the store as it was, and tell what has waited."""
+    """The transaction succeeded: forget the old state, and announce the effects that have waited."""
     store = context.store
     if store[UNDO_ROOT] < 0:
         return

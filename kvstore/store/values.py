@@ -1,4 +1,4 @@
-"""Giving a key a value or a deadline.  An entry that moves to another allocation is pointed at anew in both indices."""
+"""Giving a key a value or a deadline.  When an entry moves to another allocation, both indices are updated."""
 
 from kvstore.effects.door import changed
 from kvstore.effects.events import SET
@@ -37,7 +37,7 @@ from mmcore.mmu import copy_in, copy_within, load64, store64
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def _point_anew(context, db, slot, hash_, old, new):  # type: ignore[no-untyped-def]
-    # The entry moved from `old` to `new`: both indices follow.
+    # The entry moved from `old` to `new`: update both indices.
     had, has = entry_flags(context, old) & EXPIRY, entry_flags(context, new) & EXPIRY
     if had and has:
         store64(context.space, deadline_slot(context, db, hash_, old), slot_word(hash_, new))
@@ -50,10 +50,10 @@ def _point_anew(context, db, slot, hash_, old, new):  # type: ignore[no-untyped-
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
 def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # type: ignore[no-untyped-def]
-    """Give a key a value of `length` bytes, to be written by the caller, and this deadline.
+    """Give a key this deadline and room for a value of `length` bytes, which the caller writes.
 
-    `slot` is the key's, or 0 for a new one.  Returns the address of the value's room; 0 when frames ran out, and then
-    nothing was changed.  The old value is gone.
+    `slot` is the key's, or 0 for a new one.  Returns the address of the room for the value; or 0, with nothing changed,
+    when frames ran out.  The old value is gone.
     """
     space = context.space
     if slot != 0:
@@ -99,7 +99,7 @@ def set_value(context, key, count, slot, value, length, deadline):  # type: igno
 def change_deadline(context, db, slot, hash_, deadline):  # type: ignore[no-untyped-def]
     """Give the slot's entry this deadline, or none (NO_DEADLINE): 1, or 0 when frames ran out.
 
-    A short entry moves to an allocation with or without room for it; a LARGE one has that room.
+    A short entry moves to an allocation with or without room for a deadline; a LARGE one always has that room.
     """
     space = context.space
     old = entry_of(load64(space, slot))
@@ -129,9 +129,9 @@ def change_deadline(context, db, slot, hash_, deadline):  # type: ignore[no-unty
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def resize_value(context, db, slot, hash_, length):  # type: ignore[no-untyped-def]
-    """Give the slot's value another length, keeping what it holds up to there; the rest is the caller's to write.
+    """Change the length of the slot's value, keeping its bytes up to there; the caller writes the rest.
 
-    Returns the value's address, or 0 when frames ran out, and then nothing was changed.
+    Returns the value's address; or 0, with nothing changed, when frames ran out.
     """
     space = context.space
     old = entry_of(load64(space, slot))

@@ -1,9 +1,9 @@
-"""The hash of keys: 64 bits, seeded, by multiplying to 128 and folding.
+"""The hash of keys: 64 bits, seeded, by multiplying to 128 bits and folding.
 
-Sixteen bytes a round: two words, mixed with constants and what came before, are multiplied and the halves of the
-product xor-ed (the construction of wyhash).  The seed is drawn when a store is made and kept in it, and is in both
-factors, so clients can choose neither keys that collide nor a word that makes a factor zero, which would forget all
-that came before.  Constants are digits of pi.
+A round takes sixteen bytes: it mixes two words with constants and the state, multiplies them, and xors the halves of
+the product (the construction of wyhash).  The seed is drawn when a store is made, and kept in it.  It is part of both
+factors.  So clients can choose neither keys that collide, nor a word that makes a factor zero, which would erase the
+state.  The constants are digits of pi.
 """
 
 from mmcore.jit import bytes32, bytes64, int64, intrinsic, kernel
@@ -35,7 +35,7 @@ def hash_bytes(text, offset, count, seed):  # type: ignore[no-untyped-def]
     while end - at > 16:
         state = _fold(bytes64(text, at) ^ key, bytes64(text, at + 8) ^ state)
         at += 16
-    # The last words may overlap what comes before them; the length, which goes in at the end, tells such texts apart.
+    # The last words may overlap the words before them.  The length, added at the end, distinguishes such texts.
     first = second = 0
     if count >= 16:
         first, second = bytes64(text, end - 16), bytes64(text, end - 8)

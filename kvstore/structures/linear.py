@@ -1,9 +1,9 @@
-"""Linear hashing: which bucket a hash belongs to, in a table that grows by one bucket at a time.
+"""Linear hashing: the bucket of a hash, in a table that grows by one bucket at a time.
 
-With N buckets, a hash belongs to bucket h mod 2^k, 2^k >= N the next power of two.  If there is no such bucket yet, it
-belongs to h mod 2^(k-1) (Litwin, "Linear hashing", VLDB 1980).
+With N buckets, a hash belongs to bucket h mod 2^k, where 2^k is the next power of two >= N.  If that bucket does not
+exist yet, it belongs to h mod 2^(k-1) (Litwin, "Linear hashing", VLDB 1980).
 
-A scan's cursor goes through the buckets in the order of their reversed binary numbers, as Redis's does.
+A scan's cursor visits the buckets in the order of their reversed binary numbers, as in Redis.
 """
 
 from mmcore.jit import kernel
@@ -23,7 +23,7 @@ def bucket_mask(buckets):  # type: ignore[no-untyped-def]
 
 @kernel
 def bucket_number(hash_, buckets):  # type: ignore[no-untyped-def]
-    """Which bucket a hash belongs to."""
+    """The bucket that a hash belongs to."""
     mask = bucket_mask(buckets)
     number = hash_ & mask
     if number >= buckets:
@@ -43,18 +43,18 @@ def _reverse(word):  # type: ignore[no-untyped-def]
 
 @kernel
 def scan_bucket(cursor, buckets):  # type: ignore[no-untyped-def]
-    """The bucket that a cursor stands at."""
+    """The bucket at a cursor."""
     return bucket_number(cursor, buckets)
 
 
 @kernel
 def scan_next(cursor, buckets):  # type: ignore[no-untyped-def]
-    """The cursor behind the bucket that this one stands at; 0 behind the last."""
+    """The cursor of the bucket behind this one; 0 behind the last."""
     mask = bucket_mask(buckets)
     if cursor & mask >= buckets:
         mask >>= 1
     elif cursor & mask <= mask >> 1 and (cursor & mask) + ((mask + 1) >> 1) >= buckets:
-        mask >>= 1  # a bucket that was not split in this round stands for both halves
-    # Count up in the reversed bits that number the bucket; those above it become ones, so that the carry starts there.
+        mask >>= 1  # a bucket that was not split in this round represents both halves
+    # Count up in the reversed bits of the bucket's number.  The bits above it become ones, so the carry starts there.
     reversed_ = _reverse((cursor & mask) | (~mask & 0xFFFF_FFFF))
     return _reverse((reversed_ + 1) & 0xFFFF_FFFF)

@@ -1,16 +1,16 @@
-"""SHA-1 (FIPS 180-4) as kernels: what Redis's DEBUG DIGEST is made of.
+"""SHA-1 (FIPS 180-4) as kernels, for Redis's DEBUG DIGEST.
 
 A state is int64[STATE], made by its caller and used again for the next hash:
 
     WORD    DESCRIPTION
     0 .. 4  the hash, 32 bits in each word
-    5       bytes taken in so far
-    6 .. 21 the block under way, 16 big-endian words of 32 bits
+    5       bytes consumed so far
+    6 .. 21 the incomplete block, 16 big-endian words of 32 bits
 
     sha1_begin(state); sha1_update(state, text, offset, count); ...; sha1_end(state)
 
-A message may be taken in by pieces of any length, as a value that lies across pages has to be.  A block of 64 bytes
-costs about 0.4 us.  SHA-1 tells data apart here; it is no longer fit to keep a secret or to prove who wrote something.
+A message may be added in pieces of any length; a value that crosses pages needs that.  A block of 64 bytes costs about
+0.4 us.  SHA-1 only distinguishes data here; it is no longer secure against attacks.
 """
 
 from mmcore.jit import bytes32, int64, kernel, linked, uint8, void
@@ -38,7 +38,7 @@ def _swap(word):  # type: ignore[no-untyped-def]
 
 @kernel
 def _schedule(state, t):  # type: ignore[no-untyped-def]
-    # Word t of the message schedule; the block's words are overwritten as they are no longer needed.
+    # Word t of the message schedule; it overwrites a word of the block that is no longer needed.
     here = _BLOCK + (t & 15)
     if t < 16:
         return state[here]
@@ -73,7 +73,7 @@ def _fold_block(state):  # type: ignore[no-untyped-def]
 
 @kernel
 def sha1_begin(state):  # type: ignore[no-untyped-def]
-    """Begin a hash; what the state held is forgotten."""
+    """Begin a hash and discard the old state."""
     state[0], state[1], state[2], state[3], state[4] = _INITIAL0, _INITIAL1, _INITIAL2, _INITIAL3, _INITIAL4
     state[_COUNT] = 0
 
@@ -90,7 +90,7 @@ def _take_byte(state, byte):  # type: ignore[no-untyped-def]
 
 @linked(void(int64[::1], uint8[::1], int64, int64))
 def sha1_update(state, text, offset, count):  # type: ignore[no-untyped-def]
-    """Take in text[offset : offset + count]."""
+    """Add text[offset : offset + count] to the message."""
     at, end = offset, offset + count
     while at < end:
         if state[_COUNT] & (_BLOCK_BYTES - 1) == 0 and end - at >= _BLOCK_BYTES:
@@ -106,7 +106,7 @@ def sha1_update(state, text, offset, count):  # type: ignore[no-untyped-def]
 
 @linked(void(int64[::1]))
 def sha1_end(state):  # type: ignore[no-untyped-def]
-    """Pad the message and fold it in: state[:HASH_WORDS] is its hash."""
+    """Pad the message and fold it in; state[:HASH_WORDS] becomes its hash."""
     bits = 8 * state[_COUNT]
     _take_byte(state, 0x80)
     while state[_COUNT] & (_BLOCK_BYTES - 1) != _BLOCK_BYTES - 8:
@@ -117,7 +117,7 @@ def sha1_end(state):  # type: ignore[no-untyped-def]
 
 @linked(void(int64[::1], int64[::1], int64, int64))
 def sha1_words(state, words, at, count):  # type: ignore[no-untyped-def]
-    """state[:HASH_WORDS] becomes the hash of `count` 32-bit words, at most 13, that words[at:] holds, big-endian."""
+    """state[:HASH_WORDS] becomes the hash of `count` big-endian 32-bit words, at most 13, at words[at:]."""
     sha1_begin(state)
     for i in range(15):
         state[_BLOCK + i] = words[at + i] if i < count else 0

@@ -1,13 +1,13 @@
-"""How much physical memory the machine gets: what is reserved as address space, and how many frames are in force.
+"""The size of the machine's physical memory: the reserved address space, and the number of frames in force.
 
     0 ............ in force ............ reserved
-    for data       | for copies beside a snapshot, and for what removes and overwrites
+    for data       | for copies beside a snapshot, and for commands that remove or overwrite
 
-Reserving costs nothing: frames are taken from the system as they are first touched.  So as much is reserved as there
-can be, whatever maxmemory says, which is a policy of its own: the memory of the machine or of the control group,
-whichever is less, without what the process needs beside its data; and no more than a limit of the address space
-(ulimit -v) leaves.  `machine-memory` is how much of that is in force, without it all but an eighth.  An image that
-needs more raises it (server/server.py).
+Reserving costs nothing, because the system provides a frame only when it is first touched.  So the server reserves as
+much as can ever be used: the memory of the machine or of the control group, whichever is less, minus the process's need
+beside its data, and within the limit of the address space (ulimit -v).  maxmemory is a separate policy and does not
+matter here.  `machine-memory` sets how much of the reservation is in force; by default all but an eighth.  An image
+that needs more raises it (server/server.py).
 """
 
 import os
@@ -19,7 +19,7 @@ PAGE_SIZE = 4096
 RESERVED_LEAST = 64 << 20
 BESIDE = 192 << 20  # resident beside the frames: the interpreter, the kernels, buffers
 BESIDE_ADDRESSES = 1_000 << 20  # of address space beside the frames, mostly untouched
-SPARE_SHARE = 8  # one part in so many of what is reserved is never in force
+SPARE_SHARE = 8  # one part in so many of the reservation is never in force
 
 
 def system_memory() -> int:
@@ -28,8 +28,8 @@ def system_memory() -> int:
 
 
 def _limit_files(root: Path) -> Iterator[Path]:
-    # What may hold a limit of this process's control groups, of both versions, from the innermost out.  In a container
-    # the innermost is often mounted where the outermost would be.
+    # Files that may hold a memory limit of this process's control groups, of both versions, from the innermost out.  In
+    # a container the innermost is often mounted in the place of the outermost.
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -47,7 +47,7 @@ def _limit_files(root: Path) -> Iterator[Path]:
 
 
 def group_limit(root: Path = Path("/")) -> int | None:
-    """The least limit of memory among this process's control groups [bytes]; None without one."""
+    """The lowest memory limit of this process's control groups [bytes]; None without one."""
     limits = []
     for file in _limit_files(root):
         try:
@@ -60,7 +60,7 @@ def group_limit(root: Path = Path("/")) -> int | None:
 
 
 def address_limit() -> int | None:
-    """What ulimit -v allows [bytes]; None without a limit."""
+    """The limit of the address space, ulimit -v [bytes]; None without one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
 
@@ -72,7 +72,7 @@ def in_force(configured: int, reserved: int) -> int:
 
 
 def reservation(configured: int, memory: int, group: int | None, addresses: int | None) -> int:
-    """How much to reserve [bytes].  Raises MemoryError, with a hint, where the least cannot be had."""
+    """How much to reserve [bytes].  Raises MemoryError, with a hint, if not even the least can be reserved."""
     there = max(RESERVED_LEAST, min(memory, memory if group is None else group) - BESIDE)
     wanted = max(there, configured + -(-configured // (SPARE_SHARE - 1)))
     if addresses is not None:
@@ -88,5 +88,5 @@ def reservation(configured: int, memory: int, group: int | None, addresses: int 
 
 
 def memory_to_reserve(configured: int) -> int:
-    """reservation, for this process on this machine."""
+    """The result of `reservation` for this process on this machine."""
     return reservation(configured, system_memory(), group_limit(), address_limit())

@@ -1,17 +1,17 @@
 """The two clocks, and the processor's counter.
 
     wall clock        NOW_US, NOW_MS     deadlines of keys, and time as clients are told it; it may jump, either way
-    monotonic clock   TIMER_MS           durations: time-outs, CLIENT PAUSE, save points, ticks, ages; it only goes on
+    monotonic clock   TIMER_MS           durations: time-outs, CLIENT PAUSE, save points, ticks, ages; never goes back
     cycle counter     cycles()           how long a command or a slice of upkeep takes; CYCLES_PER_MS converts it
 
 The loop reads both clocks once a turn, when it wakes.  The wall clock stands still while a transaction runs, so that no
 key expires between two of its commands.
 
-To each clock a shift is added as it is read: WALL_SHIFT_US and TIMER_SHIFT_US, 0 but in a test, which moves time by
-DEBUG SHIFT-CLOCK instead of waiting for it.
+A shift is added to each clock when it is read: WALL_SHIFT_US and TIMER_SHIFT_US.  Both are 0 except in a test that
+moves time by DEBUG SHIFT-CLOCK instead of waiting.
 
-The clock that notes the use of keys, LRU_CLOCK, begins as Unix time and goes on by the monotonic clock: idle times do
-not jump with the wall clock, and an image that is loaded later still makes sense.
+LRU_CLOCK, the clock for the use of keys, starts at Unix time and advances by the monotonic clock.  So idle times do not
+jump with the wall clock, and they stay meaningful when an image is loaded later.
 """
 
 import time
@@ -36,8 +36,8 @@ from kvstore.lifetimes.shard import (
 from kvstore.system.libc import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, cycles, words_at
 from mmcore.jit import int32, int64, kernel, linked, void
 
-_EXACT_CYCLES = 1 << 52  # a thousand times as many fit a word
-CYCLES_PER_MS_MIN = 100_000  # no processor that this runs on is slower: what counts until there is a measurement
+_EXACT_CYCLES = 1 << 52  # the product with 1000 fits a word
+CYCLES_PER_MS_MIN = 100_000  # used until there is a measurement: no supported processor is slower
 
 
 @kernel
@@ -49,7 +49,7 @@ def _system_us(context, clock):  # type: ignore[no-untyped-def]
 
 @kernel
 def update_clocks(context):  # type: ignore[no-untyped-def]
-    """Read both clocks into the registers; the wall clock not while a transaction runs."""
+    """Read both clocks into the registers, but not the wall clock while a transaction runs."""
     call, shard = context.call, context.shard
     timer_us = _system_us(context, CLOCK_MONOTONIC) + shard[TIMER_SHIFT_US]
     shard[TIMER_MS] = timer_us // 1000
@@ -67,7 +67,7 @@ def read_clocks(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def start_clocks(context):  # type: ignore[no-untyped-def]
-    """Read both clocks for the first time: the clock of use and the cycle counter count from here."""
+    """Read both clocks for the first time; LRU_CLOCK and the cycle counter start here."""
     shard = context.shard
     shard[CYCLES_ORIGIN], shard[CYCLES_ORIGIN_US] = cycles(), _system_us(context, CLOCK_MONOTONIC)
     shard[UPKEEP_CYCLES] = shard[CYCLES_ORIGIN]
@@ -80,7 +80,7 @@ def start_clocks(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def calibrate(context):  # type: ignore[no-untyped-def]
-    """Measure the cycle counter by the monotonic clock, since the start."""
+    """Measure the rate of the cycle counter by the monotonic clock, from the start until now."""
     shard = context.shard
     elapsed_us = _system_us(context, CLOCK_MONOTONIC) - shard[CYCLES_ORIGIN_US]
     if elapsed_us >= 1000:
@@ -88,23 +88,23 @@ def calibrate(context):  # type: ignore[no-untyped-def]
         if counted < _EXACT_CYCLES:
             rate = 1000 * counted // elapsed_us
         else:
-            rate = counted // (elapsed_us // 1000)  # days later, when the product may not fit and the quotient is exact
+            rate = counted // (elapsed_us // 1000)  # after days the product may not fit, and this quotient is exact
         shard[CYCLES_PER_MS] = max(CYCLES_PER_MS_MIN, rate)
 
 
 @linked(int64(CONTEXT))
 def read_cycles(context):  # type: ignore[no-untyped-def]
-    """The counter that commands are timed by, for Python."""
+    """The cycle counter that times commands, for Python."""
     return cycles()
 
 
 def wall_us(registers: Registers) -> int:
-    """Unix time [us], as it is now and not as it was when the turn began."""
+    """Present Unix time [us], and not the time when the turn began."""
     return time.time_ns() // 1000 + registers.WALL_SHIFT_US
 
 
 def counter_is_steady(processors: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the cycle counter runs at one rate whatever the processor does; True where the system does not say."""
+    """Whether the cycle counter has a constant rate in all states of the processor; True if the system does not say."""
     try:
         flags = [line.split() for line in processors.read_text().splitlines() if line.startswith("flags")]
     except OSError:

@@ -1,9 +1,10 @@
-"""How many connections the system's limit of open files allows.
+"""The number of connections that the system's limit of open files allows.
 
     limit of open files = RESERVED + connections
 
-A process may raise its soft limit up to the hard one, a privileged process both, up to the system's own maximum.  The
-server asks for what maxclients needs and lives with what it gets: then maxclients is lower, wherever it is shown.
+A process may raise its soft limit up to the hard one.  A privileged process may raise both, up to the system's maximum.
+The server asks for the limit that maxclients needs.  If it gets less, it lowers maxclients, and shows the lower value
+everywhere.
 """
 
 import logging
@@ -13,7 +14,7 @@ from pathlib import Path
 log = logging.getLogger("kvstore")
 
 RESERVED = 32  # listeners, files, pipes: as Redis's CONFIG_MIN_RESERVED_FDS
-_MAXIMUM = 1 << 20  # Linux's own, where it does not say
+_MAXIMUM = 1 << 20  # Linux's default, if the system does not say
 
 
 class TooFewDescriptors(Exception):
@@ -21,7 +22,7 @@ class TooFewDescriptors(Exception):
 
 
 def files_max() -> int:
-    """The highest limit of open files that the system grants any process."""
+    """The highest limit of open files that the system grants to any process."""
     try:
         return int(Path("/proc/sys/fs/nr_open").read_text())
     except (OSError, ValueError):
@@ -29,14 +30,14 @@ def files_max() -> int:
 
 
 def clients_max() -> int:
-    """The highest maxclients that can ever be allowed, if the limits do not change from outside."""
+    """The highest possible maxclients, if the limits do not change from outside."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = files_max()
     return (most if hard == resource.RLIM_INFINITY else min(hard, most)) - RESERVED
 
 
 def allow_clients(wanted: int) -> int:
-    """Raise the limit of open files for so many connections, or as far as can be; returns how many are allowed."""
+    """Raise the limit of open files for so many connections, or as far as possible; returns how many are allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + RESERVED
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -53,7 +54,7 @@ def allow_clients(wanted: int) -> int:
 
 
 def clients_at_start(wanted: int) -> int:
-    """The maxclients in force of a server that was to have `wanted`.  Raises TooFewDescriptors."""
+    """The effective maxclients of a server configured for `wanted`.  Raises TooFewDescriptors."""
     allowed = allow_clients(wanted)
     if allowed == wanted:
         return wanted

@@ -1,8 +1,8 @@
 """The C library as kernels see it: system calls and raw memory.
 
-Functions are reached by symbol, so that compiled kernels can be cached.  Pointers cross as int64 addresses.  Buffers
-whose size follows what clients send (queries, replies, transaction queues) are malloc's: they belong to connections,
-not to the store, whose bytes all live in the address space.
+Functions are called by symbol, so that compiled kernels can be cached.  Pointers are passed as int64 addresses.
+Buffers whose size depends on clients' input (queries, replies, transaction queues) come from malloc.  They belong to
+connections, and not to the store, whose bytes all lie in the address space.
 """
 
 from typing import Any
@@ -41,8 +41,8 @@ RUSAGE_THREAD = 1
 
 
 def _view(kind: Any) -> Any:
-    # An intrinsic (address, count) -> array: the memory there as it is.  A kernel cannot return an array it has made,
-    # for want of reference counts; an intrinsic can, because this one owns nothing.
+    # An intrinsic (address, count) -> array: a view of that memory.  A kernel cannot return an array that it has made,
+    # because there are no reference counts.  This intrinsic can, because its array owns nothing.
     def view(typingctx, address, count):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             array = signature.return_type
@@ -65,7 +65,7 @@ ints_at = _view(int32)  # (address, count) -> int32[count]
 
 @intrinsic
 def cycles(typingctx):  # type: ignore[no-untyped-def]
-    """The processor's time stamp counter; the server calibrates it against the clock."""
+    """The processor's time stamp counter, which the server calibrates against the clock."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         counter = cgutils.get_or_insert_function(

@@ -1,8 +1,8 @@
-"""Calls nest: EXEC runs a command in a call of its own, and a script or SORT BY will.
+"""Nested calls: EXEC runs each command in a call of its own, and a script or SORT BY will too.
 
-`call_push` keeps the call at hand and begins another, which inherits connection, database, protocol and the reply that
-is under construction.  Its arguments have the room behind those of the call around it.  `call_pop` takes the outer call
-back as it was, but for the reply, which the inner one has added to.
+`call_push` saves the current call and begins another, which inherits connection, database, protocol and the reply under
+construction.  Its arguments go behind those of the outer call.  `call_pop` restores the outer call, but keeps the
+bytes that the inner call has added to the reply.
 """
 
 from kvstore.lifetimes.call import (
@@ -35,7 +35,7 @@ def call_push(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def call_pop(context):  # type: ignore[no-untyped-def]
-    """End the call at hand, and go on with the one around it."""
+    """End the call at hand, and continue the outer one."""
     call = context.call
     assert call[DEPTH] > 0, "no call is around this one"
     address, capacity, length = call[REPLY_ADDRESS], call[REPLY_CAPACITY], call[REPLY_LENGTH]

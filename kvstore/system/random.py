@@ -1,4 +1,4 @@
-"""Random numbers for draws that nobody has to be unable to guess."""
+"""Random numbers for draws that may be predictable: they are not secure."""
 
 from kvstore.lifetimes.shard import RANDOM
 from mmcore.jit import kernel

@@ -1,11 +1,11 @@
-"""What signals mean to the process, from its first lines to its last.
+"""Signals: their effect on the process, from its first lines to its last.
 
-SIGTERM, SIGINT   end it.  Before the server is ready they end it at once, for there is nothing to save yet: a
+SIGTERM, SIGINT   end the process.  Before the server is ready they end it at once, because there is nothing to save: a
                   thread waits for them, so that neither a compiler nor a kernel delays the end.  Later they are
-                  noted in `asked`, and the server ends in an orderly way: it saves first, if it is to
-again             a second SIGINT insists, and the process ends without that; a second SIGTERM changes nothing,
-                  because a final snapshot can take minutes and a service manager asks more than once
-SIGHUP            is ignored, as Redis ignores it, and SIGPIPE, as Python does
+                  noted in `asked`, and the server shuts down in order: it saves first, if so configured
+again             a second SIGINT ends the process without saving.  A second SIGTERM changes nothing, because a final
+                  snapshot can take minutes and a service manager may ask more than once
+SIGHUP            is ignored, as in Redis; SIGPIPE too, as in Python
 """
 
 import logging
@@ -23,10 +23,10 @@ _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
 class Signals:
-    """The signals of this process, from the time this is made; the main thread makes it."""
+    """Handles the signals of this process from its creation on; the main thread must create it."""
 
     def __init__(self) -> None:
-        self.asked = 0  # the signal that has asked for an end, 0 for none
+        self.asked = 0  # the signal that asked the process to end, 0 for none
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._write, False)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -37,7 +37,7 @@ class Signals:
         self._watcher.start()
 
     def wake(self, fd: int) -> None:
-        """The server is ready: from now on a signal is noted in `asked` and writes to `fd`, which does not block."""
+        """The server is ready: from now on a signal is noted in `asked` and writes to `fd`, which must not block."""
         signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
         os.write(self._write, _READY)
         self._watcher.join()
@@ -45,11 +45,11 @@ class Signals:
         os.close(self._write)
 
     def wake_nobody(self) -> None:
-        """The server ends: its descriptor is written to no longer."""
+        """The server ends: stop writing to its descriptor."""
         signal.set_wakeup_fd(-1)
 
     def ignore(self) -> None:
-        """The process ends: nothing that is sent now changes its status."""
+        """The process ends: signals no longer change its status."""
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
 
@@ -60,7 +60,7 @@ class Signals:
         self.asked = self.asked or number
 
     def _end_at_once(self) -> None:
-        # Runs until the server is ready.  The pipe holds the numbers of the signals that came.
+        # Runs until the server is ready.  The pipe holds the numbers of the received signals.
         received = os.read(self._read, 4096).replace(_READY, b"")
         if not received:
             return

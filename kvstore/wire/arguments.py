@@ -1,4 +1,4 @@
-"""The arguments of the command at hand: where they lie, and what numbers and words they spell.
+"""The arguments of the command at hand: their position, and the numbers and words that they spell.
 
 Argument i is `arg_length` bytes at `arg_offset` in the query buffer.  Integers are read as strictly as Redis reads
 them (string2ll): an optional minus, digits without leading zeros, within int64; nothing else.
@@ -13,7 +13,7 @@ INT64_MIN = -0x8000_0000_0000_0000
 
 
 def pack(text: bytes) -> int:
-    """What `word` answers for an argument that spells `text` (at most 8 bytes, upper case)."""
+    """The value of `word` for an argument that spells `text` (at most 8 bytes, upper case)."""
     assert len(text) <= 8 and text.upper() == text
     return int.from_bytes(text.ljust(8, b"\0"), "big", signed=True)
 
@@ -32,7 +32,7 @@ def arg_offset(context, i):  # type: ignore[no-untyped-def]
 
 @kernel
 def arg_address(context, i):  # type: ignore[no-untyped-def]
-    """Where argument i lies: an address of the process."""
+    """Address of argument i in the process."""
     return context.call[QUERY_ADDRESS] + arg_offset(context, i)
 
 
@@ -44,7 +44,7 @@ def arg_length(context, i):  # type: ignore[no-untyped-def]
 
 @kernel
 def argument(context, i):  # type: ignore[no-untyped-def]
-    """(address, size) of argument i: how the kernels of the store take keys and values."""
+    """(address, size) of argument i, the form in which the store's kernels take keys and values."""
     return arg_address(context, i), arg_length(context, i)
 
 
@@ -86,7 +86,7 @@ def parse_integer(text, start, length):  # type: ignore[no-untyped-def]
         return length == 1, 0
     if first < 49 or first > 57:
         return False, 0
-    # Counted below zero, where there is room for one more value than above.
+    # Count in negative numbers, because an int64 has one more of them than of positive ones.
     value = 0
     while position < start + length:
         digit = int(text[position]) - 48

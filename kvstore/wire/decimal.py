@@ -1,7 +1,7 @@
-"""Decimal text and the processor's extended precision: what INCRBYFLOAT computes in.
+"""Decimal text and the processor's extended precision, for INCRBYFLOAT.
 
 Redis adds in C's long double and prints seventeen digits behind the point, which hides binary rounding: 3.0 + 1.1 is
-4.1.  numba has no such type, LLVM has: the functions below call the C library's strtold and snprintf with it.
+4.1.  numba does not have this type, but LLVM does.  The functions below call the C library's strtold and snprintf.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ from mmcore.jit import copy_bytes, int64, intrinsic, kernel
 from mmcore.jit.toolchain import cgutils, ir
 
 _ERANGE = 34
-_NAN, _ENDS = 1, 2  # what a number may be: not one; zero or infinite
+_NAN, _ENDS = 1, 2  # not a number; zero or infinite
 
 
 @cache
@@ -50,7 +50,7 @@ def _strtold(builder: Any, address: Any, end: Any) -> Any:
 
 @intrinsic
 def _read(typingctx, address):  # type: ignore[no-untyped-def]
-    # How many bytes of the NUL-terminated text at `address` spell a number, times 4, plus _NAN or _ENDS.
+    # The number of bytes that spell a number in the NUL-terminated text at `address`, times 4, plus _NAN or _ENDS.
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         end = cgutils.alloca_once(builder, _text())
         value = _strtold(builder, values[0], end)
@@ -81,7 +81,7 @@ def _print_sum(typingctx, first, second, target, size):  # type: ignore[no-untyp
 
 @kernel
 def number_text(text, start, count, address):  # type: ignore[no-untyped-def]
-    """Copy a number to `address`, NUL-terminated; False when these bytes spell none that Redis reads."""
+    """Copy a number to `address`, NUL-terminated; False when Redis would not accept these bytes as a number."""
     if count == 0 or count >= TEXT_MAX:
         return False
     room = bytes_at(address, TEXT_MAX)
@@ -99,7 +99,7 @@ def number_text(text, start, count, address):  # type: ignore[no-untyped-def]
 
 @kernel
 def print_sum(first, second, target):  # type: ignore[no-untyped-def]
-    """The sum of two numbers' texts, as text at `target`; its length, or -1 for what is no number."""
+    """Write the sum of two numbers in text as text to `target`; returns its length, or -1 if it is not a number."""
     count = _print_sum(first, second, target, RESULT_MAX)
     out = bytes_at(target, RESULT_MAX)
     digit = int64(out[1] if out[0] == 45 else out[0])

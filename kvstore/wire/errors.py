@@ -10,7 +10,7 @@ from mmcore.jit import constant, int64
 
 SHOWN_MAX = 128  # [bytes] that an error shows of an unknown name, and of all arguments together
 
-_TEXTS: list[str] = []  # grows while this module is read, and then no more
+_TEXTS: list[str] = []  # grows only while this module is imported
 
 
 def _error(text: str) -> int:
@@ -92,9 +92,9 @@ _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]
 ERROR_BYTES = constant(b"".join(_ENCODED))  # the replies, end to end
 ERROR_START = constant([0, *accumulate(map(len, _ENCODED))], int64)  # where each begins; int64[len(ERRORS) + 1]
 
-ABORTED = constant(b"-EXECABORT Transaction discarded because of: ")  # and the reason follows
+ABORTED = constant(b"-EXECABORT Transaction discarded because of: ")  # followed by the reason
 
 
 def shown(data: bytes, limit: int | None = None) -> str:
-    """A client's bytes in an error, as C prints a string: up to a zero byte, and `limit` bytes at most."""
+    """A client's bytes as an error shows them: like C, up to a zero byte, and `limit` bytes at most."""
     return data[:limit].split(b"\0", 1)[0].decode(errors="surrogateescape")

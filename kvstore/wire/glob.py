@@ -1,23 +1,24 @@
 """Glob patterns, as KEYS and SCAN match them: * ? [abc] [^a-z] and backslash.
 
-Redis's language, and its treatment of what is ill-formed: a class that is not closed ends with the pattern, a range may
-be written backwards, bytes in a range compare as signed ones, a backslash at the end stands for itself, a class with
-nothing in it matches nothing.  Without regard to case, for names, a byte behind a backslash in a class keeps its case,
-and the ends of a range are lowered after they were put in order.
+The language is Redis's, and so is the treatment of ill-formed patterns.  A class that is not closed ends with the
+pattern.  A range may be written backwards.  Bytes in a range compare as signed ones.  A backslash at the end stands for
+itself.  An empty class matches nothing.  Names match without regard to case; then a byte behind a backslash in a class
+keeps its case, and the ends of a range are lowered after they were put in order.
 
-A pattern is a sequence of items, each of which takes one byte, and of stars.  It is opened once for a command: that
-counts the items, and a text with fewer bytes needs no further look.  The first text that is long enough has it
-compiled, so the memory that this takes follows the length of a text that exists, not of what a client sends:
+A pattern is a sequence of stars and of items, each of which takes one byte.  A command opens its pattern once.  That
+counts the items, so that texts with fewer bytes are rejected at once.  The pattern is compiled for the first text that
+is long enough.  So the memory for that depends on the length of an existing text, and not on the input of a client:
 
     codes      int32 an item: a byte (0 to 255), any byte (256), or class k (257 + k)
     classes    4 words a class: the set of its bytes
-    segments   items between two stars: first item, number, address of what its search needs once it is hard
+    segments   items between two stars: first item, number, address of the search's tables once it is hard
 
-What stands before the first star is compared with the beginning of the text, what stands behind the last one with its
-end, and the leftmost place of each segment between is the right one, since every item takes one byte.  So nothing is
-tried twice because of what follows.  A search compares place by place, and when it has compared 8 times as many bytes
-as it has passed, it goes on in another way: a segment of bytes alone by Knuth, Morris and Pratt, which is linear, any
-other by shift-and (Baeza-Yates and Gonnet, CACM 1992), which takes a step of one word for each 64 items and byte.
+The items before the first star are compared with the beginning of the text, and the items behind the last star with its
+end.  Each segment between two stars is searched for.  Its leftmost place is always right, because every item takes one
+byte, so the search never backtracks.  It compares place by place.  When it has compared 8 times as many bytes as it has
+passed, the search is hard, and continues with another algorithm.  For a segment of bytes alone this is Knuth, Morris
+and Pratt's, which is linear.  For any other it is shift-and (Baeza-Yates and Gonnet, CACM 1992), which takes a step of
+one word for each 64 items and byte.
 """
 
 from kvstore.system.libc import bytes_at, free, ints_at, malloc, words_at
@@ -25,9 +26,9 @@ from mmcore.jit import int64, kernel, linked, uint8
 
 _STAR, _ANY, _OPEN, _CLOSE, _NOT, _RANGE, _ESCAPE = 42, 63, 91, 93, 94, 45, 92
 ANY, CLASS = 256, 257  # codes of items
-NAIVE, NAIVE_MIN = 8, 64  # comparisons, by byte passed and beside, after which a search goes on in another way
+NAIVE, NAIVE_MIN = 8, 64  # comparisons per byte passed, and beside those, until a search changes its algorithm
 (
-    _ADDRESS,  # of the pattern's bytes, which stay where they are while it is open
+    _ADDRESS,  # of the pattern's bytes, which must not move while it is open
     _LENGTH,
     _NO_CASE,  # 1 to disregard case
     _ITEMS,
@@ -36,7 +37,7 @@ NAIVE, NAIVE_MIN = 8, 64  # comparisons, by byte passed and beside, after which 
     _CODES_ADDRESS,  # 0 until it is compiled
     _CLASSES_ADDRESS,
     _SEGMENTS_ADDRESS,
-    _WORK,  # items compared with bytes in searches, and steps of the other ways
+    _WORK,  # items compared with bytes in searches, and steps of the other algorithms
     _HEADER,
 ) = range(11)
 _FIRST, _COUNT, _SEARCH, _SEGMENT_WIDTH = range(4)
@@ -83,7 +84,7 @@ def _fill(words, at, low, high):  # type: ignore[no-untyped-def]
 def _add_range(words, at, first, last, no_case):  # type: ignore[no-untyped-def]
     low, high = min(_signed(first), _signed(last)), max(_signed(first), _signed(last))
     if no_case:
-        # Lower forms are compared, and no capital is one: add the capitals whose lower form is in the set.
+        # Bytes are compared in lower case, which no capital is: add the capitals whose lower form is in the set.
         low, high = _lower(low), _lower(high)
         _fill(words, at, max(low, 0), min(high, 64))
         _fill(words, at, max(low, 91), high)
@@ -95,7 +96,7 @@ def _add_range(words, at, first, last, no_case):  # type: ignore[no-untyped-def]
 
 @kernel
 def _class_end(pattern, at, end):  # type: ignore[no-untyped-def]
-    # Where the pattern goes on behind the class that opens at `at`.
+    # The place in the pattern behind the class that opens at `at`.
     at += 1
     if at < end and pattern[at] == _NOT:
         at += 1
@@ -113,7 +114,7 @@ def _class_end(pattern, at, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def _read_class(pattern, at, end, words, place, no_case):  # type: ignore[no-untyped-def]
-    # Make the four words at `place` the set of the class that opens at `at`; returns where the pattern goes on.
+    # Write the set of the class that opens at `at` to the four words at `place`; returns the place behind the class.
     for i in range(4):
         words[place + i] = 0
     at += 1
@@ -142,7 +143,7 @@ def _read_class(pattern, at, end, words, place, no_case):  # type: ignore[no-unt
 
 @linked(int64(int64, int64, int64))
 def glob_open(address, length, no_case):  # type: ignore[no-untyped-def]
-    """Open the pattern of `length` bytes at `address`; returns what the others take, or 0 when memory ran out."""
+    """Open the pattern of `length` bytes at `address`; returns a handle for the other functions, 0 without memory."""
     program = malloc(_HEADER * 8)
     if program == 0:
         return 0
@@ -170,13 +171,13 @@ def glob_open(address, length, no_case):  # type: ignore[no-untyped-def]
 
 @linked(int64(int64))
 def glob_work(program):  # type: ignore[no-untyped-def]
-    """What the searches have taken so far: items compared with bytes, and steps of one word."""
+    """The work of the searches so far: items compared with bytes, and steps of one word."""
     return words_at(program, _HEADER)[_WORK]
 
 
 @linked(int64(int64))
 def glob_hard(program):  # type: ignore[no-untyped-def]
-    """How many segments have needed another way of searching so far."""
+    """How many segments have needed another search algorithm so far."""
     header, hard = words_at(program, _HEADER), 0
     if header[_SEGMENTS_ADDRESS] != 0:
         segments = words_at(header[_SEGMENTS_ADDRESS], header[_SEGMENTS] * _SEGMENT_WIDTH)
@@ -187,7 +188,7 @@ def glob_hard(program):  # type: ignore[no-untyped-def]
 
 @kernel
 def glob_least(program):  # type: ignore[no-untyped-def]
-    """How many bytes a text must have at least."""
+    """The least number of bytes of a matching text."""
     return words_at(program, _HEADER)[_ITEMS]
 
 
@@ -204,7 +205,7 @@ def _free_program(header):  # type: ignore[no-untyped-def]
 
 @kernel
 def glob_close(program):  # type: ignore[no-untyped-def]
-    """Give back what an open pattern takes; 0 is none."""
+    """Free an open pattern; does nothing for 0."""
     if program != 0:
         _free_program(words_at(program, _HEADER))
         free(program)
@@ -265,7 +266,7 @@ def _compile(program):  # type: ignore[no-untyped-def]
 
 @kernel
 def _takes(code, classes, byte, no_case):  # type: ignore[no-untyped-def]
-    # Whether an item takes a byte.
+    # Whether an item matches a byte.
     if code < ANY:
         return code == (_lower(byte) if no_case else byte)
     return code == ANY or _in_class(classes, 4 * (code - CLASS), byte)
@@ -273,7 +274,7 @@ def _takes(code, classes, byte, no_case):  # type: ignore[no-untyped-def]
 
 @kernel
 def _all_take(codes, first, count, classes, text, at, no_case):  # type: ignore[no-untyped-def]
-    # How many items, from `first` on, take the bytes from `at` on, up to the first that does not.
+    # How many items from `first` on match the bytes from `at` on, up to the first mismatch.
     i = 0
     while i < count and _takes(int64(codes[first + i]), classes, int64(text[at + i]), no_case):
         i += 1
@@ -282,7 +283,7 @@ def _all_take(codes, first, count, classes, text, at, no_case):  # type: ignore[
 
 @linked(int64(int64, int64, uint8[::1], int64, int64))
 def _search_bytes(program, segment, text, start, stop):  # type: ignore[no-untyped-def]
-    """Where a segment of bytes alone first stands in text[start:stop]; -1 for nowhere, or _NO_MEMORY."""
+    """The first place of a segment of bytes alone in text[start:stop]; -1 for none, or _NO_MEMORY."""
     header = words_at(program, _HEADER)
     segments = words_at(header[_SEGMENTS_ADDRESS], _SEGMENT_WIDTH * header[_SEGMENTS])
     row, no_case = segment * _SEGMENT_WIDTH, header[_NO_CASE]
@@ -293,7 +294,7 @@ def _search_bytes(program, segment, text, start, stop):  # type: ignore[no-untyp
         if address == 0:
             return _NO_MEMORY
         segments[row + _SEARCH] = address
-        borders = words_at(address, count)  # of the first i + 1 items, the longest beginning that is their end too
+        borders = words_at(address, count)  # the longest proper prefix of the first i + 1 items that is also a suffix
         borders[0] = border = 0
         for i in range(1, count):
             while border > 0 and codes[first + border] != codes[first + i]:
@@ -329,7 +330,7 @@ def _search_items(program, segment, text, start, stop):  # type: ignore[no-untyp
         if address == 0:
             return _NO_MEMORY
         segments[row + _SEARCH] = address
-        # For each byte the set of items that take it, one bit an item.
+        # For each byte the set of items that match it, one bit for each item.
         takers = words_at(address, 256 * width)
         codes = ints_at(header[_CODES_ADDRESS], header[_ITEMS])
         classes = words_at(header[_CLASSES_ADDRESS], 4 * header[_CLASSES] + 4)
@@ -344,7 +345,7 @@ def _search_items(program, segment, text, start, stop):  # type: ignore[no-untyp
                 if _takes(code, classes, byte, no_case):
                     takers[byte * width + word] |= bit
     takers = words_at(segments[row + _SEARCH], 256 * width)
-    state = words_at(segments[row + _SEARCH] + 8 * width * 256, width)  # the items that the bytes so far end with
+    state = words_at(segments[row + _SEARCH] + 8 * width * 256, width)  # items that end a match so far
     for i in range(width):
         state[i] = 0
     last, done = width - 1, 1 << ((count - 1) & 63)
@@ -392,7 +393,7 @@ def _search(program, segment, text, start, stop):  # type: ignore[no-untyped-def
 def glob_match(program, text, offset, count):  # type: ignore[no-untyped-def]
     """Whether `count` bytes of `text` match an open pattern: 1 or 0, or -1 when memory ran out.
 
-    No star matches the empty text, as in Redis, which asks nothing of a key when the pattern is a single star.
+    No star matches the empty text, as in Redis, whose KEYS does not match keys against a single star at all.
     """
     header = words_at(program, _HEADER)
     items, last = header[_ITEMS], header[_SEGMENTS] - 1
@@ -426,10 +427,10 @@ def glob_match(program, text, offset, count):  # type: ignore[no-untyped-def]
 
 @linked(int64(uint8[::1], int64, uint8[::1], int64[::1], uint8[::1]))
 def glob_select(pattern, length, names, ends, selected):  # type: ignore[no-untyped-def]
-    """Which names match, without regard to case: selected[i] = 1 or 0; returns 0, or -1 when memory ran out.
+    """Select the names that match without regard to case: selected[i] = 1 or 0; returns 0, or -1 without memory.
 
     names      uint8[]    all names, one behind the other
-    ends       int64[n]   where each ends
+    ends       int64[n]   the end of each
     selected   uint8[n]
     """
     program = glob_open(int64(pattern.ctypes.data), length, 1)

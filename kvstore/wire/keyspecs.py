@@ -1,6 +1,6 @@
-"""Where the keys of a command stand, as COMMAND INFO tells it, and as it follows from the syntax.
+"""Key specifications: the positions of a command's keys, derived from its syntax and shown by COMMAND INFO.
 
-A key specification says where a search begins and which arguments it finds there:
+A key specification gives the beginning of a search and the arguments that it finds there:
 
     begin   Index      at an argument               find   Range    each `step`th from there to `last`
             Keyword    behind a token                      Count    as many as an argument says
@@ -12,8 +12,8 @@ A key specification says where a search begins and which arguments it finds ther
     GEORADIUS key ... [STORE key]               Keyword(STORE, 6)   Range(0)
     XREAD ... STREAMS <key [key ...] id ...>    Keyword(STREAMS, 1) Range(-1, limit=2)
 
-An argument is counted from the command's first word, which is 0; `last` counts from the beginning of the search, or
-below zero from the end of the command.
+The command's first word is argument 0.  `last` counts from the beginning of the search; a negative one counts from the
+end of the command.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,14 +30,14 @@ class Index(NamedTuple):
 
 
 class Keyword(NamedTuple):
-    """The search begins behind a token, which is looked for from an argument on; below 0 from the end backwards."""
+    """The search begins behind a token, which is looked for from an argument on; a negative one counts from the end."""
 
     keyword: str
     start: int
 
 
 class Range(NamedTuple):
-    """Each `step`th argument up to `last`; with a limit, only of the first part of so many."""
+    """Each `step`th argument up to `last`; a limit n restricts this to the first 1/n of the arguments."""
 
     last: int
     step: int = 1
@@ -45,7 +45,7 @@ class Range(NamedTuple):
 
 
 class Count(NamedTuple):
-    """The first argument says how many follow."""
+    """The first argument is the number of keys that follow."""
 
     count_at: int = 0
     first: int = 1
@@ -56,21 +56,21 @@ Place = tuple[Index | Keyword, Range | Count]
 
 
 class NoKeys(ValueError):
-    """The arguments are not such that their keys can be told."""
+    """The keys among these arguments cannot be determined."""
 
 
 @dataclass(frozen=True)
 class KeySpec:
-    """A run of keys, and what the command does to them."""
+    """A run of keys, and the command's effect on them."""
 
     begin: Index | Keyword
     find: Range | Count
-    flags: tuple[str, ...]  # RO, RW, OW or RM, and what is done with the value: access, update, insert, delete
+    flags: tuple[str, ...]  # RO, RW, OW or RM, and the effect on the value: access, update, insert, delete
     notes: str = ""
 
     @property
     def is_range(self) -> bool:
-        """Whether the arguments alone that COMMAND had before key specifications can say it."""
+        """Whether first key, last key and step, COMMAND's form before key specifications, describe the run."""
         return isinstance(self.begin, Index) and isinstance(self.find, Range)
 
     def positions(self, args: Sequence[bytes]) -> range:
@@ -109,9 +109,9 @@ def _counted(find: Count, begin: int, args: Sequence[bytes]) -> range:
 
 
 def places(arguments: tuple[Argument, ...], named: int) -> list[Place]:
-    """Where the syntax has keys, for a command with a name of `named` words.
+    """The positions of keys in the syntax, for a command with a name of `named` words.
 
-    Raises ValueError where that cannot be said, as behind what is optional.
+    Raises ValueError for a position that cannot be expressed, such as one behind optional arguments.
     """
     found: list[Place] = []
     required, fixed = named, True  # words before the argument at hand, and whether there are always so many

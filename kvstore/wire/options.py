@@ -1,12 +1,12 @@
-"""Reading a command's arguments as its syntax has them, for the commands that Python serves.
+"""Reading a command's arguments by its syntax, for the commands that Python serves.
 
     read(parse("key [NX | XX] [EX seconds | KEEPTTL]", ("condition", "expiration")), [b"k", b"ex", b"5"])
     == {"key": b"k", "expiration": "seconds", "seconds": b"5"}
 
-A value stands under its argument's name, as the bytes that came; True for a token that stands alone.  A group of
-alternatives stands there too, as the name of the one that was chosen.  What may come several times is a list; a block
-of those, a list of dictionaries.  Optional arguments with tokens may come in any order, as Redis has it; of one that
-comes twice the last holds, but two alternatives of a group are a syntax error, as is all that the syntax has not.
+Each value is stored under its argument's name, as the bytes received; a token without an argument is stored as True.  A
+group of alternatives is stored as the name of the chosen one.  Repeatable arguments become a list, and repeatable
+blocks a list of dictionaries.  Optional arguments with tokens may come in any order, as in Redis.  If one comes twice,
+the last counts.  Two alternatives of a group are a syntax error, and so are words that do not fit the syntax.
 """
 
 from typing import Any
@@ -39,14 +39,14 @@ class _Reader:
         return len(self._words) - self._at
 
     def _token(self, token: str) -> bool:
-        # Take the token, if it is next.
+        # Take the token if it is next.
         if self.left and self._words[self._at].lower() == token.lower().encode():
             self._at += 1
             return True
         return False
 
     def sequence(self, arguments: tuple[Argument, ...], given: Options, kept: int) -> bool:
-        """Take these in order, those with tokens in any, and leave `kept` words at least."""
+        """Take these arguments in order, or in any order those with tokens, and leave at least `kept` words."""
         number = 0
         while number < len(arguments):
             argument = arguments[number]
@@ -111,7 +111,7 @@ class _Reader:
         return True
 
     def _alternative(self, argument: Argument, given: Options, kept: int) -> bool:
-        # Those with tokens first: a word that is one of them is no value.
+        # Arguments with tokens go first: a word that is one of their tokens is not a value.
         for one in sorted(argument.arguments, key=lambda one: not _has_token(one)):
             before, values = self._at, Options()
             if self._several(one, values, kept):

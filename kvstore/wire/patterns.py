@@ -1,7 +1,7 @@
-"""Redis's glob patterns for names that Python matches: of parameters, commands.
+"""Redis's glob patterns for names that Python matches: of parameters, of commands.
 
-The kernels of glob.py match them, without regard to case.  They are imported when they are first needed, for the
-command line reads its configuration before it loads any kernel.
+The kernels of glob.py match them without regard to case.  They are imported on first use, because the command line
+reads its configuration before it loads any kernel.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """Refusals: the replies to a command that is not in the table, or has the wrong number of arguments.
 
-Both look at a few arguments only, so a refusal costs the same however long the command is.  Names of commands and of
-subcommands are a table of bytes, one row of NAME_WIDTH for each row of the command table, padded with zeros.
+Both look at a few arguments only, so the cost of a refusal does not depend on the length of the command.  The names of
+commands and subcommands form a table of bytes: one row of NAME_WIDTH bytes, padded with zeros, for each row of the
+command table.
 """
 
 from kvstore.lifetimes.call import ARGC, REPLY_LENGTH
@@ -38,7 +39,7 @@ def command_name(context, command):  # type: ignore[no-untyped-def]
 
 @kernel
 def name_length(name):  # type: ignore[no-untyped-def]
-    """Length of a name of `command_name` [bytes]."""
+    """Length of a name that `command_name` returned [bytes]."""
     length = 0
     while length < NAME_WIDTH and name[length] != 0:
         length += 1
@@ -52,7 +53,7 @@ def _put(context, text):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def reply_unknown(context):  # type: ignore[no-untyped-def]
-    """The refusal of the command at hand, which is not in the table."""
+    """Refuse the command at hand, which is not in the table."""
     call = context.call
     start = begin_error(context)
     _put(context, _UNKNOWN)
@@ -70,9 +71,9 @@ def reply_unknown(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def reply_arity(context, command, aborts):  # type: ignore[no-untyped-def]
-    """The refusal of the wrong number of arguments for the command in row `command`.
+    """Refuse the command in row `command` for its wrong number of arguments.
 
-    `aborts`: it is EXEC, whose transaction is discarded for that.
+    `aborts`: the command is EXEC, and its transaction is discarded.
     """
     start = begin_error(context)
     if aborts:
@@ -88,7 +89,7 @@ def reply_arity(context, command, aborts):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def is_http(context):  # type: ignore[no-untyped-def]
-    """Whether the command at hand is a line of an HTTP request, which a web page may have made a browser send."""
+    """Whether the command at hand is a line of an HTTP request, which a browser may send on behalf of a web page."""
     text, start, length = query(context), arg_offset(context, 0), 0
     while length < min(arg_length(context, 0), 6) and text[start + length] != 0:
         length += 1

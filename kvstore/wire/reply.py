@@ -1,6 +1,6 @@
 """Replies as Python values, and their RESP2 and RESP3 encodings.
 
-Commands served in Python return values; `encode` alone knows how each looks on the wire.
+Commands served in Python return values.  Only `encode` knows their form on the wire.
 
     value                     RESP2                  RESP3
     Simple("OK")              +OK                    +OK
@@ -40,7 +40,7 @@ class Error(str):
 
 
 class Verbatim(str):
-    """Text meant for people: clients are told not to parse it."""
+    """Text for people, marked so that clients do not parse it."""
 
     __slots__ = ()
 
@@ -52,13 +52,13 @@ class Raw(bytes):
 
 
 class Set(tuple["Reply", ...]):
-    """An unordered collection without duplicates; the order it is sent in is the tuple's."""
+    """An unordered collection without duplicates, sent in the order of the tuple."""
 
     __slots__ = ()
 
 
 class Sentinel(Enum):
-    """Replies that no Python value stands for."""
+    """Replies that no Python value represents."""
 
     NULL_ARRAY = "null array"
     NO_REPLY = "no reply"
@@ -73,7 +73,7 @@ Reply: TypeAlias = str | bytes | int | float | bool | Sequence["Reply"] | _Map |
 
 
 class CommandError(Exception):
-    """What a command raises to answer an error; the text begins with the error's code."""
+    """Raised by a command to answer an error; the text begins with the error's code."""
 
     @property
     def reply(self) -> Error:
@@ -89,7 +89,7 @@ def encode(value: Reply, protocol: int = 2) -> bytes:
 
 
 def double_text(value: float) -> str:
-    """A double as Redis spells it: the shortest decimal that reads back as the same number."""
+    """A double in Redis's form: the shortest decimal that reads back as the same number."""
     if math.isnan(value):
         return "nan"
     if math.isinf(value):
@@ -98,7 +98,7 @@ def double_text(value: float) -> str:
 
 
 def _line(text: str) -> bytes:
-    # A line break inside would end the reply early, and let a client that chose the text forge the next one.
+    # A line break inside would end the reply early.  A client that chose the text could forge the next reply.
     return text.replace("\r", " ").replace("\n", " ").encode(errors="surrogateescape")
 
 

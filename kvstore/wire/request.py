@@ -1,16 +1,16 @@
 """Requests: RESP arrays of bulk strings, or inline commands, out of the query buffer.
 
-`parse_request` takes the next command at INPUT_POSITION.  A whole one leaves its arguments in `args` (offset and
-length in the query buffer: nothing is copied) and moves INPUT_POSITION behind it.  Of half a command only how far it
-was scanned is kept, in the connection's row, so a command that arrives in n pieces costs O(its length + n), not their
-product; once the rest is there, one pass from its beginning collects the arguments.
+`parse_request` takes the next command at INPUT_POSITION.  For a whole command it stores the arguments in `args` (offset
+and length in the query buffer, so nothing is copied) and moves INPUT_POSITION behind it.  For an incomplete command
+it only keeps the scan position, in the connection's row.  So a command that arrives in n pieces costs O(its length +
+n), and not their product.  When the rest has arrived, one pass from the beginning collects the arguments.
 
-Limits and error texts are Redis's: a line of a header or an inline command of 64 KiB at most, whether its end has been
-received or not; bulk strings of proto-max-bulk-len; before authentication 10 arguments of 16 KiB.  An inline command of
-that length has fewer words than `args` has room for.
+Limits and error texts are Redis's: at most 64 KiB for a line of a header or an inline command, whether or not its end
+has been received; bulk strings of proto-max-bulk-len; before authentication 10 arguments of 16 KiB.  An inline command
+of that length always has few enough words for `args`.
 
-An inline command is unquoted where it lies, so it cannot be parsed twice.  CLIENT PAUSE makes that necessary: while
-clients are paused, the line is kept as it was received, and `restore_request` puts it back.
+An inline command is unquoted in place, so it cannot be parsed twice.  CLIENT PAUSE needs a second parse, so while
+clients are paused the line is also kept as received, and `restore_request` puts it back.
 """
 
 from kvstore.lifetimes.call import ARGC, QUERY_ADDRESS, QUERY_SIZE, REPLY_LENGTH
@@ -41,8 +41,8 @@ UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX = 10, 16384
 
 @kernel
 def _find(context, start, byte):  # type: ignore[no-untyped-def]
-    # Offset of the first `byte` in the line that begins at `start` in the query buffer; -1 when it has not come yet, -2
-    # when the line is too long.
+    # Offset of the first `byte` in the line that begins at `start` in the query buffer; -1 when it has not arrived yet,
+    # -2 when the line is too long.
     base, left = context.call[QUERY_ADDRESS], context.call[QUERY_SIZE] - start
     found = memchr(base + start, byte, min(left, LINE_ROOM))
     if found != 0:
@@ -73,7 +73,7 @@ def short_number(text, start, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def _line_number(context, text, start, too_long, invalid):  # type: ignore[no-untyped-def]
-    # As short_number, for what that leaves: (status, number, offset of the carriage return).
+    # Like short_number, for the cases that it leaves: (status, number, offset of the carriage return).
     end = _find(context, start, 13)
     if end == -2:
         return _malformed(context, too_long), 0, 0
@@ -87,7 +87,7 @@ def _line_number(context, text, start, too_long, invalid):  # type: ignore[no-un
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def scan_arguments(context, position, index, count, trusted):  # type: ignore[no-untyped-def]
-    """Take the arguments from number `index` on, whose header is at `position`.
+    """Take the arguments from number `index` on; the header of the first is at `position`.
 
     Returns COMPLETE, with INPUT_POSITION behind the command; INCOMPLETE, with ARGC arguments taken and INPUT_POSITION
     at the header of the next; or MALFORMED, with the error appended to the reply.
@@ -150,7 +150,7 @@ def _hex_pair(text, at):  # type: ignore[no-untyped-def]
 
 @kernel
 def _escape(byte):  # type: ignore[no-untyped-def]
-    # What a backslash and this letter stand for within double quotes.
+    # The byte that a backslash and this letter denote within double quotes.
     if byte == 110:
         return 10
     if byte == 114:
@@ -166,9 +166,9 @@ def _escape(byte):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def parse_inline(context):  # type: ignore[no-untyped-def]
-    """Take an inline command: words apart by spaces, quoted as a shell would ("\\n \\x0a \\"" and '\\'').
+    """Take an inline command: words separated by spaces, with quotes as in a shell ("\\n \\x0a \\"" and '\\'').
 
-    Arguments are unescaped where they lie; an unescaped word is never longer than its spelling.
+    Arguments are unescaped in place; an unescaped word is never longer than its spelling.
     """
     call, shard, args = context.call, context.shard, context.args
     text, start = query(context), shard[INPUT_POSITION]
@@ -233,9 +233,9 @@ def parse_inline(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def restore_request(context, start):  # type: ignore[no-untyped-def]
-    """Take back the parsing of the command that began at `start`: it is to be parsed again when the pause is over."""
+    """Undo the parsing of the command that began at `start`, so that it can be parsed again after the pause."""
     shard, text = context.shard, query(context)
-    # The first word of an inline command lies at `start`, or what does is no asterisk.
+    # It is an inline command if its first word lies at `start`, or the byte there is not an asterisk.
     if text[start] != 42 or arg_offset(context, 0) == start:
         line = bytes_at(shard[INLINE_ADDRESS], LINE_ROOM)
         copy_bytes(text, start, line, 0, shard[INPUT_POSITION] - start)

@@ -1,11 +1,11 @@
-"""Replies: what kernels append to the reply buffer, in RESP2 or RESP3 as the connection speaks.
+"""Replies: kernels append them to the reply buffer, in the connection's protocol, RESP2 or RESP3.
 
-The buffer is malloc's, one for the command at hand: REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH.  Every function here
-makes room before it writes, so a reply is never cut short; sending, and what becomes of a reply that does not fit the
-socket, is the loop's.
+The reply of the command at hand goes to one malloc'd buffer: REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH.  Every
+function here makes room before it writes, so a reply is never cut short.  The loop sends replies, and keeps the bytes
+that a socket does not take.
 
-An error that quotes a client is put together between `begin_error` and `end_error`, which sees to it that it is one
-line: a line break of the client's would end the reply, and what follows it would pass for the next one.
+An error that quotes a client is built between `begin_error` and `end_error`.  `end_error` makes it a single line: a
+line break from the client would end the reply, and the rest would pass for the next reply.
 """
 
 from kvstore.lifetimes.call import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
@@ -46,7 +46,7 @@ def reply_grow(context, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def reply_reset(context):  # type: ignore[no-untyped-def]
-    """Empty the buffer, and give back what an unusually long reply made it take."""
+    """Empty the buffer, and free the memory that an unusually long reply needed."""
     call = context.call
     call[REPLY_LENGTH] = 0
     if call[REPLY_CAPACITY] > 16 * REPLY_CAPACITY_MIN or call[REPLY_ADDRESS] == 0:
@@ -65,13 +65,13 @@ def reply_room(context, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def reply_length(context):  # type: ignore[no-untyped-def]
-    """Bytes in the buffer: a place that `reply_truncate` can return to."""
+    """Bytes in the buffer; `reply_truncate` can return to this length."""
     return context.call[REPLY_LENGTH]
 
 
 @kernel
 def reply_truncate(context, length):  # type: ignore[no-untyped-def]
-    """Take back all that was appended since the buffer held `length` bytes."""
+    """Remove everything appended since the buffer held `length` bytes."""
     context.call[REPLY_LENGTH] = length
 
 
@@ -132,7 +132,7 @@ def reply_array(context, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def reply_map(context, pairs):  # type: ignore[no-untyped-def]
-    """The header of a map; RESP2 has it as an array of twice the length."""
+    """The header of a map; in RESP2 an array of twice the length."""
     if context.call[PROTOCOL] == 3:
         reply_number(context, 37, pairs)
     else:
@@ -172,7 +172,7 @@ def reply_bulk_integer(context, value):  # type: ignore[no-untyped-def]
     """A bulk string that spells an integer."""
     out = reply_room(context, 48)
     at = context.call[REPLY_LENGTH]
-    digits = put_decimal(out, at + 8, value)  # written where there is room, measured, then moved behind its header
+    digits = put_decimal(out, at + 8, value)  # first written behind the room for a header, measured, then moved
     reply_number(context, 36, digits)
     out = reply_room(context, 48)
     copy_bytes(out, context.call[REPLY_LENGTH], out, at + 8, digits)
@@ -182,13 +182,13 @@ def reply_bulk_integer(context, value):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def reply_error(context, code):  # type: ignore[no-untyped-def]
-    """The error reply that ERRORS[code] spells."""
+    """The error reply with the text ERRORS[code]."""
     reply_raw(context, ERROR_BYTES, ERROR_START[code], ERROR_START[code + 1] - ERROR_START[code])
 
 
 @linked(void(CONTEXT, int64))
 def prefix_error(context, start):  # type: ignore[no-untyped-def]
-    """Make of the error replied at `start` the reason why a transaction is discarded."""
+    """Turn the error replied at `start` into the reason why a transaction is discarded."""
     reply = reply_room(context, len(ABORTED))
     copy_bytes(reply, start + len(ABORTED), reply, start + 1, context.call[REPLY_LENGTH] - start - 1)
     copy_bytes(reply, start, ABORTED, 0, len(ABORTED))
@@ -197,14 +197,14 @@ def prefix_error(context, start):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def reply_out_of_frames(context):  # type: ignore[no-untyped-def]
-    """Refuse the command at hand because frames have run out: a transaction that can be undone will be."""
+    """Refuse the command at hand because frames have run out; a transaction that can be undone will be undone."""
     context.store[RAN_OUT] = 1
     reply_error(context, OUT_OF_FRAMES)
 
 
 @kernel
 def begin_error(context):  # type: ignore[no-untyped-def]
-    """Begin an error reply of several parts; `end_error` takes what this returns."""
+    """Begin an error reply of several parts; returns the argument for `end_error`."""
     start = context.call[REPLY_LENGTH]
     reply_room(context, 1)[start] = 45
     context.call[REPLY_LENGTH] = start + 1
@@ -213,7 +213,7 @@ def begin_error(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def put_argument(context, i, limit):  # type: ignore[no-untyped-def]
-    """Append argument i to an error as C prints a string: up to a zero byte, and `limit` bytes at most."""
+    """Append argument i to an error: like C, up to a zero byte, and `limit` bytes at most."""
     text, start = query(context), arg_offset(context, i)
     end, stop = start, start + min(arg_length(context, i), limit)
     while end < stop and text[end] != 0:
@@ -223,7 +223,7 @@ def put_argument(context, i, limit):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def end_error(context, start):  # type: ignore[no-untyped-def]
-    """Make what was appended since `begin_error` one line: blanks for line breaks, none at its end."""
+    """Make the bytes appended since `begin_error` one line: blanks for line breaks, and none at its end."""
     out = reply_room(context, 2)
     end = context.call[REPLY_LENGTH]
     while out[end - 1] == 13 or out[end - 1] == 10:
@@ -238,7 +238,7 @@ def end_error(context, start):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def reply_error_about(context, code, i):  # type: ignore[no-untyped-def]
-    """The error that ERRORS[code] spells, and behind it argument i."""
+    """The error with the text ERRORS[code], followed by argument i."""
     start = context.call[REPLY_LENGTH]
     reply_error(context, code)
     context.call[REPLY_LENGTH] -= 2
@@ -263,7 +263,7 @@ def reply_null(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def reply_null_array(context):  # type: ignore[no-untyped-def]
-    """The null that stands where an array would (EXEC of a transaction that a watched key aborted)."""
+    """The null that replaces an array (EXEC of a transaction that a watched key aborted)."""
     if context.call[PROTOCOL] == 3:
         reply_raw(context, _NULL3, 0, len(_NULL3))
     else:
@@ -290,7 +290,7 @@ def reply_queued(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def reply_type_name(context, present):  # type: ignore[no-untyped-def]
-    """+string, or +none for a key that is not there."""
+    """+string, or +none for a missing key."""
     if present:
         reply_raw(context, _STRING, 0, len(_STRING))
     else:

@@ -1,8 +1,8 @@
 """RESP from the client's side: a decoder of replies, and a small blocking client for the command line and for tests.
 
-`Decoder` is without I/O. It is fed bytes as they come, in any pieces, and hands out the replies that are complete;
-what is left waits inside. It is strict: whatever is not RESP2 or RESP3 raises ProtocolError, after which the stream has
-no meaning any more. Replies are values as reply.py has them:
+`Decoder` does no I/O.  It takes bytes as they arrive, in any pieces, and returns the complete replies; it keeps the
+rest.  It is strict: bytes that are neither RESP2 nor RESP3 raise ProtocolError, and the stream is unusable afterwards.
+Replies have the values of reply.py:
 
     +OK  Simple     -ERR no  Error      :1 (1  int      $4 data  bytes      =8 txt:text  Verbatim       ,1.5  float
     #t   bool       _ $-1 *-1  None     *2  list        %1  dict            ~2  Set                     >2    Push
@@ -32,16 +32,16 @@ _DOUBLE = re.compile(rb"[+-]?(inf|nan|[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?)")
 
 
 class ProtocolError(Exception):
-    """What came is not RESP."""
+    """The received bytes are not RESP."""
 
 
 class Push(list[Any]):
-    """Something that is no reply: what the server sends of its own accord."""
+    """A message that the server sends of its own accord, and not a reply."""
 
 
 @dataclass
 class _Aggregate:
-    """An array, map, set or push whose members are still coming; `missing` of them."""
+    """An array, map, set or push of which `missing` members have not arrived yet."""
 
     kind: bytes
     missing: int
@@ -69,11 +69,11 @@ class Decoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._at = 0  # of the first byte that is not decoded yet
-        self._open: list[_Aggregate] = []  # the aggregates under way, the innermost last
+        self._at = 0  # offset of the first byte that is not decoded yet
+        self._open: list[_Aggregate] = []  # the incomplete aggregates, the innermost last
 
     def feed(self, data: bytes) -> list[Any]:
-        """Take in more of the stream; the replies that it completes."""
+        """Add bytes of the stream; returns the replies that they complete."""
         self._buffer += data
         complete = []
         while (step := self._step()) is not None:
@@ -87,7 +87,7 @@ class Decoder:
                 if innermost.missing:
                     break
                 value = self._open.pop().value()
-                if innermost.kind == b"|":  # attributes: about the reply that follows, and no part of it
+                if innermost.kind == b"|":  # attributes: they describe the next reply, and are not part of it
                     break
             else:
                 complete.append(value)
@@ -97,11 +97,11 @@ class Decoder:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left of an unfinished reply."""
+        """Whether there is no unfinished reply."""
         return not self._buffer and not self._open
 
     def _step(self) -> tuple[Any] | None:
-        # The next value or opening of an aggregate; None when the buffer does not hold a whole one.
+        # The next value, or the header of an aggregate; None when the buffer does not hold a whole one.
         end = self._buffer.find(b"\r\n", self._at, self._at + LINE_MAX)
         if end < 0:
             if len(self._buffer) - self._at >= LINE_MAX:
@@ -180,7 +180,7 @@ Argument = bytes | str | int | float
 
 
 def encode_command(*args: Argument) -> bytes:
-    """A command as it is sent."""
+    """A command in the form that is sent."""
     parts = [arg if isinstance(arg, bytes) else str(arg).encode(errors="surrogateescape") for arg in args]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
@@ -224,7 +224,7 @@ class Connection:
         return reply
 
     def pipeline(self, commands: Iterable[Iterable[Argument]]) -> list[Any]:
-        """The replies to several commands sent at once; errors are among them, as Error."""
+        """The replies to several commands sent at once; an error is returned as Error."""
         encoded = [encode_command(*args) for args in commands]
         self._socket.sendall(b"".join(encoded))
         while len(self._ready) < len(encoded):

@@ -1,4 +1,4 @@
-"""How a command is written, in the notation of Redis's manual, and what follows from that.
+"""The syntax of a command, in the notation of Redis's manual, and the arguments parsed from it.
 
     word                  an argument; its type follows from its name
     WORD                  a token, standing alone
@@ -7,11 +7,11 @@
     [ ... ]               optional; [WORD a b] is a token and a block
     < ... >               a group; of one argument too, where Redis describes it as a block
     a | b                 within either: one of several
-    a b [a b ...]         a b once or more often; [a [a ...]] never, once or more often; <...> ... likewise
+    a b [a b ...]         a b one or more times; [a [a ...]] zero or more times; <...> ... one or more times
 
-What the notation does not say stands beside it: the names of groups in the order in which they begin, and the types
-that do not follow from names.  From the parsed arguments follow the arity (here), where keys stand (keyspecs.py), how
-a command is read (options.py), and what COMMAND DOCS says of it.
+Facts that the notation cannot express are given beside it: the names of groups, in the order in which they begin, and
+the types that do not follow from names.  The parsed arguments determine the arity (here), the positions of keys
+(keyspecs.py), the reading of a command (options.py), and its arguments in COMMAND DOCS.
 """
 
 import re
@@ -48,7 +48,7 @@ class Argument(NamedTuple):
 
     @property
     def words(self) -> tuple[int, bool]:
-        """How many words it takes at least, when it is there, and whether it may take more."""
+        """The least number of words when it is given, and whether it may have more."""
         count, more = 1, self.multiple
         if self.type == "block":
             count, inner = words_of(self.arguments)
@@ -61,7 +61,7 @@ class Argument(NamedTuple):
 
 
 def words_of(arguments: tuple[Argument, ...]) -> tuple[int, bool]:
-    """How many words these take at least, and whether they may take more."""
+    """The least number of words of these arguments, and whether they may have more."""
     count, more = 0, False
     for argument in arguments:
         least, inner = argument.words
@@ -71,7 +71,7 @@ def words_of(arguments: tuple[Argument, ...]) -> tuple[int, bool]:
 
 
 def walk(arguments: tuple[Argument, ...]) -> Iterator[Argument]:
-    """These and all within them, a group before its members."""
+    """These arguments and all within them, a group before its members."""
     for argument in arguments:
         yield argument
         yield from walk(argument.arguments)
@@ -111,7 +111,7 @@ class _Reader:
         self._types, self._names = types, names
 
     def sequence(self) -> tuple[Argument, ...]:
-        """What stands before a word that closes a group, or repeats it."""
+        """The arguments up to a word that closes a group, or repeats it."""
         found: list[Argument] = []
         words = self.words
         while words and words[-1] not in _CLOSING:
@@ -124,7 +124,7 @@ class _Reader:
                 found.append(self._tokened(word))
             else:
                 found.append(self._value(word))
-            if words[-1:] == ["..."] and words[-2:-1] != ["]"]:  # a b [a b ...] is the bracket's to understand
+            if words[-1:] == ["..."] and words[-2:-1] != ["]"]:  # the bracket's branch handles a b [a b ...]
                 words.pop()
                 found[-1] = found[-1]._replace(multiple=True)
         return tuple(found)
@@ -133,7 +133,7 @@ class _Reader:
         return Argument(name, self._types.get(name) or _TYPES.get(name, "string"), token)
 
     def _tokened(self, token: str) -> Argument:
-        # A token with what it belongs to.
+        # A token with the arguments that it introduces.
         following = self.words[-1] if self.words else "]"
         if following == "<":
             self.words.pop()
@@ -143,7 +143,7 @@ class _Reader:
         return self._value(self.words.pop(), token)
 
     def _bracket(self, found: list[Argument]) -> None:
-        # What is optional, or says that the end of what has been found may be repeated.
+        # An optional argument; or a mark that the last arguments found may be repeated.
         group, members, repeats = self._group("]")
         tail = tuple(found[-len(members) :]) if members else ()
         if not repeats:
@@ -159,12 +159,12 @@ class _Reader:
             found.append(members[0]._replace(optional=True, multiple=True))
 
     def _angle(self) -> Argument:
-        # A group, of one argument too.
+        # A group, which may have only one argument.
         group, members, _ = self._group(">")
         return Argument("", "block", arguments=members) if len(members) == 1 else group
 
     def _group(self, closing: str) -> tuple[Argument, tuple[Argument, ...], bool]:
-        # A group as one argument; its members, none where it has alternatives; and whether `...` stands at its end.
+        # A group as one argument; its members, none if it has alternatives; and whether it ends with `...`.
         words, alternatives = self.words, [self.sequence()]
         while words[-1] == "|":
             words.pop()
@@ -196,7 +196,7 @@ def _joined(members: tuple[Argument, ...]) -> Argument:
 def _described(
     arguments: tuple[Argument, ...], groups: Iterator[str], added: Mapping[str, str], deprecated: Mapping[str, str]
 ) -> tuple[Argument, ...]:
-    # The same with the names of groups, and versions.
+    # The same arguments with the names of groups, and versions.
     described = []
     for argument in arguments:
         name = next(groups, "") if argument.arguments else argument.name

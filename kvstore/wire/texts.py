@@ -1,4 +1,4 @@
-"""Replies that the loop sends to connections it does not take, as arrays of bytes for kernels."""
+"""Replies that the loop sends to connections that it refuses, as arrays of bytes for kernels."""
 
 from mmcore.jit import constant
 

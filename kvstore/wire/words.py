@@ -1,4 +1,4 @@
-"""A client's words, as Python reads them: integers, texts, words of a choice."""
+"""Reading a client's words in Python: integers, texts, words of a choice."""
 
 import re
 
@@ -8,14 +8,14 @@ from kvstore.wire.reply import CommandError
 
 
 def integer(data: bytes, error: str = ERRORS[NOT_INTEGER]) -> int:
-    """A decimal int64, read as strictly as Redis does; raises CommandError(error)."""
+    """A decimal int64, as strict as in Redis; raises CommandError(error)."""
     if not re.fullmatch(rb"0|-?[1-9][0-9]{0,18}", data) or not -INT64_MAX - 1 <= int(data) <= INT64_MAX:
         raise CommandError(error)
     return int(data)
 
 
 def text(data: bytes) -> str:
-    """Bytes of a client's as text that turns into the same bytes again."""
+    """A client's bytes as text that can be turned back into the same bytes."""
     return data.decode(errors="surrogateescape")
 
 
@@ -25,7 +25,7 @@ def word(args: list[bytes], at: int) -> bytes:
 
 
 def chosen(data: bytes, *words: bytes) -> bytes:
-    """Which of these words, in lower case, an argument is; raises a syntax error for none."""
+    """The one of these words, in lower case, that the argument is; raises a syntax error for none."""
     if data.lower() not in words:
         raise CommandError(ERRORS[SYNTAX])
     return data.lower()

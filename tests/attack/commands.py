@@ -1,10 +1,10 @@
-r"""Random commands: every row of the table, with arguments that somebody would rather not see.
+r"""Random commands: every row of the table, with hostile arguments.
 
-A `Stream` is a list of well-formed requests with the number of replies that they must bring; it knows what MULTI,
-CLIENT REPLY, RESET, QUIT and the like do to that number.  It ends with a token that is echoed: when that comes where it
-must, no command has answered more or less than one reply.
+A `Stream` is a list of well-formed requests with the number of replies that they must bring.  It accounts for the
+effect of MULTI, CLIENT REPLY, RESET, QUIT and the like on that number.  It ends with a token that is echoed: if the
+token comes at its place, every command has sent exactly one reply.
 
-What would legitimately stop the server, or hold others up or close them, is said in a form that does not:
+Commands that would legitimately stop the server, or delay or close other clients, are sent in a harmless form:
 
     SHUTDOWN            with ABORT
     DEBUG SLEEP         for no time
@@ -102,20 +102,20 @@ SPECIAL: dict[str, Special] = {
     "shutdown": lambda generator: [b"SHUTDOWN", b"ABORT"],
     "wait": _wait,
     "quit": lambda generator: [b"PING"],
-    "multi": lambda generator: [b"MULTI", b"x"],  # these four are the stream's to say: they change what is answered
+    "multi": lambda generator: [b"MULTI", b"x"],  # the stream itself sends these: they change the replies
     "exec": lambda generator: [b"EXEC", b"x"],
     "discard": lambda generator: [b"DISCARD", b"x"],
     "reset": lambda generator: [b"RESET", b"x"],
 }
 RARE = {"save", "bgsave", "debug", "command", "info", "flushall", "client|pause"}
-"""Commands that make the others wait, or whose replies are long: one in RARE_SHARE."""
+"""Commands that make other clients wait, or whose replies are long: one in RARE_SHARE."""
 
 RARE_SHARE = 20
 
 
 @dataclass(frozen=True)
 class Row:
-    """A command with the words that its syntax knows."""
+    """A command with the words of its syntax."""
 
     command: Command
     options: tuple[bytes, ...]
@@ -170,7 +170,7 @@ def _some(generator: random.Random) -> Words:
 
 @dataclass
 class Stream:
-    """Requests, and how many replies they bring; `closes`: the connection ends with the last of them."""
+    """Requests, and the number of their replies; `closes`: the last of them ends the connection."""
 
     requests: list[Words] = field(default_factory=list)
     replies: int = 0
@@ -180,11 +180,11 @@ class Stream:
 
     @property
     def data(self) -> bytes:
-        """All of it on the wire."""
+        """The bytes of all requests."""
         return b"".join(encode(*words) for words in self.requests)
 
     def say(self, *words: bytes, replies: int = 1) -> None:
-        """Append a request that brings so many replies while the connection has not turned them off."""
+        """Append a request that brings `replies` replies, unless the connection has turned them off."""
         self.requests.append(list(words))
         self.replies += 0 if self._off else replies
 
@@ -198,7 +198,7 @@ class Stream:
             self.say(generator.choice((b"EXEC", b"exec", b"DISCARD")))
             self._in_multi = False
         elif chance < 0.09:
-            self._off = False  # RESET is answered whatever was before
+            self._off = False  # RESET is always answered
             self.say(b"RESET")
             self._in_multi = False
         elif chance < 0.10 and not self._in_multi:
@@ -218,7 +218,7 @@ class Stream:
         self.say(b"CLIENT", b"REPLY", b"ON")
 
     def end(self, generator: random.Random, token: bytes) -> None:
-        """Leave transactions and silence, and have the token echoed; sometimes, close."""
+        """End transactions, turn replies on, and have the token echoed; sometimes close the connection."""
         if self._in_multi:
             self.say(b"DISCARD")
             self._in_multi = False
@@ -231,7 +231,7 @@ class Stream:
 
 
 def stream(generator: random.Random, steps: int, token: bytes) -> Stream:
-    """A stream of so many steps."""
+    """A stream of `steps` steps."""
     made = Stream()
     for _ in range(steps):
         made.step(generator)

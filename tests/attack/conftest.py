@@ -1,4 +1,4 @@
-"""What the attacks share."""
+"""Fixtures shared by the attacks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +13,14 @@ PASSWORD = "se same"
 
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A server to be attacked by whoever can connect."""
+    """A server for attacks by clients without restrictions."""
     with harness.start(tmp_path_factory.mktemp("attacked")) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A server that wants a password: tests.attack.conftest.PASSWORD."""
+    """A server that requires a password: tests.attack.conftest.PASSWORD."""
     directory = tmp_path_factory.mktemp("locked")
     with harness.start(directory, options=("--requirepass", PASSWORD), password=PASSWORD) as process:
         yield process

@@ -1,14 +1,14 @@
-"""Images taken apart, changed, and put together again with checksums that fit; and the loader they are given to.
+"""Makes impossible images with valid checksums, by changing the parts of a good one; and loads them.
 
-What a flipped bit does, a checksum notices.  What is left for the loader to judge is an image whose checksums are all
-right and which still says something that cannot be: such are made here.
+A checksum detects a flipped bit.  The loader itself must detect an image with valid checksums and impossible contents.
+This module makes such images.
 
     parts = Parts.of(data)              an image's bytes, taken apart
     parts.manifest["pages"] = -1
     parts.bytes()                       header, pages, manifest and trailer, every checksum recomputed
 
-`load` is the way of a server's start without sockets: preload, adopt, open; then every entry is read, and the whole
-store proved sound.
+`load` does what a server's start does, without sockets: preload, adopt, open.  Then it reads every entry and proves the
+whole store sound.
 """
 
 import random
@@ -39,7 +39,7 @@ from tests.kvstore.keyspace_check import contents
 Contents = dict[int, dict[bytes, tuple[bytes, int | None]]]
 
 MEMORY = 8 << 20  # of a sample
-LOADED = 64 << 20  # of what an image is loaded into
+LOADED = 64 << 20  # of the store that an image is loaded into
 CHUNK = 4 * PAGE_SIZE
 FAR_MS = 99_999_999_999_000
 HEADER = struct.Struct("<8sIIII16s")
@@ -48,16 +48,16 @@ TRAILER = struct.Struct("<8sQQQ16sQQ")
 
 @dataclass
 class Parts:
-    """An image taken apart: numbers as they stand in it, checksums left out."""
+    """The parts of an image: its numbers, without checksums."""
 
     header: dict[str, Any]
     pages: list[bytes]
     manifest: dict[Any, Any]
-    trailer: dict[str, Any] = field(default_factory=dict)  # what is to stand there in place of what fits
+    trailer: dict[str, Any] = field(default_factory=dict)  # values that replace the correct ones
 
     @classmethod
     def of(cls, data: bytes) -> "Parts":
-        """From a good image."""
+        """The parts of a good image."""
         names = ("magic", "version", "page_size", "chunk_size", "zero", "id")
         header = dict(zip(names, HEADER.unpack_from(data), strict=True))
         _, offset, length, *_ = TRAILER.unpack(data[-TRAILER.size :])
@@ -75,7 +75,7 @@ class Parts:
         self.manifest["runs"] = struct.pack(f"<{2 * len(runs)}q", *(word for run in runs for word in run))
 
     def page_number(self, address: int) -> int:
-        """Which of the pages is at this address."""
+        """The number of the page at this address."""
         number = 0
         for first, count in self.runs:
             if first <= address < first + count * PAGE_SIZE:
@@ -90,7 +90,7 @@ class Parts:
         self.pages[number] = page[:at] + data + page[at + len(data) :]
 
     def drop_page(self, address: int) -> None:
-        """Leave a page out, and say so in runs and counts."""
+        """Remove a page, and adjust runs and counts."""
         del self.pages[self.page_number(address)]
         runs = []
         for first, count in self.runs:
@@ -108,13 +108,13 @@ class Parts:
         self.seal_pages()
 
     def seal_pages(self) -> None:
-        """The chunks' checksums, of the pages as they are."""
+        """Compute the chunks' checksums from the present pages."""
         data, size = b"".join(self.pages), self.header["chunk_size"]
         digests = [checksum(data[at : at + size]) for at in range(0, len(data), size)]
         self.manifest["chunks"] = struct.pack(f"<{len(digests)}Q", *digests)
 
     def bytes(self, manifest: bytes | None = None) -> bytes:
-        """The image, sealed; with other bytes for a manifest, if they are given."""
+        """The sealed image; `manifest`, if given, replaces the bytes of the manifest."""
         packed = msgpack.packb(self.manifest) if manifest is None else manifest
         header = HEADER.pack(*self.header.values()).ljust(PAGE_SIZE - 8, b"\0")
         header += struct.pack("<Q", checksum(header))
@@ -144,7 +144,7 @@ def sample_store(seed: int, keys: int = 60) -> Bare:
 
 
 def write_image(store: Bare, directory: Path) -> Path:
-    """An image of a store, as a server writes it."""
+    """Write an image of a store as a server does; returns its path."""
     snapshotter = Snapshotter(store.space.state, directory, metadata=describe_store)
     try:
         snapshotter.start()
@@ -159,14 +159,14 @@ def write_image(store: Bare, directory: Path) -> Path:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image's bytes, in several chunks, and what is in it."""
+    """An image's bytes, in several chunks, and its contents."""
 
     data: bytes
     contents: Contents
 
     @classmethod
     def made(cls, seed: int, directory: Path) -> "Sample":
-        """Of the sample store of that seed."""
+        """The image of the sample store of that seed."""
         store = sample_store(seed)
         with store:
             parts = Parts.of(write_image(store, directory).read_bytes())
@@ -175,14 +175,14 @@ class Sample:
 
     @property
     def parts(self) -> Parts:
-        """Taken apart, to be changed."""
+        """The parts of the image, for changes."""
         return Parts.of(self.data)
 
 
 def load(directory: Path, files: Files | None = None) -> tuple[Contents | None, list[ImageError]]:
-    """What a server would start with from these images, None for nothing, and which were refused on the way.
+    """The contents with which a server would start from these images, None for no image; and the refusals.
 
-    Raises NoUsableImage, as the start does, when there are images and all are refused.
+    Raises NoUsableImage, as a start does, when there are images and all are refused.
     """
     preload = Preload(ImageDirectory(directory, files=files), LOADED)
     memory = PhysicalMemory(len(preload.mapping), mapping=preload.mapping)
@@ -199,20 +199,20 @@ def load(directory: Path, files: Files | None = None) -> tuple[Contents | None, 
 
 
 class Shelf:
-    """A directory that is filled anew for each case."""
+    """A directory that is refilled for each case."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def fill(self, *images: bytes) -> None:
-        """These images and nothing else, the oldest first."""
+        """Store these images, the oldest first, and nothing else."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir()
         for number, data in enumerate(images, 1):
             ImageDirectory(self.directory).path_of(number).write_bytes(data)
 
     def refuses_or_loads(self, data: bytes, good: Sample, older: Sample) -> bool:
-        """Whether an image is refused: by a name, and for the older good one, exactly.  Else it loads exactly as good.
+        """Whether an image is refused by name and the older good one is loaded.  Else it must load exactly as `good`.
 
         Anything else is an AssertionError.
         """

@@ -1,10 +1,10 @@
-"""Seeds of attacks: where they come from, and how one is played again.
+"""Seeds of attacks: their sources, and how to replay one.
 
     for seed in seeds("images", 200):       # the kept ones, then new ones; KVSTORE_ATTACK_SEED=n: that one only
-        with told(seed):                    # a failure says which seed it was
+        with told(seed):                    # a failure names the seed
             ...
 
-A seed that has failed stays: it is entered in KEPT under its attack's name, and is played before all others.
+A seed that has failed is kept: it is added to KEPT under its attack's name, and is played before all others.
 """
 
 import os
@@ -18,7 +18,7 @@ KEPT: dict[str, tuple[int, ...]] = {}
 
 
 def seeds(attack: str, fresh: int) -> Iterator[int]:
-    """The kept seeds of an attack, and `fresh` that nobody has tried; or the one that is to be played again."""
+    """The kept seeds of an attack, and `fresh` new ones; or only the seed to replay."""
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         yield int(chosen)
@@ -31,7 +31,7 @@ def seeds(attack: str, fresh: int) -> Iterator[int]:
 
 @contextmanager
 def told(seed: int) -> Iterator[random.Random]:
-    """The generator of a seed; what fails within names it."""
+    """The generator of a seed; failures within the block name the seed."""
     try:
         yield random.Random(seed)
     except BaseException as error:

@@ -1,11 +1,11 @@
-r"""Whatever attackers send, the server lives, and a bystander beside them gets the right answers.
+r"""The server survives all input of attackers, and a bystander beside them gets the right replies.
 
-    streams     well-formed commands with odd arguments: each brings exactly the replies it must, every one of them RESP
-    rubbish     streams with bytes changed, lost, doubled; half commands, wrong lengths, inline, HTTP: what comes back
-                is whole replies, a protocol error is the last of them, and nothing that stands in a body is executed
-    strangers   the same before a password was given: nothing is shown, nothing is done
+    streams     well-formed commands with odd arguments: each brings exactly its replies, in valid RESP
+    rubbish     streams with bytes changed, lost, doubled; half commands, wrong lengths, inline, HTTP: the server sends
+                only whole replies, a protocol error is the last of them, and no command in a body is executed
+    strangers   the same without a password: the server shows nothing and does nothing
 
-Everything is played by one thread, attackers and bystander in an order that the seed decides, so a seed repeats it.
+One thread plays attackers and bystander, in an order that depends on the seed, so a seed repeats the attack.
 """
 
 import random
@@ -37,7 +37,7 @@ WEB = [
 
 
 class Bystander:
-    """A client that has nothing to do with it, and looks closely at every reply."""
+    """A client that takes no part in the attack, and checks every reply."""
 
     def __init__(self, server: Process) -> None:
         self.server, self.count = server, 0
@@ -47,7 +47,7 @@ class Bystander:
         assert self.wire("SELECT", 9) == OK
 
     def look(self) -> None:
-        """Some commands, whose replies are known whatever others do."""
+        """Send some commands whose replies do not depend on other clients."""
         self.count += 1
         mine = b"%d" % self.count
         commands = [
@@ -68,7 +68,7 @@ class Bystander:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Look once more, and at the log."""
+        """Check once more, and check the log."""
         with self.wire:
             if kind is None:
                 self.look()
@@ -77,7 +77,7 @@ class Bystander:
 
 
 def pieces(generator: random.Random, data: bytes) -> list[bytes]:
-    """The data, cut where the seed says."""
+    """The data, cut into random pieces."""
     found, start = [], 0
     while start < len(data):
         step = generator.choice((1, 7, 100, 1000, 100_000, 1 << 20))
@@ -105,7 +105,7 @@ def check_replies(wire: Wire, made: Stream) -> None:
 
 
 def play_streams(server: Process, generator: random.Random, rounds: int, steps: int) -> None:
-    """Streams over some connections that stay, in turn, the bystander in between."""
+    """Play streams over some lasting connections in turn, with the bystander in between."""
     with Bystander(server) as bystander, ExitStack() as stack:
 
         def connect() -> Wire:
@@ -126,7 +126,7 @@ def play_streams(server: Process, generator: random.Random, rounds: int, steps: 
 
 
 def test_every_command_with_odd_arguments_brings_its_replies_and_disturbs_nobody(attacked: Process) -> None:
-    """Twenty thousand commands of the whole table, in transactions and out of them, with replies turned off and on."""
+    """Twenty thousand commands of the whole table, inside and outside transactions, with replies off and on."""
     for seed in seeds("streams", 20):
         with told(seed) as generator:
             play_streams(attacked, generator, 40, 60)
@@ -141,7 +141,7 @@ def test_every_command_with_odd_arguments_for_long(attacked: Process) -> None:
 
 
 def rubbish(generator: random.Random) -> bytes:
-    """Good commands with some of their bytes changed, lost, doubled or put elsewhere; or what is none at all."""
+    """Good commands with some of their bytes changed, lost, doubled or moved; or bytes that are not a command."""
     if generator.random() < 0.1:
         return generator.choice(WEB)
     harmless = [
@@ -169,7 +169,7 @@ DANGEROUS = (b"SHUTDOWN", b"CONFIG", b"SLEEP", b"PAUSE", b"KILL", b"SET-ACTIVE",
 
 
 def whole_replies(data: bytes) -> list[object]:
-    """The replies that some bytes are; AssertionError unless they are that and nothing else."""
+    """The replies in some bytes; AssertionError unless the bytes are whole replies and nothing else."""
     replies = []
     wire = Wire.__new__(Wire)  # to decode, without a connection
     wire.buffer, wire.position, wire.protocol = bytearray(data), 0, 3
@@ -179,7 +179,7 @@ def whole_replies(data: bytes) -> list[object]:
 
 
 def play_rubbish(server: Process, generator: random.Random, rounds: int) -> None:
-    """Rubbish over connection after connection; all that comes back is read."""
+    """Send rubbish over one connection after the other, and read all replies."""
     with Bystander(server) as bystander:
         for _ in range(rounds):
             data = rubbish(generator)
@@ -193,7 +193,7 @@ def play_rubbish(server: Process, generator: random.Random, rounds: int) -> None
                         bystander.look()
                     wire.socket.shutdown(socket.SHUT_WR)
                 except OSError:
-                    continue  # closed on us, as it may be: what it had said is lost with the rest of what we sent
+                    continue  # the server may close it: its replies are lost, with the rest of the input
                 replies = whole_replies(wire.until_closed())
             refused = [i for i, reply in enumerate(replies) if _is_protocol_error(reply)]
             assert refused in ([], [len(replies) - 1]), replies[-5:]
@@ -247,12 +247,12 @@ def play_stranger(server: Process, generator: random.Random, rounds: int) -> Non
 
 
 def _fits_a_stranger(words: list[bytes]) -> bool:
-    # Longer requests are protocol errors before a password is given, and are rubbish's.
+    # Longer requests are protocol errors before a password is given; `rubbish` tests those.
     return len(words) <= 10 and all(len(word) <= 16_384 for word in words)
 
 
 def test_before_a_password_is_given_nothing_is_shown_and_nothing_done(locked: Process) -> None:
-    """Every command of the table, odd arguments and all."""
+    """Sends every command of the table, with odd arguments."""
     for seed in seeds("strangers", 10):
         with told(seed) as generator:
             play_stranger(locked, generator, 30)
@@ -267,7 +267,7 @@ def test_before_a_password_is_given_for_long(locked: Process) -> None:
 
 
 def test_the_rig_would_notice() -> None:
-    """Canaries: a reply too few, a forged one, a piece of one."""
+    """Canaries: a missing reply, a forged one, a part of one."""
     generator = random.Random(7)
     made = stream(generator, 30, TOKEN)
     assert made.replies >= 20 and made.requests[-2 if made.closes else -1] == [b"ECHO", TOKEN]

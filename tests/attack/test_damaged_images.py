@@ -1,10 +1,10 @@
-"""Images damaged by seed: each is refused by name, for the older good one, or loads exactly what was saved.
+"""Randomly damaged images: each is refused by name, and the older good one loaded, or loads exactly the saved store.
 
     rough       bytes of the file changed, lost, added, moved; two images mixed: a checksum notices
-    careful     words of header, manifest and trailer changed, and all checksums made to fit
+    careful     words of header, manifest and trailer changed, with valid checksums
     inner       words of the store's own control block, the same way
 
-Never a traceback, a hang, a crash, or a store that is neither the one nor the other.
+There is never a traceback, a hang, a crash, or a store that is neither of the two.
 """
 
 import os
@@ -38,7 +38,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """Another one."""
+    """Another good image."""
     return Sample.made(2, tmp_path_factory.mktemp("good"))
 
 
@@ -174,7 +174,7 @@ CAREFUL = (_odd_manifest, _odd_manifest, _odd_runs, _odd_chunks, _odd_header, _o
 
 
 def careful(generator: random.Random, good: Sample, _older: Sample) -> bytes:
-    """One or two words that are not true, under checksums that fit."""
+    """One or two false words, with valid checksums."""
     parts = good.parts
     for _ in range(generator.choice((1, 1, 2))):
         generator.choice(CAREFUL)(generator, parts)
@@ -189,7 +189,7 @@ def careful(generator: random.Random, good: Sample, _older: Sample) -> bytes:
 
 
 def inner(generator: random.Random, good: Sample, _older: Sample) -> bytes:
-    """A control block that cannot be this program's, or none, under checksums that fit."""
+    """An impossible control block, or none, with valid checksums."""
     parts = good.parts
     kind = generator.randrange(5)
     if kind == 0:
@@ -211,7 +211,7 @@ KINDS: dict[str, Damage] = {"rough": rough, "careful": careful, "inner": inner}
 
 
 def damage(shelf: Shelf, kind: str, count: int, good: Sample, older: Sample) -> int:
-    """So many damaged images; returns how many were refused."""
+    """Load `count` damaged images; returns how many were refused."""
     refused = 0
     for seed in seeds(kind, count):
         with told(seed) as generator:
@@ -224,7 +224,7 @@ def damage(shelf: Shelf, kind: str, count: int, good: Sample, older: Sample) -> 
 
 @pytest.mark.parametrize(("kind", "count"), [("rough", 150), ("careful", 250), ("inner", 20)])
 def test_a_damaged_image_is_refused_or_whole(shelf: Shelf, good: Sample, older: Sample, kind: str, count: int) -> None:
-    """By seeds; most are refused."""
+    """Plays seeds; most images are refused."""
     assert damage(shelf, kind, count, good, older) >= count // 2
 
 
@@ -236,7 +236,7 @@ def test_a_damaged_image_is_refused_or_whole_for_long(shelf: Shelf, good: Sample
 
 
 def test_good_images_are_loaded_and_none_is_an_empty_start(shelf: Shelf, good: Sample, older: Sample) -> None:
-    """Canaries: what is whole is not refused, and the two are not the same."""
+    """Canaries: whole images are not refused, and the two are different."""
     shelf.fill()
     assert load(shelf.directory) == (None, [])
     assert not shelf.refuses_or_loads(good.data, good, older)
@@ -249,12 +249,12 @@ def test_good_images_are_loaded_and_none_is_an_empty_start(shelf: Shelf, good: S
 def test_saves_beside_a_damaged_newest_image_keep_the_good_one_until_there_are_newer(
     shelf: Shelf, good: Sample, older: Sample
 ) -> None:
-    """Two images are kept: what counts is how many good ones there are, not how many names."""
+    """Two images are kept: only good ones count, and not the number of names."""
     for seed in seeds("saves", 6):
         with told(seed) as generator:
             shelf.fill(older.data, rough(generator, good, older))
             if load(shelf.directory)[0] != older.contents:
-                continue  # the damage has hit nothing
+                continue  # the damage had no effect
             with sample_store(seed=3) as store:
                 snapshotter = Snapshotter(
                     store.space.state, shelf.directory, metadata=describe_store, accept=accept_store
@@ -265,12 +265,12 @@ def test_saves_beside_a_damaged_newest_image_keep_the_good_one_until_there_are_n
                 finally:
                     snapshotter.close()
             newest = ImageDirectory(shelf.directory).entries()[0].path
-            newest.unlink()  # the new one is lost as well: then the old one is all there is
+            newest.unlink()  # the new one is lost as well: only the old one is left
             assert load(shelf.directory)[0] == older.contents
 
 
 def test_what_bears_an_images_name_and_is_none(shelf: Shelf, older: Sample) -> None:
-    """A pipe, a directory, a link that leads nowhere or in a circle: refused, without waiting for anybody."""
+    """Refuses a pipe, a directory, and a broken or circular link, without blocking."""
     make: dict[str, Callable[[Path], object]] = {
         "pipe": os.mkfifo,
         "directory": lambda path: path.mkdir(),

@@ -1,8 +1,9 @@
-"""Disks that are full, or fail: at each step of a snapshot, and as a small file system that is really full.
+"""Full or failing disks: at each step of a snapshot, and as a small file system that is really full.
 
-steps       a store and one good image; every single call that the writer makes of the file system fails once, with
-            ENOSPC or EIO: what can be loaded afterwards is the old store or the new one, and no litter stays
-volume      a server on a few megabytes, whose store grows and shrinks by seed: a save says ok or err and means it
+steps       a store and one good image; each of the writer's calls to the file system fails once, with ENOSPC or EIO:
+            afterwards the old store or the new one can be loaded, and no temporary file stays
+volume      a server on a few megabytes, whose store grows and shrinks at random: the result of a save, ok or err, is
+            true
 """
 
 import errno
@@ -53,13 +54,13 @@ def snapshot(store: Bare, directory: Path, files: FaultyFiles, keep: int = 2) ->
 
 
 def complete(directory: Path) -> bool:
-    """Whether nothing but images lies there."""
+    """Whether the directory holds only images."""
     return all(name.startswith("dump-") and name.endswith(".kvimg") for name in listing(directory))
 
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer whose writes and flushes are small, so that a small store takes many of them."""
+    """Makes the writer's writes and flushes small, so that a small store needs many of them."""
     monkeypatch.setattr(writer_module, "GROUP", 1)
     monkeypatch.setattr(writer_module, "FLUSH_SIZE", 8 * PAGE_SIZE)
 
@@ -69,7 +70,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_that_fails_leaves_the_old_store_or_the_new_one(
     tmp_path: Path, small_steps: None, code: int, cache: bool
 ) -> None:
-    """Each call of each step in turn; then the next snapshot, on a disk that works, succeeds."""
+    """Each call of each step fails in turn; the next snapshot, on a working disk, succeeds."""
     with sample_store(seed=4, keys=20) as store:
         assert snapshot(store, tmp_path, FaultyFiles(cache=cache))
         calls = FaultyFiles(cache=cache)
@@ -106,14 +107,14 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 
 
 def save(wire: Wire) -> bool:
-    """BGSAVE to its end; whether it succeeded."""
+    """Run BGSAVE to its end; returns whether it succeeded."""
     assert isinstance(wire("BGSAVE"), Status)
     wait_until(lambda: info(wire, "persistence")["rdb_bgsave_in_progress"] == "0", "the snapshot")
     return info(wire, "persistence")["rdb_last_bgsave_status"] == "ok"
 
 
 def test_images_of_three_megabytes_fit_a_volume_of_eight_again_and_again(volume: Path) -> None:
-    """Two are kept; the older one makes room for the third."""
+    """Two are kept; the older one is deleted to make room for the third."""
     with harness.start(volume, save="3600 1000000") as server, Wire(server.address) as wire:
         for round_ in range(5):
             replies = wire.pipeline([("SET", f"k{i}", os.urandom(1000)) for i in range(2200)])
@@ -125,7 +126,7 @@ def test_images_of_three_megabytes_fit_a_volume_of_eight_again_and_again(volume:
 
 
 def fill_and_empty(wire: Wire, generator: random.Random, model: dict[bytes, bytes]) -> None:
-    """Change the store, by keys of 100 KB."""
+    """Change the store by keys of 100 KB."""
     for _ in range(generator.randrange(1, 20)):
         key = b"k%d" % generator.randrange(60)
         if generator.random() < 0.4 and model:
@@ -139,7 +140,7 @@ def fill_and_empty(wire: Wire, generator: random.Random, model: dict[bytes, byte
 
 
 def test_a_save_on_a_volume_that_fills_up_says_what_is_so(volume: Path) -> None:
-    """After it, and after a kill, the store of the last save that said ok is there."""
+    """After it, and after a kill, the server has the store of the last successful save."""
     for seed in seeds("volume", 1):
         with told(seed) as generator:
             for path in volume.iterdir():
@@ -160,7 +161,7 @@ def test_a_save_on_a_volume_that_fills_up_says_what_is_so(volume: Path) -> None:
 
 
 def test_a_disk_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
-    """EIO in reading, at each step: refused by name, never an empty start."""
+    """Reading fails with EIO at each step: the image is refused by name, and the server never starts empty."""
     with sample_store(seed=4, keys=20) as store:
         assert snapshot(store, tmp_path, FaultyFiles())
         before = contents(store.context)
@@ -174,7 +175,7 @@ def test_a_disk_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
 
 
 def test_a_refusal_for_lack_of_space_is_told_to_the_client(volume: Path) -> None:
-    """SAVE says why."""
+    """SAVE's error has the reason."""
     with harness.start(volume) as server, Wire(server.address) as wire:
         assert wire("SET", "big", os.urandom(9 << 20)) == OK
         reply = wire("SAVE")

@@ -1,8 +1,8 @@
-"""Kernels given what the fuzzer gives the server, without one: every index that leaves its array raises.
+"""The fuzzer's commands given to kernels directly, without a server: every index outside its array raises an error.
 
-Compiled code reads beyond an array in silence.  Under NUMBA_BOUNDSCHECK=1, as `make test` runs this too, it raises
-IndexError, and the seed is told.  What is checked in every run is that each command brings one reply, and after every
-hundred that machine, heap and keyspace are sound.
+Compiled code reads beyond an array without an error.  Under NUMBA_BOUNDSCHECK=1, which `make test` uses too, it raises
+IndexError, and the test names the seed.  Every run checks that each command sends one reply, and after every hundred
+commands that machine, heap and keyspace are sound.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def served(store: Bare, words: list[bytes]) -> bytes | None:
 
 
 def play(store: Bare, generator: random.Random, count: int) -> int:
-    """So many commands that kernels serve; returns how many there were."""
+    """Play `count` commands that kernels serve; returns how many there were."""
     done = tried = 0
     while done < count:
         tried += 1
@@ -58,13 +58,13 @@ def play(store: Bare, generator: random.Random, count: int) -> int:
 
 @contextlib.contextmanager
 def bare(generator: random.Random) -> Iterator[Bare]:
-    """A store in either protocol, with room for little."""
+    """A store in either protocol, with little memory."""
     with Bare(size=generator.choice((8, 64)) << 20, protocol=generator.choice((2, 3)), seed=1) as store:
         yield store
 
 
 def test_commands_with_odd_arguments_leave_a_sound_store() -> None:
-    """Each of a kernel's commands, in stores with room and without, with and without a frozen root beside them."""
+    """Plays every command that has a kernel, in stores with and without room, with and without a frozen root."""
     for seed in seeds("kernels", 6):
         with told(seed) as generator, bare(generator) as store:
             play(store, generator, 400)
@@ -80,7 +80,7 @@ def test_commands_with_odd_arguments_leave_a_sound_store_for_long() -> None:
 
 
 class Requests:
-    """The parser of requests over bytes in an array of their own length: nothing beyond may be looked at."""
+    """The parser of requests over an array that ends with the bytes: it must not read beyond them."""
 
     def __init__(self) -> None:
         self.bare = Bare(size=4 << 20)
@@ -88,7 +88,7 @@ class Requests:
         self.context, self.places = OpenStore(self.bare.pool, shard, self.bare.space).context, shard.args
 
     def all(self, data: bytes, trusted: bool = True) -> list[list[bytes]]:
-        """The commands in some bytes, as far as they go."""
+        """The commands in some bytes, up to an error or the end."""
         r = self.context.registers
         text, row = np.frombuffer(data, np.uint8).copy(), np.zeros(FIELDS, np.int64)
         row[SCAN_ARGUMENTS] = -1
@@ -114,7 +114,7 @@ def requests() -> Iterator[Requests]:
 
 
 def test_rubbish_is_parsed_within_its_bytes(requests: Requests) -> None:
-    """Streams of the fuzzer's, whole and cut anywhere."""
+    """Parses streams of the fuzzer, whole and cut anywhere."""
     for seed in seeds("requests", 150):
         with told(seed) as generator:
             data = rubbish(generator)
@@ -135,12 +135,12 @@ def test_rubbish_is_parsed_within_its_bytes(requests: Requests) -> None:
     ids=["too many words", "words", "quotes", "one word", "quoted words", "zeros"],
 )
 def test_a_line_that_is_too_long_is_refused_though_its_end_is_there(requests: Requests, line: bytes) -> None:
-    """64 KiB is the limit of an inline command, whether or not its newline has come."""
+    """64 KiB is the limit of an inline command, whether or not its newline has arrived."""
     assert requests.all(b"PING\r\n" + line + b"PING\r\n") == [[b"PING"]]
 
 
 def test_pieces_of_the_protocol_in_any_order_are_parsed_within_their_bytes(requests: Requests) -> None:
-    """Numbers, signs and line ends by themselves."""
+    """Parses numbers, signs and line ends in random order."""
     for seed in seeds("pieces", 300):
         with told(seed) as generator:
             requests.all(b"".join(generator.choices(PIECES, k=generator.randrange(1, 30))))

@@ -1,8 +1,8 @@
-"""kill -9 while clients write, snapshots are taken and the store is emptied: what comes back is a state that was saved.
+"""kill -9 while clients write, snapshots run and the store is emptied: the server comes back with a saved state.
 
-Every write gives a number to all keys at once, so that a state is known by its number; FLUSHALL is a state too.  After
-a kill the newest image holds one number in all keys, no older than the last one whose save was acknowledged; once a
-save was acknowledged, never nothing, unless the store was emptied since.
+Every write sets all keys to the same number at once, so that the number identifies a state; FLUSHALL is a state too.
+After a kill the newest image holds one number in all keys.  That state is no older than the last one whose save was
+acknowledged.  After an acknowledged save the store is never empty, unless it was emptied since.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ EMPTY = -1
 
 @dataclass
 class History:
-    """What was asked for, by number; EMPTY stands for the store without keys."""
+    """The states requested so far, by number; EMPTY is the store without keys."""
 
     states: list[int] = field(default_factory=lambda: [EMPTY])
     durable: int = 0  # index of a state that is known to be saved
 
     @property
     def last(self) -> int:
-        """Index of the newest state asked for."""
+        """Index of the newest requested state."""
         return len(self.states) - 1
 
     def found(self, directory: Path) -> int:
-        """The index of the state in the newest image; AssertionError for one that cannot be."""
+        """The index of the state in the newest image; AssertionError for an impossible state."""
         contents, refused = load(directory)
         assert refused == []
         if contents is None:
@@ -89,12 +89,12 @@ class Load:
                 self.answered = index
 
     def join(self) -> None:
-        """Wait for its end, which the server's is."""
+        """Wait for the thread's end, which comes with the server's."""
         self._thread.join()
 
 
 def save(wire: Wire, load: Load, history: History) -> None:
-    """A snapshot to its end; a state that was answered before it is in it, or a later one."""
+    """Take a snapshot to its end; it holds the last state answered before it, or a later one."""
     before = load.answered
     saves = int(info(wire, "persistence")["rdb_saves"])
     reply = wire("BGSAVE")
@@ -122,11 +122,11 @@ def attack(directory: Path, generator: random.Random, rounds: int) -> None:
             server.kill()
             load_.join()
         history.durable = history.found(directory)
-        history.states = history.states[: history.durable + 1]  # the others were not to be
+        history.states = history.states[: history.durable + 1]  # the later ones were lost
 
 
 def test_killed_at_any_moment_it_comes_back_with_a_state_that_was_saved(tmp_path: Path) -> None:
-    """Some kills."""
+    """Kills it some times."""
     for number, seed in enumerate(seeds("killed", 2)):
         with told(seed) as generator:
             attack(tmp_path / str(number), generator, 3)
@@ -134,7 +134,7 @@ def test_killed_at_any_moment_it_comes_back_with_a_state_that_was_saved(tmp_path
 
 @pytest.mark.slow
 def test_killed_at_any_moment_for_long(tmp_path: Path) -> None:
-    """Two hundred and fifty."""
+    """Kills it two hundred and fifty times."""
     for number, seed in enumerate(seeds("killed", 50)):
         with told(seed) as generator:
             attack(tmp_path / str(number), generator, 5)
@@ -151,7 +151,7 @@ def test_an_emptied_store_stays_empty(tmp_path: Path) -> None:
 
 
 def test_the_history_would_notice(tmp_path: Path) -> None:
-    """Canaries: halves, keys too few, a state that was not asked for."""
+    """Canaries: half a state, missing keys, a state that was not requested."""
     whole = {0: {b"k%d" % i: (b"7 x", None) for i in range(KEYS)}}
     assert History._number(whole) == 7
     for bad in (

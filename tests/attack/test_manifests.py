@@ -1,7 +1,7 @@
-"""Manifests made by hand, under checksums that fit: every key missing, of another type, too large; runs that cannot be.
+"""Manifests made by hand, with valid checksums: keys missing, of another type, or too large; impossible runs.
 
-Each is an image of a real store with one thing wrong.  The loader refuses it by name and takes the older one, and
-`kvstore inspect` says why, or shows it; neither ever ends in a traceback.
+Each is an image of a real store with one error.  The loader refuses it by name and loads the older one.  `kvstore
+inspect` reports the reason, or shows the image.  Neither ever ends in a traceback.
 """
 
 import struct
@@ -24,7 +24,7 @@ NUMBERS = ("epoch", "root", "forked_unix_us")  # for the record only: any number
 
 
 def inspected(path: Path) -> int:
-    """The exit status of `kvstore inspect`, as text and as JSON, which are the same."""
+    """The exit status of `kvstore inspect`, which must be the same for text and JSON."""
     statuses = []
     for options in ([], ["--json"]):
         result = CliRunner().invoke(main, ["inspect", str(path), *options])
@@ -36,7 +36,7 @@ def inspected(path: Path) -> int:
 
 
 def refused(shelf: Shelf, data: bytes, good: Sample, older: Sample) -> bool:
-    """Whether the loader refuses it; `inspect` is asked as well."""
+    """Whether the loader refuses the image; runs `inspect`, too."""
     found = shelf.refuses_or_loads(data, good, older)
     path = shelf.directory / "inspected.bin"
     path.write_bytes(data)
@@ -55,7 +55,7 @@ def test_a_key_that_is_missing(shelf: Shelf, good: Sample, older: Sample, key: s
 
 @pytest.mark.parametrize("key", ["surplus", "", 1, None, b"pages", True])
 def test_a_key_too_many(shelf: Shelf, good: Sample, older: Sample, key: Any) -> None:
-    """And no other."""
+    """No other key may be there."""
     parts = good.parts
     parts.manifest[key] = 1
     assert refused(shelf, parts.bytes(), good, older)
@@ -63,7 +63,7 @@ def test_a_key_too_many(shelf: Shelf, good: Sample, older: Sample, key: Any) -> 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_value_of_every_type_and_size(shelf: Shelf, good: Sample, older: Sample, key: str) -> None:
-    """What cannot be is refused; a number for the record may be any."""
+    """Impossible values are refused; informative numbers may have any value."""
     for value in VALUES:
         parts = good.parts
         if type(parts.manifest[key]) is type(value) and parts.manifest[key] == value:
@@ -172,7 +172,7 @@ ODD_METADATA: dict[str, dict[Any, Any]] = {
 def test_odd_metadata_are_shown_or_refused_and_change_nothing(
     shelf: Shelf, good: Sample, older: Sample, what: str
 ) -> None:
-    """Whatever they say, the store is the one that was saved, or the older one."""
+    """For all values, the loaded store is the saved one or the older one."""
     parts = good.parts
     parts.manifest["metadata"].update(ODD_METADATA[what])
     refused(shelf, parts.bytes(), good, older)
@@ -180,7 +180,7 @@ def test_odd_metadata_are_shown_or_refused_and_change_nothing(
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_time_before_and_after_all_times_is_shown(shelf: Shelf, good: Sample, older: Sample, word: int) -> None:
-    """When an image was forked may be any number, and `inspect` finds words for it."""
+    """The time of an image's fork may be any number, and `inspect` prints it."""
     parts = good.parts
     parts.manifest["forked_unix_us"] = word
     refused(shelf, parts.bytes(), good, older)

@@ -1,8 +1,8 @@
-"""Signals in any order at any time: what was acknowledged as saved is there, and what an orderly end promises to save.
+"""Signals in any order at any time: acknowledged saves survive, and an orderly end saves all acknowledged writes.
 
-A server writes, saves, and is sent signals while it serves, while a snapshot stands still before it becomes durable,
-and while the final one does.  A second SIGINT insists, and then the last snapshot that was completed is what is left;
-all else ends with everything that was acknowledged, and SIGHUP ends nothing.
+A server writes and saves.  It receives signals while it serves, while a snapshot is stopped before it becomes durable,
+and while the final one is.  After a second SIGINT only the last completed snapshot is left.  Every other end keeps all
+acknowledged writes, and SIGHUP does not end the server.
 """
 
 import random
@@ -24,13 +24,13 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def write(wire: Wire, generation: int) -> None:
-    """Give every key this value, at once."""
+    """Set every key to this value at once."""
     replies = wire.pipeline([("MULTI",), *(("SET", f"k{i}", generation) for i in range(KEYS)), ("EXEC",)])
     assert replies[-1] == [OK] * KEYS
 
 
 def generation_in(directory: Path) -> int:
-    """The value that every key has in the newest image; 0 without an image."""
+    """The value of all keys in the newest image; 0 without an image."""
     found, refused = load(directory)
     assert refused == []
     if found is None:
@@ -41,7 +41,7 @@ def generation_in(directory: Path) -> int:
 
 
 def send(server: harness.Process, number: signal.Signals) -> None:
-    """Send a signal, and return when it has been taken."""
+    """Send a signal, and wait until it has been taken."""
     server.process.send_signal(number)
     wait_until(
         lambda: server.process.poll() is not None or not pending(server.process.pid), f"{number.name} to be taken"
@@ -53,7 +53,7 @@ def saved(wire: Wire) -> bool:
 
 
 def attack(directory: Path, generator: random.Random) -> str:
-    """One server's life; returns what happened, for the one who reads the failure."""
+    """Run one server's life; returns a record of it for the message of a failure."""
     data = directory / "data"
     data.mkdir(parents=True)
     gates = directory / "gates"
@@ -102,7 +102,7 @@ def attack(directory: Path, generator: random.Random) -> str:
 
 
 def test_signals_at_any_time_leave_what_was_promised(tmp_path: Path) -> None:
-    """Some lives."""
+    """Runs some lives."""
     for number, seed in enumerate(seeds("signals", 5)):
         with told(seed) as generator:
             attack(tmp_path / str(number), generator)
@@ -110,7 +110,7 @@ def test_signals_at_any_time_leave_what_was_promised(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_signals_at_any_time_for_long(tmp_path: Path) -> None:
-    """Two hundred lives."""
+    """Runs two hundred lives."""
     for number, seed in enumerate(seeds("signals", 200)):
         with told(seed) as generator:
             attack(tmp_path / str(number), generator)

@@ -1,4 +1,4 @@
-"""What keeps a server from starting: one sentence on stderr, status 1, and no traceback."""
+"""Errors that prevent a start: one sentence on stderr, status 1, and no traceback."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ def _listening_at(path: Path) -> socket.socket:
 NO_LOG = "Can't open the log file:"
 NO_FILE, A_DIRECTORY, NO_DIRECTORY = "No such file or directory", "Is a directory", "Not a directory"
 
-# By what is wrong: what the options are, given a directory of the test's own, and what the sentence says.
+# For each error a function that makes the options and the sentence, given a directory of the test's own.
 CASES: dict[str, Callable[[Path], Case]] = {
     "a machine of one page": lambda at: (["--machine-memory", "4096"], "machine-memory"),
     "a machine beyond all machines": lambda at: (["--machine-memory", str(2**63 - 1)], "machine-memory"),
@@ -101,13 +101,13 @@ def assert_refused(done: subprocess.CompletedProcess[str], says: str) -> None:
 
 @pytest.fixture
 def short_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One whose name leaves room for a Unix socket's."""
+    """A directory whose path is short enough for a Unix socket in it."""
     return tmp_path_factory.mktemp("s")
 
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """One that nobody else is given meanwhile."""
+    """A port that no other process gets meanwhile."""
     port = Port()
     yield port.number
     port.release()
@@ -161,7 +161,7 @@ def test_files_that_are_not_for_us_are_said_in_a_sentence(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("maxmemory", ["1000000000000000001", str(2**63 - 1)])
 def test_any_maxmemory_starts(tmp_path: Path, maxmemory: str) -> None:
-    """It says when writes are refused, not how much memory there is."""
+    """maxmemory is the limit for writes, not the size of the memory."""
     with (
         Process("kvstore", tmp_path, options=("--maxmemory", maxmemory)) as server,
         Wire(server.address) as wire,
@@ -171,7 +171,7 @@ def test_any_maxmemory_starts(tmp_path: Path, maxmemory: str) -> None:
 
 
 def test_a_server_whose_output_nobody_reads_ends_well(tmp_path: Path, free_port: int) -> None:
-    """Status 0, as if somebody did; here stdout is a pipe without a reader from the beginning."""
+    """The status is 0, as with a reader; here stdout is a pipe that never has a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     words = ["serve", "--dir", str(tmp_path), "--port", str(free_port), "--save", ""]

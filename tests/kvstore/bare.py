@@ -1,6 +1,6 @@
-"""A store without sockets or a loop: commands are given to their kernels, and time stands still unless told to move.
+"""A store without sockets or a loop: a test calls the kernels of commands, and moves the time itself.
 
-Used so:
+Usage:
 
     store = Bare()
     store("SET", "key", "value") == "OK"
@@ -54,7 +54,7 @@ class Bare:
         mode: int = CONSTANT,
         connections: int = 1,
     ) -> None:
-        """size: of what is in force [bytes]; spare: of what there is beside it, as much again if not said."""
+        """size: memory in force [bytes]; spare: memory beside it, by default as much again."""
         self.memory = PhysicalMemory(size + (size if spare is None else spare))
         self.mode = mode
         self.pool, self.shard = Pool(self.memory, size), Shard(connections, arguments=1 << 15)
@@ -80,7 +80,7 @@ class Bare:
         self.close()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self.memory.close()
 
     @property
@@ -94,13 +94,13 @@ class Bare:
         self.registers.LRU_CLOCK = now_ms // 1000
 
     def raw(self, *arguments: str | bytes | int) -> bytes:
-        """The reply to a command, as it would be sent."""
+        """The reply to a command, in the form in which it would be sent."""
         reply = self.attempt(*arguments)
         assert reply is not None, f"left to Python: {arguments}"
         return reply
 
     def attempt(self, *arguments: str | bytes | int) -> bytes | None:
-        """The same; None for a form of the command that its kernel leaves to Python."""
+        """The same reply; None for a form of the command that its kernel leaves to Python."""
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in arguments]
         if parts[0].upper() == b"SELECT":
             self.registers.DB = int(parts[1])
@@ -147,7 +147,7 @@ class Bare:
         return root
 
     def release(self, root: int) -> None:
-        """Let a frozen root go."""
+        """Release a frozen root."""
         cursor = np.zeros(CURSOR_SIZE, np.int64)
         release_begin(cursor, root)
         while cursor[0] != RELEASED:

@@ -1,4 +1,4 @@
-"""A server and connections without sockets, loop or store: what tests of cold commands call them with."""
+"""A server and connections without sockets, loop or store, for tests of cold commands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,7 +111,7 @@ class FakeRegisters:
 
 
 class FakeServer:
-    """A server that notes what it is asked for."""
+    """A server that records the calls to it."""
 
     def __init__(self, *clients: FakeClient, **settings: str) -> None:
         settings = {"enable_debug_command": "yes", **settings}
@@ -143,7 +143,7 @@ class FakeServer:
         self.in_transaction = False
         self.listed = list(clients)
         self.done: list[tuple[object, ...]] = []
-        self.denied: list[tuple[int, bytes, bytes]] = []  # who was not let in
+        self.denied: list[tuple[int, bytes, bytes]] = []  # refused authentications
         self.refuses: dict[str, str] = {}  # parameters that cannot be applied, and why
         self.keys: dict[bytes, coldplane.Described] = {}
 
@@ -238,7 +238,7 @@ class FakeServer:
 
 
 def ask(server: FakeServer, client: FakeClient, *words: str | bytes) -> Reply:
-    """The reply of a cold command, checked against the table as the loop does it."""
+    """The reply of a cold command, which is first checked against the table, as in the loop."""
     args = [word if isinstance(word, bytes) else word.encode() for word in words]
     command = find(args[0])
     assert command is not None
@@ -247,5 +247,5 @@ def ask(server: FakeServer, client: FakeClient, *words: str | bytes) -> Reply:
     return cold_handler(command)(server, client, args)
 
 
-_server: coldplane.Server = FakeServer()  # mypy's proof that the double has all that a server has
+_server: coldplane.Server = FakeServer()  # lets mypy prove that the double has every member of a server
 _client: coldplane.Client = FakeClient(1)

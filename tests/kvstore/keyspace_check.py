@@ -1,4 +1,4 @@
-"""check_keyspace: proof, by walking everything, that indices, entries, counts and the heap's bytes agree."""
+"""check_keyspace: walks the whole store and proves that indices, entries, counts and the heap's bytes agree."""
 
 import struct
 
@@ -33,7 +33,7 @@ def heap_bytes(space):  # type: ignore[no-untyped-def]
 
 
 class _Reader:
-    """Reads a store that does not change meanwhile, page by page: entries are many, and small."""
+    """Reads a store that does not change meanwhile; by pages, because it has many small entries."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -67,7 +67,7 @@ def _class_size(size: int) -> int:
 
 
 def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) -> tuple[dict[int, tuple[int, int]], int]:
-    """Of a table: for each entry its tag and bucket, and how many overflow buckets there are."""
+    """The tag and bucket of each entry of a table, and the number of its overflow buckets."""
     base, overflows = layout.INDEX_BASE + layout.INDEX_STRIDE * region, 0
     found: dict[int, tuple[int, int]] = {}
     for number in range(buckets):
@@ -94,7 +94,7 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
 
 
 def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
-    """What the store holds, by database: value and deadline [Unix ms] of each key, due or not; proves it sound."""
+    """Value and deadline [Unix ms] of each key, due or not, by database; proves the store sound."""
     reader = _Reader(context)
     seed = int(context.store[HASH_SEED])
     magic, kept_seed, digest, regions, flushing = reader.words(layout.CONTROL_BASE, 5)

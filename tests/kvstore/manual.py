@@ -1,4 +1,4 @@
-"""What COMMAND DOCS says of arguments, turned back into the line of syntax that Redis's manual has."""
+"""Turns the arguments in COMMAND DOCS back into the line of syntax in Redis's manual."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ def syntax_of(arguments: list[Described]) -> str:
 
 
 def annotations(arguments: list[Described]) -> dict[str, Any]:
-    """What stands beside the line: names of groups, types, versions; as `parse` takes them."""
+    """The facts that the line cannot express, in the form that `parse` takes: names of groups, types, versions."""
     listed = list(_walk(arguments))
     groups = tuple(one["name"] for one in listed if one["type"] in ("oneof", "block"))
     plain = {one.name: one.type for one in walk(parse(syntax_of(arguments), groups)) if not one.arguments}

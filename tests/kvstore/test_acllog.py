@@ -1,4 +1,4 @@
-"""The log of refused authentications: what is entered, what is counted, what goes."""
+"""The log of refused authentications: new entries, counted repetitions, dropped entries."""
 
 from kvstore.observe.acllog import GROUPING_ENTRIES, GROUPING_MS, AclLog, Moment
 
@@ -6,7 +6,7 @@ NOW = Moment(1_700_000_000_000, 5_000)
 
 
 def later(by_ms: int) -> Moment:
-    """So much after NOW, while the wall clock was set back by an hour."""
+    """A moment `by_ms` after NOW, with the wall clock set back by an hour."""
     return Moment(NOW.unix_ms - 3_600_000, NOW.timer_ms + by_ms)
 
 

@@ -1,4 +1,4 @@
-"""Looking ahead: it changes nothing but caches, whatever is in the query buffer, and knows where to look next."""
+"""Looking ahead: for any query buffer it changes nothing but caches, and it returns the right place to look next."""
 
 import random
 
@@ -10,7 +10,7 @@ from tests.kvstore.bare import Bare
 
 
 def command(*words: bytes) -> bytes:
-    """A command as clients send it."""
+    """A command in the form that clients send."""
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 

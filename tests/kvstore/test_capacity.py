@@ -1,4 +1,4 @@
-"""How much memory is reserved and in force, by what the system allows."""
+"""The reserved memory and the memory in force, for various limits of the system."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""LATENCY, without a loop: the monitor's rings, and what is said of them."""
+"""LATENCY without a loop: the monitor's rings, and the reports about them."""
 
 from array import array
 

@@ -102,7 +102,7 @@ def test_command_describes_every_command(server: FakeServer, client: FakeClient)
 
 
 def test_command_info_is_redis_own_for_get(server: FakeServer, client: FakeClient) -> None:
-    """The bytes that redis-server 7 answers in RESP2, but for the order within sets."""
+    """The reply has the bytes of redis-server 7 in RESP2, except for the order within sets."""
     reply = encode(ask(server, client, "COMMAND", "INFO", "GET", "nosuch"))
     assert reply == (
         b"*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n"
@@ -123,7 +123,7 @@ def test_command_info_finds_subcommands(server: FakeServer, client: FakeClient) 
 
 
 def described(name: str) -> Any:
-    """What COMMAND DOCS says of a command."""
+    """The document of a command in COMMAND DOCS."""
     command = find(name.encode())
     assert command is not None
     return document(command)

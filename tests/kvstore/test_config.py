@@ -371,7 +371,7 @@ requirepass "a \\"b\\"\\n"
     assert Config.load(file).values == again.values
 
 
-# Where an include stands among the lines, what it says, what is set, and what must then be in effect.
+# The place of an include among the lines, its contents, the change, and the values that must then be in effect.
 INCLUDED = [
     ("include {at}/one.conf\ntimeout 3\n", "timeout 5\n"),
     ("timeout 3\ninclude {at}/one.conf\n", "timeout 5\n"),
@@ -428,7 +428,7 @@ def test_a_line_that_holds_stays_where_it_is_and_what_is_included_is_not_repeate
 
 @pytest.mark.parametrize("seed", range(200))
 def test_any_configuration_survives_being_rewritten(tmp_path: Path, seed: int) -> None:
-    """Files at random, included at random; then changes at random, a rewrite, and a start from it."""
+    """Takes random files and includes, makes random changes, rewrites the file, and starts from it."""
     random = Random(seed)
     names = [f"{name}.conf" for name in "abc"]
     for depth, name in enumerate(names):
@@ -494,7 +494,7 @@ def test_a_rewrite_that_no_server_could_start_from_is_refused(tmp_path: Path) ->
 
 
 def test_a_line_that_cannot_be_read_becomes_a_comment(tmp_path: Path) -> None:
-    """As Redis does."""
+    """Redis does the same."""
     file = _file(tmp_path, "timeout 5\n")
     config = Config.load(file)
     file.write_text('timeout 5\nrequirepass "a\n# "b\n')
@@ -512,7 +512,7 @@ def _no_rewrite(path: Path, make: Callable[[Path], object]) -> str:
 
 
 def test_a_file_that_cannot_be_rewritten_is_an_error_of_the_system(tmp_path: Path) -> None:
-    """CONFIG REWRITE answers the system's word for it."""
+    """CONFIG REWRITE answers with the system's error message."""
     for name in "abcd":
         (tmp_path / name).mkdir()
     assert _no_rewrite(tmp_path / "a", Path.mkdir) == "Is a directory"

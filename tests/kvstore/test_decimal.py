@@ -1,4 +1,4 @@
-"""INCRBYFLOAT's arithmetic: the processor's extended precision, read and printed as Redis does."""
+"""INCRBYFLOAT's arithmetic: the processor's extended precision, read and printed as in Redis."""
 
 import pytest
 

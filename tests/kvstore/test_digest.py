@@ -1,4 +1,4 @@
-"""DEBUG DIGEST's digests beside the same written with hashlib, over streams, forks and what lies across pages."""
+"""DEBUG DIGEST's digests compared with hashlib's, for random streams, forks, and data that cross pages."""
 
 import hashlib
 import random
@@ -52,7 +52,7 @@ def test_an_empty_store_s_digest_is_zeros() -> None:
 
 
 def test_a_value_s_digest_is_what_redis_server_answers() -> None:
-    """For it does not look at the key."""
+    """The digest does not depend on the key."""
     with Bare() as bare:
         bare("SET", "key:1", "value:1")
         assert value_digest(bare.context, 0, b"key:1") == "ec4b7bec343ec862c8bd5dd8feab05ec1e9e6703"
@@ -87,7 +87,7 @@ def stream(bare: Bare, rng: random.Random, length: int) -> None:
 def test_a_stream_s_digest_is_the_model_s(seed: int) -> None:
     with Bare(seed=seed + 1) as bare:
         stream(bare, random.Random(seed), 400)
-        bare.clock_ms += 500_000  # half of the deadlines have passed, and their keys are there all the same
+        bare.clock_ms += 500_000  # half of the deadlines have passed, but their keys still exist
         databases = contents(bare.context)
         assert store_digest(bare.context) == expected(databases)
         for db, held in databases.items():
@@ -146,7 +146,7 @@ def test_a_database_s_number_and_a_deadline_matter_and_when_that_is_does_not() -
 
 
 def test_a_fork_s_digest_stays_what_it_was() -> None:
-    """The same kernels over another store, which shares pages with the first."""
+    """The same kernels read another store, which shares pages with the first."""
     with Bare() as bare:
         stream(bare, random.Random(7), 300)
         frozen = OpenStore(bare.pool, bare.shard, bare.space.fork(bare.mode), registers=bare.opened.registers)

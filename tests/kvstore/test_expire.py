@@ -1,4 +1,4 @@
-"""Active expiry, and RANDOMKEY among what is due: what is looked at and deleted, and the time planned for it."""
+"""Active expiry, and RANDOMKEY among due keys: the keys visited and deleted, and the time granted for that."""
 
 import random
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def test_a_round_deletes_what_is_due_and_nothing_else(store: Bare, seed: int) ->
     for now in range(START_MS, START_MS + 1100, 100):
         store.clock_ms = now
         due = sum(1 for keys in model.values() for deadline in keys.values() if deadline and deadline <= now)
-        # A merge may move a deadline to a bucket that the round is already past; the next one meets it.
+        # A merge may move a deadline to a bucket that the round has already passed; the next round finds it.
         assert one_round(store) + one_round(store) == due
         model = {
             db: {key: deadline for key, deadline in keys.items() if not deadline or deadline > now}
@@ -132,7 +132,7 @@ def test_small_turns_save_up_for_a_slice_and_no_slice_is_long(store: Bare) -> No
 
 
 def plan(store: Bare, passed_ms: int) -> int:
-    """What the calm walk may look at when so much time has passed [buckets]."""
+    """The buckets granted to the calm walk after `passed_ms`."""
     store.registers.TIMER_MS += passed_ms
     upkeep.plan_expiry(store.context)
     return int(store.registers.EXPIRE_CALM)
@@ -190,7 +190,7 @@ def test_while_keys_expire_the_loop_looks_more_often(store: Bare) -> None:
 
 
 def test_when_all_is_due_an_idle_turn_goes_on_until_its_time_is_over(store: Bare) -> None:
-    """The budget is time, not a number of keys: with time without end one turn deletes everything."""
+    """The budget is time, not a number of keys: with unlimited time one turn deletes everything."""
     r = store.registers
     r.TICK_MS = 100
     fill(store, "k", 20_000, "PX", 1000)
@@ -240,7 +240,7 @@ def test_a_write_beyond_maxmemory_makes_room_by_what_is_due(store: Bare) -> None
 
 
 def test_random_keys_are_those_that_live(store: Bare) -> None:
-    """Few among many that are due, with no active expiry: never nil, and in bounded pieces."""
+    """A few live keys among many due ones, without active expiry: never nil, and in bounded pieces."""
     fill(store, "dead", 150_000, "PX", 1000)
     assert store("SET", "a", "1") == "OK"
     assert store("SET", "b", "1", "PX", 1_000_000) == "OK"
@@ -253,7 +253,7 @@ def test_random_keys_are_those_that_live(store: Bare) -> None:
         assert int(store.registers.EXPIRED_KEYS) - before <= 500 * store.turns
     assert seen == {b"a", b"b"}
     assert turns > 60
-    assert int(store.registers.EXPIRED_KEYS) > 10_000  # each turn gets on with it
+    assert int(store.registers.EXPIRED_KEYS) > 10_000  # each turn makes progress
 
 
 def test_a_random_key_in_a_transaction_is_found_at_once(store: Bare) -> None:

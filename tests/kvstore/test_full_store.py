@@ -1,4 +1,4 @@
-"""A store whose frames are all in use: it can be read, overwritten and emptied, whatever a snapshot shares."""
+"""A store whose frames are all in use can be read, overwritten and emptied, even if a snapshot shares all of it."""
 
 import random
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def in_force(bare: Bare) -> int:
 
 
 def fill(bare: Bare, size: int) -> int:
-    """Set keys of values of this size until one is refused; returns how many."""
+    """Set keys to values of this size until one is refused; returns how many were set."""
     count = 0
     while bare("SET", f"k:{count:06}", b"x" * size) == "OK":
         count += 1
@@ -57,7 +57,7 @@ def test_a_full_store_is_overwritten_and_emptied(mode: int, size: int, shared: b
         assert sum(bare("SET", f"k:{i:06}", b"z" * (size - 1)) == OOM for i in range(count) if i % 3 == 1) == 0
         bare.check()
         if not shared:
-            # What was deleted left room: the same keys fit again, but for a few that overflow buckets took it from.
+            # The deleted keys left room, so they fit again, except for a few whose room overflow buckets have taken.
             again = sum(bare("SET", f"k:{i:06}", b"w" * size) == "OK" for i in range(0, count, 3))
             assert again > 0.97 * (count / 3)
             assert in_use(bare) <= in_force(bare)
@@ -117,7 +117,7 @@ def test_what_adds_is_refused_and_what_does_not_is_not(mode: int) -> None:
 
 
 def test_an_emptied_store_takes_writes_at_once() -> None:
-    """FLUSHALL leaves its tree for later; a write that needs the frames gives them back first."""
+    """FLUSHALL releases its tree later; a write that needs the frames releases them first."""
     with Bare(16 * MIB) as bare:
         fill(bare, 1000)
         assert bare("FLUSHALL") == "OK"
@@ -163,9 +163,9 @@ COMMANDS: dict[str, tuple[str | bytes | int, ...]] = {
 @MODES
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_refused_whole_or_done_whatever_is_free(name: str, mode: int) -> None:
-    """With every number of free frames around that from which it is served, beside a snapshot that shares all."""
+    """Tries every number of free frames around the command's need, beside a snapshot that shares all pages."""
     with Bare(3 * MIB, spare=0, mode=mode) as bare:
-        bare.registers.FRAMES_IN_FORCE = 1 << 40  # only what is there limits
+        bare.registers.FRAMES_IN_FORCE = 1 << 40  # only the existing frames limit it
         for i in range(300):
             bare("SET", f"k:{i}", b"x" * 100)
         bare("SET", "k:10", "41")
@@ -208,7 +208,7 @@ def test_a_command_is_refused_whole_or_done_whatever_is_free(name: str, mode: in
 @MODES
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_stream_in_a_full_store_beside_snapshots(mode: int, seed: int) -> None:
-    """Whatever is refused changes nothing, whatever is not is done; in place and removal are never refused."""
+    """A refused command changes nothing, any other is done; overwriting in place and removal are never refused."""
     choose = random.Random(seed)
     with Bare(4 * MIB, seed=seed, mode=mode, spare=12 * MIB) as bare:
         sizes = (5, 60, 200, 700, 1500, 3900, 6000, 30_000)
@@ -303,7 +303,7 @@ def test_free_frames_go_back_part_by_part_and_some_are_kept() -> None:
 
 
 def test_a_store_that_comes_and_goes_keeps_its_frames() -> None:
-    """An eighth of what is in use is kept: nothing goes back while that much is deleted and written again."""
+    """An eighth of the used memory is kept: no frame goes back while that much is deleted and written again."""
     with Bare(256 * MIB) as bare:
         for i in range(160):
             bare("SET", f"k:{i}", b"x" * MIB)

@@ -1,4 +1,4 @@
-"""Glob patterns of keys: Redis's language, in a time that no pattern can blow up."""
+"""Glob patterns of keys: Redis's language, in bounded time for every pattern."""
 
 import random
 from collections.abc import Iterator
@@ -122,7 +122,7 @@ def test_bytes_are_bytes() -> None:
 
 
 def test_bytes_in_a_range_are_signed() -> None:
-    """As in Redis, where 0xff stands before 0: the range from 'a' to it goes down."""
+    """In Redis 0xff comes before 0, so the range from 'a' to 0xff goes down."""
     assert matches(b"[a-\xff]", b"A")
     assert matches(b"[a-\xff]", b"\xff")
     assert not matches(b"[a-\xff]", b"b")
@@ -163,7 +163,7 @@ def signed(byte: int) -> int:
 
 
 def class_takes(pattern: bytes, at: int, byte: int, no_case: bool) -> tuple[bool, int]:
-    """Whether the class that opens at `at` takes a byte, and where the pattern goes on: as stringmatchlen reads it."""
+    """Whether the class that opens at `at` matches a byte, and the place behind it, as in Redis's stringmatchlen."""
     at += 1
     negated = pattern[at : at + 1] == b"^"
     at += negated
@@ -194,7 +194,7 @@ def class_takes(pattern: bytes, at: int, byte: int, no_case: bool) -> tuple[bool
 
 
 def meaning(pattern: bytes, text: bytes, no_case: bool = False) -> bool:
-    """Whether the pattern matches: after each item, all the places in the text that it can have come to."""
+    """Whether the pattern matches; computes for each item all the places that a match can have reached."""
     places = {0}
     at = 0
     while at < len(pattern):
@@ -249,7 +249,7 @@ def test_random_patterns_mean_what_redis_means(seed: int, no_case: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_hard_searches_find_the_same(seed: int) -> None:
-    """Long segments in texts that resemble them: the other ways of searching are taken, over several words too."""
+    """Long segments in texts that resemble them force the other search algorithms, over several words too."""
     draw = random.Random(seed)
     hard = found = 0
     for _ in range(60):
@@ -273,7 +273,7 @@ def test_hard_searches_find_the_same(seed: int) -> None:
 
 
 def test_a_class_is_read_once_however_long_it_is() -> None:
-    """Stock reads it again for every byte: 40,000 times 40,000."""
+    """Redis reads it again for every byte: 40,000 times 40,000."""
     with opened(b"*[" + b"z" * 40_000 + b"]") as one:
         assert not one.matches(b"a" * 40_000)
         assert one.matches(b"a" * 40_000 + b"z")
@@ -306,7 +306,7 @@ def test_a_segment_of_items_takes_a_step_for_each_64_of_them() -> None:
 
 
 def test_more_stars_than_any_budget_still_match() -> None:
-    """Redis has come to answer that nothing matches from a thousand stars on."""
+    """Newer Redis answers that a pattern of a thousand stars or more matches nothing."""
     assert matches(b"*a" * 5000, b"ba" * 5000)
     assert not matches(b"*a" * 5001, b"ba" * 5000)
 

@@ -18,7 +18,7 @@ def hash_of(text, offset, count, seed):  # type: ignore[no-untyped-def]
 
 
 def hashed(key: bytes, seed: int = SEED) -> int:
-    text = np.frombuffer(b"<<" + key + b">>>>>>>>", np.uint8).copy()  # what stands around it is none of its business
+    text = np.frombuffer(b"<<" + key + b">>>>>>>>", np.uint8).copy()  # the bytes around the key must not matter
     return int(hash_of(text, 2, len(key), seed)) & ((1 << 64) - 1)
 
 
@@ -50,7 +50,7 @@ def test_numbered_keys_spread_evenly() -> None:
 
 
 def test_no_word_of_a_key_makes_the_rest_count_for_nothing() -> None:
-    # A factor of zero would: words that are constants of the function are the ones to try.
+    # A factor of zero would lose the state.  The words to try are the function's constants.
     constants = [0x243F6A8885A308D3, 0x13198A2E03707344, 0x24093822299F31D1, 0x082EFA98EC4E6C89, 0]
     for constant in constants:
         word = constant.to_bytes(8, "little")

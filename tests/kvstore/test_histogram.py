@@ -1,4 +1,4 @@
-"""Histograms of cycles: every number has one cell, cells are narrow, and what is read is what was counted."""
+"""Histograms of cycles: every number has one cell, cells are narrow, and the counts read are those counted."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The index as its commands see it: growth and shrinking bucket by bucket, scans and draws over it."""
+"""The index, seen through commands: it grows and shrinks bucket by bucket, during scans and random draws."""
 
 import random
 from collections import Counter
@@ -20,7 +20,7 @@ def buckets(store: Bare, db: int = 0) -> tuple[int, int]:
 
 
 def settle(store: Bare) -> None:
-    """Let everything that waits be done."""
+    """Finish all waiting work."""
     while background_step(store.context, 64):
         pass
 

@@ -1,4 +1,4 @@
-"""INFO: Redis's sections and fields, and figures that agree with each other."""
+"""INFO: Redis's sections and fields, with consistent figures."""
 
 import os
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_without_arguments_the_default_sections_are_shown() -> None:
     assert ask(FakeServer(client), client, "INFO", "nosuch") == ""
 
 
-# What the dashboards of redis_exporter, RedisInsight and redis-cli --stat read.
+# Fields that the dashboards of redis_exporter, RedisInsight and redis-cli --stat read.
 READ_ELSEWHERE = {
     "Server": "redis_version redis_mode os process_id run_id tcp_port uptime_in_seconds hz executable config_file",
     "Clients": "connected_clients maxclients blocked_clients client_recent_max_input_buffer tracking_clients",

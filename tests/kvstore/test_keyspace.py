@@ -20,7 +20,7 @@ LENGTHS = (0, 1, 20, 44, 45, 64, 200, 500, 1000, 2000, 4000, 4070, 4080, 4090, 4
 
 
 def held(context: Context) -> Contents:
-    """What a store holds, proved sound, as the model has it."""
+    """The contents of a store, in the form of the model; proves the store sound."""
     return {
         db: {key: Entry(value, deadline) for key, (value, deadline) in entries.items()}
         for db, entries in contents(context).items()
@@ -28,13 +28,13 @@ def held(context: Context) -> Contents:
 
 
 def frozen(bare: Bare, root: int) -> Contents:
-    """What a frozen root holds."""
+    """The contents of a frozen root."""
     space = AddressSpace.of_root(bare.memory, root, bare.space.epoch)
     return held(OpenStore(bare.pool, bare.shard, space, registers=bare.opened.registers).context)
 
 
 class Stream:
-    """Random commands, given to a store and to its model."""
+    """Random commands, executed by a store and by its model."""
 
     def __init__(self, bare: Bare, seed: int, keys: int = 60, lengths: tuple[int, ...] = LENGTHS) -> None:
         self.choose = random.Random(seed)
@@ -172,7 +172,7 @@ class Stream:
             self.bare.release(root)
 
     def check(self) -> None:
-        """The store is sound, and holds what the model holds, and what is due and not yet met."""
+        """Prove the store sound: it holds the model's keys, and perhaps due keys that are not deleted yet."""
         self.bare.check()
         now = self.bare.clock_ms
         found = {

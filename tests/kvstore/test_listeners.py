@@ -1,4 +1,4 @@
-"""Unix sockets that others have, or had, or that are none; addresses that may be missing."""
+"""Files of Unix sockets that are in use, are left over, or are not sockets; addresses that may be missing."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ def test_a_file_that_a_dead_server_left_is_replaced(path: Path) -> None:
 
 
 def _full(listener: socket.socket, path: Path, clients: ExitStack) -> None:
-    # Nobody accepts: connect until the system has no more room for those that wait.
+    # No process accepts: connect until the system's queue of waiting connections is full.
     while True:
         client = clients.enter_context(socket.socket(socket.AF_UNIX))
         client.setblocking(False)
@@ -128,7 +128,7 @@ def refuse_bind(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     ids=lambda value: errno.errorcode.get(value, value) if isinstance(value, int) else value,
 )
 def test_an_optional_address_may_be_missing_not_taken(refuse_bind, reason: int, plain: str, optional: str) -> None:
-    """As Redis: what the machine has no protocol for may always be missing."""
+    """As in Redis, an address may always be missing if the machine lacks its protocol."""
     refuse_bind[0] = reason
     for address, expected in (("127.0.0.1", plain), ("-127.0.0.1", optional)):
         if expected == "passed over":

@@ -14,7 +14,7 @@ from kvstore.server.logfile import LEVELS, open_log, set_level
 
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
-    """The server's log, as it is before it is opened."""
+    """The server's log before it is opened."""
     one = logging.getLogger("kvstore")
     level, handlers = one.level, one.handlers[:]
     yield one

@@ -1,4 +1,4 @@
-"""DEBUG POPULATE's keys, what they leave alone, and how it ends when the memory is full."""
+"""DEBUG POPULATE: its keys, existing keys that it leaves alone, and its end when the memory is full."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A read-only store over a frozen root answers every reading command, and nothing of the memory changes by it."""
+"""A read-only store over a frozen root answers every reading command without changing any memory."""
 
 from collections.abc import Iterator
 from copy import copy

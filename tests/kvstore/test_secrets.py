@@ -1,4 +1,4 @@
-"""What the slow log must not show."""
+"""Secret arguments, which the slow log must not show."""
 
 import pytest
 

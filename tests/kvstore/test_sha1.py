@@ -22,7 +22,7 @@ def hexadecimal(state: Array) -> str:
 
 
 def sha1(data: bytes, cuts: tuple[int, ...] = ()) -> str:
-    """The hash of `data`, taken in by the pieces between `cuts`, each from the middle of a larger array."""
+    """The hash of `data`, added in the pieces between `cuts`, each from the middle of a larger array."""
     state, at = over(bytearray(b"\xff" * 8 * STATE), int64), 0  # what was there before does not matter
     begin(state)
     for end in (*cuts, len(data)):
@@ -73,7 +73,7 @@ def test_words_are_hashed_as_their_big_endian_bytes(count: int) -> None:
 
 
 def test_a_large_message_is_counted_in_more_than_32_bits() -> None:
-    """The length in bits goes into two words: only beyond 512 MiB does the first matter."""
+    """The length in bits takes two words; the first is not zero only beyond 512 MiB."""
     state, piece = zeros(int64, STATE), zeros(uint8, 1 << 24)
     begin(state)
     expected = hashlib.sha1()

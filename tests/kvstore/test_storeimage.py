@@ -1,4 +1,4 @@
-"""Which images a store can be opened from: what they say of themselves, and seeded damage whose checksums fit."""
+"""The check whether a store can be opened from an image: its description, and seeded damage with valid checksums."""
 
 import ast
 import random
@@ -75,7 +75,7 @@ def manifest_of(image: Image) -> dict[str, object]:
 
 
 class Changed:
-    """An image to be written anew, other than it was, with checksums that fit."""
+    """An image to be rewritten with changes and with valid checksums."""
 
     def __init__(self, good: Path) -> None:
         image, whole = read_image(good), good.read_bytes()
@@ -103,7 +103,7 @@ class Changed:
 
 
 def load(images: ImageDirectory) -> tuple[Image | None, list[errors.ImageError]]:
-    """As a server does; the store of what was taken is opened."""
+    """Load an image as a server does, and open its store."""
     preload = Preload(images, SIZE)
     with PhysicalMemory(SIZE, mapping=preload.mapping) as memory:
         space = AddressSpace(memory)
@@ -134,7 +134,7 @@ def test_any_constant_of_the_layout_that_changes_changes_its_name(monkeypatch, m
     assert layout_digest() != LAYOUT_DIGEST
 
 
-# Constants of these modules that do not say where anything lies, by why.
+# Constants of these modules that do not affect the layout, by the reason.
 NOT_LAYOUT = {
     "when something is done": "LOAD_MAX BUCKETS_MIN QUEUE_PAGES HEAP_FRAMES",
     "how much is possible": "BUCKETS_MAX SLAB_PAGES_MAX LARGE_PAGES_MAX SIZE_MAX",
@@ -144,7 +144,7 @@ NOT_LAYOUT = {
 
 
 def test_every_constant_of_a_module_that_lays_bytes_out_is_in_the_digest_or_said_not_to_be() -> None:
-    """For who adds one to find out."""
+    """So that a developer who adds one is told."""
     for module, names in CONSTANTS:
         if module is paging:  # its other constants are of page tables, which no image holds
             continue
@@ -156,13 +156,13 @@ def test_every_constant_of_a_module_that_lays_bytes_out_is_in_the_digest_or_said
 
 
 def test_the_layout_s_name_is_known() -> None:
-    """Who changes the layout changes it here, and knows: images written before are refused from then on."""
+    """A developer who changes the layout must change the name here, and learns that older images become unreadable."""
     assert LAYOUT == "version 2, digest cd66dcba121d7ead"
     assert layout_name(LAYOUT_VERSION, LAYOUT_DIGEST) == LAYOUT
 
 
 def test_a_store_carries_its_layout_s_name_and_opens_by_it() -> None:
-    """In the control block: the magic number, the version, the digest; flushing keeps them."""
+    """The control block has the magic number, the version and the digest; flushing keeps them."""
     with Bare(16 << 20) as bare:
         for _ in range(2):
             word = bare.space.read(CONTROL_BASE, 24)
@@ -179,7 +179,7 @@ def test_a_store_carries_its_layout_s_name_and_opens_by_it() -> None:
 
 
 def refused_for(images: ImageDirectory, changed: Changed) -> str:
-    """Why the newer image is not taken; the older must be."""
+    """The reason why the newer image is refused; the older one must be loaded."""
     changed.write(images.path_of(2))
     image, refused = load(images)
     assert image.path == images.path_of(1)
@@ -246,7 +246,7 @@ def test_an_image_without_a_name_of_its_layout_is_refused(images, good):
 def test_a_program_with_one_constant_changed_refuses_the_image_and_takes_an_older_one_of_its_own(
     images, good, monkeypatch, module, name
 ):
-    """Played by the image: it says the digest that the changed program would have, first in one place, then in both."""
+    """The image plays the changed program: it holds that program's digest, first in one place, then in both."""
     was = getattr(module, name)
     monkeypatch.setattr(module, name, (*was, 1) if isinstance(was, tuple) else was + 1)
     other = layout_digest()
@@ -297,7 +297,7 @@ def damaged(rng: random.Random, good: Path) -> Changed:
 
 
 def test_seeded_damage_is_refused_by_name_or_makes_no_difference_that_a_store_could_not_have(images, good):
-    """Whatever is changed, with checksums that fit: no traceback, never an empty start, and it can be told."""
+    """Random changes with valid checksums: no traceback, no empty start, and the damage is identified."""
     taken = 0
     for seed in range(300):
         damaged(random.Random(seed), good).write(images.path_of(2))

@@ -1,4 +1,4 @@
-"""The notation of Redis's manual, and what follows from it: arguments, arity, keys, options."""
+"""The notation of Redis's manual, and the arguments, arity, keys and options derived from it."""
 
 import shutil
 from collections.abc import Iterator
@@ -264,7 +264,7 @@ def test_what_the_syntax_has_not_is_a_syntax_error(line: tuple[str, tuple[str, .
 
 # ----------------------------------------------------------------------------------- every command of a real Redis
 
-OTHERWISE = {  # of redis-server 7.0.15, what no line of the manual gives as its documents have it
+OTHERWISE = {  # facts in redis-server 7.0.15's documents that no line of the manual yields
     "arguments": {
         *("bitfield", "failover", "geosearch", "geosearchstore", "migrate", "xpending", "xtrim"),
     },
@@ -324,7 +324,7 @@ def _place(spec: dict[str, Any]) -> Place:
 
 
 def test_every_command_of_redis_can_be_declared_by_its_line_of_the_manual(redis_server: Wire) -> None:
-    """Arguments, arity and keys of each follow from it, those that this server does not have among them."""
+    """The line yields the arguments, arity and keys of each, even of commands that this server does not have."""
     rows = {row[0]: row for entry in _text(redis_server("COMMAND")) for row in (entry, *entry[9])}
     documents = _text(redis_server("COMMAND", "DOCS"))
     documents |= {name: sub for one in list(documents.values()) for name, sub in one.get("subcommands", {}).items()}
@@ -363,7 +363,7 @@ STATED = {  # categories that follow neither from the group nor from the flags, 
 
 
 def test_the_categories_of_redis_follow_from_group_and_flags(redis_server: Wire) -> None:
-    """Of every command but those of STATED."""
+    """This holds for every command except those of STATED."""
     rows = {row[0]: row for entry in _text(redis_server("COMMAND")) for row in (entry, *entry[9])}
     documents = _text(redis_server("COMMAND", "DOCS"))
     documents |= {name: sub for one in list(documents.values()) for name, sub in one.get("subcommands", {}).items()}

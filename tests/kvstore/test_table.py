@@ -38,7 +38,7 @@ def test_no_command_is_declared_twice() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_command_has_somebody_who_serves_it(row: Command) -> None:
-    """A kernel, a Python function, or, of a container, its subcommands; a subcommand's kernel is its container's."""
+    """A kernel or a Python function, or subcommands for a container; a subcommand uses its container's kernel."""
     kernel = kernel_of(row)
     container = find(row.name.partition("|")[0].encode())
     assert container is not None

@@ -1,4 +1,4 @@
-"""A turn executes all that is ready and then sends, in the order of execution."""
+"""A turn executes all ready commands, and then sends the replies in the order of execution."""
 
 import socket
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def receive_of(context, slot):  # type: ignore[no-untyped-def]
 
 
 class Sockets(Bare):
-    """A store with connections to sockets, whose input is received when a test says so."""
+    """A store with connections to sockets; a test decides when their input is received."""
 
     def __init__(self) -> None:
         super().__init__(connections=4)
@@ -45,12 +45,12 @@ class Sockets(Bare):
         return int(open_connection(self.context, ours.detach(), self.opened_so_far, connection.AUTHENTICATED, 0))
 
     def receive(self, slot: int, *commands: tuple[str | int, ...]) -> None:
-        """Have commands received and executed."""
+        """Receive and execute commands."""
         self.clients[slot].sendall(b"".join(encode(*command) for command in commands))
         assert receive_of(self.context, slot) == 0
 
     def arrived(self, slot: int) -> bytes:
-        """What has come to a client."""
+        """The bytes that a client has received."""
         try:
             return self.clients[slot].recv(1 << 20)
         except BlockingIOError:

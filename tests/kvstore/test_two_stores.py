@@ -1,4 +1,4 @@
-"""Two stores in one process, over one physical memory and one shard, keep out of each other's way."""
+"""Two stores in one process, over one physical memory and one shard, do not affect each other."""
 
 import random
 from copy import copy
@@ -82,6 +82,6 @@ def test_commands_interleaved_one_by_one_give_what_they_give_apart(seed: int) ->
 
 
 def play(store: Bare, database: int, command: tuple[str | bytes | int, ...]) -> object:
-    """Give a command to a store in the database that its client is in."""
+    """Execute a command in a store, in the database that its client has selected."""
     store.registers.DB = database
     return store(*command)

@@ -1,4 +1,4 @@
-"""A transaction that runs out of memory is undone as a whole, wherever in it memory runs out."""
+"""A transaction that runs out of memory at any point is undone as a whole."""
 
 import ctypes
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ UNDONE = "EXECABORT Transaction discarded because of: OOM"
 
 
 class Pipelines(Bare):
-    """A store with a command table and one connection, whose pipelines are run as the loop runs them."""
+    """A store with a command table and one connection; it runs pipelines as the loop does."""
 
     def __init__(self, size: int = 8 << 20) -> None:
         super().__init__(size, connections=2)
@@ -50,7 +50,7 @@ class Pipelines(Bare):
         return found
 
     def transaction(self, *commands: Command) -> object:
-        """What EXEC answers for these commands."""
+        """EXEC's reply for these commands."""
         *queued, answer = self.run(("MULTI",), *commands, ("EXEC",))
         assert queued == ["OK", *["QUEUED"] * len(commands)]
         return answer
@@ -62,7 +62,7 @@ class Pipelines(Bare):
         return int(frames[TOTAL] - frames[FREE_COUNT])
 
     def settle(self) -> None:
-        """Give back all that waits for it."""
+        """Release all memory that waits for it."""
         while background_step(self.context, 1 << 16):
             pass
 
@@ -149,7 +149,7 @@ def test_memory_runs_out_at_each_point_of_a_long_transaction(store: Pipelines) -
 
 
 def test_it_runs_out_of_frames_themselves(store: Pipelines) -> None:
-    """Not policy but the machine: fewer frames are free than the copies alone would take."""
+    """The machine sets the limit, not the policy: fewer frames are free than the copies alone need."""
     before = contents(store.context)
     seen = set()
     for size in range(1, 14):

@@ -1,4 +1,4 @@
-"""The table of watches, against a model; its chains stay short, and it gives its memory back."""
+"""The table of watches, compared with a model; its chains stay short, and it frees its memory."""
 
 import random
 from collections import Counter
@@ -29,7 +29,7 @@ class Watched(Bare):
         self.registers.CONNECTIONS_ADDRESS = self.table.ctypes.data
 
     def watch(self, slot: int, db: int, key: int) -> None:
-        """As WATCH does it."""
+        """Add a watch, as WATCH does."""
         if not watch.is_watched(self.context, slot, db, key):
             row = self.table[slot]
             row[connection.WATCH_FIRST] = watch.watch_add(
@@ -41,7 +41,7 @@ class Watched(Bare):
         watch.unwatch_all(self.context, self.table[slot], connection.WATCH_FIRST, connection.WATCH_COUNT)
 
     def command(self, slot: int, *keys: bytes) -> list[int]:
-        """WATCH, turn after turn; how many keys the connection watches at the end of each."""
+        """Run WATCH turn by turn; returns the number of watched keys after each turn."""
         parts, r = (b"WATCH", *keys), self.registers
         counts: list[int] = []
         lengths = np.array([len(part) for part in parts])
@@ -63,7 +63,7 @@ class Watched(Bare):
         return counts
 
     def told(self, db: int, key: int) -> set[int]:
-        """The connections that hear of a change."""
+        """The connections that are told of a change."""
         self.table[:, connection.FLAGS] = 0
         watch.touch_watched(self.context, db, key)
         return set(np.flatnonzero(self.table[:, connection.FLAGS] & connection.DIRTY_CAS).tolist())

@@ -1,4 +1,4 @@
-"""An address space as plainly as it can be said: a dict of pages, and fork is a deep copy."""
+"""The simplest model of an address space: a dict of pages; fork is a deep copy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ HUGE = 1 << 21
 
 
 class ModelSpace:
-    """What an AddressSpace must be told apart from only by its speed."""
+    """A model that an AddressSpace may differ from only in speed."""
 
     def __init__(self) -> None:
         self.pages: dict[int, bytearray] = {}

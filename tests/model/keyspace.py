@@ -1,8 +1,8 @@
-"""What a store of strings does, in the fewest words: sixteen dictionaries.
+"""The simplest model of a store of strings: sixteen dictionaries.
 
-The model that random commands are played against, and that an image is compared with.  It knows the meaning of
-commands and nothing of syntax: its methods take what a correct command says, with deadlines as absolute times, and
-answer what the command answers.  Time is an argument, so nothing in it happens by itself.
+Tests play random commands against this model, and compare images with it.  It knows the meaning of commands, but not
+their syntax: its methods take the arguments of correct commands, with deadlines as absolute times, and return the
+commands' results.  Time is an argument, so the model never changes by itself.
 
     keyspace = Keyspace()
     keyspace.set(0, b"k", b"v", deadline_ms=None)
@@ -17,7 +17,7 @@ INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Entry:
-    """A key's value, and when it goes [Unix ms]; None: never."""
+    """A key's value and deadline [Unix ms]; None: no deadline."""
 
     value: bytes
     deadline_ms: int | None = None
@@ -37,20 +37,20 @@ class Keyspace:
         self.databases: list[dict[bytes, Entry]] = [{} for _ in range(DATABASES)]
 
     def copy(self) -> "Keyspace":
-        """The same contents, apart from this one's further changes."""
+        """A copy of the contents, independent of later changes."""
         other = Keyspace()
         other.databases = [dict(database) for database in self.databases]
         return other
 
     def contents(self, now_ms: int = 0) -> Contents:
-        """What is there at `now_ms`, by database, without the empty ones."""
+        """The contents at `now_ms`, by database, without empty databases."""
         alive = (
             {key: entry for key, entry in database.items() if not _over(entry, now_ms)} for database in self.databases
         )
         return {db: entries for db, entries in enumerate(alive) if entries}
 
     def expire(self, now_ms: int) -> None:
-        """Remove what is due."""
+        """Remove due keys."""
         for database in self.databases:
             for key in [key for key, entry in database.items() if _over(entry, now_ms)]:
                 del database[key]
@@ -63,7 +63,7 @@ class Keyspace:
         return entry.value if entry else None
 
     def set(self, db: int, key: bytes, value: bytes, deadline_ms: int | None = None, keep_ttl: bool = False) -> None:
-        """SET; any deadline goes, but with keep_ttl."""
+        """SET; removes an old deadline, except with keep_ttl."""
         if keep_ttl and key in self.databases[db]:
             deadline_ms = self.databases[db][key].deadline_ms
         self.databases[db][key] = Entry(value, deadline_ms)

@@ -1,4 +1,4 @@
-"""The server, with two bugs: TIME raises, LASTSAVE answers what is no reply."""
+"""The server with two bugs: TIME raises an exception, and LASTSAVE returns an object that is not a reply."""
 
 from kvstore.__main__ import main
 from kvstore.commands.observation import information

@@ -1,4 +1,4 @@
-"""What the tests of the server share."""
+"""Fixtures shared by the tests of the server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture
 def server(running: Process) -> Process:
-    """The same, emptied."""
+    """The shared server, emptied."""
     assert running.process.poll() is None, running.log()[-5000:]
     with Wire(running.address) as connection:
         assert connection("FLUSHALL") == OK
@@ -43,7 +43,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A real valkey-server, for what redis-server 7.0 does not have."""
+    """A real valkey-server, for features that redis-server 7.0 lacks."""
     with harness.start_valkey(tmp_path_factory.mktemp("valkey")) as process:
         yield process
 
@@ -57,14 +57,14 @@ def wire(server: Process, request: pytest.FixtureRequest) -> Iterator[Wire]:
 
 @pytest.fixture
 def wire2(server: Process) -> Iterator[Wire]:
-    """A connection to an empty server, for what the protocol does not matter to."""
+    """A connection to an empty server, for tests that do not depend on the protocol."""
     with Wire(server.address) as connection:
         yield connection
 
 
 @pytest.fixture
 def at_least_72(server: Process) -> None:
-    """Skips where the server is a Redis from before 7.2, whose behaviour this project follows."""
+    """Skips if the server is a Redis older than 7.2, whose behaviour this project follows."""
     with Wire(server.address) as connection:
         version = info(connection, "server")["redis_version"]
     if version < "7.2":
@@ -73,7 +73,7 @@ def at_least_72(server: Process) -> None:
 
 @pytest.fixture
 def ours(server: Process) -> None:
-    """Skips where the server is not this project's."""
+    """Skips if the server is not this project's."""
     if server.is_redis:
         pytest.skip("of this server only")
 

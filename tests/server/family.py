@@ -1,4 +1,4 @@
-"""A family of commands, made for a test: all that it takes is here, a declaration and who serves it."""
+"""A family of commands made for a test: the declarations and the functions here are all that it needs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""The server, whose main thread is held in C for good where it would make the store.
+"""A server whose main thread blocks in C forever when it should make the store.
 
-Python runs a signal's handler in the main thread, between two of its own instructions: never, if a kernel or a compiler
-does not return.  The C function here is a lock that is taken twice.
+Python runs a signal's handler in the main thread, between two Python instructions.  So the handler never runs if a
+kernel or a compiler does not return.  The C function used here is a lock that is taken twice.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ from kvstore.__main__ import main
 
 
 def hold(*_arguments: object) -> None:
-    """Say so in the log, and never return."""
+    """Write a line to the log, and never return."""
     import logging
 
     logging.getLogger("kvstore").info("Held")

@@ -1,9 +1,9 @@
-r"""Write load whose effect is known: what a consistent image of the store must look like.
+r"""Write load with a known effect, to check that an image of the store is consistent.
 
 A `Writer` owns two databases and has a list of operations made beforehand from a seed, each a command or a MULTI/EXEC
 group.  It sends them in order over one connection, in bursts that end anywhere, so that an image is likely to be taken
-while a group is half sent.  Whatever the store holds at an instant, it is what some first p operations make: `prefix`
-finds that p, between how many had been answered before the instant and how many had been sent after it.
+while a group is half sent.  At every instant the store holds the result of the first p operations for some p.  `prefix`
+finds that p; it lies between the number answered before the instant and the number sent after it.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ Apply = Callable[[Keyspace], object]
 
 @dataclass(frozen=True)
 class Operation:
-    """What happens at once: its bytes on the wire, how many replies they bring, what they do to the model."""
+    """An atomic operation: its bytes on the wire, the number of replies, and its effect on the model."""
 
     data: bytes
     replies: int
     effects: tuple[Apply, ...]
 
     def apply(self, model: Keyspace) -> None:
-        """Do it to the model."""
+        """Apply it to the model."""
         for effect in self.effects:
             with contextlib.suppress(Refused):
                 effect(model)
@@ -38,7 +38,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the load is made of, beside single small writes."""
+    """The kinds of operation in the load, beside single small writes."""
 
     groups: bool = True
     large: bool = False
@@ -117,13 +117,13 @@ class Writer:
         self._stop = False
 
     def start(self, address: Any) -> None:
-        """Write from where the list stands until it ends, `stop` is called or the server goes."""
+        """Go on writing until the list ends, `stop` is called or the server goes away."""
         self._stop = False
         self._thread = threading.Thread(target=self._run, args=(address,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Write no more; what was sent is answered first."""
+        """Stop writing, after all sent operations have been answered."""
         self._stop = True
         if self._thread:
             self._thread.join()
@@ -132,7 +132,7 @@ class Writer:
 
     @property
     def writing(self) -> bool:
-        """Whether it has not come to an end by itself."""
+        """Whether the writer has not ended by itself."""
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self, address: Any) -> None:
@@ -151,7 +151,7 @@ class Writer:
         last = min(len(self.list), first + self.generator.choice((1, 5, 30, 100)))
         burst = b"".join(operation.data for operation in self.list[first:last])
         cut = self.generator.randrange(len(burst))
-        self.sent = last  # before it is true: what is sent and not counted would be worse
+        self.sent = last  # set before sending: an operation that is sent but not counted would be worse
         wire.send(burst[:cut])
         if self.generator.random() < 0.1:
             time.sleep(0.001)
@@ -163,7 +163,7 @@ class Writer:
             self.answered = number + 1
 
     def prefix(self, contents: Contents, least: int, most: int, now_ms: int) -> int:
-        """How many operations make `contents` of this writer's databases; the model is left in that state."""
+        """The number of operations that yield `contents`; leaves the model in that state."""
         mine = {db: contents[db] for db in (self.db, self.db + 1) if db in contents}
         assert least >= self.applied, "images are to be checked in the order they were taken"
         while self.applied < least:
@@ -171,7 +171,7 @@ class Writer:
         nearest = (self.applied, "~ no state has these counters")  # sorts behind every number
         counters = [mine.get(db, {}).get(b"counter") for db in (self.db, self.db + 1)]
         while True:
-            # The counters rule most states out; the rest is compared in full.
+            # The counters rule out most states; the others are compared in full.
             if [self.model.databases[db].get(b"counter") for db in (self.db, self.db + 1)] == counters:
                 expected = self.model.contents(now_ms)
                 if expected == mine:
@@ -191,7 +191,7 @@ class Writer:
 
 
 def describe(expected: Contents, got: Contents) -> str:
-    """What differs, the first few."""
+    """The first few differences."""
     differences = []
     for db in sorted(set(expected) | set(got)):
         one, other = expected.get(db, {}), got.get(db, {})
@@ -204,7 +204,7 @@ def describe(expected: Contents, got: Contents) -> str:
 
 
 def contents_of(wire: Wire, databases: range = range(16)) -> Contents:
-    """All that a server holds."""
+    """All contents of a server."""
     found: Contents = {}
     for db in databases:
         wire("SELECT", db)

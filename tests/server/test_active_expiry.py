@@ -1,4 +1,4 @@
-"""Active expiry in a running server: it follows what is due, lets others through, and leaves no write without room."""
+"""Active expiry in a running server: it keeps up, lets other clients through, and makes room for writes."""
 
 from collections.abc import Iterator
 
@@ -65,7 +65,7 @@ def test_a_random_key_is_one_that_lives(wire: Wire) -> None:
 
 
 def test_a_write_is_not_refused_for_keys_that_are_dead(wire: Wire) -> None:
-    """A flood of keys that live for a millisecond, in memory for a tenth of them, never meets the limit."""
+    """A flood of keys that live for a millisecond never meets the limit, with memory for a tenth of them."""
     used = int(info(wire, "memory")["used_memory"])
     assert wire("CONFIG", "SET", "maxmemory", used + 3_000_000) == OK
     try:

@@ -1,4 +1,4 @@
-"""ROLE, ACL, MODULE, CLUSTER, as a server answers them that stands alone; and what monitoring asks of every server."""
+"""ROLE, ACL, MODULE, CLUSTER, as a standalone server answers them; and the commands of monitoring agents."""
 
 import re
 
@@ -50,7 +50,7 @@ REPLIES = [
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_replies_are_those_of_redis(server, redis_server, protocol: int) -> None:
-    """To the byte."""
+    """The replies are equal to the byte."""
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
         for one in (mine, theirs):
             one("ACL", "LOG", "RESET")
@@ -59,7 +59,7 @@ def test_replies_are_those_of_redis(server, redis_server, protocol: int) -> None
 
 
 def test_the_rules_show_the_password_s_digest(server, redis_server) -> None:
-    """As Redis shows it, never the password."""
+    """Redis shows the digest too, and never the password."""
     shown = []
     for process in (server, redis_server):
         with Wire(process.address) as wire:
@@ -87,7 +87,7 @@ REFUSALS = [
 
 
 def test_who_was_not_let_in_is_logged_as_redis_logs_it(server, redis_server) -> None:
-    """Refusals alike are counted; the client is described."""
+    """Similar refusals are counted in one entry, which describes the client."""
     logs = []
     for process in (server, redis_server):
         with Wire(process.address) as admin, Wire(process.address) as wire:
@@ -112,7 +112,7 @@ def test_who_was_not_let_in_is_logged_as_redis_logs_it(server, redis_server) -> 
 
 
 def test_refusals_are_counted_and_the_log_is_as_long_as_configured(server, wire: Wire, ours: None) -> None:
-    """INFO has how many; RESETSTAT sets that back."""
+    """INFO shows their number; RESETSTAT resets it."""
     wire("CONFIG", "RESETSTAT")
     wire("ACL", "LOG", "RESET")
     wire("CONFIG", "SET", "acllog-max-len", "2")
@@ -134,7 +134,7 @@ def test_refusals_are_counted_and_the_log_is_as_long_as_configured(server, wire:
 
 
 def test_a_category_lists_the_commands_of_the_table(server, redis_server) -> None:
-    """Those of Redis's that there are."""
+    """A category lists those of Redis's commands that exist here."""
     with Wire(server.address) as mine, Wire(redis_server.address) as theirs:
         for category in mine("ACL", "CAT"):
             listed = set(mine("ACL", "CAT", category))
@@ -143,7 +143,7 @@ def test_a_category_lists_the_commands_of_the_table(server, redis_server) -> Non
             assert listed - later == set(theirs("ACL", "CAT", category)) & known, category
 
 
-# What redis_exporter, Datadog, Telegraf and dashboards send when they begin.
+# Commands that redis_exporter, Datadog, Telegraf and dashboards send when they start.
 ASKED = [
     ("PING",),
     ("CLIENT", "SETNAME", "agent"),
@@ -182,14 +182,14 @@ ASKED = [
 
 
 def test_monitoring_finds_every_command_it_asks_for(wire: Wire) -> None:
-    """An agent stops at the first error."""
+    """No command may fail, because an agent stops at the first error."""
     failed = {words: reply for words in ASKED if isinstance(reply := wire(*words), Failure)}
     assert failed == {}
     assert wire("CLUSTER", "INFO") == Failure("ERR This instance has cluster support disabled")
 
 
 def test_config_get_shows_what_monitoring_reads(wire2: Wire) -> None:
-    """Names that agents look up."""
+    """The parameters that agents look up exist."""
     reply = wire2("CONFIG", "GET", "*")
     names = set(reply[0::2])
     assert names >= {b"slowlog-max-len", b"slowlog-log-slower-than", b"latency-monitor-threshold", b"latency-tracking"}
@@ -197,7 +197,7 @@ def test_config_get_shows_what_monitoring_reads(wire2: Wire) -> None:
 
 
 def test_redis_py_understands_the_answers(server, ours: None) -> None:
-    """Each of its methods, in both protocols."""
+    """Calls each of its methods, in both protocols."""
     for protocol in (2, 3):
         with redis.Redis(port=server.port, protocol=protocol) as client:
             client.config_set("slowlog-log-slower-than", 0)
@@ -228,7 +228,7 @@ def test_redis_py_understands_the_answers(server, ours: None) -> None:
 
 
 def test_help_of_every_container_names_every_subcommand(wire2: Wire) -> None:
-    """COMMAND INFO and HELP are of one table; CLUSTER refuses even HELP, as Redis does."""
+    """COMMAND INFO and HELP are made from one table; CLUSTER refuses even HELP, as Redis does."""
     for entry in wire2("COMMAND"):
         subcommands = {sub[0].partition(b"|")[2].upper().decode() for sub in entry[9]}
         if not subcommands or entry[0] == b"cluster":
@@ -239,11 +239,11 @@ def test_help_of_every_container_names_every_subcommand(wire2: Wire) -> None:
 
 
 def test_the_doctor_is_meant_for_people(wire: Wire) -> None:
-    """Verbatim text in RESP3."""
+    """The reply is verbatim text in RESP3."""
     assert isinstance(wire("LATENCY", "DOCTOR"), Verbatim if wire.protocol == 3 else bytes)
 
 
-# What README calls the groups of Redis's commands that are left out whole; of other groups it names each command.
+# README's names for groups of Redis's commands that are entirely absent; for other groups it names each command.
 LEFT_OUT = {
     "hash": "hashes",
     "list": "lists",
@@ -259,7 +259,7 @@ LEFT_OUT = {
 
 
 def test_readme_names_what_is_absent(server, redis_server, ours: None) -> None:
-    """All of it, and nothing that is there."""
+    """README names every absent command, and no existing one."""
     text = (ROOT / "README.md").read_text().split("## What it does not do yet")[1].split("\n## ")[0]
     with Wire(server.address, 3) as mine, Wire(redis_server.address, 3) as theirs:
         present = {name.decode() for name in mine("COMMAND", "LIST")}

@@ -1,4 +1,4 @@
-"""WAIT, the command that blocks: who waits, who does not, and how a wait ends."""
+"""WAIT, the command that blocks: which calls wait, and how a wait ends."""
 
 import pytest
 
@@ -16,26 +16,26 @@ def identity(wire: Wire) -> int:
 
 
 def begin(wire: Wire, witness: Wire, *words: str) -> None:
-    """Send a command that blocks, and return when it does."""
+    """Send a command that blocks, and return when the connection is blocked."""
     before = blocked(witness)
     wire.send(encode(*words))
     wait_until(lambda: blocked(witness) == before + 1, "the connection to be blocked")
 
 
 def test_without_replicas_to_wait_for_the_answer_comes_at_once(wire: Wire) -> None:
-    """None are wanted, or the transaction must not stop."""
+    """The call asks for no replica, or runs in a transaction, which must not stop."""
     assert wire("WAIT", "0", "0") == 0
     assert wire("WAIT", "-1", "0") == 0
     assert wire.pipeline([("MULTI",), FOR_GOOD, ("SET", "k", "v"), ("EXEC",)])[-1] == [0, OK]
 
 
 def pass_by(wire: Wire, milliseconds: int) -> None:
-    """So much time goes by for the server."""
+    """Let so much time pass for the server."""
     assert wire("DEBUG", "SHIFT-CLOCK", "TIMER", milliseconds) == OK
 
 
 def test_a_wait_ends_with_its_time(server, wire: Wire, wire2: Wire, ours: None) -> None:
-    """Not before, and nobody else waits."""
+    """It ends then and not earlier, and no other client waits."""
     before = info(wire2, "clients")
     begin(wire, wire2, "WAIT", "1", "600000")
     during = info(wire2, "clients")
@@ -50,12 +50,12 @@ def test_a_wait_ends_with_its_time(server, wire: Wire, wire2: Wire, ours: None) 
 
 
 def test_a_short_wait_ends_by_itself(wire: Wire) -> None:
-    """Without anybody's help."""
+    """It needs no other event."""
     assert wire("WAIT", "1", "1") == 0
 
 
 def test_waits_end_in_the_order_of_their_deadlines(server, wire2: Wire, ours: None) -> None:
-    """Whoever began first."""
+    """The order in which the waits began does not matter."""
     with Wire(server.address) as long, Wire(server.address) as short:
         begin(long, wire2, "WAIT", "1", "900000")
         begin(short, wire2, "WAIT", "1", "300000")
@@ -67,14 +67,14 @@ def test_waits_end_in_the_order_of_their_deadlines(server, wire2: Wire, ours: No
 
 
 def identity_of(wire: Wire, other: Wire) -> int:
-    """The id of a connection that cannot be asked."""
+    """The id of a connection that is blocked and cannot be asked itself."""
     host, port = other.socket.getsockname()
     (line,) = (line for line in wire("CLIENT", "LIST").decode().splitlines() if f" addr={host}:{port} " in line)
     return int(line.split()[0].removeprefix("id="))
 
 
 def test_what_came_before_is_answered_and_what_comes_behind_waits(server, wire2: Wire) -> None:
-    """In order: the replies before the wait are sent at once, commands behind it run after it."""
+    """Replies before the wait are sent at once, and commands behind it run after it, in order."""
     with Wire(server.address) as other:
         me = identity(other)
         other.send(encode("SET", "k", "1") + encode(*FOR_GOOD) + encode("INCR", "k") + encode("GET", "k"))
@@ -88,7 +88,7 @@ def test_what_came_before_is_answered_and_what_comes_behind_waits(server, wire2:
 
 
 def test_a_wait_for_good_is_ended_by_unblock(server, wire: Wire, wire2: Wire) -> None:
-    """With the reply of a time-out, or with an error."""
+    """The command gets the reply of a time-out, or an error."""
     me = identity(wire)
     assert wire2("CLIENT", "UNBLOCK", me) == 0
     for words, reply in (
@@ -104,7 +104,7 @@ def test_a_wait_for_good_is_ended_by_unblock(server, wire: Wire, wire2: Wire) ->
 
 
 def test_a_blocked_client_shows_itself(server, wire: Wire, wire2: Wire) -> None:
-    """Flag b, command wait; counted as a call, as Redis counts it, and not logged."""
+    """It has flag b and command wait.  As in Redis, it is counted as a call and not logged."""
     wire2("CONFIG", "RESETSTAT")
     begin(wire, wire2, *FOR_GOOD)
     host, port = wire.socket.getsockname()
@@ -119,7 +119,7 @@ def test_a_blocked_client_shows_itself(server, wire: Wire, wire2: Wire) -> None:
 
 
 def test_a_client_that_goes_or_is_killed_waits_no_more(server, wire2: Wire) -> None:
-    """blocked_clients goes down again."""
+    """blocked_clients is decremented."""
     with Wire(server.address) as gone:
         begin(gone, wire2, *FOR_GOOD)
     wait_until(lambda: blocked(wire2) == 0, "the connection to be closed")
@@ -132,7 +132,7 @@ def test_a_client_that_goes_or_is_killed_waits_no_more(server, wire2: Wire) -> N
 
 
 def test_a_reply_that_is_turned_off_stays_off(server, wire2: Wire) -> None:
-    """CLIENT REPLY SKIP before the wait, OFF around it."""
+    """Tests CLIENT REPLY SKIP before the wait, and OFF around it."""
     with Wire(server.address) as other:
         me = identity(other)
         other.send(encode("CLIENT", "REPLY", "SKIP") + encode(*FOR_GOOD) + encode("ECHO", "x"))
@@ -142,7 +142,7 @@ def test_a_reply_that_is_turned_off_stays_off(server, wire2: Wire) -> None:
 
 
 def test_one_who_waits_is_not_idle(start, data) -> None:
-    """The idle time-out does not count while a command blocks, nor the wait after it."""
+    """The idle time-out does not run while a command blocks, and the wait does not count afterwards."""
     with start(data, options=("--timeout", "100")) as process:
 
         def fresh() -> Wire:
@@ -161,7 +161,7 @@ def test_one_who_waits_is_not_idle(start, data) -> None:
 
 
 def test_a_password_that_comes_while_one_waits_changes_nothing_for_it(server, wire2: Wire) -> None:
-    """What it sent is run when it goes on."""
+    """Its later commands run when it goes on."""
     with Wire(server.address) as other:
         me = identity(other)
         begin(other, wire2, *FOR_GOOD)
@@ -196,11 +196,11 @@ REPLIES = [
 
 @pytest.mark.parametrize("words", REPLIES, ids=" ".join)
 def test_replies_are_those_of_redis(wire: Wire, redis_server, words: tuple[str, ...]) -> None:
-    """To the byte."""
+    """The replies are equal to the byte."""
     with Wire(redis_server.address, wire.protocol) as theirs:
         assert wire.raw(*words) == theirs.raw(*words)
 
 
 def test_a_time_out_beyond_all_clocks_is_refused(wire: Wire) -> None:
-    """As Redis 7.2 does; 7.0 waits for good."""
+    """Redis 7.2 does the same; 7.0 waits forever."""
     assert wire("WAIT", "1", str((1 << 63) - 1)) == Failure("ERR timeout is out of range")

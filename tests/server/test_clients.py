@@ -103,7 +103,7 @@ def text(reply: object) -> bytes:
 
 
 def test_info_and_list_have_redis_fields_in_redis_order(wire: Wire) -> None:
-    """Tools parse them."""
+    """Tools parse these fields."""
     wire("CLIENT", "SETNAME", "me")
     wire("SELECT", 7)
     line = text(wire("CLIENT", "INFO"))
@@ -124,7 +124,7 @@ def test_info_and_list_have_redis_fields_in_redis_order(wire: Wire) -> None:
 
 
 def test_the_library_shows_in_the_list(server, wire: Wire, at_least_72: None) -> None:
-    """CLIENT SETINFO, as redis-py sends it on connecting."""
+    """redis-py sends CLIENT SETINFO when it connects."""
     wire("CLIENT", "SETINFO", "LIB-NAME", "mylib")
     wire("CLIENT", "SETINFO", "LIB-VER", "1.0")
     mine = fields(text(wire("CLIENT", "INFO")))
@@ -133,7 +133,7 @@ def test_the_library_shows_in_the_list(server, wire: Wire, at_least_72: None) ->
 
 
 def test_list_selects_by_id_and_type(server, wire: Wire) -> None:
-    """CLIENT LIST ID, CLIENT LIST TYPE."""
+    """Tests CLIENT LIST ID and CLIENT LIST TYPE."""
     with Wire(server.address) as one, Wire(server.address) as two:
         ids = [one("CLIENT", "ID"), two("CLIENT", "ID")]
         lines = text(wire("CLIENT", "LIST", "ID", *ids, 99_999_999)).splitlines()
@@ -144,7 +144,7 @@ def test_list_selects_by_id_and_type(server, wire: Wire) -> None:
 
 
 def test_both_addresses_are_those_of_the_socket(server, wire2: Wire) -> None:
-    """Of IPv6 in brackets, of a Unix socket its path; CLIENT KILL finds them so."""
+    """IPv6 addresses have brackets, Unix sockets have their path; CLIENT KILL accepts the same forms."""
     with Wire(server.unix_socket) as local:
         mine = fields(text(local("CLIENT", "INFO")))
         assert mine["addr"] == mine["laddr"] == f"{server.unix_socket}:0"
@@ -183,7 +183,7 @@ def test_a_thousand_connections_are_listed_each_as_it_is(server, wire2: Wire) ->
 
 
 def test_kill_closes_the_one_that_is_meant(server, wire: Wire) -> None:
-    """By id, by address, by the old form; SKIPME keeps the caller."""
+    """Selects it by id, by address, and in the old form; SKIPME spares the caller."""
     with Wire(server.address) as victim, Wire(server.address) as bystander:
         assert wire("CLIENT", "KILL", "ID", victim("CLIENT", "ID")) == 1
         assert victim.until_closed() == b""
@@ -202,7 +202,7 @@ def test_kill_closes_the_one_that_is_meant(server, wire: Wire) -> None:
 
 
 def test_kill_by_user_type_and_local_address(server, wire: Wire) -> None:
-    """All that match, but for the caller unless SKIPME no."""
+    """Kills all matching clients, but spares the caller unless SKIPME is no."""
     victims = [Wire(server.address) for _ in range(3)]
     for victim in victims:
         victim("PING")
@@ -219,7 +219,7 @@ def test_kill_by_user_type_and_local_address(server, wire: Wire) -> None:
 
 
 def test_kill_while_a_reply_waits_to_be_read(server, wire2: Wire) -> None:
-    """A client that does not read can be got rid of."""
+    """A client that does not read can be killed."""
     with Wire(server.address) as sleeper:
         sleeper("SET", "big", b"x" * (8 << 20))
         identity = sleeper("CLIENT", "ID")
@@ -232,7 +232,7 @@ def test_kill_while_a_reply_waits_to_be_read(server, wire2: Wire) -> None:
 
 
 def test_reply_off_and_skip(server) -> None:
-    """Nothing comes for what they cover, hot or cold, right or wrong."""
+    """No reply is sent for the covered commands, in kernels or Python, right or wrong."""
     with Wire(server.address) as connection:
         connection.send(encode("CLIENT", "REPLY", "SKIP") + encode("SET", "a", "1") + encode("GET", "a"))
         assert connection.reply() == b"1"
@@ -250,7 +250,7 @@ def test_reply_off_and_skip(server) -> None:
 
 
 def test_pause_holds_commands_back_until_it_ends(server, wire2: Wire) -> None:
-    """ALL holds every command, but CLIENT UNPAUSE of whom was let in is heard when it ends by itself."""
+    """ALL holds every command, even CLIENT UNPAUSE, until the pause ends by itself."""
     with Wire(server.address) as other:
         started, paused = wire2.pipeline([("TIME",), ("CLIENT", "PAUSE", 300)])
         assert paused == OK
@@ -261,7 +261,7 @@ def test_pause_holds_commands_back_until_it_ends(server, wire2: Wire) -> None:
 
 
 def test_pause_of_writes_lets_reads_through(server, wire2: Wire) -> None:
-    """CLIENT PAUSE ... WRITE, lifted by CLIENT UNPAUSE."""
+    """Tests CLIENT PAUSE ... WRITE, which CLIENT UNPAUSE ends."""
     wire2("SET", "k", "old")
     with Wire(server.address) as writer, Wire(server.address) as transaction:
         assert wire2("CLIENT", "PAUSE", 100_000, "WRITE") == OK
@@ -281,7 +281,7 @@ def test_pause_of_writes_lets_reads_through(server, wire2: Wire) -> None:
 
 
 def test_a_client_may_leave_while_it_is_held(server, wire2: Wire) -> None:
-    """What it asked for does not happen."""
+    """Its held command is not executed."""
     assert wire2("CLIENT", "PAUSE", 100_000, "WRITE") == OK
     with Wire(server.address) as writer:
         writer.send(encode("SET", "k", "v"))
@@ -292,7 +292,7 @@ def test_a_client_may_leave_while_it_is_held(server, wire2: Wire) -> None:
 
 
 def test_no_touch_leaves_the_access_time_alone(server, wire: Wire, at_least_72: None) -> None:
-    """But for TOUCH itself."""
+    """Only TOUCH itself updates it."""
     wire("SET", "k", "v")
     wire("CLIENT", "NO-TOUCH", "ON")
     wait_until(
@@ -305,7 +305,7 @@ def test_no_touch_leaves_the_access_time_alone(server, wire: Wire, at_least_72: 
 
 
 def test_flags_tell_a_transaction(server, wire2: Wire) -> None:
-    """x in a transaction, d when it is to fail, multi counts what is queued."""
+    """x stands for a transaction, d for one that will fail; multi counts queued commands."""
     with Wire(server.address) as other:
         identity = other("CLIENT", "ID")
         other("WATCH", "k")
@@ -319,7 +319,7 @@ def test_flags_tell_a_transaction(server, wire2: Wire) -> None:
 
 
 def test_age_and_idle_count_seconds(server, wire2: Wire) -> None:
-    """Of connections, as CLIENT LIST shows them."""
+    """CLIENT LIST shows them for each connection."""
     with Wire(server.address) as other:
         identity = other("CLIENT", "ID")
         line = wait_until(
@@ -334,7 +334,7 @@ def test_age_and_idle_count_seconds(server, wire2: Wire) -> None:
 
 
 def test_idle_clients_are_closed_after_the_timeout(server, wire2: Wire) -> None:
-    """CONFIG SET timeout; one that keeps talking stays."""
+    """Tests CONFIG SET timeout; an active client stays."""
     assert wire2("CONFIG", "SET", "timeout", 3) == OK
     try:
         with Wire(server.address) as idle:
@@ -355,7 +355,7 @@ def test_idle_clients_are_closed_after_the_timeout(server, wire2: Wire) -> None:
 
 
 def test_beyond_maxclients_a_client_is_told_and_closed(server, wire2: Wire) -> None:
-    """And accepted again when there is room."""
+    """New clients are accepted again when there is room."""
     connected = int(info(wire2, "clients")["connected_clients"])
     before = int(info(wire2, "stats")["rejected_connections"])
     old = wire2("CONFIG", "GET", "maxclients")[1]
@@ -381,7 +381,7 @@ def test_beyond_maxclients_a_client_is_told_and_closed(server, wire2: Wire) -> N
 
 
 def test_what_a_client_is_is_not_confused_with_who_came_after(server) -> None:
-    """Ids are never used again, though sockets and places are."""
+    """Ids are never reused, although sockets and slots are."""
     seen: set[int] = set()
     for _ in range(100):
         with Wire(server.address) as connection:
@@ -392,7 +392,7 @@ def test_what_a_client_is_is_not_confused_with_who_came_after(server) -> None:
 
 
 def test_tracking_and_caching_are_refused_or_accepted_cleanly(wire: Wire) -> None:
-    """Whatever they say, the connection goes on."""
+    """The connection goes on after every reply."""
     assert isinstance(wire("CLIENT", "TRACKING", "MAYBE"), Failure)
     wire("CLIENT", "GETREDIR")
     wire("CLIENT", "TRACKINGINFO")

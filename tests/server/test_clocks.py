@@ -1,4 +1,4 @@
-"""Two clocks: deadlines of keys follow the wall clock, durations the monotonic one, whichever of the two jumps."""
+"""Two clocks: deadlines of keys follow the wall clock, durations the monotonic one, even if either clock jumps."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def shift(wire: Wire, which: str, by_ms: int) -> None:
 
 
 def some_ticks(wire: Wire) -> None:
-    """Return when the timer has run ten times: by then it has looked at every connection and at the save points."""
+    """Wait until the timer has run ten times, and so has checked every connection and the save points."""
     before = int(info(wire, "machine")["timer_ticks"])
     wait_until(lambda: int(info(wire, "machine")["timer_ticks"]) >= before + 11, "ticks")
 

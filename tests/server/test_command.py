@@ -1,8 +1,8 @@
 """COMMAND, field by field, beside a real redis-server: INFO, DOCS, LIST, COUNT, GETKEYS and GETKEYSANDFLAGS.
 
-Summaries and costs are in words of our own, for they are about this server; everything else is what Redis says, in its
-order, in RESP2 and RESP3.  Rows that redis-server 7.0 does not have are compared with Valkey.  What differs on purpose
-stands in MEANT and in UNLIKE_VALKEY.
+Summaries and costs are our own text, because they describe this server.  Everything else equals Redis's reply, in the
+same order, in RESP2 and RESP3.  Rows that redis-server 7.0 does not have are compared with Valkey.  MEANT and
+UNLIKE_VALKEY list the intended differences.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Tree = Any  # a reply with the kinds of its parts: see `tree`
 
 
 def tree(reply: bytes) -> Tree:
-    """A reply as (kind, parts), so that a set is no array and a map is no set."""
+    """A reply as (kind, parts), so that a set differs from an array and a map from a set."""
     value, end = _part(reply, 0)
     assert end == len(reply)
     return value
@@ -58,7 +58,7 @@ def fields(document: Tree) -> dict[str, Tree]:
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
 def protocol(request: pytest.FixtureRequest) -> int:
-    """Of both connections."""
+    """The protocol of both connections."""
     return int(request.param)
 
 
@@ -91,7 +91,7 @@ def test_command_info_is_redis_own(pair: tuple[Wire, Wire]) -> None:
 
 
 def test_containers_have_redis_subcommands(pair: tuple[Wire, Wire]) -> None:
-    """In COMMAND INFO an array of rows, or an empty set; in COMMAND DOCS a map."""
+    """COMMAND INFO has an array of rows, or an empty set; COMMAND DOCS has a map."""
     for command in COMMANDS:
         rows = [tree(wire.raw("COMMAND", "INFO", command.name))[1][0][1][-1] for wire in pair]
         assert rows[0][0] == rows[1][0], command.name
@@ -107,7 +107,7 @@ Change = Callable[[Tree], Tree]
 
 
 def _with_age(arguments: Tree) -> Tree:
-    # What Redis 7.0 says of CLIENT KILL, with the filter of 7.4.
+    # Redis 7.0's arguments of CLIENT KILL, with the filter of 7.4.
     kind, (outer,) = arguments
     inner = fields(fields(outer)["arguments"][1][1])["arguments"][1]
     text, integer, token, flags = ("$", "maxage"), ("$", "integer"), ("$", "MAXAGE"), fields(inner[0])["flags"]
@@ -120,11 +120,11 @@ def _with_age(arguments: Tree) -> Tree:
 MEANT: dict[str, tuple[str, Change, str]] = {
     "client|kill": ("arguments", _with_age, "MAXAGE is served, which is of Redis 7.4"),
 }
-"""What of a document is not Redis 7.0's: the field, how it follows from Redis's, and why."""
+"""Differences of a document from Redis 7.0's: the field, how it follows from Redis's, and the reason."""
 
 
 def documented(wire: Wire, name: str) -> dict[str, Tree]:
-    """What COMMAND DOCS says of a command, without words of our own and without its subcommands."""
+    """A command's document in COMMAND DOCS, without our own text and without its subcommands."""
     ((_, told), document) = tree(wire.raw("COMMAND", "DOCS", name))[1]
     assert told == name
     found = fields(document)
@@ -149,7 +149,7 @@ def test_command_docs_are_redis_own(pair: tuple[Wire, Wire]) -> None:
 
 
 def test_documents_of_containers_have_their_subcommands(pair: tuple[Wire, Wire]) -> None:
-    """By their whole names."""
+    """They are listed by their full names."""
     for command in COMMANDS:
         found = [fields(tree(wire.raw("COMMAND", "DOCS", command.name))[1][1]) for wire in pair]
         assert ("subcommands" in found[0]) == ("subcommands" in found[1]) == bool(command.subcommands), command.name
@@ -158,7 +158,7 @@ def test_documents_of_containers_have_their_subcommands(pair: tuple[Wire, Wire])
             assert mine - set(LATER) == theirs - LEFT_OUT - set(LATER), command.name
 
 
-UNLIKE_VALKEY = {  # what Valkey says of these rows and this server does not
+UNLIKE_VALKEY = {  # facts in Valkey's rows that this server does not state
     "display_text": "a field of arguments that redis-server 7.0's documents do not have: their name, said again",
     "allow_busy": "a flag that Valkey has given to CLIENT; there are no scripts here that it could run beside",
 }
@@ -175,7 +175,7 @@ def _as_redis(part: Tree) -> Tree:
 
 
 def test_what_redis_does_not_have_is_valkeys(valkey_pair: tuple[Wire, Wire]) -> None:
-    """COMMAND INFO and COMMAND DOCS of the rows that are newer."""
+    """Compares COMMAND INFO and COMMAND DOCS of the newer rows."""
     for name in LATER:
         mine, theirs = (without_subcommands(tree(wire.raw("COMMAND", "INFO", name))[1][0]) for wire in valkey_pair)
         assert mine == _as_redis(theirs), name
@@ -189,7 +189,7 @@ def test_what_redis_does_not_have_is_valkeys(valkey_pair: tuple[Wire, Wire]) -> 
     ("LIST", "FILTERBY", "PATTERN", "CONFIG|*"), ("LIST", "FILTERBY", "MODULE", "m"),
 ])  # fmt: skip
 def test_commands_and_subcommands_are_listed_as_in_redis(pair: tuple[Wire, Wire], words: tuple[str, ...]) -> None:
-    """Of those that both have."""
+    """Compares the commands that both servers have."""
     (mine_kind, mine), (kind, theirs) = (tree(wire.raw("COMMAND", *words)) for wire in pair)
     names = set(NAMES) - {"client|no-touch", "client|setinfo"}
     assert mine_kind == kind
@@ -214,14 +214,14 @@ CALLS = [
 
 @pytest.mark.parametrize("call", CALLS)
 def test_keys_of_a_call_are_redis_own(pair: tuple[Wire, Wire], call: str) -> None:
-    """GETKEYS and GETKEYSANDFLAGS, right and wrong."""
+    """Calls GETKEYS and GETKEYSANDFLAGS with right and wrong arguments."""
     for subcommand in ("GETKEYS", "GETKEYSANDFLAGS"):
         mine, theirs = (wire.raw("COMMAND", subcommand, *call.split()) for wire in pair)
         assert mine == theirs, subcommand
 
 
 def test_names_that_are_not_served_are_none_as_in_redis(pair: tuple[Wire, Wire]) -> None:
-    """In INFO a null, in DOCS nothing."""
+    """INFO answers null, DOCS leaves them out."""
     for words in (("INFO", "nosuch"), ("INFO", "get|x"), ("DOCS", "nosuch"), ("LIST", "FILTERBY", "x", "y")):
         mine, theirs = (wire.raw("COMMAND", *words) for wire in pair)
         assert mine == theirs, words

@@ -89,7 +89,7 @@ def test_transcript(wire: Wire, name: str) -> None:
 
 
 def settings(reply: object) -> dict[bytes, bytes]:
-    """CONFIG GET in either protocol."""
+    """The reply to CONFIG GET in either protocol."""
     if isinstance(reply, dict):
         return reply
     assert isinstance(reply, list)
@@ -97,7 +97,7 @@ def settings(reply: object) -> dict[bytes, bytes]:
 
 
 def test_get_takes_patterns_and_several_names(wire: Wire) -> None:
-    """Each setting once, whatever of them matches it."""
+    """Each setting comes once, even if several patterns match it."""
     found = settings(wire("CONFIG", "GET", "maxmem*", "timeout", "timeo*", "nope"))
     assert {b"maxmemory", b"maxmemory-policy", b"timeout"} <= set(found)
     everything = settings(wire("CONFIG", "GET", "*"))
@@ -111,7 +111,7 @@ def test_get_takes_patterns_and_several_names(wire: Wire) -> None:
 
 
 def test_resetstat_clears_the_counters(wire: Wire) -> None:
-    """Hits, misses, commands, errors."""
+    """It clears hits, misses, commands and errors."""
     wire("GET", "missing")
     wire("FOO")
     assert int(info(wire, "stats")["keyspace_misses"]) >= 1
@@ -125,7 +125,7 @@ def test_resetstat_clears_the_counters(wire: Wire) -> None:
 
 
 def test_the_command_line_and_the_file_set_the_same_options(start, tmp_path) -> None:
-    """A redis.conf: comments, quotes, units, repeated lines; the command line wins."""
+    """The file is a redis.conf with comments, quotes, units and repeated lines; the command line wins."""
     directory = tmp_path / "data with a space"
     directory.mkdir()
     file = tmp_path / "redis.conf"
@@ -159,7 +159,7 @@ def test_the_command_line_and_the_file_set_the_same_options(start, tmp_path) -> 
 
 
 def test_protected_mode_and_bind_have_redis_defaults(wire2: Wire) -> None:
-    """Loopback only, and protected."""
+    """The server listens on loopback only, and is protected."""
     assert settings(wire2("CONFIG", "GET", "protected-mode")) == {b"protected-mode": b"yes"}
     assert wire2("CONFIG", "SET", "protected-mode", "no") == OK
     assert wire2("CONFIG", "SET", "protected-mode", "yes") == OK
@@ -211,7 +211,7 @@ def extremes(row: Parameter) -> list[str]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Process]:
-    """A server of this project's whose every parameter may be changed that can be."""
+    """A server of this project that allows changes of all mutable parameters."""
     if harness.TARGET != "kvstore":
         pytest.skip("of this server only")
     directory = tmp_path_factory.mktemp("plain")
@@ -225,7 +225,7 @@ def internal_errors(replies: list[object]) -> list[object]:
 
 @pytest.mark.parametrize("name", [name for name, row in PARAMETERS.items() if row.mutable])
 def test_any_value_is_in_force_or_refused(plain: harness.Process, name: str) -> None:
-    """CONFIG GET says what was taken; commands go on being served; nothing is an internal error."""
+    """CONFIG GET shows the accepted value, commands are still served, and there is no internal error."""
     model, told = Config(), len(plain.log())
     with Wire(plain.address, timeout_s=120) as wire:
         before = settings(wire("CONFIG", "GET", name))[name.encode()]
@@ -261,7 +261,7 @@ def test_any_value_is_in_force_or_refused(plain: harness.Process, name: str) -> 
 
 
 def test_what_is_refused_leaves_every_parameter_as_it_was(plain: harness.Process) -> None:
-    """Also one that the system refuses, behind others that were already applied."""
+    """This includes a value that the system refuses after others were applied."""
     with Wire(plain.address) as wire:
         before = settings(wire("CONFIG", "GET", "*"))
         reply = wire("CONFIG", "SET", "hz", 20, "save", "1 1", "loglevel", "debug", "maxclients", 2**32 - 1)
@@ -273,7 +273,7 @@ def test_what_is_refused_leaves_every_parameter_as_it_was(plain: harness.Process
 
 
 def connect(address, stack: ExitStack) -> Wire | None:  # type: ignore[no-untyped-def]
-    """A connection that is served, or None where there are too many."""
+    """A connection that is served, or None if there are too many."""
     wire = stack.enter_context(Wire(address))
     try:
         reply = wire("PING")
@@ -283,7 +283,7 @@ def connect(address, stack: ExitStack) -> Wire | None:  # type: ignore[no-untype
 
 
 def test_maxclients_can_be_raised_above_what_it_was_at_the_start(start, tmp_path: Path) -> None:
-    """All that it says are served, and not one more."""
+    """Exactly maxclients connections are served."""
     with ExitStack() as stack, start(tmp_path, options=("--maxclients", "3")) as server:
         wires = [connect(server.address, stack) for _ in range(4)]
         assert [wire is not None for wire in wires] == [True, True, True, False]
@@ -299,7 +299,7 @@ def test_maxclients_can_be_raised_above_what_it_was_at_the_start(start, tmp_path
 
 
 def test_maxclients_is_what_the_limit_of_open_files_allows(start, tmp_path: Path) -> None:
-    """As Redis: it says so in the log, and wherever maxclients is shown."""
+    """As in Redis, the log and all displays of maxclients show the lower value."""
     with ExitStack() as stack, start(tmp_path, descriptors=60) as server:
         assert "Current maximum open files is 60. maxclients has been reduced to 28" in server.log()
         wires = [connect(server.address, stack) for _ in range(28)]
@@ -321,7 +321,7 @@ def test_maxclients_is_what_the_limit_of_open_files_allows(start, tmp_path: Path
 
 
 def test_without_save_points_a_failed_snapshot_refuses_no_writes(start, tmp_path: Path) -> None:
-    """As Redis: also when they are taken away after it failed."""
+    """As in Redis, this also holds if the save points are removed after the failure."""
     data = tmp_path / "data"
     data.mkdir()
     with start(data, save="3600 1") as server, Wire(server.address) as wire:
@@ -340,7 +340,7 @@ def test_without_save_points_a_failed_snapshot_refuses_no_writes(start, tmp_path
 
 
 def test_an_internal_error_is_answered_logged_and_counted(ours: None, tmp_path: Path) -> None:
-    """One that a command raises, and a reply that is none."""
+    """A command raises an exception, and another returns an object that is not a reply."""
     with harness.Process("kvstore", tmp_path, program="tests.server.broken") as server, Wire(server.address) as wire:
         assert wire("TIME") == Failure("ERR internal error: ZeroDivisionError")
         assert wire("LASTSAVE") == Failure("ERR internal error: TypeError")
@@ -357,7 +357,7 @@ def test_an_internal_error_is_answered_logged_and_counted(ours: None, tmp_path: 
 
 
 def test_a_rewrite_with_includes_is_in_force_at_the_next_start(start, tmp_path: Path) -> None:
-    """What was set wins over what is included, above it and below."""
+    """Changed values override included ones, both above and below the include."""
     above, below, file = (tmp_path / name for name in ("above.conf", "below.conf", "server.conf"))
     above.write_text("hz 20\nsave 900 1\n")
     below.write_text("timeout 5\n")

@@ -63,7 +63,7 @@ def test_transcript(wire: Wire, name: str) -> None:
 
 
 def test_hello_describes_the_server_in_either_protocol(server, wire2: Wire) -> None:
-    """Seven pairs; a flat array in RESP2, a map in RESP3."""
+    """The reply has seven pairs: a flat array in RESP2, a map in RESP3."""
     identity = wire2("CLIENT", "ID")
     flat = wire2("HELLO", 2)
     assert flat[0::2] == [b"server", b"version", b"proto", b"id", b"mode", b"role", b"modules"]
@@ -80,7 +80,7 @@ def test_hello_describes_the_server_in_either_protocol(server, wire2: Wire) -> N
 
 
 def test_hello_sets_the_name(wire: Wire) -> None:
-    """HELLO ... SETNAME."""
+    """Tests HELLO ... SETNAME."""
     wire("HELLO", wire.protocol, "SETNAME", "me")
     assert wire("CLIENT", "GETNAME") == b"me"
     wire("HELLO", wire.protocol, "AUTH", "default", "whatever", "SETNAME", "you")
@@ -99,7 +99,7 @@ def test_reset_goes_back_to_resp2(server) -> None:
 
 @pytest.fixture
 def password(server):
-    """A server that asks for one."""
+    """A server that requires a password."""
     with Wire(server.address) as admin:
         assert admin("CONFIG", "SET", "requirepass", "sesame") == OK
         yield "sesame"
@@ -111,7 +111,7 @@ WRONG_PASS = Failure("WRONGPASS invalid username-password pair or user is disabl
 
 
 def test_without_the_password_nothing_is_served(server, password: str) -> None:
-    """But AUTH, HELLO, QUIT and RESET."""
+    """The exceptions are AUTH, HELLO, QUIT and RESET."""
     with Wire(server.address) as connection:
         for command in (("GET", "k"), ("PING",), ("MULTI",), ("CLIENT", "ID"), ("COMMAND",), ("SHUTDOWN",), ("INFO",)):
             assert connection(*command) == NO_AUTH
@@ -135,7 +135,7 @@ def test_without_the_password_nothing_is_served(server, password: str) -> None:
 
 
 def test_hello_authenticates(server, password: str) -> None:
-    """HELLO 3 AUTH user password."""
+    """Tests HELLO 3 AUTH user password."""
     with Wire(server.address) as connection:
         assert connection("HELLO", 3, "AUTH", "default", "wrong") == WRONG_PASS
         assert connection("PING") == NO_AUTH
@@ -152,7 +152,7 @@ def test_hello_authenticates(server, password: str) -> None:
 
 
 def test_a_connection_from_before_the_password_stays_authenticated(server, wire2: Wire) -> None:
-    """CONFIG SET requirepass is for those who come later."""
+    """CONFIG SET requirepass affects later connections only."""
     try:
         assert wire2("CONFIG", "SET", "requirepass", "x" * 500) == OK
         assert wire2("PING") == Status("PONG")
@@ -194,7 +194,7 @@ INLINE = [
 @pytest.mark.parametrize("feed", ["whole", "bytewise", "with a tail"])
 @pytest.mark.parametrize(("data", "reply"), INLINE, ids=[repr(data) for data, _ in INLINE])
 def test_requests_in_every_spelling_however_they_arrive(server, data: bytes, reply: bytes, feed: str) -> None:
-    """Inline and multi-bulk, mixed; whole, byte by byte, with the beginning of another command after it."""
+    """Mixes inline and multi-bulk; sends them whole, byte by byte, and followed by the beginning of another command."""
     with Wire(server.address) as connection:
         tail = b"*2\r\n$4\r\nECHO\r\n$3\r\nta"
         if feed == "bytewise":
@@ -216,7 +216,7 @@ def test_requests_in_every_spelling_however_they_arrive(server, data: bytes, rep
 
 
 def test_a_pipeline_of_ten_thousand_is_answered_in_order(wire: Wire) -> None:
-    """Hot and cold commands, errors and arrays, one after the other."""
+    """The pipeline mixes hot and cold commands, errors and arrays."""
     commands: list[tuple[object, ...]] = []
     expected: list[object] = []
     for i in range(2500):
@@ -234,7 +234,7 @@ def test_a_pipeline_of_ten_thousand_is_answered_in_order(wire: Wire) -> None:
 
 
 def test_a_pipeline_that_nobody_reads_for_a_while(server) -> None:
-    """Replies of 100 MB wait for the reader, and come whole and in order."""
+    """Replies of 100 MB wait for the reader, and arrive whole and in order."""
     with Wire(server.address) as connection:
         value = os.urandom(100_000)
         assert connection("SET", "k", value) == OK
@@ -251,7 +251,7 @@ def test_a_pipeline_that_nobody_reads_for_a_while(server) -> None:
 
 
 def test_a_large_value_in_small_pieces(server) -> None:
-    """A command may arrive in thousands of packets, while others are served."""
+    """A command may arrive in thousands of packets, while other clients are served."""
     value = os.urandom(300_000)
     request = encode("SET", "k", value) + encode("GET", "k")
     with Wire(server.address) as slow, Wire(server.address) as other:
@@ -264,7 +264,7 @@ def test_a_large_value_in_small_pieces(server) -> None:
 
 
 def test_redis_py_speaks_both_protocols_through_it(server) -> None:
-    """The usual client, with its own pipelines."""
+    """Uses redis-py's own pipelines."""
     for protocol in (2, 3):
         with redis.Redis(server.host, server.port, protocol=protocol, decode_responses=True) as client:
             client.flushall()
@@ -286,7 +286,7 @@ def test_redis_py_speaks_both_protocols_through_it(server) -> None:
 
 
 def test_quit_answers_and_closes(server) -> None:
-    """What follows it in the pipeline is not executed."""
+    """Commands behind QUIT in the pipeline are not executed."""
     with Wire(server.address) as connection:
         connection.send(encode("SET", "a", 1) + encode("QUIT") + encode("SET", "b", 1))
         assert connection.until_closed() == b"+OK\r\n+OK\r\n"
@@ -297,7 +297,7 @@ def test_quit_answers_and_closes(server) -> None:
 
 
 def test_a_client_that_closes_its_sending_half_is_still_answered(server) -> None:
-    """As `printf ... | nc` does."""
+    """`printf ... | nc` does that."""
     with Wire(server.address) as connection:
         connection.send(b"PING\r\nSET half open\r\nGET half\r\n")
         connection.socket.shutdown(socket.SHUT_WR)
@@ -305,7 +305,7 @@ def test_a_client_that_closes_its_sending_half_is_still_answered(server) -> None
 
 
 def test_the_unix_socket_serves_the_same_store(server, wire2: Wire) -> None:
-    """--unixsocket."""
+    """Tests --unixsocket."""
     with Wire(server.unix_socket) as connection:
         assert connection("SET", "k", "v") == OK
         assert wire2("GET", "k") == b"v"
@@ -314,7 +314,7 @@ def test_the_unix_socket_serves_the_same_store(server, wire2: Wire) -> None:
 
 
 def test_hundreds_of_connections_at_once(server) -> None:
-    """Each is served, each has an id of its own, and all are gone afterwards."""
+    """Each is served and has an id of its own, and none is left afterwards."""
     connections = [Wire(server.address) for _ in range(300)]
     try:
         identities = [connection("CLIENT", "ID") for connection in connections]

@@ -1,9 +1,9 @@
-r"""An image is exactly the store at one instant, however hard clients write meanwhile.
+r"""An image is exactly the store at one instant, even while clients write as fast as they can.
 
-Several connections write, each to databases of its own, operations from a list; BGSAVEs are taken meanwhile, and each
-image is loaded in a second server.  There every connection's databases must be what some prefix of its list makes, a
-prefix that is no shorter than what had been answered when BGSAVE was asked for and no longer than what had been sent
-when it was answered; and a MULTI/EXEC group is one operation, all there or not at all.
+Several connections write operations from a list, each to databases of its own.  BGSAVEs run meanwhile, and a second
+server loads each image.  There each connection's databases must be the result of a prefix of its list.  The prefix must
+not be shorter than the operations answered before BGSAVE was sent, nor longer than those sent before BGSAVE was
+answered.  A MULTI/EXEC group is one operation: it is there as a whole or not at all.
 """
 
 import itertools
@@ -37,7 +37,7 @@ def images(directory: Path) -> list[Path]:
 
 @dataclass
 class Taken:
-    """An image, and how far each writer was when it was taken."""
+    """An image, and the progress of each writer when it was taken."""
 
     directory: Path
     least: list[int]
@@ -45,7 +45,7 @@ class Taken:
 
 
 def take(wire: Wire, writers: list[Writer], source: Path, target: Path, mode: str | None) -> Taken:
-    """BGSAVE by that kind of fork, where there are several, and a copy of the image it makes."""
+    """Run BGSAVE with this kind of fork, if there are several, and copy the image."""
     if mode:
         assert wire("CONFIG", "SET", "fork-mode", mode) == OK
     least = [writer.answered for writer in writers]
@@ -64,7 +64,7 @@ def check(start, taken: Taken, writers: list[Writer]) -> list[int]:
         now_ms = int(time.time() * 1000)
         contents = contents_of(wire)
         now_ms = max(now_ms, int(time.time() * 1000))
-    # What expires within the reading may be there or not; what is over by its end is left out on both sides.
+    # A key that expires during the reading may be there or not: leave out keys that are due at its end on both sides.
     contents = {
         db: kept
         for db, entries in contents.items()
@@ -79,14 +79,14 @@ def check(start, taken: Taken, writers: list[Writer]) -> list[int]:
 def run(
     start, directory: Path, kinds: Kinds, seed: int, writers_count: int = 3, count: int = 12_000, shots: int = 4
 ) -> None:
-    """A load, `shots` images while it runs, one of its end, and the check of each."""
+    """Run a load, take `shots` images meanwhile and one at its end, and check each."""
     print(f"seed {seed}")
     writers = [Writer(number, seed, kinds, count) for number in range(writers_count)]
     generator = random.Random(seed)
     (directory / "data").mkdir()
     with start(directory / "data") as server, Wire(server.address) as wire:
         modes = itertools.cycle([None] if server.is_redis else FORK_MODES)
-        # Something beside the load, that must stand still in every image.
+        # Data beside the load, which must be the same in every image.
         wire("SELECT", 15)
         wire.pipeline([("SET", f"still:{i}", b"%d" % i * 50, "PXAT", FAR_MS) for i in range(20_000)])
         for writer in writers:
@@ -120,7 +120,7 @@ def seed_of_today() -> int:
 
 @pytest.mark.parametrize("load", LOADS)
 def test_an_image_is_a_prefix_of_every_connection(start, tmp_path: Path, load: str) -> None:
-    """And every group is whole."""
+    """Every group is whole, too."""
     shots = 3 if load == "everything" else 2
     run(start, tmp_path, LOADS[load], seed_of_today(), count=12_000, shots=shots)
 
@@ -128,12 +128,12 @@ def test_an_image_is_a_prefix_of_every_connection(start, tmp_path: Path, load: s
 @pytest.mark.slow
 @pytest.mark.parametrize("load", LOADS)
 def test_an_image_is_a_prefix_of_every_connection_for_long(start, tmp_path: Path, load: str) -> None:
-    """With more of everything."""
+    """The same with a larger load."""
     run(start, tmp_path, LOADS[load], seed_of_today(), writers_count=6, count=150_000, shots=30)
 
 
 def test_flushdb_under_a_snapshot_does_not_reach_into_it(start, tmp_path: Path, ours: None) -> None:
-    """The image has all that was there at the fork, the store has nothing; and the frames come back."""
+    """The image has all keys of the moment of the fork, the store has none, and the frames are freed."""
     (tmp_path / "data").mkdir()
     with start(tmp_path / "data") as server, Wire(server.address) as wire:
         wire.pipeline([("SET", f"k{i}", b"%d" % i * 100) for i in range(30_000)])
@@ -157,7 +157,7 @@ SEEDS = [11, 12, 13]
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_operations_and_reloads_keep_the_whole_store_equal_to_the_model(server, seed: int) -> None:
-    """All sixteen databases, with SAVE, BGSAVE and DEBUG RELOAD thrown in at random."""
+    """Uses all sixteen databases, with SAVE, BGSAVE and DEBUG RELOAD at random."""
     generator = random.Random(seed)
     print(f"seed {seed}")
     model = Keyspace()
@@ -194,7 +194,7 @@ def test_random_operations_and_reloads_keep_the_whole_store_equal_to_the_model(s
 
 
 def test_the_check_would_notice() -> None:
-    """Canaries: half a group, a lost operation and a stray key are no prefix."""
+    """Canaries: half a group, a lost operation and a stray key are not a prefix."""
     writer = Writer(0, 5, Kinds(), 300)
     model = Keyspace()
     for operation in writer.list[:100]:

@@ -1,4 +1,4 @@
-r"""What can go wrong with a process and its disk, and what must be there afterwards.
+r"""Failures of a process and its disk, and the data that must survive them.
 
 kill -9 at any moment             the last complete image loads; no partial file stays
 SIGTERM, SHUTDOWN                 save when save points are configured, or when told to
@@ -36,7 +36,7 @@ def saved(wire: Wire) -> bool:
 
 
 def bgsave(wire: Wire) -> str:
-    """BGSAVE to its end: ok or err."""
+    """Run BGSAVE to its end: returns ok or err."""
     reply = wire("BGSAVE")
     assert isinstance(reply, Status | Failure)
     wait_until(lambda: saved(wire), "the snapshot")
@@ -44,7 +44,7 @@ def bgsave(wire: Wire) -> str:
 
 
 def litter(directory: Path) -> list[str]:
-    """What is in a data directory beside complete images and the lock."""
+    """The files of a data directory beside complete images and the lock."""
     return [path.name for path in directory.iterdir() if path not in images(directory) and path.name != ".dump.lock"]
 
 
@@ -52,7 +52,7 @@ def litter(directory: Path) -> list[str]:
 
 
 def crash_and_recover(start, directory: Path, seed: int, rounds: int) -> None:
-    """Kill the server again and again; after each start the store is a prefix no older than the last complete image."""
+    """Kill the server again and again; after each start the store must be a prefix no older than the last image."""
     print(f"seed {seed}")
     generator = random.Random(seed)
     kinds = Kinds(large=True, renames=True)
@@ -73,7 +73,7 @@ def crash_and_recover(start, directory: Path, seed: int, rounds: int) -> None:
                 if bgsave(wire) == "ok":
                     durable = before
             assert isinstance(wire("BGSAVE"), Status)
-            time.sleep(generator.random() ** 2 * 0.15)  # the moment of the crash is what is random here
+            time.sleep(generator.random() ** 2 * 0.15)  # a random moment for the crash
             server.kill()
             writer.stop()
             assert writer.sent < len(writer.list), "the load has ended too early"
@@ -82,13 +82,13 @@ def crash_and_recover(start, directory: Path, seed: int, rounds: int) -> None:
 
 
 def test_killed_at_any_moment_the_server_comes_back_with_its_last_image(start, tmp_path: Path) -> None:
-    """Six times in a row, on the same directory, under load and while snapshots are written."""
+    """Kills it six times in a row, on the same directory, under load and while snapshots are written."""
     crash_and_recover(start, tmp_path, seed_of_today(), 6)
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_for_long(start, tmp_path: Path) -> None:
-    """Sixty times, in ten directories."""
+    """Kills it sixty times, in ten directories."""
     for i in range(10):
         (tmp_path / str(i)).mkdir()
         crash_and_recover(start, tmp_path / str(i), seed_of_today() + i, 6)
@@ -111,7 +111,7 @@ def test_killed_at_any_moment_for_long(start, tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else repr(value),
 )
 def test_what_an_orderly_end_saves(start, tmp_path: Path, save: str, end: tuple[str, ...], kept: bool) -> None:
-    """As Redis: when save points are configured, or when told to; the exit status is 0."""
+    """As in Redis, it saves if there are save points, or when told to; the exit status is 0."""
     with start(tmp_path, save=save) as server, Wire(server.address) as wire, Wire(server.address) as other:
         wire("SET", "k", "v")
         other("WATCH", "k")
@@ -128,7 +128,7 @@ def test_what_an_orderly_end_saves(start, tmp_path: Path, save: str, end: tuple[
 
 
 def test_sigint_is_as_sigterm(start, tmp_path: Path) -> None:
-    """Ctrl-C."""
+    """SIGINT is Ctrl-C."""
     with start(tmp_path, save="3600 1000") as server, Wire(server.address) as wire:
         wire("SET", "k", "v")
         server.process.send_signal(2)
@@ -138,7 +138,7 @@ def test_sigint_is_as_sigterm(start, tmp_path: Path) -> None:
 
 
 def test_shutdown_while_a_snapshot_is_written(start, tmp_path: Path) -> None:
-    """The one that counts is of the end."""
+    """The valid image is the one taken at the end."""
     with start(tmp_path, save="3600 1000000") as server, Wire(server.address) as wire:
         wire.pipeline([("SET", f"k{i}", b"x" * 1000) for i in range(40_000)])
         wire.send(encode("BGSAVE") + encode("SET", "last", "word") + encode("SHUTDOWN"))
@@ -235,7 +235,7 @@ def test_a_failed_snapshot_is_reported_and_harms_nothing(start, data: Path, faul
             assert wire("SET", "k1", "refused") == Failure(MISCONF)
             assert wire("DISCARD") == OK
             assert wire("GET", "k0") == b"changed"
-            assert wire("PING") == Failure(MISCONF)  # so that who watches over the server hears of it
+            assert wire("PING") == Failure(MISCONF)  # so that monitoring notices
             assert wire("CONFIG", "SET", "stop-writes-on-bgsave-error", "no") == OK
             assert wire("SET", "k1", "accepted") == OK
             assert wire("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes") == OK
@@ -257,7 +257,7 @@ def test_a_failed_snapshot_is_reported_and_harms_nothing(start, data: Path, faul
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_frames_come_back_after_a_failure(start, data: Path, fault: str, ours: None) -> None:
-    """However often a snapshot fails while clients write, the machine has as many free frames as before."""
+    """After any number of failed snapshots under load the machine has as many free frames as before."""
     with start(data) as server, Wire(server.address) as wire:
         commands = [("SET", f"k{i}", os.urandom(500) * 2) for i in range(5000)]
         wire.pipeline(commands)
@@ -276,7 +276,7 @@ def test_frames_come_back_after_a_failure(start, data: Path, fault: str, ours: N
 
 
 def settled_frames(wire: Wire) -> int:
-    """Free frames, once nothing changes them any more: each question is a turn of the server, which does what waits."""
+    """Wait until the number of free frames is stable; each query is a turn of the server, which does waiting work."""
     last, alike = -1, 0
     while alike < 200:
         now = int(info(wire, "machine")["frames_free"])
@@ -285,7 +285,7 @@ def settled_frames(wire: Wire) -> int:
 
 
 def test_frames_come_back_after_good_snapshots_and_flushes(start, tmp_path: Path, ours: None) -> None:
-    """Fork, write, release, empty: in the end all is free again."""
+    """After fork, write, release and flush, all frames are free again."""
     with start(tmp_path) as server, Wire(server.address) as wire:
         wire("SET", "warm", "up")
         wire("FLUSHALL")
@@ -301,7 +301,7 @@ def test_frames_come_back_after_good_snapshots_and_flushes(start, tmp_path: Path
 
 
 def test_a_disk_that_is_really_full(start, tmp_path: Path) -> None:
-    """A file system of 4 MB; once there is room, snapshots succeed again."""
+    """On a file system of 4 MB: once there is room, snapshots succeed again."""
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], capture_output=True, check=False)
@@ -403,7 +403,7 @@ def test_damaged_images_are_refused_by_name_and_an_older_good_one_is_taken(start
 
 
 def test_with_no_good_image_the_server_refuses_to_start(start, good_image: Path, data: Path) -> None:
-    """Naming each file, and leaving them where they are: it never starts empty over data it could not read."""
+    """It names each file and leaves it alone: it never starts empty over data that it could not read."""
     damaged = damaged_images(data, good_image)
     before = sorted(path.name for path in data.iterdir())
     log = refusal(start(data))
@@ -413,7 +413,7 @@ def test_with_no_good_image_the_server_refuses_to_start(start, good_image: Path,
 
 
 def refusal(server) -> str:
-    """What a server printed that did not start."""
+    """The output of a server that did not start."""
     try:
         assert server.ended() != 0
         assert "Traceback" not in server.log()
@@ -423,13 +423,13 @@ def refusal(server) -> str:
 
 
 def test_a_directory_that_cannot_be_read_is_no_empty_one(start, tmp_path: Path, ours: None) -> None:
-    """A file in its place; a place for it that does not exist is made or refused, but never mistaken."""
+    """A file is in its place; a missing directory is made or refused, but never taken for an empty one."""
     (tmp_path / "file").write_text("not a directory")
     assert str(tmp_path / "file") in refusal(start(tmp_path / "file"))
 
 
 def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(start, good_image: Path, data: Path) -> None:
-    """Temporary files go at the next start, other people's files stay."""
+    """The next start deletes temporary files, and leaves other files alone."""
     shutil.copy(good_image, data)
     abandoned = data / ".dump-0000000099.kvimg.0123abcd.tmp"
     abandoned.write_bytes(b"half an image")
@@ -444,7 +444,7 @@ def test_what_a_dead_writer_left_is_removed_and_what_is_not_ours_is_not(start, g
 
 
 def test_out_of_frames_is_an_error_to_the_client_and_nothing_else(start, tmp_path: Path, ours: None) -> None:
-    """A machine of 64 MB and no maxmemory: writes are refused with OOM, all that was accepted is there."""
+    """With a machine of 64 MB and no maxmemory, writes are refused with OOM, and all accepted data are kept."""
     with start(tmp_path, options=("--machine-memory", "64mb")) as server, Wire(server.address) as wire:
         value = os.urandom(1000)
         accepted = 0

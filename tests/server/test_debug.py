@@ -1,4 +1,4 @@
-"""DEBUG over the wire: who may, POPULATE, and digests that are a real redis-server's for the same data."""
+"""DEBUG over the wire: permission, POPULATE, and digests equal to a real redis-server's for the same data."""
 
 import random
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def test_forms_and_errors(wire: Wire) -> None:
 
 @pytest.fixture
 def both(wire2: Wire, redis_server: Process) -> Iterator[tuple[Wire, Wire]]:
-    """A connection to the server, and one to a real redis-server, both empty; neither deletes what is due by itself."""
+    """Connections to the server and to a real redis-server, both empty and without active expiry."""
     with Wire(redis_server.address) as real:
         for wire in (wire2, real):
             assert wire("FLUSHALL") == OK
@@ -67,7 +67,7 @@ def both(wire2: Wire, redis_server: Process) -> Iterator[tuple[Wire, Wire]]:
 
 
 def the_same(both: tuple[Wire, Wire], *command: object) -> object:
-    """The reply to a command, which both must give."""
+    """The reply to a command, which must be the same on both."""
     replies = [wire(*command) for wire in both]
     assert replies[0] == replies[1], command
     return replies[0]
@@ -122,7 +122,7 @@ def test_a_key_that_is_due_and_not_deleted_yet_is_in_the_digest_as_in_redis(both
 
 
 def test_populate_and_digest_within_a_transaction(wire: Wire, ours: None) -> None:
-    """The commands behind them find their arguments; the database is the one that was selected within."""
+    """Later commands find their own arguments; POPULATE uses the database selected within the transaction."""
     alone = [("SELECT", 2), ("DEBUG", "POPULATE", 50, "p", 20), ("DEBUG", "DIGEST"), ("DBSIZE",), ("GET", "p:49")]
     replies = wire.pipeline([("MULTI",), *alone, ("EXEC",)])[-1]
     assert replies[:2] == [OK, OK]
@@ -152,7 +152,7 @@ def test_a_snapshot_keeps_the_digest(start, tmp_path: Path, ours: None) -> None:
 
 @pytest.mark.parametrize(("setting", "allowed"), [("", False), ("no", False), ("local", True), ("yes", True)])
 def test_who_may_is_what_the_option_says(start, tmp_path: Path, setting: str, allowed: bool) -> None:
-    """It is off unless it is asked for; nobody turns it on while the server runs."""
+    """It is off by default, and cannot be turned on while the server runs."""
     option = "enable-debug-command"
     with start(tmp_path, debug=setting) as server:
         for address in (server.address, server.unix_socket):

@@ -1,10 +1,10 @@
 r"""Random command streams, played to this server and to a real redis-server: every reply must be the same bytes.
 
-A stream is a list of (connection, command); two connections take part, so that transactions and watches meet.  After
-it, all databases are compared: keys, values, deadlines, encodings.  What depends on chance or on the order of a table
-is compared as what it promises: RANDOMKEY by membership, KEYS and SCAN as sets; times to live to a second.
+A stream is a list of (connection, command).  It uses two connections, so that transactions and watches conflict.  Then
+all databases are compared: keys, values, deadlines, encodings.  Replies that depend on chance or on the order of a
+table are compared by their guarantees: RANDOMKEY by membership, KEYS and SCAN as sets, times to live to a second.
 
-Without redis-server these tests are skipped, and say so; with KVSTORE_REQUIRE_REDIS=1 that is a failure.
+Without redis-server these tests are skipped with a message; with KVSTORE_REQUIRE_REDIS=1 they fail.
 """
 
 import re
@@ -78,7 +78,7 @@ database = st.sampled_from(DATABASES)
 
 
 def of(*texts: bytes) -> st.SearchStrategy[bytes]:
-    """One of these."""
+    """A strategy for one of these texts."""
     return st.sampled_from(texts)
 
 
@@ -92,7 +92,7 @@ def command(name: bytes, *arguments: Any) -> st.SearchStrategy[Command]:
 
 
 def several(strategy: st.SearchStrategy[Any], least: int = 0, most: int = 3) -> st.SearchStrategy[Command]:
-    """A tuple of some."""
+    """A tuple of `least` to `most` examples."""
     return st.lists(strategy, min_size=least, max_size=most).map(
         lambda each: tuple(word for part in each for word in (part if isinstance(part, tuple) else (part,)))
     )
@@ -189,7 +189,7 @@ CONNECTION = st.one_of(
 
 @st.composite
 def mangled(draw: Callable[..., Any], commands: st.SearchStrategy[Command]) -> Command:
-    """A command as it should be, or with its last argument lost or doubled, one too many, or in another case."""
+    """A correct command, or one with its last argument lost or doubled, with an extra one, or in another case."""
     words: Command = draw(commands)
     kind = draw(st.integers(0, 20))
     if kind == 0 and len(words) > 1:
@@ -204,7 +204,7 @@ def mangled(draw: Callable[..., Any], commands: st.SearchStrategy[Command]) -> C
 
 
 def steps(*commands: st.SearchStrategy[Command], most: int = 40) -> st.SearchStrategy[list[Step]]:
-    """Streams of these commands; the first connection says most of it."""
+    """Streams of these commands, most of them from the first connection."""
     return st.lists(st.tuples(of(0, 0, 1), mangled(st.one_of(*commands))), min_size=1, max_size=most)  # type: ignore[arg-type]
 
 
@@ -226,14 +226,14 @@ class Side:
         return [self.wires[connection].raw(*words) for connection, words in stream]
 
     def state(self) -> dict[int, dict[bytes, Any]]:
-        """All there is: by database and key the value, its encoding, and whether and when it goes."""
+        """All contents: by database and key the value, its encoding, and its deadline."""
         for wire in self.wires:
             wire("DISCARD")
         wire = self.wires[0]
         found: dict[int, dict[bytes, Any]] = {}
         for db in range(16):
             assert wire("SELECT", db) == OK
-            # What is over and not yet deleted is counted, and not listed.
+            # DBSIZE counts expired keys that are not deleted yet; KEYS does not list them.
             wait_until(lambda: wire("DBSIZE") == len(wire("KEYS", "*")), "what is over to go")
             keys = sorted(wire("KEYS", "*"))
             assert sorted(set(scan_all(wire))) == keys
@@ -255,7 +255,7 @@ class Side:
 
 
 def alike(words: Command, mine: bytes, theirs: bytes) -> bool:
-    """Whether two replies to the same command are the same, as far as it promises."""
+    """Whether two replies to the same command agree in all that the command guarantees."""
     if mine == theirs:
         return True
     name = words[0].upper()
@@ -272,7 +272,7 @@ def alike(words: Command, mine: bytes, theirs: bytes) -> bool:
 
 
 def same_states(mine: dict[int, dict[bytes, Any]], theirs: dict[int, dict[bytes, Any]]) -> bool:
-    """Whether two states are the same, but for deadlines that were set as times to live."""
+    """Whether two states are the same, except for deadlines that were set as times to live."""
     if mine.keys() != theirs.keys() or any(mine[db].keys() != theirs[db].keys() for db in mine):
         return False
     return all(
@@ -283,7 +283,7 @@ def same_states(mine: dict[int, dict[bytes, Any]], theirs: dict[int, dict[bytes,
 
 
 def shape(reply: bytes) -> bytes:
-    """A transaction's reply without the numbers that time decides."""
+    """A transaction's reply without the numbers that depend on time."""
     return re.sub(rb":\d{3,}\r\n", b":n\r\n", reply)
 
 
@@ -342,7 +342,7 @@ def test_numbers(sides: tuple[Side, Side], stream: list[Step]) -> None:
 @given(stream=steps(STRINGS, GENERIC, DATABASE_WIDE, TRANSACTIONS, TRANSACTIONS, CONNECTION, most=60))
 @settings(relaxed, max_examples=150)
 def test_everything_together(sides: tuple[Side, Side], stream: list[Step]) -> None:
-    """With databases, transactions and watches of two connections."""
+    """Includes databases, transactions and watches of two connections."""
     compare(sides, stream)
 
 
@@ -350,7 +350,7 @@ def test_everything_together(sides: tuple[Side, Side], stream: list[Step]) -> No
 @given(stream=steps(STRINGS, NUMBERS, GENERIC, DATABASE_WIDE, TRANSACTIONS, CONNECTION, most=300))
 @settings(relaxed, max_examples=3000)
 def test_everything_together_for_long(sides: tuple[Side, Side], stream: list[Step]) -> None:
-    """The same, longer and more often."""
+    """The same with longer and more streams."""
     compare(sides, stream)
 
 
@@ -375,7 +375,7 @@ def test_a_long_pipeline_gets_the_same_bytes_from_both(sides: tuple[Side, Side])
 
 
 def test_the_comparison_would_notice() -> None:
-    """A canary: replies that differ are told apart."""
+    """A canary: different replies are detected."""
     assert not alike((b"GET", b"k"), b"$1\r\na\r\n", b"$1\r\nb\r\n")
     assert not alike((b"TTL", b"k"), b":-1\r\n", b":5\r\n")
     assert alike((b"TTL", b"k"), b":5\r\n", b":6\r\n")

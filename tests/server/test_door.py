@@ -1,4 +1,4 @@
-"""The one door for effects: every writing command, by itself, tells of exactly the keys that it changed.
+"""The one door for effects: every writing command announces exactly the keys that it changed.
 
 The events are compared with those that a real redis-server publishes for the same commands.
 """
@@ -93,7 +93,7 @@ def different(before: Found, after: Found) -> set[tuple[int, bytes]]:
 
 
 def keys_of(told: list[Told], before: Found, after: Found) -> set[tuple[int, bytes]]:
-    """The keys that were told of."""
+    """The keys in the announced events."""
     found: set[tuple[int, bytes]] = set()
     for one in told:
         if one.event == "emptied":
@@ -151,7 +151,7 @@ def test_a_journal_that_is_full_counts_what_it_leaves_out(store: Bare) -> None:
 
 
 def published(redis: Wire, listener: Wire, sample: Command) -> list[tuple[str, int, bytes]]:
-    """What redis-server publishes for a command, in order."""
+    """The events that redis-server publishes for a command, in order."""
     redis("SELECT", 0)
     redis("FLUSHALL")
     for command in BEFORE:

@@ -201,7 +201,7 @@ def test_transcript(wire: Wire, name: str) -> None:
 
 
 def test_a_key_goes_at_its_time_and_not_before(wire2: Wire) -> None:
-    """By the server's own clock, to the millisecond."""
+    """The server's own clock decides, to the millisecond."""
 
     def now_us() -> int:
         seconds, microseconds = wire2("TIME")
@@ -219,14 +219,14 @@ def test_a_key_goes_at_its_time_and_not_before(wire2: Wire) -> None:
 
 
 def test_ttl_rounds_to_the_nearest_second(wire2: Wire) -> None:
-    """As Redis does: half a second and more counts as one."""
+    """As in Redis, half a second or more is rounded up."""
     for left_ms, shown in ((1900, 2), (1400, 1)):
         commands = [("MULTI",), ("SET", "k", "v", "PX", left_ms), ("TTL", "k"), ("EXEC",)]
         assert wire2.pipeline(commands)[-1] == [OK, shown]  # within a transaction no time passes
 
 
 def test_keys_nobody_asks_for_go_as_well(wire2: Wire) -> None:
-    """Active expiry empties the store by itself, in every database, and counts what it removed."""
+    """Active expiry empties every database without any access, and counts the deleted keys."""
     before = int(info(wire2, "stats")["expired_keys"])
     for db in (0, 9):
         wire2("SELECT", db)
@@ -270,7 +270,7 @@ def test_the_keys_with_a_deadline_are_counted(wire2: Wire) -> None:
 
 
 def test_active_expiry_can_be_switched_off(wire2: Wire) -> None:
-    """DEBUG SET-ACTIVE-EXPIRE 0 leaves removal to access."""
+    """After DEBUG SET-ACTIVE-EXPIRE 0, only access deletes due keys."""
     assert wire2("DEBUG", "SET-ACTIVE-EXPIRE", "0") == OK
     try:
         wire2.pipeline([("SET", f"k{i}", "v", "PX", 1) for i in range(100)])

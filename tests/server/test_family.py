@@ -1,4 +1,4 @@
-"""Adding a command takes its declaration and who serves it: a family that the server knows nothing else of."""
+"""A new command needs only its declaration and its function: the server knows nothing else about this family."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
 
 
 def test_its_kernel_is_found_and_executed(wire: Wire) -> None:
-    """Alone, in a pipeline and in a transaction."""
+    """It runs alone, in a pipeline and in a transaction."""
     assert wire("MSET", "a", "12", "b", "x" * 5000) == OK
     assert wire("tally", "2", "a", "b") == 5002
     assert wire.pipeline([("MULTI",), ("TALLY", "1", "a"), ("EXEC",)])[-1] == [2]
@@ -31,7 +31,7 @@ def test_its_kernel_is_found_and_executed(wire: Wire) -> None:
 
 
 def test_its_python_function_is_found_and_executed(wire: Wire) -> None:
-    """And reads its options by the syntax."""
+    """It reads its options by the syntax."""
     assert wire("REPEAT", "ab") == b"abab"
     assert wire("REPEAT", "ab", "upper", "TIMES", "3") == b"ABABAB"
     assert wire("REPEAT", "ab", "TIMES") == Failure("ERR syntax error")
@@ -44,7 +44,7 @@ def names(*words: str) -> list[Status]:
 
 
 def test_it_is_listed(wire: Wire) -> None:
-    """COMMAND LIST, by category too, and COUNT."""
+    """COMMAND LIST has it, by category too, and COUNT counts it."""
     listed = wire("COMMAND", "LIST")
     assert {b"repeat", b"tally"} <= set(listed)
     assert wire("COMMAND", "LIST", "FILTERBY", "PATTERN", "*ally") == [b"tally"]
@@ -97,7 +97,7 @@ def test_what_command_docs_says_of_it(wire: Wire) -> None:
 
 
 def test_its_keys_are_found(wire: Wire) -> None:
-    """By the count among the arguments."""
+    """The count among the arguments determines the keys."""
     assert wire("COMMAND", "GETKEYS", "TALLY", "2", "a", "b") == [b"a", b"b"]
     assert wire("COMMAND", "GETKEYSANDFLAGS", "TALLY", "1", "a") == [[b"a", names("RO")]]
     assert wire("COMMAND", "GETKEYS", "TALLY", "3", "a") == Failure("ERR Invalid arguments specified for command")
@@ -105,7 +105,7 @@ def test_its_keys_are_found(wire: Wire) -> None:
 
 
 def test_its_calls_are_counted(wire: Wire) -> None:
-    """INFO commandstats, by its name."""
+    """INFO commandstats has its name."""
     assert wire("CONFIG", "RESETSTAT") == OK
     assert wire("TALLY", "1", "nosuch") == 0
     told = wire("INFO", "commandstats")

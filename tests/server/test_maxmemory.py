@@ -1,4 +1,4 @@
-r"""maxmemory with noeviction: writes that need memory are refused, everything else goes on."""
+r"""maxmemory with noeviction: writes that need memory are refused, all other commands are served."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def full(wire: Wire):
 
 
 def test_every_write_that_may_need_memory_is_refused(full: Wire) -> None:
-    """In Redis's words, with nothing changed."""
+    """The error is Redis's, and nothing is changed."""
     for command in REFUSED:
         assert full(*command) == OUT_OF_MEMORY, command
     assert full("STRLEN", "k") == 100_000
@@ -65,13 +65,13 @@ def test_every_write_that_may_need_memory_is_refused(full: Wire) -> None:
 
 
 def test_everything_else_is_served(full: Wire) -> None:
-    """Reads, deletions, deadlines, renames, and what lifts the limit."""
+    """This includes reads, deletions, deadlines, renames, and CONFIG SET of the limit."""
     for command in SERVED:
         assert not isinstance(full(*command), Failure), command
 
 
 def test_a_transaction_is_refused_when_it_queues_and_when_it_runs(full: Wire, server) -> None:
-    """As Redis: at the queueing, which aborts it; or at EXEC, if memory ran out in between."""
+    """As in Redis, queueing is refused, which aborts it; or EXEC is, if memory ran out in between."""
     assert full("MULTI") == OK
     assert full("SET", "k", "v") == OUT_OF_MEMORY
     assert full("EXEC") == Failure("EXECABORT Transaction discarded because of previous errors.")
@@ -87,7 +87,7 @@ def test_a_transaction_is_refused_when_it_queues_and_when_it_runs(full: Wire, se
 
 
 def test_the_store_fills_up_to_the_limit_and_recovers(wire2: Wire) -> None:
-    """It stops near maxmemory, keeps all that it accepted, and takes more once some is deleted."""
+    """It stops near maxmemory, keeps all accepted data, and accepts more after deletions."""
     base = int(info(wire2, "memory")["used_memory"])
     limit = base + 8_000_000
     assert wire2("CONFIG", "SET", "maxmemory", limit) == OK

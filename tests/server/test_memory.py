@@ -1,4 +1,4 @@
-"""Memory as an operator sees it: what was saved starts, what was deleted is given back, limits mean what they say."""
+"""Memory from an operator's view: a saved store starts, deleted data free memory, limits hold."""
 
 import os
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def fill(wire: Wire, size: int, most: int = 1 << 20, batch: int = 500) -> int:
 def test_what_was_saved_starts_with_the_same_options(
     start, tmp_path: Path, options: tuple[str, ...], size: int, kept: int
 ) -> None:
-    """Filled until a write is refused, some deleted, saved: twice, and a third start."""
+    """Fill until a write is refused, delete some keys, save: do it twice, and start a third time."""
     held = 0
     for _ in range(2):
         with start(tmp_path, options=options) as server, Wire(server.address) as wire:
@@ -103,7 +103,7 @@ def test_more_data_than_maxmemory_is_loaded_and_writes_are_refused(start, tmp_pa
 
 @pytest.mark.parametrize("limit", ["300mb", "0"])
 def test_maxmemory_that_is_raised_later_counts_whole(start, tmp_path: Path, limit: str) -> None:
-    """It was 10 MB at the start; nothing of the machine was sized by that."""
+    """It was 10 MB at the start, and must not have determined any size in the machine."""
     with start(tmp_path, options=("--maxmemory", "10mb")) as server, Wire(server.address) as wire:
         value = b"x" * 100_000
         assert fill(wire, len(value), 1000, 50) < 150
@@ -117,7 +117,7 @@ def test_maxmemory_that_is_raised_later_counts_whole(start, tmp_path: Path, limi
 
 
 def test_a_limited_address_space_is_kept_within(start, tmp_path: Path) -> None:
-    """Less is reserved; what then was saved starts again."""
+    """The server reserves less, and a store saved then can start again."""
     for keys in (0, 300):
         with start(tmp_path, addresses_kib=3_000_000) as server, Wire(server.address) as wire:
             assert wire("DBSIZE") == keys
@@ -156,7 +156,7 @@ def resident(wire: Wire) -> int:
 
 
 def given_back(wire: Wire, loaded: int, kept: int = int(KEEP_FRAMES * 1.25)) -> None:
-    """Wait until no more free frames are kept than that, and prove that the process has shrunk."""
+    """Wait until at most `kept` free frames are kept, and prove that the process has shrunk."""
     wait_until(lambda: machine(wire)["frames_in_use"] < 2000, "the store's end")
     wait_until(lambda: machine(wire)["frames_kept"] <= kept, "memory given back")
     assert resident(wire) < loaded / 2
@@ -164,7 +164,7 @@ def given_back(wire: Wire, loaded: int, kept: int = int(KEEP_FRAMES * 1.25)) -> 
 
 @pytest.mark.parametrize("how", ["FLUSHALL", "DEL", "EXPIRE", "PURGE"])
 def test_what_was_deleted_is_given_back(large: Wire, how: str) -> None:
-    """However it went; all but what is kept for the next writes, and with MEMORY PURGE that too."""
+    """All ways of deleting free memory, except a reserve for the next writes; MEMORY PURGE frees that too."""
     keys, value = 300_000, b"x" * 1000
     for first in range(0, keys, 5000):
         large.pipeline([("SET", f"k{i}", value) for i in range(first, first + 5000)])

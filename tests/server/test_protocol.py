@@ -1,4 +1,4 @@
-r"""Bad input: malformed requests, silence, floods, impostors.  One connection is closed; nobody else notices.
+r"""Bad input: malformed requests, silence, floods, impostors.  One connection is closed; no other client notices.
 
 Each malformed request is sent whole, byte by byte, and with a good command behind it that must not be executed.
 """
@@ -19,7 +19,7 @@ BAD_COUNT = ERROR + b"invalid multibulk length\r\n"
 BAD_LENGTH = ERROR + b"invalid bulk length\r\n"
 BAD_QUOTES = ERROR + b"unbalanced quotes in request\r\n"
 
-# What is sent, and the reply before the connection is closed.
+# Bytes to send, and the reply before the connection is closed.
 CLOSING = [
     (b"*x\r\n", BAD_COUNT),
     (b"*1x\r\n", BAD_COUNT),
@@ -67,7 +67,7 @@ CLOSING = [
 def test_a_malformed_request_is_answered_and_the_connection_closed(
     server, data: bytes, reply: bytes, feed: str
 ) -> None:
-    """With Redis's words; nothing behind it is executed, everything before it is."""
+    """The error is Redis's; no command behind it is executed, and every command before it is."""
     with Wire(server.address) as connection:
         if feed == "bytewise":
             for i in range(len(data)):
@@ -90,7 +90,7 @@ def test_a_malformed_request_is_answered_and_the_connection_closed(
 
 
 def test_a_length_that_is_too_short_shifts_the_rest(server) -> None:
-    """What Redis makes of it: two bytes are skipped unseen after each argument."""
+    """As in Redis, the two bytes after each argument are skipped without a check."""
     with Wire(server.address) as connection:
         connection.send(b"*2\r\n$4\r\nECHO\r\n$3\r\nhello\r\n*1\r\n$4\r\nPING\r\n")
         assert connection.reply() == b"hel"
@@ -98,7 +98,7 @@ def test_a_length_that_is_too_short_shifts_the_rest(server) -> None:
 
 
 def test_the_separators_after_arguments_are_not_looked_at(server) -> None:
-    """Redis does not either."""
+    """Redis does not look at them either."""
     with Wire(server.address) as connection:
         connection.send(b"*2\r\n$4\r\nECHOxx$3\r\nabcyy")
         assert connection.reply() == b"abc"
@@ -108,7 +108,7 @@ def test_the_separators_after_arguments_are_not_looked_at(server) -> None:
     "data", [b"*3\r\n$3\r\nSET\r\n$5\r\nab", b"*2\r\n", b"*", b"PIN", b"$", b"*1\r\n$100000\r\nabc"]
 )
 def test_half_a_command_and_then_silence_harms_nobody(server, data: bytes) -> None:
-    """The rest may come whenever it likes, or never."""
+    """The rest may arrive at any time, or never."""
     with Wire(server.address) as slow, Wire(server.address) as other:
         slow.send(data)
         for i in range(50):
@@ -118,7 +118,7 @@ def test_half_a_command_and_then_silence_harms_nobody(server, data: bytes) -> No
 
 
 def test_endless_inline_is_cut_off(server) -> None:
-    """A line of more than 64 KB without an end."""
+    """The line is longer than 64 KB and has no end."""
     with Wire(server.address) as connection:
         try:
             for _ in range(100):
@@ -142,7 +142,7 @@ def test_endless_inline_is_cut_off(server) -> None:
 )
 @pytest.mark.parametrize("end", [b"", b"\r\n" + encode("SET", "tail", "executed")], ids=["endless", "with its end"])
 def test_a_number_that_is_too_long_is_cut_off(server, data: bytes, reply: bytes, end: bytes) -> None:
-    """Counts and lengths as well, also when all of the line is there."""
+    """This holds for counts and lengths, even if the whole line has arrived."""
     if end and server.is_redis:
         data += b"1" * 100_000  # it reads 16 KiB at a time, and sees the end of a line that is a little too long
     with Wire(server.address) as connection:
@@ -154,7 +154,7 @@ def test_a_number_that_is_too_long_is_cut_off(server, data: bytes, reply: bytes,
 
 @pytest.mark.parametrize("words", [1, 2, 32_765])
 def test_an_inline_command_of_64_kib_is_served(server, words: int) -> None:
-    """To the last byte, and with as many words as fit."""
+    """It is served to the last byte, with as many words as fit."""
     line = b"DEL " + b" ".join([b"x"] * words)
     line += b"x" * (65_536 - len(line))
     with Wire(server.address) as connection:
@@ -163,7 +163,7 @@ def test_an_inline_command_of_64_kib_is_served(server, words: int) -> None:
 
 
 def test_an_inline_command_of_more_is_refused_though_its_end_is_there(server) -> None:
-    """One byte more, and what stands behind it is not executed."""
+    """The line has one byte more, and the command behind it is not executed."""
     line = b"DEL " + b"x" * (65_533 if not server.is_redis else 200_000)
     with Wire(server.address) as connection:
         connection.send(line + b"\n" + encode("SET", "tail", "executed"))
@@ -173,7 +173,7 @@ def test_an_inline_command_of_more_is_refused_though_its_end_is_there(server) ->
 
 
 def test_a_line_of_millions_of_words_that_piled_up_in_a_pause_is_refused(server) -> None:
-    """Whole when it is looked at first, and longer than any array of arguments."""
+    """The whole line is there at the first look, with more words than the array of arguments can hold."""
     with Wire(server.address) as admin, Wire(server.address) as victim:
         identity = victim("CLIENT", "ID")
         assert admin("CLIENT", "PAUSE", 1_000_000, "WRITE") == OK
@@ -191,7 +191,7 @@ def test_a_line_of_millions_of_words_that_piled_up_in_a_pause_is_refused(server)
 
 
 def test_an_inline_command_that_waits_for_a_pause_to_end_is_read_as_it_was_sent(server) -> None:
-    """Quotes and escapes too, though it is read twice."""
+    """This includes quotes and escapes, although the line is parsed twice."""
     lines = rb"""
 SET "a\"b" "x\x41\n y"
 SET 'it''s' z
@@ -257,7 +257,7 @@ FORGING = [
 
 @pytest.mark.parametrize("data", FORGING, ids=[repr(data[:40]) for data in FORGING])
 def test_what_a_client_wrote_stays_within_its_error(server, redis_server, data: bytes) -> None:
-    """Blanks for line breaks, nothing behind a zero byte, Redis's lengths: the bytes are those of redis-server."""
+    """The bytes equal redis-server's: blanks for line breaks, nothing behind a zero byte, Redis's lengths."""
     end = encode("ECHO", "end")
     replies = []
     for one in (server, redis_server):
@@ -271,7 +271,7 @@ def test_what_a_client_wrote_stays_within_its_error(server, redis_server, data: 
 
 
 def test_a_command_that_python_serves_takes_a_thousand_arguments(server, ours) -> None:
-    """With more it is refused as one with the wrong number, at once."""
+    """A command with more is refused at once, for the wrong number of arguments."""
     with Wire(server.address) as connection:
         assert connection("COMMAND", "INFO", *["x"] * 1022) == [None] * 1022
         refused = [
@@ -299,7 +299,7 @@ HTTP = [
 
 @pytest.mark.parametrize("data", HTTP, ids=[repr(data[:40]) for data in HTTP])
 def test_an_http_request_closes_the_connection(server, data: bytes) -> None:
-    """Without a reply, and its body is not executed."""
+    """No reply is sent, and the body is not executed."""
     with Wire(server.address) as connection:
         connection.send(data + encode("SET", "body", "executed"))
         assert connection.until_closed() == b""
@@ -310,7 +310,7 @@ def test_an_http_request_closes_the_connection(server, data: bytes) -> None:
 
 
 def test_an_http_request_is_told_in_the_log_once_a_minute(start, tmp_path) -> None:
-    """In Redis's words."""
+    """The text is Redis's."""
     with start(tmp_path) as server:
         for _ in range(3):
             with Wire(server.address) as connection:
@@ -321,7 +321,7 @@ def test_an_http_request_is_told_in_the_log_once_a_minute(start, tmp_path) -> No
 
 @pytest.mark.parametrize("known", [False, True])
 def test_a_stranger_who_does_not_read_is_let_go(start, tmp_path, ours, known: bool) -> None:
-    """Nothing is kept for it beyond what the system's buffers hold; one who gave the password may take its time."""
+    """Only the system's buffers hold replies for it; an authenticated client may read slowly."""
     with (
         start(tmp_path, options=("--requirepass", "sesame"), password="sesame") as server,
         Wire(server.address) as admin,
@@ -343,7 +343,7 @@ def test_a_stranger_who_does_not_read_is_let_go(start, tmp_path, ours, known: bo
 
 
 def test_a_stranger_who_reads_is_served(start, tmp_path) -> None:
-    """However much it asks."""
+    """The number of its requests does not matter."""
     with (
         start(tmp_path, options=("--requirepass", "sesame"), password="sesame") as server,
         Wire(server.address) as stranger,
@@ -357,7 +357,7 @@ def test_a_stranger_who_reads_is_served(start, tmp_path) -> None:
 
 
 def test_a_huge_count_reserves_nothing(server) -> None:
-    """Claims are not believed until the bytes come."""
+    """Memory is reserved only for bytes that arrive."""
     with Wire(server.address) as admin:
         before = int(info(admin, "memory")["used_memory_rss"])
         claims = [Wire(server.address) for _ in range(20)]
@@ -373,7 +373,7 @@ def test_a_huge_count_reserves_nothing(server) -> None:
 
 
 def test_many_arguments_are_served(server) -> None:
-    """A count in the hundred thousands is meant."""
+    """A count of some hundred thousand is legitimate."""
     with Wire(server.address) as connection:
         assert connection("DEL", *range(300_000)) == 0
         connection.send(b"*200001\r\n$6\r\nEXISTS\r\n" + b"$0\r\n\r\n" * 200_000)
@@ -385,7 +385,7 @@ def test_many_arguments_are_served(server) -> None:
 
 @pytest.fixture
 def locked(server):
-    """A server that asks for a password."""
+    """A server that requires a password."""
     with Wire(server.address) as admin:
         assert admin("CONFIG", "SET", "requirepass", "sesame") == OK
         yield server
@@ -403,7 +403,7 @@ def locked(server):
     ids=["11 arguments", "a million", "16385 bytes", "100 MB"],
 )
 def test_strangers_have_small_limits(locked, data: bytes, reply: bytes) -> None:
-    """Ten arguments, 16 KB each, before AUTH; the usual ones after it."""
+    """Before AUTH the limit is ten arguments of 16 KB; after it, the usual limits hold."""
     with Wire(locked.address) as connection:
         connection.send(data)
         assert connection.until_closed() == reply
@@ -441,14 +441,14 @@ def test_a_query_buffer_over_its_limit_closes_the_connection(server, wire2: Wire
 
 
 def test_output_over_the_hard_limit_closes_the_connection(server, wire2: Wire) -> None:
-    """client-output-buffer-limit normal: who does not read is let go before memory is."""
+    """client-output-buffer-limit normal: a client that does not read is closed before memory runs out."""
     assert wire2("CONFIG", "SET", "client-output-buffer-limit", "normal 4mb 0 0") == OK
     try:
         wire2("SET", "big", b"x" * (1 << 20))
         with Wire(server.address) as deaf:
             deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             identity = deaf("CLIENT", "ID")
-            with contextlib.suppress(ConnectionError):  # it may be let go while it still asks
+            with contextlib.suppress(ConnectionError):  # it may be closed while it still sends
                 for _ in range(60):
                     deaf.send(encode("GET", "big"))
             wait_until(lambda: wire2("CLIENT", "LIST", "ID", identity) == b"", "the deaf client to be closed")
@@ -460,7 +460,7 @@ def test_output_over_the_hard_limit_closes_the_connection(server, wire2: Wire) -
 
 
 def test_output_over_the_soft_limit_for_too_long_closes_the_connection(server, wire2: Wire) -> None:
-    """But not before its seconds are over."""
+    """It is not closed before the configured seconds have passed."""
     assert wire2("CONFIG", "SET", "client-output-buffer-limit", "normal 0 1mb 2") == OK
     try:
         wire2("SET", "big", b"x" * (1 << 20))
@@ -476,7 +476,7 @@ def test_output_over_the_soft_limit_for_too_long_closes_the_connection(server, w
 
 
 def test_protected_mode_refuses_what_does_not_come_over_loopback(start, tmp_path) -> None:
-    """Bound to all addresses without a password; a password or `protected-mode no` opens it."""
+    """The server is bound to all addresses without a password; a password or `protected-mode no` opens it."""
     outside = outside_address()
     if outside is None:
         pytest.skip("this machine has no address but loopback's")
@@ -497,7 +497,7 @@ def test_protected_mode_refuses_what_does_not_come_over_loopback(start, tmp_path
 
 
 def outside_address() -> str | None:
-    """An address of this machine that is not loopback's."""
+    """An address of this machine that is not a loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # nothing is sent
@@ -508,7 +508,7 @@ def outside_address() -> str | None:
 
 
 def test_connections_that_come_and_go_by_the_thousand(server, wire2: Wire) -> None:
-    """Some leave at once, some amid a command, some with replies unread; all is given back."""
+    """Some leave at once, some amid a command, some with replies unread; all memory is freed."""
     generator = random.Random(3)
     wire2("SET", "big", b"x" * 2_000_000)
     before = info(wire2, "clients")["connected_clients"]
@@ -546,7 +546,7 @@ FORBIDDEN = (b"SHUTDOWN", b"FLUSH", b"CONFIG", b"DEBUG", b"SWAPDB", b"PAUSE", b"
 
 
 def mutated(generator: random.Random) -> bytes:
-    """A stream of good commands, with some of its bytes changed, lost, doubled or put elsewhere."""
+    """A stream of good commands, with some of its bytes changed, lost, doubled or moved."""
     data = bytearray(b"".join(encode(*generator.choice(HARMLESS)) for _ in range(generator.randrange(1, 12))))
     for _ in range(generator.choice((1, 1, 2, 4, 20))):
         at, kind = generator.randrange(len(data) + 1), generator.randrange(6)
@@ -617,7 +617,7 @@ def run_fuzz(server, seed: int, rounds: int) -> None:
 
 
 def test_mutated_streams_disturb_nobody(server) -> None:
-    """Two attackers for a while, and a good client that is checked all along; KVSTORE_FUZZ_SEED replays."""
+    """Two attackers run for a while beside a good client that is checked; KVSTORE_FUZZ_SEED replays."""
     run_fuzz(server, int(os.environ.get("KVSTORE_FUZZ_SEED", random.randrange(1 << 30))), 400)
 
 

@@ -1,4 +1,4 @@
-"""redis-cli, unchanged, in each of its own modes; skipped where it is not installed, unless KVSTORE_REQUIRE_REDIS=1."""
+"""redis-cli, unchanged, in each of its modes; skipped if it is not installed, unless KVSTORE_REQUIRE_REDIS=1."""
 
 import fcntl
 import os
@@ -63,7 +63,7 @@ def on_a_terminal(server, arguments: tuple[str, ...], typed: bytes, until: bytes
     try:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
         while until not in output:
-            if typed and b"> " in output:  # what is typed before the prompt is thrown away
+            if typed and b"> " in output:  # input before the prompt is lost
                 os.write(terminal, typed)
                 typed = b""
             assert time.monotonic() < deadline, output
@@ -169,7 +169,7 @@ def test_help_of_a_command(cli: Cli) -> None:
 
 
 def test_modes_for_what_this_server_does_not_have_end_with_an_error(cli: Cli, server) -> None:
-    """And it goes on."""
+    """The server goes on serving."""
     for mode in ("--hotkeys", "--intrinsic-latency 1"):
         command = [str(REDIS_CLI), "-p", str(server.port), *mode.split()]
         subprocess.run(command, capture_output=True, timeout=300, check=False)

@@ -1,4 +1,4 @@
-"""OBJECT REFCOUNT: 1 as a rule, Redis's own number for small integers, and 2 for what EXEC's queue still holds."""
+"""OBJECT REFCOUNT: usually 1, Redis's own number for small integers, and 2 for values that EXEC's queue holds."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,7 +54,7 @@ SHARED = 2**31 - 1  # the count of a small integer
 def played(wire: Wire, stream: list[tuple[str, ...]]) -> list[object]:
     """The replies of a transaction that asks for all counts after each of these commands, and the counts after it.
 
-    Redis forgets that an integer is shared when COPY copies it; so here shared ones count as 1.
+    When COPY copies a shared integer, Redis makes a copy that is not shared.  So shared ones count as 1 here.
     """
     counts = [("OBJECT", "REFCOUNT", one) for one in KEYS]
     wire("SELECT", 0)
@@ -75,13 +75,13 @@ def played(wire: Wire, stream: list[tuple[str, ...]]) -> list[object]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_counts_within_a_transaction_are_those_of_redis(server, redis_server, stream) -> None:
-    """Whatever the transaction does."""
+    """This holds for every transaction."""
     with Wire(server.address) as mine, Wire(redis_server.address) as theirs:
         assert played(mine, stream) == played(theirs, stream)
 
 
 def test_a_value_is_held_until_the_transaction_ends(wire: Wire) -> None:
-    """By SET and its kin, not by what computes."""
+    """SET and similar commands hold their argument; commands that compute a value do not."""
     wire("SET", "counter", 99999)
     replies = wire.pipeline(
         [
@@ -100,14 +100,14 @@ def test_a_value_is_held_until_the_transaction_ends(wire: Wire) -> None:
 
 
 def test_another_transaction_s_queue_holds_nothing(wire: Wire) -> None:
-    """Nor does one that has been discarded."""
+    """A discarded queue holds nothing either."""
     wire.pipeline([("MULTI",), ("SET", "k", "value"), ("OBJECT", "REFCOUNT", "k"), ("EXEC",)])
     wire.pipeline([("MULTI",), ("SET", "k", "value"), ("OBJECT", "REFCOUNT", "k"), ("DISCARD",)])
     assert wire.pipeline([("MULTI",), ("OBJECT", "REFCOUNT", "k"), ("EXEC",)])[-1] == [1]
 
 
 def test_a_long_transaction_that_asks_often_takes_no_longer_for_it(wire2: Wire) -> None:
-    """Ten thousand keys, each asked for."""
+    """The transaction asks for each of ten thousand keys."""
     pairs = [(("SET", f"k{i}", "value"), ("OBJECT", "REFCOUNT", f"k{i}")) for i in range(10_000)]
     wire2.pipeline([("MULTI",), *(words for pair in pairs for words in pair)])
     assert wire2("EXEC") == [OK, 2] * 10_000

@@ -1,4 +1,4 @@
-r"""SCAN: its options, and its guarantee: what is there from beginning to end is returned, whatever else happens."""
+r"""SCAN: its options, and its guarantee to return every key that exists from beginning to end of the scan."""
 
 import random
 
@@ -47,7 +47,7 @@ def fill(wire: Wire, prefix: str, count: int) -> set[bytes]:
 
 @pytest.mark.parametrize("count", [1, 10, 1000, 100_000])
 def test_a_scan_returns_every_key_once_when_nothing_changes(wire2: Wire, count: int) -> None:
-    """Whatever COUNT is; no cursor comes twice."""
+    """This holds for every COUNT; no cursor comes twice."""
     names = fill(wire2, "k", 5000)
     found: list[bytes] = []
     cursors: set[bytes] = set()
@@ -64,7 +64,7 @@ def test_a_scan_returns_every_key_once_when_nothing_changes(wire2: Wire, count: 
 
 
 def test_count_bounds_what_one_call_returns(wire2: Wire) -> None:
-    """By and large: a bucket is returned whole."""
+    """The bound is approximate, because a bucket is returned whole."""
     fill(wire2, "k", 20_000)
     cursor, keys = wire2("SCAN", 0, "COUNT", 100)
     assert 50 <= len(keys) <= 200
@@ -87,7 +87,7 @@ def test_options_filter_and_every_database_is_its_own(wire2: Wire) -> None:
 
 
 def test_keys_and_values_with_any_bytes_are_scanned(wire2: Wire) -> None:
-    """Binary keys, empty keys, keys longer than a page."""
+    """Tests binary keys, empty keys, and keys longer than a page."""
     generator = random.Random(5)
     names = {generator.randbytes(generator.choice((0, 1, 2, 30, 5000))) for _ in range(300)}
     wire2.pipeline([("SET", name, b"v") for name in names])
@@ -100,7 +100,7 @@ SEEDS = [1, 2, 3]
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("direction", ["grows", "shrinks", "both"])
 def test_what_stays_is_returned_while_the_index_changes_size(wire2: Wire, direction: str, seed: int) -> None:
-    """Between the calls of one scan other keys come and go by the hundred, and the table splits or merges."""
+    """Between the calls of a scan, hundreds of other keys come and go, and the table splits or merges."""
     generator = random.Random(f"{seed}{direction}")
     stays = fill(wire2, "stays", 2000)
     passing = [f"passing:{i}" for i in range(30_000)]
@@ -125,7 +125,7 @@ def test_what_stays_is_returned_while_the_index_changes_size(wire2: Wire, direct
 
 @pytest.mark.parametrize("first", [50_000, 200])
 def test_a_scan_survives_that_the_table_is_emptied_and_filled_again(wire2: Wire, first: int) -> None:
-    """Cursors of a large table mean something in a small one, and the other way round."""
+    """Cursors of a large table are valid in a small one, and vice versa."""
     stays = fill(wire2, "stays", 100)
     fill(wire2, "other", first)
     found: set[bytes] = set()
@@ -144,7 +144,7 @@ def test_a_scan_survives_that_the_table_is_emptied_and_filled_again(wire2: Wire,
 
 
 def test_a_scan_of_what_is_left_of_a_large_table_is_bounded_work(wire2: Wire) -> None:
-    """A call looks at a bounded number of buckets, be they empty."""
+    """A call looks at a bounded number of buckets, even if they are empty."""
     fill(wire2, "k", 100_000)
     removals = [("DEL", f"k:{i}") for i in range(100_000) if i != 5]
     cursor, _ = wire2.pipeline([*removals, ("SCAN", 0, "COUNT", 1)])[-1]
@@ -153,7 +153,7 @@ def test_a_scan_of_what_is_left_of_a_large_table_is_bounded_work(wire2: Wire) ->
 
 
 def test_expired_keys_are_not_returned(wire2: Wire) -> None:
-    """Be they still in the table."""
+    """They are left out even while they are still in the table."""
     wire2("DEBUG", "SET-ACTIVE-EXPIRE", "0")
     try:
         wire2.pipeline([("SET", f"gone:{i}", "v", "PX", "1") for i in range(1000)])
@@ -167,7 +167,7 @@ def test_expired_keys_are_not_returned(wire2: Wire) -> None:
 
 @pytest.mark.parametrize("cursor", [1, 12345, 2**31, 2**48 - 1, 2**63, 2**64 - 1])
 def test_a_made_up_cursor_is_harmless(wire2: Wire, cursor: int) -> None:
-    """It leads to some end."""
+    """The scan still ends."""
     fill(wire2, "k", 1000)
     answer: list[object] = [b"%d" % cursor, []]
     for _ in range(10_000):

@@ -1,4 +1,4 @@
-r"""COMMAND, TIME, DEBUG, SAVE, BGSAVE, LASTSAVE and what else concerns the server as a whole."""
+r"""COMMAND, TIME, DEBUG, SAVE, BGSAVE, LASTSAVE and other commands about the server as a whole."""
 
 import select
 import time
@@ -76,14 +76,14 @@ def test_transcript(wire: Wire, name: str, request: pytest.FixtureRequest) -> No
 
 
 def test_time_is_the_wall_clock(wire: Wire) -> None:
-    """Seconds and microseconds, as bulks."""
+    """The reply is seconds and microseconds, as bulks."""
     before = time.time()
     seconds, microseconds = map(int, wire("TIME"))
     assert before - 0.2 <= seconds + microseconds / 1e6 <= time.time() + 0.2
     assert 0 <= microseconds < 1_000_000
 
 
-# The commands this server has, and for some of them what COMMAND must say: arity, first key, last key, step.
+# The commands of this server, some with the facts that COMMAND must report: arity, first key, last key, step.
 COMMANDS = {
     "get": (2, 1, 1, 1),
     "set": (-3, 1, 1, 1),
@@ -109,7 +109,7 @@ COMMANDS = {
 
 
 def test_command_info_of_each(wire: Wire) -> None:
-    """Ten fields, of which the first six have been there since Redis 2.8."""
+    """There are ten fields; the first six have existed since Redis 2.8."""
     for name, expected in COMMANDS.items():
         (entry,) = wire("COMMAND", "INFO", name.upper())
         assert len(entry) == 10, name
@@ -126,7 +126,7 @@ def test_command_info_of_each(wire: Wire) -> None:
 
 
 def test_command_lists_agree_with_each_other(wire: Wire) -> None:
-    """COMMAND, COMMAND COUNT, COMMAND LIST and COMMAND DOCS are of one table."""
+    """COMMAND, COMMAND COUNT, COMMAND LIST and COMMAND DOCS are made from one table."""
     table = wire("COMMAND")
     names = sorted(entry[0] for entry in table)
     assert wire("COMMAND", "COUNT") == len(names)
@@ -139,7 +139,7 @@ def test_command_lists_agree_with_each_other(wire: Wire) -> None:
 
 
 def test_command_list_filters(wire: Wire) -> None:
-    """By category and by pattern."""
+    """Filters by category and by pattern."""
     strings = set(wire("COMMAND", "LIST", "FILTERBY", "ACLCAT", "string"))
     assert {b"get", b"set", b"append", b"incrbyfloat"} <= strings
     assert b"del" not in strings
@@ -150,7 +150,7 @@ def test_command_list_filters(wire: Wire) -> None:
 
 
 def test_command_docs_describe_each_argument(wire: Wire) -> None:
-    """The map that redis-cli makes its hints of."""
+    """redis-cli makes its hints from this map."""
 
     def as_map(reply: object) -> dict[bytes, object]:
         if isinstance(reply, dict):
@@ -178,7 +178,7 @@ def test_command_docs_describe_each_argument(wire: Wire) -> None:
 
 
 def test_debug_object_tells_encoding_and_length(wire: Wire) -> None:
-    """A status line that begins as Redis's does."""
+    """The reply is a status line that begins like Redis's."""
     wire("SET", "k", "x" * 1000)
     line = wire("DEBUG", "OBJECT", "k")
     assert isinstance(line, Status)
@@ -194,9 +194,9 @@ def at_us(reply: list[bytes]) -> int:
 
 
 def test_debug_sleep_sleeps_and_then_serves_what_came_meanwhile(server, wire2: Wire) -> None:
-    """Nobody is served while it lasts."""
+    """No client is served during the sleep."""
     with Wire(server.address) as other:
-        # As a transaction, for behind the sleep a pipeline might wait until the others have had their turn.
+        # A pipeline might wait behind the sleep until other clients have had their turn; a transaction does not.
         commands = encode("TIME") + encode("DEBUG", "SLEEP", "0.3") + encode("TIME")
         wire2.send(encode("MULTI") + commands + encode("EXEC"))
         answered = []
@@ -226,7 +226,7 @@ def test_a_background_save_in_a_transaction_waits_for_its_end(wire: Wire) -> Non
 
 
 def test_lastsave_moves_with_save_and_bgsave(wire: Wire) -> None:
-    """And the count of changes goes to zero."""
+    """They also reset the count of changes to zero."""
     wire("SET", "k", "v")
     wire("SET", "l", "v")
     assert int(info(wire, "persistence")["rdb_changes_since_last_save"]) >= 2
@@ -258,7 +258,7 @@ def test_changes_made_while_a_snapshot_is_written_are_still_to_be_saved(wire2: W
 
 
 def test_a_second_bgsave_while_one_runs(wire2: Wire) -> None:
-    """Is refused, or put off by SCHEDULE; SAVE is refused as well."""
+    """It is refused, or postponed by SCHEDULE; SAVE is refused as well."""
     wire2.pipeline([("SET", f"k{i}", b"x" * 1000) for i in range(40_000)])
     replies = wire2.pipeline([("BGSAVE",), ("BGSAVE",), ("SAVE",), ("BGSAVE", "SCHEDULE")])
     assert replies[0] == Status("Background saving started")
@@ -286,7 +286,7 @@ def test_bgsave_in_a_transaction_is_put_off_until_it_ends(wire: Wire) -> None:
 
 
 def test_debug_reload_keeps_everything(wire: Wire) -> None:
-    """All databases, values of every size, deadlines, encodings."""
+    """It keeps all databases, values of every size, deadlines and encodings."""
     for db in (0, 5, 15):
         wire("SELECT", db)
         wire.pipeline([("SET", f"k{db}:{i}", b"%d" % i * (i % 700)) for i in range(1500)])
@@ -313,7 +313,7 @@ def test_debug_reload_keeps_everything(wire: Wire) -> None:
 
 
 def test_debug_reload_without_a_save_goes_back(wire2: Wire) -> None:
-    """NOSAVE NOFLUSH are accepted as Redis accepts them; the newest image is what is loaded."""
+    """NOSAVE NOFLUSH are accepted as in Redis; the newest image is loaded."""
     wire2("SET", "k", "saved")
     assert wire2("SAVE") == OK
     wire2("SET", "k", "not saved")

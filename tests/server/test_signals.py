@@ -1,6 +1,6 @@
 """SIGTERM, SIGINT, SIGHUP: during the start, while serving, during the final snapshot.
 
-Redis: SIGTERM and SIGINT save and end; only a second SIGINT insists; SIGHUP does nothing.
+In Redis SIGTERM and SIGINT save and end the server; only a second SIGINT ends it without saving; SIGHUP does nothing.
 """
 
 import shutil
@@ -20,7 +20,7 @@ ALL = range(100)
 
 @pytest.fixture
 def gates(tmp_path: Path, ours: None) -> Path:
-    """Where a server looks for gates; see tests/gated.py."""
+    """The directory in which a server looks for gates; see tests/gated.py."""
     return tmp_path / "gates"
 
 
@@ -29,7 +29,7 @@ def fill(wire: Wire) -> None:
 
 
 def survives(start, data: Path) -> bool:
-    """Whether what `fill` wrote is there after a start."""
+    """Whether the keys that `fill` wrote exist after a start."""
     with start(data) as server, Wire(server.address) as wire:
         values = [wire("GET", f"k{i}") for i in ALL]
     assert values in ([str(i).encode() for i in ALL], [None for _ in ALL]), "half of it"
@@ -40,7 +40,7 @@ def survives(start, data: Path) -> bool:
 def test_a_second_sigterm_leaves_the_final_snapshot_alone(
     start, data: Path, gates: Path, first: signal.Signals
 ) -> None:
-    """Nor a third, nor a SIGHUP: it becomes durable, and the status is 0."""
+    """A third one does not either, nor does a SIGHUP: the snapshot becomes durable, and the status is 0."""
     with (
         gate(gates, "sync") as durable,
         start(data, save="3600 1", **gated(gates)) as server,
@@ -51,7 +51,7 @@ def test_a_second_sigterm_leaves_the_final_snapshot_alone(
         durable.reached()
         for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
             server.process.send_signal(again)
-        # The main thread waits for the writer, so nothing answers; the signals are taken when none is pending.
+        # The main thread waits for the writer, so the server does not answer.  Signals are taken when none is pending.
         wait_until(lambda: not pending(server.process.pid), "the signals to be taken")
         assert server.process.poll() is None
         durable.open()
@@ -68,7 +68,7 @@ def pending(pid: int) -> int:
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
 def test_a_sigint_during_the_final_snapshot_insists(start, data: Path, gates: Path, first: signal.Signals) -> None:
-    """The process ends without it, with status 1, and says so."""
+    """The process ends without the snapshot, with status 1, and logs that."""
     with (
         gate(gates, "sync") as durable,
         start(data, save="3600 1", **gated(gates)) as server,
@@ -85,7 +85,7 @@ def test_a_sigint_during_the_final_snapshot_insists(start, data: Path, gates: Pa
 
 
 def test_sighup_is_ignored(start, tmp_path: Path) -> None:
-    """A terminal that closes ends nothing."""
+    """Closing the terminal does not end the server."""
     with start(tmp_path) as server, Wire(server.address) as wire:
         fill(wire)
         server.process.send_signal(signal.SIGHUP)
@@ -95,7 +95,7 @@ def test_sighup_is_ignored(start, tmp_path: Path) -> None:
 
 
 def test_a_final_snapshot_that_fails_keeps_the_server_and_the_next_sigterm_tries_anew(start, data: Path) -> None:
-    """As SHUTDOWN does."""
+    """SHUTDOWN does the same."""
     with start(data, save="3600 1") as server, Wire(server.address) as wire:
         if server.is_redis:
             pytest.skip("Redis holds its working directory open")
@@ -112,7 +112,7 @@ def test_a_final_snapshot_that_fails_keeps_the_server_and_the_next_sigterm_tries
 
 
 def test_what_follows_shutdown_in_a_pipeline_is_not_executed(start, tmp_path: Path) -> None:
-    """It would be acknowledged, and missing in the final snapshot."""
+    """Otherwise it would be acknowledged, but missing in the final snapshot."""
     with start(tmp_path) as server, Wire(server.address) as wire:
         wire.send(encode("SET", "before", 1) + encode("SHUTDOWN", "SAVE") + encode("SET", "after", 1))
         assert b"+OK\r\n".startswith(wire.until_closed())
@@ -122,7 +122,7 @@ def test_what_follows_shutdown_in_a_pipeline_is_not_executed(start, tmp_path: Pa
 
 
 def test_what_is_acknowledged_is_in_the_final_snapshot(start, tmp_path: Path) -> None:
-    """Whoever is served in the same turn: here all wait for one that stops the server meanwhile."""
+    """This holds for all clients of the same turn: here they wait for one that stops the server meanwhile."""
     with start(tmp_path) as server, Wire(server.address) as sleeper, Wire(server.address) as wire:
         others = [Wire(server.address) for _ in range(8)]
         assert [other("PING") for other in others] == [Status("PONG")] * 8
@@ -145,7 +145,7 @@ def test_what_is_acknowledged_is_in_the_final_snapshot(start, tmp_path: Path) ->
 def test_a_signal_before_the_server_is_ready_ends_it_at_once(
     ours: None, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Whatever the main thread is in: here it is held in C.  SIGHUP is ignored from the beginning."""
+    """The state of the main thread does not matter: here it blocks in C.  SIGHUP is ignored from the beginning."""
     server = Process("kvstore", tmp_path, program="tests.server.held", save="1 1")
     try:
         wait_until(lambda: "Held" in server.log(), "the start to be held", timeout_s=120)
@@ -160,7 +160,7 @@ def test_a_signal_before_the_server_is_ready_ends_it_at_once(
 
 
 def test_a_signal_while_kernels_are_compiled_ends_the_compilers_too(ours: None, tmp_path: Path) -> None:
-    """Status 0, and no process is left that goes on compiling for nobody."""
+    """The status is 0, and no compiler process is left."""
     data, cache = tmp_path / "data", tmp_path / "cache"
     data.mkdir()
     server = Process("kvstore", data, environment={"KVSTORE_CACHE_DIR": str(cache)})
@@ -180,7 +180,7 @@ def children(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether it runs: one that has ended and that nobody has waited for does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -192,7 +192,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_log_file_that_was_renamed_is_opened_again(start, tmp_path: Path) -> None:
-    """Each line goes to the file that has the name now; without one it is made, without a directory lines are lost."""
+    """Each line goes to the file of that name.  A missing file is made; without a directory lines are lost."""
     directory = tmp_path / "log"
     directory.mkdir()
     file, old = directory / "server.log", directory / "server.log.1"

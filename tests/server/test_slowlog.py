@@ -1,4 +1,4 @@
-"""SLOWLOG: which commands are logged, and how; entries are compared with those of a real redis-server."""
+"""SLOWLOG: the logged commands and their entries, compared with a real redis-server's."""
 
 import time
 from collections.abc import Iterator
@@ -33,12 +33,12 @@ def logged(wire: Wire) -> Iterator[Wire]:
 
 
 def commands(wire: Wire, count: int = -1) -> list[list[bytes]]:
-    """What the log shows of the commands, oldest first."""
+    """The commands in the log, oldest first."""
     return [entry[3] for entry in reversed(wire("SLOWLOG", "GET", count))]
 
 
 def test_an_entry_tells_number_time_duration_command_and_client(logged: Wire) -> None:
-    """As Redis 4.0 and later have it."""
+    """The form is that of Redis 4.0 and later."""
     before = int(time.time())
     assert logged("CLIENT", "SETNAME", "someone") == OK
     assert logged("SET", "k", "v") == OK
@@ -57,7 +57,7 @@ def test_an_entry_tells_number_time_duration_command_and_client(logged: Wire) ->
 
 
 def test_a_unix_socket_s_path_is_the_address(server) -> None:
-    """With port 0, as in CLIENT LIST."""
+    """It has port 0, as in CLIENT LIST."""
     with Wire(server.unix_socket) as wire:
         configure(wire, log_slower_than=0)
         try:
@@ -69,7 +69,7 @@ def test_a_unix_socket_s_path_is_the_address(server) -> None:
 
 
 def test_the_newest_come_first_and_as_many_as_asked_for(logged: Wire) -> None:
-    """Ten unless said otherwise; -1 for all."""
+    """The default is ten; -1 means all."""
     for i in range(20):
         logged("ECHO", i)
     assert [entry[3][-1] for entry in logged("SLOWLOG", "GET", 3)] == [b"19", b"18", b"17"]
@@ -109,7 +109,7 @@ def test_the_log_is_as_long_as_it_is_set_to_be_at_once(logged: Wire) -> None:
 
 
 def test_only_slow_commands_are_logged_by_default(wire2: Wire) -> None:
-    """Ten milliseconds or more; -1 logs nothing at all."""
+    """The default limit is ten milliseconds; -1 logs nothing at all."""
     put_back(wire2)
     wire2("DEBUG", "SLEEP", "0.02")
     durations = {tuple(entry[3]): entry[2] for entry in wire2("SLOWLOG", "GET", -1)}
@@ -124,14 +124,14 @@ def test_only_slow_commands_are_logged_by_default(wire2: Wire) -> None:
 
 
 def test_what_is_refused_before_it_runs_is_not_logged(logged: Wire) -> None:
-    """Unknown commands, wrong numbers of arguments, unknown subcommands."""
+    """Tests unknown commands, wrong numbers of arguments, and unknown subcommands."""
     for words in (("NOSUCH", "a"), ("GET",), ("CONFIG", "NOSUCH"), ("CONFIG", "SET", "x"), ("OBJECT", "NOSUCH", "k")):
         assert isinstance(logged(*words), Failure)
     assert commands(logged) == [[b"SLOWLOG", b"RESET"]]
 
 
 def test_exec_is_not_logged_and_what_it_runs_is(logged: Wire) -> None:
-    """With the client's name and address, also where a command of the queue is Python's."""
+    """The entries have the client's name and address, even if Python serves a command of the queue."""
     logged.pipeline([("MULTI",), ("SET", "k", "v"), ("CLIENT", "GETNAME"), ("OBJECT", "ENCODING", "k"), ("EXEC",)])
     assert commands(logged) == [
         [b"SLOWLOG", b"RESET"],
@@ -152,7 +152,7 @@ def test_the_memory_of_an_entry_is_bounded(logged: Wire) -> None:
 
 
 def test_a_log_of_many_entries_is_answered_whole(wire2: Wire) -> None:
-    """Ten thousand entries in one reply, oldest and newest right."""
+    """Reads ten thousand entries in one reply, and checks the oldest and the newest."""
     configure(wire2, log_slower_than=0, max_len=10_000)
     wire2("SLOWLOG", "RESET")
     wire2.pipeline([("ECHO", f"{i}") for i in range(12_000)])
@@ -205,7 +205,7 @@ def entries_of(address: Any) -> list[list[Any]]:
 
 
 def test_entries_are_those_of_redis(server, redis_server) -> None:
-    """Names, arguments, what is cut short, and what is redacted."""
+    """Compares names and arguments, whole, shortened and redacted."""
     assert entries_of(server.address) == entries_of(redis_server.address)
 
 
@@ -229,13 +229,13 @@ REPLIES = [
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("words", REPLIES, ids=" ".join)
 def test_replies_are_those_of_redis(server, redis_server, words: tuple[str, ...], protocol: int) -> None:
-    """Errors and settings, to the byte."""
+    """Errors and settings are equal to the byte."""
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
         assert mine.raw(*words) == theirs.raw(*words)
 
 
 def test_a_client_that_has_gone_stays_in_the_log(server, logged: Wire) -> None:
-    """Its name and address are the entry's own."""
+    """The entry holds its own copy of name and address."""
     with Wire(server.address) as other:
         other("CLIENT", "SETNAME", "gone")
         host, port = other.socket.getsockname()

@@ -385,7 +385,7 @@ def test_transcript(wire: Wire, name: str) -> None:
     "size", [43, 44, 45, 63, 64, 65, 1000, 4040, 4095, 4096, 4097, 8191, 8192, 10_000, 65_536, 1 << 20]
 )
 def test_values_of_every_size_survive_their_changes(wire: Wire, size: int) -> None:
-    """Around the page, and far beyond it, a value is what was set, appended and written into it."""
+    """Near the page size and far beyond it, a value equals the bytes set, appended and written into it."""
     data = random.Random(size).randbytes(size)
     assert wire("SET", "k", data) == OK
     assert wire("GET", "k") == data
@@ -416,7 +416,7 @@ def test_keys_of_every_size(wire: Wire, size: int) -> None:
 
 
 def test_a_value_of_64_megabytes_comes_back(wire2: Wire) -> None:
-    """Large values go through whole, and their memory comes back when they go."""
+    """Large values are transferred whole, and their memory is freed when they are deleted."""
     data = random.Random(64).randbytes(1 << 20) * 64
     assert wire2("SET", "big", data) == OK
     assert wire2("STRLEN", "big") == len(data)
@@ -429,7 +429,7 @@ def test_a_value_of_64_megabytes_comes_back(wire2: Wire) -> None:
 
 
 def test_setrange_far_behind_the_end_fills_with_zeros(wire: Wire) -> None:
-    """What lies between is zero, however much it is."""
+    """The gap is filled with zeros, however long it is."""
     assert wire("SET", "k", b"x" * 10_000) == OK
     assert wire("DEL", "k") == 1
     assert wire("SETRANGE", "k", 100_000, b"end") == 100_003
@@ -439,7 +439,7 @@ def test_setrange_far_behind_the_end_fills_with_zeros(wire: Wire) -> None:
 
 
 def test_append_in_small_steps_builds_a_long_value(wire: Wire) -> None:
-    """Growth through every size class keeps the content."""
+    """Growing through every size class keeps the contents."""
     generator, expected = random.Random(7), b""
     commands: list[tuple[bytes | str, ...]] = []
     for _ in range(400):
@@ -452,7 +452,7 @@ def test_append_in_small_steps_builds_a_long_value(wire: Wire) -> None:
 
 
 def test_mset_and_mget_of_ten_thousand_keys(wire: Wire) -> None:
-    """One command may name very many keys."""
+    """A command may have very many keys."""
     names = [b"key:%d" % i for i in range(10_000)]
     assert wire("MSET", *(word for name in names for word in (name, name[::-1]))) == OK
     assert wire("MGET", *names) == [name[::-1] for name in names]

@@ -233,7 +233,7 @@ NOT_TOUCHING = [
 
 @pytest.mark.parametrize("command", TOUCHING, ids=" ".join)
 def test_a_change_by_another_client_fails_the_transaction(wire: Wire, wire2: Wire, command: tuple[str, ...]) -> None:
-    """Whatever changes a watched key makes EXEC answer null and do nothing."""
+    """Every change of a watched key makes EXEC answer null and do nothing."""
     wire2(*SETUP)
     assert wire("WATCH", "k") == OK
     assert not isinstance(wire2(*command), Failure)
@@ -245,7 +245,7 @@ def test_a_change_by_another_client_fails_the_transaction(wire: Wire, wire2: Wir
 
 @pytest.mark.parametrize("command", NOT_TOUCHING, ids=" ".join)
 def test_what_changes_nothing_fails_nothing(wire2: Wire, wire: Wire, command: tuple[str, ...]) -> None:
-    """Reading a watched key, or a write that has no effect on it, is no change."""
+    """Reading a watched key is not a change, and neither is a write that has no effect on it."""
     wire2(*SETUP)
     assert wire("WATCH", "k") == OK
     wire2(*command)
@@ -255,7 +255,7 @@ def test_what_changes_nothing_fails_nothing(wire2: Wire, wire: Wire, command: tu
 
 
 def test_a_swap_changes_only_what_is_in_either_database(wire: Wire, wire2: Wire) -> None:
-    """A watched key that neither has is as it was; one that the other brings is not."""
+    """A watched key that neither database has is unchanged; a key that the other database brings is changed."""
     wire2("SELECT", 1)
     wire2("SET", "there", "1")
     for key, touched in (("nowhere", False), ("there", True)):
@@ -269,7 +269,7 @@ def test_a_swap_changes_only_what_is_in_either_database(wire: Wire, wire2: Wire)
 
 
 def test_a_watched_key_that_did_not_exist(wire: Wire, wire2: Wire) -> None:
-    """Its creation is a change; a flush without it is none."""
+    """Its creation is a change; a flush without it is not."""
     wire2("SET", "other", "1")
     wire("WATCH", "k")
     wire2("FLUSHALL")
@@ -282,7 +282,7 @@ def test_a_watched_key_that_did_not_exist(wire: Wire, wire2: Wire) -> None:
 
 
 def test_a_watched_key_in_another_database(wire: Wire, wire2: Wire) -> None:
-    """A watch is of a key in the database that was selected when it was set."""
+    """A watch refers to the database that was selected when it was set."""
     wire("SELECT", 3)
     wire("WATCH", "k")
     wire("SELECT", 0)
@@ -299,7 +299,7 @@ def test_a_watched_key_in_another_database(wire: Wire, wire2: Wire) -> None:
 
 
 def test_a_watched_key_that_expires(wire: Wire, wire2: Wire) -> None:
-    """Expiry while watched fails the transaction, as a deletion does; a key expired before it was watched does not."""
+    """Expiry of a watched key fails the transaction, as a deletion does; expiry before WATCH does not."""
     wire2("SET", "k", "v", "PX", 50)
     wire("WATCH", "k")
     while wire2("EXISTS", "k"):
@@ -385,7 +385,7 @@ def test_optimistic_increments_lose_nothing(server) -> None:
 
 
 def test_a_transaction_of_ten_thousand_commands_with_large_values(wire: Wire) -> None:
-    """The queue holds whatever comes."""
+    """The queue has no limit of its own."""
     big = b"x" * 100_000
     commands: list[tuple[object, ...]] = [("SET", f"k{i}", big if i % 500 == 0 else i) for i in range(10_000)]
     replies = wire.pipeline([("MULTI",), *commands, ("STRLEN", "k500"), ("EXEC",)])
@@ -396,7 +396,7 @@ def test_a_transaction_of_ten_thousand_commands_with_large_values(wire: Wire) ->
 
 
 def test_a_client_that_leaves_in_a_transaction_leaves_nothing(server, wire2: Wire) -> None:
-    """Neither its queue nor its watches survive it."""
+    """Its queue and its watches are deleted."""
     for _ in range(50):
         with Wire(server.address) as connection:
             connection("WATCH", "k", "l")

@@ -1,8 +1,8 @@
-r"""Turns: a pipeline is interrupted so that others are served between, and nothing else shows of it.
+r"""Turns: a pipeline is interrupted to serve other clients, and has no other visible effect.
 
-Order tells it, not time.  While writes are paused, two connections send, each with a write in front, so that all of
-their input lies in the server when the pause ends.  The first to go on is the first; what the second one writes is
-seen by the first one's last command only if the second had a turn in between.
+The tests rely on order, not on time.  While writes are paused, two connections send pipelines that begin with a write,
+so that all of their input lies in the server when the pause ends.  The first connection then goes on first.  Its last
+command sees the second one's write only if the second had a turn in between.
 """
 
 import os
@@ -30,14 +30,14 @@ PIPELINES = {
 
 
 def has_unread(admin: Wire, identity: int, count: int) -> bool:
-    """Whether the server holds so many bytes of a connection that it has not executed."""
+    """Whether the server holds `count` bytes of a connection's input that it has not executed."""
     line = admin("CLIENT", "LIST", "ID", identity)
     return dict(field.split(b"=", 1) for field in line.split())[b"qbuf"] == b"%d" % count
 
 
 @contextmanager
 def two(address) -> Iterator[tuple[Wire, Wire]]:
-    """Two connections: the first is the one that goes on first when a pause ends, as it stands first in the table."""
+    """Two connections; the first goes on first when a pause ends, because it is first in the table."""
     with Wire(address) as one, Wire(address) as other:
         by_id = {connection("CLIENT", "ID"): connection for connection in (one, other)}
         listed = [int(line.split()[0].removeprefix(b"id=")) for line in one("CLIENT", "LIST").splitlines()]
@@ -46,7 +46,7 @@ def two(address) -> Iterator[tuple[Wire, Wire]]:
 
 
 def both_at_once(address, hog: Wire, pipeline: bytes, other: Wire, write: bytes) -> None:
-    """Have `hog` and then `other` go on with all of their input at one moment."""
+    """Make `hog` and then `other` go on with all of their input at the same moment."""
     with Wire(address) as admin:
         identities = [hog("CLIENT", "ID"), other("CLIENT", "ID")]
         assert admin("CLIENT", "PAUSE", 1_000_000, "WRITE") == OK
@@ -58,7 +58,7 @@ def both_at_once(address, hog: Wire, pipeline: bytes, other: Wire, write: bytes)
 
 @pytest.fixture(scope="module")
 def address(start, tmp_path_factory) -> Iterator[tuple[str, int]]:
-    """Of a server with the default budget."""
+    """The address of a server with the default budget."""
     with start(tmp_path_factory.mktemp("turns")) as server:
         if server.is_redis:
             pytest.skip("of this server only")
@@ -72,7 +72,7 @@ SEEN, NOT_SEEN = b"$4\r\nseen\r\n+OK\r\n", b"$-1\r\n+OK\r\n"
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_another_client_is_served_in_the_middle_of_a_pipeline(address, name: str) -> None:
-    """Whatever the commands are, and whoever serves them."""
+    """This holds for all commands, in kernels and in Python."""
     with two(address) as (hog, other):
         assert other("FLUSHALL") == OK
         both_at_once(address, hog, FIRST + PIPELINES[name] + LOOK, other, SECOND)
@@ -81,7 +81,7 @@ def test_another_client_is_served_in_the_middle_of_a_pipeline(address, name: str
 
 
 def test_a_transaction_is_not_interrupted(address) -> None:
-    """EXEC runs whole, commands that Python serves included."""
+    """EXEC runs whole, including commands in Python."""
     with two(address) as (hog, other):
         assert other("FLUSHALL") == OK
         transaction = encode("MULTI") + encode("INFO") * 100 + encode("GET", "second") + encode("EXEC")
@@ -92,7 +92,7 @@ def test_a_transaction_is_not_interrupted(address) -> None:
 
 @pytest.mark.parametrize(("budget_us", "end"), [(0, SEEN), (ENDLESS_US, NOT_SEEN)])
 def test_the_budget_is_configured(start, tmp_path, budget_us: int, end: bytes) -> None:
-    """Without one, every command is a turn of its own; with one of half an hour, nothing is interrupted."""
+    """With budget 0 every command is a turn of its own; with half an hour no pipeline is interrupted."""
     with start(tmp_path, options=("--turn-budget-us", str(budget_us))) as server, two(server.address) as (hog, other):
         both_at_once(server.address, hog, FIRST + encode("PING") + LOOK, other, SECOND)
         assert hog.until_closed(60).endswith(end)
@@ -100,7 +100,7 @@ def test_the_budget_is_configured(start, tmp_path, budget_us: int, end: bytes) -
 
 
 def test_what_is_left_of_a_killed_clients_pipeline_is_not_executed(address) -> None:
-    """The killer has its turn in the middle of it."""
+    """The client that kills it has a turn in the middle of the pipeline."""
     with two(address) as (hog, other):
         assert other("FLUSHALL") == OK
         kill = SECOND + encode("CLIENT", "KILL", "ID", hog("CLIENT", "ID"))
@@ -114,7 +114,7 @@ def test_what_is_left_of_a_killed_clients_pipeline_is_not_executed(address) -> N
 
 
 def commands(generator: random.Random) -> bytes:
-    """A pipeline whose replies depend on its own connection alone; it ends the connection."""
+    """A pipeline whose replies depend only on its own connection; its last command ends the connection."""
     keys = ["a", "b", "c"]
 
     def one() -> bytes:
@@ -151,7 +151,7 @@ def commands(generator: random.Random) -> bytes:
 
 
 def play(server, seed: int) -> list[bytes]:
-    """All that each of some connections receives; their input comes in pieces, while pauses come and go."""
+    """The bytes that each of some connections receives; their input is sent in pieces, with pauses at random."""
     generator = random.Random(seed)
     streams = [commands(generator) for _ in range(4)]
     pieces = [generator.choice((13, 1000, 100_000)) for _ in streams]
@@ -183,7 +183,7 @@ def play(server, seed: int) -> list[bytes]:
             assert admin("PING") is not None
     for one in clients:
         one.join()
-    # What stands before a connection that is closed without a reply may be lost with it.
+    # Replies may be lost if the connection is closed without a reply behind them.
     return [
         data if not stream.endswith(b"HTTP/1.1\r\n") else b"" for data, stream in zip(received, streams, strict=True)
     ]
@@ -209,7 +209,7 @@ def compare(pair, seed: int, rounds: int) -> None:
 
 
 def test_interruptions_do_not_show(pair) -> None:
-    """Streams over several connections at once; KVSTORE_TURNS_SEED replays."""
+    """Plays streams over several connections at once; KVSTORE_TURNS_SEED replays."""
     compare(pair, int(os.environ.get("KVSTORE_TURNS_SEED", random.randrange(1 << 30))), 25)
 
 

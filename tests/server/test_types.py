@@ -1,4 +1,4 @@
-"""The type of every reply that Python makes, in RESP2 and RESP3, beside a real redis-server's."""
+"""The type of every reply that Python makes, in RESP2 and RESP3, compared with a real redis-server's."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from tests.server.wire import Wire
 
 
 def skeleton(reply: bytes) -> Any:
-    """What types a reply is made of: of a map, by key; of an array or a set, which kinds there are in it."""
+    """The types in a reply: for a map by key; for an array or a set, the kinds of its members."""
     tree, end = _parse(reply, 0)
     assert end == len(reply)
     return tree
@@ -36,14 +36,14 @@ def _parse(reply: bytes, at: int) -> tuple[Any, int]:
 
 
 def test_a_skeleton_tells_sets_from_arrays_and_maps() -> None:
-    """Or the comparisons below could not fail."""
+    """Otherwise the comparisons below could not fail."""
     assert skeleton(b"*2\r\n:1\r\n$1\r\nx\r\n") == ["*", "'$'", "':'"]
     assert skeleton(b"~1\r\n+a\r\n") != skeleton(b"*1\r\n+a\r\n")
     assert skeleton(b"%1\r\n+a\r\n,1.5\r\n") == {b"+a\r\n": ","}
     assert skeleton(b"$-1\r\n") != skeleton(b"_\r\n")
 
 
-# Commands whose replies have the same types here and there, and in maps the same keys.
+# Commands whose replies have the same types on both servers, and the same keys in maps.
 ALIKE = """
     COMMAND COUNT
     COMMAND INFO get nosuch
@@ -130,7 +130,7 @@ def words_of(line: str) -> list[str]:
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_replies_have_redis_s_types(server, redis_server, protocol: int) -> None:
-    """Arrays, sets, maps, doubles, nulls, verbatim texts."""
+    """Compares arrays, sets, maps, doubles, nulls and verbatim texts."""
     lines = [line.strip() for line in ALIKE.strip().splitlines()]
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
         found = {line: [skeleton(one.raw(*words_of(line))) for one in (mine, theirs)] for line in lines}
@@ -139,7 +139,7 @@ def test_replies_have_redis_s_types(server, redis_server, protocol: int) -> None
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_memory_stats_have_redis_s_types(server, redis_server, protocol: int) -> None:
-    """Of the figures that both have, by name; two of Redis's own allocator and its databases' are each server's."""
+    """Compares figures that both have, by name, except two about the allocator, and those of the databases."""
     replies = []
     for process in (server, redis_server):
         with Wire(process.address, protocol) as wire:
@@ -157,7 +157,7 @@ def test_memory_stats_have_redis_s_types(server, redis_server, protocol: int) ->
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_hello_has_redis_s_types(server, redis_server, protocol: int) -> None:
-    """A map with the same fields in both."""
+    """The map has the same fields on both servers."""
     replies = []
     for process in (server, redis_server):
         with Wire(process.address) as wire:
@@ -168,7 +168,7 @@ def test_hello_has_redis_s_types(server, redis_server, protocol: int) -> None:
 
 # ------------------------------------------------------------------------------------------- the table of commands
 
-# Differences that are meant: commands that Redis 7.0 does not have, and what Redis 7.2 has made of others.
+# Intended differences: commands that Redis 7.0 does not have, and commands that Redis 7.2 has changed.
 NOT_IN_REDIS_7_0 = {b"client|no-touch", b"client|setinfo"}
 CHANGED_SINCE = {b"command|getkeys": 1, b"command|getkeysandflags": 1}  # the field that differs: arity
 NOTED_IN_OTHER_WORDS = {b"set", b"getex"}  # why their keys are read and written
@@ -220,7 +220,7 @@ def _rows(reply: bytes) -> dict[bytes, list[bytes]]:
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_command_info_is_redis_s_to_the_byte(server, redis_server, protocol: int) -> None:
-    """Of every command and subcommand that both have: sets where Redis has sets; their order is nobody's."""
+    """Compares every command and subcommand that both have; sets are compared without their order."""
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
         names = [entry[0] for entry in mine("COMMAND")]
         ours, redis = (_rows(one.raw("COMMAND", "INFO", *names)) for one in (mine, theirs))
@@ -243,7 +243,7 @@ def test_command_info_is_redis_s_to_the_byte(server, redis_server, protocol: int
 
 
 def test_the_list_of_differences_is_not_longer_than_the_differences(server, redis_server) -> None:
-    """What is listed differs."""
+    """Every listed command really differs."""
     with Wire(server.address, 3) as mine, Wire(redis_server.address, 3) as theirs:
         for name, index in CHANGED_SINCE.items():
             ours, redis = (_rows(one.raw("COMMAND", "INFO", name))[name][index] for one in (mine, theirs))
@@ -252,7 +252,7 @@ def test_the_list_of_differences_is_not_longer_than_the_differences(server, redi
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_command_docs_have_redis_s_types(server, redis_server, protocol: int) -> None:
-    """Every field of every document, and of every argument."""
+    """Compares every field of every document, and of every argument."""
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
         names = [entry[0] for entry in mine("COMMAND")]
         if protocol == 2:
@@ -263,7 +263,7 @@ def test_command_docs_have_redis_s_types(server, redis_server, protocol: int) ->
 
 
 def _field_types(documents: Any) -> dict[bytes, set[str]]:
-    """Of each field that a document has: the types it is seen with."""
+    """The types that occur for each field of a document."""
     found: dict[bytes, set[str]] = {}
     for document in documents.values():
         for name, kind in document.items():

@@ -1,7 +1,7 @@
-r"""What redis-server 7.0 does not have, compared with a real valkey-server: every reply must be the same bytes.
+r"""Commands that redis-server 7.0 lacks, compared with a real valkey-server: every reply must be the same bytes.
 
-Valkey says of itself that it is Redis 7.2.4, and has gone on from there, so it is not 7.2 everywhere.  Each difference
-that is meant stands in MEANT, with its reason; one that is not listed, and one listed that is none, fails.
+Valkey claims to be Redis 7.2.4, but has changed since, so it does not always behave like 7.2.  MEANT lists each
+intended difference with its reason.  An unlisted difference fails, and so does a listed one that does not occur.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Commands = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Meant:
-    """A difference that is meant."""
+    """An intended difference."""
 
     applies: Callable[[list[bytes]], bool]  # to these words
     ours: bytes
@@ -92,7 +92,7 @@ def pair(request: pytest.FixtureRequest, server: Process, valkey_server: Process
 
 
 def compare(pair: tuple[Wire, Wire], arguments: tuple[str | bytes, ...]) -> str:
-    """How the two replies differ, or nothing, when they do so as it is meant."""
+    """The difference of the two replies; empty for none, or for an intended one."""
     words = [word if isinstance(word, bytes) else word.encode() for word in arguments]
     mine, theirs = (wire.raw(*words) for wire in pair)
     if words[0] == b"RESET":
@@ -106,14 +106,14 @@ def compare(pair: tuple[Wire, Wire], arguments: tuple[str | bytes, ...]) -> str:
 
 @pytest.mark.parametrize("name", SAME)
 def test_replies_are_valkeys(pair: tuple[Wire, Wire], name: str, ours: None) -> None:
-    """Right and wrong forms."""
+    """Tests right and wrong forms."""
     differences = [found for words in SAME[name] if (found := compare(pair, words))]
     assert not differences, "\n".join(differences)
 
 
 @pytest.mark.parametrize("name", NEW)
 def test_odd_arguments_get_valkeys_replies(pair: tuple[Wire, Wire], name: str, ours: None) -> None:
-    """What the fuzzer says of the commands that redis-server 7.0 does not have."""
+    """Plays the fuzzer's arguments for the commands that redis-server 7.0 does not have."""
     row = next(row for row in ROWS if row.command.name == name)
     for seed in seeds("valkey", 3):
         with told(seed) as generator:
@@ -122,7 +122,7 @@ def test_odd_arguments_get_valkeys_replies(pair: tuple[Wire, Wire], name: str, o
 
 
 def test_no_touch_leaves_the_access_time_alone_in_both(pair: tuple[Wire, Wire], ours: None) -> None:
-    """A GET under NO-TOUCH is no access, TOUCH is."""
+    """Under NO-TOUCH, GET is not an access, but TOUCH is."""
     for wire in pair:
         wire("SET", "k", "v")
         assert wire("CLIENT", "NO-TOUCH", "ON") == OK
@@ -131,7 +131,7 @@ def test_no_touch_leaves_the_access_time_alone_in_both(pair: tuple[Wire, Wire], 
 
 
 def test_what_a_library_says_of_itself_is_listed_in_both(pair: tuple[Wire, Wire], ours: None) -> None:
-    """CLIENT SETINFO, in CLIENT LIST."""
+    """CLIENT LIST shows the text of CLIENT SETINFO."""
     for wire in pair:
         assert wire("CLIENT", "SETINFO", "LIB-NAME", "lib") == wire("CLIENT", "SETINFO", "LIB-VER", "1.2.3") == OK
         line = wire.raw("CLIENT", "INFO")
@@ -139,6 +139,6 @@ def test_what_a_library_says_of_itself_is_listed_in_both(pair: tuple[Wire, Wire]
 
 
 def test_it_is_a_valkey(valkey_server: Process) -> None:
-    """A canary: the other side is not this server."""
+    """A canary: the other server is not this one."""
     with Wire(valkey_server.address) as wire:
         assert info(wire, "server")["server_name"] == "valkey"

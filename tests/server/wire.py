@@ -1,7 +1,7 @@
-r"""A connection that shows what is on the wire, and transcripts: commands with the replies they must get.
+r"""A connection that shows the bytes on the wire, and transcripts: commands with the replies they must get.
 
-redis-py hides what these tests are about: which type a reply has, whether a null is a null bulk or a null array, the
-exact text of an error.  `Wire` sends bytes and decodes replies into values that keep all of it.
+redis-py hides the subject of these tests: the type of a reply, the difference between a null bulk and a null array, the
+exact text of an error.  `Wire` sends bytes and decodes replies into values that keep all of this.
 
 A transcript is one command a line, in redis-cli's quoting, and after an arrow the reply:
 
@@ -19,7 +19,7 @@ A transcript is one command a line, in redis-cli's quoting, and after an arrow t
     =text       a verbatim text, a bulk in RESP2                !text       an error; "..." at its end: a beginning
     any         anything but an error
 
-A backslash at a line's end continues it.  Both protocols must give the same, but for what the notation says.
+A backslash at a line's end continues it.  Both protocols must give the same reply, except as the notation says.
 """
 
 import re
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Argument = bytes | str | int | float
-PATIENCE_S = 180.0  # what is waited for takes milliseconds; a machine that is busy may take this
+PATIENCE_S = 180.0  # events take milliseconds, but a busy machine may take this long
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ QUEUED = Status("QUEUED")
 
 
 class Closed(Exception):
-    """The server closed the connection where a reply was expected."""
+    """The server closed the connection instead of replying."""
 
 
 def encode(*arguments: Argument) -> bytes:
@@ -81,7 +81,7 @@ def encode(*arguments: Argument) -> bytes:
 
 
 class Wire:
-    """One connection.  Every wait is bounded by `timeout_s`, after which it is a failure."""
+    """One connection.  Every wait fails after `timeout_s`."""
 
     def __init__(self, address: tuple[str, int] | str, protocol: int = 2, timeout_s: float = PATIENCE_S) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
@@ -107,7 +107,7 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Close our end."""
+        """Close this end."""
         self.socket.close()
 
     def send(self, data: bytes) -> None:
@@ -125,12 +125,12 @@ class Wire:
         return [self.reply() for _ in commands]
 
     def raw(self, *arguments: Argument) -> bytes:
-        """Send a command; its reply as the bytes it came in."""
+        """Send a command; returns the bytes of its reply."""
         self.send(encode(*arguments))
         return self.raw_reply()
 
     def raw_reply(self) -> bytes:
-        """The next reply as the bytes it came in."""
+        """The bytes of the next reply."""
         self._drop()
         self._decode()
         return bytes(self.buffer[: self.position])
@@ -141,12 +141,12 @@ class Wire:
         return self._decode()
 
     def pending(self) -> bytes:
-        """What has been received beyond the last reply."""
+        """The bytes received beyond the last reply."""
         self._drop()
         return bytes(self.buffer)
 
     def until_closed(self, timeout_s: float | None = None) -> bytes:
-        """All that still comes before the server closes; TimeoutError when it does not."""
+        """All bytes until the server closes the connection; TimeoutError if it does not."""
         self._drop()
         if timeout_s is not None:
             self.socket.settimeout(timeout_s)
@@ -230,7 +230,7 @@ _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)', re.DOTALL)
 
 
 def unquote(text: str) -> bytes:
-    """The bytes that the inside of a double-quoted word stands for."""
+    """The bytes that the inside of a double-quoted word denotes."""
     out, at = bytearray(), 0
     while at < len(text):
         if text[at] == "\\" and at + 1 < len(text):
@@ -248,7 +248,7 @@ def unquote(text: str) -> bytes:
 
 
 def words(text: str) -> list[bytes]:
-    """The arguments of a command as a transcript spells it."""
+    """The arguments of a command in a transcript."""
     return [
         unquote(match.group(1)) if match.group(1) is not None else match.group(2).encode()
         for match in _WORD.finditer(text)
@@ -257,13 +257,13 @@ def words(text: str) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Beginning:
-    """Stands for every error that begins so."""
+    """Equals every error with this beginning."""
 
     text: str
 
 
 class Anything:
-    """Stands for every reply but an error."""
+    """Equals every reply except an error."""
 
     def __repr__(self) -> str:
         return "any"
@@ -336,12 +336,12 @@ class _Expectation:
 
 
 def expectation(text: str, protocol: int) -> Any:
-    """The reply that this notation stands for."""
+    """The reply that this notation denotes."""
     return _Expectation(text, protocol).whole()
 
 
 def agrees(expected: Any, got: Any) -> bool:
-    """Whether a reply is what was expected, types and all."""
+    """Whether a reply equals the expected one, including types."""
     if isinstance(expected, Anything):
         return not isinstance(got, Failure)
     if isinstance(expected, Beginning):
@@ -354,7 +354,7 @@ def agrees(expected: Any, got: Any) -> bool:
 
 
 def run_transcript(wire: Wire, text: str) -> None:
-    """Play a transcript to its end; every reply that differs is named with the command it answered.
+    """Play a transcript to its end; reports every different reply with its command.
 
     It is sent as one pipeline, so that hardly any time passes between a command that sets a time and one that shows it.
     """
@@ -379,7 +379,7 @@ def run_transcript(wire: Wire, text: str) -> None:
 
 
 def wait_until(condition: Any, what: str, timeout_s: float = PATIENCE_S, interval_s: float = 0.01) -> Any:
-    """Ask until the answer is true, and return it; a failure that says `what` after `timeout_s`."""
+    """Evaluate `condition` until it is true, and return its value; fails with `what` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
         answer = condition()

@@ -1,4 +1,4 @@
-"""The server with one family of commands more: see family.py."""
+"""The server with an additional family of commands: see family.py."""
 
 from kvstore.__main__ import main
 from kvstore.commands import families

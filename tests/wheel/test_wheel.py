@@ -1,7 +1,7 @@
-"""The wheel, installed into environments that have no numba, serves; a short session with redis-py against it.
+"""The wheel, installed into environments without numba, serves a short session with redis-py.
 
-Needs the wheel, in the directory that KVSTORE_WHEEL_DIR names; `make wheel` builds it first.  One wheel is for every
-Python, so each of the versions it supports is tried that this machine has, on the PATH or from pyenv.
+The test needs the wheel in the directory that KVSTORE_WHEEL_DIR names; `make wheel` builds it.  One wheel is for all
+Python versions, so the test tries each supported version that this machine has, on the PATH or from pyenv.
 """
 
 import os
@@ -30,7 +30,7 @@ def wheel() -> Path:
 
 
 def interpreters() -> dict[str, str]:
-    """By version: the Pythons of this machine that the wheel is for."""
+    """The Python interpreters of this machine that the wheel supports, by version."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = {}
     for minor in range(11, 15):
@@ -49,7 +49,7 @@ INTERPRETERS = interpreters() if "KVSTORE_WHEEL_DIR" in os.environ else {"none":
 
 @pytest.fixture(scope="module", params=INTERPRETERS)
 def bin_directory(wheel: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with the wheel and what it depends on."""
+    """The directory of programs in an environment with the wheel and its dependencies."""
     home = tmp_path_factory.mktemp("bare") / "venv"
     subprocess.run([INTERPRETERS[request.param], "-m", "venv", str(home)], check=True)
     install = [home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -59,7 +59,7 @@ def bin_directory(wheel: Path, request: pytest.FixtureRequest, tmp_path_factory:
 
 @pytest.fixture
 def client(bin_directory: Path, tmp_path: Path) -> Iterator[redis.Redis]:
-    """A client of a server that runs from the wheel, without a cache to look into."""
+    """A client of a server that runs from the wheel, without a cache."""
     port = Port()
     environment = {"PATH": os.environ["PATH"], "KVSTORE_CACHE_DIR": str(tmp_path / "cache")}
     command = [

@@ -1,4 +1,4 @@
-"""ACL: there is one user, default, who may do everything once the password is given."""
+"""ACL: the only user is default.  After authentication it may run every command."""
 
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ ENTRIES_SHOWN = 10  # of the log, unless more are asked for
 
 
 def _password(server: "Server") -> str | None:
-    # The digest of the password, as rules have it; None without one.
+    # The digest of the password, in the form of ACL rules; None without a password.
     required = str(server.config["requirepass"])
-    import hashlib  # here, for it loads a library that few servers need
+    import hashlib  # here, because it loads a library that few servers need
 
     return hashlib.sha256(required.encode(errors="surrogateescape")).hexdigest() if required else None
 
@@ -69,7 +69,7 @@ def acl_cat(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
 
 
 def acl_log(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """ACL LOG [count | RESET]: who is let in may do everything, so only wrong names and passwords are in it"""
+    """ACL LOG [count | RESET]: only wrong names and passwords, as an authenticated client may do everything"""
     if len(args) > 3:
         raise CommandError("ERR unknown subcommand or wrong number of arguments for 'LOG'. Try ACL HELP.")
     if word(args, 2) == b"reset":

@@ -1,4 +1,4 @@
-"""What a server answers that has no replicas, no modules and one user, declared."""
+"""Declarations of the commands about replicas, modules and users, for a server with no replicas and one user."""
 
 from kvstore.commands.declaration import Command, Family
 

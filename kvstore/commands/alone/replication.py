@@ -1,4 +1,4 @@
-"""ROLE and WAIT, as a server answers them that has no replicas."""
+"""ROLE and WAIT, as a server without replicas answers them."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ def role(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
 
 @linked(HANDLER)
 def wait(context):  # type: ignore[no-untyped-def]
-    """WAIT numreplicas timeout: no replica ever acknowledges, so only none need not be waited for"""
+    """WAIT numreplicas timeout: no replica ever acknowledges, so only numreplicas 0 returns at once"""
     call, shard = context.call, context.shard
     valid, replicas = integer_argument(context, 1)
     if not valid:

@@ -1,4 +1,4 @@
-"""CLUSTER and what belongs to it, declared, so that clients are refused in Redis's words: there is no cluster."""
+"""Declarations of CLUSTER and related commands: there is no cluster, and clients are told so in Redis's words."""
 
 from kvstore.commands.declaration import Command, Family
 

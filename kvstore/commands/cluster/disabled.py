@@ -1,4 +1,4 @@
-"""CLUSTER and what belongs to it, as a server answers them that is in no cluster."""
+"""CLUSTER and related commands, as a server outside a cluster answers them."""
 
 from typing import TYPE_CHECKING
 

@@ -51,13 +51,13 @@ def config_set(server: "Server", client: "Client", args: list[bytes]) -> Reply:
 
 
 def _take_back(server: "Server", old: Mapping[str, Any], refused: str) -> None:
-    # Return to the values from before, each by itself: that one cannot be had back must not keep the others.
+    # Restore the old values one by one: one that cannot be restored must not prevent the others.
     server.config.values.update(old)
     for name in old:
         try:
             server.apply(name)
         except Exception:
-            if name != refused:  # why that one cannot be set now is told anyway
+            if name != refused:  # the reason for that one is reported anyway
                 log.exception("CONFIG SET: %s is not what it was", name)
 
 

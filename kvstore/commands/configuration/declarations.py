@@ -1,4 +1,4 @@
-"""CONFIG, declared; the parameters themselves are in kvstore/config."""
+"""Declarations of CONFIG; the parameters themselves are in kvstore/config."""
 
 from kvstore.commands import secrets
 from kvstore.commands.declaration import Command, Family

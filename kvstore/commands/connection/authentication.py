@@ -1,4 +1,4 @@
-"""AUTH, HELLO, RESET and QUIT: who a connection is, which protocol it speaks, and its end."""
+"""AUTH, HELLO, RESET and QUIT: the user of a connection, its protocol, and its end."""
 
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,14 @@ HELLO_NEEDS_AUTH = (
 
 
 def _same(secret: bytes, given: bytes) -> bool:
-    # In a time that says nothing of where they differ.
-    import hmac  # here, for it loads a library that most servers do not need
+    # The time of the comparison must not reveal where the two differ.
+    import hmac  # here, because it loads a library that most servers do not need
 
     return hmac.compare_digest(secret, given)
 
 
 def authenticate(server: "Server", client: "Client", command: bytes, user: bytes, password: bytes) -> None:
-    """Let the connection in, or raise WRONGPASS and enter that in the log; `command` is the one that asks."""
+    """Authenticate the connection, or raise WRONGPASS and record it in the log; `command` is the one that asks."""
     required = str(server.config["requirepass"]).encode(errors="surrogateescape")
     matches = not required or _same(required, password)
     if user != DEFAULT_USER or not matches:

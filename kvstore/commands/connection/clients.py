@@ -1,4 +1,4 @@
-"""CLIENT LIST, KILL, PAUSE, UNPAUSE, UNBLOCK: what is asked of other connections."""
+"""CLIENT LIST, KILL, PAUSE, UNPAUSE, UNBLOCK: commands about other connections."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from kvstore.wire.words import chosen, integer, text, word
 if TYPE_CHECKING:
     from kvstore.commands.coldplane import Client, Server
 
-# The classes of clients that CLIENT LIST and KILL know; here all are normal ones.
+# The classes of clients that CLIENT LIST and KILL know; here all clients are normal.
 CLIENT_TYPES = ("normal", "master", "slave", "replica", "pubsub")
 
 
@@ -24,7 +24,7 @@ def _client_type(data: bytes) -> str:
 
 
 def _alive(server: "Server") -> list[int]:
-    # The slots that have a connection that is not about to be closed.
+    # The slots of all connections that are not about to be closed.
     flags = server.connections.column(connection.FLAGS)
     return [
         slot for slot, flag in enumerate(flags) if flag & (connection.IN_USE | connection.KILLED) == connection.IN_USE
@@ -70,7 +70,7 @@ def _checked(option: bytes, value: bytes) -> Any:
 
 
 def _passing(server: "Server", slots: list[int], option: bytes, wanted: Any) -> list[int]:
-    # Of these slots, those that a filter lets pass.
+    # Those of these slots that match a filter.
     table = server.connections
     if option == b"id":
         return [slot for slot in slots if table[slot, connection.ID] == wanted]
@@ -84,7 +84,7 @@ def _passing(server: "Server", slots: list[int], option: bytes, wanted: Any) -> 
 
 
 def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:
-    """CLIENT KILL ip:port | CLIENT KILL <filter> <value> [<filter> <value> ...]; of a filter given twice the last"""
+    """CLIENT KILL ip:port | CLIENT KILL <filter> <value> [<filter> <value> ...]; a repeated filter overrides"""
     one_address = len(args) == 3
     skip_me = not one_address
     filters: dict[bytes, Any] = {}

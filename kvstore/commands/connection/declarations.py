@@ -1,6 +1,6 @@
-"""The commands about the connection itself, declared.
+"""Declarations of the commands about the connection itself.
 
-Those that clients send often are kernels, which need nothing of Python's; the others may take their time.
+Commands that clients send often are kernels, which do not enter Python.  The others may be slower.
 """
 
 from kvstore.commands import rows, secrets

@@ -1,4 +1,4 @@
-"""CLIENT ID, INFO, GETNAME, SETNAME, SETINFO: what a connection is called."""
+"""CLIENT ID, INFO, GETNAME, SETNAME, SETINFO: the identity of a connection."""
 
 from typing import TYPE_CHECKING
 

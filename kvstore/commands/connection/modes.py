@@ -39,7 +39,7 @@ def client_no_touch(_server: "Server", client: "Client", args: list[bytes]) -> R
 
 def client_tracking(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """CLIENT TRACKING ON | OFF"""
-    if chosen(args[2], b"on", b"off") == b"on":  # what follows ON or OFF is not looked at
+    if chosen(args[2], b"on", b"off") == b"on":  # arguments behind ON or OFF are ignored
         raise CommandError("ERR client side caching is not supported")
     return OK
 

@@ -1,4 +1,4 @@
-"""COMMAND: what the table of commands says of them."""
+"""COMMAND: the contents of the table of commands."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -38,7 +38,7 @@ def _key_specification(spec: KeySpec) -> dict[str, Reply]:
 
 
 def command_row(command: Command) -> Reply:
-    """A command as COMMAND and COMMAND INFO have it."""
+    """A command in the form of COMMAND and COMMAND INFO."""
     return [
         command.name,
         command.arity,
@@ -47,7 +47,7 @@ def command_row(command: Command) -> Reply:
         _names(f"@{category}" for category in command.categories),
         Set(command.tips),
         Set(_key_specification(spec) for spec in command.key_specs),
-        [command_row(sub) for sub in command.subcommands] or Set(),  # as Redis has it: an empty set, or an array
+        [command_row(sub) for sub in command.subcommands] or Set(),  # as in Redis: an empty set, or an array
     ]
 
 
@@ -73,7 +73,7 @@ def _document_arguments(arguments: tuple[Argument, ...], keys: Iterator[int]) ->
 
 
 def document(command: Command) -> dict[str, Reply]:
-    """A command as COMMAND DOCS has it."""
+    """A command in the form of COMMAND DOCS."""
     fields: dict[str, Reply] = {
         "summary": command.summary,
         "since": command.since,
@@ -188,7 +188,7 @@ def command_getkeysandflags(_server: "Server", _client: "Client", args: list[byt
 
 
 def prepare() -> None:
-    """Make ahead of time what the first COMMAND would wait for."""
+    """Encode the table ahead of time, so that the first COMMAND need not wait for that."""
     for protocol in (2, 3):
         all_rows(protocol)
         all_documents(protocol)

@@ -1,4 +1,4 @@
-"""COMMAND, declared, which tells of all that is declared."""
+"""Declarations of COMMAND, which lists all declared commands."""
 
 from kvstore.commands.declaration import Command, Family
 

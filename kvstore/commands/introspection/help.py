@@ -1,4 +1,4 @@
-"""HELP, of every container: its forms, each with what it does."""
+"""HELP of every container: its forms, each with its effect."""
 
 from typing import TYPE_CHECKING
 

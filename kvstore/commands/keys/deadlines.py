@@ -75,7 +75,7 @@ def _expire(context, seconds, absolute, error):  # type: ignore[no-untyped-def]
         return 0
     current = entry_deadline(context, slot_entry(context, slot))
     has = current != NO_DEADLINE
-    # Without a deadline a key lives for ever: GT never holds, LT always does.
+    # A key without a deadline lives for ever: GT never holds, LT always does.
     if (
         (nx and has)
         or (xx and not has)

@@ -1,7 +1,7 @@
-"""The commands about keys, whatever their values are, declared.
+"""Declarations of the commands about keys, independent of the type of their values.
 
-RENAME and MOVE never copy a long value, DEL and UNLINK give one back later, in steps, FLUSHALL and FLUSHDB leave
-everything for later; KEYS alone looks at every key at once, as it must.
+RENAME and MOVE never copy a long value.  DEL and UNLINK free a long value later, in steps.  FLUSHALL and FLUSHDB free
+everything later.  Only KEYS looks at every key at once, as it must.
 """
 
 from kvstore.commands import refcounts, rows

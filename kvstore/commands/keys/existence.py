@@ -1,6 +1,6 @@
-"""DEL, UNLINK, EXISTS, TOUCH, TYPE, DBSIZE: whether keys are there.
+"""DEL, UNLINK, EXISTS, TOUCH, TYPE, DBSIZE: the existence of keys.
 
-DEL and UNLINK give a long value back later, in steps.
+DEL and UNLINK free a long value later, in steps.
 """
 
 from kvstore.effects.door import changed
@@ -19,7 +19,7 @@ from mmcore.jit import linked
 
 @linked(HANDLER)
 def del_(context):  # type: ignore[no-untyped-def]
-    """DEL key [key ...]; UNLINK too, for a long value is never given back at once"""
+    """DEL key [key ...]; also UNLINK, because a long value is never freed at once"""
     deleted = 0
     if not reserve_removal(context, context.call[ARGC] - 1):
         return 0
@@ -49,7 +49,7 @@ def exists(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def touch(context):  # type: ignore[no-untyped-def]
-    """TOUCH key [key ...]; it counts as a use even from a client that asked for none to be"""
+    """TOUCH key [key ...]; it updates the access clock even under CLIENT NO-TOUCH"""
     context.call[NO_TOUCH] = 0
     found = 0
     for i in range(1, context.call[ARGC]):

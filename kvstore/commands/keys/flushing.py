@@ -1,4 +1,4 @@
-"""FLUSHALL and FLUSHDB, which leave everything for later."""
+"""FLUSHALL and FLUSHDB, which free the old data later."""
 
 from kvstore.commands.keys.moving import _ASYNC, _SYNC
 from kvstore.durable.saving import save_emptied
@@ -13,7 +13,7 @@ from mmcore.jit import kernel, linked
 
 @kernel
 def _flush_mode(context):  # type: ignore[no-untyped-def]
-    # Whether the command is well-formed; ASYNC and SYNC both mean what happens anyway.
+    # Whether the command is well-formed.  ASYNC and SYNC make no difference.
     option = word(context, 1) if context.call[ARGC] == 2 else _ASYNC
     if context.call[ARGC] > 2 or (option != _ASYNC and option != _SYNC):
         reply_error(context, SYNTAX)

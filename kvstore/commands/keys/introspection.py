@@ -1,4 +1,4 @@
-"""OBJECT and MEMORY USAGE: how a value is kept."""
+"""OBJECT and MEMORY USAGE: the stored form of a value."""
 
 from kvstore.commands.refcounts import is_held
 from kvstore.commands.strings.getting import slot_entry
@@ -31,7 +31,7 @@ SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
 
 @kernel
 def is_integer(context, entry):  # type: ignore[no-untyped-def]
-    """Whether the value is kept as Redis keeps integers: it spells one, and was not edited in place."""
+    """Whether Redis would store the value as an integer: it spells one, and was not edited in place."""
     count = entry_length(context, entry)
     if count == 0 or count > 20 or entry_flags(context, entry) & EDITED:
         return False
@@ -43,7 +43,7 @@ def is_integer(context, entry):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def encoding_of(context, entry):  # type: ignore[no-untyped-def]
-    """0 int, 1 embstr, 2 raw: what OBJECT ENCODING says."""
+    """The encoding that OBJECT ENCODING reports: 0 int, 1 embstr, 2 raw."""
     if is_integer(context, entry):
         return 0
     if entry_flags(context, entry) & RAW or entry_length(context, entry) > EMBSTR_MAX:
@@ -53,7 +53,7 @@ def encoding_of(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def idle_s(context, entry):  # type: ignore[no-untyped-def]
-    """Since the entry was last used [s]; its clock has 24 bits."""
+    """Time since the entry was last used [s]; its clock has 24 bits."""
     return (context.shard[LRU_CLOCK] - entry_flags(context, entry)) & CLOCK_MASK
 
 
@@ -81,7 +81,7 @@ def object_(context):  # type: ignore[no-untyped-def]
     elif what == _IDLETIME:
         reply_integer(context, idle_s(context, entry))
     else:
-        # Redis has the integers below 10,000 once for everybody, and says so by this number.
+        # Redis shares one object for each integer below 10,000, and reports this number as its reference count.
         shared = entry_length(context, entry) <= 4 and encoding_of(context, entry) == 0
         shared = shared and load8(context.space, entry_value(context, entry)) != 45
         reply_integer(

@@ -1,4 +1,4 @@
-"""KEYS and SCAN: keys by pattern.  KEYS alone looks at every key at once, as it must."""
+"""KEYS and SCAN: keys by pattern.  Only KEYS looks at every key at once, as it must."""
 
 from kvstore.lifetimes.call import ARGC, DB, QUERY_ADDRESS, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER
@@ -24,12 +24,12 @@ HEADER_ROOM = 24  # [bytes] for the header of an array whose length is known onl
 _CURSOR_TENTH = ((1 << 64) - 1) // 10
 
 
-SCAN_EFFORT = 10  # buckets looked at for each key asked for, at most
+SCAN_EFFORT = 10  # at most so many buckets for each key of COUNT
 
 
 @kernel
 def begin_array(context):  # type: ignore[no-untyped-def]
-    """Begin an array of a length not yet known; `end_array` takes what this returns."""
+    """Begin an array of unknown length; returns the argument for `end_array`."""
     reply_room(context, HEADER_ROOM)
     start = context.call[REPLY_LENGTH]
     context.call[REPLY_LENGTH] = start + HEADER_ROOM
@@ -38,7 +38,7 @@ def begin_array(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def end_array(context, start, count):  # type: ignore[no-untyped-def]
-    """Put the header of an array of `count` in front of what was appended since `begin_array`."""
+    """Put the header of an array of `count` replies before the bytes appended since `begin_array`."""
     out = reply_room(context, 0)
     end = context.call[REPLY_LENGTH]
     out[start] = 42
@@ -58,7 +58,7 @@ def is_due(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def _open_pattern(context, i):  # type: ignore[no-untyped-def]
-    # (whether it could be opened, the pattern that argument i is; 0 for one that every key matches).
+    # (whether it could be opened, the open pattern of argument i; 0 for a pattern that every key matches).
     length, offset = arg_length(context, i), arg_offset(context, i)
     if length == 1 and query(context)[offset] == 42:
         return True, 0
@@ -110,7 +110,8 @@ def keys(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def _cursor(text, start, count):  # type: ignore[no-untyped-def]
-    # (whether these bytes are a cursor, its place): what strtoul reads, with its sign, but no white space before it.
+    # (whether these bytes are a cursor, its place).  Accepts numbers as strtoul does, signs included, but no leading
+    # white space.
     at, end = start, start + count
     if at < end and (text[at] == 43 or text[at] == 45):
         at += 1
@@ -123,7 +124,7 @@ def _cursor(text, start, count):  # type: ignore[no-untyped-def]
         full = value < 0 or value > _CURSOR_TENTH or (value == _CURSOR_TENTH and digit > 5)
         if digit < 0 or digit > 9 or full:
             return False, 0
-        value = 10 * value + digit  # from 2^63 on it is negative, and its low bits are right
+        value = 10 * value + digit  # negative from 2^63 on, but its low bits are right
         at += 1
     if negative:
         value = -value
@@ -132,7 +133,7 @@ def _cursor(text, start, count):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def _wrap(context, start, cursor):  # type: ignore[no-untyped-def]
-    # Make what was appended since `start` the second element of an array whose first is the cursor.
+    # Turn the bytes appended since `start` into the second element of an array whose first element is the cursor.
     room = 4 + 32
     reply_room(context, room)
     length = context.call[REPLY_LENGTH] - start

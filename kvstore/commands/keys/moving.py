@@ -40,7 +40,7 @@ _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pa
 def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untyped-def]
     """An entry with this key and the value and deadline of `entry`; 0 when frames ran out.
 
-    `keep_value`: a value with an allocation of its own is not copied, it goes over to the new entry.
+    `keep_value`: a value with an allocation of its own is not copied, but moves to the new entry.
     """
     space = context.space
     flags, length = entry_flags(context, entry), entry_length(context, entry)
@@ -78,7 +78,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
         else:
             reply_ok(context)
         return 0
-    # The look-up of the target may have expired it, and merged buckets.
+    # The lookup of the target may have deleted it as expired, and merged buckets.
     slot = lookup(context, db, key, key_size, source_hash)
     entry = slot_entry(context, slot)
     new = duplicate(context, entry, new_key, new_size, 1)

@@ -15,15 +15,15 @@ from kvstore.wire.resp import reply_bulk_memory, reply_null
 from mmcore.frames import has_frames
 from mmcore.jit import int64, linked
 
-RANDOM_TRIES = 500  # keys that RANDOMKEY may find to be due, and delete, before it looks for one that is not
+RANDOM_TRIES = 500  # due keys that RANDOMKEY may draw and delete before it searches for a live one
 
 
-RANDOM_BUCKETS = 4096  # that it looks at then, in a turn
+RANDOM_BUCKETS = 4096  # that this search looks at in a turn
 
 
 @linked(int64(CONTEXT, int64))
 def _live_entry(context, budget):  # type: ignore[no-untyped-def]
-    """A live entry of the first bucket that has any, from a random one on; 0 when `budget` buckets have none."""
+    """A live entry of the first bucket that has one, from a random bucket on; 0 when `budget` buckets have none."""
     call = context.call
     base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
     number = next_random(context) % buckets
@@ -47,8 +47,8 @@ def _live_entry(context, budget):  # type: ignore[no-untyped-def]
 def randomkey(context):  # type: ignore[no-untyped-def]
     """RANDOMKEY
 
-    Draws, and deletes what is drawn and due.  Where nearly all is due, it looks for what is not, some buckets at a time
-    and in the next turn on: a key that lives is found, and nobody waits until all others are deleted.
+    It draws keys, and deletes those that are due.  If nearly all keys are due, it searches for a live key, some buckets
+    each turn.  So it finds a live key, and no client waits until all due keys are deleted.
     """
     call, store = context.call, context.store
     db = call[DB]
@@ -64,7 +64,7 @@ def randomkey(context):  # type: ignore[no-untyped-def]
         hash_ = entry_hash(context, entry, store[HASH_SEED])
         expire_if_due(context, db, index_find_entry(context, base, buckets, hash_, entry), hash_)
     buckets = db_load(context, db, DB_KEY_BUCKETS)
-    # Where nothing goes meanwhile, another turn would find what this one does.
+    # If no due key can be deleted meanwhile, another turn would find the same keys as this one.
     at_once = call[DEPTH] != 0 or store[READ_ONLY] or not has_frames(context.space, FRAMES_TO_REMOVE)
     entry = _live_entry(context, buckets if at_once else RANDOM_BUCKETS) if buckets > 0 else 0
     if entry != 0:

@@ -1,4 +1,4 @@
-"""MEMORY, declared: USAGE is a kernel beside those of keys, the rest is reckoned in Python."""
+"""Declarations of MEMORY: USAGE is a kernel beside those of keys, the other subcommands are in Python."""
 
 from kvstore.commands.declaration import Command, Family
 

@@ -1,4 +1,4 @@
-"""MEMORY: what memory is used for."""
+"""MEMORY: the uses of memory."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""DEBUG: looking into a server, filling it, and putting it where a test needs it.
+"""DEBUG: inspecting a server, filling it, and bringing it into the state that a test needs.
 
-enable-debug-command says who may: nobody (the default), connections from this machine, or everybody.  What is not
-Redis's own here is SHIFT-CLOCK.
+enable-debug-command permits it to no client (the default), to connections from this machine, or to all clients.  Redis
+does not have SHIFT-CLOCK.
 """
 
 import logging
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvstore")
 
-SHIFT_MAX_MS = 10**12  # that SHIFT-CLOCK moves a clock from the system's, thirty years
+SHIFT_MAX_MS = 10**12  # largest shift of a clock from the system's, thirty years
 NOT_POSITIVE = "ERR value is out of range, must be positive"
 NOT_ALLOWED = (
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local '

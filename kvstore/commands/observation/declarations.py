@@ -1,4 +1,4 @@
-"""INFO, LATENCY, SLOWLOG, TIME and DEBUG, declared: how the server does, and what it does under a test's eyes."""
+"""Declarations of INFO, LATENCY, SLOWLOG, TIME and DEBUG: the server's health, and aids for tests."""
 
 from kvstore.commands.declaration import Command, Family
 

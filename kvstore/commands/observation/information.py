@@ -1,4 +1,4 @@
-"""INFO and TIME: the server as a whole, looked at."""
+"""INFO and TIME: the server as a whole."""
 
 from typing import TYPE_CHECKING
 

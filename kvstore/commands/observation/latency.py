@@ -1,4 +1,4 @@
-"""LATENCY: what took long, when, and what to do about it.
+"""LATENCY: slow events, their times, and advice about them.
 
 The monitor (kvstore/observe/latency.py) remembers single events that took latency-monitor-threshold milliseconds or
 more.  The histograms (kvstore/observe/histogram.py) count every call of every command.

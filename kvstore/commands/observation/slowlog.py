@@ -1,6 +1,7 @@
-"""SLOWLOG: what the slow log holds.
+"""SLOWLOG: the contents of the slow log.
 
-GET and LEN are kernels: entries are kept as they are answered, so the longest log is a copy of its bytes.
+GET and LEN are kernels.  Entries are stored in the form of the reply, so even the longest log is answered by copying
+bytes.
 """
 
 from typing import TYPE_CHECKING

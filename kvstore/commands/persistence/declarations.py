@@ -1,6 +1,6 @@
-"""SAVE, BGSAVE, LASTSAVE and SHUTDOWN, declared.
+"""Declarations of SAVE, BGSAVE, LASTSAVE and SHUTDOWN.
 
-BGSAVE is a kernel, so that Python has no part in the pause; Python finds the words where none could be begun.
+BGSAVE is a kernel, so that Python does not lengthen the pause.  Python words the error when no snapshot could begin.
 """
 
 from kvstore.commands.declaration import Command, Family

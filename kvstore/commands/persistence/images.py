@@ -1,4 +1,4 @@
-"""SAVE, BGSAVE, LASTSAVE and SHUTDOWN: images of the store, and the last one."""
+"""SAVE, BGSAVE, LASTSAVE and SHUTDOWN: taking images of the store."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ log = logging.getLogger("kvstore")
 
 
 def reason(error: SnapshotError) -> CommandError:
-    """Why an image could not be written or read, as a reply."""
+    """The reason why an image could not be written or read, as a reply."""
     return CommandError(f"ERR {error}")
 
 
@@ -31,8 +31,8 @@ def save(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
 
 
 def bgsave(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """BGSAVE [SCHEDULE], where its kernel could not begin one: the reason."""
-    options(args)  # refuses all but SCHEDULE, which says nothing here: nothing else is being written
+    """BGSAVE [SCHEDULE], when its kernel could not begin a snapshot: reply with the reason."""
+    options(args)  # refuses all but SCHEDULE, which has no effect here: nothing else is being written
     if server.snapshots.running:
         raise CommandError(ERRORS[ALREADY_SAVING])
     try:
@@ -57,5 +57,5 @@ def shutdown(server: "Server", client: "Client", args: list[bytes]) -> Reply:
     save_wanted = {"save": True, "nosave": False}.get(given.get("nosave_save", ""))
     log.info("User requested shutdown...")
     server.shutdown(save_wanted, "force" in given)
-    client.close_after_reply = True  # what follows in the pipeline is not executed
+    client.close_after_reply = True  # later commands of the pipeline are not executed
     return NO_REPLY

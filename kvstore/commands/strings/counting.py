@@ -1,4 +1,4 @@
-"""INCR and its family: a value that is a number."""
+"""INCR and its family: commands on a value that is a number."""
 
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed

@@ -1,7 +1,7 @@
-"""The string commands, declared.
+"""Declarations of the string commands.
 
-Each is a kernel that finds its arguments in the query buffer, and appends one reply.  Those that write reserve frames
-first; what cannot be had then leaves the store as it was, with the -OOM reply.
+Each is a kernel that finds its arguments in the query buffer and appends one reply.  Commands that write reserve frames
+first.  If the frames are not available, the command replies -OOM and leaves the store unchanged.
 """
 
 from kvstore.commands import refcounts, rows

@@ -1,4 +1,4 @@
-"""APPEND and SETRANGE: a part of a value is written."""
+"""APPEND and SETRANGE: commands that write a part of a value."""
 
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed

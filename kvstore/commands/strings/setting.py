@@ -1,4 +1,4 @@
-"""SET and its family: commands that give a key a whole value, or take it away as they read it."""
+"""SET and its family: commands that set a key to a whole value, or read a key and delete it."""
 
 from kvstore.commands.strings.getting import reply_value, slot_entry
 from kvstore.effects.door import changed
@@ -52,7 +52,7 @@ TIME_SHIFT = 16
 
 @kernel
 def expiry_argument(context, i, seconds, absolute, error):  # type: ignore[no-untyped-def]
-    """The deadline [Unix ms] that argument i spells, or -1 with the reply why not: it must be above zero."""
+    """The deadline [Unix ms] in argument i, which must be above zero; -1 with an error reply for a bad one."""
     valid, value = integer_argument(context, i)
     if not valid:
         reply_error(context, NOT_INTEGER)
@@ -72,7 +72,7 @@ def expiry_argument(context, i, seconds, absolute, error):  # type: ignore[no-un
 
 @kernel
 def _only_last(context, start, end):  # type: ignore[no-untyped-def]
-    # Take back a reply that was followed by an error.
+    # Remove a reply that was followed by an error.
     out = bytes_at(context.call[REPLY_ADDRESS], context.call[REPLY_CAPACITY])
     copy_bytes(out, start, out, end, context.call[REPLY_LENGTH] - end)
     context.call[REPLY_LENGTH] -= end - start
@@ -82,7 +82,7 @@ def _only_last(context, start, end):  # type: ignore[no-untyped-def]
 def _options(context, first, allowed):  # type: ignore[no-untyped-def]
     """The options from argument `first` on, as a sum of the constants above, of which `allowed` may occur.
 
-    Of a time, the argument that holds it stands above them.  -1 with an error reply where they contradict each other.
+    The bits above them hold the number of the argument with a time.  -1 with an error reply for contradictory options.
     """
     given, time, i = 0, 0, first
     while i < context.call[ARGC]:
@@ -123,7 +123,7 @@ def _options(context, first, allowed):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def _deadline_option(context, options, error):  # type: ignore[no-untyped-def]
-    """The deadline that the options ask for, NO_DEADLINE without one; -2 with an error reply where it is none."""
+    """The deadline that the options ask for, NO_DEADLINE without one; -2 with an error reply for a bad one."""
     if options >> TIME_SHIFT == 0:
         return NO_DEADLINE
     deadline = expiry_argument(
@@ -285,7 +285,7 @@ def getex(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def _set_pairs(context):  # type: ignore[no-untyped-def]
-    # Set every pair of arguments; the caller has reserved for all of them: 1, or 0 with the error replied.
+    # Set every pair of arguments, for all of which the caller has reserved: 1, or 0 with the error replied.
     for i in range(1, context.call[ARGC], 2):
         key, key_size = argument(context, i)
         value, value_size = argument(context, i + 1)
