@@ -39,7 +39,8 @@
     BUSY_FOUND,  # and those that found something
     BUSY_RECENT,  # of the sample under way
     BUSY_RECENT_FOUND,
-    BUSY_RESTS,  # waits without a look that are still to come
+    BUSY_REST_LENGTH,  # of the last rest [ms], 0 after a tick in which looking paid
+    BUSY_REST_MS,  # until when there is no look, by the monotonic clock
     BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
     SENDS_ADDRESS,  # replies that wait for the end of the turn: int64[SENDS_MAX, SEND_WORDS], see net/output.py
     SENDS,
@@ -142,6 +143,6 @@
     HOLDINGS_SLOTS,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(124)
+) = range(125)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 124
+assert SHARD_REGISTERS >= 125

@@ -13,7 +13,8 @@ That pays while requests follow each other quickly.  It does not poll
 
     when the last wait brought no event         an idle server sleeps
     when the last wait brought very many        no wake-up would be saved
-    for RESTS waits, when polling rarely finds an event, or the system takes the processor away for another process
+    for a while, when polling rarely finds an event, or the system takes the processor away for another process: for
+    REST_MS at first, and for twice as long, up to REST_MS_MAX, each time that it is so again
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -24,7 +25,8 @@ from kvstore.lifetimes.shard import (
     BUSY_POLL_US,
     BUSY_RECENT,
     BUSY_RECENT_FOUND,
-    BUSY_RESTS,
+    BUSY_REST_LENGTH,
+    BUSY_REST_MS,
     BUSY_SWITCHES,
     CYCLES_PER_MS,
     EPOLL_FD,
@@ -33,6 +35,7 @@ from kvstore.lifetimes.shard import (
     READS_PROCESSED,
     READY,
     SCRATCH_ADDRESS,
+    TIMER_MS,
     WRITES_PROCESSED,
 )
 from kvstore.system.libc import (
@@ -65,8 +68,8 @@ CLOSED, AGAIN_LATER = -1, 0  # answers of socket_receive, beside a count of byte
 FULL = 64  # after so many events at once, polling saves nothing
 SAMPLE = 64  # looks after which it is judged whether they pay
 WORTH = 8  # one look in so many has to find an event
-RESTS = 1024  # waits without a look, when looking does not pay
-SWITCHES_MAX = 8  # looking stops when the system takes the processor away more often than this in a tick
+REST_MS, REST_MS_MAX = 200, 3200  # without a look, when looking does not pay
+SWITCHES_MAX = 50  # times a tick that the system may take the processor away: 5 to 25 are usual, 80 in competition
 _NIVCSW = 17  # word of struct rusage: involuntary context switches
 
 
@@ -76,6 +79,13 @@ def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
     return int64(
         epoll_wait(int32(shard[EPOLL_FD]), shard[EVENTS_ADDRESS], int32(shard[EVENTS_CAPACITY]), int32(timeout_ms))
     )
+
+
+@kernel
+def _rest(context):  # type: ignore[no-untyped-def]
+    shard = context.shard
+    shard[BUSY_REST_LENGTH] = min(max(2 * shard[BUSY_REST_LENGTH], REST_MS), REST_MS_MAX)
+    shard[BUSY_REST_MS] = shard[TIMER_MS] + shard[BUSY_REST_LENGTH]
 
 
 @linked(int64(CONTEXT))
@@ -92,7 +102,7 @@ def _look(context):  # type: ignore[no-untyped-def]
         shard[BUSY_RECENT_FOUND] += 1
     if shard[BUSY_RECENT] == SAMPLE:
         if WORTH * shard[BUSY_RECENT_FOUND] < SAMPLE:
-            shard[BUSY_RESTS] = RESTS
+            _rest(context)
         shard[BUSY_RECENT] = shard[BUSY_RECENT_FOUND] = 0
     return ready
 
@@ -102,9 +112,7 @@ def poll_wait(context, timeout_ms):  # type: ignore[no-untyped-def]
     """Wait for events, at most `timeout_ms`; returns how many there are at EVENTS_ADDRESS."""
     shard = context.shard
     if timeout_ms != 0 and shard[BUSY_CYCLES] != 0:
-        if shard[BUSY_RESTS] > 0:
-            shard[BUSY_RESTS] -= 1
-        elif 0 < shard[READY] < FULL:
+        if shard[TIMER_MS] >= shard[BUSY_REST_MS] and 0 < shard[READY] < FULL:
             ready = _look(context)
             if ready > 0:
                 return ready
@@ -120,8 +128,11 @@ def judge_busy_poll(context):  # type: ignore[no-untyped-def]
         return
     getrusage(int32(RUSAGE_THREAD), shard[SCRATCH_ADDRESS])
     switches = words_at(shard[SCRATCH_ADDRESS], _NIVCSW + 1)[_NIVCSW]
-    if switches - shard[BUSY_SWITCHES] > SWITCHES_MAX:
-        shard[BUSY_RESTS] = RESTS
+    if shard[TIMER_MS] >= shard[BUSY_REST_MS]:
+        if switches - shard[BUSY_SWITCHES] > SWITCHES_MAX:
+            _rest(context)
+        else:
+            shard[BUSY_REST_LENGTH] = 0
     shard[BUSY_SWITCHES] = switches
 
 
