@@ -1,4 +1,4 @@
-"""What does it cost to read a frozen store, beside reading the store itself?
+"""The cost of reading a frozen store, beside that of reading the store itself.
 
 Method.  A store of `keys` keys is filled by DEBUG POPULATE's kernel and forked.  The frozen root becomes a read-only
 store on the same shard: the same kernels, the same processor with its TLB.  A kernel serves GET for keys drawn at
@@ -64,7 +64,7 @@ def run(keys: int = KEYS, reads: int = READS, rounds: int = ROUNDS, progress: Sa
     """Measure both, in turn."""
     report = Report(
         "frozen",
-        "What does it cost to read a frozen store, beside reading the store itself?",
+        "The cost of reading a frozen store, beside that of reading the store itself.",
         [f"{keys:,} keys, {reads:,} GETs a round, {rounds} rounds in turn; medians"],
         {"keys": keys, "reads": reads, "rounds": rounds},
     )

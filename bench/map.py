@@ -1,4 +1,4 @@
-"""What does an address space look like after a fork and some writes?
+"""The look of an address space after a fork and some writes.
 
 Method.  The space is laid out like that of a store: most of it is written, a part is mapped ahead of use and not
 written yet, and in a part that is set aside nothing is mapped.  For each pattern of writes and each mode, the space is
@@ -164,7 +164,7 @@ def run(
     layout = Layout.of(int(gib * GIB))
     report = Report(
         "map",
-        "What does an address space look like after a fork, when writers come?",
+        "The look of an address space after a fork, when writers come.",
         [
             f"{layout.written // MIB} MiB written, {layout.ahead // MIB} MiB mapped ahead and not written, "
             f"{layout.aside // MIB} MiB set aside; {'huge pages' if huge else 'pages of 4 KiB'}",
