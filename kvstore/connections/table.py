@@ -64,12 +64,7 @@ from kvstore.lifetimes.shard import (
     WANTING_WRITE,
 )
 from kvstore.system.libc import bytes_at, close, free, malloc, realloc, words_at
-from mmcore.jit import Table, copy_bytes, int64, kernel, linked, uint8, view, void
-
-
-def connection_table(capacity: int) -> Table:
-    """Address space for `capacity` connections, a row each.  Raises OSError."""
-    return Table(capacity, FIELDS)
+from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, view, void
 
 
 @view

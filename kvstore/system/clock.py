@@ -34,7 +34,7 @@ from kvstore.lifetimes.shard import (
     WALL_SHIFT_US,
 )
 from kvstore.system.libc import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, cycles, words_at
-from mmcore.jit import int32, int64, kernel, linked, void
+from mmcore.jit import int32, kernel, linked, void
 
 _EXACT_CYCLES = 1 << 52  # the product with 1000 fits a word
 CYCLES_PER_MS_MIN = 100_000  # used until there is a measurement: no supported processor is slower
@@ -90,12 +90,6 @@ def calibrate(context):  # type: ignore[no-untyped-def]
         else:
             rate = counted // (elapsed_us // 1000)  # after days the product may not fit, and this quotient is exact
         shard[CYCLES_PER_MS] = max(CYCLES_PER_MS_MIN, rate)
-
-
-@linked(int64(CONTEXT))
-def read_cycles(context):  # type: ignore[no-untyped-def]
-    """The cycle counter that times commands, for Python."""
-    return cycles()
 
 
 def wall_us(registers: Registers) -> int:

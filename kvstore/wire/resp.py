@@ -131,15 +131,6 @@ def reply_array(context, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def reply_map(context, pairs):  # type: ignore[no-untyped-def]
-    """The header of a map; in RESP2 an array of twice the length."""
-    if context.call[PROTOCOL] == 3:
-        reply_number(context, 37, pairs)
-    else:
-        reply_number(context, 42, 2 * pairs)
-
-
-@kernel
 def _end_bulk(context, out):  # type: ignore[no-untyped-def]
     at = context.call[REPLY_LENGTH]
     out[at] = 13
