@@ -102,10 +102,10 @@ def lookup(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
     return slot
 
 
-@linked(int64(CONTEXT, int64, int64))
-def lookup_write(context, key, count):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64))
+def lookup_write(context, key, count, hash_):  # type: ignore[no-untyped-def]
     """Slot of a key of the selected database, to be changed; 0 when there is none."""
-    slot = lookup(context, context.call[DB], key, count, key_hash(context, key, count))
+    slot = lookup(context, context.call[DB], key, count, hash_)
     if slot != 0:
         entry_touch(context, entry_of(load64(context.space, slot)))
     return slot

@@ -26,7 +26,6 @@ from kvstore.store.entries import (
     is_large,
 )
 from kvstore.store.index import entry_of, slot_word
-from kvstore.store.lookup import key_hash
 from kvstore.store.membership import add_deadline, add_entry, deadline_slot, remove_deadline
 from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import reply_out_of_frames
@@ -82,10 +81,10 @@ def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # t
     return entry_value(context, entry)
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
-def set_value(context, key, count, slot, value, length, deadline):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def set_value(context, key, count, slot, hash_, value, length, deadline):  # type: ignore[no-untyped-def]
     """Set a key of the selected database to `length` bytes at `value`: 1, or 0 with an -OOM reply."""
-    db, hash_ = context.call[DB], key_hash(context, key, count)
+    db = context.call[DB]
     room = set_value_room(context, db, key, count, slot, hash_, length, deadline)
     if room == 0:
         reply_out_of_frames(context)

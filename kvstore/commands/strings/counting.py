@@ -42,7 +42,8 @@ def increment(context, by):  # type: ignore[no-untyped-def]
     """Add to the integer that key argument 1 holds, and reply with the sum."""
     call, shard = context.call, context.shard
     key, key_size = argument(context, 1)
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     value, deadline = 0, NO_DEADLINE
     digits = bytes_at(shard[SCRATCH_ADDRESS], 32)
     if slot != 0:
@@ -60,9 +61,8 @@ def increment(context, by):  # type: ignore[no-untyped-def]
         reply_error(context, OVERFLOW)
         return 0
     value += by
-    hash_ = key_hash(context, key, key_size)
     count = put_decimal(digits, 0, value)
-    if not reserve_value(context, key, key_size, count, AS_BEFORE, arg_length(context, 1) + count):
+    if not reserve_value(context, key, key_size, count, AS_BEFORE, key_size + count):
         return 0
     room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:
@@ -116,7 +116,8 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     first = shard[DECIMAL_ADDRESS]
     second, result = first + TEXT_MAX, first + 2 * TEXT_MAX
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     deadline = NO_DEADLINE
     bytes_at(first, 2)[0] = 48
     bytes_at(first, 2)[1] = 0
@@ -139,9 +140,8 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     if count < 0:
         reply_error(context, NAN_OR_INFINITY)
         return 0
-    if not reserve_value(context, key, key_size, count, AS_BEFORE, arg_length(context, 1) + count):
+    if not reserve_value(context, key, key_size, count, AS_BEFORE, key_size + count):
         return 0
-    hash_ = key_hash(context, key, key_size)
     text = bytes_at(result, RESULT_MAX)
     room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:

@@ -32,12 +32,12 @@ def append(context):  # type: ignore[no-untyped-def]
     call = context.call
     key, key_size = argument(context, 1)
     added = arg_length(context, 2)
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
-    size = arg_length(context, 1) + 2 * min(before, 1 << 16) + added
+    size = key_size + 2 * min(before, 1 << 16) + added
     if _too_long(context, before + added) or not reserve_value(context, key, key_size, before + added, AS_BEFORE, size):
         return 0
-    hash_ = key_hash(context, key, key_size)
     if slot == 0:
         room = set_value_room(context, call[DB], key, key_size, 0, hash_, added, NO_DEADLINE)
     else:
@@ -75,7 +75,8 @@ def setrange(context):  # type: ignore[no-untyped-def]
         reply_error(context, OFFSET_RANGE)
         return 0
     count = arg_length(context, 3)
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
     if count == 0:
         reply_integer(context, before)
@@ -85,10 +86,9 @@ def setrange(context):  # type: ignore[no-untyped-def]
             reply_error(context, TOO_LONG)
         return 0
     length = max(before, offset + count)
-    size = arg_length(context, 1) + min(before, 1 << 16) + length - before + count
+    size = key_size + min(before, 1 << 16) + length - before + count
     if not reserve_value(context, key, key_size, length, AS_BEFORE, size):
         return 0
-    hash_ = key_hash(context, key, key_size)
     if slot == 0:
         room = set_value_room(context, call[DB], key, key_size, 0, hash_, length, NO_DEADLINE)
         if room != 0:

@@ -21,7 +21,7 @@ from kvstore.store.reserve import (
 )
 from kvstore.store.values import change_deadline, set_value
 from kvstore.system.libc import bytes_at
-from kvstore.wire.arguments import INT64_MAX, arg_length, argument, integer_argument, pack, word
+from kvstore.wire.arguments import INT64_MAX, argument, integer_argument, pack, word
 from kvstore.wire.errors import (
     EXPIRE_GETEX,
     EXPIRE_PSETEX,
@@ -147,14 +147,13 @@ def set_(context):  # type: ignore[no-untyped-def]
         if deadline < NO_DEADLINE:
             return 0
     kept = AS_BEFORE if options & KEEPTTL else WITHOUT
-    length = arg_length(context, 2)
-    if not reserve_value(
-        context, key, key_size, length, WITH if deadline >= 0 else kept, arg_length(context, 1) + length
-    ):
+    form = WITH if deadline >= 0 else kept
+    if not reserve_value(context, key, key_size, value_size, form, key_size + value_size):
         return 0
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     if options == 0:
-        if set_value(context, key, key_size, slot, value, value_size, NO_DEADLINE):
+        if set_value(context, key, key_size, slot, hash_, value, value_size, NO_DEADLINE):
             reply_ok(context)
         return 0
     before, entry = call[REPLY_LENGTH], slot_entry(context, slot)
@@ -169,11 +168,11 @@ def set_(context):  # type: ignore[no-untyped-def]
     if options & KEEPTTL and entry != 0:
         deadline = entry_deadline(context, entry)
     reply_end = call[REPLY_LENGTH]
-    if not set_value(context, key, key_size, slot, value, value_size, deadline):
+    if not set_value(context, key, key_size, slot, hash_, value, value_size, deadline):
         _only_last(context, before, reply_end)
         return 0
     if new_deadline:
-        changed(context, call[DB], key, key_size, key_hash(context, key, key_size), EXPIRE, 0)
+        changed(context, call[DB], key, key_size, hash_, EXPIRE, 0)
     if options & OLD == 0:
         reply_ok(context)
     return 0
@@ -185,11 +184,12 @@ def _set_with_expiry(context, seconds, error):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 3)
     deadline = expiry_argument(context, 2, seconds, False, error)
-    length = arg_length(context, 3)
-    if deadline < 0 or not reserve_value(context, key, key_size, length, WITH, arg_length(context, 1) + length):
+    if deadline < 0 or not reserve_value(context, key, key_size, value_size, WITH, key_size + value_size):
         return 0
-    if set_value(context, key, key_size, lookup_write(context, key, key_size), value, value_size, deadline):
-        changed(context, context.call[DB], key, key_size, key_hash(context, key, key_size), EXPIRE, 0)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
+    if set_value(context, key, key_size, slot, hash_, value, value_size, deadline):
+        changed(context, context.call[DB], key, key_size, hash_, EXPIRE, 0)
         reply_ok(context)
     return 0
 
@@ -211,12 +211,12 @@ def setnx(context):  # type: ignore[no-untyped-def]
     """SETNX key value"""
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
-    length = arg_length(context, 2)
-    if not reserve_value(context, key, key_size, length, WITHOUT, arg_length(context, 1) + length):
+    if not reserve_value(context, key, key_size, value_size, WITHOUT, key_size + value_size):
         return 0
-    if lookup_write(context, key, key_size) != 0:
+    hash_ = key_hash(context, key, key_size)
+    if lookup_write(context, key, key_size, hash_) != 0:
         reply_integer(context, 0)
-    elif set_value(context, key, key_size, 0, value, value_size, NO_DEADLINE):
+    elif set_value(context, key, key_size, 0, hash_, value, value_size, NO_DEADLINE):
         reply_integer(context, 1)
     return 0
 
@@ -226,15 +226,15 @@ def getset(context):  # type: ignore[no-untyped-def]
     """GETSET key value"""
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
-    length = arg_length(context, 2)
-    if not reserve_value(context, key, key_size, length, WITHOUT, arg_length(context, 1) + length):
+    if not reserve_value(context, key, key_size, value_size, WITHOUT, key_size + value_size):
         return 0
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     count_lookup(context, slot != 0)
     before = context.call[REPLY_LENGTH]
     reply_value(context, slot_entry(context, slot))
     reply_end = context.call[REPLY_LENGTH]
-    if not set_value(context, key, key_size, slot, value, value_size, NO_DEADLINE):
+    if not set_value(context, key, key_size, slot, hash_, value, value_size, NO_DEADLINE):
         _only_last(context, before, reply_end)
     return 0
 
@@ -245,11 +245,11 @@ def getdel(context):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     if not reserve_removal(context, 1):
         return 0
-    slot = lookup_write(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
     count_lookup(context, slot != 0)
     reply_value(context, slot_entry(context, slot))
     if slot != 0:
-        hash_ = key_hash(context, key, key_size)
         delete_entry(context, context.call[DB], slot, hash_)
         changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
     return 0
@@ -261,7 +261,7 @@ def getex(context):  # type: ignore[no-untyped-def]
     call, shard = context.call, context.shard
     key, key_size = argument(context, 1)
     options = _options(context, 2, PERSIST | EX | PX | EXAT | PXAT)
-    if options < 0 or (options != 0 and not reserve_change(context, 1, arg_length(context, 1) + 4096)):
+    if options < 0 or (options != 0 and not reserve_change(context, 1, key_size + 4096)):
         return 0
     entry = lookup_read(context, key, key_size)
     deadline = _deadline_option(context, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
@@ -289,7 +289,9 @@ def _set_pairs(context):  # type: ignore[no-untyped-def]
     for i in range(1, context.call[ARGC], 2):
         key, key_size = argument(context, i)
         value, value_size = argument(context, i + 1)
-        if not set_value(context, key, key_size, lookup_write(context, key, key_size), value, value_size, NO_DEADLINE):
+        hash_ = key_hash(context, key, key_size)
+        slot = lookup_write(context, key, key_size, hash_)
+        if not set_value(context, key, key_size, slot, hash_, value, value_size, NO_DEADLINE):
             return 0
     return 1
 
@@ -314,7 +316,7 @@ def msetnx(context):  # type: ignore[no-untyped-def]
         return 0
     for i in range(1, context.call[ARGC], 2):
         key, key_size = argument(context, i)
-        if lookup_write(context, key, key_size) != 0:
+        if lookup_write(context, key, key_size, key_hash(context, key, key_size)) != 0:
             reply_integer(context, 0)
             return 0
     if _set_pairs(context):
