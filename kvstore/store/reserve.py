@@ -142,9 +142,9 @@ def reserve_removal(context, keys):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _live_entry(context, key, count):  # type: ignore[no-untyped-def]
+def _live_entry(context, key, count, hash_):  # type: ignore[no-untyped-def]
     # The entry of a key of the selected database, 0 for none or a due one; deletes nothing.
-    slot = find_slot(context, context.call[DB], key, count, key_hash(context, key, count))
+    slot = find_slot(context, context.call[DB], key, count, hash_)
     entry = entry_of(load64(context.space, slot)) if slot != 0 else 0
     if entry != 0:
         deadline = entry_deadline(context, entry)
@@ -174,10 +174,10 @@ def _bytes_after(key_length, length, has_deadline):  # type: ignore[no-untyped-d
     return heap_size(entry_size(key_length, length, flags))
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def _takes_little(context, key, count, length, deadline):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def _takes_little(context, key, count, hash_, length, deadline):  # type: ignore[no-untyped-def]
     """Whether a full store may set a key to a value of `length` bytes; see the module's note."""
-    entry = _live_entry(context, key, count)
+    entry = _live_entry(context, key, count, hash_)
     had = entry != 0 and entry_flags(context, entry) & EXPIRY != 0
     has = deadline == WITH or (deadline == AS_BEFORE and had)
     if entry != 0 and had == has and _in_place(context, entry, count, length) == 1:
@@ -196,16 +196,17 @@ def _takes_little(context, key, count, length, deadline):  # type: ignore[no-unt
     return 1 if heap_has_room(context.space, size) else 0
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
-def _reserve_value_late(context, key, count, length, deadline, worst):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def _reserve_value_late(context, key, count, hash_, length, deadline, worst):  # type: ignore[no-untyped-def]
     verdict = _look_again(context, worst, 1, ALLOWED)
-    return _granted(
-        context, verdict == ALLOWED or (verdict == SAFE and _takes_little(context, key, count, length, deadline) == 1)
+    granted = verdict == ALLOWED or (
+        verdict == SAFE and _takes_little(context, key, count, hash_, length, deadline) == 1
     )
+    return _granted(context, granted)
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
-def reserve_value(context, key, count, length, deadline, size):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def reserve_value(context, key, count, hash_, length, deadline, size):  # type: ignore[no-untyped-def]
     """Whether a key may be set to a value of `length` bytes, with or without a deadline; else it replies -OOM.
 
     `size`: the most bytes that the command may allocate.
@@ -213,17 +214,18 @@ def reserve_value(context, key, count, length, deadline, size):  # type: ignore[
     worst = _worst(1, size)
     if _judge(context, worst, 1) == ALLOWED:
         return 1
-    return _reserve_value_late(context, key, count, length, deadline, worst)
+    return _reserve_value_late(context, key, count, hash_, length, deadline, worst)
 
 
 @linked(int64(CONTEXT))
 def _pairs_in_place(context):  # type: ignore[no-untyped-def]
     """Whether the value of every pair of arguments fits its key's old allocation."""
     for i in range(1, context.call[ARGC], 2):
-        entry = _live_entry(context, arg_address(context, i), arg_length(context, i))
+        key, count = arg_address(context, i), arg_length(context, i)
+        entry = _live_entry(context, key, count, key_hash(context, key, count))
         if entry == 0 or entry_flags(context, entry) & EXPIRY:
             return 0
-        if _in_place(context, entry, arg_length(context, i), arg_length(context, i + 1)) == 0:
+        if _in_place(context, entry, count, arg_length(context, i + 1)) == 0:
             return 0
     return 1
 

@@ -62,7 +62,7 @@ def increment(context, by):  # type: ignore[no-untyped-def]
         return 0
     value += by
     count = put_decimal(digits, 0, value)
-    if not reserve_value(context, key, key_size, count, AS_BEFORE, key_size + count):
+    if not reserve_value(context, key, key_size, hash_, count, AS_BEFORE, key_size + count):
         return 0
     room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)
     if room == 0:
@@ -140,7 +140,7 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     if count < 0:
         reply_error(context, NAN_OR_INFINITY)
         return 0
-    if not reserve_value(context, key, key_size, count, AS_BEFORE, key_size + count):
+    if not reserve_value(context, key, key_size, hash_, count, AS_BEFORE, key_size + count):
         return 0
     text = bytes_at(result, RESULT_MAX)
     room = set_value_room(context, call[DB], key, key_size, slot, hash_, count, deadline)

@@ -36,12 +36,13 @@ def append(context):  # type: ignore[no-untyped-def]
     slot = lookup_write(context, key, key_size, hash_)
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
     size = key_size + 2 * min(before, 1 << 16) + added
-    if _too_long(context, before + added) or not reserve_value(context, key, key_size, before + added, AS_BEFORE, size):
+    length = before + added
+    if _too_long(context, length) or not reserve_value(context, key, key_size, hash_, length, AS_BEFORE, size):
         return 0
     if slot == 0:
         room = set_value_room(context, call[DB], key, key_size, 0, hash_, added, NO_DEADLINE)
     else:
-        room = resize_value(context, call[DB], slot, hash_, before + added)
+        room = resize_value(context, call[DB], slot, hash_, length)
     if room == 0:
         reply_out_of_frames(context)
         return 0
@@ -87,7 +88,7 @@ def setrange(context):  # type: ignore[no-untyped-def]
         return 0
     length = max(before, offset + count)
     size = key_size + min(before, 1 << 16) + length - before + count
-    if not reserve_value(context, key, key_size, length, AS_BEFORE, size):
+    if not reserve_value(context, key, key_size, hash_, length, AS_BEFORE, size):
         return 0
     if slot == 0:
         room = set_value_room(context, call[DB], key, key_size, 0, hash_, length, NO_DEADLINE)

@@ -148,9 +148,9 @@ def set_(context):  # type: ignore[no-untyped-def]
             return 0
     kept = AS_BEFORE if options & KEEPTTL else WITHOUT
     form = WITH if deadline >= 0 else kept
-    if not reserve_value(context, key, key_size, value_size, form, key_size + value_size):
-        return 0
     hash_ = key_hash(context, key, key_size)
+    if not reserve_value(context, key, key_size, hash_, value_size, form, key_size + value_size):
+        return 0
     slot = lookup_write(context, key, key_size, hash_)
     if options == 0:
         if set_value(context, key, key_size, slot, hash_, value, value_size, NO_DEADLINE):
@@ -184,9 +184,11 @@ def _set_with_expiry(context, seconds, error):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 3)
     deadline = expiry_argument(context, 2, seconds, False, error)
-    if deadline < 0 or not reserve_value(context, key, key_size, value_size, WITH, key_size + value_size):
+    if deadline < 0:
         return 0
     hash_ = key_hash(context, key, key_size)
+    if not reserve_value(context, key, key_size, hash_, value_size, WITH, key_size + value_size):
+        return 0
     slot = lookup_write(context, key, key_size, hash_)
     if set_value(context, key, key_size, slot, hash_, value, value_size, deadline):
         changed(context, context.call[DB], key, key_size, hash_, EXPIRE, 0)
@@ -211,9 +213,9 @@ def setnx(context):  # type: ignore[no-untyped-def]
     """SETNX key value"""
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
-    if not reserve_value(context, key, key_size, value_size, WITHOUT, key_size + value_size):
-        return 0
     hash_ = key_hash(context, key, key_size)
+    if not reserve_value(context, key, key_size, hash_, value_size, WITHOUT, key_size + value_size):
+        return 0
     if lookup_write(context, key, key_size, hash_) != 0:
         reply_integer(context, 0)
     elif set_value(context, key, key_size, 0, hash_, value, value_size, NO_DEADLINE):
@@ -226,9 +228,9 @@ def getset(context):  # type: ignore[no-untyped-def]
     """GETSET key value"""
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
-    if not reserve_value(context, key, key_size, value_size, WITHOUT, key_size + value_size):
-        return 0
     hash_ = key_hash(context, key, key_size)
+    if not reserve_value(context, key, key_size, hash_, value_size, WITHOUT, key_size + value_size):
+        return 0
     slot = lookup_write(context, key, key_size, hash_)
     count_lookup(context, slot != 0)
     before = context.call[REPLY_LENGTH]
