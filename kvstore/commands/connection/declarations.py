@@ -238,7 +238,7 @@ COMMANDS = (
         since="1.0.0",
         cost="O(N) with N the length of the message",
         flags="loading stale fast",
-        kernel="kvstore.commands.hot:echo",
+        kernel="hot:echo",
     ),
     Command(
         _connection,
@@ -266,7 +266,7 @@ COMMANDS = (
         cost="O(1)",
         flags="fast",
         tips="request_policy:all_shards response_policy:all_succeeded",
-        kernel="kvstore.commands.hot:ping",
+        kernel="hot:ping",
         loop=rows.TELLS_HEALTH,
     ),
     Command(
@@ -297,6 +297,6 @@ COMMANDS = (
         since="1.0.0",
         cost="O(1)",
         flags="loading stale fast",
-        kernel="kvstore.commands.hot:select",
+        kernel="hot:select",
     ),
 )

@@ -1,6 +1,6 @@
 """RENAME, MOVE, COPY and SWAPDB.  RENAME and MOVE never copy a long value."""
 
-from kvstore.commands.hot import database_argument, is_int32
+from kvstore.commands.connection.hot import database_argument, is_int32
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import COPY_TO, MOVE_FROM, MOVE_TO, RENAME_FROM, RENAME_TO
