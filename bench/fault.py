@@ -52,7 +52,8 @@ from bench.machine import (
 from bench.paper import FAULT_NS, FAULT_RATIO, SOURCE
 from bench.report import Report, Say, median, pair, ratio, say
 from mmcore.paging import HUGE_SIZE
-from mmcore.space import AddressSpace, ForkMode, release
+from mmcore.release import release
+from mmcore.space import AddressSpace, ForkMode
 
 SIZE_GIB = 1.0
 SMOKE: dict[str, Any] = {"size_gib": 1 / 64, "repetitions": 5, "rounds": 2}

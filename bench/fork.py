@@ -38,7 +38,8 @@ from bench.machine import (
 from bench.paper import FORK_RATIO, FORK_US, SOURCE
 from bench.report import Report, Say, largest, line, median, pair, ratio, say, worst
 from mmcore.paging import HUGE_SIZE
-from mmcore.space import AddressSpace, ForkMode, release
+from mmcore.release import release
+from mmcore.space import AddressSpace, ForkMode
 
 SIZES_GIB = (0.5, 1.0, 2.0, 4.0, 8.0)
 ALIASED_GIB = (16.0, 50.0, 1024.0)

@@ -31,7 +31,8 @@ from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import put_decimal, reply_grow, reply_truncate
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import address_of, build, int64, linked, uint8, zeros
-from mmcore.space import AddressSpace, PhysicalMemory
+from mmcore.memory import PhysicalMemory
+from mmcore.space import AddressSpace
 
 KEYS, READS, ROUNDS = 1_000_000, 500_000, 15
 SMOKE: dict[str, Any] = {"keys": 2000, "reads": 2000, "rounds": 3}

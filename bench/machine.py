@@ -33,10 +33,11 @@ from kvstore.system.libc import CLOCK_MONOTONIC, clock_gettime
 from mmcore.fault import own_path
 from mmcore.fork import fork
 from mmcore.jit import build, int64, kernel, linked, uint8, void
+from mmcore.memory import PhysicalMemory
 from mmcore.mmu import copy_in, copy_out, load8, store8
 from mmcore.paging import ENTRY_COUNT, HUGE_SIZE, PAGE_SIZE, PT_SPAN, span
-from mmcore.release import RELEASED, release_all, release_step
-from mmcore.space import AddressSpace, ForkMode, PhysicalMemory, release
+from mmcore.release import RELEASED, release, release_all, release_step
+from mmcore.space import AddressSpace, ForkMode
 from mmcore.state import CR3, MEMORY, SPACE, TABLES_COPIED
 from mmcore.tables import share_children
 from mmcore.tlb import tlb_flush

@@ -23,7 +23,8 @@ from bench import osfork
 from bench.machine import KIB, MIB, MODES, clock_note, new_clock, pages_of, timed_whole, written
 from bench.report import Report, Say, largest, median, pair, ratio, say
 from mmcore.paging import PAGE_SIZE
-from mmcore.space import AddressSpace, ForkMode, release
+from mmcore.release import release
+from mmcore.space import AddressSpace, ForkMode
 
 SIZES = tuple(64 * KIB << 2 * i for i in range(5))
 SMOKE: dict[str, Any] = {"sizes": SIZES[:2], "repetitions": 5}

@@ -33,7 +33,8 @@ from bench.machine import ADDRESS, GIB, MIB, MODES, clock_note, new_clock, pages
 from bench.paper import SOURCE, WHOLE_RATIO
 from bench.report import Report, Say, median, ratio, say
 from mmcore.paging import HUGE_SIZE, PAGE_SIZE
-from mmcore.space import AddressSpace, ForkMode, release
+from mmcore.release import release
+from mmcore.space import AddressSpace, ForkMode
 
 SIZE_GIB = 4.0
 SMOKE: dict[str, Any] = {"size_gib": 1 / 16, "rounds": 1}

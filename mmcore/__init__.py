@@ -39,8 +39,11 @@ if TYPE_CHECKING:
         Overlap,
         TooManySpaces,
     )
+    from mmcore.memory import PhysicalMemory
     from mmcore.path import PathEntry, path_of
-    from mmcore.space import AddressSpace, Caches, ForkMode, PhysicalMemory, Processor, Release
+    from mmcore.processor import Caches, Processor
+    from mmcore.release import Release
+    from mmcore.space import AddressSpace, ForkMode
 
 __all__ = [
     "AddressError",
@@ -77,8 +80,11 @@ _HOMES = {
     "check": "check_memory",
     "errors": "AddressError AlreadyMapped ClosedMemory CorruptMemory DeadSpace EmptyRange MachineError MemoryTooSmall "
     "Misaligned NonCanonical NotMapped OutOfFrames Overlap TooManySpaces",
+    "memory": "PhysicalMemory",
     "path": "PathEntry path_of",
-    "space": "AddressSpace Caches ForkMode PhysicalMemory Processor Release",
+    "processor": "Caches Processor",
+    "release": "Release",
+    "space": "AddressSpace ForkMode",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -39,9 +39,10 @@ from mmcore.frames import (
 )
 from mmcore.jit import in_python
 from mmcore.mapping import next_mapped
+from mmcore.memory import PhysicalMemory
 from mmcore.paging import ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, span
 from mmcore.psc import PSC_WORDS
-from mmcore.space import AddressSpace, PhysicalMemory
+from mmcore.space import AddressSpace
 from mmcore.state import (
     CR3,
     EMPTY_COUNT,

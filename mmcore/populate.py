@@ -27,8 +27,8 @@ from typing import Self
 
 from mmcore.frames import BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
 from mmcore.jit import DISABLED, build, external, int32, int64, kernel, linked, uint8, void, zeros
+from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
-from mmcore.space import PhysicalMemory
 from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, TOTAL
 
 SPARSE = 64  # frames

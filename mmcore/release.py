@@ -8,14 +8,21 @@ loses one reference, and its entries are not visited.  A huge page is released a
     cursor[1]                     level of the current table, 0 before the first step
     cursor[2 * level], [... + 1]  table of that level, and index of the next entry to look at
 
-Only the owner of the memory may call it, and only with a root that nobody reads any more.
+Only the owner of the memory may call it, and only with a root that nobody reads any more.  From Python, `Release` is
+a cursor, and `release` goes all the way.
 """
 
+from operator import index
+from typing import TYPE_CHECKING
+
 from mmcore.frames import frame_drop, run_drop
-from mmcore.jit import int64, linked, prefetch, void
+from mmcore.jit import Array, int64, linked, prefetch, void, zeros
 from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, frame_of
 from mmcore.state import MEMORY
 from mmcore.tables import next_child, set_entry
+
+if TYPE_CHECKING:
+    from mmcore.memory import PhysicalMemory
 
 RELEASED = -1
 CURSOR_SIZE = 16
@@ -90,3 +97,43 @@ def release_all(mem, cursor, root):  # type: ignore[no-untyped-def]
     release_begin(cursor, root)
     while cursor[0] != RELEASED:
         release_step(mem, cursor, 1 << 20)
+
+
+def step_budget(count: int) -> int:
+    """Check the budget of a step, which must be at least 1.  Raises ValueError."""
+    if index(count) < 1:
+        raise ValueError(f"a step of {count}: at least 1")
+    return count
+
+
+class Release:
+    """The stepwise release of the tree of a space that has exited.  The root must not be used for anything else."""
+
+    def __init__(self, memory: "PhysicalMemory", root: int) -> None:
+        self.memory = memory
+        self.cursor: Array = zeros(int64, CURSOR_SIZE)
+        release_begin(self.cursor, root)
+
+    @property
+    def root(self) -> int:
+        """The root of the remaining tree, for check_memory; -1 when nothing remains."""
+        return int(self.cursor[0])
+
+    @property
+    def done(self) -> bool:
+        """Whether all frames have been released."""
+        return self.root == RELEASED
+
+    def step(self, frames: int) -> int:
+        """Release about `frames` frames.  Returns how many it visited, which is at most a few more."""
+        return int(release_step(self.memory.state, self.cursor, step_budget(frames)))
+
+    def finish(self, budget: int = 1 << 20) -> None:
+        """Release all remaining frames."""
+        while not self.done:
+            self.step(budget)
+
+
+def release(memory: "PhysicalMemory", root: int, budget: int = 1 << 20) -> None:
+    """Release the tree at `root`, `budget` frames at a time.  Nobody may read it any more."""
+    Release(memory, root).finish(budget)

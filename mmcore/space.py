@@ -1,4 +1,4 @@
-"""The Python interface: physical memory, and address spaces on it.
+"""Address spaces for Python: mapped, read, written, forked, released.
 
     memory = PhysicalMemory(1 << 30)
     space = AddressSpace(memory)
@@ -13,13 +13,10 @@ Methods check their arguments and raise the exceptions of errors.py.  A method t
 thread owns a memory and all spaces on it (see state.py).
 """
 
-import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from importlib import import_module
 from operator import index
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mmcore.errors import (
@@ -28,62 +25,31 @@ from mmcore.errors import (
     ClosedMemory,
     DeadSpace,
     EmptyRange,
-    MachineError,
-    MemoryTooSmall,
     Misaligned,
     NonCanonical,
     NotMapped,
     OutOfFrames,
     Overlap,
-    TooManySpaces,
 )
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.fork import fork as fork_root
-from mmcore.frames import BLOCK_WORDS, frame_alloc_zeroed
+from mmcore.frames import frame_alloc_zeroed
 from mmcore.frozen import next_changed
-from mmcore.giveback import give_back, resident_free
-from mmcore.jit import Array, anonymous, int32, int64, linked, over, uint8, uint64, void, zeros
+from mmcore.jit import Array, int64, linked, over, uint8, void, zeros
 from mmcore.mapping import map_huge, map_pages, next_mapped, next_unmapped, remap_pages, reset, unmap_pages
+from mmcore.memory import PhysicalMemory
 from mmcore.mmu import copy_in, copy_out, write_address
-from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES, VA_LIMIT
-from mmcore.psc import PSC_ENTRIES, PSC_WORDS
-from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
-from mmcore.state import (
-    COUNTERS,
-    CPU_REGISTERS,
-    CR3,
-    EMPTY_RUNS,
-    EPOCH,
-    FRAMES_REGISTERS,
-    FREE_COUNT,
-    FROZEN,
-    GENERATION,
-    LAST_EPOCH,
-    MEMORY,
-    PARTIAL_HEAD,
-    POISON,
-    PROCESSOR_REGISTERS,
-    PSC_FIRST,
-    PSC_MASK,
-    RETURNED,
-    SPACE,
-    TOTAL,
-    UNSHARED_TO,
-    USED_RUNS,
-    Memory,
-    Space,
-)
-from mmcore.tlb import TLB_ENTRIES, TLB_WORDS, tlb_flush
+from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, VA_LIMIT
+from mmcore.processor import DEFAULT_CACHES, Caches, Processor
+from mmcore.release import Release, release, step_budget
+from mmcore.state import CR3, EPOCH, FROZEN, GENERATION, LAST_EPOCH, MEMORY, SPACE, UNSHARED_TO, Space
+from mmcore.tlb import tlb_flush
 from mmcore.unshare import unshare_step
 
 if TYPE_CHECKING:
     from mmcore.account import Usage
 
     Buffer = Any  # an object with a buffer: bytes, a memoryview, an array of NumPy
-
-FRAMES_MIN = ROOT_LEVEL + 1  # one page and the tables above it
-_GIVE_STEP = 1 << 16  # frames
-SPACES_MAX = 1024  # default limit of the spaces of a processor
 
 
 class ForkMode(IntEnum):
@@ -119,168 +85,6 @@ def new_generation(space):  # type: ignore[no-untyped-def]
     tlb_flush(space)
 
 
-class PhysicalMemory:
-    """`size` bytes of physical memory.  All of it is reserved; the system provides it only as it is used.
-
-    `size` is rounded down to whole frames of 4 KiB.  As a context manager, it closes the memory at the end.  Raises
-    MemoryTooSmall below five frames, the need of one page and its tables; MachineError for a mapping of another size;
-    OSError if the system refuses.
-
-    huge_pages: let the system back it with huge pages where it can (MADV_HUGEPAGE).
-    poison: fill freed frames with a pattern, so that a read of a freed frame is noticed.
-    mapping: private anonymous memory of that size to use instead, with the madvise settings that it has.  It holds
-        zeros, except in frames that adopt_runs will take.
-    """
-
-    def __init__(
-        self, size: int, *, huge_pages: bool = True, poison: bool = False, mapping: mmap.mmap | None = None
-    ) -> None:
-        count = index(size) // PAGE_SIZE
-        if count < FRAMES_MIN:
-            raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
-        if mapping is None:
-            mapping = anonymous(count * PAGE_SIZE)
-            if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
-                mapping.madvise(mmap.MADV_HUGEPAGE)
-        elif len(mapping) != count * PAGE_SIZE:
-            raise MachineError(f"a mapping of {len(mapping)} bytes for a memory of {count * PAGE_SIZE}")
-        self._mapping = mapping
-        registers = zeros(int64, FRAMES_REGISTERS)
-        for list_head in (PARTIAL_HEAD, USED_RUNS, EMPTY_RUNS):
-            registers[list_head] = -1
-        registers[FREE_COUNT] = registers[TOTAL] = count
-        registers[POISON] = poison
-        blocks = BLOCK_WORDS * -(-count // RUN_FRAMES)
-        self._state: Memory | None = Memory(
-            over(mapping, uint8),
-            over(mapping, uint64),
-            zeros(int32, count),
-            zeros(int64, count),
-            zeros(int64, blocks),
-            registers,
-        )
-
-    @property
-    def state(self) -> Memory:
-        """The argument that kernels take; see state.Memory.  Raises ClosedMemory."""
-        if self._state is None:
-            raise ClosedMemory("the physical memory was closed")
-        return self._state
-
-    @property
-    def frames_total(self) -> int:
-        """The number of frames."""
-        return int(self.state.frames[TOTAL])
-
-    @property
-    def frames_free(self) -> int:
-        """The number of frames that are neither a page nor a table of any space."""
-        return int(self.state.frames[FREE_COUNT])
-
-    @property
-    def frames_kept(self) -> int:
-        """The number of free frames that were used before and not given back to the system since; see give_back."""
-        return int(resident_free(self.state))
-
-    def give_back(self, keep: int = 0) -> int:
-        """Give the memory of free frames back to the system, except for `keep` frames.  Returns how many it gave back.
-
-        The system provides the memory again as the frames are used.  Raises OSError if the system does not accept it.
-        """
-        mem = self.state
-        before = int(mem.frames[RETURNED])
-        while (surplus := self.frames_kept - keep) > 0:
-            if give_back(mem, min(surplus, _GIVE_STEP)) < 0:
-                raise OSError("the system takes no memory back")
-        return int(mem.frames[RETURNED]) - before
-
-    @property
-    def size(self) -> int:
-        """The size of all frames [bytes]."""
-        return self.frames_total * PAGE_SIZE
-
-    def close(self) -> None:
-        """Give the memory back to the system.  Spaces on it must not be used any more."""
-        if self._state is None:
-            return
-        self._state = None
-        # Arrays over the mapping may still exist.  They keep its addresses valid, but not its contents.
-        self._mapping.madvise(mmap.MADV_DONTNEED)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        if self._state is None:
-            return "<PhysicalMemory closed>"
-        return f"<PhysicalMemory {self.frames_free} of {self.frames_total} frames free>"
-
-
-@dataclass(frozen=True, slots=True)
-class Caches:
-    """The sizes of the translation caches, in entries.  Each is a power of two; 0 omits a cache other than the TLB.
-
-    See tlb.py and psc.py; `AddressSpace.counters` has their hits and misses.
-    """
-
-    tlb: int = TLB_ENTRIES
-    pml4: int = PSC_ENTRIES[0]
-    pdpte: int = PSC_ENTRIES[1]
-    pde: int = PSC_ENTRIES[2]
-
-    def __post_init__(self) -> None:
-        for name, least in (("tlb", 1), ("pml4", 0), ("pdpte", 0), ("pde", 0)):
-            count = getattr(self, name)
-            if count < least or count & (count - 1):
-                raise MachineError(f"{name}: {count} entries, not a power of two")
-
-
-DEFAULT_CACHES = Caches()
-
-
-def _budget(count: int) -> int:
-    if index(count) < 1:
-        raise ValueError(f"a step of {count}: at least 1")
-    return count
-
-
-class Processor:
-    """The translation hardware: a TLB, paging-structure caches, and counters.
-
-    It may work on up to `spaces` address spaces, on all memories of its thread.  Generations keep their translations
-    apart (see tlb.py).
-    """
-
-    def __init__(self, caches: Caches = DEFAULT_CACHES, spaces: int = SPACES_MAX) -> None:
-        self.caches = caches
-        self.registers = zeros(int64, PROCESSOR_REGISTERS)
-        first = 0
-        for level, entries in ((2, caches.pde), (3, caches.pdpte), (4, caches.pml4)):
-            self.registers[PSC_FIRST + level], self.registers[PSC_MASK + level] = first, entries - 1
-            first += PSC_WORDS * entries
-        self.tlb, self.psc = zeros(int64, TLB_WORDS * caches.tlb), zeros(int64, max(first, 1))
-        self.spaces = zeros(int64, CPU_REGISTERS * spaces)
-
-    def take(self) -> Array:
-        """Registers for one more space; they are taken once the space has a generation.  Raises TooManySpaces."""
-        for row in range(0, len(self.spaces), CPU_REGISTERS):
-            if self.spaces[row + GENERATION] == 0:
-                cpu = self.spaces[row : row + CPU_REGISTERS]
-                cpu[:] = zeros(int64, CPU_REGISTERS)
-                return cpu
-        raise TooManySpaces(len(self.spaces) // CPU_REGISTERS)
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """All counts since its creation, by the names of state.COUNTERS.  They are exact and the same in every run."""
-        return {name: int(self.registers[register]) for name, register in COUNTERS.items()}
-
-
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked.
 
@@ -291,7 +95,7 @@ class AddressSpace:
     """
 
     def __init__(
-        self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES, processor: "Processor | None" = None
+        self, memory: PhysicalMemory, *, caches: Caches = DEFAULT_CACHES, processor: Processor | None = None
     ) -> None:
         """processor: the one to use; by default the space gets its own, with these caches.  Raises TooManySpaces."""
         processor = processor or Processor(caches, 1)
@@ -301,7 +105,7 @@ class AddressSpace:
             raise OutOfFrames
         self._adopt(memory, int(root), int(epoch), processor, cpu)
 
-    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, processor: "Processor", cpu: Array) -> None:
+    def _adopt(self, memory: PhysicalMemory, root: int, epoch: int, processor: Processor, cpu: Array) -> None:
         self.memory, self.processor = memory, processor
         cpu[CR3], cpu[EPOCH] = root, epoch
         self._state: Space | None = Space(
@@ -317,7 +121,7 @@ class AddressSpace:
         epoch: int,
         *,
         caches: Caches = DEFAULT_CACHES,
-        processor: "Processor | None" = None,
+        processor: Processor | None = None,
         frozen: bool = False,
     ) -> Self:
         """Make a space of a root that the kernel `fork` returned.  From now on the space owns the root.
@@ -484,7 +288,7 @@ class AddressSpace:
         Returns the work done, in copies of tables; 0 if nothing is left to do.  Raises OutOfFrames, ValueError.  The
         idea comes from Async-fork, Pang et al., VLDB 2023.
         """
-        done = int(unshare_step(self.state, _budget(budget)))
+        done = int(unshare_step(self.state, step_budget(budget)))
         if done == NO_FRAME:
             raise OutOfFrames(int(self.state.cpu[UNSHARED_TO]))
         return done
@@ -558,36 +362,3 @@ class AddressSpace:
         if self._state is None:
             return "<AddressSpace dead>"
         return f"<AddressSpace cr3={self._state.cpu[CR3]} epoch={self._state.cpu[EPOCH]}>"
-
-
-class Release:
-    """The stepwise release of the tree of a space that has exited.  The root must not be used for anything else."""
-
-    def __init__(self, memory: PhysicalMemory, root: int) -> None:
-        self.memory = memory
-        self.cursor: Array = zeros(int64, CURSOR_SIZE)
-        release_begin(self.cursor, root)
-
-    @property
-    def root(self) -> int:
-        """The root of the remaining tree, for check_memory; -1 when nothing remains."""
-        return int(self.cursor[0])
-
-    @property
-    def done(self) -> bool:
-        """Whether all frames have been released."""
-        return self.root == RELEASED
-
-    def step(self, frames: int) -> int:
-        """Release about `frames` frames.  Returns how many it visited, which is at most a few more."""
-        return int(release_step(self.memory.state, self.cursor, _budget(frames)))
-
-    def finish(self, budget: int = 1 << 20) -> None:
-        """Release all remaining frames."""
-        while not self.done:
-            self.step(budget)
-
-
-def release(memory: PhysicalMemory, root: int, budget: int = 1 << 20) -> None:
-    """Release the tree at `root`, `budget` frames at a time.  Nobody may read it any more."""
-    Release(memory, root).finish(budget)

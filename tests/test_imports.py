@@ -83,7 +83,7 @@ def test_there_is_no_circle_of_modules(layer: str) -> None:
         ("kvstore.cli.commandline", ("mmcore",)),  # another command needs no kernel
         (
             "kvstore.durable.startup",
-            ("mmcore.space", "mmcore.check", "kvstore.net.loop", "kvstore.server.server"),
+            ("mmcore.memory", "mmcore.space", "mmcore.check", "kvstore.net.loop", "kvstore.server.server"),
         ),  # it reads ahead of them
     ],
 )

@@ -31,9 +31,11 @@ from kvstore.lifetimes.sizes import (
     TEXT_MAX,
 )
 from mmcore.jit import Array, Table, address_of, int64, uint8, zeros
+from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SIZE
+from mmcore.processor import Processor
 from mmcore.release import CURSOR_SIZE
-from mmcore.space import AddressSpace, PhysicalMemory, Processor
+from mmcore.space import AddressSpace
 from mmcore.state import FROZEN
 
 TICK_MS = 100

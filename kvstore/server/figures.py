@@ -20,9 +20,9 @@ from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step
 from kvstore.store.sampling import database_sizes
 from kvstore.wire.reply import CommandError
+from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
-from mmcore.space import PhysicalMemory
 from mmcore.state import EMPTY_COUNT, FRESH, RETURNED
 
 PURGE_PAGES = 1024  # in a step

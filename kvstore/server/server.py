@@ -63,9 +63,9 @@ from kvstore.system.signals import Signals
 from kvstore.wire.reply import NO_REPLY, CommandError, Error, Reply, Sentinel, encode
 from kvstore.wire.resp import reply_grow
 from mmcore.jit import address_of
+from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
-from mmcore.space import PhysicalMemory
 from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")

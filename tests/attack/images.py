@@ -24,7 +24,8 @@ import numpy as np
 from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.store.databases import keyspace_open
-from mmcore.space import AddressSpace, PhysicalMemory
+from mmcore.memory import PhysicalMemory
+from mmcore.space import AddressSpace
 from snapshot import image as format_
 from snapshot.directory import ImageDirectory
 from snapshot.errors import ImageError, NoUsableImage

@@ -26,8 +26,7 @@ from bench.machine import (
 from bench.whole import crossings
 from mmcore import ForkMode, check_memory
 from mmcore.paging import PAGE_SIZE, PT_SPAN
-from mmcore.release import CURSOR_SIZE
-from mmcore.space import release
+from mmcore.release import CURSOR_SIZE, release
 
 SIZE = 4 * MIB
 

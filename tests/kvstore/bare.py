@@ -26,8 +26,8 @@ from kvstore.wire.resp import reply_grow
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import int64, zeros
+from mmcore.memory import PhysicalMemory
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
-from mmcore.space import PhysicalMemory
 from snapshot.begin import TICKET_WORDS
 from tests.kvstore.keyspace_check import check_keyspace
 

@@ -15,7 +15,9 @@ BY_FILE = {
     "giveback.py": {"ctypes"},
     "state.py": {"dataclasses"},
     "populate.py": {"contextlib", "os", "threading"},
-    "space.py": {"importlib", "mmap", "operator"},
+    "memory.py": {"mmap", "operator"},
+    "release.py": {"operator"},
+    "space.py": {"importlib", "operator"},
 }
 
 
