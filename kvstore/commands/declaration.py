@@ -14,7 +14,8 @@ categories.  All fields together yield COMMAND INFO, HELP and the loop's table. 
 
 A command is served by its kernel, by a Python function, or by both: a kernel returns 1 to leave a form of the command
 to Python.  A declaration names the functions as "module:function", within the family's package, or anywhere if the
-module has a dot.  They are imported when the table is made, because declarations are data.
+module has a dot.  They are imported when the table is made, because declarations are data.  A family may name the
+Python function that serves its commands unless their declarations say otherwise.
 
 A command with subcommands is a container: its own declaration admits it, and the subcommand's declaration says the
 rest.
@@ -67,13 +68,13 @@ _NOTHING: dict[str, str] = {}
 class Family:
     """The common properties of commands that are declared together: their group, and the package that serves them."""
 
-    def __init__(self, group: str, package: str, container: str = "") -> None:
-        """`container`: the command whose subcommands they are."""
-        self.group, self.package, self.container = group, package, container
+    def __init__(self, group: str, package: str, container: str = "", *, python: str = "") -> None:
+        """`container`: the command whose subcommands they are; `python`: serves those that name no function."""
+        self.group, self.package, self.container, self.python = group, package, container, python
 
     def subcommands_of(self, container: str) -> "Family":
         """The family of a container's subcommands."""
-        return Family(self.group, self.package, container)
+        return Family(self.group, self.package, container, python=self.python)
 
     def whole(self, reference: str) -> str:
         """The full name of a function that is named within the package, or somewhere else."""
@@ -141,7 +142,8 @@ class Command:
         self.group, self.summary, self.since, self.cost = family.group, summary, since, cost
         self.flags, self.tips, self.doc_flags = tuple(flags.split()), tuple(tips.split()), tuple(doc_flags.split())
         self.history, self.deprecated = history, deprecated
-        self.kernel, self.python = family.whole(kernel), family.whole(python)
+        served = kernel or python or subcommands
+        self.kernel, self.python = family.whole(kernel), family.whole(python if served else family.python)
         self.loop, self.keeps, self.secrets, self.subcommands = loop, keeps, secrets, subcommands
         self._keys, self._notes, self._plain_keys = (keys,) if isinstance(keys, str) else keys, notes, plain_keys
         self._categories, self._category_of_group = categories, category_of_group

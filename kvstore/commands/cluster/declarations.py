@@ -2,7 +2,7 @@
 
 from kvstore.commands.declaration import Command, Family
 
-_nodes = Family("cluster", "kvstore.commands.cluster")
+_nodes = Family("cluster", "kvstore.commands.cluster", python="disabled:refused")
 _cluster = _nodes.subcommands_of("CLUSTER")
 
 COMMANDS = (
@@ -14,7 +14,6 @@ COMMANDS = (
         cost="O(1)",
         flags="fast",
         categories="connection",
-        python="disabled:refused",
     ),
     Command(
         _nodes,
@@ -30,7 +29,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(N) with N the number of slots",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -40,7 +38,6 @@ COMMANDS = (
                 cost="O(N) with N the number of slots",
                 flags="admin stale no_async_loading",
                 groups="start-slot_end-slot",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -50,7 +47,6 @@ COMMANDS = (
                 cost="O(1)",
                 flags="admin stale no_async_loading",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -60,7 +56,6 @@ COMMANDS = (
                 cost="O(N) with N the number of reports",
                 flags="admin stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -69,7 +64,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="stale",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -78,7 +72,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(N) with N the number of slots",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -88,7 +81,6 @@ COMMANDS = (
                 cost="O(N) with N the number of slots",
                 flags="admin stale no_async_loading",
                 groups="start-slot_end-slot",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -98,7 +90,6 @@ COMMANDS = (
                 cost="O(1)",
                 flags="admin stale no_async_loading",
                 groups="options",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -107,7 +98,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -116,7 +106,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -126,7 +115,6 @@ COMMANDS = (
                 cost="O(N) with N the number of keys",
                 flags="stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -135,7 +123,6 @@ COMMANDS = (
                 since="5.0.0",
                 cost="O(1)",
                 flags="loading stale",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -145,7 +132,6 @@ COMMANDS = (
                 cost="O(1)",
                 flags="stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -155,7 +141,6 @@ COMMANDS = (
                 cost="O(N) with N the length of the key",
                 flags="stale",
                 types="key:string",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -165,7 +150,6 @@ COMMANDS = (
                 cost="O(N) with N the number of nodes",
                 flags="stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -176,7 +160,6 @@ COMMANDS = (
                 flags="admin stale no_async_loading",
                 added="cluster_bus_port:4.0.0",
                 history=(("4.0.0", "Added the optional `cluster_bus_port` argument."),),
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -185,7 +168,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="stale",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -195,7 +177,6 @@ COMMANDS = (
                 cost="O(N) with N the number of nodes",
                 flags="stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -205,7 +186,6 @@ COMMANDS = (
                 cost="O(1)",
                 flags="admin stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -214,7 +194,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -224,7 +203,6 @@ COMMANDS = (
                 cost="O(N) with N the number of nodes",
                 flags="admin noscript stale",
                 groups="hard_soft",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -233,7 +211,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -242,7 +219,6 @@ COMMANDS = (
                 since="3.0.0",
                 cost="O(1)",
                 flags="admin stale no_async_loading",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -252,7 +228,6 @@ COMMANDS = (
                 cost="O(1)",
                 flags="admin stale no_async_loading",
                 groups="subcommand",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -262,7 +237,6 @@ COMMANDS = (
                 cost="O(N) with N the number of nodes",
                 flags="stale",
                 tips="nondeterministic_output",
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -273,7 +247,6 @@ COMMANDS = (
                 flags="admin stale",
                 tips="nondeterministic_output",
                 deprecated=("5.0.0", "`CLUSTER REPLICAS`"),
-                python="disabled:refused",
             ),
             Command(
                 _cluster,
@@ -288,7 +261,6 @@ COMMANDS = (
                     ("7.0.0", "Added additional networking metadata field."),
                 ),
                 deprecated=("7.0.0", "`CLUSTER SHARDS`"),
-                python="disabled:refused",
             ),
         ),
     ),
@@ -300,7 +272,6 @@ COMMANDS = (
         cost="O(1)",
         flags="loading stale fast",
         categories="connection",
-        python="disabled:refused",
     ),
     Command(
         _nodes,
@@ -310,6 +281,5 @@ COMMANDS = (
         cost="O(1)",
         flags="loading stale fast",
         categories="connection",
-        python="disabled:refused",
     ),
 )

@@ -11,6 +11,45 @@ _keys = Family("generic", "kvstore.commands.keys")
 _object = _keys.subcommands_of("OBJECT")
 _databases = Family("server", "kvstore.commands.keys")
 
+
+def _expiring(syntax: str, summary: str, *, since: str, kernel: str) -> Command:
+    # EXPIRE and its variants, which differ in the unit and the beginning of the time.
+    return Command(
+        _keys,
+        syntax,
+        summary,
+        since=since,
+        cost="O(1)",
+        flags="write fast",
+        keys="RW update",
+        groups="condition",
+        added="condition:7.0.0",
+        history=(("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`."),),
+        kernel=kernel,
+    )
+
+
+def _flushing(syntax: str, summary: str, *, kernel: str) -> Command:
+    # FLUSHALL and FLUSHDB, which differ in how much they delete.
+    return Command(
+        _databases,
+        syntax,
+        summary,
+        since="1.0.0",
+        cost="O(1)",
+        flags="write",
+        tips="request_policy:all_shards response_policy:all_succeeded",
+        categories="keyspace dangerous",
+        groups="async",
+        added="ASYNC:4.0.0 SYNC:6.2.0",
+        history=(
+            ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
+            ("6.2.0", "Added the `SYNC` flushing mode modifier."),
+        ),
+        kernel=kernel,
+    )
+
+
 COMMANDS = (
     Command(
         _keys,
@@ -59,30 +98,16 @@ COMMANDS = (
         history=(("3.0.3", "Accepts multiple `key` arguments."),),
         kernel="existence:exists",
     ),
-    Command(
-        _keys,
+    _expiring(
         "EXPIRE key seconds [NX | XX | GT | LT]",
         "Makes a key expire after some seconds.",
         since="1.0.0",
-        cost="O(1)",
-        flags="write fast",
-        keys="RW update",
-        groups="condition",
-        added="condition:7.0.0",
-        history=(("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`."),),
         kernel="deadlines:expire",
     ),
-    Command(
-        _keys,
+    _expiring(
         "EXPIREAT key unix-time-seconds [NX | XX | GT | LT]",
         "Makes a key expire at a Unix time in seconds.",
         since="1.2.0",
-        cost="O(1)",
-        flags="write fast",
-        keys="RW update",
-        groups="condition",
-        added="condition:7.0.0",
-        history=(("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`."),),
         kernel="deadlines:expireat",
     ),
     Command(
@@ -95,40 +120,8 @@ COMMANDS = (
         keys="RO access",
         kernel="deadlines:expiretime",
     ),
-    Command(
-        _databases,
-        "FLUSHALL [ASYNC | SYNC]",
-        "Deletes the keys of all databases.",
-        since="1.0.0",
-        cost="O(1)",
-        flags="write",
-        tips="request_policy:all_shards response_policy:all_succeeded",
-        categories="keyspace dangerous",
-        groups="async",
-        added="ASYNC:4.0.0 SYNC:6.2.0",
-        history=(
-            ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
-            ("6.2.0", "Added the `SYNC` flushing mode modifier."),
-        ),
-        kernel="flushing:flushall",
-    ),
-    Command(
-        _databases,
-        "FLUSHDB [ASYNC | SYNC]",
-        "Deletes the keys of the database.",
-        since="1.0.0",
-        cost="O(1)",
-        flags="write",
-        tips="request_policy:all_shards response_policy:all_succeeded",
-        categories="keyspace dangerous",
-        groups="async",
-        added="ASYNC:4.0.0 SYNC:6.2.0",
-        history=(
-            ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
-            ("6.2.0", "Added the `SYNC` flushing mode modifier."),
-        ),
-        kernel="flushing:flushdb",
-    ),
+    _flushing("FLUSHALL [ASYNC | SYNC]", "Deletes the keys of all databases.", kernel="flushing:flushall"),
+    _flushing("FLUSHDB [ASYNC | SYNC]", "Deletes the keys of the database.", kernel="flushing:flushdb"),
     Command(
         _keys,
         "KEYS pattern",
@@ -224,30 +217,16 @@ COMMANDS = (
         keys="RW update",
         kernel="deadlines:persist",
     ),
-    Command(
-        _keys,
+    _expiring(
         "PEXPIRE key milliseconds [NX | XX | GT | LT]",
         "Makes a key expire after some milliseconds.",
         since="2.6.0",
-        cost="O(1)",
-        flags="write fast",
-        keys="RW update",
-        groups="condition",
-        added="condition:7.0.0",
-        history=(("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`."),),
         kernel="deadlines:pexpire",
     ),
-    Command(
-        _keys,
+    _expiring(
         "PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]",
         "Makes a key expire at a Unix time in milliseconds.",
         since="2.6.0",
-        cost="O(1)",
-        flags="write fast",
-        keys="RW update",
-        groups="condition",
-        added="condition:7.0.0",
-        history=(("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`."),),
         kernel="deadlines:pexpireat",
     ),
     Command(
