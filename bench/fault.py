@@ -1,4 +1,4 @@
-"""How much does the first access after a fork cost, and how slow is the worst of all first writes?
+"""The cost of the first access after a fork, and of the worst of all first writes.
 
 Method.  The first part repeats the paper's Table 1.  After a fork of 1 GiB, a byte in the middle is accessed, then a
 byte in another page of the same page table.  This is done `repetitions` times, each after a new fork, for reading and
@@ -149,7 +149,7 @@ def run(
     """Measure, and draw the picture if wanted."""
     report = Report(
         "fault",
-        "What does the first access after a fork cost, and what is the worst of all first writes?",
+        "The cost of the first access after a fork, and of the worst of all first writes.",
         [
             f"one byte in the middle of {size_gib:g} GiB, then one in another page of its table; "
             f"{repetitions} forks, the modes in turn",

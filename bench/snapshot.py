@@ -1,4 +1,4 @@
-"""How does a snapshot affect the latency of requests?
+"""The latency of requests before and during a snapshot.
 
 Method.  A server holds the keys.  An open-loop generator (openloop.py) sends requests at a fixed rate, half SET and
 half GET of uniformly random keys, over many connections.  Quiet times alternate with a BGSAVE whose end is awaited.
@@ -105,7 +105,7 @@ def run(
     """Measure."""
     report = Report(
         "snapshot",
-        "What does a snapshot do to the latency of those who use the store meanwhile?",
+        "The latency of requests before and during a snapshot.",
         [
             f"open loop: {rate:,} requests a second, half SET, half GET, over {connections} connections; "
             "latency from when a request was due",

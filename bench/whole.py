@@ -1,4 +1,4 @@
-"""How much do a fork and the accesses after it cost in total, and up to which share of the memory does a mode pay?
+"""The total cost of a fork and the accesses after it, and the share of the memory up to which a mode pays.
 
 Method.  This is the paper's Figure 8.  After a fork, the parent touches the first X % of its memory through a buffer of
 32 MiB, piece by piece.  0, 25, 50, 75 or 100 % of the pieces are copied to the buffer (read), the others from it
@@ -115,7 +115,7 @@ def run(size_gib: float = SIZE_GIB, rounds: int = 5, plot: Path | None = None, p
     """Measure, and draw the picture if wanted."""
     report = Report(
         "whole",
-        "What does a fork cost altogether, with the accesses after it?",
+        "The total cost of a fork and the accesses after it.",
         [
             f"a fork of {size_gib:g} GiB, then its first 0 to 100 % touched through a buffer of {BUFFER // MIB} MiB",
             f"{rounds} rounds after one that does not count, the modes in turn; medians of the ratios within a round",
