@@ -36,17 +36,10 @@ from kvstore.wire.resp import reply_error, reply_integer, reply_null, reply_ok
 from mmcore.jit import copy_bytes, int64, kernel, linked
 
 _NX_WORD, _XX_WORD, _GET_WORD = pack(b"NX"), pack(b"XX"), pack(b"GET")
-
-
 _KEEPTTL_WORD, _PERSIST_WORD = pack(b"KEEPTTL"), pack(b"PERSIST")
-
-
 _EX_WORD, _PX_WORD, _EXAT_WORD, _PXAT_WORD = pack(b"EX"), pack(b"PX"), pack(b"EXAT"), pack(b"PXAT")
 
-
 NX, XX, OLD, KEEPTTL, PERSIST, EX, PX, EXAT, PXAT = (1 << i for i in range(9))  # OLD is for GET
-
-
 TIME_SHIFT = 16
 
 
