@@ -4,7 +4,7 @@
     # the store
     DIRTY,  # changes since the last durable snapshot
     MAXMEMORY,  # [bytes], 0 = no limit
-    READ_ONLY,  # not 0: nothing is written; an expired key is hidden, and no clock notes a use
+    READ_ONLY,  # not 0: writing commands are refused, an expired key is hidden, and no clock notes a use
     FROZEN_ROOTS,  # that share the store's pages and tables, beside those in the pool's queue: an image, a branch
     RAN_OUT,  # a command was refused for want of frames since this was last set to 0
     # a transaction that may be undone: see store/undo.py

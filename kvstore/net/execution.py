@@ -55,13 +55,13 @@ from kvstore.lifetimes.shard import (
     REQUIRE_AUTH,
     TIMER_MS,
 )
-from kvstore.lifetimes.store import DIRTY, MAXMEMORY, WRITES_REFUSED
+from kvstore.lifetimes.store import DIRTY, MAXMEMORY, READ_ONLY, WRITES_REFUSED
 from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
 from kvstore.store.databases import memory_exceeded
 from kvstore.store.expire import make_room
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
-from kvstore.wire.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY
+from kvstore.wire.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, READ_ONLY_REPLICA
 from kvstore.wire.refusals import is_http, reply_arity, reply_unknown
 from kvstore.wire.resp import prefix_error, reply_error
 from mmcore.jit import indirect, int64, kernel, linked, void
@@ -129,6 +129,12 @@ def refuse_arity(context, row, command):  # type: ignore[no-untyped-def]
     return event
 
 
+@linked(int64(CONTEXT, int64[::1], int64))
+def refuse_write(context, row, command):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, in row `command` of the table, because the store may not be written now."""
+    return _reject(context, row, command, READ_ONLY_REPLICA if context.store[READ_ONLY] else MISCONF)
+
+
 @kernel
 def _begin(context, command):  # type: ignore[no-untyped-def]
     # Run the command at hand, or leave it to Python; returns an EVENT.
@@ -168,10 +174,12 @@ def execute(context, row):  # type: ignore[no-untyped-def]
         and flags & NO_AUTH_NEEDED == 0
     ):
         return EVENT_POSTPONED
-    if effects & DENY_OOM and store[MAXMEMORY] > 0 and memory_exceeded(context) and not make_room(context):
-        return _reject(context, row, command, OUT_OF_MEMORY)
-    if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED]:
-        return _reject(context, row, command, MISCONF)
+    if effects & DENY_OOM and store[MAXMEMORY] > 0 and store[READ_ONLY] == 0:
+        if memory_exceeded(context) and not make_room(context):
+            return _reject(context, row, command, OUT_OF_MEMORY)
+    if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED] | store[READ_ONLY]:
+        if effects & WRITE or store[READ_ONLY] == 0:
+            return refuse_write(context, row, command)
     if in_multi and flags & NOT_QUEUED == 0:
         if flags & CONTAINER:
             shard[EVENT_DETAIL] = command

@@ -55,6 +55,7 @@ MISCONF = _error(
     "errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the "
     "Redis logs for details about the RDB error."
 )
+READ_ONLY_REPLICA = _error("READONLY You can't write against a read only replica.")
 NO_MULTI = _error("ERR Command not allowed inside a transaction")
 NESTED_MULTI = _error("ERR MULTI calls can not be nested")
 EXEC_WITHOUT_MULTI = _error("ERR EXEC without MULTI")

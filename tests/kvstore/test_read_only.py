@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import copy
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from kvstore.store.databases import keyspace_open
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from mmcore.space import AddressSpace
 from tests.kvstore.bare import HANDLERS, START_MS, Bare
+from tests.kvstore.pipelines import Pipelines
+
+B = TypeVar("B", bound=Bare)
 
 READING = {
     "get": [("GET", "text"), ("GET", "none"), ("GET", "long"), ("GET", "due")],
@@ -49,20 +53,26 @@ def fill(store: Bare) -> None:
     store("SELECT", 0)
 
 
+def frozen_of(owner: B) -> B:
+    """The store as it is now, frozen."""
+    root = owner.fork()
+    frozen = copy(owner)
+    frozen.space = AddressSpace.of_root(
+        owner.memory, root, owner.space.epoch, processor=owner.shard.processor, frozen=True
+    )
+    frozen.opened = OpenStore(owner.pool, owner.shard, frozen.space)
+    frozen.context = frozen.opened.context
+    frozen.registers = frozen.context.registers
+    assert keyspace_open(frozen.context) == 0
+    return frozen
+
+
 @pytest.fixture(params=[CLASSIC, ON_DEMAND, CONSTANT], ids=["classic", "on-demand", "constant"])
 def both(request) -> Iterator[tuple[Bare, Bare]]:
     """A store, and the same one frozen."""
     with Bare(mode=request.param) as owner:
         fill(owner)
-        root = owner.fork()
-        frozen = copy(owner)
-        frozen.space = AddressSpace.of_root(
-            owner.memory, root, owner.space.epoch, processor=owner.shard.processor, frozen=True
-        )
-        frozen.opened = OpenStore(owner.pool, owner.shard, frozen.space)
-        frozen.context = frozen.opened.context
-        frozen.registers = frozen.context.registers
-        assert keyspace_open(frozen.context) == 0
+        frozen = frozen_of(owner)
         yield owner, frozen
 
 
@@ -118,3 +128,57 @@ def test_it_stays_as_it_was_while_the_owner_goes_on(both: tuple[Bare, Bare]) -> 
     assert frozen("GET", "other") == b"database"
     frozen("SELECT", 0)
     owner.check()
+
+
+REFUSED = "READONLY You can't write against a read only replica."
+WRITING = [command for command in COMMANDS if "write" in command.flags]
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Pipelines, Pipelines]]:
+    """A store with connections, and the same one frozen."""
+    with Pipelines(64 << 20) as owner:
+        fill(owner)
+        yield owner, frozen_of(owner)
+
+
+def test_it_refuses_every_writing_command_and_changes_nothing(served: tuple[Pipelines, Pipelines]) -> None:
+    owner, frozen = served
+    memory = owner.memory.state.arrays
+    entries, counts = memory.entries.copy(), memory.refcount.copy()
+    assert len(WRITING) > 25
+    for command in WRITING:
+        assert frozen.run((command.name, *["text"] * (abs(command.arity) - 1))) == [REFUSED], command.name
+    assert np.array_equal(memory.entries, entries)
+    assert np.array_equal(memory.refcount, counts)
+    assert frozen.run(("GET", "text"), ("PING",)) == [b"value", "PONG"]
+    assert owner.run(("SET", "text", "new"), ("GET", "text")) == ["OK", b"new"]
+    assert frozen.run(("GET", "text")) == [b"value"]
+
+
+def test_a_transaction_with_a_writing_command_is_refused_and_one_that_reads_is_not(
+    served: tuple[Pipelines, Pipelines],
+) -> None:
+    _, frozen = served
+    aborted = "EXECABORT Transaction discarded because of previous errors."
+    replies = frozen.run(("MULTI",), ("GET", "text"), ("SET", "text", "new"), ("GET", "text"), ("EXEC",))
+    assert replies == ["OK", "QUEUED", REFUSED, "QUEUED", aborted]
+    assert frozen.transaction(("GET", "text"), ("DBSIZE",)) == [b"value", 305]
+
+
+def test_exec_itself_is_refused_if_the_store_has_become_read_only_since_the_commands_were_queued(
+    served: tuple[Pipelines, Pipelines],
+) -> None:
+    owner, _ = served
+    assert owner.run(("MULTI",), ("SET", "text", "new")) == ["OK", "QUEUED"]
+    owner.registers.READ_ONLY = 1
+    assert owner.run(("EXEC",)) == [f"EXECABORT Transaction discarded because of: {REFUSED}"]
+    owner.registers.READ_ONLY = 0
+    assert owner.run(("EXEC",), ("GET", "text")) == ["ERR EXEC without MULTI", b"value"]
+
+
+def test_neither_a_full_memory_nor_a_failed_snapshot_matters_to_it(served: tuple[Pipelines, Pipelines]) -> None:
+    _, frozen = served
+    frozen.registers.MAXMEMORY = frozen.registers.WRITES_REFUSED = frozen.registers.ACTIVE_EXPIRE_ENABLED = 1
+    frozen.clock_ms = START_MS + 1000
+    assert frozen.run(("SET", "text", "new"), ("PING",), ("DBSIZE",)) == [REFUSED, "PONG", 305]
