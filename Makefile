@@ -32,7 +32,7 @@ check: $(VENV)/test-installed
 	$(BIN)/pytest --quiet tests/test_imports.py tests/test_tidy.py
 
 test: check
-	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/mmcore tests/test_docs.py
+	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/mmcore tests/kvstore/structures tests/test_docs.py
 	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(UNITS) $(SERVER) $(ATTACK)
 	$(PYTEST) tests
 

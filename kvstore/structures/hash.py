@@ -6,7 +6,7 @@ factors.  So clients can choose neither keys that collide, nor a word that makes
 state.  The constants are digits of pi.
 """
 
-from mmcore.jit import bytes32, bytes64, int64, intrinsic, kernel
+from mmcore.jit import DISABLED, bytes32, bytes64, int64, intrinsic, kernel
 from mmcore.jit.toolchain import ir
 
 _SECRET0 = int64(0x243F6A8885A308D3)
@@ -15,16 +15,25 @@ _SECRET2 = int64(0x24093822299F31D1)
 _SECRET3 = int64(0x082EFA98EC4E6C89)
 
 
-@intrinsic
-def _fold(typingctx, a, b):  # type: ignore[no-untyped-def]
-    # The two halves of the 128-bit product of a and b, both read as unsigned, xor-ed.
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(values[0], wide), builder.zext(values[1], wide))
-        high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
-        return builder.xor(builder.trunc(product, ir.IntType(64)), high)
+if DISABLED:
 
-    return int64(int64, int64), codegen
+    def _fold(a: int, b: int) -> int:
+        product = (int(a) & 0xFFFF_FFFF_FFFF_FFFF) * (int(b) & 0xFFFF_FFFF_FFFF_FFFF)
+        folded = (product ^ product >> 64) & 0xFFFF_FFFF_FFFF_FFFF
+        return folded - (folded >> 63 << 64)
+
+else:
+
+    @intrinsic
+    def _fold(typingctx, a, b):  # type: ignore[no-untyped-def]
+        # The two halves of the 128-bit product of a and b, both read as unsigned, xor-ed.
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            wide = ir.IntType(128)
+            product = builder.mul(builder.zext(values[0], wide), builder.zext(values[1], wide))
+            high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+            return builder.xor(builder.trunc(product, ir.IntType(64)), high)
+
+        return int64(int64, int64), codegen
 
 
 @kernel

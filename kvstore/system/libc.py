@@ -3,11 +3,13 @@
 Functions are called by symbol, so that compiled kernels can be cached.  Pointers are passed as int64 addresses.
 Buffers whose size depends on clients' input (queries, replies, transaction queues) come from malloc.  They belong to
 connections, and not to the store, whose bytes all lie in the address space.
+
+Without the compiler, the views of memory, malloc and free have plain Python twins; data structures are tested so.
 """
 
 from typing import Any
 
-from mmcore.jit import external, int32, int64, intrinsic, kernel, uint8, void
+from mmcore.jit import DISABLED, external, int32, int64, intrinsic, kernel, uint8, void
 from mmcore.jit.toolchain import arrays, cgutils, ir, types
 
 accept4 = external("accept4", int32(int32, int64, int64, int32))
@@ -40,27 +42,47 @@ CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 RUSAGE_THREAD = 1
 
 
-def _view(kind: Any) -> Any:
-    # An intrinsic (address, count) -> array: a view of that memory.  A kernel cannot return an array that it has made,
-    # because there are no reference counts.  This intrinsic can, because its array owns nothing.
-    def view(typingctx, address, count):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            array = signature.return_type
-            made = arrays.make_array(array)(context, builder)
-            word = context.get_data_type(array.dtype)
-            item = context.get_constant(types.intp, context.get_abi_sizeof(word))
-            pointer = builder.inttoptr(values[0], word.as_pointer())
-            arrays.populate_array(made, data=pointer, shape=[values[1]], strides=[item], itemsize=item, meminfo=None)
-            return made._getvalue()
+if DISABLED:
+    import ctypes
 
-        return kind[::1](int64, int64), codegen
+    import numpy as np
 
-    return intrinsic(view)
+    def _window(kind: Any) -> Any:
+        def window(address: int, count: int) -> Any:
+            size = int(count) * np.dtype(kind).itemsize
+            return np.frombuffer((ctypes.c_char * size).from_address(int(address)), kind) if size else np.empty(0, kind)
 
+        return window
 
-bytes_at = _view(uint8)  # (address, size) -> uint8[size]
-words_at = _view(int64)  # (address, count) -> int64[count]
-ints_at = _view(int32)  # (address, count) -> int32[count]
+    bytes_at, words_at, ints_at = _window(np.uint8), _window(np.int64), _window(np.int32)
+    _library = ctypes.CDLL(None)
+    _library.malloc.restype, _library.malloc.argtypes = ctypes.c_int64, [ctypes.c_int64]
+    _library.free.restype, _library.free.argtypes = None, [ctypes.c_int64]
+    malloc, free = (lambda size: _library.malloc(int(size))), (lambda address: _library.free(int(address)))
+else:
+
+    def _view(kind: Any) -> Any:
+        # An intrinsic (address, count) -> array: a view of that memory.  A kernel cannot return an array that it has
+        # made, because there are no reference counts.  This intrinsic can, because its array owns nothing.
+        def view(typingctx, address, count):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+                array = signature.return_type
+                made = arrays.make_array(array)(context, builder)
+                word = context.get_data_type(array.dtype)
+                item = context.get_constant(types.intp, context.get_abi_sizeof(word))
+                pointer = builder.inttoptr(values[0], word.as_pointer())
+                arrays.populate_array(
+                    made, data=pointer, shape=[values[1]], strides=[item], itemsize=item, meminfo=None
+                )
+                return made._getvalue()
+
+            return kind[::1](int64, int64), codegen
+
+        return intrinsic(view)
+
+    bytes_at = _view(uint8)  # (address, size) -> uint8[size]
+    words_at = _view(int64)  # (address, count) -> int64[count]
+    ints_at = _view(int32)  # (address, count) -> int32[count]
 
 
 @intrinsic

@@ -1,0 +1,18 @@
+"""What a root is: the first byte of every collection says so, in its three low bits.
+
+PACKED   packed.py: some items in one allocation
+INTS     ints.py: a sorted set of integers in one allocation
+RECORD   record.py: the root of a hash table, a tree, or both
+"""
+
+from mmcore.jit import kernel
+from mmcore.mmu import load8
+
+PACKED, INTS, RECORD = 1, 2, 3
+KIND_MASK = 7
+
+
+@kernel
+def kind_of(space, root):  # type: ignore[no-untyped-def]
+    """PACKED, INTS or RECORD."""
+    return load8(space, root) & KIND_MASK
