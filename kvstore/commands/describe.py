@@ -4,32 +4,45 @@ from kvstore.commands.coldplane import Described
 from kvstore.commands.keys.introspection import encoding_of, idle_s
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.lifetimes.context import CONTEXT, Context
-from kvstore.store.entries import CLOCK_MASK, entry_flags, entry_length
+from kvstore.store.entries import (
+    CLOCK_MASK,
+    STRING,
+    entry_encoding,
+    entry_flags,
+    entry_length,
+    entry_memory,
+    entry_type,
+)
 from kvstore.store.lookup import key_hash, lookup
+from kvstore.store.types import TYPES
 from mmcore.jit import address_of, int64, linked, zeros
 
-ENCODINGS = ("int", "embstr", "raw")
+ENCODINGS = ("int", "embstr", "raw")  # of strings
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64[::1]))
 def describe(context, db, key, count, out):  # type: ignore[no-untyped-def]
-    """Write a key's address, encoding, length, clock and idle time to `out`; returns 0 without the key."""
+    """Write a key's address, type, encoding, size, clock and idle time to `out`; returns 0 without the key."""
     slot = lookup(context, db, key, count, key_hash(context, key, count))
     if slot == 0:
         return 0
     entry = slot_entry(context, slot)
     out[0] = entry
-    out[1] = encoding_of(context, entry)
-    out[2] = entry_length(context, entry)
-    out[3] = entry_flags(context, entry) & CLOCK_MASK
-    out[4] = idle_s(context, entry)
+    out[1] = entry_type(context, entry)
+    if out[1] == STRING:
+        out[2], out[3] = encoding_of(context, entry), entry_length(context, entry)
+    else:
+        out[2], out[3] = entry_encoding(context, entry), entry_memory(context, entry, 0)
+    out[4] = entry_flags(context, entry) & CLOCK_MASK
+    out[5] = idle_s(context, entry)
     return 1
 
 
 def describe_key(context: Context, db: int, key: bytes) -> Described | None:
     """How the value of a key is kept, or None without the key."""
-    text, out = key or b"\0", zeros(int64, 5)
+    text, out = key or b"\0", zeros(int64, 6)
     if not describe(context, db, address_of(text), len(key), out):
         return None
-    address, encoding, length, clock, idle = (int(word) for word in out)
-    return Described(address, ENCODINGS[encoding], length, clock, idle)
+    address, type_, encoding, length, clock, idle = (int(word) for word in out)
+    names = ENCODINGS if type_ == STRING else TYPES[type_].encodings
+    return Described(address, names[encoding], length, clock, idle)

@@ -141,8 +141,10 @@
     LATENCY_ADDRESS,
     HOLDINGS_ADDRESS,  # notes of a transaction that asks for reference counts, 0 for none; see refcounts.py
     HOLDINGS_SLOTS,
+    LONG_ADDRESS,  # of memory for a key that lies across pages; see store/collections.py
+    LONG_CAPACITY,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(125)
+) = range(127)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 125
+assert SHARD_REGISTERS >= 127

@@ -1,7 +1,10 @@
 """Digests of what a store holds, Redis's bit for bit (DEBUG DIGEST): two stores with the same data have the same.
 
     mix(data)           digest = SHA-1(digest xor SHA-1(data))
-    value               from zeros: mix(type), mix(bytes), and xor SHA-1("!!expire!!") where the key has a deadline
+    value               from zeros: mix(type), its contents, and xor SHA-1("!!expire!!") where the key has a deadline
+    contents            string: mix(bytes); list: mix(element) in order; set: xor SHA-1(member) for each;
+                        hash, sorted set: xor SHA-1(element) for each, where an element is, from zeros, mix(field or
+                        member) and mix(value or score); a score is printed as by "%.17g"
     key                 from zeros: mix(key), then as its value
     store               from zeros: for each database that has keys mix(number), and xor SHA-1(digest of a key) for each
 
@@ -16,29 +19,44 @@ takes 4.8 s.  The server serves no other client meanwhile.
 """
 
 from kvstore.lifetimes.context import CONTEXT, Context
+from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import (
     EXPIRY,
     HEADER,
+    LIST,
+    SET,
+    STRING,
+    ZSET,
     entry_flags,
     entry_key_length,
     entry_length,
+    entry_root,
+    entry_type,
     entry_value,
 )
 from kvstore.store.index import BUCKET_SIZE, SLOTS, entry_of, next_overflow
 from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.lookup import find_slot, key_hash
 from kvstore.store.sampling import scan_entry
+from kvstore.store.scores import element_score
+from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
+from kvstore.structures.ints import ints_at, ints_count
+from kvstore.structures.kinds import INTS, kind_of
 from kvstore.structures.sha1 import HASH_WORDS, STATE, sha1_begin, sha1_end, sha1_update, sha1_words
+from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
+from kvstore.system.libc import bytes_at, words_at
+from kvstore.wire.doubles import double_of, put_double17
+from kvstore.wire.resp import put_decimal
 from mmcore.jit import Array, address_of, constant, int64, kernel, linked, void, zeros
 from mmcore.mmu import load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
-STRING = 0  # the type of a string, as Redis numbers types
-
-# The room that digests are made in, int64[ROOM]: a state of SHA-1, the digest of a key, that of the store, a number.
-KEY, STORE, NUMBER = STATE, STATE + HASH_WORDS, STATE + 2 * HASH_WORDS
+# The room that digests are made in, int64[ROOM]: a state of SHA-1; the digests of a key, of the store and of an
+# element; a number.
+KEY, STORE, ELEMENT, NUMBER = (STATE + i * HASH_WORDS for i in range(4))
 ROOM = NUMBER + 1
+_TEXT = 64  # [bytes] of a number; the words of a walk lie behind it
 _EXPIRE_TEXT = b"!!expire!!"
 _EXPIRE, _EXPIRE_LENGTH = constant(_EXPIRE_TEXT), len(_EXPIRE_TEXT)
 
@@ -73,8 +91,8 @@ def _mix_number(room, at, number):  # type: ignore[no-untyped-def]
 
 
 @linked(void(CONTEXT, int64[::1], int64, int64))
-def _mix_bytes(context, room, va, count):  # type: ignore[no-untyped-def]
-    """Mix the `count` bytes at `va`, across pages, into the digest of the key."""
+def _hash_bytes(context, room, va, count):  # type: ignore[no-untyped-def]
+    """room[:HASH_WORDS] becomes the hash of the `count` bytes at `va`, across pages."""
     sha1_begin(room)
     while count > 0:
         piece = min(count, PAGE_SIZE - (va & PAGE_MASK))
@@ -82,14 +100,88 @@ def _mix_bytes(context, room, va, count):  # type: ignore[no-untyped-def]
         va += piece
         count -= piece
     sha1_end(room)
-    _mix_hash(room, KEY)
+
+
+@kernel
+def _mix_bytes(context, room, at, va, count):  # type: ignore[no-untyped-def]
+    _hash_bytes(context, room, va, count)
+    _mix_hash(room, at)
+
+
+@kernel
+def _mix_key_of(context, room, at, element):  # type: ignore[no-untyped-def]
+    space = context.space
+    _mix_bytes(context, room, at, element_key(space, element), element_key_length(space, element))
+
+
+@linked(void(CONTEXT, int64[::1], int64))
+def _mix_pair(context, room, element):  # type: ignore[no-untyped-def]
+    """Mix a field and its value into the digest of the key."""
+    space = context.space
+    _clear(room, ELEMENT)
+    _mix_key_of(context, room, ELEMENT, element)
+    _mix_bytes(context, room, ELEMENT, element_payload(space, element), element_payload_length(space, element))
+    sha1_words(room, room, ELEMENT, HASH_WORDS)
+    _xor_hash(room, KEY)
+
+
+@linked(void(CONTEXT, int64[::1], int64))
+def _mix_scored(context, room, element):  # type: ignore[no-untyped-def]
+    """Mix a member and its score into the digest of the key."""
+    _clear(room, ELEMENT)
+    _mix_key_of(context, room, ELEMENT, element)
+    text = bytes_at(context.shard[SCRATCH_ADDRESS], _TEXT)
+    count = put_double17(text, 0, double_of(element_score(context.space, element)))
+    sha1_begin(room)
+    sha1_update(room, text, 0, count)
+    sha1_end(room)
+    _mix_hash(room, ELEMENT)
+    sha1_words(room, room, ELEMENT, HASH_WORDS)
+    _xor_hash(room, KEY)
+
+
+@linked(void(CONTEXT, int64[::1], int64))
+def _mix_integers(context, room, root):  # type: ignore[no-untyped-def]
+    """Mix the members of a set of integers into the digest of the key."""
+    text = bytes_at(context.shard[SCRATCH_ADDRESS], _TEXT)
+    for i in range(ints_count(context.space, root)):
+        count = put_decimal(text, 0, ints_at(context.space, root, i))
+        sha1_begin(room)
+        sha1_update(room, text, 0, count)
+        sha1_end(room)
+        _xor_hash(room, KEY)
+
+
+@linked(void(CONTEXT, int64[::1], int64, int64))
+def _mix_elements(context, room, type_, root):  # type: ignore[no-untyped-def]
+    """Mix the elements of a value that has a root into the digest of the key."""
+    space, walk = context.space, words_at(context.shard[SCRATCH_ADDRESS] + _TEXT, WALK_WORDS)
+    walk_begin(space, root, walk)
+    element = walk_next(space, walk)
+    while element != 0:
+        if type_ == LIST:
+            _mix_key_of(context, room, KEY, element)
+        elif type_ == SET:
+            _hash_bytes(context, room, element_key(space, element), element_key_length(space, element))
+            _xor_hash(room, KEY)
+        elif type_ == ZSET:
+            _mix_scored(context, room, element)
+        else:
+            _mix_pair(context, room, element)
+        element = walk_next(space, walk)
 
 
 @linked(void(CONTEXT, int64[::1], int64))
 def _mix_value(context, room, entry):  # type: ignore[no-untyped-def]
     """Mix an entry's value, and whether it has a deadline, into the digest of the key."""
-    _mix_number(room, KEY, STRING)
-    _mix_bytes(context, room, entry_value(context, entry), entry_length(context, entry))
+    type_ = entry_type(context, entry)
+    _mix_number(room, KEY, type_)
+    if type_ == STRING:
+        _mix_bytes(context, room, KEY, entry_value(context, entry), entry_length(context, entry))
+    elif kind_of(context.space, entry_root(context, entry)) == INTS:
+        _mix_integers(context, room, entry_root(context, entry))
+    else:
+        _mix_elements(context, room, type_, entry_root(context, entry))
     if entry_flags(context, entry) & EXPIRY:
         sha1_begin(room)
         sha1_update(room, _EXPIRE, 0, _EXPIRE_LENGTH)
@@ -108,7 +200,7 @@ def _mix_database(context, room, db):  # type: ignore[no-untyped-def]
                 entry = scan_entry(context, bucket, i)
                 if entry != 0:
                     _clear(room, KEY)
-                    _mix_bytes(context, room, entry + HEADER, entry_key_length(context, entry))
+                    _mix_bytes(context, room, KEY, entry + HEADER, entry_key_length(context, entry))
                     _mix_value(context, room, entry)
                     sha1_words(room, room, KEY, HASH_WORDS)
                     _xor_hash(room, STORE)

@@ -4,7 +4,7 @@
     0           4     length of the key, k
     4           4     length of the value, v
     8           3     when it was last used: Unix time [s], modulo 2^24
-    11          1     flags
+    11          1     flags, encoding and type
     12          k     key
     12+k        8     deadline, Unix time [ms]                        with EXPIRY or LARGE
     ...         v     value
@@ -15,6 +15,10 @@
              the entry moves.  Such an entry always has room for a deadline, so EXPIRE does not even move the entry
     RAW      the value was edited in place; OBJECT ENCODING reports it as raw
     TEXT     the value was computed as text; OBJECT ENCODING does not report an integer, even if it spells one
+    type     three bits, numbered as in Redis: STRING, LIST, SET, ZSET, HASH
+
+The value of any type but STRING is eight bytes: the address of its root (kvstore/structures/kinds.py).  Its entry has
+an encoding (types.py) in the place of RAW and TEXT.
 
 An entry whose key is too long for a page is a run of pages.  All functions here work across page boundaries.
 """
@@ -23,6 +27,8 @@ from kvstore.lifetimes.call import NO_TOUCH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LRU_CLOCK
 from kvstore.lifetimes.store import FROZEN_ROOTS, READ_ONLY
+from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
+from kvstore.structures.collection import root_free, root_memory
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.frames import has_frames
@@ -36,6 +42,12 @@ KEY_LENGTH, VALUE_LENGTH, FLAGS = 0, 4, 8  # offsets in the header
 HEADER = 12
 EXPIRY, LARGE, RAW, TEXT = 1 << 24, 1 << 25, 1 << 26, 1 << 27
 EDITED = RAW | TEXT
+ENCODING_SHIFT, TYPE_SHIFT = 26, 28
+ENCODING_MASK, TYPE_MASK = 3 << ENCODING_SHIFT, 7 << TYPE_SHIFT
+STRING, LIST, SET, ZSET, HASH = range(5)
+VALUE_FORM = TYPE_MASK | ENCODING_MASK  # the flags that belong to the value, wherever its entry is
+ROOT_SIZE = 8  # [bytes] of the value of a type that has a root
+assert ENCODING_MASK == EDITED
 CLOCK_MASK = (1 << 24) - 1
 
 
@@ -192,19 +204,56 @@ def entry_alloc_around(context, key_length, value_length, deadline, value):  # t
     return entry
 
 
+@kernel
+def entry_type(context, entry):  # type: ignore[no-untyped-def]
+    """The type of the value: STRING, LIST, SET, ZSET or HASH."""
+    return entry_flags(context, entry) >> TYPE_SHIFT & 7
+
+
+@kernel
+def entry_encoding(context, entry):  # type: ignore[no-untyped-def]
+    """The encoding of a value with a root, as types.py numbers them."""
+    return entry_flags(context, entry) >> ENCODING_SHIFT & 3
+
+
+@kernel
+def entry_root(context, entry):  # type: ignore[no-untyped-def]
+    """The root of a value that is not a string."""
+    return _load_across(context, entry_value(context, entry))
+
+
+@kernel
+def entry_set_root(context, entry, root):  # type: ignore[no-untyped-def]
+    """Store the root, unless it is there already."""
+    at = entry_value(context, entry)
+    if _load_across(context, at) != root:
+        _store_across(context, at, root)
+
+
+@kernel
+def entry_set_encoding(context, entry, encoding):  # type: ignore[no-untyped-def]
+    """Store the encoding of a value with a root, unless it is there already."""
+    flags = entry_flags(context, entry)
+    if flags >> ENCODING_SHIFT & 3 != encoding:
+        store32(context.space, entry + FLAGS, flags & ~ENCODING_MASK | encoding << ENCODING_SHIFT)
+
+
 @linked(void(CONTEXT, int64))
 def entry_free_around(context, entry):  # type: ignore[no-untyped-def]
-    """Free a LARGE entry without its value, which belongs to another entry now."""
-    size = entry_size(entry_key_length(context, entry), 0, entry_flags(context, entry))
-    code = heap_free(context.space, entry, size)
+    """Free an entry without its value, which belongs to another entry now: a LARGE one, or one with a root."""
+    flags = entry_flags(context, entry)
+    length = 0 if flags & LARGE else entry_length(context, entry)
+    code = heap_free(context.space, entry, entry_size(entry_key_length(context, entry), length, flags))
     assert code == 0, "no frame was reserved for a release"
 
 
 @linked(void(CONTEXT, int64))
 def entry_free(context, entry):  # type: ignore[no-untyped-def]
-    """Free an entry and its value; a long value is freed later, in steps."""
+    """Free an entry and its value; a long or great value is freed later, in steps."""
     flags, length = entry_flags(context, entry), entry_length(context, entry)
     size = entry_size(entry_key_length(context, entry), length, flags)
+    if flags & TYPE_MASK:
+        root_free(context.space, CONTROL_BASE + CONTROL_GRAVE, entry_root(context, entry))
     if flags & LARGE:
         code = heap_free(context.space, entry_value(context, entry), length)
         assert code == 0, "no frame was reserved for a release"
@@ -212,11 +261,16 @@ def entry_free(context, entry):  # type: ignore[no-untyped-def]
     assert code == 0, "no frame was reserved for a release"
 
 
-@kernel
-def entry_memory(context, entry):  # type: ignore[no-untyped-def]
-    """Heap memory that an entry uses, rounded up as the heap does [bytes]."""
+@linked(int64(CONTEXT, int64, int64))
+def entry_memory(context, entry, samples):  # type: ignore[no-untyped-def]
+    """Heap memory that an entry and its value use, rounded up as the heap does [bytes].
+
+    A great value's is estimated from so many of its elements; 0 for all.
+    """
     flags, length = entry_flags(context, entry), entry_length(context, entry)
     taken = heap_size(entry_size(entry_key_length(context, entry), length, flags))
+    if flags & TYPE_MASK:
+        return taken + root_memory(context.space, entry_root(context, entry), samples)
     return taken + (heap_size(length) if flags & LARGE else 0)
 
 

@@ -6,8 +6,9 @@ regions and gives the database fresh ones; the entries of the old ones are freed
 regions lies in the address space.  So a snapshot taken meanwhile contains it, and a server that restarts from that
 snapshot goes on with the work.  layout.py describes the records of the list.
 
-`background_step` does a little of all work that waits: it releases old trees, detached regions and long freed values,
-shrinks tables that have too many buckets for their keys, and returns free frames to the system (mmcore/giveback.py).
+`background_step` does a little of all work that waits: it releases old trees, detached regions, freed collections (the
+grave) and long freed values, shrinks tables that have too many buckets for their keys, and returns free frames to the
+system (mmcore/giveback.py).
 """
 
 from kvstore.effects.door import emptied
@@ -22,6 +23,7 @@ from kvstore.store.index import BUCKET_SIZE, BUCKETS_MIN, PAGE_BUCKETS, SLOTS, n
 from kvstore.store.layout import (
     CONTROL_BASE,
     CONTROL_FLUSHING,
+    CONTROL_GRAVE,
     CONTROL_REGIONS,
     DATABASES,
     DB_DEADLINE_BUCKETS,
@@ -42,6 +44,7 @@ from kvstore.store.layout import (
 )
 from kvstore.store.membership import shrink
 from kvstore.store.sampling import scan_entry
+from kvstore.structures.grave import dig
 from kvstore.system.libc import words_at
 from mmcore.frames import has_frames
 from mmcore.giveback import give_back, resident_free
@@ -220,7 +223,7 @@ def _shrink_step(context, budget):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def release_some(context, budget):  # type: ignore[no-untyped-def]
-    """Free about `budget` pages of old trees, detached regions and long values; returns 0 when none wait.
+    """Free about `budget` pages of old trees, detached regions, collections and long values; returns 0 when none wait.
 
     No live key moves.
     """
@@ -234,6 +237,8 @@ def release_some(context, budget):  # type: ignore[no-untyped-def]
             pool[RELEASE_COUNT] -= 1
     if load64(context.space, CONTROL_BASE + CONTROL_FLUSHING) != 0:
         done += _flush_step(context, budget >> 3)
+    if load64(context.space, CONTROL_BASE + CONTROL_GRAVE) != 0:
+        done += dig(context.space, CONTROL_BASE + CONTROL_GRAVE, budget)
     return done + heap_reclaim_step(context.space, budget)
 
 

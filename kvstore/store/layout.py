@@ -16,6 +16,7 @@ Control block (little endian, 8-byte words, offsets from CONTROL_BASE)
     16      8     digest of the layout; see description.py
     24      8     bit set of index regions in use
     32      8     head of the queue of indices being flushed, 0 for none; see flush.py
+    40      8     head of the grave, 0 when it is empty; see kvstore/structures/grave.py
     64      64*16 descriptors of the databases
 
 Descriptor of a database
@@ -40,7 +41,7 @@ Record of an index that is being flushed, in the heap; see flush.py
 
 DATABASES = 16
 CONTROL_BASE = 0x1000_0800
-LAYOUT_VERSION = 2  # raise it when a number here gets another meaning; 1 had no digest in the control block
+LAYOUT_VERSION = 3  # raise it when a number here gets another meaning; 2 had strings only
 VERSION_BITS = 16
 CONTROL_MAGIC = 0x6B76 << VERSION_BITS | LAYOUT_VERSION
 assert 0 < LAYOUT_VERSION < 1 << VERSION_BITS
@@ -48,6 +49,7 @@ CONTROL_SEED = 8
 CONTROL_LAYOUT = 16
 CONTROL_REGIONS = 24
 CONTROL_FLUSHING = 32
+CONTROL_GRAVE = 40
 DESCRIPTORS = CONTROL_BASE + 64
 DESCRIPTOR_SIZE = 64
 assert DESCRIPTORS + DATABASES * DESCRIPTOR_SIZE <= (CONTROL_BASE | 4095) + 1

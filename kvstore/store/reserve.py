@@ -30,6 +30,7 @@ from kvstore.store.entries import (
     EXPIRY,
     LARGE,
     NO_DEADLINE,
+    TYPE_MASK,
     entry_deadline,
     entry_flags,
     entry_length,
@@ -157,7 +158,7 @@ def _live_entry(context, key, count, hash_):  # type: ignore[no-untyped-def]
 def _in_place(context, entry, key_length, length):  # type: ignore[no-untyped-def]
     """Whether a value of `length` bytes fits the allocation that this entry, or its long value, has."""
     flags = entry_flags(context, entry)
-    if is_large(key_length, length, flags) != (flags & LARGE != 0):
+    if flags & TYPE_MASK or is_large(key_length, length, flags) != (flags & LARGE != 0):
         return 0
     before = entry_length(context, entry)
     if flags & LARGE == 0:

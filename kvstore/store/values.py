@@ -11,10 +11,13 @@ from kvstore.store.entries import (
     LARGE,
     NO_DEADLINE,
     RAW,
+    TYPE_MASK,
+    VALUE_FORM,
     entry_alloc,
     entry_deadline,
     entry_flags,
     entry_free,
+    entry_free_around,
     entry_key_length,
     entry_length,
     entry_set_deadline,
@@ -58,7 +61,7 @@ def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # t
     if slot != 0:
         old = entry_of(load64(space, slot))
         flags = entry_flags(context, old)
-        same_form = (flags & EXPIRY != 0) == (deadline != NO_DEADLINE)
+        same_form = flags & TYPE_MASK == 0 and (flags & EXPIRY != 0) == (deadline != NO_DEADLINE)
         if same_form and is_large(count, length, flags & EXPIRY) == (flags & LARGE != 0):
             before, after = entry_length(context, old), length
             if flags & LARGE == 0:
@@ -120,9 +123,12 @@ def change_deadline(context, db, slot, hash_, deadline):  # type: ignore[no-unty
             return 0
         copy_within(space, new + HEADER, old + HEADER, count)
         copy_within(space, entry_value(context, new), entry_value(context, old), length)
-        entry_set_flags(context, new, entry_flags(context, new) | (flags & EDITED))
+        entry_set_flags(context, new, entry_flags(context, new) | (flags & VALUE_FORM))
         _point_anew(context, db, slot, hash_, old, new)
-        entry_free(context, old)
+        if flags & TYPE_MASK:
+            entry_free_around(context, old)
+        else:
+            entry_free(context, old)
     return 1
 
 

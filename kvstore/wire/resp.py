@@ -27,10 +27,8 @@ _FIXED = {
     "NULL3": b"_\r\n",
     "NULL_ARRAY": b"*-1\r\n",
     "EMPTY": b"$0\r\n\r\n",
-    "NONE": b"+none\r\n",
-    "STRING": b"+string\r\n",
 }
-_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _NONE, _STRING = (constant(text) for text in _FIXED.values())
+_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY = (constant(text) for text in _FIXED.values())
 
 
 @linked(void(CONTEXT, int64))
@@ -280,9 +278,12 @@ def reply_queued(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def reply_type_name(context, present):  # type: ignore[no-untyped-def]
-    """+string, or +none for a missing key."""
-    if present:
-        reply_raw(context, _STRING, 0, len(_STRING))
-    else:
-        reply_raw(context, _NONE, 0, len(_NONE))
+def reply_status(context, text, start, count):  # type: ignore[no-untyped-def]
+    """+ and `count` bytes of `text`."""
+    out = reply_room(context, count + 3)
+    at = context.call[REPLY_LENGTH]
+    out[at] = 43
+    copy_bytes(out, at + 1, text, start, count)
+    out[at + 1 + count] = 13
+    out[at + 2 + count] = 10
+    context.call[REPLY_LENGTH] = at + 3 + count

@@ -1,6 +1,6 @@
 """DEL, UNLINK, EXISTS, TOUCH, TYPE, DBSIZE: the existence of keys.
 
-DEL and UNLINK free a long value later, in steps.
+DEL and UNLINK free a long or great value later, in steps.
 """
 
 from kvstore.effects.door import changed
@@ -8,13 +8,17 @@ from kvstore.effects.events import DEL
 from kvstore.lifetimes.call import ARGC, DB, NO_TOUCH
 from kvstore.lifetimes.context import HANDLER
 from kvstore.store.databases import db_load
+from kvstore.store.entries import entry_type
 from kvstore.store.layout import DB_KEYS
 from kvstore.store.lookup import key_hash, lookup, lookup_peek, lookup_read
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve_removal
+from kvstore.store.types import NAME_BYTES, NAME_START
 from kvstore.wire.arguments import argument
-from kvstore.wire.resp import reply_integer, reply_type_name
-from mmcore.jit import linked
+from kvstore.wire.resp import reply_integer, reply_status
+from mmcore.jit import constant, linked
+
+_NONE = constant(b"none")
 
 
 @linked(HANDLER)
@@ -64,7 +68,12 @@ def touch(context):  # type: ignore[no-untyped-def]
 def type_(context):  # type: ignore[no-untyped-def]
     """TYPE key"""
     key, key_size = argument(context, 1)
-    reply_type_name(context, lookup_peek(context, key, key_size) != 0)
+    entry = lookup_peek(context, key, key_size)
+    if entry == 0:
+        reply_status(context, _NONE, 0, len(_NONE))
+    else:
+        type_ = entry_type(context, entry)
+        reply_status(context, NAME_BYTES, NAME_START[type_], NAME_START[type_ + 1] - NAME_START[type_])
     return 0
 
 

@@ -5,8 +5,21 @@ from kvstore.commands.strings.getting import slot_entry
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import LRU_CLOCK, SCRATCH_ADDRESS
-from kvstore.store.entries import CLOCK_MASK, EDITED, RAW, entry_flags, entry_length, entry_memory, entry_value
+from kvstore.store.entries import (
+    CLOCK_MASK,
+    EDITED,
+    RAW,
+    STRING,
+    TYPE_MASK,
+    entry_encoding,
+    entry_flags,
+    entry_length,
+    entry_memory,
+    entry_type,
+    entry_value,
+)
 from kvstore.store.lookup import key_hash, lookup, lookup_peek
+from kvstore.store.types import ENCODING_BYTES, ENCODING_START, encoding_place
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
 from kvstore.wire.errors import NO_LFU, NOT_INTEGER, SYNTAX
@@ -31,9 +44,9 @@ SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
 
 @kernel
 def is_integer(context, entry):  # type: ignore[no-untyped-def]
-    """Whether Redis would store the value as an integer: it spells one, and was not edited in place."""
+    """Whether Redis would store the value as an integer: a string that spells one, and was not edited in place."""
     count = entry_length(context, entry)
-    if count == 0 or count > 20 or entry_flags(context, entry) & EDITED:
+    if count == 0 or count > 20 or entry_flags(context, entry) & (EDITED | TYPE_MASK):
         return False
     digits = bytes_at(context.shard[SCRATCH_ADDRESS], 32)
     copy_out(context.space, entry_value(context, entry), digits, 0, count)
@@ -43,7 +56,7 @@ def is_integer(context, entry):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def encoding_of(context, entry):  # type: ignore[no-untyped-def]
-    """The encoding that OBJECT ENCODING reports: 0 int, 1 embstr, 2 raw."""
+    """The encoding that OBJECT ENCODING reports of a string: 0 int, 1 embstr, 2 raw."""
     if is_integer(context, entry):
         return 0
     if entry_flags(context, entry) & RAW or entry_length(context, entry) > EMBSTR_MAX:
@@ -68,7 +81,10 @@ def object_(context):  # type: ignore[no-untyped-def]
     if entry == 0:
         reply_null(context)
         return 0
-    if what == _ENCODING:
+    if what == _ENCODING and entry_type(context, entry) != STRING:
+        place = encoding_place(entry_type(context, entry), entry_encoding(context, entry))
+        reply_bulk(context, ENCODING_BYTES, ENCODING_START[place], ENCODING_START[place + 1] - ENCODING_START[place])
+    elif what == _ENCODING:
         encoding = encoding_of(context, entry)
         if encoding == 0:
             reply_bulk(context, _INT_NAME, 0, 3)
@@ -82,7 +98,7 @@ def object_(context):  # type: ignore[no-untyped-def]
         reply_integer(context, idle_s(context, entry))
     else:
         # Redis shares one object for each integer below 10,000, and reports this number as its reference count.
-        shared = entry_length(context, entry) <= 4 and encoding_of(context, entry) == 0
+        shared = entry_length(context, entry) <= 4 and is_integer(context, entry)
         shared = shared and load8(context.space, entry_value(context, entry)) != 45
         reply_integer(
             context,
@@ -98,6 +114,7 @@ def memory_usage(context):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 2)
     if word(context, 1) != _USAGE or count < 3:
         return 1
+    samples = 5  # Redis's default
     if count != 3:
         if count != 5 or word(context, 3) != _SAMPLES:
             reply_error(context, SYNTAX)
@@ -113,5 +130,5 @@ def memory_usage(context):  # type: ignore[no-untyped-def]
     if slot == 0:
         reply_null(context)
     else:
-        reply_integer(context, entry_memory(context, slot_entry(context, slot)) + 8)
+        reply_integer(context, entry_memory(context, slot_entry(context, slot), samples) + 8)
     return 0

@@ -4,10 +4,11 @@ from kvstore.lifetimes.call import ARGC, DB, QUERY_ADDRESS, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.databases import db_load, key_base
-from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_key_length
+from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_key_length, entry_type
 from kvstore.store.index import BUCKET_SIZE, SLOTS, next_overflow
 from kvstore.store.layout import DB_KEY_BUCKETS
 from kvstore.store.sampling import scan_entry
+from kvstore.store.types import type_named
 from kvstore.structures.linear import scan_bucket, scan_next
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, pack, query, word
 from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, OUT_OF_PATTERN, SYNTAX
@@ -15,7 +16,7 @@ from kvstore.wire.glob import glob_close, glob_least, glob_match, glob_open
 from kvstore.wire.resp import put_decimal, reply_array, reply_bulk_integer, reply_bulk_memory, reply_error, reply_room
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
-_MATCH, _COUNT, _TYPE, _STRING = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE"), pack(b"STRING")
+_MATCH, _COUNT, _TYPE = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE")
 
 
 HEADER_ROOM = 24  # [bytes] for the header of an array whose length is known only at its end
@@ -155,7 +156,7 @@ def scan(context):  # type: ignore[no-untyped-def]
     if not valid:
         reply_error(context, INVALID_CURSOR)
         return 0
-    count, at_pattern, of_type = 10, 0, True
+    count, at_pattern, wanted, any_type = 10, 0, -1, True
     i = 2
     while i < call[ARGC]:
         option = word(context, i)
@@ -173,7 +174,7 @@ def scan(context):  # type: ignore[no-untyped-def]
         elif option == _MATCH:
             at_pattern = i + 1
         elif option == _TYPE:
-            of_type = word(context, i + 1) == _STRING
+            wanted, any_type = type_named(word(context, i + 1)), False
         else:
             reply_error(context, SYNTAX)
             return 0
@@ -190,7 +191,7 @@ def scan(context):  # type: ignore[no-untyped-def]
                 entry = scan_entry(context, bucket, j)
                 if entry != 0:
                     emitted += 1
-                    if of_type:
+                    if any_type or entry_type(context, entry) == wanted:
                         matches = reply_if_match(context, entry, pattern)
                         found += matches
                         enough = enough and matches >= 0

@@ -6,11 +6,13 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import COPY_TO, MOVE_FROM, MOVE_TO, RENAME_FROM, RENAME_TO
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.entries import (
     CLOCK_MASK,
-    EDITED,
     HEADER,
     LARGE,
+    TYPE_MASK,
+    VALUE_FORM,
     entry_alloc,
     entry_alloc_around,
     entry_deadline,
@@ -18,14 +20,18 @@ from kvstore.store.entries import (
     entry_free,
     entry_free_around,
     entry_length,
+    entry_memory,
+    entry_root,
     entry_set_flags,
+    entry_set_root,
     entry_value,
 )
-from kvstore.store.layout import DATABASES
+from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DATABASES
 from kvstore.store.lookup import key_hash, lookup, lookup_read
 from kvstore.store.membership import add_entry, delete_entry, unlink_entry
 from kvstore.store.reserve import reserve, reserve_change, reserve_removal
 from kvstore.store.swapping import swap_databases
+from kvstore.structures.collection import root_copy, root_free
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
 from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, SAME_OBJECT, SECOND_DB, SYNTAX
@@ -40,21 +46,31 @@ _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pa
 def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untyped-def]
     """An entry with this key and the value and deadline of `entry`; 0 when frames ran out.
 
-    `keep_value`: a value with an allocation of its own is not copied, but moves to the new entry.
+    `keep_value`: a value with an allocation of its own, or with a root, is not copied, but moves to the new entry.
     """
     space = context.space
     flags, length = entry_flags(context, entry), entry_length(context, entry)
-    deadline = entry_deadline(context, entry)
+    deadline, root = entry_deadline(context, entry), 0
+    if flags & TYPE_MASK:
+        root = entry_root(context, entry)
+        if not keep_value:
+            root = root_copy(space, root, context.store[HASH_SEED])
+            if root == 0:
+                return 0
     if keep_value and flags & LARGE:
         new = entry_alloc_around(context, count, length, deadline, entry_value(context, entry))
     else:
         new = entry_alloc(context, count, length, deadline)
     if new == 0:
+        if root != 0 and not keep_value:
+            root_free(space, CONTROL_BASE + CONTROL_GRAVE, root)
         return 0
     copy_in(space, new + HEADER, bytes_at(key, count), 0, count)
-    if not (keep_value and flags & LARGE):
+    if root != 0:
+        entry_set_root(context, new, root)
+    elif not (keep_value and flags & LARGE):
         copy_within(space, entry_value(context, new), entry_value(context, entry), length)
-    entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (EDITED | CLOCK_MASK)))
+    entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (VALUE_FORM | CLOCK_MASK)))
     return new
 
 
@@ -89,7 +105,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
         delete_entry(context, db, target, target_hash)
         slot = lookup(context, db, key, key_size, source_hash)
     unlink_entry(context, db, slot, source_hash)
-    if entry_flags(context, entry) & LARGE:
+    if entry_flags(context, entry) & (LARGE | TYPE_MASK):
         entry_free_around(context, entry)
     else:
         entry_free(context, entry)
@@ -171,8 +187,7 @@ def copy(context):  # type: ignore[no-untyped-def]
     if entry == 0:
         reply_integer(context, 0)
         return 0
-    length = entry_length(context, entry)
-    if not reserve(context, 2, arg_length(context, 2) + length):
+    if not reserve(context, 2, arg_length(context, 2) + entry_memory(context, entry, 0)):
         return 0
     target = lookup(context, db, new_key, new_size, target_hash)
     if target != 0 and not replace:

@@ -1,6 +1,6 @@
 """INCR and its family: commands on a value that is a number."""
 
-from kvstore.commands.strings.getting import slot_entry
+from kvstore.commands.strings.getting import is_refused, slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import INCRBY, INCRBYFLOAT
 from kvstore.lifetimes.call import DB
@@ -44,6 +44,8 @@ def increment(context, by):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
     slot = lookup_write(context, key, key_size, hash_)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
     value, deadline = 0, NO_DEADLINE
     digits = bytes_at(shard[SCRATCH_ADDRESS], 32)
     if slot != 0:
@@ -118,6 +120,8 @@ def incrbyfloat(context):  # type: ignore[no-untyped-def]
     second, result = first + TEXT_MAX, first + 2 * TEXT_MAX
     hash_ = key_hash(context, key, key_size)
     slot = lookup_write(context, key, key_size, hash_)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
     deadline = NO_DEADLINE
     bytes_at(first, 2)[0] = 48
     bytes_at(first, 2)[1] = 0

@@ -1,6 +1,6 @@
 """APPEND and SETRANGE: commands that write a part of a value."""
 
-from kvstore.commands.strings.getting import slot_entry
+from kvstore.commands.strings.getting import is_refused, slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import APPEND, SETRANGE
 from kvstore.lifetimes.call import DB
@@ -34,6 +34,8 @@ def append(context):  # type: ignore[no-untyped-def]
     added = arg_length(context, 2)
     hash_ = key_hash(context, key, key_size)
     slot = lookup_write(context, key, key_size, hash_)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
     size = key_size + 2 * min(before, 1 << 16) + added
     length = before + added
@@ -78,6 +80,8 @@ def setrange(context):  # type: ignore[no-untyped-def]
     count = arg_length(context, 3)
     hash_ = key_hash(context, key, key_size)
     slot = lookup_write(context, key, key_size, hash_)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
     before = entry_length(context, slot_entry(context, slot)) if slot != 0 else 0
     if count == 0:
         reply_integer(context, before)

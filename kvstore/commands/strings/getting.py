@@ -2,11 +2,11 @@
 
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.store.entries import EXPIRY, HEADER, LARGE, entry_length, entry_value
+from kvstore.store.entries import EXPIRY, HEADER, LARGE, TYPE_MASK, entry_flags, entry_length, entry_value
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import lookup_read
 from kvstore.wire.arguments import argument, integer_argument
-from kvstore.wire.errors import NOT_INTEGER
+from kvstore.wire.errors import NOT_INTEGER, WRONG_TYPE
 from kvstore.wire.resp import (
     reply_array,
     reply_bulk,
@@ -23,13 +23,16 @@ from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
 @linked(void(CONTEXT, int64))
 def reply_value(context, entry):  # type: ignore[no-untyped-def]
-    """The value of an entry, or null for none."""
+    """The value of an entry, or null for none; an error for one that is not a string."""
     if entry == 0:
         reply_null(context)
         return
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
     length, flags = bytes32(memory, pa + 4), bytes32(memory, pa + 8)
+    if flags & TYPE_MASK:
+        reply_error(context, WRONG_TYPE)
+        return
     at = HEADER + bytes32(memory, pa)
     if flags & EXPIRY:
         at += 8
@@ -43,6 +46,15 @@ def reply_value(context, entry):  # type: ignore[no-untyped-def]
 def slot_entry(context, slot):  # type: ignore[no-untyped-def]
     """The entry that a slot points at; 0 for slot 0."""
     return entry_of(load64(context.space, slot)) if slot != 0 else 0
+
+
+@kernel
+def is_refused(context, entry):  # type: ignore[no-untyped-def]
+    """Whether the entry, if there is one, is not a string; then it replies -WRONGTYPE."""
+    if entry == 0 or entry_flags(context, entry) & TYPE_MASK == 0:
+        return False
+    reply_error(context, WRONG_TYPE)
+    return True
 
 
 @linked(HANDLER)
@@ -59,7 +71,10 @@ def mget(context):  # type: ignore[no-untyped-def]
     reply_array(context, context.call[ARGC] - 1)
     for i in range(1, context.call[ARGC]):
         key, key_size = argument(context, i)
-        reply_value(context, lookup_read(context, key, key_size))
+        entry = lookup_read(context, key, key_size)
+        if entry != 0 and entry_flags(context, entry) & TYPE_MASK:
+            entry = 0  # MGET knows no error
+        reply_value(context, entry)
     return 0
 
 
@@ -68,7 +83,8 @@ def strlen(context):  # type: ignore[no-untyped-def]
     """STRLEN key"""
     key, key_size = argument(context, 1)
     entry = lookup_read(context, key, key_size)
-    reply_integer(context, entry_length(context, entry) if entry != 0 else 0)
+    if not is_refused(context, entry):
+        reply_integer(context, entry_length(context, entry) if entry != 0 else 0)
     return 0
 
 
@@ -82,6 +98,8 @@ def getrange(context):  # type: ignore[no-untyped-def]
         reply_error(context, NOT_INTEGER)
         return 0
     entry = lookup_read(context, key, key_size)
+    if is_refused(context, entry):
+        return 0
     length = entry_length(context, entry) if entry != 0 else 0
     if start < 0 and end < 0 and start > end:
         length = 0

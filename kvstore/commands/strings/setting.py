@@ -1,6 +1,6 @@
 """SET and its family: commands that set a key to a whole value, or read a key and delete it."""
 
-from kvstore.commands.strings.getting import reply_value, slot_entry
+from kvstore.commands.strings.getting import is_refused, reply_value, slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import DEL, EXPIRE
 from kvstore.effects.events import PERSIST as PERSISTED
@@ -152,6 +152,8 @@ def set_(context):  # type: ignore[no-untyped-def]
     before, entry = call[REPLY_LENGTH], slot_entry(context, slot)
     if options & OLD:
         count_lookup(context, entry != 0)
+        if is_refused(context, entry):
+            return 0
         reply_value(context, entry)
     if (options & NX and entry != 0) or (options & XX and entry == 0):
         if options & OLD == 0:
@@ -226,6 +228,8 @@ def getset(context):  # type: ignore[no-untyped-def]
         return 0
     slot = lookup_write(context, key, key_size, hash_)
     count_lookup(context, slot != 0)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
     before = context.call[REPLY_LENGTH]
     reply_value(context, slot_entry(context, slot))
     reply_end = context.call[REPLY_LENGTH]
@@ -243,6 +247,8 @@ def getdel(context):  # type: ignore[no-untyped-def]
     hash_ = key_hash(context, key, key_size)
     slot = lookup_write(context, key, key_size, hash_)
     count_lookup(context, slot != 0)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
     reply_value(context, slot_entry(context, slot))
     if slot != 0:
         delete_entry(context, context.call[DB], slot, hash_)
@@ -259,6 +265,8 @@ def getex(context):  # type: ignore[no-untyped-def]
     if options < 0 or (options != 0 and not reserve_change(context, 1, key_size + 4096)):
         return 0
     entry = lookup_read(context, key, key_size)
+    if is_refused(context, entry):
+        return 0
     deadline = _deadline_option(context, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
     if deadline < NO_DEADLINE:
         return 0
