@@ -355,13 +355,13 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
         content = reader.words(address, PAGE_SIZE // 8)
         spare: set[int] = set()
         while first != 0:
-            offset = (first - 1) * 16
+            offset = (first - 1) * heap.UNIT
             sound = offset % size == 0 and first - 1 < carved and offset not in spare
             _require(sound, f"slab page {page}: its free list")
             spare.add(offset)
             first = content[offset // 8]
-        _require(count + len(spare) == carved * 16 // size, f"slab page {page} counts {count} objects in use")
-        room = bool(spare) or carved * 16 + size <= PAGE_SIZE
+        _require(count + len(spare) == carved * heap.UNIT // size, f"slab page {page} counts {count} objects in use")
+        room = bool(spare) or carved * heap.UNIT + size <= PAGE_SIZE
         _require(room == (page in listed), f"slab page {page} has {'' if room else 'no '}room, its list says otherwise")
         _require(not room or listed[page] == group, f"slab page {page} is in another class's list")
         used += count * size

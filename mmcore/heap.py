@@ -10,9 +10,10 @@
 From PML4 entry 64 on, the address space belongs to the owner.
 
 Small allocations: up to a page.  A slab page holds objects of one size class.  No object straddles a page, so each is
-one contiguous piece of physical memory.  The class sizes are the multiples of 16 up to 512, then the sizes of which 7,
-6, .. 1 fit a page.  Each class has an unordered list of the pages with room.  A page that becomes empty is unmapped,
-unless it is the only one with room.
+one contiguous piece of physical memory.  The class sizes are the multiples of 8 up to 128, the multiples of 16 up to
+512, then the largest multiples of 8 of which 7, 6, .. 1 fit a page.  So an allocation is at a multiple of 8; one of 64
+bytes is at a multiple of 64.  Each class has an unordered list of the pages with room.  A page that becomes empty is
+unmapped, unless it is the only one with room.
 
 Large allocations: whole pages, virtually contiguous.  Each has a range whose length is a power of two of pages; only
 the pages needed are mapped.  Virtual address space is plentiful: a new range is cut off behind those used so far, and
@@ -30,16 +31,16 @@ Control page (little endian)
     24      8      first free slab page, linked through their metadata   (links are page number + 1, 0 is none)
     32      8      large pages ever used
     40      8      first range queued to be unmapped
-    64      39*8   first slab page with room, by class
+    64      47*8   first slab page with room, by class
     512     32*8   first free range, by order
 
 Metadata of a slab page                          of a large range, at its first page
 
     0  1  class                                  0  8  order | mapped pages << 8 | state << 56
     2  2  objects in use                         8  8  next range in the free list or the queue
-    4  2  offset/16 of the first never used
-    6  2  offset/16 + 1 of the first free        The first 8 bytes of a free object hold
-    8  4  previous page with room                offset/16 + 1 of the next one.
+    4  2  offset/8 of the first never used
+    6  2  offset/8 + 1 of the first free         The first 8 bytes of a free object hold
+    8  4  previous page with room                offset/8 + 1 of the next one.
     12 4  next page with room, or next free page
 
 Frames.  Every write here may hit a page that is shared with a snapshot, and so need copies.  If there are too few
@@ -62,7 +63,7 @@ LARGE_META = 0x18_0000_0000
 SLAB_BASE = 1 << 39
 LARGE_BASE = 16 << 39
 HEAP_END = 64 << 39
-HEAP_MAGIC = 0x6865_6170_0001
+HEAP_MAGIC = 0x6865_6170_0002
 
 SLOT_SHIFT = 4
 SLOT_SIZE = 1 << SLOT_SHIFT
@@ -75,8 +76,15 @@ assert SLAB_PAGES_MAX < 1 << 32
 USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE = 8, 16, 24, 32, 40
 PARTIAL, RANGES = 64, 512
 SMALL_MAX = PAGE_SIZE
-FINE_MAX = 512  # up to this size there is a class for each multiple of 16
-CLASS_SIZES = tuple(range(16, FINE_MAX + 1, 16)) + tuple(PAGE_SIZE // k & ~15 for k in range(7, 0, -1))
+UNIT_SHIFT = 3
+UNIT = 1 << UNIT_SHIFT  # every size and every offset in a slab page is a multiple of this
+FINE_MAX = 128  # up to this size there is a class for each unit
+MIDDLE_MAX = 512  # up to this size, for each two units
+CLASS_SIZES = (
+    *range(UNIT, FINE_MAX + 1, UNIT),
+    *range(FINE_MAX + 2 * UNIT, MIDDLE_MAX + 1, 2 * UNIT),
+    *(PAGE_SIZE // k & -UNIT for k in range(7, 0, -1)),
+)
 ORDER_MAX = 31
 SIZE_MAX = PAGE_SIZE << (ORDER_MAX - 5)  # the largest allocation [bytes]
 HEAP_FRAMES = 32
@@ -85,13 +93,13 @@ LIVE, FREE, QUEUED = 1, 2, 3  # states of a range
 assert PARTIAL + 8 * len(CLASS_SIZES) <= RANGES and CONTROL + RANGES + 8 * (ORDER_MAX + 1) <= OWNER_BASE
 
 _CLASS_SIZES = constant(CLASS_SIZES, int64)
-_CLASS_OF = constant([sum(one < size for one in CLASS_SIZES) for size in range(0, PAGE_SIZE + 1, 16)])
+_CLASS_OF = constant([sum(one < size for one in CLASS_SIZES) for size in range(0, PAGE_SIZE + 1, UNIT)])
 
 
 @kernel
 def class_of(size):  # type: ignore[no-untyped-def]
     """The class of an allocation of `size` bytes, at most SMALL_MAX."""
-    return int64(_CLASS_OF[(size + 15) >> 4])
+    return int64(_CLASS_OF[(size + UNIT - 1) >> UNIT_SHIFT])
 
 
 @kernel
@@ -278,12 +286,12 @@ def _slab_alloc(space, group):  # type: ignore[no-untyped-def]
     word = bytes64(memory, meta)
     used, fresh, free = _part(word, 16), _part(word, 32), _part(word, 48)
     if free != 0:
-        offset = (free - 1) << 4
+        offset = (free - 1) << UNIT_SHIFT
         free = bytes64(memory, base + offset)
     else:
-        offset = fresh << 4
-        fresh += size >> 4
-    if free == 0 and (fresh << 4) + size > PAGE_SIZE and _unlink(space, group, page) < 0:
+        offset = fresh << UNIT_SHIFT
+        fresh += size >> UNIT_SHIFT
+    if free == 0 and (fresh << UNIT_SHIFT) + size > PAGE_SIZE and _unlink(space, group, page) < 0:
         return 0
     put64(memory, meta, _pack(group, used + 1, fresh, free))
     put64(memory, control + USED, bytes64(memory, control + USED) + size)
@@ -303,11 +311,11 @@ def _slab_free(space, va, group):  # type: ignore[no-untyped-def]
     memory = space.mem.bytes
     word = bytes64(memory, meta)
     used, fresh, free = _part(word, 16), _part(word, 32), _part(word, 48)
-    assert word & 0xFFFF == group and used > 0 and offset >> 4 < fresh, "freed what was not allocated"
-    if free == 0 and (fresh << 4) + size > PAGE_SIZE and _link(space, group, page) < 0:
+    assert word & 0xFFFF == group and used > 0 and offset >> UNIT_SHIFT < fresh, "freed what was not allocated"
+    if free == 0 and (fresh << UNIT_SHIFT) + size > PAGE_SIZE and _link(space, group, page) < 0:
         return NO_FRAME
     put64(memory, base + offset, free)
-    put64(memory, meta, _pack(group, used - 1, fresh, (offset >> 4) + 1))
+    put64(memory, meta, _pack(group, used - 1, fresh, (offset >> UNIT_SHIFT) + 1))
     put64(memory, control + USED, bytes64(memory, control + USED) - size)
     if used == 1 and bytes64(memory, meta + 8) != 0:
         _slab_release(space, group, page)
@@ -458,7 +466,7 @@ def _large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def heap_alloc(space, size):  # type: ignore[no-untyped-def]
-    """Allocate `size` bytes.  Returns the va, a multiple of 16, or 0 if there are too few frames.
+    """Allocate `size` bytes.  Returns the va, a multiple of 8, or 0 if there are too few frames.
 
     An allocation of up to a page lies within one page, which is writable without a fault until the next fork.  A large
     allocation holds zeros; the contents of a small one are arbitrary.

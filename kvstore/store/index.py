@@ -6,9 +6,10 @@ A bucket is 64 bytes, at base + 64 * number; virtual memory is its directory.
                           0 for an empty slot
                           in the last slot only:  address of an overflow bucket | 1
 
-Addresses of entries are multiples of 16, so the low bits are free.  A full bucket moves the word in its last slot to an
-overflow bucket from the heap and puts a link in that slot.  Chains stay short because the table grows.  A removal moves
-entries forward and frees an overflow bucket that becomes empty.
+Addresses of entries are multiples of 8, so the low bits are free.  A full bucket moves the word in its last slot to an
+overflow bucket from the heap and puts a link in that slot.  The heap places objects of 64 bytes at multiples of 64, so
+an overflow bucket is one cache line, too.  Chains stay short because the table grows.  A removal moves entries forward
+and frees an overflow bucket that becomes empty.
 
 Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, where 2^k is the next
 power of two >= N; or to h mod 2^(k-1) if that bucket does not exist yet.  The table splits a bucket when there are
@@ -41,7 +42,7 @@ BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
 BUCKETS_MAX = 1 << 28  # what a region has room for
 LOAD_MAX = 5  # entries a bucket: then one is split for each that is added
 LINK = 1
-ADDRESS = 0xFFFF_FFFF_FFF0
+ADDRESS = 0xFFFF_FFFF_FFF8
 TAG_SHIFT = 48
 LAST = 8 * (SLOTS - 1)
 

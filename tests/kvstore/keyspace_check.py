@@ -77,9 +77,9 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
             for i, word in enumerate(reader.words(va, 8)):
                 if word & LINK:
                     assert i == 7, "a link stands in the last slot only"
-                    following = word & 0xFFFF_FFFF_FFF0
+                    following = word & 0xFFFF_FFFF_FFF8
                 elif word:
-                    entry = word & 0xFFFF_FFFF_FFF0
+                    entry = word & 0xFFFF_FFFF_FFF8
                     assert entry not in found, "an entry is in a table twice"
                     found[entry] = (word >> 48, number)
             overflows += following != 0

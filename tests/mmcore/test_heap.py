@@ -28,7 +28,7 @@ from mmcore.heap import (
 )
 from tests.mmcore.support import PAGE, contents, machine, only, scaled
 
-SIZES = (1, 16, 17, 100, 112, 500, 512, 513, 577, 1000, 1361, 2048, 2049, 4096, 4097, 9000, 30_000)
+SIZES = (1, 8, 9, 16, 17, 64, 100, 112, 128, 129, 500, 512, 513, 585, 1000, 1361, 2048, 2049, 4096, 4097, 9000, 30_000)
 SIZES += (70 * PAGE, 90 * PAGE)  # large enough to be queued when freed
 
 
@@ -45,8 +45,9 @@ def check(memory: PhysicalMemory, *spaces: AddressSpace) -> None:
 
 
 def test_class_sizes() -> None:
-    assert CLASS_SIZES[:32] == tuple(range(16, 513, 16))
-    assert CLASS_SIZES[31:] == (512, 576, 672, 816, 1024, 1360, 2048, 4096)
+    assert CLASS_SIZES[:16] == tuple(range(8, 129, 8))
+    assert CLASS_SIZES[15:40] == tuple(range(128, 513, 16))
+    assert CLASS_SIZES[39:] == (512, 584, 680, 816, 1024, 1360, 2048, 4096)
     for size in range(4097):
         assert heap_size(size) == min(each for each in CLASS_SIZES if each >= size)
     assert [heap_size(size) for size in (4097, 8192, 8193, 1 << 20)] == [8192, 8192, 12288, 1 << 20]
@@ -56,7 +57,9 @@ def test_class_sizes() -> None:
 def test_an_allocation_is_aligned_disjoint_and_within_a_page(size: int) -> None:
     memory, space = heap()
     taken = sorted(heap_alloc(space.state, size) for _ in range(12))
-    assert all(va % 16 == 0 and va > 0 for va in taken)
+    assert all(va % 8 == 0 and va > 0 for va in taken)
+    if heap_size(size) in (16, 64, 128, 512, 2048):
+        assert all(va % heap_size(size) == 0 for va in taken), "a power of two is aligned to its size"
     assert all(b - a >= heap_size(size) for a, b in pairwise(taken))
     if size <= PAGE:
         assert all(va >= SLAB_BASE and va // PAGE == (va + size - 1) // PAGE for va in taken)
@@ -142,7 +145,7 @@ def test_a_child_has_the_heap_too() -> None:
     assert heap_free(child.state, va, 100) == 0
     assert space.read(va, 6) == b"parent"
     check(memory, space, child)
-    assert heap_used(space.state) == 224 and heap_used(child.state) == 112
+    assert heap_used(space.state) == 208 and heap_used(child.state) == 104
 
 
 def test_an_emptied_page_goes_back_unless_it_is_the_last_with_room() -> None:
@@ -214,7 +217,7 @@ def test_frees_of_what_was_not_allocated_are_bugs() -> None:
     _, space = heap()
     va = heap_alloc(space.state, 100)
     large = heap_alloc(space.state, 3 * PAGE)
-    for wrong, size in ((va, 500), (va + 112, 100), (large, 100), (va, 3 * PAGE), (large, 2 * PAGE), (0, 100)):
+    for wrong, size in ((va, 500), (va + 104, 100), (large, 100), (va, 3 * PAGE), (large, 2 * PAGE), (0, 100)):
         with pytest.raises(AssertionError):
             heap_free(space.state, wrong, size)
     heap_free(space.state, large, 3 * PAGE)
