@@ -16,7 +16,7 @@ that says when something is done, and not where it lies, is not listed: its valu
 import xxhash
 
 from kvstore.store import entries, index, layout
-from kvstore.structures import element, kinds, record
+from kvstore.structures import buckets, element, kinds, record
 from kvstore.structures import hash as hashing
 from mmcore import heap, paging
 
@@ -43,13 +43,15 @@ _ELEMENT = "SHORT_MAX"
 _RECORD = """
     FLAGS COUNT BUCKETS BASE TREE LEVELS HEAD TAIL LINK RECORD_SIZE FLAG_SHIFT OWNS_ELEMENTS OWNS_PACKEDS
 """
-_INDEX = "BUCKET_SIZE SLOTS PAGE_BUCKETS LINK ADDRESS TAG_SHIFT LAST"
+_BUCKETS = "BUCKET_SIZE SLOTS LINK ADDRESS TAG_SHIFT LAST"
+_INDEX = "PAGE_BUCKETS"
 _HASH = "_SECRET0 _SECRET1 _SECRET2 _SECRET3"
 CONSTANTS = (
     (paging, _PAGING),
     (heap, _HEAP),
     (layout, _LAYOUT),
     (entries, _ENTRIES),
+    (buckets, _BUCKETS),
     (index, _INDEX),
     (hashing, _HASH),
     (kinds, _KINDS),

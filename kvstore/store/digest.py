@@ -35,11 +35,11 @@ from kvstore.store.entries import (
     entry_type,
     entry_value,
 )
-from kvstore.store.index import BUCKET_SIZE, SLOTS, entry_of, next_overflow
+from kvstore.store.index import entry_of
 from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.lookup import find_slot, key_hash
-from kvstore.store.sampling import scan_entry
 from kvstore.store.scores import element_score
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
 from kvstore.structures.ints import ints_at, ints_count
 from kvstore.structures.kinds import INTS, kind_of
@@ -197,14 +197,14 @@ def _mix_database(context, room, db):  # type: ignore[no-untyped-def]
         bucket = key_base(context, db) + BUCKET_SIZE * number
         while bucket != 0:
             for i in range(SLOTS):
-                entry = scan_entry(context, bucket, i)
+                entry = bucket_element(context.space, bucket, i)
                 if entry != 0:
                     _clear(room, KEY)
                     _mix_bytes(context, room, KEY, entry + HEADER, entry_key_length(context, entry))
                     _mix_value(context, room, entry)
                     sha1_words(room, room, KEY, HASH_WORDS)
                     _xor_hash(room, STORE)
-            bucket = next_overflow(context, bucket)
+            bucket = next_overflow(context.space, bucket)
 
 
 @linked(void(CONTEXT, int64[::1]))

@@ -13,10 +13,10 @@ from kvstore.lifetimes.shard import ACTIVE_EXPIRE_ENABLED, NOW_MS
 from kvstore.lifetimes.store import DEADLINES_MET, EXPIRE_BUCKET, EXPIRE_DB, EXPIRED_STALE_PERC, HASH_SEED
 from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, deadline_base, memory_exceeded
 from kvstore.store.entries import entry_deadline, entry_hash
-from kvstore.store.index import ADDRESS, BUCKET_SIZE, LAST, LINK, SLOTS, next_overflow
 from kvstore.store.layout import DATABASES, DB_DEADLINE_BUCKETS, DB_DEADLINES
 from kvstore.store.lookup import delete_met
 from kvstore.store.membership import shrink
+from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LAST, LINK, SLOTS, next_overflow
 from mmcore.frames import has_frames
 from mmcore.jit import int64, kernel, linked, prefetch
 from mmcore.mmu import load64, read_address
@@ -72,7 +72,7 @@ def _expire_bucket(context, db, number):  # type: ignore[no-untyped-def]
         if moved:  # a deletion may move entries forward and free overflow buckets: begin again
             bucket, alive = first, 0
         else:
-            bucket = next_overflow(context, bucket)
+            bucket = next_overflow(context.space, bucket)
     for _ in range(deleted):
         shrink(context, db, TIMES)
         shrink(context, db, KEYS)

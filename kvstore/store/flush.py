@@ -19,7 +19,7 @@ from kvstore.lifetimes.shard import LAZYFREED_OBJECTS
 from kvstore.lifetimes.sizes import RELEASES_MAX
 from kvstore.store.databases import TIMES, db_load, db_store, keyspace_init
 from kvstore.store.entries import entry_free
-from kvstore.store.index import BUCKET_SIZE, BUCKETS_MIN, PAGE_BUCKETS, SLOTS, next_overflow
+from kvstore.store.index import BUCKETS_MIN, PAGE_BUCKETS
 from kvstore.store.layout import (
     CONTROL_BASE,
     CONTROL_FLUSHING,
@@ -43,7 +43,7 @@ from kvstore.store.layout import (
     RECORD_SIZE,
 )
 from kvstore.store.membership import shrink
-from kvstore.store.sampling import scan_entry
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.grave import dig
 from kvstore.system.libc import words_at
 from mmcore.frames import has_frames
@@ -124,10 +124,10 @@ def _drop_last_bucket(context, region, buckets, entries_too):  # type: ignore[no
     first = INDEX_BASE + INDEX_STRIDE * region + BUCKET_SIZE * (buckets - 1)
     bucket = first
     while bucket != 0:
-        following = next_overflow(context, bucket)
+        following = next_overflow(context.space, bucket)
         if entries_too:
             for i in range(SLOTS):
-                entry = scan_entry(context, bucket, i)
+                entry = bucket_element(context.space, bucket, i)
                 if entry != 0:
                     entry_free(context, entry)
                     context.shard[LAZYFREED_OBJECTS] += 1

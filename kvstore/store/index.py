@@ -1,15 +1,7 @@
 """The index: linear hashing over cache lines, in the address space.
 
-A bucket is 64 bytes, at base + 64 * number; virtual memory is its directory.
-
-    8 slots of 8 bytes:   tag (16 bits of the hash) << 48 | address of an entry | 0
-                          0 for an empty slot
-                          in the last slot only:  address of an overflow bucket | 1
-
-Addresses of entries are multiples of 8, so the low bits are free.  A full bucket moves the word in its last slot to an
-overflow bucket from the heap and puts a link in that slot.  The heap places objects of 64 bytes at multiples of 64, so
-an overflow bucket is one cache line, too.  Chains stay short because the table grows.  A removal moves entries forward
-and frees an overflow bucket that becomes empty.
+A bucket is a cache line of slots (kvstore/structures/buckets.py), at base + 64 * number; virtual memory is its
+directory.  A slot points at an entry.  Chains of overflow buckets stay short because the table grows.
 
 Growth (Litwin, "Linear hashing", VLDB 1980).  With N buckets, a hash belongs to bucket h mod 2^k, where 2^k is the next
 power of two >= N; or to h mod 2^(k-1) if that bucket does not exist yet.  The table splits a bucket when there are
@@ -27,36 +19,35 @@ NO_FRAME or does nothing.  Functions that write assert instead, because their ca
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.store.entries import entry_hash, entry_is
+from kvstore.structures.buckets import (
+    ADDRESS,
+    BUCKET_SIZE,
+    LAST,
+    LINE,
+    LINK,
+    SLOTS,
+    TAG_SHIFT,
+    bucket_compact,
+    bucket_put,
+    next_overflow,
+    slot_word,
+)
 from kvstore.structures.linear import bucket_mask, bucket_number
-from mmcore.errors import NO_FRAME
-from mmcore.heap import heap_alloc, heap_free
+from mmcore.heap import heap_free
 from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, prefetch, put64, void
 from mmcore.mapping import map_pages, unmap_pages
 from mmcore.mmu import load64, read_address, store64, write_address
 
-BUCKET_SIZE = 64
-LINE = 64  # of the cache [bytes]
-SLOTS = 8
 PAGE_BUCKETS = 4096 // BUCKET_SIZE
 BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
 BUCKETS_MAX = 1 << 28  # what a region has room for
 LOAD_MAX = 5  # entries a bucket: then one is split for each that is added
-LINK = 1
-ADDRESS = 0xFFFF_FFFF_FFF8
-TAG_SHIFT = 48
-LAST = 8 * (SLOTS - 1)
 
 
 @kernel
 def entry_of(word):  # type: ignore[no-untyped-def]
     """The entry that a slot's word points at."""
     return word & ADDRESS
-
-
-@kernel
-def slot_word(hash_, entry):  # type: ignore[no-untyped-def]
-    """The word that a slot holds for an entry whose key has this hash."""
-    return ((hash_ >> TAG_SHIFT) << TAG_SHIFT) | entry
 
 
 @kernel
@@ -156,72 +147,14 @@ def index_has_hash(context, base, buckets, hash_, seed):  # type: ignore[no-unty
             if word >> TAG_SHIFT == hash_ >> TAG_SHIFT and word != 0 and word & LINK == 0:
                 if entry_hash(context, entry_of(word), seed) == hash_:
                     return 1
-        bucket = next_overflow(context, bucket)
-    return 0
-
-
-@linked(int64(CONTEXT, int64, int64))
-def _bucket_put(context, bucket, word):  # type: ignore[no-untyped-def]
-    # Put a word into a chain: 0, or NO_FRAME with nothing changed.
-    space = context.space
-    memory = space.mem.bytes
-    while True:
-        pa = read_address(space, bucket)
-        for i in range(SLOTS):
-            if bytes64(memory, pa + 8 * i) == 0:
-                store64(space, bucket + 8 * i, word)
-                return 0
-        last = bytes64(memory, pa + LAST)
-        if last & LINK == 0:
-            break
-        bucket = last & ADDRESS
-    overflow = heap_alloc(space, BUCKET_SIZE)
-    if overflow == 0:
-        return NO_FRAME
-    pa = write_address(space, overflow)
-    assert pa >= 0, "no frame was reserved for an overflow bucket"
-    fill_bytes(memory, pa, 0, BUCKET_SIZE)
-    put64(memory, pa, last)
-    put64(memory, pa + 8, word)
-    store64(space, bucket + LAST, overflow | LINK)
+        bucket = next_overflow(context.space, bucket)
     return 0
 
 
 @kernel
 def index_put(context, base, buckets, hash_, entry):  # type: ignore[no-untyped-def]
     """Add an entry to a table that has buckets: 0, or NO_FRAME with nothing changed."""
-    return _bucket_put(context, base + BUCKET_SIZE * bucket_number(hash_, buckets), slot_word(hash_, entry))
-
-
-@linked(void(CONTEXT, int64))
-def _compact(context, bucket):  # type: ignore[no-untyped-def]
-    # Move entries of overflow buckets into free slots of the first, and free an overflow bucket that becomes empty.
-    space = context.space
-    while True:
-        link = load64(space, bucket + LAST)
-        if link & LINK == 0:
-            return
-        overflow = link & ADDRESS
-        left, last, target = 0, 0, 0
-        for i in range(SLOTS):
-            word = load64(space, overflow + 8 * i)
-            if word == 0:
-                continue
-            if word & LINK == 0:
-                while target < SLOTS - 1 and load64(space, bucket + 8 * target) != 0:
-                    target += 1
-                if target < SLOTS - 1:
-                    store64(space, bucket + 8 * target, word)
-                    store64(space, overflow + 8 * i, 0)
-                    continue
-            left += 1
-            last = word
-        if left > 1:
-            return
-        # One word is left, an entry or a further link.  It fits in the last slot of the first bucket.
-        store64(space, bucket + LAST, last)
-        code = heap_free(space, overflow, BUCKET_SIZE)
-        assert code == 0, "no frame was reserved for a release"
+    return bucket_put(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets), slot_word(hash_, entry))
 
 
 @kernel
@@ -230,7 +163,7 @@ def index_remove(context, base, buckets, hash_, slot):  # type: ignore[no-untype
     store64(context.space, slot, 0)
     bucket = base + BUCKET_SIZE * bucket_number(hash_, buckets)
     if load64(context.space, bucket + LAST) & LINK:
-        _compact(context, bucket)
+        bucket_compact(context.space, bucket)
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
@@ -255,12 +188,12 @@ def index_split(context, base, buckets, seed):  # type: ignore[no-untyped-def]
             if word == 0 or word & LINK:
                 continue
             if bucket_number(entry_hash(context, word & ADDRESS, seed), buckets + 1) == buckets:
-                code = _bucket_put(context, new, word)
+                code = bucket_put(context.space, new, word)
                 assert code == 0, "no frame was reserved for a split"
                 put64(memory, pa + 8 * i, 0)
         word = bytes64(memory, pa + LAST)
         bucket = word & ADDRESS if word & LINK else 0
-    _compact(context, first)
+    bucket_compact(context.space, first)
     return buckets + 1
 
 
@@ -280,7 +213,7 @@ def index_merge(context, base, buckets):  # type: ignore[no-untyped-def]
         for i in range(SLOTS):
             word = bytes64(memory, pa + 8 * i)
             if word != 0 and word & LINK == 0:
-                code = _bucket_put(context, target, word)
+                code = bucket_put(context.space, target, word)
                 assert code == 0, "no frame was reserved for a merge"
         word = bytes64(memory, pa + LAST)
         if bucket == base + BUCKET_SIZE * last:
@@ -293,10 +226,3 @@ def index_merge(context, base, buckets):  # type: ignore[no-untyped-def]
         code = unmap_pages(space, base + BUCKET_SIZE * last, 1)
         assert code == 0, "no frame was reserved for a release"
     return last
-
-
-@kernel
-def next_overflow(context, bucket):  # type: ignore[no-untyped-def]
-    """The overflow bucket behind a bucket, or 0."""
-    word = load64(context.space, bucket + LAST)
-    return word & ADDRESS if word & LINK else 0

@@ -51,6 +51,7 @@ FRAMES_PER_COMMAND = 256  # that a command which adds may take beside the pages 
 # Copies that a change of one key may take under a snapshot, of pages and their PTs.  The PDs and PDPTs above them,
 # which a constant fork shares too, are few and copied once: FRAMES_PER_COMMAND has room for them.
 FRAMES_PER_KEY = 32
+BYTES_PER_CHANGE = 2 << 20  # that a change of a hash table or a tree must find free, though it takes little of it
 FRAMES_OF_INDEX = 16  # that a new key may take in the two indices: pages of buckets, overflow buckets, tables
 OVERWRITE_SHARE = 16  # overwriting by smaller values may exceed the frames in force by one part in this many
 PAY_STEPS, PAY_PAGES = 8, 1024
@@ -140,6 +141,21 @@ def reserve_removal(context, keys):  # type: ignore[no-untyped-def]
     if _judge(context, FRAMES_TO_REMOVE, keys) >= SAFE:
         return 1
     return _granted_late(context, FRAMES_TO_REMOVE, keys, SAFE)
+
+
+@linked(int64(CONTEXT, int64, int64))
+def reserve_elements(context, elements, size):  # type: ignore[no-untyped-def]
+    """Whether a command may add so many elements of `size` bytes together to one key; else it replies -OOM.
+
+    The caller counts as elements also those that a change of form writes anew.
+    """
+    return reserve(context, elements + 2, size + BYTES_PER_CHANGE)
+
+
+@linked(int64(CONTEXT, int64))
+def reserve_removal_of(context, elements):  # type: ignore[no-untyped-def]
+    """Whether there are frames for a command that removes so many elements of one key; else it replies -OOM."""
+    return reserve_change(context, elements + 2, BYTES_PER_CHANGE)
 
 
 @kernel

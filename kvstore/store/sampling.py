@@ -4,20 +4,12 @@ from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.databases import db_load, deadline_base
 from kvstore.store.entries import entry_deadline
-from kvstore.store.index import ADDRESS, BUCKET_SIZE, LINK, SLOTS, next_overflow
 from kvstore.store.layout import DATABASES, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEYS
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.system.random import next_random
-from mmcore.jit import int64, kernel, linked
-from mmcore.mmu import load64
+from mmcore.jit import int64, linked
 
 CHAIN_MAX = 4  # buckets of a chain that random_entry looks into; the hash makes longer chains too rare to matter
-
-
-@kernel
-def scan_entry(context, bucket, i):  # type: ignore[no-untyped-def]
-    """The entry in slot i of a bucket, or 0."""
-    word = load64(context.space, bucket + 8 * i)
-    return 0 if word & LINK else word & ADDRESS
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -28,8 +20,8 @@ def random_entry(context, base, buckets):  # type: ignore[no-untyped-def]
         # A place is a bucket, a position in its chain, and a slot.  Most places do not exist; then draw another.
         for _ in range(next_random(context) % CHAIN_MAX):
             if bucket != 0:
-                bucket = next_overflow(context, bucket)
-        entry = scan_entry(context, bucket, next_random(context) % SLOTS) if bucket != 0 else 0
+                bucket = next_overflow(context.space, bucket)
+        entry = bucket_element(context.space, bucket, next_random(context) % SLOTS) if bucket != 0 else 0
         if entry != 0:
             return entry
 

@@ -28,8 +28,9 @@ from kvstore.store.entries import (
     entry_value,
     is_large,
 )
-from kvstore.store.index import entry_of, slot_word
+from kvstore.store.index import entry_of
 from kvstore.store.membership import add_deadline, add_entry, deadline_slot, remove_deadline
+from kvstore.structures.buckets import slot_word
 from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import reply_out_of_frames
 from mmcore.heap import heap_resize, heap_size

@@ -9,7 +9,7 @@ from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store import layout
 from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.entries import EXPIRY, HEADER, LARGE, entry_hash
-from kvstore.store.index import BUCKET_SIZE, LINK
+from kvstore.structures.buckets import BUCKET_SIZE, LINK
 from kvstore.structures.linear import bucket_number
 from mmcore.heap import CLASS_SIZES, heap_used
 from mmcore.jit import int64, linked

@@ -5,10 +5,9 @@ from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_key_length, entry_type
-from kvstore.store.index import BUCKET_SIZE, SLOTS, next_overflow
 from kvstore.store.layout import DB_KEY_BUCKETS
-from kvstore.store.sampling import scan_entry
 from kvstore.store.types import type_named
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.linear import scan_bucket, scan_next
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, pack, query, word
 from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, OUT_OF_PATTERN, SYNTAX
@@ -94,12 +93,12 @@ def keys(context):  # type: ignore[no-untyped-def]
         bucket = base + BUCKET_SIZE * number
         while bucket != 0 and enough:
             for i in range(SLOTS):
-                entry = scan_entry(context, bucket, i)
+                entry = bucket_element(context.space, bucket, i)
                 if entry != 0:
                     matches = reply_if_match(context, entry, pattern)
                     found += matches
                     enough = enough and matches >= 0
-            bucket = next_overflow(context, bucket)
+            bucket = next_overflow(context.space, bucket)
     glob_close(pattern)
     if enough:
         end_array(context, start, found)
@@ -188,14 +187,14 @@ def scan(context):  # type: ignore[no-untyped-def]
         bucket = base + BUCKET_SIZE * scan_bucket(cursor, buckets)
         while bucket != 0:
             for j in range(SLOTS):
-                entry = scan_entry(context, bucket, j)
+                entry = bucket_element(context.space, bucket, j)
                 if entry != 0:
                     emitted += 1
                     if any_type or entry_type(context, entry) == wanted:
                         matches = reply_if_match(context, entry, pattern)
                         found += matches
                         enough = enough and matches >= 0
-            bucket = next_overflow(context, bucket)
+            bucket = next_overflow(context.space, bucket)
         cursor = scan_next(cursor, buckets)
         looked += 1
         if cursor == 0 or emitted >= count or looked >= effort:

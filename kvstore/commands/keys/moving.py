@@ -54,7 +54,7 @@ def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untype
     if flags & TYPE_MASK:
         root = entry_root(context, entry)
         if not keep_value:
-            root = root_copy(space, root, context.store[HASH_SEED])
+            root = root_copy(space, CONTROL_BASE + CONTROL_GRAVE, root, context.store[HASH_SEED])
             if root == 0:
                 return 0
     if keep_value and flags & LARGE:

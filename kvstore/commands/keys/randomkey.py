@@ -6,10 +6,11 @@ from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
 from kvstore.store.databases import FRAMES_TO_REMOVE, db_load, key_base
 from kvstore.store.entries import HEADER, entry_hash, entry_key_length
-from kvstore.store.index import BUCKET_SIZE, SLOTS, index_find_entry, next_overflow
+from kvstore.store.index import index_find_entry
 from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.lookup import expire_if_due
-from kvstore.store.sampling import random_entry, scan_entry
+from kvstore.store.sampling import random_entry
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.system.random import next_random
 from kvstore.wire.resp import reply_bulk_memory, reply_null
 from mmcore.frames import has_frames
@@ -31,12 +32,12 @@ def _live_entry(context, budget):  # type: ignore[no-untyped-def]
         bucket, chosen, live = base + BUCKET_SIZE * number, 0, 0
         while bucket != 0:
             for i in range(SLOTS):
-                entry = scan_entry(context, bucket, i)
+                entry = bucket_element(context.space, bucket, i)
                 if entry != 0 and not is_due(context, entry):
                     live += 1
                     if next_random(context) % live == 0:
                         chosen = entry
-            bucket = next_overflow(context, bucket)
+            bucket = next_overflow(context.space, bucket)
         if chosen != 0:
             return chosen
         number = number + 1 if number + 1 < buckets else 0

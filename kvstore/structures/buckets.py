@@ -1,0 +1,102 @@
+"""Buckets: cache lines of slots, of which hash tables are made.
+
+    8 slots of 8 bytes:   tag (16 bits of the hash) << 48 | address of what the slot points at
+                          0 for an empty slot
+                          in the last slot only:  address of an overflow bucket | LINK
+
+Addresses are multiples of 8, so their low bits are free.  A full bucket moves the word in its last slot to an overflow
+bucket from the heap and puts a link in that slot.  The heap places objects of 64 bytes at multiples of 64, so an
+overflow bucket is one cache line, too.  A bucket and its overflow buckets are a chain.
+
+The keyspace's index (kvstore/store/index.py) and the hash tables of values (table.py) share what is here.
+"""
+
+from mmcore.errors import NO_FRAME
+from mmcore.heap import heap_alloc, heap_free
+from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, put64, void
+from mmcore.mmu import load64, read_address, store64, write_address
+from mmcore.state import SPACE
+
+BUCKET_SIZE = 64
+LINE = 64  # of the cache [bytes]
+SLOTS = 8
+LINK = 1
+ADDRESS = 0xFFFF_FFFF_FFF8
+TAG_SHIFT = 48
+LAST = 8 * (SLOTS - 1)
+
+
+@kernel
+def slot_word(hash_, address):  # type: ignore[no-untyped-def]
+    """The word that a slot holds for something at `address` whose key has this hash."""
+    return ((hash_ >> TAG_SHIFT) << TAG_SHIFT) | address
+
+
+@kernel
+def bucket_element(space, bucket, i):  # type: ignore[no-untyped-def]
+    """The address that slot i of a bucket holds, 0 for an empty slot or a link."""
+    word = load64(space, bucket + 8 * i)
+    return 0 if word & LINK else word & ADDRESS
+
+
+@kernel
+def next_overflow(space, bucket):  # type: ignore[no-untyped-def]
+    """The overflow bucket behind a bucket, or 0."""
+    word = load64(space, bucket + LAST)
+    return word & ADDRESS if word & LINK else 0
+
+
+@linked(int64(SPACE, int64, int64))
+def bucket_put(space, bucket, word):  # type: ignore[no-untyped-def]
+    """Put a word into a chain: 0, or NO_FRAME with nothing changed."""
+    memory = space.mem.bytes
+    while True:
+        pa = read_address(space, bucket)
+        for i in range(SLOTS):
+            if bytes64(memory, pa + 8 * i) == 0:
+                store64(space, bucket + 8 * i, word)
+                return 0
+        last = bytes64(memory, pa + LAST)
+        if last & LINK == 0:
+            break
+        bucket = last & ADDRESS
+    overflow = heap_alloc(space, BUCKET_SIZE)
+    if overflow == 0:
+        return NO_FRAME
+    pa = write_address(space, overflow)
+    assert pa >= 0, "no frame was reserved for an overflow bucket"
+    fill_bytes(memory, pa, 0, BUCKET_SIZE)
+    put64(memory, pa, last)
+    put64(memory, pa + 8, word)
+    store64(space, bucket + LAST, overflow | LINK)
+    return 0
+
+
+@linked(void(SPACE, int64))
+def bucket_compact(space, bucket):  # type: ignore[no-untyped-def]
+    """Move words of overflow buckets into free slots of the first, and free an overflow bucket that becomes empty."""
+    while True:
+        link = load64(space, bucket + LAST)
+        if link & LINK == 0:
+            return
+        overflow = link & ADDRESS
+        left, last, target = 0, 0, 0
+        for i in range(SLOTS):
+            word = load64(space, overflow + 8 * i)
+            if word == 0:
+                continue
+            if word & LINK == 0:
+                while target < SLOTS - 1 and load64(space, bucket + 8 * target) != 0:
+                    target += 1
+                if target < SLOTS - 1:
+                    store64(space, bucket + 8 * target, word)
+                    store64(space, overflow + 8 * i, 0)
+                    continue
+            left += 1
+            last = word
+        if left > 1:
+            return
+        # One word is left, a word or a further link.  It fits in the last slot of the first bucket.
+        store64(space, bucket + LAST, last)
+        code = heap_free(space, overflow, BUCKET_SIZE)
+        assert code == 0, "no frame was reserved for a release"

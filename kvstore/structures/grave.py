@@ -1,0 +1,62 @@
+"""The grave: records that are no longer used, waiting to be freed in steps.
+
+Freeing a hash of a million fields takes a while.  So its record is buried, which takes no time, and the owner digs: it
+frees some elements or nodes at a time.  The grave is a list in the address space, linked through the records
+themselves.  An image, a snapshot or a branch carries it, and its owner goes on with the work.
+
+    bury(space, head, record)       head: the address of the word that the list begins with
+    dig(space, head, budget)
+
+(1) What can be reached from a buried record can be reached from nowhere else.
+"""
+
+from kvstore.structures.packed import packed_free
+from kvstore.structures.record import BUCKETS, HEAD, LINK, RECORD_SIZE, TAIL, TREE
+from kvstore.structures.table import TABLE_FRAMES, table_drop_step
+from kvstore.structures.tree import tree_drop_step
+from mmcore.frames import has_frames
+from mmcore.heap import heap_free
+from mmcore.jit import int64, kernel, linked
+from mmcore.mmu import load64, store64
+from mmcore.state import SPACE
+
+
+@kernel
+def bury(space, head, record):  # type: ignore[no-untyped-def]
+    """Hand over a record that nothing points at any more.  Frames for copies of two pages were reserved."""
+    store64(space, record + LINK, load64(space, head))
+    store64(space, head, record)
+
+
+@kernel
+def _free_end(space, record, field):  # type: ignore[no-untyped-def]
+    # Free the first or the last packed of a list.
+    packed = load64(space, record + field)
+    if packed != 0:
+        packed_free(space, packed)
+        store64(space, record + field, 0)
+
+
+@linked(int64(SPACE, int64, int64))
+def dig(space, head, budget):  # type: ignore[no-untyped-def]
+    """Free about `budget` elements and nodes; returns the work done, 0 when nothing waits or frames are short."""
+    done = 0
+    while done < budget and has_frames(space, TABLE_FRAMES):
+        record = load64(space, head)
+        if record == 0:
+            break
+        if load64(space, record + TREE) != 0:  # before the table: its items may point at the table's elements
+            work = tree_drop_step(space, record, budget - done)
+        elif load64(space, record + BUCKETS) != 0:
+            work = table_drop_step(space, record, budget - done)
+        else:
+            _free_end(space, record, HEAD)
+            _free_end(space, record, TAIL)
+            store64(space, head, load64(space, record + LINK))
+            code = heap_free(space, record, RECORD_SIZE)
+            assert code == 0, "no frame was reserved for a release"
+            work = 1
+        if work == 0:
+            break
+        done += work
+    return done
