@@ -8,7 +8,7 @@
 
 A root may move when its value changes.  `entry_set_root` notes the new one.
 
-A command reserves frames first: `reserve_elements` for what adds elements, `reserve_removal` for what removes some.
+A command reserves frames first: `reserve_elements` to add elements, `reserve_removal_of` to remove some (reserve.py).
 """
 
 from kvstore.effects.door import changed
@@ -31,7 +31,6 @@ from kvstore.store.entries import (
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import lookup, lookup_read, lookup_write
 from kvstore.store.membership import add_entry, delete_entry
-from kvstore.store.reserve import reserve
 from kvstore.structures.element import pin
 from kvstore.system.libc import bytes_at, realloc
 from kvstore.wire.errors import WRONG_TYPE
