@@ -61,15 +61,6 @@ def collection_write(context, key, size, hash_, type_):  # type: ignore[no-untyp
     return slot
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def reserve_elements(context, elements, size):  # type: ignore[no-untyped-def]
-    """Whether a command may add so many elements of `size` bytes together to one key; else it replies -OOM.
-
-    The caller counts as elements also those that a change of encoding writes anew.
-    """
-    return reserve(context, elements + 2, size)
-
-
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
 def collection_new(context, key, size, hash_, type_, encoding, root):  # type: ignore[no-untyped-def]
     """The new entry of a key that does not exist, with this root.  Frames were reserved."""
