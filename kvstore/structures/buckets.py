@@ -74,7 +74,7 @@ def bucket_put(space, bucket, word):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64))
 def bucket_compact(space, bucket):  # type: ignore[no-untyped-def]
-    """Move words of overflow buckets into free slots of the first, and free an overflow bucket that becomes empty."""
+    """Move words of a chain forward, and free overflow buckets that have one word left."""
     while True:
         link = load64(space, bucket + LAST)
         if link & LINK == 0:
@@ -95,7 +95,8 @@ def bucket_compact(space, bucket):  # type: ignore[no-untyped-def]
             left += 1
             last = word
         if left > 1:
-            return
+            bucket = overflow
+            continue
         # One word is left, a word or a further link.  It fits in the last slot of the first bucket.
         store64(space, bucket + LAST, last)
         code = heap_free(space, overflow, BUCKET_SIZE)

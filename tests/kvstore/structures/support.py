@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 
 from mmcore import AddressSpace
-from mmcore.heap import heap_init
+from mmcore.heap import heap_init, heap_used
 from mmcore.jit import int64, linked, uint8, void
 from mmcore.mmu import copy_out
 from mmcore.state import SPACE
@@ -39,3 +39,19 @@ def memory_of(space: AddressSpace, va: int, count: int) -> bytes:
     out = np.zeros(count, np.uint8)
     _read(space.state, va, out, count)
     return out.tobytes()
+
+
+def words_of(space: AddressSpace, va: int, count: int) -> list[int]:
+    """`count` words of the space at `va`."""
+    return [int(word) for word in np.frombuffer(memory_of(space, va, 8 * count), np.int64)]
+
+
+@linked(int64(SPACE))
+def _heap_used(space):  # type: ignore[no-untyped-def]
+    """heap_used, for Python."""
+    return heap_used(space)
+
+
+def heap_bytes(space: AddressSpace) -> int:
+    """Bytes in live allocations of the heap."""
+    return int(_heap_used(space.state))
