@@ -17,7 +17,8 @@ unmapped, unless it is the only one with room.
 
 Large allocations: whole pages, virtually contiguous.  Each has a range whose length is a power of two of pages; only
 the pages needed are mapped.  Virtual address space is plentiful: a new range is cut off behind those used so far, and
-freed ranges are reused by order.  A freed range of more than QUEUE_PAGES pages is not unmapped at once but queued;
+freed ranges are reused by order.  An allocation that outgrows its range moves to a larger one: its page-table entries
+move, and no byte is copied.  A freed range of more than QUEUE_PAGES pages is not unmapped at once but queued;
 heap_reclaim_step unmaps it piece by piece.
 
 A metadata page is mapped when the first page that it describes is used.  It is never unmapped.
@@ -51,7 +52,7 @@ free frames are always enough for one call, in addition to the pages that a larg
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.jit import bytes64, constant, int64, kernel, linked, put64
-from mmcore.mapping import map_pages, unmap_pages
+from mmcore.mapping import map_pages, remap_pages, unmap_pages
 from mmcore.mmu import copy_within, load64, read_address, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from mmcore.state import SPACE
@@ -362,13 +363,15 @@ def _add_used(space, change):  # type: ignore[no-untyped-def]
     store64(space, CONTROL + USED, load64(space, CONTROL + USED) + change)
 
 
+@kernel
+def _tables(pages):  # type: ignore[no-untyped-def]
+    # Tables for `pages` pages in a row, without the two of each level at the edges, which HEAP_FRAMES has room for.
+    return (pages >> 9) + (pages >> 18)
+
+
 @linked(int64(SPACE, int64))
-def _large_alloc(space, size):  # type: ignore[no-untyped-def]
-    """heap_alloc for more than a page."""
-    pages = pages_of(size)
-    if size > SIZE_MAX or not has_frames(space, pages + (pages >> 9) + HEAP_FRAMES):
-        return 0
-    order = order_of(pages)
+def _take_range(space, order):  # type: ignore[no-untyped-def]
+    """A range of this order, with no page mapped, whose metadata the caller writes.  The frames are reserved."""
     head = CONTROL + RANGES + 8 * order
     page = load64(space, head) - 1
     if page >= 0:
@@ -380,6 +383,17 @@ def _large_alloc(space, size):  # type: ignore[no-untyped-def]
             code = map_pages(space, _large_meta(page) & ~PAGE_MASK, 1)
             assert code == 0, "a page of the heap was mapped already"
         store64(space, CONTROL + LARGE_FRESH, page + (1 << order))
+    return page
+
+
+@linked(int64(SPACE, int64))
+def _large_alloc(space, size):  # type: ignore[no-untyped-def]
+    """heap_alloc for more than a page."""
+    pages = pages_of(size)
+    if size > SIZE_MAX or not has_frames(space, pages + _tables(pages) + HEAP_FRAMES):
+        return 0
+    order = order_of(pages)
+    page = _take_range(space, order)
     code = map_pages(space, _large_va(page), pages)
     assert code == 0, "a page of the heap was mapped already"
     store64(space, _large_meta(page), _range_word(order, pages, LIVE))
@@ -441,15 +455,35 @@ def heap_reclaim_step(space, budget):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(SPACE, int64, int64, int64))
+def _large_move(space, page, before, after):  # type: ignore[no-untyped-def]
+    """Move the `before` pages of a range to a range for `after` pages.  Returns its va, or 0 with nothing changed."""
+    # Shared tables of the old range are copied, and tables for the new range are made; pages are not copied.
+    frames = after - before + _tables(before) + _tables(after) + HEAP_FRAMES
+    if after << PAGE_SHIFT > SIZE_MAX or not has_frames(space, frames):
+        return 0
+    order = order_of(after)
+    moved = _take_range(space, order)
+    code = remap_pages(space, _large_va(page), before, _large_va(moved), after, 0)
+    assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
+    store64(space, _large_meta(moved), _range_word(order, after, LIVE))
+    order = _range_order(load64(space, _large_meta(page)))
+    _push_range(space, page, order, 0, FREE, CONTROL + RANGES + 8 * order)
+    _add_used(space, (after - before) << PAGE_SHIFT)
+    return _large_va(moved)
+
+
+@linked(int64(SPACE, int64, int64, int64))
 def _large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
-    """heap_resize in place for two large sizes.  Returns va, or 0 if the range or the free frames are too small."""
+    """heap_resize for two large sizes, in place if the range has room."""
     before, after = pages_of(old), pages_of(new)
     page = (va - LARGE_BASE) >> PAGE_SHIFT
     word = load64(space, _large_meta(page))
     order = _range_order(word)
     assert _range_state(word) == LIVE and _range_pages(word) == before, "resized what was not allocated"
+    if after > 1 << order:
+        return _large_move(space, page, before, after)
     grown = max(0, after - before)
-    if after > 1 << order or not has_frames(space, grown + (grown >> 9) + HEAP_FRAMES):
+    if not has_frames(space, grown + _tables(grown) + HEAP_FRAMES):
         return 0
     if after > before:
         code = map_pages(space, va + (before << PAGE_SHIFT), grown)
@@ -489,11 +523,14 @@ def heap_free(space, va, size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64))
 def heap_resize(space, va, old, new):  # type: ignore[no-untyped-def]
-    """Resize the allocation at `va`, keeping the first min(old, new) bytes.  Returns its va, or 0 with `va` intact."""
+    """Resize the allocation at `va`, keeping the first min(old, new) bytes.  Returns its va, or 0 with `va` intact.
+
+    Between two large sizes no byte is copied; the pages that a large allocation gains hold zeros.
+    """
     if heap_size(old) == heap_size(new):
         return va
-    if old > SMALL_MAX and new > SMALL_MAX and _large_resize(space, va, old, new) != 0:
-        return va
+    if old > SMALL_MAX and new > SMALL_MAX:
+        return _large_resize(space, va, old, new)
     moved = heap_alloc(space, new)
     if moved == 0:
         return 0

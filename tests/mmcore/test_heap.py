@@ -1,6 +1,7 @@
 """The heap against a dict of allocations, with check_heap and check_memory."""
 
 import random
+import struct
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,8 @@ from mmcore.heap import (
     HEAP_END,
     HEAP_FRAMES,
     LARGE_BASE,
+    LARGE_FRESH,
+    LARGE_META,
     OWNER_BASE,
     QUEUE_PAGES,
     SLAB_BASE,
@@ -26,7 +29,7 @@ from mmcore.heap import (
     heap_size,
     heap_used,
 )
-from tests.mmcore.support import PAGE, contents, machine, only, scaled
+from tests.mmcore.support import PAGE, contents, frame_at, machine, only, scaled
 
 SIZES = (1, 8, 9, 16, 17, 64, 100, 112, 128, 129, 500, 512, 513, 585, 1000, 1361, 2048, 2049, 4096, 4097, 9000, 30_000)
 SIZES += (70 * PAGE, 90 * PAGE)  # large enough to be queued when freed
@@ -169,6 +172,134 @@ def test_a_large_run_grows_and_shrinks_in_its_range() -> None:
     moved = heap_resize(space.state, va, 2 * PAGE, 9 * PAGE)
     assert moved not in (0, va) and space.read(moved, 4) == b"kept"
     check(memory, space)
+
+
+def own_books(space: AddressSpace) -> None:
+    """Write to the heap's own pages, so that after a fork none of them is left to copy."""
+    for address in (CONTROL, LARGE_META):
+        space.write(address, space.read(address, 8))
+
+
+def metadata_pages(space: AddressSpace) -> int:
+    """Pages of metadata of large ranges; here there are few."""
+    return sum(space.mapped(LARGE_META + page * PAGE, PAGE) for page in range(64))
+
+
+def grow(space: AddressSpace, va: int, before: int, after: int) -> int:
+    """Grow an allocation beyond its range, by pages: the same frames serve it then, and no page has been copied."""
+    own_books(space)
+    frames = [frame_at(space, va + page * PAGE) for page in range(before)]
+    counters, used, metadata = space.counters, heap_used(space.state), metadata_pages(space)
+    moved = heap_resize(space.state, va, before * PAGE, after * PAGE)
+    assert moved not in (0, va)
+    assert [frame_at(space, moved + page * PAGE) for page in range(before)] == frames
+    assert not any(space.mapped(va + page * PAGE, PAGE) for page in range(before))
+    assert space.read(moved + before * PAGE, (after - before) * PAGE) == bytes((after - before) * PAGE)
+    mapped = after - before + metadata_pages(space) - metadata
+    for name, change in {"pages_copied": 0, "pages_reused": 0, "pages_mapped": mapped, "pages_unmapped": 0}.items():
+        assert space.counters[name] - counters[name] == change, name
+    assert heap_used(space.state) == used + (after - before) * PAGE
+    return moved
+
+
+def test_a_growth_across_orders_copies_no_page_and_conserves_frames() -> None:
+    memory, space = heap(2200)
+    sizes = (2, 3, 5, 9, 33, 300, 1100)[: scaled(7, 5)]
+    free = 0
+    for round_ in range(2):
+        va = heap_alloc(space.state, sizes[0] * PAGE)
+        for page in range(sizes[0]):
+            space.write(va + page * PAGE, b"%8d" % page)
+        for before, after in pairwise(sizes):
+            old, va = va, grow(space, va, before, after)
+            check(memory, space)
+            for page in range(before, after):
+                space.write(va + page * PAGE, b"%8d" % page)
+            assert [int(space.read(va + page * PAGE, 8)) for page in range(after)] == list(range(after))
+            assert heap_alloc(space.state, before * PAGE) == old, "the old range is used again"
+            assert heap_free(space.state, old, before * PAGE) == 0
+            while heap_reclaim_step(space.state, 1000):
+                pass
+        assert heap_free(space.state, va, max(sizes) * PAGE) == 0
+        while heap_reclaim_step(space.state, 1000):
+            pass
+        check(memory, space)
+        assert round_ == 0 or memory.frames_free == free, "from the second time on, the metadata is mapped"
+        free = memory.frames_free
+
+
+@pytest.mark.parametrize("mode", list(ForkMode))
+def test_a_growth_beside_a_fork_leaves_the_fork_as_it_was(mode: ForkMode) -> None:
+    memory, space = heap(400)
+    neighbour, va = (heap_alloc(space.state, 8 * PAGE) for _ in range(2))  # in the same page table
+    text = b"".join(b"%07d\n" % i for i in range(PAGE))
+    space.write(neighbour, text)
+    space.write(va, text)
+    child = space.fork(mode)
+    before = contents(memory, child.root)
+    moved = grow(space, va, 8, 20)
+    check(memory, space, child)
+    counters = space.counters
+    space.write(moved + 5, b"parent")
+    assert space.counters["pages_copied"] == counters["pages_copied"] + 1, "the page is shared still"
+    assert space.read(moved, 8 * PAGE) == text[:5] + b"parent" + text[11:] and space.read(neighbour, 8 * PAGE) == text
+    assert contents(memory, child.root) == before
+    theirs = grow(child, va, 8, 9)
+    child.write(theirs + PAGE, b"child")
+    assert child.read(theirs, 8 * PAGE) == text[:PAGE] + b"child" + text[PAGE + 5 :]
+    assert space.read(moved, 8 * PAGE) == text[:5] + b"parent" + text[11:]
+    check(memory, space, child)
+    child.exit()
+    assert heap_free(space.state, moved, 20 * PAGE) == 0 and heap_free(space.state, neighbour, 8 * PAGE) == 0
+    check(memory, space)
+    space.exit()
+    assert memory.frames_free == memory.frames_total
+
+
+@pytest.mark.parametrize("mode", [None, *ForkMode])
+def test_a_growth_that_runs_out_of_frames_changes_nothing(mode: ForkMode | None) -> None:
+    needed = 9 - 4 + HEAP_FRAMES
+    memory, space = heap(200)
+    va = heap_alloc(space.state, 4 * PAGE)
+    space.write(va, b"contents" * 2048)
+    spaces = [space] if mode is None else [space, space.fork(mode)]
+    before = [contents(memory, each.root) for each in spaces]
+    for free in range(needed + 1):
+        with only(memory, free) as held:
+            moved = heap_resize(space.state, va, 4 * PAGE, 9 * PAGE)
+            assert (moved != 0) == (free == needed)
+            if moved == 0:
+                assert memory.frames_free == free
+                assert [contents(memory, each.root) for each in spaces] == before
+            check_memory(memory, spaces, held)
+            for each in spaces:
+                check_heap(each)
+    assert space.read(moved, 4 * PAGE) == b"contents" * 2048
+    assert [contents(memory, each.root) for each in spaces[1:]] == before[1:]
+
+
+@pytest.mark.parametrize("pages", [4, scaled(1024, 256)])
+def test_the_frames_of_a_growth_are_enough_when_it_touches_the_most_tables(pages: int) -> None:
+    """Everything is shared with a constant fork, and both ranges lie across the edge of tables of every level."""
+    memory, space = heap(2 * pages + 300)
+    edge = (1 << 27) - pages // 2  # the page with this number has the edge of a PML4 entry `pages // 2` behind it
+    space.write(CONTROL + LARGE_FRESH, struct.pack("<q", edge))
+    va = heap_alloc(space.state, pages * PAGE)
+    space.write(va, bytes(range(256)) * (pages * PAGE // 256))
+    space.write(CONTROL + LARGE_FRESH, struct.pack("<q", 2 * (1 << 27) - pages // 2))
+    child = space.fork(ForkMode.CONSTANT)
+    before = contents(memory, child.root)
+    tables = 2 * (pages >> 9)
+    with only(memory, 1 + tables + HEAP_FRAMES - 1) as held:
+        assert heap_resize(space.state, va, pages * PAGE, (pages + 1) * PAGE) == 0
+        assert contents(memory, space.root) == before
+        check_memory(memory, [space, child], held)
+    with only(memory, 1 + tables + HEAP_FRAMES) as held:
+        moved = heap_resize(space.state, va, pages * PAGE, (pages + 1) * PAGE)
+        assert moved == LARGE_BASE + (2 * (1 << 27) - pages // 2) * PAGE
+        check_memory(memory, [space, child], held)
+    assert space.read(moved, pages * PAGE) == bytes(range(256)) * (pages * PAGE // 256)
+    assert contents(memory, child.root) == before
 
 
 def test_a_large_free_is_only_queued_and_given_back_in_pieces() -> None:
