@@ -16,6 +16,7 @@ The command's first word is argument 0.  `last` counts from the beginning of the
 end of the command.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,6 +52,8 @@ class Count(NamedTuple):
     first: int = 1
     step: int = 1
 
+
+_COUNT = re.compile(rb"[1-9][0-9]{0,8}")
 
 Place = tuple[Index | Keyword, Range | Count]
 
@@ -99,10 +102,11 @@ class KeySpec:
 
 def _counted(find: Count, begin: int, args: Sequence[bytes]) -> range:
     at = begin + find.count_at
-    if at >= len(args) or not args[at].isdigit():
+    match = _COUNT.fullmatch(args[at]) if at < len(args) else None
+    if match is None:
         raise NoKeys
     first = begin + find.first
-    end = first + int(args[at]) * find.step
+    end = first + int(match[0]) * find.step
     if end > len(args):
         raise NoKeys
     return range(first, end, find.step)

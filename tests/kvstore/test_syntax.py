@@ -192,7 +192,9 @@ def test_a_token_may_be_looked_for_from_the_end() -> None:
     assert list(spec.positions(b"migrate h p keys 0 1 KEYS a b".split())) == [7, 8]
 
 
-@pytest.mark.parametrize("words", ["zinter", "zinter x a", "zinter 3 a b", "zinter -1 a"])
+@pytest.mark.parametrize(
+    "words", ["zinter", "zinter x a", "zinter 3 a b", "zinter -1 a", "zinter 0 a", "zinter 2x a b", f"zinter {'9' * 5000} a"]
+)
 def test_a_count_that_cannot_be_is_refused(words: str) -> None:
     with pytest.raises(NoKeys):
         KeySpec(Index(1), Count(), ()).positions(words.encode().split())
