@@ -10,7 +10,7 @@ class Event(NamedTuple):
     """A keyspace event."""
 
     name: str
-    letter: str  # g: of any type; $: of strings; x: expired; e: evicted
+    letter: str  # g: of any type; $ h s z l: of strings, hashes, sets, sorted sets, lists; x: expired; e: evicted
 
 
 EVENTS = (
@@ -28,6 +28,36 @@ EVENTS = (
     Event("incrby", "$"),
     Event("incrbyfloat", "$"),
     Event("expired", "x"),
+    Event("hset", "h"),
+    Event("hincrby", "h"),
+    Event("hincrbyfloat", "h"),
+    Event("hdel", "h"),
+    Event("sadd", "s"),
+    Event("srem", "s"),
+    Event("spop", "s"),
+    Event("sinterstore", "s"),
+    Event("sunionstore", "s"),
+    Event("sdiffstore", "s"),
+    Event("zadd", "z"),
+    Event("zincr", "z"),
+    Event("zrem", "z"),
+    Event("zremrangebyrank", "z"),
+    Event("zremrangebyscore", "z"),
+    Event("zremrangebylex", "z"),
+    Event("zpopmin", "z"),
+    Event("zpopmax", "z"),
+    Event("zrangestore", "z"),
+    Event("zunionstore", "z"),
+    Event("zinterstore", "z"),
+    Event("zdiffstore", "z"),
+    Event("lpush", "l"),
+    Event("rpush", "l"),
+    Event("lpop", "l"),
+    Event("rpop", "l"),
+    Event("lset", "l"),
+    Event("linsert", "l"),
+    Event("lrem", "l"),
+    Event("ltrim", "l"),
 )
 (
     DEL,
@@ -44,6 +74,36 @@ EVENTS = (
     INCRBY,
     INCRBYFLOAT,
     EXPIRED,
+    HSET,
+    HINCRBY,
+    HINCRBYFLOAT,
+    HDEL,
+    SADD,
+    SREM,
+    SPOP,
+    SINTERSTORE,
+    SUNIONSTORE,
+    SDIFFSTORE,
+    ZADD,
+    ZINCR,
+    ZREM,
+    ZREMRANGEBYRANK,
+    ZREMRANGEBYSCORE,
+    ZREMRANGEBYLEX,
+    ZPOPMIN,
+    ZPOPMAX,
+    ZRANGESTORE,
+    ZUNIONSTORE,
+    ZINTERSTORE,
+    ZDIFFSTORE,
+    LPUSH,
+    RPUSH,
+    LPOP,
+    RPOP,
+    LSET,
+    LINSERT,
+    LREM,
+    LTRIM,
 ) = range(len(EVENTS))
 EMPTIED, SWAPPED = -1, -2  # events of whole databases: they reach WATCH, and Redis publishes no event for them
 ALL_DATABASES = -1
