@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from snapshot.errors import BadSavePoints
 from snapshot.schedule import SavePoints
 
-INT_MAX, UINT_MAX, LONG_MAX = 2**31 - 1, 2**32 - 1, 2**63 - 1
+INT_MIN, INT_MAX, UINT_MAX, LONG_MAX = -(2**31), 2**31 - 1, 2**32 - 1, 2**63 - 1
 
 
 MEGABYTE = 1 << 20

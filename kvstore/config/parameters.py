@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from kvstore.config.file import split
 from kvstore.config.kinds import (
+    INT_MAX,
+    INT_MIN,
     KEEPALIVE_MAX,
     LONG_MAX,
     MEGABYTE,
@@ -96,6 +98,16 @@ SERVED = (
     Parameter("busy-poll-usec", Integer(0, 1000), 20),  # for which the loop looks for requests before it sleeps
     Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
     Parameter("active-expire-enabled", Flag(), True),
+    # up to which size a collection has its small encoding
+    Parameter("hash-max-listpack-entries", Integer(0, LONG_MAX), 512),
+    Parameter("hash-max-listpack-value", Memory(), 64),
+    Parameter("set-max-intset-entries", Integer(0, LONG_MAX), 512),
+    Parameter("set-max-listpack-entries", Integer(0, LONG_MAX), 128),
+    Parameter("set-max-listpack-value", Integer(0, LONG_MAX), 64),
+    Parameter("zset-max-listpack-entries", Integer(0, LONG_MAX), 128),
+    Parameter("zset-max-listpack-value", Memory(), 64),
+    Parameter("list-max-listpack-size", Integer(INT_MIN, INT_MAX), -2),
+    Parameter("list-compress-depth", Integer(0, INT_MAX), 0, ignored="the elements of lists are not compressed"),
     # reports on commands
     Parameter("acllog-max-len", Integer(0, LONG_MAX), 128),
     Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),
@@ -156,11 +168,8 @@ IGNORED = {
         active-defrag-max-scan-fields 1000  active-defrag-threshold-lower 10  active-defrag-threshold-upper 100
         activedefrag no  activerehashing yes  bgsave_cpulist ""  disable-thp yes  jemalloc-bg-thread yes
         oom-score-adj no  oom-score-adj-values "0 200 800" """,
-    "only strings are stored": """
-        hash-max-listpack-entries 512  hash-max-listpack-value 64  hll-sparse-max-bytes 3000  list-compress-depth 0
-        list-max-listpack-size -2  set-max-intset-entries 512  set-max-listpack-entries 128
-        set-max-listpack-value 64  stream-node-max-bytes 4096  stream-node-max-entries 100
-        zset-max-listpack-entries 128  zset-max-listpack-value 64""",
+    "there are no streams, and no counters of the HyperLogLog kind": """
+        hll-sparse-max-bytes 3000  stream-node-max-bytes 4096  stream-node-max-entries 100""",
     "there is no such feature": """
         acl-pubsub-default resetchannels  busy-reply-threshold 5000  enable-module-command no
         locale-collate ""  notify-keyspace-events ""  tracking-table-max-keys 1000000  bind-source-addr ""

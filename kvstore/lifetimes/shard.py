@@ -145,6 +145,15 @@
     LONG_CAPACITY,
     # connections that wait in a blocking command
     BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
-) = range(127)
+    # up to which size a collection has its small encoding, as configured
+    HASH_MAX_LISTPACK_ENTRIES,
+    HASH_MAX_LISTPACK_VALUE,
+    SET_MAX_INTSET_ENTRIES,
+    SET_MAX_LISTPACK_ENTRIES,
+    SET_MAX_LISTPACK_VALUE,
+    ZSET_MAX_LISTPACK_ENTRIES,
+    ZSET_MAX_LISTPACK_VALUE,
+    LIST_MAX_LISTPACK_SIZE,  # of a list's node: so many elements, or if negative 4 KiB, 8 KiB, ... 64 KiB for -1 ... -5
+) = range(135)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 127
+assert SHARD_REGISTERS >= 135

@@ -39,7 +39,19 @@ from mmcore.space import AddressSpace
 from mmcore.state import FROZEN
 
 TICK_MS = 100
-LONGEST_BULK = 512 << 20  # [bytes], until the configuration says otherwise
+
+# Limits, until the configuration says otherwise.
+LIMITS = {
+    shard.PROTO_MAX_BULK_LEN: 512 << 20,
+    shard.HASH_MAX_LISTPACK_ENTRIES: 512,
+    shard.HASH_MAX_LISTPACK_VALUE: 64,
+    shard.SET_MAX_INTSET_ENTRIES: 512,
+    shard.SET_MAX_LISTPACK_ENTRIES: 128,
+    shard.SET_MAX_LISTPACK_VALUE: 64,
+    shard.ZSET_MAX_LISTPACK_ENTRIES: 128,
+    shard.ZSET_MAX_LISTPACK_VALUE: 64,
+    shard.LIST_MAX_LISTPACK_SIZE: -2,
+}
 
 
 class Pool:
@@ -93,7 +105,8 @@ class Shard:
         words[shard.RANDOM] = int.from_bytes(os.urandom(8), "little") >> 2 | 1
         words[shard.ACTIVE_EXPIRE_ENABLED] = words[shard.NEXT_ID] = 1
         words[shard.TICK_MS], words[shard.BLOCKED_DEADLINE_MS] = TICK_MS, NEVER
-        words[shard.PROTO_MAX_BULK_LEN] = LONGEST_BULK
+        for register, limit in LIMITS.items():
+            words[register] = limit
         words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until slow commands are to be recorded
         self.call[call.PROTOCOL] = 2
 

@@ -32,6 +32,14 @@ APPLIED = [
     "save",
     "stop-writes-on-bgsave-error",
     "loglevel",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "list-max-listpack-size",
 ]
 
 
@@ -108,6 +116,14 @@ _REGISTERS = {
     "turn-budget-us": ("TURN_US", 1),
     "active-expire-enabled": ("ACTIVE_EXPIRE_ENABLED", 1),
     "latency-tracking": ("LATENCY_TRACKING", 1),
+    "hash-max-listpack-entries": ("HASH_MAX_LISTPACK_ENTRIES", 1),
+    "hash-max-listpack-value": ("HASH_MAX_LISTPACK_VALUE", 1),
+    "set-max-intset-entries": ("SET_MAX_INTSET_ENTRIES", 1),
+    "set-max-listpack-entries": ("SET_MAX_LISTPACK_ENTRIES", 1),
+    "set-max-listpack-value": ("SET_MAX_LISTPACK_VALUE", 1),
+    "zset-max-listpack-entries": ("ZSET_MAX_LISTPACK_ENTRIES", 1),
+    "zset-max-listpack-value": ("ZSET_MAX_LISTPACK_VALUE", 1),
+    "list-max-listpack-size": ("LIST_MAX_LISTPACK_SIZE", 1),
 }
 _ACTIONS: dict[str, Callable[[Settings], None]] = {
     "requirepass": Settings._set_access,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,9 @@ from kvstore.config.config import Config, Refused
 from kvstore.config.file import GENERATED, ConfigError, quote, split
 from kvstore.config.kinds import OutputLimit, memory_text, parse_memory
 from kvstore.config.parameters import ALIASES, IGNORED, PARAMETERS, nearest
+from kvstore.lifetimes import shard
+from kvstore.lifetimes.wiring import LIMITS, Shard
+from kvstore.server.settings import APPLIED, Settings
 from kvstore.wire.patterns import matching_names
 from snapshot.schedule import SavePoints
 
@@ -212,8 +216,30 @@ def test_parameters_without_effect_are_kept_and_noticed() -> None:
         "io-threads has no effect: one thread serves all connections",
         "replica-priority has no effect: replication is not supported",
     ]
-    config.update([("list-max-ziplist-size", "-1")])
-    assert config.notices[-1] == "list-max-listpack-size has no effect: only strings are stored"
+    config.update([("list-compress-depth", "1")])
+    assert config.notices[-1] == "list-compress-depth has no effect: the elements of lists are not compressed"
+
+
+def test_limits_are_the_same_with_and_without_a_configuration() -> None:
+    """Kernels that a test calls without a server have the registers that a server begins with."""
+    words, server = Shard().registers, SimpleNamespace(config=Config(), registers=SimpleNamespace())
+    limits = [
+        name for name in PARAMETERS if "-max-listpack-" in name or "intset" in name or name == "proto-max-bulk-len"
+    ]
+    assert len(limits) == len(LIMITS) and set(limits) <= set(APPLIED)
+    for name in limits:
+        Settings.apply(server, name)  # type: ignore[arg-type]
+    assert vars(server.registers) == {
+        name: words[number] for name, number in vars(shard).items() if isinstance(number, int) and number in LIMITS
+    }
+
+
+def test_the_encodings_limits_reach_the_registers() -> None:
+    server = SimpleNamespace(config=Config(), registers=SimpleNamespace())
+    server.config.update([("hash-max-ziplist-value", "1kb"), ("list-max-ziplist-size", "-5")])
+    for name in ("hash-max-listpack-value", "list-max-listpack-size"):
+        Settings.apply(server, name)  # type: ignore[arg-type]
+    assert vars(server.registers) == {"HASH_MAX_LISTPACK_VALUE": 1024, "LIST_MAX_LISTPACK_SIZE": -5}
 
 
 def test_patterns_select_parameters() -> None:

@@ -193,7 +193,8 @@ def test_a_token_may_be_looked_for_from_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["zinter", "zinter x a", "zinter 3 a b", "zinter -1 a", "zinter 0 a", "zinter 2x a b", f"zinter {'9' * 5000} a"]
+    "words",
+    ["zinter", "zinter x a", "zinter 3 a b", "zinter -1 a", "zinter 0 a", "zinter 2x a b", f"zinter {'9' * 5000} a"],
 )
 def test_a_count_that_cannot_be_is_refused(words: str) -> None:
     with pytest.raises(NoKeys):

@@ -10,6 +10,7 @@ from kvstore.config.config import Config
 from kvstore.config.kinds import Choice, Directory, FileName, Flag, Integer, Only, OutputLimits, Points
 from kvstore.config.parameters import PARAMETERS, Parameter
 from tests import harness
+from tests.harness import Process
 from tests.server.wire import OK, Closed, Failure, Status, Wire, info, run_transcript
 
 TRANSCRIPTS = {
@@ -108,6 +109,35 @@ def test_get_takes_patterns_and_several_names(wire: Wire) -> None:
     ).split():
         assert name in everything, name
     assert everything[b"port"].decode() == str(wire.socket.getpeername()[1])
+
+
+ENCODINGS = [
+    *("hash-max-listpack-entries", "hash-max-listpack-value", "set-max-intset-entries", "set-max-listpack-entries"),
+    *("set-max-listpack-value", "zset-max-listpack-entries", "zset-max-listpack-value", "list-max-listpack-size"),
+    *("list-compress-depth", "hash-max-ziplist-entries", "hash-max-ziplist-value", "zset-max-ziplist-entries"),
+    *("zset-max-ziplist-value", "list-max-ziplist-size"),
+]
+OF_VALKEY = {"set-max-listpack-entries", "set-max-listpack-value"}  # and of Redis 7.2
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_limits_of_encodings_are_redis_own(
+    wire: Wire, redis_server: Process, valkey_server: Process, name: str, ours: None
+) -> None:
+    """Sets right and wrong values by the new and the old name, and gets all names that there are."""
+    theirs = (valkey_server if name in OF_VALKEY else redis_server).address
+    with Wire(theirs, wire.protocol) as other:
+        default = settings(wire("CONFIG", "GET", name))[name.encode()]
+        for value in (default, b"0", b"7", b"-1", b"-6", b"1kb", b"x", b"1.5", b"2147483647", b"2147483648",
+                      b"-2147483648", b"9223372036854775807", default):  # fmt: skip
+            assert wire.raw("CONFIG", "SET", name, value) == other.raw("CONFIG", "SET", name, value), value
+            one, two = (
+                settings(each("CONFIG", "GET", "*list-*", "*-max-*list*", "set-max-*")) for each in (wire, other)
+            )
+            both = one.keys() & two.keys()
+            assert {name.encode() for name in ENCODINGS} - both <= {name.encode() for name in OF_VALKEY}
+            assert name.encode() in both
+            assert {each: one[each] for each in both} == {each: two[each] for each in both}, value
 
 
 def test_resetstat_clears_the_counters(wire: Wire) -> None:
