@@ -15,8 +15,11 @@ from tests.harness import Process
 from tests.server.wire import Failure, Wire
 
 NAMES = [row.name for row in ROWS]
-LATER = ("client|no-touch", "client|setinfo", "command|getkeys", "command|getkeysandflags")
-"""Rows that are Valkey's: those that redis-server 7.0 does not have, and two that have changed since."""
+CHANGED = ("command|getkeys", "command|getkeysandflags", "hscan", "zrank", "zrevrank")
+"""Rows that have changed since Redis 7.0: HSCAN has NOVALUES, and ZRANK and ZREVRANK have WITHSCORE."""
+
+LATER = ("client|no-touch", "client|setinfo", *CHANGED)
+"""Rows that are Valkey's: those that redis-server 7.0 does not have, and those that have changed since."""
 
 LEFT_OUT = {  # subcommands that are not served: there are no users to change and no modules to load
     *("acl|deluser", "acl|dryrun", "acl|genpass", "acl|load", "acl|save", "acl|setuser"),
@@ -176,7 +179,7 @@ def _as_redis(part: Tree) -> Tree:
 
 def test_what_redis_does_not_have_is_valkeys(valkey_pair: tuple[Wire, Wire]) -> None:
     """Compares COMMAND INFO and COMMAND DOCS of the newer rows."""
-    for name in LATER:
+    for name in [name for name in LATER if name in NAMES]:
         mine, theirs = (without_subcommands(tree(wire.raw("COMMAND", "INFO", name))[1][0]) for wire in valkey_pair)
         assert mine == _as_redis(theirs), name
         own, other = (documented(wire, name) for wire in valkey_pair)
