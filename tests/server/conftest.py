@@ -7,6 +7,7 @@ import pytest
 
 from tests import harness
 from tests.harness import Process
+from tests.server.streams import LIMITS, Pair, Side
 from tests.server.wire import OK, Wire, info
 
 Start = Callable[..., Process]
@@ -84,3 +85,21 @@ def data(tmp_path: Path) -> Path:
     directory = tmp_path / "data"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture(params=["resp2", "resp3"], scope="module")
+def protocol_of_pair(request: pytest.FixtureRequest) -> int:
+    """The protocol of both sides."""
+    return int(request.param[-1])
+
+
+@pytest.fixture(params=["redis", "valkey"], scope="module")
+def pair(request: pytest.FixtureRequest, running: Process, protocol_of_pair: int) -> Iterator[Pair]:
+    """This server beside an oracle, for streams of commands: see streams.py."""
+    other = request.getfixturevalue(f"{request.param}_server")
+    sides = Side(running.address, protocol_of_pair, "mine"), Side(other.address, protocol_of_pair, request.param)
+    yield Pair(*sides)
+    for side in sides:
+        for name, values in LIMITS.items():
+            side.wire("CONFIG", "SET", name, values[0])
+        side.close()
