@@ -1,0 +1,137 @@
+"""HGET, HMGET, HGETALL, HKEYS, HVALS, HLEN, HSTRLEN, HEXISTS."""
+
+from kvstore.commands.hashes.value import field_find
+from kvstore.lifetimes.call import ARGC
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.shard import SCRATCH_ADDRESS
+from kvstore.store.collections import OTHER_TYPE, collection_read
+from kvstore.store.entries import HASH, entry_root
+from kvstore.structures.collection import root_count
+from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
+from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
+from kvstore.system.libc import words_at
+from kvstore.wire.arguments import argument
+from kvstore.wire.resp import reply_array, reply_bulk_memory, reply_integer, reply_map, reply_null
+from mmcore.jit import int64, kernel, linked, void
+
+FIELDS, VALUES = 1, 2  # parts of an element
+
+
+@kernel
+def reply_field(context, element):  # type: ignore[no-untyped-def]
+    """The field of an element."""
+    reply_bulk_memory(context, element_key(context.space, element), element_key_length(context.space, element))
+
+
+@linked(void(CONTEXT, int64))
+def reply_field_value(context, element):  # type: ignore[no-untyped-def]
+    """The value of an element, or null for none."""
+    if element == 0:
+        reply_null(context)
+    else:
+        space = context.space
+        reply_bulk_memory(context, element_payload(space, element), element_payload_length(space, element))
+
+
+@linked(int64(CONTEXT))
+def _element_of_arguments(context):  # type: ignore[no-untyped-def]
+    """The element of the field in argument 2; 0 without one, OTHER_TYPE with an error replied."""
+    key, key_size = argument(context, 1)
+    field, k = argument(context, 2)
+    entry = collection_read(context, key, key_size, HASH)
+    return field_find(context, entry_root(context, entry), field, k) if entry > 0 else entry
+
+
+@linked(HANDLER)
+def hget(context):  # type: ignore[no-untyped-def]
+    """HGET key field"""
+    element = _element_of_arguments(context)
+    if element != OTHER_TYPE:
+        reply_field_value(context, element)
+    return 0
+
+
+@linked(HANDLER)
+def hstrlen(context):  # type: ignore[no-untyped-def]
+    """HSTRLEN key field"""
+    element = _element_of_arguments(context)
+    if element != OTHER_TYPE:
+        reply_integer(context, element_payload_length(context.space, element) if element != 0 else 0)
+    return 0
+
+
+@linked(HANDLER)
+def hexists(context):  # type: ignore[no-untyped-def]
+    """HEXISTS key field"""
+    element = _element_of_arguments(context)
+    if element != OTHER_TYPE:
+        reply_integer(context, 1 if element != 0 else 0)
+    return 0
+
+
+@linked(HANDLER)
+def hmget(context):  # type: ignore[no-untyped-def]
+    """HMGET key field [field ...]"""
+    key, key_size = argument(context, 1)
+    entry = collection_read(context, key, key_size, HASH)
+    if entry == OTHER_TYPE:
+        return 0
+    reply_array(context, context.call[ARGC] - 2)
+    for i in range(2, context.call[ARGC]):
+        field, k = argument(context, i)
+        reply_field_value(context, field_find(context, entry_root(context, entry), field, k) if entry != 0 else 0)
+    return 0
+
+
+@linked(HANDLER)
+def hlen(context):  # type: ignore[no-untyped-def]
+    """HLEN key"""
+    key, key_size = argument(context, 1)
+    entry = collection_read(context, key, key_size, HASH)
+    if entry != OTHER_TYPE:
+        reply_integer(context, root_count(context.space, entry_root(context, entry)) if entry != 0 else 0)
+    return 0
+
+
+@linked(int64(CONTEXT, int64))
+def _reply_all(context, parts):  # type: ignore[no-untyped-def]
+    """All fields, all values, or both, as a map."""
+    space, element = context.space, 0
+    key, key_size = argument(context, 1)
+    entry = collection_read(context, key, key_size, HASH)
+    if entry == OTHER_TYPE:
+        return 0
+    count = root_count(space, entry_root(context, entry)) if entry != 0 else 0
+    if parts == FIELDS | VALUES:
+        reply_map(context, count)
+    else:
+        reply_array(context, count)
+    walk = words_at(context.shard[SCRATCH_ADDRESS], WALK_WORDS)
+    if entry != 0:
+        walk_begin(space, entry_root(context, entry), walk)
+        element = walk_next(space, walk)
+    while element != 0:
+        if parts & FIELDS:
+            reply_field(context, element)
+        if parts & VALUES:
+            reply_field_value(context, element)
+        element = walk_next(space, walk)
+    return 0
+
+
+@linked(HANDLER)
+def hgetall(context):  # type: ignore[no-untyped-def]
+    """HGETALL key"""
+    return _reply_all(context, FIELDS | VALUES)
+
+
+@linked(HANDLER)
+def hkeys(context):  # type: ignore[no-untyped-def]
+    """HKEYS key"""
+    return _reply_all(context, FIELDS)
+
+
+@linked(HANDLER)
+def hvals(context):  # type: ignore[no-untyped-def]
+    """HVALS key"""
+    return _reply_all(context, VALUES)

@@ -1,0 +1,153 @@
+"""A hash as a value: finding, setting and removing a field, whatever the form.
+
+    COMPACT and fits a packed   PACKED of elements: field, value
+    else                        RECORD with a table of such elements
+
+A hash that is COMPACT but does not fit a packed is a record all the same; OBJECT ENCODING reports its encoding.  A
+record never becomes a packed again.
+
+Adding is bounded by its arguments, and by what a change of form writes anew: `conversion` tells how many elements that
+may be.
+"""
+
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import HASH_MAX_LISTPACK_ENTRIES, HASH_MAX_LISTPACK_VALUE
+from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding, entry_set_root
+from kvstore.store.lookup import key_hash
+from kvstore.store.types import COMPACT, WIDE
+from kvstore.structures.element import element_alloc, element_bytes, element_free, element_size, element_write
+from kvstore.structures.kinds import PACKED, kind_of
+from kvstore.structures.packed import (
+    PACKED_MAX,
+    packed_count,
+    packed_fits,
+    packed_insert,
+    packed_item,
+    packed_item_size,
+    packed_needed,
+    packed_remove,
+    packed_resize,
+    packed_used,
+)
+from kvstore.structures.packed_find import packed_find
+from kvstore.structures.record import OWNS_ELEMENTS, record_count
+from kvstore.structures.spread import record_of_packed
+from kvstore.structures.table import table_add, table_at, table_find, table_remove, table_replace
+from mmcore.heap import heap_size
+from mmcore.jit import int64, kernel, linked, void
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def field_find(context, root, field, k):  # type: ignore[no-untyped-def]
+    """The element of a field that is `k` bytes at `field`; 0 without one."""
+    space = context.space
+    if kind_of(space, root) == PACKED:
+        place = packed_find(space, root, field, k)
+        return packed_item(space, root, place) if place >= 0 else 0
+    slot = table_find(space, root, key_hash(context, field, k), field, k)
+    return table_at(space, slot) if slot != 0 else 0
+
+
+@kernel
+def conversion(context, root):  # type: ignore[no-untyped-def]
+    """How many elements a change of form would write anew."""
+    return packed_count(context.space, root) if kind_of(context.space, root) == PACKED else 0
+
+
+@linked(void(CONTEXT, int64))
+def _to_record(context, entry):  # type: ignore[no-untyped-def]
+    """Turn a packed into a record with a table.  Frames were reserved."""
+    record = record_of_packed(context.space, entry_root(context, entry), context.store[HASH_SEED], OWNS_ELEMENTS)
+    assert record != 0, "no frame was reserved for a record"
+    entry_set_root(context, entry, record)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def _set_packed(context, entry, field, k, value, v):  # type: ignore[no-untyped-def]
+    """Set a field of a packed: 1 for a new one, 0 for another value, -1 where the hash must become a record first."""
+    space, root, size = context.space, entry_root(context, entry), element_size(k, v)
+    place, count = packed_find(space, root, field, k), packed_count(space, root)
+    if place >= 0:
+        used = packed_used(space, root) - packed_item_size(space, root, place)
+        if packed_needed(used + size, count) > PACKED_MAX:
+            return -1
+        root = packed_resize(space, root, place, size)
+    else:
+        if not packed_fits(space, root, size):
+            return -1
+        root = packed_insert(space, root, count, size)
+    assert root != 0, "no frame was reserved for a packed"
+    element_write(space, packed_item(space, root, place if place >= 0 else count), field, k, value, v)
+    entry_set_root(context, entry, root)
+    return 0 if place >= 0 else 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def _set_in_table(context, root, field, k, value, v):  # type: ignore[no-untyped-def]
+    """Set a field of a record: 1 for a new one, 0 for another value."""
+    space, hash_ = context.space, key_hash(context, field, k)
+    slot = table_find(space, root, hash_, field, k)
+    if slot != 0:
+        old = table_at(space, slot)
+        if heap_size(element_bytes(space, old)) == heap_size(element_size(k, v)):
+            element_write(space, old, field, k, value, v)
+            return 0
+    element = element_alloc(space, field, k, value, v)
+    assert element != 0, "no frame was reserved for an element"
+    if slot != 0:
+        code = table_replace(space, slot, element)
+        assert code == 0, "no frame was reserved for a slot"
+        code = element_free(space, old)
+        assert code == 0, "no frame was reserved for a release"
+        return 0
+    code = table_add(space, root, context.store[HASH_SEED], hash_, element)
+    assert code == 0, "no frame was reserved for a table"
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def field_set(context, entry, field, k, value, v):  # type: ignore[no-untyped-def]
+    """Set a field: 1 for a new one, 0 for another value.  Frames were reserved; the root may move."""
+    space, shard = context.space, context.shard
+    wide = max(k, v) > shard[HASH_MAX_LISTPACK_VALUE]
+    if kind_of(space, entry_root(context, entry)) == PACKED:
+        new = -1
+        if not wide:
+            new = _set_packed(context, entry, field, k, value, v)
+        if new >= 0:
+            if packed_count(space, entry_root(context, entry)) > shard[HASH_MAX_LISTPACK_ENTRIES]:
+                _to_record(context, entry)
+                entry_set_encoding(context, entry, WIDE)
+            return new
+        _to_record(context, entry)
+    root = entry_root(context, entry)
+    new = _set_in_table(context, root, field, k, value, v)
+    if entry_encoding(context, entry) == COMPACT:
+        if wide or record_count(space, root) > shard[HASH_MAX_LISTPACK_ENTRIES]:
+            entry_set_encoding(context, entry, WIDE)
+    return new
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def field_remove(context, entry, field, k):  # type: ignore[no-untyped-def]
+    """Remove a field: 1, or 0 without one.  Frames were reserved; the root may move."""
+    space, root = context.space, entry_root(context, entry)
+    if kind_of(space, root) == PACKED:
+        place = packed_find(space, root, field, k)
+        if place < 0:
+            return 0
+        root = packed_remove(space, root, place, 1)
+        assert root != 0, "no frame was reserved for a packed"
+        entry_set_root(context, entry, root)
+        return 1
+    hash_ = key_hash(context, field, k)
+    slot = table_find(space, root, hash_, field, k)
+    if slot == 0:
+        return 0
+    element = table_at(space, slot)
+    code = table_remove(space, root, hash_, slot)
+    assert code == 0, "no frame was reserved for a table"
+    code = element_free(space, element)
+    assert code == 0, "no frame was reserved for a release"
+    return 1

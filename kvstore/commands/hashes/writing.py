@@ -1,0 +1,130 @@
+"""HSET, HMSET, HSETNX, HDEL.  All are bounded by their arguments: they reserve frames, and then cannot fail."""
+
+from kvstore.commands.hashes.value import conversion, field_find, field_remove, field_set
+from kvstore.commands.strings.getting import slot_entry
+from kvstore.effects.door import changed
+from kvstore.effects.events import HDEL, HSET
+from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.store.collections import collection_gone, collection_new, collection_write
+from kvstore.store.entries import HASH, entry_root
+from kvstore.store.lookup import key_hash
+from kvstore.store.reserve import reserve_elements, reserve_removal_of
+from kvstore.store.types import COMPACT
+from kvstore.structures.collection import root_count
+from kvstore.structures.element import element_size
+from kvstore.structures.packed import PACKED_MAX, packed_new
+from kvstore.wire.arguments import arg_length, argument
+from kvstore.wire.errors import HMSET_ARITY, HSET_ARITY
+from kvstore.wire.resp import reply_error, reply_integer, reply_ok
+from mmcore.jit import int64, linked
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def hash_for_writing(context, slot, key, key_size, hash_):  # type: ignore[no-untyped-def]
+    """The entry of a hash to be changed: the slot's, or a new one without fields.  Frames were reserved."""
+    if slot != 0:
+        return slot_entry(context, slot)
+    root = packed_new(context.space, 0)
+    assert root != 0, "no frame was reserved for a packed"
+    return collection_new(context, key, key_size, hash_, HASH, COMPACT, root)
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def reserve_fields(context, slot, fields, size):  # type: ignore[no-untyped-def]
+    """Whether a hash may get so many fields of `size` bytes with their values; else it replies -OOM."""
+    moved = conversion(context, entry_root(context, slot_entry(context, slot))) if slot != 0 else 0
+    return reserve_elements(context, fields + moved, size + (2 * PACKED_MAX if moved > 0 else 0))
+
+
+@linked(int64(CONTEXT, int64))
+def _set_fields(context, arity_error):  # type: ignore[no-untyped-def]
+    """HSET and HMSET: the number of new fields; -1 with an error replied."""
+    argc = context.call[ARGC]
+    if argc % 2 == 1:
+        reply_error(context, arity_error)
+        return -1
+    key, key_size = argument(context, 1)
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, HASH)
+    if slot < 0:
+        return -1
+    size = key_size
+    for i in range(2, argc, 2):
+        size += element_size(arg_length(context, i), arg_length(context, i + 1))
+    if not reserve_fields(context, slot, argc // 2 - 1, size):
+        return -1
+    entry, created = hash_for_writing(context, slot, key, key_size, hash_), 0
+    for i in range(2, argc, 2):
+        field, k = argument(context, i)
+        value, v = argument(context, i + 1)
+        created += field_set(context, entry, field, k, value, v)
+    changed(context, context.call[DB], key, key_size, hash_, HSET, argc // 2 - 1)
+    return created
+
+
+@linked(HANDLER)
+def hset(context):  # type: ignore[no-untyped-def]
+    """HSET key field value [field value ...]"""
+    created = _set_fields(context, HSET_ARITY)
+    if created >= 0:
+        reply_integer(context, created)
+    return 0
+
+
+@linked(HANDLER)
+def hmset(context):  # type: ignore[no-untyped-def]
+    """HMSET key field value [field value ...]"""
+    if _set_fields(context, HMSET_ARITY) >= 0:
+        reply_ok(context)
+    return 0
+
+
+@linked(HANDLER)
+def hsetnx(context):  # type: ignore[no-untyped-def]
+    """HSETNX key field value"""
+    key, key_size = argument(context, 1)
+    field, k = argument(context, 2)
+    value, v = argument(context, 3)
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, HASH)
+    if slot < 0:
+        return 0
+    if slot != 0 and field_find(context, entry_root(context, slot_entry(context, slot)), field, k) != 0:
+        reply_integer(context, 0)
+        return 0
+    if not reserve_fields(context, slot, 1, key_size + element_size(k, v)):
+        return 0
+    field_set(context, hash_for_writing(context, slot, key, key_size, hash_), field, k, value, v)
+    changed(context, context.call[DB], key, key_size, hash_, HSET, 1)
+    reply_integer(context, 1)
+    return 0
+
+
+@linked(HANDLER)
+def hdel(context):  # type: ignore[no-untyped-def]
+    """HDEL key field [field ...]"""
+    key, key_size = argument(context, 1)
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, HASH)
+    if slot < 0:
+        return 0
+    if slot == 0:
+        reply_integer(context, 0)
+        return 0
+    if not reserve_removal_of(context, context.call[ARGC] - 2):
+        return 0
+    entry, removed, left = slot_entry(context, slot), 0, 1
+    for i in range(2, context.call[ARGC]):
+        field, k = argument(context, i)
+        if field_remove(context, entry, field, k):
+            removed += 1
+            left = root_count(context.space, entry_root(context, entry))
+            if left == 0:
+                break
+    if removed > 0:
+        changed(context, context.call[DB], key, key_size, hash_, HDEL, removed)
+        if left == 0:
+            collection_gone(context, key, key_size, hash_)
+    reply_integer(context, removed)
+    return 0
