@@ -28,7 +28,8 @@ from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.store.databases import keyspace_init, keyspace_open
 from kvstore.store.lookup import lookup_read
 from kvstore.system.libc import bytes_at
-from kvstore.wire.resp import put_decimal, reply_grow, reply_truncate
+from kvstore.wire.numerals import put_decimal
+from kvstore.wire.resp import reply_grow, reply_truncate
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import address_of, build, int64, linked, uint8, zeros
 from mmcore.memory import PhysicalMemory

@@ -25,8 +25,9 @@ from kvstore.store.entries import HEADER
 from kvstore.store.expire import make_room
 from kvstore.system.nesting import call_pop, call_push
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES, OUT_OF_MEMORY
+from kvstore.wire.numerals import put_decimal
 from kvstore.wire.reply import CommandError
-from kvstore.wire.resp import put_decimal, reply_length, reply_room, reply_truncate
+from kvstore.wire.resp import reply_length, reply_room, reply_truncate
 from mmcore.jit import address_of, int64, linked, uint8, zeros
 from mmcore.paging import PAGE_SIZE
 

@@ -8,7 +8,7 @@ from kvstore.lifetimes.connection import ADDRESS_WORDS, FLAGS, UNIX_SOCKET
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS, UNIX_PATH_ADDRESS, UNIX_PATH_LENGTH
 from kvstore.system.libc import AF_INET, AF_INET6, bytes_at, inet_ntop, words_at
-from kvstore.wire.resp import put_decimal
+from kvstore.wire.numerals import put_decimal
 from mmcore.jit import copy_bytes, int32, int64, linked, uint8
 
 ADDRESS_ROOM = 128  # [bytes] for an address: the path of a Unix socket has 107 at most

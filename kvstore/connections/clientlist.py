@@ -53,8 +53,9 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TIMER_MS
 from kvstore.system.libc import bytes_at
+from kvstore.wire.numerals import put_decimal
 from kvstore.wire.refusals import command_name, name_length
-from kvstore.wire.resp import put_decimal, reply_raw, reply_room
+from kvstore.wire.resp import reply_raw, reply_room
 from mmcore.jit import constant, copy_bytes, equal_bytes, int64, kernel, linked, uint8, void
 
 _HEADER_ROOM = 32  # [bytes] for the header of a text whose length is known only at its end

@@ -20,7 +20,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import NOW_MS, SCRATCH_ADDRESS, SLOWLOG_ADDRESS
 from kvstore.system.libc import bytes_at, free, realloc, words_at
 from kvstore.wire.arguments import arg_length, arg_offset, query
-from kvstore.wire.resp import put_decimal
+from kvstore.wire.numerals import put_decimal
 from mmcore.jit import Table, constant, copy_bytes, int64, kernel, linked, void, zeros
 
 ARGUMENTS_SHOWN, BYTES_SHOWN = 32, 128  # Redis's SLOWLOG_ENTRY_MAX_ARGC and SLOWLOG_ENTRY_MAX_STRING

@@ -14,7 +14,8 @@ from kvstore.lifetimes.store import RAN_OUT
 from kvstore.system.libc import bytes_at, free, malloc, realloc
 from kvstore.wire.arguments import arg_length, arg_offset, query
 from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_FRAMES
-from mmcore.jit import constant, copy_bytes, int64, kernel, linked, uint8, uint64, view, void
+from kvstore.wire.numerals import put_decimal
+from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
 from mmcore.mmu import copy_out
 
 REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands
@@ -79,28 +80,6 @@ def reply_raw(context, array, offset, count):  # type: ignore[no-untyped-def]
     out = reply_room(context, count)
     copy_bytes(out, context.call[REPLY_LENGTH], array, offset, count)
     context.call[REPLY_LENGTH] += count
-
-
-@kernel
-def put_decimal(out, start, value):  # type: ignore[no-untyped-def]
-    """Write `value` in decimal at out[start:] (20 bytes at most); returns how many bytes it took."""
-    negative = value < 0
-    magnitude = uint64(value)
-    if negative:
-        magnitude = ~uint64(value) + uint64(1)
-    digits = 1
-    rest = magnitude // uint64(10)
-    while rest > uint64(0):
-        digits += 1
-        rest //= uint64(10)
-    end = start + digits
-    if negative:
-        out[start] = 45
-        end += 1
-    for i in range(digits):
-        out[end - 1 - i] = uint8(magnitude % uint64(10)) + 48
-        magnitude //= uint64(10)
-    return end - start
 
 
 @linked(void(CONTEXT, int64, int64))

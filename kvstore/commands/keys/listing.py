@@ -12,7 +12,8 @@ from kvstore.structures.linear import scan_bucket, scan_next
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, pack, query, word
 from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, OUT_OF_PATTERN, SYNTAX
 from kvstore.wire.glob import glob_close, glob_least, glob_match, glob_open
-from kvstore.wire.resp import put_decimal, reply_array, reply_bulk_integer, reply_bulk_memory, reply_error, reply_room
+from kvstore.wire.numerals import put_decimal
+from kvstore.wire.resp import reply_array, reply_bulk_integer, reply_bulk_memory, reply_error, reply_room
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 _MATCH, _COUNT, _TYPE = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE")

@@ -32,7 +32,8 @@ from kvstore.wire.arguments import (
 )
 from kvstore.wire.decimal import number_text, print_sum
 from kvstore.wire.errors import DECR_MIN, NAN_OR_INFINITY, NOT_FLOAT, NOT_INTEGER, OVERFLOW
-from kvstore.wire.resp import put_decimal, reply_bulk, reply_error, reply_integer, reply_out_of_frames
+from kvstore.wire.numerals import put_decimal
+from kvstore.wire.resp import reply_bulk, reply_error, reply_integer, reply_out_of_frames
 from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in, copy_out
 
