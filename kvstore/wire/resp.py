@@ -13,6 +13,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import RAN_OUT
 from kvstore.system.libc import bytes_at, free, malloc, realloc
 from kvstore.wire.arguments import arg_length, arg_offset, query
+from kvstore.wire.doubles import bits_of_double, write_double
 from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_FRAMES
 from kvstore.wire.numerals import put_decimal
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
@@ -28,8 +29,10 @@ _FIXED = {
     "NULL3": b"_\r\n",
     "NULL_ARRAY": b"*-1\r\n",
     "EMPTY": b"$0\r\n\r\n",
+    "EMPTY_ARRAY": b"*0\r\n",
 }
-_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY = (constant(text) for text in _FIXED.values())
+_OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _EMPTY_ARRAY = (constant(text) for text in _FIXED.values())
+
 
 
 @linked(void(CONTEXT, int64))
@@ -108,6 +111,21 @@ def reply_array(context, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def reply_set(context, count):  # type: ignore[no-untyped-def]
+    """The header of a set of `count` replies; in RESP2 of an array."""
+    reply_number(context, 126 if context.call[PROTOCOL] == 3 else 42, count)
+
+
+@linked(void(CONTEXT, int64))
+def reply_map(context, pairs):  # type: ignore[no-untyped-def]
+    """The header of a map of `pairs` keys with their values; in RESP2 of an array of twice as many replies."""
+    if context.call[PROTOCOL] == 3:
+        reply_number(context, 37, pairs)
+    else:
+        reply_number(context, 42, 2 * pairs)
+
+
+@kernel
 def _end_bulk(context, out):  # type: ignore[no-untyped-def]
     at = context.call[REPLY_LENGTH]
     out[at] = 13
@@ -146,6 +164,29 @@ def reply_bulk_integer(context, value):  # type: ignore[no-untyped-def]
     copy_bytes(out, context.call[REPLY_LENGTH], out, at + 8, digits)
     context.call[REPLY_LENGTH] += digits
     _end_bulk(context, out)
+
+
+@linked(void(CONTEXT, int64))
+def reply_double_bits(context, bits):  # type: ignore[no-untyped-def]
+    """reply_double of the double with these bits."""
+    out = reply_room(context, 64)
+    at = context.call[REPLY_LENGTH]
+    if context.call[PROTOCOL] == 3:
+        out[at] = 44
+        context.call[REPLY_LENGTH] = at + 1 + write_double(out, at + 1, bits)
+    else:
+        count = write_double(out, at + 8, bits)  # behind the room for a header, as in reply_bulk_integer
+        reply_number(context, 36, count)
+        out = reply_room(context, 64)
+        copy_bytes(out, context.call[REPLY_LENGTH], out, at + 8, count)
+        context.call[REPLY_LENGTH] += count
+    _end_bulk(context, out)
+
+
+@kernel
+def reply_double(context, value):  # type: ignore[no-untyped-def]
+    """A double; in RESP2 a bulk string that spells it."""
+    reply_double_bits(context, bits_of_double(value))
 
 
 @linked(void(CONTEXT, int64))
@@ -242,6 +283,12 @@ def reply_null_array(context):  # type: ignore[no-untyped-def]
 def reply_empty_bulk(context):  # type: ignore[no-untyped-def]
     """$0"""
     reply_raw(context, _EMPTY, 0, len(_EMPTY))
+
+
+@kernel
+def reply_empty_array(context):  # type: ignore[no-untyped-def]
+    """*0"""
+    reply_raw(context, _EMPTY_ARRAY, 0, len(_EMPTY_ARRAY))
 
 
 @kernel

@@ -10,45 +10,19 @@ from kvstore.store.types import type_named
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.linear import scan_bucket, scan_next
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, pack, query, word
+from kvstore.wire.deferred import begin_array, end_array
 from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, OUT_OF_PATTERN, SYNTAX
 from kvstore.wire.glob import glob_close, glob_least, glob_match, glob_open
-from kvstore.wire.numerals import put_decimal
 from kvstore.wire.resp import reply_array, reply_bulk_integer, reply_bulk_memory, reply_error, reply_room
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 _MATCH, _COUNT, _TYPE = pack(b"MATCH"), pack(b"COUNT"), pack(b"TYPE")
 
 
-HEADER_ROOM = 24  # [bytes] for the header of an array whose length is known only at its end
-
-
 _CURSOR_TENTH = ((1 << 64) - 1) // 10
 
 
 SCAN_EFFORT = 10  # at most so many buckets for each key of COUNT
-
-
-@kernel
-def begin_array(context):  # type: ignore[no-untyped-def]
-    """Begin an array of unknown length; returns the argument for `end_array`."""
-    reply_room(context, HEADER_ROOM)
-    start = context.call[REPLY_LENGTH]
-    context.call[REPLY_LENGTH] = start + HEADER_ROOM
-    return start
-
-
-@linked(void(CONTEXT, int64, int64))
-def end_array(context, start, count):  # type: ignore[no-untyped-def]
-    """Put the header of an array of `count` replies before the bytes appended since `begin_array`."""
-    out = reply_room(context, 0)
-    end = context.call[REPLY_LENGTH]
-    out[start] = 42
-    at = start + 1
-    at += put_decimal(out, at, count)
-    out[at] = 13
-    out[at + 1] = 10
-    copy_bytes(out, at + 2, out, start + HEADER_ROOM, end - start - HEADER_ROOM)
-    context.call[REPLY_LENGTH] = end - (start + HEADER_ROOM - at - 2)
 
 
 @kernel
