@@ -80,7 +80,7 @@ def _draw_apart(context, root, count, out):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def draw_distinct(context, root, count):  # type: ignore[no-untyped-def]
-    """`count` distinct elements, no more than there are: the address of words, which the caller frees; 0 without memory.
+    """`count` distinct elements: the address of words, which the caller frees; 0 without memory.
 
     They come in no particular order.
     """

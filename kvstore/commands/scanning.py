@@ -16,22 +16,40 @@ from kvstore.lifetimes.call import ARGC, QUERY_ADDRESS, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.lifetimes.sizes import SCRATCH_WORDS
-from kvstore.structures.element import element_key, element_key_length
-from kvstore.system.libc import words_at
-from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, integer_argument, pack, query, word
-from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, SYNTAX
-from kvstore.wire.glob import glob_least, glob_match, glob_open
+from kvstore.store.collections import OTHER_TYPE, collection_read
+from kvstore.store.entries import entry_root
+from kvstore.store.scores import element_score
+from kvstore.structures.buckets import SLOTS, bucket_element, next_overflow
+from kvstore.structures.collection import root_count
+from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
+from kvstore.structures.ints import ints_at
+from kvstore.structures.kinds import INTS, RECORD, kind_of
+from kvstore.structures.linear import scan_bucket, scan_next
+from kvstore.structures.packed import packed_item
+from kvstore.structures.record import BUCKETS
+from kvstore.structures.table import table_bucket
+from kvstore.system.libc import bytes_at, words_at
+from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, argument, integer_argument, pack, query, word
+from kvstore.wire.deferred import begin_array, end_array
+from kvstore.wire.doubles import DOUBLE_MAX, double_of, put_double
+from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, OUT_OF_PATTERN, SYNTAX
+from kvstore.wire.glob import glob_close, glob_least, glob_match, glob_open
+from kvstore.wire.numerals import put_decimal
 from kvstore.wire.resp import (
     reply_array,
+    reply_bulk,
     reply_bulk_integer,
     reply_bulk_memory,
+    reply_empty_array,
     reply_error,
     reply_room,
 )
 from mmcore.jit import copy_bytes, int64, kernel, linked, view, void
+from mmcore.mmu import load64
 
 COUNT, PATTERN, TYPE, KEYS = range(4)
 SCAN_OPTIONS = 4
+KEY, VALUE, SCORE = range(3)
 SCAN_EFFORT = 10  # at most so many buckets for each key of COUNT
 COUNT_DEFAULT = 10
 _STATE = SCRATCH_WORDS - SCAN_OPTIONS
@@ -63,6 +81,12 @@ def scan_cursor(context, i):  # type: ignore[no-untyped-def]
     if negative:
         value = -value
     return True, value & 0xFFFF_FFFF
+
+
+@kernel
+def refuse_cursor(context):  # type: ignore[no-untyped-def]
+    """-ERR invalid cursor"""
+    reply_error(context, INVALID_CURSOR)
 
 
 @view
@@ -162,7 +186,104 @@ def wrap_scan(context, start, cursor):  # type: ignore[no-untyped-def]
     context.call[REPLY_LENGTH] += length
 
 
-@kernel
-def refuse_cursor(context):  # type: ignore[no-untyped-def]
-    """-ERR invalid cursor"""
-    reply_error(context, INVALID_CURSOR)
+@linked(void(CONTEXT, int64, int64))
+def _reply_part(context, element, part):  # type: ignore[no-untyped-def]
+    """The value or the score of an element, as a bulk string in both protocols."""
+    space = context.space
+    if part == VALUE:
+        reply_bulk_memory(context, element_payload(space, element), element_payload_length(space, element))
+    else:
+        text = bytes_at(context.shard[SCRATCH_ADDRESS], DOUBLE_MAX)
+        reply_bulk(context, text, 0, put_double(text, 0, double_of(element_score(space, element))))
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _scan_table(context, root, cursor, part):  # type: ignore[no-untyped-def]
+    """Reply with elements from a cursor on; returns the next cursor, -1 when memory ran out."""
+    space, state = context.space, scan_state(context)
+    count, buckets = state[COUNT], load64(space, root + BUCKETS)
+    enough, pattern = open_pattern(context, state[PATTERN])
+    start, found, looked, met = begin_array(context), 0, 0, 0
+    while enough:
+        bucket = table_bucket(space, root, scan_bucket(cursor, buckets))
+        while bucket != 0:
+            for i in range(SLOTS):
+                element = bucket_element(space, bucket, i)
+                if element != 0:
+                    met += 1
+                    matches = reply_key_if_match(context, element, pattern)
+                    enough = enough and matches >= 0
+                    if matches > 0:
+                        found += 1
+                        if part != KEY:
+                            found += 1
+                            _reply_part(context, element, part)
+            bucket = next_overflow(space, bucket)
+        cursor = scan_next(cursor, buckets)
+        looked += 1
+        if cursor == 0 or met >= count or looked >= scan_effort(count):
+            break
+    glob_close(pattern)
+    end_array(context, start, found)
+    return cursor if enough else -1
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _scan_whole(context, root, part):  # type: ignore[no-untyped-def]
+    """Reply with all elements of a small collection: 0, or -1 when memory ran out."""
+    space = context.space
+    enough, pattern = open_pattern(context, scan_state(context)[PATTERN])
+    start, found, i, ints = begin_array(context), 0, 0, kind_of(space, root) == INTS
+    while enough and i < root_count(space, root):
+        if ints:
+            text = bytes_at(context.shard[SCRATCH_ADDRESS], DOUBLE_MAX)
+            size = put_decimal(text, 0, ints_at(space, root, i))
+            matches = glob_match(pattern, text, 0, size) if pattern != 0 else 1
+            if matches > 0:
+                reply_bulk(context, text, 0, size)
+        else:
+            matches = reply_key_if_match(context, packed_item(space, root, i), pattern)
+        enough = matches >= 0
+        if matches > 0:
+            found += 1
+            if part != KEY:
+                found += 1
+                _reply_part(context, packed_item(space, root, i), part)
+        i += 1
+    glob_close(pattern)
+    end_array(context, start, found)
+    return 0 if enough else -1
+
+
+@linked(int64(CONTEXT, int64, int64))
+def scan_collection(context, type_, part):  # type: ignore[no-untyped-def]
+    """Serve HSCAN, SSCAN or ZSCAN; `part` is what follows each key: KEY for nothing, VALUE or SCORE."""
+    call = context.call
+    valid, cursor = scan_cursor(context, 2)
+    if not valid:
+        refuse_cursor(context)
+        return 0
+    key, key_size = argument(context, 1)
+    entry = collection_read(context, key, key_size, type_)
+    if entry == OTHER_TYPE:
+        return 0
+    outer = call[REPLY_LENGTH]
+    if entry == 0:
+        reply_empty_array(context)
+        wrap_scan(context, outer, 0)
+        return 0
+    if not scan_options(context, 3, 0, 1 if part == VALUE else 0):
+        return 0
+    if scan_state(context)[KEYS]:
+        part = KEY
+    root = entry_root(context, entry)
+    if kind_of(context.space, root) == RECORD:
+        following = _scan_table(context, root, cursor, part)
+    else:
+        following = _scan_whole(context, root, part)
+    if following < 0:
+        call[REPLY_LENGTH] = outer
+        reply_error(context, OUT_OF_PATTERN)
+    else:
+        wrap_scan(context, outer, following)
+    return 0

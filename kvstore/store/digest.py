@@ -47,7 +47,7 @@ from kvstore.structures.sha1 import HASH_WORDS, STATE, sha1_begin, sha1_end, sha
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.doubles import double_of, put_double17
-from kvstore.wire.resp import put_decimal
+from kvstore.wire.numerals import put_decimal
 from mmcore.jit import Array, address_of, constant, int64, kernel, linked, void, zeros
 from mmcore.mmu import load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE

@@ -71,6 +71,19 @@ def word(context, i):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def is_word(context, i, text):  # type: ignore[no-untyped-def]
+    """Whether argument i spells `text`, a constant in upper case, in any case.  For words of more than 8 bytes."""
+    if arg_length(context, i) != len(text):
+        return False
+    given, start = query(context), arg_offset(context, i)
+    for j in range(len(text)):
+        byte = int(given[start + j])
+        if byte != text[j] and (byte < 97 or byte > 122 or byte - 32 != text[j]):
+            return False
+    return True
+
+
+@kernel
 def parse_integer(text, start, length):  # type: ignore[no-untyped-def]
     """(whether these bytes spell an int64, its value)."""
     if length == 0 or length > 20:

@@ -98,6 +98,7 @@ LONG_RANGE = _error("ERR value is out of range, value must between -922337203685
 NUMKEYS = _error("ERR numkeys should be greater than 0")
 NUMKEYS_BEYOND = _error("ERR Number of keys can't be greater than number of args")
 COUNT_NOT_POSITIVE = _error("ERR count should be greater than 0")
+OUT_OF_DRAWS = _error("OOM no memory left for the elements that were drawn")
 LIMIT_NEGATIVE = _error("ERR LIMIT can't be negative")
 RANK_ZERO = _error(
     "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start "

@@ -34,7 +34,6 @@ _FIXED = {
 _OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _EMPTY_ARRAY = (constant(text) for text in _FIXED.values())
 
 
-
 @linked(void(CONTEXT, int64))
 def reply_grow(context, count):  # type: ignore[no-untyped-def]
     """Make room for `count` more bytes of reply by moving the buffer to one at least twice as large."""
