@@ -1,0 +1,227 @@
+"""Sets of integers: against a sorted list, with every size, beside forks, with every shortage of frames."""
+
+import random
+from bisect import bisect_left, insort
+
+import pytest
+
+from kvstore.structures.ints import (
+    INTS_FRAMES,
+    INTS_HEADER,
+    INTS_MAX,
+    check_ints,
+    ints_at,
+    ints_capacity,
+    ints_copy,
+    ints_count,
+    ints_find,
+    ints_fits,
+    ints_free,
+    ints_insert,
+    ints_new,
+    ints_remove,
+)
+from mmcore import AddressSpace, ForkMode
+from mmcore.heap import heap_used
+from mmcore.jit import int64, linked
+from mmcore.state import SPACE
+from tests.kvstore.structures.support import space_of_heap
+from tests.mmcore.support import only, scaled
+
+STEPS = scaled(4000, 150)
+SEEDS = range(scaled(6, 2))
+EDGES = [edge + by for bits in (15, 31, 63) for edge in (-(1 << bits), 1 << bits) for by in (-1, 0, 1)]
+EDGES = [0, 1, -1] + [value for value in EDGES if -(1 << 63) <= value < 1 << 63]
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def question(space, which, va, i):  # type: ignore[no-untyped-def]
+    """A leaf of the module, by number."""
+    if which == 0:
+        return ints_count(space, va)
+    if which == 1:
+        return ints_at(space, va, i)
+    if which == 2:
+        return ints_capacity(space, va)
+    if which == 3:
+        return heap_used(space)
+    return int64(ints_fits(space, va, i))
+
+
+def ask(space: AddressSpace, which: int, va: int = 0, i: int = 0) -> int:
+    return int(question(space.state, which, va, i))
+
+
+def values(space: AddressSpace, va: int) -> list[int]:
+    """All integers in order; the invariants hold."""
+    check_ints(space.state, va)
+    return [ask(space, 1, va, i) for i in range(ask(space, 0, va))]
+
+
+def width(value: int) -> int:
+    return 2 if -(1 << 15) <= value < 1 << 15 else 4 if -(1 << 31) <= value < 1 << 31 else 8
+
+
+def ints_of(space: AddressSpace, contents: list[int]) -> int:
+    va = int(ints_new(space.state))
+    for value in contents:
+        va = int(ints_insert(space.state, va, value))
+    assert values(space, va) == sorted(contents)
+    return va
+
+
+@pytest.fixture
+def space() -> AddressSpace:
+    return space_of_heap(600)
+
+
+class Stream:
+    """Random changes of one set and of a sorted list.  What it holds is wider from part to part."""
+
+    def __init__(self, space: AddressSpace, seed: int) -> None:
+        self.space, self.random, self.list, self.width = space, random.Random(seed), list[int](), 2
+        self.bits = [4, 10, 15]
+        self.va = int(ints_new(space.state))
+
+    def step(self) -> None:
+        """One change.  If it is refused for want of frames, the list stays as it is."""
+        generator, state = self.random, self.space.state
+        if generator.randrange(100) == 0:
+            self.bits.append(generator.choice([17, 31, 40, 63]))
+        bits = generator.choice(self.bits)
+        value = generator.choice(EDGES) if generator.randrange(300) == 0 else generator.getrandbits(bits)
+        if generator.randrange(2):
+            value = max(-value, -(1 << 63))
+        value = min(value, (1 << 63) - 1)
+        place = bisect_left(self.list, value)
+        there = place < len(self.list) and self.list[place] == value
+        assert ints_find(state, self.va, value) == (place if there else -1 - place)
+        if generator.randrange(5) < 3:
+            wide = max(self.width, width(value))
+            fits = INTS_HEADER + wide * (len(self.list) + 1) <= INTS_MAX
+            assert bool(ask(self.space, 4, self.va, value)) == fits
+            if fits:
+                moved = int(ints_insert(state, self.va, value))
+                if moved != 0:
+                    self.va = moved
+                    if not there:
+                        insort(self.list, value)
+                        self.width = wide
+        elif self.list:
+            place = place if there else generator.randrange(len(self.list))
+            moved = int(ints_remove(state, self.va, place))
+            if moved != 0:
+                self.va = moved
+                del self.list[place]
+
+    def check(self) -> None:
+        assert values(self.space, self.va) == self.list
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_stream_agrees_with_a_sorted_list(space: AddressSpace, seed: int) -> None:
+    before = ask(space, 3)
+    stream = Stream(space, seed)
+    for number in range(STEPS):
+        stream.step()
+        if number % 10 == 0:
+            stream.check()
+    stream.check()
+    assert ints_free(space.state, stream.va) == 0
+    assert ask(space, 3) == before
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_stream_beside_living_forks(space: AddressSpace, seed: int) -> None:
+    stream = Stream(space, seed)
+    for _ in range(STEPS // 40):
+        va, contents = stream.va, list(stream.list)
+        child = space.fork(random.Random(seed).choice(list(ForkMode)))
+        for _ in range(5):
+            stream.step()
+            stream.check()
+        assert values(child, va) == contents
+        child.exit()
+
+
+def test_each_shortage_of_frames_changes_nothing(space: AddressSpace) -> None:
+    contents = [i * 7 - 300 for i in range(100)]
+    changes = [
+        (lambda va: int(ints_insert(space.state, va, 2)), [*contents, 2]),
+        (lambda va: int(ints_insert(space.state, va, 1 << 40)), [*contents, 1 << 40]),
+        (lambda va: int(ints_insert(space.state, va, -1 << 20)), [*contents, -1 << 20]),
+        (lambda va: int(ints_remove(space.state, va, 50)), contents[:50] + contents[51:]),
+        (lambda va: int(ints_copy(space.state, va)), contents),
+    ]
+    for change, wanted in changes:
+        va = ints_of(space, contents)
+        child, succeeded = space.fork(ForkMode.CONSTANT), False
+        for free in range(INTS_FRAMES + 1):
+            size = ask(space, 3)
+            with only(space.memory, free):
+                moved = change(va)
+            if moved != 0:
+                succeeded = True
+                assert values(space, moved) == sorted(wanted)
+                break
+            assert values(space, va) == contents and ask(space, 3) == size
+        assert succeeded
+        assert values(child, va) == contents
+        child.exit()
+    with only(space.memory, INTS_FRAMES - 1):
+        assert ints_new(space.state) == 0
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_the_edges_of_each_size(space: AddressSpace, number: int) -> None:
+    order = random.Random(number).sample(EDGES, len(EDGES))
+    va, added = int(ints_new(space.state)), list[int]()
+    for value in order:
+        assert ints_find(space.state, va, value) == -1 - bisect_left(added, value)
+        va = int(ints_insert(space.state, va, value))
+        insort(added, value)
+        assert values(space, va) == added
+        assert ints_insert(space.state, va, value) == va
+    for value in order:
+        place = int(ints_find(space.state, va, value))
+        assert place == added.index(value)
+        va = int(ints_remove(space.state, va, place))
+        added.remove(value)
+        assert values(space, va) == added
+
+
+@pytest.mark.parametrize(("value", "most"), [(7, 2044), (1 << 15, 1022), (1 << 31, 511)])
+def test_a_full_set(space: AddressSpace, value: int, most: int) -> None:
+    most, start = scaled(most, 60), value - scaled(most, 60) if value == 7 else value
+    va = ints_of(space, [start + i for i in range(most)])
+    assert values(space, va) == [start + i for i in range(most)]
+    if scaled(1, 0):
+        assert not ask(space, 4, va, start - 1)
+        assert ask(space, 2, va) == INTS_MAX
+    for i in range(most):
+        va = int(ints_remove(space.state, va, (i * 37) % (most - i)))
+    assert values(space, va) == []
+    assert ask(space, 2, va) <= 32
+
+
+def test_a_copy_is_another_set(space: AddressSpace) -> None:
+    for contents in [[], [5], [1, 70_000, -3], [1 << 60, *range(200)]]:
+        va = ints_of(space, contents)
+        copy = int(ints_copy(space.state, va))
+        va = int(ints_insert(space.state, va, 999))
+        assert values(space, copy) == sorted(contents)
+        assert values(space, va) == sorted([*contents, 999])
+
+
+def test_what_is_broken_is_named(space: AddressSpace) -> None:
+    for offset, damage, said in [
+        (0, b"\x0b", r"\(1\) the kind"),
+        (0, b"\x02", r"\(1\) the kind"),
+        (5, b"\x7f", r"\(1\) the capacity"),
+        (2, b"\xff", r"\(1\) integers outside"),
+        (9, b"\x11", r"\(2\) integers do not ascend"),
+    ]:
+        va = ints_of(space, [1, 2, 3])
+        space.write(va + offset, damage)
+        with pytest.raises(AssertionError, match=said):
+            check_ints(space.state, va)
