@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness import Process
 from tests.server import streams, test_hashes, test_lists, test_sets, test_sortedsets
 from tests.server.streams import Command, Pair, relaxed
 from tests.server.test_differential import command
+from tests.server.wire import Wire
 
 EVERYTHING = st.one_of(
     test_hashes.HASHES, test_sets.SETS, test_sets.ALGEBRA, test_lists.LISTS, test_sortedsets.SORTED_SETS,
@@ -41,8 +43,9 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_keys_of_a_call_are_redis_own(pair: Pair, call: str) -> None:
+def test_keys_of_a_call_are_redis_own(wire: Wire, redis_server: Process, call: str) -> None:
     """Calls GETKEYS and GETKEYSANDFLAGS with right and wrong arguments."""
-    for subcommand in ("GETKEYS", "GETKEYSANDFLAGS"):
-        mine, theirs = (side.wire.raw("COMMAND", subcommand, *call.split()) for side in (pair.mine, pair.theirs))
-        assert mine == theirs, subcommand
+    with Wire(redis_server.address, wire.protocol) as other:
+        for subcommand in ("GETKEYS", "GETKEYSANDFLAGS"):
+            mine, theirs = (each.raw("COMMAND", subcommand, *call.split()) for each in (wire, other))
+            assert mine == theirs, subcommand
