@@ -40,12 +40,13 @@ While a tree is dropped, only the counts and the children of its nodes are maint
 from typing import Any
 
 from kvstore.structures.element import element_compare, element_compare_two
+from kvstore.structures.packed import packed_free
 from kvstore.structures.record import LEVELS, OWNS_PACKEDS, TREE, record_owns
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free
 from mmcore.jit import bytes64, copy_bytes, int64, kernel, linked, put64, uint8, void, zeros
-from mmcore.mmu import copy_out, load32, load64, read_address, store64, write_address
+from mmcore.mmu import copy_out, load64, read_address, store64, write_address
 from mmcore.state import SPACE
 
 FULL = 63  # items of a leaf, or children of an inner node
@@ -652,13 +653,6 @@ def tree_add_weight(space, record, rank, by, address):  # type: ignore[no-untype
 # --- the end of a tree ---------------------------------------------------------------------------------------------
 
 
-@kernel
-def _packed_free(space, packed):  # type: ignore[no-untyped-def]
-    # Its capacity is in its first two bytes, above the kind.
-    code = heap_free(space, packed, load32(space, packed) & 0xFFF8)
-    assert code == 0, "no frames were reserved for the heap"
-
-
 @linked(int64(SPACE, int64, int64))
 def tree_drop_step(space, record, budget):  # type: ignore[no-untyped-def]
     """Free up to `budget` nodes, and packeds if the record owns them, the last ones first.
@@ -677,7 +671,8 @@ def tree_drop_step(space, record, budget):  # type: ignore[no-untyped-def]
             level -= 1
         count = _count(memory, pa)
         if level == 1 and owned and count > 0:
-            _packed_free(space, _at(memory, pa, ADDRESSES, count - 1))
+            code = packed_free(space, _at(memory, pa, ADDRESSES, count - 1))
+            assert code == 0, "no frames were reserved for the heap"
             _set_count(memory, _write(space, node), count - 1)
         else:
             _node_free(space, node, level)
