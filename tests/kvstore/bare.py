@@ -15,6 +15,7 @@ from types import TracebackType
 
 import numpy as np
 
+from kvstore.commands.hashes import declarations as hashes
 from kvstore.commands.keys import declarations as keys
 from kvstore.commands.memory import declarations as memory
 from kvstore.commands.strings import declarations as strings
@@ -33,7 +34,7 @@ from tests.kvstore.keyspace_check import check_keyspace
 
 HANDLERS = {
     command.name.upper().encode(): kernel_of(command)
-    for command in (*strings.COMMANDS, *keys.COMMANDS, *memory.COMMANDS)
+    for command in (*strings.COMMANDS, *hashes.COMMANDS, *keys.COMMANDS, *memory.COMMANDS)
 }
 START_MS = 1_700_000_000_000
 
