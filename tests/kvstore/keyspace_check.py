@@ -1,6 +1,7 @@
 """check_keyspace: walks the whole store and proves that indices, entries, counts and the heap's bytes agree."""
 
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -8,9 +9,16 @@ from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store import layout
 from kvstore.store.description import LAYOUT_WORD
-from kvstore.store.entries import EXPIRY, HEADER, LARGE, entry_hash
-from kvstore.structures.buckets import BUCKET_SIZE, LINK
+from kvstore.store.entries import EXPIRY, HASH, HEADER, LARGE, LIST, ROOT_SIZE, SET, TYPE_MASK, TYPE_SHIFT, entry_hash
+from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK
+from kvstore.structures.element import element_hash
+from kvstore.structures.ints import check_ints, ints_at, ints_capacity, ints_count
+from kvstore.structures.kinds import INTS, PACKED, RECORD
 from kvstore.structures.linear import bucket_number
+from kvstore.structures.record import LINK as RECORD_LINK
+from kvstore.structures.record import OWNS_PACKEDS
+from kvstore.structures.table import table_room
+from kvstore.structures.tree import check_tree
 from mmcore.heap import CLASS_SIZES, heap_used
 from mmcore.jit import int64, linked
 from mmcore.mapping import next_mapped
@@ -93,15 +101,170 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
     return found, overflows
 
 
-def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]]]:
+def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
+    """(key, payload, size) of an element."""
+    at, lengths = va, []
+    for _ in range(2):
+        first = reader.bytes(at, 1)[0]
+        size = 1 if first < 0x80 else 4
+        lengths.append(int.from_bytes(reader.bytes(at, size), "big") & (0x7F if size == 1 else 0x7FFF_FFFF))
+        at += size
+    k, p = lengths
+    return reader.bytes(at, k), reader.bytes(at + k, p), at + k + p - va
+
+
+def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The elements of a packed, and the bytes that it takes."""
+    header, count = struct.unpack("<2H", reader.bytes(va, 4))
+    assert header & 7 == PACKED and count > 0, "a packed without elements"
+    capacity, at, found = header & ~7, va + 4, []
+    for i in range(count):
+        key, payload, size = _element(reader, at)
+        found.append((key, payload))
+        at += size
+        (end,) = struct.unpack("<H", reader.bytes(va + capacity - 2 * (i + 1), 2))
+        assert va + end == at, "an item does not end where its element does"
+    return found, _class_size(capacity)
+
+
+class _Collection:
+    """A value with a root: its elements, and the bytes of the heap that it takes."""
+
+    def __init__(self, reader: _Reader, root: int, seed: int, buried: bool = False) -> None:
+        self.reader, self.taken = reader, 0
+        self.elements: list[tuple[bytes, bytes]] = []
+        kind = reader.bytes(root, 1)[0] & 7
+        if kind == PACKED:
+            self.elements, self.taken = _items(reader, root)
+        elif kind == INTS:
+            check_ints(reader.context.space, root)
+            capacity, values = _integers(reader, root)
+            self.elements, self.taken = [(b"%d" % value, b"") for value in values], _class_size(capacity)
+        else:
+            assert kind == RECORD, f"a root of kind {kind}"
+            self._record(root, seed, buried)
+
+    def _record(self, root: int, seed: int, buried: bool) -> None:
+        flags, count, buckets, base, tree, _, head, tail, _ = self.reader.words(root, 9)
+        self.taken += _class_size(72)
+        addresses: dict[bytes, int] = {}
+        if buckets:
+            self.taken += _class_size(table_room_of(buckets))
+        for number in range(buckets):
+            va = base + BUCKET_SIZE * number
+            while va:
+                following = 0
+                for word in self.reader.words(va, 8):
+                    if word & LINK:
+                        following = word & ADDRESS
+                    elif word:
+                        key, payload, size = _element(self.reader, word & ADDRESS)
+                        hash_ = int(element_hash(self.reader.context.space, word & ADDRESS, seed))
+                        assert hash_ >> 48 == word >> 48 and bucket_of(hash_, buckets) == number, "a bucket is wrong"
+                        assert key not in addresses, "an element is there twice"
+                        addresses[key] = word & ADDRESS
+                        self.elements.append((key, payload))
+                        self.taken += _class_size(size)
+                self.taken += BUCKET_SIZE if following else 0
+                va = following
+        self._ordered(root, tree, head, tail, addresses, bool(flags & OWNS_PACKEDS), buried)
+        assert buried or len(self.elements) == count, f"{len(self.elements)} elements, and {count} are counted"
+
+    def _ordered(
+        self, root: int, tree: int, head: int, tail: int, addresses: dict[bytes, int], packeds: bool, buried: bool
+    ) -> None:
+        items: list[tuple[int, int]] = []
+        if tree:
+            self.taken += _tree_bytes(self.reader, tree)
+            items = (
+                _tree_items(self.reader, tree) if buried else check_tree(self.reader.context.space, root, int(packeds))
+            )
+        if not packeds:
+            if tree and not buried:
+                assert sorted(address for _, address in items) == sorted(addresses.values()), "the tree has others"
+                self.elements = [_element(self.reader, address)[:2] for _, address in items]
+            return
+        for packed, weight in [(head, 0), *((address, word) for word, address in items), (tail, 0)]:
+            if packed:
+                found, taken = _items(self.reader, packed)
+                assert buried or weight in (0, len(found)), "a weight is not the number of items"
+                self.elements += found
+                self.taken += taken
+
+
+def _tree_nodes(reader: _Reader, node: int) -> list[tuple[int, int, list[int]]]:
+    """(node, level, words) of every node below and with this one; the children are read from their array."""
+    first, second = reader.words(node, 2)
+    count, level = first >> 48, (second >> 48) & 0xFF
+    words = reader.words(node, (1024 if level == 1 else 2048) // 8)
+    nodes = [(node, level, words)]
+    if level > 1:
+        for child in words[(16 + 2 * 504) // 8 :][:count]:
+            nodes += _tree_nodes(reader, child)
+    return nodes
+
+
+def _tree_bytes(reader: _Reader, node: int) -> int:
+    return sum(_class_size(1024 if level == 1 else 2048) for _, level, _ in _tree_nodes(reader, node))
+
+
+def _tree_items(reader: _Reader, node: int) -> list[tuple[int, int]]:
+    items: list[tuple[int, int]] = []
+    for _, level, words in _tree_nodes(reader, node):
+        if level == 1:
+            count = words[0] >> 48
+            items += zip(words[2 : 2 + count], words[65 : 65 + count], strict=True)
+    return items
+
+
+def _integers(reader: _Reader, va: int) -> tuple[int, list[int]]:
+    """(capacity, values) of a set of integers."""
+    space = reader.context.space
+    return int(ints_capacity_of(space, va)), [int(ints_value(space, va, i)) for i in range(ints_total(space, va))]
+
+
+@linked(int64(SPACE, int64))
+def ints_capacity_of(space, va):  # type: ignore[no-untyped-def]
+    """ints_capacity, for Python."""
+    return ints_capacity(space, va)
+
+
+@linked(int64(SPACE, int64))
+def ints_total(space, va):  # type: ignore[no-untyped-def]
+    """ints_count, for Python."""
+    return ints_count(space, va)
+
+
+@linked(int64(SPACE, int64, int64))
+def ints_value(space, va, i):  # type: ignore[no-untyped-def]
+    """ints_at, for Python."""
+    return ints_at(space, va, i)
+
+
+@linked(int64(int64))
+def table_room_of(buckets):  # type: ignore[no-untyped-def]
+    """table_room, for Python."""
+    return table_room(buckets)
+
+
+def _value_of(type_: int, elements: list[tuple[bytes, bytes]]) -> Any:
+    """The elements as Python has them: a list, a set, a dictionary, or pairs of a member and its packed score."""
+    if type_ == LIST:
+        return [key for key, _ in elements]
+    if type_ == SET:
+        return {key for key, _ in elements}
+    return dict(elements) if type_ == HASH else elements
+
+
+def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]:
     """Value and deadline [Unix ms] of each key, due or not, by database; proves the store sound."""
     reader = _Reader(context)
     seed = int(context.store[HASH_SEED])
-    magic, kept_seed, digest, regions, flushing = reader.words(layout.CONTROL_BASE, 5)
+    magic, kept_seed, digest, regions, flushing, buried = reader.words(layout.CONTROL_BASE, 6)
     assert magic == layout.CONTROL_MAGIC and kept_seed == seed and digest == LAYOUT_WORD
     taken = 0
     used_regions: set[int] = set()
-    databases: dict[int, dict[bytes, tuple[bytes, int | None]]] = {}
+    databases: dict[int, dict[bytes, tuple[Any, int | None]]] = {}
     for db in range(layout.DATABASES):
         keys, deadlines, key_buckets, deadline_buckets, key_region, deadline_region = reader.words(
             layout.DESCRIPTORS + db * layout.DESCRIPTOR_SIZE, 6
@@ -113,7 +276,7 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]
         taken += BUCKET_SIZE * (overflows + more_overflows)
         assert len(entries) == keys, f"db {db} has {len(entries)} entries and counts {keys}"
         assert len(due) == deadlines, f"db {db} has {len(due)} deadlines and counts {deadlines}"
-        found: dict[bytes, tuple[bytes, int | None]] = {}
+        found: dict[bytes, tuple[Any, int | None]] = {}
         with_deadline = set()
         for entry, (tag, number) in entries.items():
             header = reader.bytes(entry, HEADER)
@@ -136,7 +299,13 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]
                 size += length
             taken += _class_size(size)
             assert key not in found, "a key is there twice"
-            found[key] = reader.bytes(at, length), deadline
+            value: Any = reader.bytes(at, length)
+            if flags & TYPE_MASK:
+                collection = _Collection(reader, struct.unpack("<q", value)[0], seed)
+                assert collection.elements, "a value without elements"
+                taken += collection.taken
+                value = _value_of(flags >> TYPE_SHIFT & 7, collection.elements)
+            found[key] = value, deadline
         assert with_deadline == set(due), "the index of deadlines has other entries than those that have one"
         if found:
             databases[db] = found
@@ -151,6 +320,12 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[bytes, int | None]
             key_length, length, flags = struct.unpack("<3I", reader.bytes(entry, HEADER))
             size = HEADER + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
             taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
+            if flags & TYPE_MASK:
+                root = reader.words(entry + size - ROOT_SIZE, 1)[0]
+                taken += _Collection(reader, root, seed).taken
+    while buried:
+        taken += _Collection(reader, buried, seed, True).taken
+        buried = reader.words(buried + RECORD_LINK, 1)[0]
     assert regions == sum(1 << region for region in used_regions), "index regions are lost, or used and not counted"
     used = int(heap_bytes(context.space))
     assert taken == used, f"entries take {taken} bytes, the heap has {used} in use"
