@@ -83,3 +83,48 @@ def test_every_file_that_the_documents_name_is_there():
             names = {name for pair in named.findall(text) for name in pair if name} | set(more.findall(text))
             missing = {name for name in names if not ((ROOT / name).exists() or (path.parent / name).exists())}
             assert missing == set(), path.name
+
+
+FILE_LINES, FUNCTION_LINES = 400, 40
+# What exceeds these, and why it stays whole.
+LONG = {
+    "kvstore/server/server.py": "the process: one class, whose methods are short",
+    "kvstore/structures/tree.py": "nodes, search and change of one structure share its private accessors",
+    "kvstore/wire/doubles.py": "reading and printing share the format of a double",
+    "kvstore/wire/glob.py": "a compiler and its machine, which share the form of the program",
+    "kvstore/commands/info.py:memory_fields": "a list of fields",
+    "kvstore/commands/info.py:persistence_fields": "a list of fields",
+    "kvstore/commands/memory/memory.py:memory_stats": "a list of fields",
+    "kvstore/commands/keys/deadlines.py:_expire": "its conditions are tested in Redis's order, with an error each",
+    "kvstore/commands/keys/moving.py:_rename": "lookups that may delete keys, in an order that matters",
+    "kvstore/commands/keys/moving.py:copy": "options, two lookups, a reservation: one step each",
+    "kvstore/commands/strings/counting.py:incrbyfloat": "two numbers are read, each with its own error",
+    "kvstore/commands/strings/editing.py:setrange": "its limits are tested in Redis's order, with an error each",
+    "kvstore/commands/strings/setting.py:set_": "the plain SET returns early, and options follow in Redis's order",
+    "kvstore/effects/watch.py:_add_chain": "one search and one insertion over the same probe",
+    "kvstore/net/execution.py:execute": "one admission after another, each with its own refusal",
+    "kvstore/net/pipeline.py:run_pipeline": "the loop over a pipeline, with its ways out",
+    "kvstore/net/receiving.py:receive": "the outcomes of one recv",
+    "kvstore/structures/tree.py:_remove": "one descent that joins nodes on its way",
+    "kvstore/wire/doubles.py:_digits": "Grisu2 as published",
+    "kvstore/wire/glob.py:_compile": "one case for each element of a pattern",
+    "kvstore/wire/request.py:parse_inline": "one case for each state of a quoted line",
+}
+
+
+def _long(path: Path) -> list[str]:
+    text, found = path.read_text(), []
+    if text.count("\n") > FILE_LINES:
+        found.append(_name(path))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None and len(node.body) > 1
+            first = node.body[1 if documented else 0]
+            if (node.end_lineno or 0) - first.lineno + 1 > FUNCTION_LINES:
+                found.append(f"{_name(path)}:{node.name}")
+    return found
+
+
+def test_a_long_file_or_function_of_the_server_has_a_reason():
+    found = {one for path in SOURCES if _name(path).startswith("kvstore/") for one in _long(path)}
+    assert found == set(LONG), f"without a reason: {found - set(LONG)}; no longer long: {set(LONG) - found}"

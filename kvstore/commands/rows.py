@@ -19,40 +19,19 @@ from mmcore.jit import int64, kernel, linked, view
 
 # Rows of the command table: int64[ROWS, ROW_WIDTH].  The flags are those that the loop acts on.
 ROW_HANDLER, ROW_ARITY, ROW_FLAGS, ROW_HOLDS, ROW_WIDTH = 0, 1, 2, 3, 4
-
-
 WRITE, DENY_OOM, NO_AUTH_NEEDED, NO_MULTI_ALLOWED, NOT_QUEUED, MAY_REPLICATE = 1, 2, 4, 8, 16, 32
-
-
 IS_EXEC, CONTAINER = 64, 128
-
-
 TELLS_HEALTH = 256  # PING: refused like writes when snapshots fail, so that monitoring notices
-
-
 SKIP_SLOWLOG, FAST = 512, 1024
-
-
 GROWS = 8192  # its need of memory is not bounded by its arguments: see store/undo.py
 ASKS_REFCOUNT = 4096  # in QUEUE_FLAGS: the transaction has an OBJECT REFCOUNT
-
-
 HAS_SECRETS = 2048  # served by Python, which sets in REDACTED the arguments that the slow log must not show
-
-
 REFUSED, UNCOUNTED = -1, -2  # values of COMMAND for a command that is not accounted for: an error, or one only queued
-
 
 # Rows of the statistics, int64[ROWS, STATISTICS_WIDTH]; the histogram of histogram.py is the end of each.
 STAT_CALLS, STAT_CYCLES, STAT_REJECTED, STAT_FAILED, STAT_CELLS = 0, 1, 2, 3, 4
-
-
 STATISTICS_WIDTH = STAT_CELLS + CELLS
-
-
 FNV_OFFSET, FNV_PRIME = -3750763034362895579, 1099511628211
-
-
 COMMAND_NAME_MAX = 32
 
 

@@ -10,11 +10,7 @@ from snapshot.errors import BadSavePoints
 from snapshot.schedule import SavePoints
 
 INT_MIN, INT_MAX, UINT_MAX, LONG_MAX = -(2**31), 2**31 - 1, 2**32 - 1, 2**63 - 1
-
-
 MEGABYTE = 1 << 20
-
-
 KEEPALIVE_MAX = 32767  # [s] TCP_KEEPIDLE takes no more
 
 

@@ -50,75 +50,27 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     LIB_VER,
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
 ) = range(41)
-
-
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
-
-
 OWN = PEER + ADDRESS_WORDS
-
-
 FIELDS = OWN + ADDRESS_WORDS
-
-
 IN_USE = 1 << 0
-
-
 AUTHENTICATED = 1 << 1
-
-
 MULTI = 1 << 2
-
-
 DIRTY_EXEC = 1 << 3  # a command was refused while queueing: EXEC aborts
-
-
 DIRTY_CAS = 1 << 4  # a watched key was changed: EXEC answers null
-
-
 CLOSE_AFTER_REPLY = 1 << 5
-
-
 REPLY_OFF = 1 << 6
-
-
 REPLY_SKIP = 1 << 7  # no reply to the command at hand
-
-
 REPLY_SKIP_NEXT = 1 << 8  # nor to the next one
-
-
 NEVER = 0x7FFF_FFFF_FFFF_FFFF  # a deadline
-
-
 NO_TOUCH_MODE = 1 << 9
-
-
 NO_EVICT = 1 << 10
-
-
 UNIX_SOCKET = 1 << 11
-
-
 POSTPONED = 1 << 12  # CLIENT PAUSE holds its next command back
-
-
 WANTS_WRITE = 1 << 13  # EPOLLOUT is asked for
-
-
 KILLED = 1 << 14  # to be closed at the end of the turn
-
-
 WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an event: see `give_turn`
-
-
 HELD = 1 << 16  # until the snapshot numbered HELD_FOR has ended: see `hold`
-
-
 BLOCKED = 1 << 17  # waits in a command; its input is kept meanwhile
-
-
 UNBLOCKED = 1 << 18  # BLOCKED, and has waited long enough: its next turn answers
-
-
 UNBLOCKED_BY_ERROR = 1 << 19  # likewise, with an error: CLIENT UNBLOCK asked for that

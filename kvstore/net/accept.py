@@ -32,8 +32,6 @@ from mmcore.jit import copy_bytes, int32, int64, kernel, linked, void
 
 # Kinds of descriptors that are not connections; see epoll.py.
 LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
-
-
 ACCEPTS_PER_EVENT = 64
 
 

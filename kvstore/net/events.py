@@ -15,12 +15,6 @@ command, BLOCKED when the connection has to wait.
 from kvstore.lifetimes.context import AGAIN, BLOCKS
 
 EVENT_NONE, EVENT_COMMAND, EVENT_HTTP, EVENT_WAKE, EVENT_SAVE, EVENT_STOP, EVENT_QUEUE = range(7)
-
-
 EVENT_POSTPONED = 8  # never reaches Python: CLIENT PAUSE holds the command back
-
-
 EVENT_BLOCKED = BLOCKS  # likewise: the connection waits, for as long as its kernel left in BLOCKED_UNTIL_MS
-
-
 EVENT_AGAIN = AGAIN  # likewise: the command has done a part of its work, and is called again in the next turn

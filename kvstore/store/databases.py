@@ -32,8 +32,6 @@ from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, put64
 from mmcore.mmu import load64, read_address, store64, write_address
 
 FRAMES_TO_REMOVE = 128  # that must be free for a removal
-
-
 KEYS, TIMES = 0, 1  # a database's two tables; selects their fields in the descriptor
 
 

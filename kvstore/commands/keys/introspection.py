@@ -28,17 +28,9 @@ from mmcore.jit import constant, int64, kernel, linked
 from mmcore.mmu import copy_out, load8
 
 _ENCODING, _FREQ, _IDLETIME, _REFCOUNT = pack(b"ENCODING"), pack(b"FREQ"), pack(b"IDLETIME"), pack(b"REFCOUNT")
-
-
 _USAGE, _SAMPLES = pack(b"USAGE"), pack(b"SAMPLES")
-
-
 _INT_NAME, _EMBSTR_NAME, _RAW_NAME = (constant(n) for n in (b"int", b"embstr", b"raw"))
-
-
 EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
-
-
 SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
 
 

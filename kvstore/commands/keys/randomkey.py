@@ -17,8 +17,6 @@ from mmcore.frames import has_frames
 from mmcore.jit import int64, linked
 
 RANDOM_TRIES = 500  # due keys that RANDOMKEY may draw and delete before it searches for a live one
-
-
 RANDOM_BUCKETS = 4096  # that this search looks at in a turn
 
 
