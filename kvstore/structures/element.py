@@ -25,6 +25,7 @@ from mmcore.state import SPACE
 
 SHORT_MAX = 127  # the longest length that one byte holds
 LENGTH_MAX = (1 << 31) - 1
+HEADER_MAX = 8  # [bytes] of the two lengths
 
 
 @kernel
@@ -35,7 +36,7 @@ def varint_size(length):  # type: ignore[no-untyped-def]
 
 @kernel
 def _load_varint(space, va):  # type: ignore[no-untyped-def]
-    # A long length may straddle two pages only in an element that does.
+    # A long length may straddle two pages, in an element that does.
     first = load8(space, va)
     if first <= SHORT_MAX:
         return first

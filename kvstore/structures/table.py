@@ -37,15 +37,16 @@ from kvstore.structures.buckets import (
     next_overflow,
     slot_word,
 )
-from kvstore.structures.element import element_free, element_hash, element_is
+from kvstore.structures.element import HEADER_MAX, SHORT_MAX, element_free, element_hash, element_is
 from kvstore.structures.linear import bucket_mask, bucket_number
 from kvstore.structures.record import BASE, BUCKETS, COUNT, OWNS_ELEMENTS, record_add_count, record_owns
+from kvstore.system.libc import bytes_at
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import heap_alloc, heap_free, heap_resize
-from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, put64
+from mmcore.jit import bytes64, equal_bytes, fill_bytes, int64, kernel, linked, put64
 from mmcore.mmu import load64, read_address, store64, write_address
-from mmcore.paging import PAGE_SIZE
+from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
 
 LOAD_MAX, LOAD_MIN = 5, 3  # elements a bucket
@@ -75,6 +76,30 @@ def table_at(space, slot):  # type: ignore[no-untyped-def]
     return load64(space, slot) & ADDRESS
 
 
+@kernel
+def _has_key(space, element, key, k):  # type: ignore[no-untyped-def]
+    # element_is, without a call for a short key in one page.
+    if k > SHORT_MAX or (element & PAGE_MASK) + HEADER_MAX + k > PAGE_SIZE:
+        return element_is(space, element, key, k)
+    memory = space.mem.bytes
+    pa = read_address(space, element)
+    if memory[pa] != k:
+        return False
+    return equal_bytes(memory, pa + (2 if memory[pa + 1] <= SHORT_MAX else 5), bytes_at(key, k), 0, k)
+
+
+@kernel
+def _find_among(space, bucket, pa, tag, key, k):  # type: ignore[no-untyped-def]
+    # The slot of the key in one bucket, or 0.  For a tag that several slots have, or that equals an empty slot's.
+    memory = space.mem.bytes
+    for i in range(SLOTS):
+        word = bytes64(memory, pa + 8 * i)
+        if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
+            if element_is(space, word & ADDRESS, key, k):
+                return bucket + 8 * i
+    return 0
+
+
 @linked(int64(SPACE, int64, int64, int64, int64))
 def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
     """The address of the slot of the element whose key is the `k` bytes at `key`; 0 without one."""
@@ -86,11 +111,21 @@ def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
+        # As in the keyspace's index: all slots are compared, without a branch.
+        matches, word, slot = 0, 0, 0
         for i in range(SLOTS):
-            word = bytes64(memory, pa + 8 * i)
-            if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
-                if element_is(space, word & ADDRESS, key, k):
-                    return bucket + 8 * i
+            here = bytes64(memory, pa + 8 * i)
+            mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
+            matches -= mine
+            word |= here & mine
+            slot |= (8 * i) & mine
+        if matches == 1 and tag != 0:
+            if _has_key(space, word & ADDRESS, key, k):
+                return bucket + slot
+        elif matches != 0:
+            slot = _find_among(space, bucket, pa, tag, key, k)
+            if slot != 0:
+                return slot
         word = bytes64(memory, pa + LAST)
         if word & LINK == 0:
             return 0

@@ -7,12 +7,20 @@ from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
-from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
+from kvstore.structures.element import (
+    SHORT_MAX,
+    element_key,
+    element_key_length,
+    element_payload,
+    element_payload_length,
+)
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import words_at
 from kvstore.wire.arguments import argument
-from kvstore.wire.resp import reply_array, reply_bulk_memory, reply_integer, reply_map, reply_null
+from kvstore.wire.resp import reply_array, reply_bulk, reply_bulk_memory, reply_integer, reply_map, reply_null
 from mmcore.jit import int64, kernel, linked, void
+from mmcore.mmu import read_address
+from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
 FIELDS, VALUES = 1, 2  # parts of an element
 
@@ -26,10 +34,15 @@ def reply_field(context, element):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64))
 def reply_field_value(context, element):  # type: ignore[no-untyped-def]
     """The value of an element, or null for none."""
+    space = context.space
     if element == 0:
         reply_null(context)
+        return
+    memory, pa = space.mem.bytes, read_address(space, element)
+    k, p = int64(memory[pa]), int64(memory[pa + 1])
+    if k <= SHORT_MAX and p <= SHORT_MAX and (element & PAGE_MASK) + 2 + k + p <= PAGE_SIZE:
+        reply_bulk(context, memory, pa + 2 + k, p)  # the usual case, without further translations
     else:
-        space = context.space
         reply_bulk_memory(context, element_payload(space, element), element_payload_length(space, element))
 
 
