@@ -1,5 +1,6 @@
 """A transaction that runs out of memory at any point is undone as a whole."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from kvstore.store.digest import store_digest
 from tests.kvstore.bare import ReplyError
 from tests.kvstore.keyspace_check import contents
 from tests.kvstore.pipelines import Command, Pipelines
+from tests.kvstore.test_collections import FAMILIES, small, stream
 
 UNDONE = "EXECABORT Transaction discarded because of: OOM"
 
@@ -140,3 +142,33 @@ def test_an_undone_transaction_counts_as_a_failed_call_of_exec(store: Pipelines)
     row = table.row(row_number_of(exec_))
     assert (row[rows.STAT_CALLS], row[rows.STAT_FAILED]) == (1, 1)
     assert store.registers.ERROR_REPLIES == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_transaction_on_collections_is_undone_as_a_whole(family: str) -> None:
+    r = random.Random(family)
+    with Pipelines(32 << 20) as store:
+        small(store)
+        for command in stream(r, family, 120):
+            store(*command)
+        store.settle()
+        before, digest = contents(store.context), store_digest(store.context)
+        commands = [command for command in stream(r, family, 150) if command[0] != "RENAME"]
+        fill = [("SET", f"new:{i}", bytes(3000)) for i in range(80)]
+        outcomes = set()
+        for spare in range(100, 3000, 150):
+            store.registers.FRAMES_IN_FORCE = store.used + spare
+            answer = store.transaction(*fill[:40], *commands, *fill[40:])
+            if isinstance(answer, ReplyError):
+                assert answer.startswith(UNDONE)
+                assert store_digest(store.context) == digest
+                assert contents(store.context) == before
+                outcomes.add("undone")
+            else:
+                outcomes.add("done")
+                break
+            store.settle()
+            store.check()
+        assert outcomes == {"undone", "done"}
+        store.settle()
+        store.check()
