@@ -121,6 +121,7 @@ NO_KEYS_ZDIFFSTORE = _error("ERR at least 1 input key is needed for 'zdiffstore'
 NO_KEYS_ZUNION = _error("ERR at least 1 input key is needed for 'zunion' command")
 NO_KEYS_ZINTER = _error("ERR at least 1 input key is needed for 'zinter' command")
 NO_KEYS_ZDIFF = _error("ERR at least 1 input key is needed for 'zdiff' command")
+OUT_OF_RESULT = _error("OOM no memory left for the result")
 NO_KEYS_ZINTERCARD = _error("ERR at least 1 input key is needed for 'zintercard' command")
 
 ERRORS = tuple(_TEXTS)

@@ -1,0 +1,140 @@
+"""The order of a sorted set: ranks, and walks from a rank on, whatever the form.
+
+    zset_rank(space, root, word, member, k, after)      members before a score and a member; with `after`, or equal
+    zset_rank_word(space, root, word, after)            members with a lower score; with `after`, or an equal one
+
+    at = cursor_at(space, root, rank)                   0 where no member has this rank
+    cursor_element(space, root, at), cursor_score(space, root, at)
+    at = cursor_next(space, root, at)                   or cursor_previous; 0 at the end
+
+A cursor is a place + 1 in a packed, and a position in a tree (kvstore/structures/tree.py).
+"""
+
+from kvstore.lifetimes.call import PROTOCOL
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.store.scores import element_score
+from kvstore.structures.element import element_compare, element_key, element_key_length
+from kvstore.structures.kinds import PACKED, kind_of
+from kvstore.structures.packed import packed_count, packed_item
+from kvstore.structures.tree import (
+    position_address,
+    position_next,
+    position_previous,
+    position_word,
+    tree_rank,
+    tree_rank_word,
+    tree_seek,
+)
+from kvstore.wire.doubles import double_of
+from kvstore.wire.resp import reply_array, reply_bulk_memory, reply_double
+from mmcore.jit import int64, kernel, linked, void
+from mmcore.state import SPACE
+
+
+@linked(int64(SPACE, int64, int64, int64, int64, int64))
+def packed_rank(space, packed, word, member, k, after):  # type: ignore[no-untyped-def]
+    """zset_rank in a packed.  With k below zero, members do not matter, and equal scores count with `after`."""
+    low, high = 0, packed_count(space, packed)
+    while low < high:
+        middle = (low + high) >> 1
+        element = packed_item(space, packed, middle)
+        here = element_score(space, element)
+        order = -1 if here < word else int64(here > word)
+        if order == 0 and k >= 0:
+            order = element_compare(space, element, member, k)
+        if order < after:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def zset_rank(space, root, word, member, k, after):  # type: ignore[no-untyped-def]
+    """Members before a score and the member of `k` bytes at `member`; with `after`, or equal to them."""
+    if kind_of(space, root) == PACKED:
+        return packed_rank(space, root, word, member, k, after)
+    return tree_rank(space, root, word, member, k, after)
+
+
+@kernel
+def zset_rank_word(space, root, word, after):  # type: ignore[no-untyped-def]
+    """Members with a lower score; with `after`, or an equal one."""
+    if kind_of(space, root) == PACKED:
+        return packed_rank(space, root, word, 0, -1, after)
+    return tree_rank_word(space, root, word, after)
+
+
+@linked(int64(SPACE, int64, int64))
+def cursor_at(space, root, rank):  # type: ignore[no-untyped-def]
+    """The cursor of the member with this rank; 0 where there is none."""
+    if kind_of(space, root) == PACKED:
+        return rank + 1 if 0 <= rank < packed_count(space, root) else 0
+    return tree_seek(space, root, rank, 0)
+
+
+@linked(int64(SPACE, int64, int64))
+def cursor_element(space, root, at):  # type: ignore[no-untyped-def]
+    """The element at a cursor."""
+    return packed_item(space, root, at - 1) if kind_of(space, root) == PACKED else position_address(space, at)
+
+
+@linked(int64(SPACE, int64, int64))
+def cursor_score(space, root, at):  # type: ignore[no-untyped-def]
+    """The score at a cursor, as a sortable word."""
+    if kind_of(space, root) == PACKED:
+        return element_score(space, packed_item(space, root, at - 1))
+    return position_word(space, at)
+
+
+@linked(int64(SPACE, int64, int64))
+def cursor_next(space, root, at):  # type: ignore[no-untyped-def]
+    """The cursor behind this one; 0 behind the last."""
+    if kind_of(space, root) == PACKED:
+        return at + 1 if at < packed_count(space, root) else 0
+    return position_next(space, at)
+
+
+@linked(int64(SPACE, int64, int64))
+def cursor_previous(space, root, at):  # type: ignore[no-untyped-def]
+    """The cursor in front of this one; 0 in front of the first."""
+    return at - 1 if kind_of(space, root) == PACKED else position_previous(space, at)
+
+
+@kernel
+def reply_member(context, element):  # type: ignore[no-untyped-def]
+    """The member of an element."""
+    reply_bulk_memory(context, element_key(context.space, element), element_key_length(context.space, element))
+
+
+@kernel
+def reply_score(context, word):  # type: ignore[no-untyped-def]
+    """A score; in RESP2 a bulk string that spells it."""
+    reply_double(context, double_of(word))
+
+
+@kernel
+def reply_header(context, count, with_scores):  # type: ignore[no-untyped-def]
+    """The header of an array of members; with their scores, RESP3 has an array of two for each."""
+    reply_array(context, 2 * count if with_scores and context.call[PROTOCOL] == 2 else count)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def reply_scored(context, element, word, with_score):  # type: ignore[no-untyped-def]
+    """An item of such an array."""
+    if with_score and context.call[PROTOCOL] == 3:
+        reply_array(context, 2)
+    reply_member(context, element)
+    if with_score:
+        reply_score(context, word)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64))
+def reply_members(context, root, rank, count, reverse, with_scores):  # type: ignore[no-untyped-def]
+    """An array of `count` members from this rank on, or in reverse from this rank down."""
+    space = context.space
+    reply_header(context, count, with_scores)
+    at = cursor_at(space, root, rank)
+    for _ in range(count):
+        reply_scored(context, cursor_element(space, root, at), cursor_score(space, root, at), with_scores)
+        at = cursor_previous(space, root, at) if reverse else cursor_next(space, root, at)

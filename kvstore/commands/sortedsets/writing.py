@@ -1,0 +1,197 @@
+"""ZADD, ZINCRBY, ZREM.  All are bounded by their arguments: they reserve frames, and then cannot fail."""
+
+from kvstore.commands.sortedsets.order import reply_score
+from kvstore.commands.sortedsets.value import (
+    member_add,
+    member_find,
+    member_move,
+    member_remove,
+    reserve_members,
+    zset_for_writing,
+)
+from kvstore.effects.door import changed
+from kvstore.effects.events import ZADD, ZINCR, ZREM
+from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.store.collections import collection_gone, collection_write
+from kvstore.store.entries import ZSET, entry_root
+from kvstore.store.index import entry_of
+from kvstore.store.lookup import key_hash
+from kvstore.store.reserve import reserve_removal_of
+from kvstore.store.scores import WORD_SIZE, element_score
+from kvstore.structures.collection import root_count
+from kvstore.structures.element import element_size
+from kvstore.wire.arguments import arg_length, argument, pack, word
+from kvstore.wire.doubles import double_argument, double_of, sortable
+from kvstore.wire.errors import GT_LT_NX, INCR_PAIR, NOT_FLOAT, SCORE_NAN, SYNTAX, XX_AND_NX
+from kvstore.wire.resp import reply_error, reply_integer, reply_null
+from mmcore.jit import int64, kernel, linked
+from mmcore.mmu import load64
+
+_NX_WORD, _XX_WORD, _GT_WORD, _LT_WORD = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")
+_CH_WORD, _INCR_WORD = pack(b"CH"), pack(b"INCR")
+NX, XX, GT, LT, CH, INCR = (1 << i for i in range(6))
+ADDED, MOVED, KEPT, SKIPPED, NAN = range(5)  # what became of a member
+_FIRST_SHIFT = 8
+
+
+@linked(int64(CONTEXT, int64))
+def _options(context, given):  # type: ignore[no-untyped-def]
+    """The options as a sum of the constants above, with `given`; above them, the number of the first score's argument.
+
+    -1 with an error replied for contradictory options, or scores that are not numbers.
+    """
+    options, first, argc = given, 2, context.call[ARGC]
+    while first < argc:
+        name, option = word(context, first), 0
+        if name == _NX_WORD:
+            option = NX
+        elif name == _XX_WORD:
+            option = XX
+        elif name == _GT_WORD:
+            option = GT
+        elif name == _LT_WORD:
+            option = LT
+        elif name == _CH_WORD:
+            option = CH
+        elif name == _INCR_WORD:
+            option = INCR
+        if option == 0:
+            break
+        options |= option
+        first += 1
+    error = -1
+    if first == argc or (argc - first) % 2 == 1:
+        error = SYNTAX
+    elif options & NX and options & XX:
+        error = XX_AND_NX
+    elif (options & NX and options & (GT | LT)) or (options & GT and options & LT):
+        error = GT_LT_NX
+    elif options & INCR and argc - first > 2:
+        error = INCR_PAIR
+    else:
+        for i in range(first, argc, 2):
+            valid, _ = double_argument(context, i)
+            if not valid:
+                error = NOT_FLOAT
+                break
+    if error >= 0:
+        reply_error(context, error)
+        return -1
+    return options | first << _FIRST_SHIFT
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _put(context, entry, i, options):  # type: ignore[no-untyped-def]
+    """Add or move the member whose score is in argument i: what became of it."""
+    _, score = double_argument(context, i)
+    member, k = argument(context, i + 1)
+    element = member_find(context, entry_root(context, entry), member, k)
+    if element == 0:
+        if options & XX:
+            return SKIPPED
+        member_add(context, entry, member, k, sortable(score))
+        return ADDED
+    if options & NX:
+        return SKIPPED
+    old = element_score(context.space, element)
+    if options & INCR:
+        score += double_of(old)
+        if score != score:
+            return NAN
+    if (options & LT and score >= double_of(old)) or (options & GT and score <= double_of(old)):
+        return SKIPPED
+    if sortable(score) == old:
+        return KEPT
+    member_move(context, entry, member, k, sortable(score))
+    return MOVED
+
+
+@kernel
+def _reply_new_score(context, entry, i):  # type: ignore[no-untyped-def]
+    member, k = argument(context, i + 1)
+    reply_score(context, element_score(context.space, member_find(context, entry_root(context, entry), member, k)))
+
+
+@linked(int64(CONTEXT, int64))
+def _add(context, given):  # type: ignore[no-untyped-def]
+    """ZADD, and ZINCRBY with INCR given."""
+    argc = context.call[ARGC]
+    options = _options(context, given)
+    if options < 0:
+        return 0
+    first = options >> _FIRST_SHIFT
+    key, key_size = argument(context, 1)
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, ZSET)
+    if slot < 0:
+        return 0
+    if slot == 0 and options & XX:
+        if options & INCR:
+            reply_null(context)
+        else:
+            reply_integer(context, 0)
+        return 0
+    size, pairs = key_size, (argc - first) // 2
+    for i in range(first, argc, 2):
+        size += element_size(arg_length(context, i + 1), WORD_SIZE)
+    if not reserve_members(context, slot, pairs, size):
+        return 0
+    entry = zset_for_writing(context, slot, key, key_size, hash_, pairs)
+    added, moved, outcome = 0, 0, KEPT
+    for i in range(first, argc, 2):
+        outcome = _put(context, entry, i, options)
+        added += int64(outcome == ADDED)
+        moved += int64(outcome == MOVED)
+    if outcome == NAN:
+        reply_error(context, SCORE_NAN)
+    elif options & INCR == 0:
+        reply_integer(context, added + moved if options & CH else added)
+    elif outcome == SKIPPED:
+        reply_null(context)
+    else:
+        _reply_new_score(context, entry, first)
+    if added + moved > 0:
+        changed(context, context.call[DB], key, key_size, hash_, ZINCR if options & INCR else ZADD, added + moved)
+    return 0
+
+
+@linked(HANDLER)
+def zadd(context):  # type: ignore[no-untyped-def]
+    """ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]"""
+    return _add(context, 0)
+
+
+@linked(HANDLER)
+def zincrby(context):  # type: ignore[no-untyped-def]
+    """ZINCRBY key increment member"""
+    return _add(context, INCR)
+
+
+@linked(HANDLER)
+def zrem(context):  # type: ignore[no-untyped-def]
+    """ZREM key member [member ...]"""
+    key, key_size = argument(context, 1)
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, ZSET)
+    if slot < 0:
+        return 0
+    if slot == 0:
+        reply_integer(context, 0)
+        return 0
+    if not reserve_removal_of(context, context.call[ARGC] - 2):
+        return 0
+    entry, removed, left = entry_of(load64(context.space, slot)), 0, 1
+    for i in range(2, context.call[ARGC]):
+        member, k = argument(context, i)
+        if member_remove(context, entry, member, k):
+            removed += 1
+            left = root_count(context.space, entry_root(context, entry))
+            if left == 0:
+                break
+    if removed > 0:
+        changed(context, context.call[DB], key, key_size, hash_, ZREM, removed)
+        if left == 0:
+            collection_gone(context, key, key_size, hash_)
+    reply_integer(context, removed)
+    return 0
