@@ -11,6 +11,7 @@ FAMILIES = (
     "kvstore.commands.memory.declarations",
     "kvstore.commands.observation.declarations",
     "kvstore.commands.persistence.declarations",
+    "kvstore.commands.sets.declarations",
     "kvstore.commands.sortedsets.declarations",
     "kvstore.commands.strings.declarations",
     "kvstore.commands.transactions",

@@ -155,7 +155,10 @@ def reserve_elements(context, elements, size):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64))
 def reserve_removal_of(context, elements):  # type: ignore[no-untyped-def]
     """Whether there are frames for a command that removes so many elements of one key; else it replies -OOM."""
-    return reserve_change(context, elements + 2, BYTES_PER_CHANGE)
+    enough = (
+        context.space.mem.frames[TOTAL] // FRAMES_PER_KEY
+    )  # so many may copy all that there is; none copies it twice
+    return reserve_change(context, min(elements, enough) + 2, BYTES_PER_CHANGE)
 
 
 @kernel

@@ -18,6 +18,7 @@ import numpy as np
 from kvstore.commands.hashes import declarations as hashes
 from kvstore.commands.keys import declarations as keys
 from kvstore.commands.memory import declarations as memory
+from kvstore.commands.sets import declarations as sets
 from kvstore.commands.sortedsets import declarations as sortedsets
 from kvstore.commands.strings import declarations as strings
 from kvstore.commands.table import find, kernel_of
@@ -35,7 +36,8 @@ from tests.kvstore.keyspace_check import check_keyspace
 
 HANDLERS = {
     command.name.upper().encode(): kernel_of(command)
-    for command in (*strings.COMMANDS, *hashes.COMMANDS, *sortedsets.COMMANDS, *keys.COMMANDS, *memory.COMMANDS)
+    for family in (hashes, keys, memory, sets, sortedsets, strings)
+    for command in family.COMMANDS
 }
 START_MS = 1_700_000_000_000
 
