@@ -25,7 +25,15 @@ from kvstore.wire.arguments import (
     query,
 )
 from kvstore.wire.decimal import number_text, print_sum
-from kvstore.wire.errors import HASH_NOT_FLOAT, HASH_NOT_INTEGER, NAN_OR_INFINITY, NOT_FLOAT, NOT_INTEGER, OVERFLOW
+from kvstore.wire.errors import (
+    HASH_NOT_FLOAT,
+    HASH_NOT_INTEGER,
+    NAN_OR_INFINITY,
+    NAN_OR_INFINITY_VALUE,
+    NOT_FLOAT,
+    NOT_INTEGER,
+    OVERFLOW,
+)
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.resp import reply_bulk, reply_error, reply_integer
 from mmcore.jit import int64, linked
@@ -91,12 +99,15 @@ def hincrbyfloat(context):  # type: ignore[no-untyped-def]
     if not number_text(query(context), arg_offset(context, 3), arg_length(context, 3), second):
         reply_error(context, NOT_FLOAT)
         return 0
+    bytes_at(first, 2)[0] = 48
+    bytes_at(first, 2)[1] = 0
+    if print_sum(first, second, result) < 0:
+        reply_error(context, NAN_OR_INFINITY_VALUE)
+        return 0
     hash_ = key_hash(context, key, key_size)
     slot = collection_write(context, key, key_size, hash_, HASH)
     if slot == OTHER_TYPE:
         return 0
-    bytes_at(first, 2)[0] = 48
-    bytes_at(first, 2)[1] = 0
     element = 0
     if slot != 0:
         element = field_find(context, entry_root(context, slot_entry(context, slot)), field, k)
