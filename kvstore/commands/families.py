@@ -8,6 +8,7 @@ FAMILIES = (
     "kvstore.commands.hashes.declarations",
     "kvstore.commands.introspection.declarations",
     "kvstore.commands.keys.declarations",
+    "kvstore.commands.lists.declarations",
     "kvstore.commands.memory.declarations",
     "kvstore.commands.observation.declarations",
     "kvstore.commands.persistence.declarations",

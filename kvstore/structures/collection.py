@@ -12,6 +12,7 @@ from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_f
 from kvstore.structures.kinds import INTS, PACKED, kind_of
 from kvstore.structures.packed import packed_capacity, packed_copy, packed_count, packed_free
 from kvstore.structures.record import (
+    BASE,
     BUCKETS,
     COUNT,
     FLAGS,
@@ -198,4 +199,6 @@ def root_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
         bury(space, grave, copy)
         return 0
     store64(space, copy + COUNT, record_count(space, root))
+    if record_owns(space, root, OWNS_PACKEDS):
+        store64(space, copy + BASE, load64(space, root + BASE))
     return copy

@@ -1,7 +1,7 @@
 """Finding the element of a packed by its key: one pass over the items, with one translation."""
 
 from kvstore.structures.element import SHORT_MAX, varint_size
-from kvstore.structures.packed import PACKED_HEADER
+from kvstore.structures.packed_layout import PACKED_HEADER
 from kvstore.system.libc import bytes_at
 from mmcore.jit import bytes32, equal_bytes, int64, kernel, linked
 from mmcore.mmu import read_address

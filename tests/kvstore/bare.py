@@ -17,6 +17,7 @@ import numpy as np
 
 from kvstore.commands.hashes import declarations as hashes
 from kvstore.commands.keys import declarations as keys
+from kvstore.commands.lists import declarations as lists
 from kvstore.commands.memory import declarations as memory
 from kvstore.commands.sets import declarations as sets
 from kvstore.commands.sortedsets import declarations as sortedsets
@@ -36,7 +37,7 @@ from tests.kvstore.keyspace_check import check_keyspace
 
 HANDLERS = {
     command.name.upper().encode(): kernel_of(command)
-    for family in (hashes, keys, memory, sets, sortedsets, strings)
+    for family in (hashes, keys, lists, memory, sets, sortedsets, strings)
     for command in family.COMMANDS
 }
 START_MS = 1_700_000_000_000

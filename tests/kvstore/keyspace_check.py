@@ -118,6 +118,10 @@ def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
     header, count = struct.unpack("<2H", reader.bytes(va, 4))
     assert header & 7 == PACKED and count > 0, "a packed without elements"
     capacity, at, found = header & ~7, va + 4, []
+    if capacity == 0:  # a long packed
+        key, payload, size = _element(reader, at)
+        assert count == 1 and size > 4090, "a long packed of a short item"
+        return [(key, payload)], _class_size(4 + size)
     for i in range(count):
         key, payload, size = _element(reader, at)
         found.append((key, payload))

@@ -1,0 +1,158 @@
+"""LPOP, RPOP, LMPOP.  What they remove is bounded by the list: they reserve frames, and then cannot fail."""
+
+from kvstore.commands.lists.value import note_loss, reply_elements, reserve_loss
+from kvstore.commands.strings.getting import slot_entry
+from kvstore.effects.door import changed
+from kvstore.effects.events import LPOP, RPOP
+from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.store.collections import collection_gone, collection_write
+from kvstore.store.entries import LIST, entry_root, entry_set_root
+from kvstore.store.lookup import key_hash
+from kvstore.structures.sequence import sequence_count
+from kvstore.structures.sequence_change import sequence_remove
+from kvstore.wire.arguments import arg_length, arg_offset, argument, integer_argument, pack, query, word
+from kvstore.wire.errors import COUNT_NOT_POSITIVE, LPOP_ARITY, NOT_POSITIVE, NUMKEYS, RPOP_ARITY, SYNTAX
+from kvstore.wire.resp import reply_array, reply_bulk, reply_empty_array, reply_error, reply_null, reply_null_array
+from mmcore.jit import int64, linked, void
+
+_LEFT, _RIGHT, _COUNT = pack(b"LEFT"), pack(b"RIGHT"), pack(b"COUNT")
+
+
+@linked(int64(CONTEXT, int64))
+def end_argument(context, i):  # type: ignore[no-untyped-def]
+    """The end of a list that argument i names: 1 the front, 0 the end; -1 with an error reply for another word."""
+    name = word(context, i)
+    if name == _LEFT:
+        return 1
+    if name == _RIGHT:
+        return 0
+    reply_error(context, SYNTAX)
+    return -1
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
+def remove_end(context, entry, key, size, hash_, front, n):  # type: ignore[no-untyped-def]
+    """Remove the first or the last `n` elements of a list, and announce that.  Frames were reserved."""
+    db, root = context.call[DB], entry_root(context, entry)
+    count = sequence_count(context.space, root)
+    changed(context, db, key, size, hash_, LPOP if front else RPOP, n)
+    if n == count:
+        collection_gone(context, key, size, hash_)
+        return
+    root = sequence_remove(context.space, root, 0 if front else count - n, n)
+    assert root != 0, "no frame was reserved for a list"
+    entry_set_root(context, entry, root)
+    note_loss(context, entry)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def _reply_end(context, root, front, n):  # type: ignore[no-untyped-def]
+    """The first `n` elements, or the last ones, the last one first."""
+    if front:
+        reply_elements(context, root, 0, n, 1)
+    else:
+        reply_elements(context, root, sequence_count(context.space, root) - 1, n, -1)
+
+
+@linked(int64(CONTEXT, int64))
+def _pop(context, front):  # type: ignore[no-untyped-def]
+    """LPOP and RPOP."""
+    argc, n = context.call[ARGC], 1
+    key, key_size = argument(context, 1)
+    if argc > 3:
+        reply_error(context, LPOP_ARITY if front else RPOP_ARITY)
+        return 0
+    if argc == 3:
+        valid, n = integer_argument(context, 2)
+        if not valid or n < 0:
+            reply_error(context, NOT_POSITIVE)
+            return 0
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, LIST)
+    if slot < 0:
+        return 0
+    if slot == 0 and argc == 3:
+        reply_null_array(context)
+        return 0
+    if slot == 0:
+        reply_null(context)
+        return 0
+    if n == 0:
+        reply_empty_array(context)
+        return 0
+    entry = slot_entry(context, slot)
+    root = entry_root(context, entry)
+    n = min(n, sequence_count(context.space, root))
+    if not reserve_loss(context, root, n):
+        return 0
+    if argc == 3:
+        reply_array(context, n)
+    _reply_end(context, root, front, n)
+    remove_end(context, entry, key, key_size, hash_, front, n)
+    return 0
+
+
+@linked(HANDLER)
+def lpop(context):  # type: ignore[no-untyped-def]
+    """LPOP key [count]"""
+    return _pop(context, 1)
+
+
+@linked(HANDLER)
+def rpop(context):  # type: ignore[no-untyped-def]
+    """RPOP key [count]"""
+    return _pop(context, 0)
+
+
+@linked(int64(CONTEXT, int64))
+def _count_option(context, i):  # type: ignore[no-untyped-def]
+    """The count from argument i on, 1 without one; -1 with an error reply."""
+    argc, n = context.call[ARGC], -1
+    while i < argc:
+        if word(context, i) != _COUNT or n != -1 or i + 1 >= argc:
+            reply_error(context, SYNTAX)
+            return -1
+        valid, n = integer_argument(context, i + 1)
+        if not valid or n <= 0:
+            reply_error(context, COUNT_NOT_POSITIVE)
+            return -1
+        i += 2
+    return 1 if n == -1 else n
+
+
+@linked(HANDLER)
+def lmpop(context):  # type: ignore[no-untyped-def]
+    """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count]"""
+    valid, keys = integer_argument(context, 1)
+    if not valid or keys <= 0:
+        reply_error(context, NUMKEYS)
+        return 0
+    if keys >= context.call[ARGC] - 2:
+        reply_error(context, SYNTAX)
+        return 0
+    front = end_argument(context, 2 + keys)
+    if front < 0:
+        return 0
+    n = _count_option(context, 3 + keys)
+    if n < 0:
+        return 0
+    for i in range(2, 2 + keys):
+        key, key_size = argument(context, i)
+        hash_ = key_hash(context, key, key_size)
+        slot = collection_write(context, key, key_size, hash_, LIST)
+        if slot < 0:
+            return 0
+        if slot != 0:
+            entry = slot_entry(context, slot)
+            root = entry_root(context, entry)
+            n = min(n, sequence_count(context.space, root))
+            if reserve_loss(context, root, n):
+                reply_array(context, 2)
+                reply_bulk(context, query(context), arg_offset(context, i), arg_length(context, i))
+                reply_array(context, n)
+                _reply_end(context, root, front, n)
+                remove_end(context, entry, key, key_size, hash_, front, n)
+            return 0
+    reply_null_array(context)
+    return 0
