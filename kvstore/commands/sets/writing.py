@@ -35,7 +35,7 @@ from kvstore.structures.element import element_size
 from kvstore.structures.kinds import RECORD, kind_of
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, parse_integer
-from kvstore.wire.errors import NOT_INTEGER, NOT_POSITIVE, OUT_OF_DRAWS, SYNTAX
+from kvstore.wire.errors import NOT_POSITIVE, OUT_OF_DRAWS, SYNTAX
 from kvstore.wire.resp import reply_error, reply_integer, reply_null, reply_set
 from mmcore.jit import int64, kernel, linked, void
 
@@ -215,7 +215,7 @@ def spop(context):  # type: ignore[no-untyped-def]
     if argc == 3:
         valid, count = integer_argument(context, 2)
         if not valid or count < 0:
-            reply_error(context, NOT_POSITIVE if valid else NOT_INTEGER)
+            reply_error(context, NOT_POSITIVE)
             return 0
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
