@@ -15,8 +15,8 @@ that says when something is done, and not where it lies, is not listed: its valu
 
 import xxhash
 
-from kvstore.store import entries, index, layout
-from kvstore.structures import buckets, element, kinds, record
+from kvstore.store import entries, index, layout, scores
+from kvstore.structures import buckets, element, ints, kinds, packed_layout, record, table, tree
 from kvstore.structures import hash as hashing
 from mmcore import heap, paging
 
@@ -46,6 +46,13 @@ _RECORD = """
 _BUCKETS = "BUCKET_SIZE SLOTS LINK ADDRESS TAG_SHIFT LAST"
 _INDEX = "PAGE_BUCKETS"
 _HASH = "_SECRET0 _SECRET1 _SECRET2 _SECRET3"
+_PACKED_LAYOUT = "PACKED_HEADER END_SIZE _CAPACITY"
+_INTS = "INTS_HEADER SHIFT_MIN SHIFT_MAX _SHIFT_PLACE _COUNT_PLACE _CAPACITY_PLACE"
+_TABLE = "PAGE_BUCKETS"
+_TREE = """
+    LEAF_SIZE INNER_SIZE ARRAY COUNT_WORD LEVEL_WORD WORDS ADDRESSES CHILDREN WEIGHTS ADDRESS_BITS ADDRESS WEIGHTED
+"""
+_SCORES = "WORD_SIZE"
 CONSTANTS = (
     (paging, _PAGING),
     (heap, _HEAP),
@@ -57,6 +64,11 @@ CONSTANTS = (
     (kinds, _KINDS),
     (element, _ELEMENT),
     (record, _RECORD),
+    (packed_layout, _PACKED_LAYOUT),
+    (ints, _INTS),
+    (table, _TABLE),
+    (tree, _TREE),
+    (scores, _SCORES),
 )
 
 

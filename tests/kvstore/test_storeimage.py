@@ -13,7 +13,7 @@ import pytest
 
 from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.wiring import OpenStore
-from kvstore.store import entries, index, layout
+from kvstore.store import entries, layout
 from kvstore.store.databases import keyspace_open
 from kvstore.store.description import CONSTANTS, LAYOUT, LAYOUT_DIGEST, LAYOUT_WORD, layout_digest, layout_name
 from kvstore.store.layout import (
@@ -27,6 +27,7 @@ from kvstore.store.layout import (
     DESCRIPTORS,
     LAYOUT_VERSION,
 )
+from kvstore.structures import buckets
 from mmcore import AddressSpace, PhysicalMemory, heap, paging
 from mmcore.heap import CONTROL
 from mmcore.jit import Table
@@ -136,10 +137,12 @@ def test_any_constant_of_the_layout_that_changes_changes_its_name(monkeypatch, m
 
 # Constants of these modules that do not affect the layout, by the reason.
 NOT_LAYOUT = {
-    "when something is done": "LOAD_MAX BUCKETS_MIN QUEUE_PAGES HEAP_FRAMES",
-    "how much is possible": "BUCKETS_MAX SLAB_PAGES_MAX LARGE_PAGES_MAX SIZE_MAX",
-    "follows from others": "UNIT FINE_MAX MIDDLE_MAX EDITED",
-    "of functions": "NO_DEADLINE LINE",
+    "when something is done": "LOAD_MAX LOAD_MIN BUCKETS_MIN QUEUE_PAGES HEAP_FRAMES LEAST JOINED",
+    "how much is possible": "BUCKETS_MAX SLAB_PAGES_MAX LARGE_PAGES_MAX SIZE_MAX LENGTH_MAX INTS_MAX INTEGER_MAX "
+    "FULL LEVELS_MAX",
+    "follows from others": "UNIT FINE_MAX MIDDLE_MAX EDITED ENCODING_MASK TYPE_MASK VALUE_FORM ROOT_SIZE HEADER_MAX",
+    "of functions": "NO_DEADLINE LINE CHAIN_MAX PLACE_BITS PLACE",
+    "frames of an operation": "TABLE_FRAMES INTS_FRAMES COPY_FRAMES LEVEL_FRAMES TREE_FRAMES",
 }
 
 
@@ -241,7 +244,8 @@ def test_an_image_without_a_name_of_its_layout_is_refused(images, good):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(entries, "HEADER"), (layout, "DESCRIPTOR_SIZE"), (heap, "CLASS_SIZES"), (index, "TAG_SHIFT")]
+    ("module", "name"),
+    [(entries, "HEADER"), (layout, "DESCRIPTOR_SIZE"), (heap, "CLASS_SIZES"), (buckets, "TAG_SHIFT")],
 )
 def test_a_program_with_one_constant_changed_refuses_the_image_and_takes_an_older_one_of_its_own(
     images, good, monkeypatch, module, name
