@@ -64,8 +64,9 @@ from mmcore.state import (
 from mmcore.tlb import GENERATION_ONE, TLB_WORDS
 
 # The bits of entries as NumPy scalars, for operations on whole arrays.
-ADDRESS, COW, MAPPING, PS, READY, RW, A, D, P = (
-    np.uint64(int(getattr(paging, name))) for name in ["ADDRESS", "COW", "MAPPING", "PS", "READY", "RW", "A", "D", "P"]
+ADDRESS, COW, MAPPING, PS, READY, RW, WHOLE, A, D, P = (
+    np.uint64(int(getattr(paging, name)))
+    for name in ["ADDRESS", "COW", "MAPPING", "PS", "READY", "RW", "WHOLE", "A", "D", "P"]
 )
 _span = in_python(span)
 
@@ -159,7 +160,8 @@ def _check_flags(entries: np.ndarray, level: int, where: str) -> None:
         optional |= D
     elif level == 2:
         _require(bool((flags & (PS | D) != D).all()), f"(10) {where} leads to a table and has D")
-        optional |= D | PS
+        _require(bool((flags & (PS | WHOLE) != PS | WHOLE).all()), f"{where} maps a huge page and has WHOLE")
+        optional |= D | PS | WHOLE
     _require(bool(((flags | optional) == MAPPING | optional).all()), f"{where} has odd flags")
     _require(bool((flags & COW != 0).all()), f"{where} may never be written")
 

@@ -22,6 +22,10 @@ fork therefore faults, and the handler stamps every frame of the path with the c
 back without a copy, its children may still have R/W from before the fork, and writes through them would go unstamped.
 So the handler first clears R/W in the children of a table that was stamped in an earlier epoch.  Hence the stamp of a
 table is never older than that of a table below it.
+
+A whole PT that is moved or shared within a space (mapping.py, share.py) brings 512 pages to an address at once.  Their
+PDE gets WHOLE, and the PT is stamped: the pages count as changed in the epoch of that stamp.  Before the PT is stamped
+in a later epoch, own_path gives the pages the old stamp and clears WHOLE.
 """
 
 from mmcore.errors import NO_FRAME, NOT_PRESENT
@@ -46,6 +50,7 @@ from mmcore.paging import (
     ROOT_LEVEL,
     RW,
     TRACES,
+    WHOLE,
     WRITE_PROTECT,
     A,
     P,
@@ -62,6 +67,7 @@ from mmcore.state import (
     HUGE_COPIED,
     HUGE_REUSED,
     HUGE_SPLIT,
+    MEMORY,
     PAGES_COPIED,
     PAGES_REUSED,
     SPACE,
@@ -150,6 +156,18 @@ def break_sharing(space, slot, level):  # type: ignore[no-untyped-def]
     return _break_table(space, slot)
 
 
+@linked(void(MEMORY, int64))
+def stamp_pages(mem, slot):  # type: ignore[no-untyped-def]
+    """Give the pages below the PDE at `slot`, in a private table, the stamp of their PT, and clear WHOLE."""
+    entry = mem.entries[slot]
+    stamp, first = mem.epoch[frame_of(entry)], slot_of(frame_of(entry), 0, 1)
+    for child in range(first, first + ENTRY_COUNT):
+        if mem.entries[child] & P:
+            page = frame_of(mem.entries[child])
+            mem.epoch[page] = max(mem.epoch[page], stamp)
+    set_entry(mem, slot, entry & ~WHOLE)
+
+
 @linked(int64(SPACE, int64, int64))
 def own_path(space, va, level):  # type: ignore[no-untyped-def]
     """Make all tables of va's path down to `level` (0: and the page) private, stamp them, and create missing tables.
@@ -165,6 +183,9 @@ def own_path(space, va, level):  # type: ignore[no-untyped-def]
     for above in range(ROOT_LEVEL, level, -1):
         slot = slot_of(frame, va, above)
         entry = mem.entries[slot]
+        if entry & WHOLE and mem.epoch[frame_of(entry)] < stamp:
+            stamp_pages(mem, slot)
+            entry = mem.entries[slot]
         if entry & RW:
             frame = frame_of(entry)
             assert mem.refcount[frame] == 1, "a shared frame is writable"

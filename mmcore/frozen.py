@@ -4,8 +4,9 @@
 By (2) nobody writes to those frames while the root holds its reference.  The kernels use no TLB, no count and no GIL.
 Afterwards the owner gets the root back and releases it.
 
-A page has changed since an epoch if its stamp is later.  The owner stamps only private frames, except for pages that it
-moves.  A reader may therefore report a page that only another space has moved, but it never misses a changed page.
+A page has changed since an epoch if its stamp is later, or that of its PT if the PDE has WHOLE.  The owner stamps only
+private frames, except for pages that it moves or shares.  A reader may therefore report a page that was only moved in
+another space, or shared with another address, but it never misses a changed page.
 """
 
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
@@ -18,6 +19,7 @@ from mmcore.paging import (
     PT_SPAN,
     ROOT_LEVEL,
     VA_LIMIT,
+    WHOLE,
     P,
     frame_of,
     slot_of,
@@ -26,7 +28,7 @@ from mmcore.paging import (
 from mmcore.state import MEMORY
 from mmcore.walk import walk
 
-_PASS, _TAKE, _LOOK = 0, 1, 2
+_PASS, _TAKE, _LOOK, _LOOK_AT_ALL = 0, 1, 2, 3
 _EVER = -1  # before all epochs
 
 
@@ -60,7 +62,7 @@ def _descend(mem, root, since, va):  # type: ignore[no-untyped-def]
             return _PASS, frame, end
         if entry & HUGE == HUGE:
             return _TAKE, frame, end
-    return _LOOK, frame, end
+    return _LOOK_AT_ALL if entry & WHOLE else _LOOK, frame, end
 
 
 @linked(int64(MEMORY, int64, int64, int64, int64, int64[::1]))
@@ -84,9 +86,10 @@ def next_changed(mem, root, since, va, limit, out):  # type: ignore[no-untyped-d
                 out[0] = va
             out[1] += pages
             va += pages * PAGE_SIZE
+        from_ = _EVER if what == _LOOK_AT_ALL else since
         while va < end and out[1] < limit:
             entry = mem.entries[slot_of(pt, va, 1)]
-            if entry & P and _later(mem, frame_of(entry), since):
+            if entry & P and _later(mem, frame_of(entry), from_):
                 if out[1] == 0:
                     out[0] = va
                 out[1] += 1

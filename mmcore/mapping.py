@@ -7,6 +7,7 @@ anything: NO_FRAME means that nothing has changed.
 A table is made private before one of its entries changes.  If an unmapping covers a whole shared table, the space drops
 its reference without a copy.  A table that becomes empty is freed.  A huge page is unmapped or moved whole.  It is
 split into pages first (fault.own_table) if only a part of it goes, or if its new address cannot hold a huge page.
+A page table that moves whole, between addresses aligned alike, moves by one entry of a PD (see WHOLE in fault.py).
 """
 
 from mmcore.errors import ALREADY_MAPPED, HUGE_PAGE, NO_FRAME
@@ -25,6 +26,7 @@ from mmcore.paging import (
     PT_SPAN,
     ROOT_LEVEL,
     RUN_FRAMES,
+    WHOLE,
     P,
     entry_for,
     frame_of,
@@ -42,13 +44,13 @@ _FLUSH_PAGES = 512  # from this many pages on, unmapping flushes the whole TLB
 
 
 @kernel
-def _block_end(va, end):  # type: ignore[no-untyped-def]
+def block_end(va, end):  # type: ignore[no-untyped-def]
     """The end of va's 2 MiB block, or the end of the range if that comes first."""
     return min(end, (va & -PT_SPAN) + PT_SPAN)
 
 
 @kernel
-def _whole_block(va, end):  # type: ignore[no-untyped-def]
+def whole_block(va, end):  # type: ignore[no-untyped-def]
     """Whether va's 2 MiB block begins at `va` and ends within the range."""
     return va & HUGE_MASK == 0 and va + HUGE_SIZE <= end
 
@@ -77,7 +79,7 @@ def next_unmapped(space, va, end):  # type: ignore[no-untyped-def]
     mem = space.mem
     while va < end:
         pt = walk(mem, space.cpu[CR3], va, 1)
-        stop = _block_end(va, end)
+        stop = block_end(va, end)
         if pt == HUGE_PAGE:
             va = stop
         elif pt < 0:
@@ -111,12 +113,12 @@ def tables_to_own(space, va, end, level):  # type: ignore[no-untyped-def]
             # Count each table once, at the first address of the range that it maps.
             if taking and (va == start or va & (span(above) - 1) == 0):
                 frames += 1
-        va = _block_end(va, end)
+        va = block_end(va, end)
     return frames
 
 
 @kernel
-def _can_have(space, frames, runs):  # type: ignore[no-untyped-def]
+def can_have(space, frames, runs):  # type: ignore[no-untyped-def]
     """Whether `runs` runs and, in addition, `frames` frames are available."""
     return has_frames(space, frames) if runs == 0 else reserve(space.mem, runs, frames)
 
@@ -140,16 +142,16 @@ def map_pages(space, va, count):  # type: ignore[no-untyped-def]
     if next_mapped(space, va, end) != end:
         return ALREADY_MAPPED
     frames, runs = _to_map(space, va, end, 0)
-    if not _can_have(space, frames, runs):
+    if not can_have(space, frames, runs):
         return NO_FRAME
     # Allocate all tables first, so that the frames of the pages are contiguous.
     block = va
     while block < end:
         own_path(space, block, 1)
-        block = _block_end(block, end)
+        block = block_end(block, end)
     while va < end:
         pt = walk(mem, space.cpu[CR3], va, 1)
-        stop = _block_end(va, end)
+        stop = block_end(va, end)
         while va < stop:
             frame = frame_alloc_zeroed(mem, space.cpu[EPOCH])
             set_entry(mem, slot_of(pt, va, 1), entry_for(frame, MAPPING))
@@ -166,7 +168,7 @@ def map_huge(space, va, count):  # type: ignore[no-untyped-def]
     if next_mapped(space, va, end) != end:
         return ALREADY_MAPPED
     frames, runs = _to_map(space, va, end, 1)
-    if not _can_have(space, frames, runs):
+    if not can_have(space, frames, runs):
         return NO_FRAME
     while va < end:
         head = run_alloc(mem, space.cpu[EPOCH], 1)
@@ -264,7 +266,7 @@ def _cut_block(space, va, end):  # type: ignore[no-untyped-def]
             prune(space, va)
             return stop
     table = own_table(space, va)
-    stop = _block_end(va, end)
+    stop = block_end(va, end)
     page = va
     while page < stop:
         slot = slot_of(table, page, 1)
@@ -284,7 +286,7 @@ def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
     """Unmap the mapped ones of the `count` pages at `va`.  Returns 0, or NO_FRAME with nothing changed."""
     end = va + count * PAGE_SIZE
     frames, runs = _to_cut(space, va, end)
-    if not _can_have(space, frames, runs):
+    if not can_have(space, frames, runs):
         return NO_FRAME
     while va < end:
         va = _cut_block(space, va, end)
@@ -294,17 +296,17 @@ def unmap_pages(space, va, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _to_move(space, old, end, new):  # type: ignore[no-untyped-def]
-    # (frames, runs) that moving [old, end) needs; a table common to source and target may be counted twice.
+def to_move(space, old, end, new):  # type: ignore[no-untyped-def]
+    """(frames, runs) that moving or sharing [old, end) needs; a table that serves both ranges may be counted twice."""
     tables = tables_to_own(space, old, end, 1) + tables_to_own(space, new, new + end - old, 1)
     runs = 0
     block = old
     while block < end:
         huge, shared = huge_at(space.mem, space.cpu[CR3], block)
-        if huge and not (_whole_block(block, end) and (old ^ new) & HUGE_MASK == 0):
+        if huge and not (whole_block(block, end) and (old ^ new) & HUGE_MASK == 0):
             tables += 1
             runs += int64(shared)
-        block = _block_end(block, end)
+        block = block_end(block, end)
     return tables, runs
 
 
@@ -312,12 +314,12 @@ def _to_move(space, old, end, new):  # type: ignore[no-untyped-def]
 def _reserve_to_remap(space, old, count, new, new_count, huge):  # type: ignore[no-untyped-def]
     # Whether the frames that remap_pages needs are available; a huge page that is kept in part is counted twice.
     kept = min(count, new_count) * PAGE_SIZE
-    frames, runs = _to_move(space, old, old + kept, new)
+    frames, runs = to_move(space, old, old + kept, new)
     if count > new_count:
         more_frames, more_runs = _to_cut(space, old + kept, old + count * PAGE_SIZE)
     else:
         more_frames, more_runs = _to_map(space, new + kept, new + new_count * PAGE_SIZE, huge)
-    return _can_have(space, frames + more_frames, runs + more_runs)
+    return can_have(space, frames + more_frames, runs + more_runs)
 
 
 @kernel
@@ -332,16 +334,31 @@ def _move_entry(space, source, target):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _move_table(space, old, new):  # type: ignore[no-untyped-def]
+    # Move the PT of the 2 MiB at `old` to `new`, where none is.
+    mem = space.mem
+    own_path(space, old, 1)  # stamps it
+    source = slot_of(own_path(space, old, 2), old, 2)
+    target = slot_of(own_path(space, new, 2), new, 2)
+    entry = mem.entries[source]
+    set_entry(mem, source, NO_ENTRY)
+    set_entry(mem, target, entry | WHOLE)
+
+
+@kernel
 def _move_pages(space, old, end, new):  # type: ignore[no-untyped-def]
     # Move the pages of [old, end) to `new`; the frames are reserved.
     mem = space.mem
     first = old
     while old < end:
-        whole = _whole_block(old, end) and new & HUGE_MASK == 0
+        whole = whole_block(old, end) and new & HUGE_MASK == 0
         if whole and walk(mem, space.cpu[CR3], old, 1) == HUGE_PAGE:
             source = slot_of(own_path(space, old, 2), old, 2)
             _move_entry(space, source, slot_of(own_path(space, new, 2), new, 2))
             moved = HUGE_SIZE
+        elif whole:
+            _move_table(space, old, new)
+            moved = PT_SPAN
         else:
             source = slot_of(own_table(space, old), old, 1)
             _move_entry(space, source, slot_of(own_path(space, new, 1), new, 1))

@@ -41,6 +41,7 @@ D = uint64(1 << 6)  # dirty
 PS = uint64(1 << 7)  # in a PDE: maps a 2 MiB page
 G = uint64(1 << 8)  # global
 COW = uint64(1 << 9)  # AVL: copy-on-write; a store that finds R/W clear here breaks the sharing instead of failing
+WHOLE = uint64(1 << 10)  # AVL, in a PDE: every page below came to this address in the epoch of the PT's stamp
 XD = uint64(1 << 63)  # execute disable
 ADDRESS = uint64(0x000F_FFFF_FFFF_F000)  # the bits of the frame's physical address
 

@@ -23,6 +23,7 @@ from mmcore.paging import (
     RW,
     US,
     VA_LIMIT,
+    WHOLE,
     XD,
     A,
     D,
@@ -34,7 +35,8 @@ from mmcore.paging import (
 from mmcore.space import AddressSpace
 
 _NAMES = {4: "PML4E", 3: "PDPTE", 2: "PDE", 1: "PTE"}
-_FLAGS = {"P": P, "R/W": RW, "U/S": US, "PWT": PWT, "PCD": PCD, "A": A, "D": D, "PS": PS, "G": G, "COW": COW, "XD": XD}
+_FLAGS = {"P": P, "R/W": RW, "U/S": US, "PWT": PWT, "PCD": PCD, "A": A, "D": D, "PS": PS, "G": G, "COW": COW}
+_FLAGS |= {"WHOLE": WHOLE, "XD": XD}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class PathEntry:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The SDM's names of the bits that are set; COW is a software bit."""
+        """The SDM's names of the bits that are set; COW and WHOLE are software bits."""
         return tuple(name for name, bit in _FLAGS.items() if self.entry & int(bit))
 
     def __str__(self) -> str:

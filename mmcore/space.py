@@ -42,6 +42,7 @@ from mmcore.mmu import copy_in, copy_out, write_address
 from mmcore.paging import HUGE_MASK, HUGE_SIZE, PAGE_MASK, PAGE_SIZE, VA_LIMIT
 from mmcore.processor import DEFAULT_CACHES, Caches, Processor
 from mmcore.release import Release, release, step_budget
+from mmcore.share import share_pages
 from mmcore.state import CR3, EPOCH, FROZEN, GENERATION, LAST_EPOCH, MEMORY, SPACE, UNSHARED_TO, Space
 from mmcore.tlb import tlb_flush
 from mmcore.unshare import unshare_step
@@ -229,6 +230,26 @@ class AddressSpace:
             self.map(address + length, new_length - length, huge=huge)
         elif new_length < length:
             self.unmap(address + new_length, length - new_length)
+
+    def share(self, address: int, length: int, new: int) -> None:
+        """Let the pages of [address, address + length) appear at `new`, too, where none are mapped.
+
+        Neither range sees later writes to the other: pages are copied when they are written, as after a fork.  Between
+        addresses with the same offset in 2 MiB, whole page tables are shared.  A huge page of which only a part is
+        shared, or whose new address cannot hold one, is split, as by `unmap`.
+        Raises Misaligned, NotMapped, AlreadyMapped, Overlap, OutOfFrames, with nothing changed.
+        """
+        state = self.state
+        address, length = self._pages(address, length)
+        new, _ = self._pages(new, length)
+        if address < new + length and new < address + length:
+            raise Overlap(max(address, new))
+        self._require(address, length)
+        code = share_pages(state, address, length // PAGE_SIZE, new)
+        if code == NO_FRAME:
+            raise OutOfFrames(new)
+        if code < 0:
+            raise AlreadyMapped(int(next_mapped(state, new, new + length)))
 
     def mapped(self, address: int, length: int) -> bool:
         """Whether every page that [address, address + length) touches is mapped."""

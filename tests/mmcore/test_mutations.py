@@ -120,7 +120,31 @@ MUTATIONS = {
         "",
         "test_changed.py::test_what_is_written_mapped_or_moved_after_a_fork_and_nothing_else[False-0]",
     ),
-    # mapping, release, unsharing
+    "a table that moved whole tells its pages' epoch to nobody": Mutation(
+        "mapping.py",
+        "    set_entry(mem, target, entry | WHOLE)\n",
+        "    set_entry(mem, target, entry)\n",
+        "test_share.py::test_what_was_shared_or_moved_has_changed_in_that_epoch_only[False-0]",
+    ),
+    "pages below a table that moved count as changed in every later epoch": Mutation(
+        "fault.py",
+        "            stamp_pages(mem, slot)\n",
+        "            pass\n",
+        "test_share.py::test_what_was_shared_or_moved_has_changed_in_that_epoch_only[False-0]",
+    ),
+    "an older table is shared without a stamp": Mutation(
+        "share.py",
+        "        own_path(space, old, 1)  # stamps it\n",
+        "        pass\n",
+        "test_share.py::test_what_was_shared_or_moved_has_changed_in_that_epoch_only[False-0]",
+    ),
+    # mapping, sharing, release, unsharing
+    "sharing leaves translations for writes": Mutation(
+        "share.py",
+        "    tlb_flush(space)  # (6)",
+        "    # (6)",
+        "test_share.py::test_a_translation_for_writing_does_not_survive",
+    ),
     "an unmapped page stays in the TLB": Mutation("mapping.py", "            invlpg(space, page)\n", "", NO_STORE),
     "a moved page stays in the TLB": Mutation(
         "mapping.py", "            invlpg(space, old)\n", "", "test_counters.py::test_moving_pages_copies_none"

@@ -19,7 +19,7 @@ SPACES_MAX = 8
 # Places where ranges cross from one table of each level to the next.
 PLACES = (MIB2, GIB, GIB512, 5 * GIB512 + 3 * GIB + 7 * MIB2)
 SMALL = {"map": 6, "unmap": 4, "remap": 2, "write": 14, "read": 6, "fork": 3, "exit": 1, "leave": 1, "table": 1}
-SMALL |= {"unshare": 2, "resize": 3}
+SMALL |= {"unshare": 2, "resize": 3, "share": 4, "blocks": 3}
 HUGE = SMALL | {"map_huge": 6, "unmap_huge": 2, "move_huge": 2, "write_huge": 8}
 
 
@@ -136,6 +136,39 @@ class Stream:
                 space.remap(old, length, new)
                 model.remap(old, length, new)
                 self.loose = True
+
+    def do_share(self, space: AddressSpace, model: ModelSpace) -> None:
+        if found := self.stretch(model):
+            old, length = found
+            new = self.random.choice(PLACES) + self.random.randrange(-40, 40) * PAGE
+            if model.none_mapped(new, length):
+                space.share(old, length, new)
+                model.share(old, length, new)
+                self.loose = True
+
+    def do_blocks(self, space: AddressSpace, model: ModelSpace) -> None:
+        """Share or move one or two whole blocks, or a little more or less; fill the first block if necessary."""
+        old, new = self.block(), self.block() + self.random.choice((0, 0, 0, 0, PAGE))
+        hole = [page for page in range(old, old + MIB2, PAGE) if page not in model.pages]
+        if old < 0 or new < 0 or abs(old - new) < MIB2 or self.memory.frames_free < len(hole) + 8:
+            return
+        for page in hole:
+            space.map(page, PAGE)
+            model.map(page, PAGE)
+        if self.random.randrange(3) == 0:
+            address = old + self.random.randrange(MIB2 - 8)
+            space.write(address, b"in time")
+            model.write(address, b"in time")
+        length = MIB2 + self.random.choice((0, 0, 0, -PAGE, PAGE, MIB2))
+        apart = new + length <= old or old + length <= new
+        if apart and model.all_mapped(old, length) and model.none_mapped(new, length):
+            self.loose = True
+            if self.random.randrange(3) > 0:
+                space.share(old, length, new)
+                model.share(old, length, new)
+            else:
+                space.remap(old, length, new)
+                model.remap(old, length, new)
 
     def do_resize(self, space: AddressSpace, model: ModelSpace) -> None:
         """Grow or shrink what is mapped, where it is or elsewhere; also by a huge page, where those are in play."""

@@ -55,6 +55,17 @@ class ModelSpace:
         if (new - old) % HUGE == 0:
             self.huge.update(block - old + new for block in whole)
 
+    def share(self, address: int, length: int, new: int) -> None:
+        for page in self.range(address, length):
+            self.pages[page - address + new] = bytearray(self.pages[page])
+            self.changed.add(page - address + new)
+        whole = {block for block in self.huge if address <= block and block + HUGE <= address + length}
+        for page in self.range(address, length):
+            if page & -HUGE not in whole or (new - address) % HUGE != 0:
+                self.huge.discard(page & -HUGE)
+        if (new - address) % HUGE == 0:
+            self.huge.update(block - address + new for block in whole)
+
     def write(self, address: int, data: bytes) -> None:
         for i, byte in enumerate(data):
             self.pages[(address + i) & -PAGE][(address + i) % PAGE] = byte
