@@ -378,7 +378,8 @@ def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
             _require(page not in listed, f"large range {page} is in two lists")
             _require(reader.metadata(heap.LARGE_META, page)[0] & 0xFF == order, f"large range {page}: its order")
             listed[page] = heap.FREE
-    used = page = ranges = 0
+    used = page = ranges = owed = 0
+    borrowed, era = reader.words(heap.CONTROL + heap.BORROWED, 2)
     while page < fresh:
         word, _ = reader.metadata(heap.LARGE_META, page)
         order, pages, state = word & 0xFF, word >> 8 & 0xFFFF_FFFF_FFFF, word >> 56
@@ -391,9 +392,15 @@ def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
         tail = address + pages * PAGE_SIZE
         _require(int(next_mapped(reader.space.state, tail, end)) == end, f"large range {page} has too many pages")
         ranges += page in listed
-        used += pages * PAGE_SIZE if state == heap.LIVE else 0
+        if state == heap.LIVE:
+            used += pages * PAGE_SIZE
+            debt = reader.metadata(heap.LARGE_META, page)[1]
+            if debt >> heap.ERA_SHIFT == era:
+                _require(debt % (1 << heap.ERA_SHIFT) <= pages, f"large range {page} has borrowed too many pages")
+                owed += debt % (1 << heap.ERA_SHIFT)
         page += 1 << order
     _require(page == fresh and ranges == len(listed), "the large ranges do not fill their region")
+    _require(owed == borrowed, f"{owed} pages are borrowed, {borrowed} are said to be")
     return used
 
 

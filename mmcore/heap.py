@@ -21,6 +21,14 @@ freed ranges are reused by order.  An allocation that outgrows its range moves t
 move, and no byte is copied.  A freed range of more than QUEUE_PAGES pages is not unmapped at once but queued;
 heap_reclaim_step unmaps it piece by piece.
 
+A range of 2 MiB and more begins at a multiple of 2 MiB, so its page tables can be moved and shared whole.  What is
+skipped for that becomes free ranges.
+
+heap_share makes a second allocation with the same contents, copy-on-write.  It borrows its pages: later writes to it or
+to its origin may need a frame for each, and so does a copy of the space that shares nothing.  BORROWED counts these
+pages, for an owner that wants to be sure of these frames.  A page that was written since still counts: the whole
+allocation counts until it is freed, or said to be written whole (heap_repay).  heap_settle ends all debts.
+
 A metadata page is mapped when the first page that it describes is used.  It is never unmapped.
 
 Control page (little endian)
@@ -32,6 +40,8 @@ Control page (little endian)
     24      8      first free slab page, linked through their metadata   (links are page number + 1, 0 is none)
     32      8      large pages ever used
     40      8      first range queued to be unmapped
+    48      8      pages borrowed by live allocations
+    56      8      era: debts of earlier ones are settled
     64      47*8   first slab page with room, by class
     512     32*8   first free range, by order
 
@@ -39,7 +49,7 @@ Metadata of a slab page                          of a large range, at its first 
 
     0  1  class                                  0  8  order | mapped pages << 8 | state << 56
     2  2  objects in use                         8  8  next range in the free list or the queue
-    4  2  offset/8 of the first never used
+    4  2  offset/8 of the first never used                if live: pages borrowed | era << 32
     6  2  offset/8 + 1 of the first free         The first 8 bytes of a free object hold
     8  4  previous page with room                offset/8 + 1 of the next one.
     12 4  next page with room, or next free page
@@ -51,10 +61,11 @@ free frames are always enough for one call, in addition to the pages that a larg
 
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
-from mmcore.jit import bytes64, constant, int64, kernel, linked, put64
+from mmcore.jit import bytes64, constant, int64, kernel, linked, put64, void
 from mmcore.mapping import map_pages, remap_pages, unmap_pages
 from mmcore.mmu import copy_within, load64, read_address, store64, write_address
-from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmcore.share import share_pages
 from mmcore.state import SPACE
 
 CONTROL = 0x1000_0000
@@ -74,7 +85,8 @@ assert SLAB_META + SLAB_PAGES_MAX * SLOT_SIZE <= LARGE_META
 assert LARGE_META + LARGE_PAGES_MAX * SLOT_SIZE <= SLAB_BASE
 assert SLAB_PAGES_MAX < 1 << 32
 
-USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE = 8, 16, 24, 32, 40
+USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE, BORROWED, ERA = 8, 16, 24, 32, 40, 48, 56
+ERA_SHIFT = 32
 PARTIAL, RANGES = 64, 512
 SMALL_MAX = PAGE_SIZE
 UNIT_SHIFT = 3
@@ -369,6 +381,35 @@ def _tables(pages):  # type: ignore[no-untyped-def]
     return (pages >> 9) + (pages >> 18)
 
 
+@kernel
+def _push_range(space, page, order, pages, state, head):  # type: ignore[no-untyped-def]
+    store64(space, _large_meta(page), _range_word(order, pages, state))
+    store64(space, _large_meta(page) + 8, load64(space, head))
+    store64(space, head, page + 1)
+
+
+@linked(void(SPACE, int64))
+def _map_large_meta(space, page):  # type: ignore[no-untyped-def]
+    """Map the metadata of the range that begins at `page`, if they are not mapped."""
+    if read_address(space, _large_meta(page)) < 0:
+        code = map_pages(space, _large_meta(page) & ~PAGE_MASK, 1)
+        assert code == 0, "a page of the heap was mapped already"
+
+
+@linked(int64(SPACE))
+def _skip_to_table(space):  # type: ignore[no-untyped-def]
+    """Cut free ranges off up to the next multiple of 2 MiB; returns the large page there."""
+    page = load64(space, CONTROL + LARGE_FRESH)
+    while page & (ENTRY_COUNT - 1) != 0:
+        order = 0
+        while (page >> order) & 1 == 0:
+            order += 1
+        _map_large_meta(space, page)
+        _push_range(space, page, order, 0, FREE, CONTROL + RANGES + 8 * order)
+        page += 1 << order
+    return page
+
+
 @linked(int64(SPACE, int64))
 def _take_range(space, order):  # type: ignore[no-untyped-def]
     """A range of this order, with no page mapped, whose metadata the caller writes.  The frames are reserved."""
@@ -377,13 +418,21 @@ def _take_range(space, order):  # type: ignore[no-untyped-def]
     if page >= 0:
         store64(space, head, load64(space, _large_meta(page) + 8))
     else:
-        page = load64(space, CONTROL + LARGE_FRESH)
+        page = _skip_to_table(space) if order >= ENTRY_SHIFT else load64(space, CONTROL + LARGE_FRESH)
         assert page + (1 << order) <= LARGE_PAGES_MAX, "out of addresses for large allocations"
-        if read_address(space, _large_meta(page)) < 0:
-            code = map_pages(space, _large_meta(page) & ~PAGE_MASK, 1)
-            assert code == 0, "a page of the heap was mapped already"
+        _map_large_meta(space, page)
         store64(space, CONTROL + LARGE_FRESH, page + (1 << order))
     return page
+
+
+@kernel
+def _describe(space, page, order, pages, borrowed):  # type: ignore[no-untyped-def]
+    # Enter a new live range, whose pages are mapped.
+    store64(space, _large_meta(page), _range_word(order, pages, LIVE))
+    store64(space, _large_meta(page) + 8, borrowed | load64(space, CONTROL + ERA) << ERA_SHIFT)
+    if borrowed != 0:
+        store64(space, CONTROL + BORROWED, load64(space, CONTROL + BORROWED) + borrowed)
+    _add_used(space, pages << PAGE_SHIFT)
 
 
 @linked(int64(SPACE, int64))
@@ -396,16 +445,24 @@ def _large_alloc(space, size):  # type: ignore[no-untyped-def]
     page = _take_range(space, order)
     code = map_pages(space, _large_va(page), pages)
     assert code == 0, "a page of the heap was mapped already"
-    store64(space, _large_meta(page), _range_word(order, pages, LIVE))
-    _add_used(space, pages << PAGE_SHIFT)
+    _describe(space, page, order, pages, 0)
     return _large_va(page)
 
 
 @kernel
-def _push_range(space, page, order, pages, state, head):  # type: ignore[no-untyped-def]
-    store64(space, _large_meta(page), _range_word(order, pages, state))
-    store64(space, _large_meta(page) + 8, load64(space, head))
-    store64(space, head, page + 1)
+def _borrowed(space, page):  # type: ignore[no-untyped-def]
+    # Pages that the live range at `page` has borrowed.
+    word = load64(space, _large_meta(page) + 8)
+    return word & ((1 << ERA_SHIFT) - 1) if word >> ERA_SHIFT == load64(space, CONTROL + ERA) else 0
+
+
+@kernel
+def _set_borrowed(space, page, pages):  # type: ignore[no-untyped-def]
+    # Change what the live range at `page` has borrowed.
+    change = pages - _borrowed(space, page)
+    if change != 0:
+        store64(space, CONTROL + BORROWED, load64(space, CONTROL + BORROWED) + change)
+        store64(space, _large_meta(page) + 8, pages | load64(space, CONTROL + ERA) << ERA_SHIFT)
 
 
 @linked(int64(SPACE, int64, int64))
@@ -420,10 +477,12 @@ def _large_free(space, va, size):  # type: ignore[no-untyped-def]
     if write_address(space, _large_meta(page)) < 0 or write_address(space, CONTROL) < 0:
         return NO_FRAME
     if pages > QUEUE_PAGES:
+        _set_borrowed(space, page, 0)
         _push_range(space, page, order, pages, QUEUED, CONTROL + QUEUE)
     else:
         if unmap_pages(space, va, pages) < 0:
             return NO_FRAME
+        _set_borrowed(space, page, 0)
         _push_range(space, page, order, 0, FREE, CONTROL + RANGES + 8 * order)
     _add_used(space, -(pages << PAGE_SHIFT))
     return 0
@@ -465,10 +524,12 @@ def _large_move(space, page, before, after):  # type: ignore[no-untyped-def]
     moved = _take_range(space, order)
     code = remap_pages(space, _large_va(page), before, _large_va(moved), after, 0)
     assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
-    store64(space, _large_meta(moved), _range_word(order, after, LIVE))
+    borrowed = _borrowed(space, page)
+    _set_borrowed(space, page, 0)
+    _describe(space, moved, order, after, borrowed)
     order = _range_order(load64(space, _large_meta(page)))
     _push_range(space, page, order, 0, FREE, CONTROL + RANGES + 8 * order)
-    _add_used(space, (after - before) << PAGE_SHIFT)
+    _add_used(space, -(before << PAGE_SHIFT))
     return _large_va(moved)
 
 
@@ -491,8 +552,49 @@ def _large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
         code = unmap_pages(space, va + (after << PAGE_SHIFT), before - after)
     assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
     store64(space, _large_meta(page), _range_word(order, after, LIVE))
+    _set_borrowed(space, page, min(after, _borrowed(space, page)))
     _add_used(space, (after - before) << PAGE_SHIFT)
     return va
+
+
+@linked(int64(SPACE, int64, int64))
+def heap_share(space, va, size):  # type: ignore[no-untyped-def]
+    """A second allocation with the contents of the one of `size` bytes, more than a page, at `va`, copy-on-write.
+
+    Returns its va, or 0 if there are too few frames.  It takes no page, but two tables for each 2 MiB at worst.
+    """
+    pages = pages_of(size)
+    word = load64(space, _large_meta((va - LARGE_BASE) >> PAGE_SHIFT))
+    assert _range_state(word) == LIVE and _range_pages(word) == pages, "shared what was not allocated"
+    if not has_frames(space, 2 * _tables(pages) + HEAP_FRAMES):
+        return 0
+    order = order_of(pages)
+    page = _take_range(space, order)
+    code = share_pages(space, va, pages, _large_va(page))
+    assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
+    _describe(space, page, order, pages, pages)
+    return _large_va(page)
+
+
+@kernel
+def heap_borrowed(space):  # type: ignore[no-untyped-def]
+    """Pages that live allocations have borrowed."""
+    return load64(space, CONTROL + BORROWED)
+
+
+@linked(void(SPACE, int64))
+def heap_repay(space, va):  # type: ignore[no-untyped-def]
+    """All pages of the large allocation at `va` were written: none of them is borrowed any more."""
+    if heap_borrowed(space) != 0:
+        _set_borrowed(space, (va - LARGE_BASE) >> PAGE_SHIFT, 0)
+
+
+@linked(void(SPACE))
+def heap_settle(space):  # type: ignore[no-untyped-def]
+    """No two addresses of the space share a page: no allocation has borrowed anything."""
+    if heap_borrowed(space) != 0:
+        store64(space, CONTROL + BORROWED, 0)
+        store64(space, CONTROL + ERA, (load64(space, CONTROL + ERA) + 1) & 0x7FFF_FFFF)
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from kvstore.wire.errors import ALREADY_SAVING, ERRORS
 from kvstore.wire.reply import CommandError
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
+from mmcore.heap import heap_settle
 from mmcore.jit import address_of, int64, zeros
 from mmcore.mapping import load_cr3, reset
 from mmcore.release import CURSOR_SIZE, release_all
@@ -310,6 +311,7 @@ class Persistence:
         self._registers.DIRTY = 0
 
     def _open(self) -> None:
+        heap_settle(self._server.context.space)
         code = keyspace_open(self._server.context)
         assert code == 0, "an image was accepted that has no store in it"
         self.keys_loaded = sum(keys for keys, _, _ in self._server.db_sizes())

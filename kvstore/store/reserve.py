@@ -14,6 +14,10 @@ fits its old allocation needs no frame, and neither does a value for which a sla
 both.  A command that removes keys, or moves entries (EXPIRE, RENAME), must pass the first check only.  It takes spare
 frames, as a snapshot's copies do.  So a full store can be overwritten and emptied, even while a snapshot shares it.
 
+COPY of a very long value takes no frames: the copy shares its pages.  A write to either needs them later, and so does
+an image of the store when it is loaded.  So pages that a value has borrowed (mmcore/heap.py) count as frames in use,
+and as long as there are some, a command reserves for copies as it does under a snapshot.
+
 A transaction reserves for all of its commands together.  If that is refused, the transaction can be undone (undo.py).
 
 Before a refusal, trees and ranges that wait to be released are released at once, within PAY_STEPS.
@@ -42,7 +46,7 @@ from kvstore.store.index import entry_of
 from kvstore.store.lookup import find_slot, key_hash
 from kvstore.wire.arguments import arg_address, arg_length
 from kvstore.wire.resp import reply_out_of_frames
-from mmcore.heap import SMALL_MAX, heap_has_room, heap_size
+from mmcore.heap import SMALL_MAX, heap_borrowed, heap_has_room, heap_size
 from mmcore.jit import int64, kernel, linked
 from mmcore.mmu import load64
 from mmcore.state import FREE_COUNT, TOTAL
@@ -62,7 +66,7 @@ WITHOUT, WITH, AS_BEFORE = 0, 1, 2  # whether a new value has a deadline
 @kernel
 def _copies(context, keys):  # type: ignore[no-untyped-def]
     # Frames that copies of shared pages and tables may take when `keys` keys are changed; none is copied twice.
-    if context.store[FROZEN_ROOTS] == 0 and context.pool[RELEASE_COUNT] == 0:
+    if context.store[FROZEN_ROOTS] == 0 and context.pool[RELEASE_COUNT] == 0 and heap_borrowed(context.space) == 0:
         return 0
     frames = context.space.mem.frames
     return min(FRAMES_PER_KEY * keys, frames[TOTAL] - frames[FREE_COUNT])
@@ -85,12 +89,17 @@ def _in_force(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
+def _used(context):  # type: ignore[no-untyped-def]
+    # Frames in use, and those that values have borrowed.
     frames = context.space.mem.frames
-    free = frames[FREE_COUNT]
-    if free < worst + _copies(context, keys):
+    return frames[TOTAL] - frames[FREE_COUNT] + heap_borrowed(context.space)
+
+
+@kernel
+def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
+    if context.space.mem.frames[FREE_COUNT] < worst + _copies(context, keys):
         return NO
-    return ALLOWED if frames[TOTAL] - free + worst <= _in_force(context) else SAFE
+    return ALLOWED if _used(context) + worst <= _in_force(context) else SAFE
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
@@ -202,8 +211,7 @@ def _takes_little(context, key, count, hash_, length, deadline):  # type: ignore
     has = deadline == WITH or (deadline == AS_BEFORE and had)
     if entry != 0 and had == has and _in_place(context, entry, count, length) == 1:
         return 1
-    frames, limit = context.space.mem.frames, _in_force(context)
-    used = frames[TOTAL] - frames[FREE_COUNT]
+    used, limit = _used(context), _in_force(context)
     if entry != 0 and had == has and used <= limit + limit // OVERWRITE_SHARE:
         if _bytes_after(count, length, had) <= _bytes_after(count, entry_length(context, entry), had):
             return 1  # the old allocations are freed

@@ -33,7 +33,7 @@ from kvstore.store.membership import add_deadline, add_entry, deadline_slot, rem
 from kvstore.structures.buckets import slot_word
 from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import reply_out_of_frames
-from mmcore.heap import heap_resize, heap_size
+from mmcore.heap import heap_repay, heap_resize, heap_size
 from mmcore.jit import int64, linked, void
 from mmcore.mmu import copy_in, copy_within, load64, store64
 
@@ -94,6 +94,8 @@ def set_value(context, key, count, slot, hash_, value, length, deadline):  # typ
         reply_out_of_frames(context)
         return 0
     copy_in(context.space, room, bytes_at(value, length), 0, length)
+    if is_large(count, length, EXPIRY if deadline != NO_DEADLINE else 0):
+        heap_repay(context.space, room)
     changed(context, db, key, count, hash_, SET, 1)
     return 1
 

@@ -7,6 +7,7 @@ import pytest
 
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.databases import memory_used
 from kvstore.store.expire import expire_step
 from kvstore.store.flush import background_step
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
@@ -333,6 +334,63 @@ def test_large_values_are_given_back_in_steps() -> None:
         while background_step(bare.context, 64):
             steps += 1
         assert steps >= (20 << 20) / 4096 / 64
+        bare.check()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_copy_of_a_very_long_value_takes_no_pages_until_one_is_written(shared: bool) -> None:
+    with Bare(96 << 20) as bare:
+        long = bytes(range(256)) * (5 << 12)  # 5 MiB
+        bare("SET", "k", long, "PX", 1000)
+        root = bare.fork() if shared else -1
+        used, free = memory_used(bare.context), bare.memory.frames_free
+        assert bare("COPY", "k", "copy") == 1 and bare("PTTL", "copy") == 1000
+        assert free - bare.memory.frames_free < 30
+        assert memory_used(bare.context) - used >= len(long)
+        assert bare("SETRANGE", "k", 1 << 20, "k's own") == bare("APPEND", "copy", "") == len(long)
+        assert bare("SETRANGE", "copy", 2 << 20, "copy's own") == len(long)
+        assert bare("APPEND", "k", "more") == len(long) + 4
+        edited = long[: 1 << 20] + b"k's own" + long[(1 << 20) + 7 :] + b"more"
+        assert bare("GET", "k") == edited
+        assert bare("GET", "copy") == long[: 2 << 20] + b"copy's own" + long[(2 << 20) + 10 :]
+        bare.check()
+        assert free - bare.memory.frames_free < 60
+        assert bare("COPY", "k", "copy", "REPLACE") == 1
+        assert bare("SET", "k", long) == "OK" and bare("GET", "copy") == edited
+        bare.check()
+        if shared:
+            bare.release(root)
+        assert bare("DEL", "k", "copy") == 2
+        while background_step(bare.context, 64):
+            pass
+        bare.check()
+
+
+def test_copies_do_not_outgrow_the_memory_in_force() -> None:
+    with Bare(32 << 20, spare=256 << 20) as bare:
+        bare("SET", "k:0", b"x" * (4 << 20))
+        replies = [bare("COPY", "k:0", f"k:{i}") for i in range(1, 10)]
+        assert 5 <= replies.count(1) <= 7 and replies == sorted(replies, key=str), replies
+        assert bare("SET", "other", b"x" * (8 << 20)) == bare("COPY", "k:0", "one more")  # both are refused
+        for i in range(1, 10):
+            bare("DEL", f"k:{i}")
+        assert bare("COPY", "k:0", "one more") == 1
+        bare.check()
+
+
+@pytest.mark.parametrize("gap", [1, 3000, 5000, 300_000])
+@pytest.mark.parametrize("length", [0, 1, 100, 4000, 5000, 8192, 300_000])
+def test_a_gap_that_setrange_makes_holds_zeros(length: int, gap: int) -> None:
+    with Bare(16 << 20) as bare:
+        for i in range(40):  # leave bytes of others behind
+            bare("SET", f"other:{i}", b"y" * (length + gap))
+        bare("SET", "k", b"y" * (length + 900 if length > 4096 else length))
+        for i in range(40):
+            bare("DEL", f"other:{i}")
+        if length:
+            bare("SET", "k", b"x" * length)
+        assert bare("SETRANGE", "k", length + gap, "z") == length + gap + 1
+        assert bare("GET", "k") == b"x" * length + bytes(gap) + b"z"
         bare.check()
 
 

@@ -10,6 +10,7 @@ import pytest
 from mmcore import AddressSpace, CorruptMemory, ForkMode, PhysicalMemory, check_memory
 from mmcore.check import check_heap
 from mmcore.heap import (
+    BORROWED,
     CLASS_SIZES,
     CONTROL,
     HEAP_END,
@@ -25,14 +26,18 @@ from mmcore.heap import (
     heap_free,
     heap_init,
     heap_reclaim_step,
+    heap_repay,
     heap_resize,
+    heap_settle,
+    heap_share,
     heap_size,
     heap_used,
 )
-from tests.mmcore.support import PAGE, contents, frame_at, machine, only, scaled
+from tests.mmcore.support import MIB2, PAGE, contents, frame_at, machine, only, scaled
 
 SIZES = (1, 8, 9, 16, 17, 64, 100, 112, 128, 129, 500, 512, 513, 585, 1000, 1361, 2048, 2049, 4096, 4097, 9000, 30_000)
 SIZES += (70 * PAGE, 90 * PAGE)  # large enough to be queued when freed
+ACTIONS = ("alloc", "free", "resize", "share", "reclaim", "fork", "exit")
 
 
 def heap(frames: int = 1500) -> tuple[PhysicalMemory, AddressSpace]:
@@ -91,7 +96,7 @@ def test_random_allocations_keep_their_bytes(seed: int) -> None:
         live[va] = data
 
     for step in range(scaled(1500, 250)):
-        action = choose.choices(("alloc", "free", "resize", "reclaim", "fork", "exit"), (10, 8, 5, 2, 0.3, 0.4))[0]
+        action = choose.choices(ACTIONS, (10, 9, 5, 2, 2, 0.3, 0.4))[0]
         size = choose.choice(SIZES)
         room = memory.frames_free >= size // PAGE + 3 * HEAP_FRAMES
         if action == "alloc" and room and (va := heap_alloc(space.state, size)):
@@ -109,6 +114,14 @@ def test_random_allocations_keep_their_bytes(seed: int) -> None:
                 fill(moved, size, before)
             else:
                 live[va] = before
+        elif action == "share" and room and (large := [va for va, data in live.items() if len(data) > PAGE]):
+            va = choose.choice(large)
+            twin = heap_share(space.state, va, len(live[va]))
+            if twin:
+                live[twin] = live[va]
+                if choose.randrange(2):
+                    fill(choose.choice((va, twin)), len(live[va]))
+                    heap_repay(space.state, twin)
         elif action == "reclaim":
             budget = choose.randrange(1, 60)
             assert 0 <= heap_reclaim_step(space.state, budget) <= budget
@@ -136,6 +149,76 @@ def test_random_allocations_keep_their_bytes(seed: int) -> None:
 def space_holds(space: AddressSpace, va: int, old: int, new: int) -> bool:
     """Whether a large allocation was resized where it stands."""
     return old > PAGE and new > PAGE and space.mapped(va, new) and not (old > new and space.mapped(va, old))
+
+
+def borrowed(space: AddressSpace) -> int:
+    """Pages that are borrowed, by the control page."""
+    return int.from_bytes(space.read(CONTROL + BORROWED, 8), "little")
+
+
+def test_a_shared_allocation_takes_no_page_and_borrows_all_of_them() -> None:
+    memory, space = heap(5000)
+    size = 3 * MIB2 - PAGE
+    va = heap_alloc(space.state, size)
+    assert va % MIB2 == 0
+    space.write(va, b"first")
+    free = memory.frames_free
+    twin = heap_share(space.state, va, size)
+    assert twin % MIB2 == 0 and free - memory.frames_free < 10
+    assert heap_used(space.state) == 2 * size and borrowed(space) == size // PAGE
+    space.write(twin, b"other")
+    assert space.read(va, 5) == b"first"
+    check(memory, space)
+    moved = heap_resize(space.state, twin, size, 5 * MIB2)
+    assert moved % MIB2 == 0 and borrowed(space) == size // PAGE and space.read(moved, 5) == b"other"
+    check(memory, space)
+    assert heap_resize(space.state, moved, 5 * MIB2, MIB2) == moved and borrowed(space) == 512
+    check(memory, space)
+    heap_repay(space.state, moved)
+    assert borrowed(space) == 0
+    third = heap_share(space.state, va, size)
+    heap_free(space.state, va, size)
+    check(memory, space)
+    while heap_reclaim_step(space.state, 100):
+        pass
+    assert borrowed(space) == size // PAGE and space.read(third, 5) == b"first"
+    heap_settle(space.state)
+    fourth = heap_share(space.state, third, size)
+    assert borrowed(space) == size // PAGE
+    heap_free(space.state, third, size)  # its debt is of an earlier era
+    assert borrowed(space) == size // PAGE
+    heap_free(space.state, fourth, size)
+    assert borrowed(space) == 0
+    check(memory, space)
+
+
+def test_a_shared_allocation_needs_few_frames_and_says_so() -> None:
+    memory, space = heap(3000)
+    size = 2 * MIB2
+    va = heap_alloc(space.state, size)
+    spaces = [space]
+    for _ in range(2):
+        for free in range(60):
+            with only(memory, free) as held:
+                before = contents(memory, space.root)
+                twin = heap_share(space.state, va, size)
+                check_memory(memory, spaces, held)
+                assert twin or contents(memory, space.root) == before
+            if twin:
+                break
+        assert HEAP_FRAMES <= free <= HEAP_FRAMES + 4
+        check(memory, *spaces)
+        spaces.append(space.fork(ForkMode.CONSTANT))
+
+
+def test_the_range_before_one_of_whole_tables_is_not_lost() -> None:
+    memory, space = heap(3000)
+    heap_alloc(space.state, 3 * PAGE)
+    heap_alloc(space.state, MIB2 - PAGE)
+    check(memory, space)
+    below = heap_alloc(space.state, 100 * PAGE)
+    assert below < LARGE_BASE + MIB2
+    check(memory, space)
 
 
 def test_a_child_has_the_heap_too() -> None:

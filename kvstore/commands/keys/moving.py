@@ -1,4 +1,8 @@
-"""RENAME, MOVE, COPY and SWAPDB.  RENAME and MOVE never copy a long value."""
+"""RENAME, MOVE, COPY and SWAPDB.
+
+RENAME and MOVE never copy a long value.  COPY does not either if the value has SHARE_MIN bytes: the copy shares its
+pages, copy-on-write (mmcore/share.py), and the heap counts them as borrowed for store/reserve.py.
+"""
 
 from kvstore.commands.connection.hot import database_argument, is_int32
 from kvstore.commands.strings.getting import slot_entry
@@ -36,9 +40,11 @@ from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
 from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, SAME_OBJECT, SECOND_DB, SYNTAX
 from kvstore.wire.resp import reply_error, reply_integer, reply_ok, reply_out_of_frames
+from mmcore.heap import heap_free, heap_share
 from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in, copy_within
 
+SHARE_MIN = 1 << 18  # [bytes]; a smaller value is copied faster than the translations come back that sharing forgets
 _DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
 
 
@@ -47,6 +53,7 @@ def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untype
     """An entry with this key and the value and deadline of `entry`; 0 when frames ran out.
 
     `keep_value`: a value with an allocation of its own, or with a root, is not copied, but moves to the new entry.
+    Otherwise the new entry shares the pages of a very long value.
     """
     space = context.space
     flags, length = entry_flags(context, entry), entry_length(context, entry)
@@ -57,18 +64,26 @@ def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untype
             root = root_copy(space, CONTROL_BASE + CONTROL_GRAVE, root, context.store[HASH_SEED])
             if root == 0:
                 return 0
-    if keep_value and flags & LARGE:
-        new = entry_alloc_around(context, count, length, deadline, entry_value(context, entry))
+    value = entry_value(context, entry) if flags & LARGE and (keep_value or length >= SHARE_MIN) else 0
+    if value != 0 and not keep_value:
+        value = heap_share(space, value, length)
+        if value == 0:
+            return 0
+    if value != 0:
+        new = entry_alloc_around(context, count, length, deadline, value)
     else:
         new = entry_alloc(context, count, length, deadline)
     if new == 0:
         if root != 0 and not keep_value:
             root_free(space, CONTROL_BASE + CONTROL_GRAVE, root)
+        if value != 0 and not keep_value:
+            code = heap_free(space, value, length)
+            assert code == 0, "no frame was reserved for a release"
         return 0
     copy_in(space, new + HEADER, bytes_at(key, count), 0, count)
     if root != 0:
         entry_set_root(context, new, root)
-    elif not (keep_value and flags & LARGE):
+    elif value == 0:
         copy_within(space, entry_value(context, new), entry_value(context, entry), length)
     entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (VALUE_FORM | CLOCK_MASK)))
     return new
