@@ -61,6 +61,7 @@ free frames are always enough for one call, in addition to the pages that a larg
 
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
+from mmcore.graft import graft
 from mmcore.jit import bytes64, constant, int64, kernel, linked, put64, void
 from mmcore.mapping import map_pages, remap_pages, unmap_pages
 from mmcore.mmu import copy_within, load64, read_address, store64, write_address
@@ -87,6 +88,7 @@ assert SLAB_PAGES_MAX < 1 << 32
 
 USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE, BORROWED, ERA = 8, 16, 24, 32, 40, 48, 56
 ERA_SHIFT = 32
+ADOPT_MIN = 1 << 20  # more bytes than this have a range that begins at a multiple of 2 MiB
 PARTIAL, RANGES = 64, 512
 SMALL_MAX = PAGE_SIZE
 UNIT_SHIFT = 3
@@ -573,6 +575,23 @@ def heap_share(space, va, size):  # type: ignore[no-untyped-def]
     code = share_pages(space, va, pages, _large_va(page))
     assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
     _describe(space, page, order, pages, pages)
+    return _large_va(page)
+
+
+@linked(int64(SPACE, int64, int64))
+def heap_adopt(space, root, size):  # type: ignore[no-untyped-def]
+    """An allocation made of the pages of a sapling (graft.py), just enough for `size` bytes, more than ADOPT_MIN.
+
+    Returns its va, or 0 with nothing changed if there are too few frames.
+    """
+    pages = pages_of(size)
+    assert ADOPT_MIN < size <= SIZE_MAX, "a sapling of that size cannot be an allocation"
+    if not has_frames(space, _tables(pages) + HEAP_FRAMES):
+        return 0
+    order = order_of(pages)
+    page = _take_range(space, order)
+    graft(space, root, pages, _large_va(page))
+    _describe(space, page, order, pages, 0)
     return _large_va(page)
 
 

@@ -25,11 +25,11 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from mmcore.frames import BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
-from mmcore.jit import DISABLED, build, external, int32, int64, kernel, linked, uint8, void, zeros
+from mmcore.frames import BLOCK_COUNT, BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
+from mmcore.jit import DISABLED, address_of, boolean, build, external, int32, int64, kernel, linked, uint8, void, zeros
 from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
-from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, TOTAL
+from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, PARTIAL_HEAD, TOTAL, USED_RUNS
 
 SPARSE = 64  # frames
 ADVICES_MAX = 16_384  # most blocks advised against huge pages: each may cost the system a mapping of its own
@@ -89,10 +89,10 @@ def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
         first = max(control[WATERMARK], fresh)
         count = min(min(PIECE, total - first), fresh + control[AHEAD_FRAMES] - first)
         if run >= 0 and run != control[RUN_READY]:
-            control[RUN_READY] = run
             if not _advise(mem, run << BLOCK_SHIFT, RUN_FRAMES, _MADV_POPULATE_WRITE):
                 control[FAILED] = 1
                 break
+            control[RUN_READY] = run
         elif count > 0:
             if not _advise(mem, first, count, _MADV_POPULATE_WRITE):
                 control[FAILED] = 1
@@ -104,6 +104,22 @@ def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
             if control[_PAUSES] >= _PAUSES_PER_LOOK and control[HUGE_PAGES] != 0:
                 control[_PAUSES] = 0
                 advise_blocks(mem, control, small)
+
+
+@linked(boolean(MEMORY, int64[::1], int64))
+def is_populated(mem, control, count):  # type: ignore[no-untyped-def]
+    """Whether the next `count` frames to be allocated, at most a run, are populated, or nobody is going to do that."""
+    registers = mem.frames
+    block = registers[PARTIAL_HEAD]
+    if control[FAILED] != 0 or control[STOP] != 0:
+        return True
+    if block >= 0 and mem.blocks[block * BLOCK_WORDS + BLOCK_COUNT] >= count:
+        return True
+    if registers[USED_RUNS] >= 0:
+        return True
+    if registers[EMPTY_RUNS] >= 0:
+        return registers[EMPTY_RUNS] == control[RUN_READY]
+    return min(registers[FRESH] + count, registers[TOTAL]) <= control[WATERMARK]
 
 
 class Populator:
@@ -130,6 +146,11 @@ class Populator:
     def watermark(self) -> int:
         """The first frame that is not populated."""
         return int(self._control[WATERMARK])
+
+    @property
+    def control(self) -> int:
+        """Address of the words that is_populated takes, int64[CONTROL_SIZE]; 0 if the thread does not run."""
+        return address_of(self._control) if self.running else 0
 
     @property
     def run_ready(self) -> int:

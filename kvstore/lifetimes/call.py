@@ -26,6 +26,9 @@
     COMMAND_REPLY,  # where its reply begins
     OUTER_REPLY,  # where the reply of the command read from the socket begins (EXEC, around those it runs)
     REDACTED,  # arguments of the command at hand that are secret, a bit each
-) = range(20)
+    # a value that was received into frames: see store/bodies.py
+    BODY_ADDRESS,  # of the argument, of which only the first bytes are there; 0 for none
+    BODY_ROOT,  # of its sapling, -1 once it has been adopted
+) = range(22)
 CALL_REGISTERS = 32
-assert CALL_REGISTERS >= 20
+assert CALL_REGISTERS >= 22

@@ -48,8 +48,15 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     NAME,
     LIB_NAME,
     LIB_VER,
+    # a value that is received into frames: see net/bodies.py
+    BODY_ROOT_PLUS_1,  # of its sapling; 0 for none
+    BODY_AT,  # offset of the value from the beginning of its command
+    BODY_SIZE,
+    BODY_DONE,  # bytes of it that have been received
+    BODY_PAGES,  # that the sapling has
+    BODY_WAITS_MS,  # since when the next pages wait to be populated, 0 if they do not
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(41)
+) = range(47)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS

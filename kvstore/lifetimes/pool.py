@@ -11,6 +11,8 @@ With mmcore's Memory, the frames themselves, this is the first of the four lifet
     FRAMES_IN_FORCE,  # that the store may use in all; see reserve.py
     GIVE_CREDIT,  # frames to give back to the system before the next tick; see flush.py
     GIVE_ALL,  # MEMORY PURGE: none are kept
-) = range(6)
+    FRAMES_ADDRESS,  # of the first byte of the first frame, in the process
+    POPULATOR_ADDRESS,  # of the populator's words (mmcore/populate.py), 0 without one
+) = range(8)
 POOL_REGISTERS = 32
-assert POOL_REGISTERS >= 6
+assert POOL_REGISTERS >= 8

@@ -63,6 +63,7 @@ class Pool:
         self.registers = zeros(int64, pool.POOL_REGISTERS)
         self._releases = Table(RELEASES_MAX, CURSOR_SIZE)
         self.registers[pool.RELEASE_ADDRESS] = self._releases.address
+        self.registers[pool.FRAMES_ADDRESS] = address_of(memory.state.bytes)
         self.registers[pool.FRAMES_IN_FORCE] = (memory.size if in_force is None else in_force) // PAGE_SIZE
 
     @property

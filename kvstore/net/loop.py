@@ -44,6 +44,7 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.store import EXPIRED_STALE_PERC
 from kvstore.net.accept import WAKE, accept_connections
+from kvstore.net.bodies import drop_body
 from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output, send_all, send_waiting
@@ -75,6 +76,7 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
         slot = take_turn(context)
         row = connection(context, slot)
         if row[FLAGS] & KILLED:
+            drop_body(context, row)
             close_connection(context, slot)
             continue
         answered = row[FLAGS] & UNBLOCKED != 0

@@ -43,6 +43,7 @@ from kvstore.lifetimes.connection import (
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
+    SCAN_ARGUMENTS,
     SPEAKS,
     UNBLOCKED,
     UNBLOCKED_BY_ERROR,
@@ -63,6 +64,7 @@ from kvstore.lifetimes.shard import (
     TURN_SHARE,
 )
 from kvstore.net.ahead import look_ahead
+from kvstore.net.bodies import begin_body, offer_body, withdraw_body
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
 from kvstore.net.execution import execute, run_transaction
 from kvstore.net.output import SEND_EARLY, queue_reply
@@ -169,7 +171,9 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
             continue
         if status == COMPLETE:
             call[OUTER_REPLY] = call[REPLY_LENGTH]
+            offer_body(context, row, start)
             event = execute(context, row)
+            withdraw_body(context, row, event != EVENT_POSTPONED and event != EVENT_AGAIN)
             if event == EVENT_POSTPONED:
                 restore_request(context, start)
                 row[FLAGS] |= POSTPONED
@@ -211,6 +215,8 @@ def settle(context, slot, row):  # type: ignore[no-untyped-def]
         if left > shard[QUERY_BUFFER_LIMIT]:
             shard[QUERY_LIMIT_CLOSED] += 1
             give_turn(context, slot, row, KILLED)
+        if row[SCAN_ARGUMENTS] > 0:
+            begin_body(context, row)
     if call[REPLY_LENGTH] > call[REPLY_BASE] or row[FLAGS] & CLOSE_AFTER_REPLY:
         queue_reply(context, slot, row)
 

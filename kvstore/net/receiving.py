@@ -31,6 +31,7 @@ from kvstore.lifetimes.shard import (
     TURN_BEGAN,
 )
 from kvstore.lifetimes.sizes import INPUT_MAX
+from kvstore.net.bodies import is_receiving_body, receive_body
 from kvstore.net.epoll import CLOSED, socket_receive
 from kvstore.net.events import EVENT_NONE
 from kvstore.net.pipeline import run_pipeline, settle
@@ -64,6 +65,8 @@ def receive(context, slot, row):  # type: ignore[no-untyped-def]
     """
     call, shard = context.call, context.shard
     if row[FLAGS] & WAITS_FOR_TURN:
+        return EVENT_NONE
+    if is_receiving_body(row) and receive_body(context, slot, row):
         return EVENT_NONE
     before = row[INPUT_LENGTH] - row[INPUT_START]
     address, room = shard[SHARED_ADDRESS], shard[SHARED_CAPACITY]

@@ -211,6 +211,7 @@ class Server(Settings, Figures):
         self._have_what_was_loaded()
         self.own_resident = max(0, resident_bytes() - self.frames().resident * PAGE_SIZE)
         self._populator = Populator(self.memory)
+        self.registers.POPULATOR_ADDRESS = self._populator.control
 
     def _serve(self) -> None:
         while True:
@@ -362,6 +363,7 @@ class Server(Settings, Figures):
             self.loading = None
         self.snapshots.close()
         if self._populator:
+            self.registers.POPULATOR_ADDRESS = 0
             self._populator.close()
         self.slowlog.close()
         self._epoll.close()

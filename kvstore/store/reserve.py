@@ -271,6 +271,12 @@ def reserve_pairs(context):  # type: ignore[no-untyped-def]
     return _granted(context, verdict == ALLOWED or (verdict == SAFE and _pairs_in_place(context) == 1))
 
 
+@linked(int64(CONTEXT, int64))
+def may_add(context, size):  # type: ignore[no-untyped-def]
+    """Whether the store may grow by `size` bytes as it is (1 or 0)."""
+    return 1 if _judge(context, _worst(1, size), 1) == ALLOWED else 0
+
+
 @linked(int64(CONTEXT, int64, int64, int64))
 def reserve_transaction(context, commands, keys, size):  # type: ignore[no-untyped-def]
     """Whether there are frames for so many commands together, with so many arguments of so many bytes (1 or 0)."""

@@ -4,7 +4,10 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import SET
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import LRU_CLOCK
+from kvstore.store.bodies import adopt_body, is_body
 from kvstore.store.entries import (
+    CLOCK_MASK,
     EDITED,
     EXPIRY,
     HEADER,
@@ -14,6 +17,7 @@ from kvstore.store.entries import (
     TYPE_MASK,
     VALUE_FORM,
     entry_alloc,
+    entry_alloc_around,
     entry_deadline,
     entry_flags,
     entry_free,
@@ -33,7 +37,7 @@ from kvstore.store.membership import add_deadline, add_entry, deadline_slot, rem
 from kvstore.structures.buckets import slot_word
 from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import reply_out_of_frames
-from mmcore.heap import heap_repay, heap_resize, heap_size
+from mmcore.heap import heap_free, heap_repay, heap_resize, heap_size
 from mmcore.jit import int64, linked, void
 from mmcore.mmu import copy_in, copy_within, load64, store64
 
@@ -86,16 +90,43 @@ def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # t
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def _set_body(context, db, key, count, slot, hash_, length, deadline):  # type: ignore[no-untyped-def]
+    """Like set_value_room, but the value is the call's body, which is complete."""
+    value = adopt_body(context, length)
+    if value == 0:
+        return 0
+    entry = entry_alloc_around(context, count, length, deadline, value)
+    if entry == 0:
+        code = heap_free(context.space, value, length)
+        assert code == 0, "no frame was reserved for a release"
+        return 0
+    entry_set_flags(context, entry, entry_flags(context, entry) | (context.shard[LRU_CLOCK] & CLOCK_MASK))
+    copy_in(context.space, entry + HEADER, bytes_at(key, count), 0, count)
+    if slot == 0:
+        add_entry(context, db, hash_, entry, deadline)
+    else:
+        old = entry_of(load64(context.space, slot))
+        _point_anew(context, db, slot, hash_, old, entry)
+        entry_free(context, old)
+    return value
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
 def set_value(context, key, count, slot, hash_, value, length, deadline):  # type: ignore[no-untyped-def]
     """Set a key of the selected database to `length` bytes at `value`: 1, or 0 with an -OOM reply."""
     db = context.call[DB]
-    room = set_value_room(context, db, key, count, slot, hash_, length, deadline)
+    body = is_body(context, value)
+    if body:
+        room = _set_body(context, db, key, count, slot, hash_, length, deadline)
+    else:
+        room = set_value_room(context, db, key, count, slot, hash_, length, deadline)
     if room == 0:
         reply_out_of_frames(context)
         return 0
-    copy_in(context.space, room, bytes_at(value, length), 0, length)
-    if is_large(count, length, EXPIRY if deadline != NO_DEADLINE else 0):
-        heap_repay(context.space, room)
+    if not body:
+        copy_in(context.space, room, bytes_at(value, length), 0, length)
+        if is_large(count, length, EXPIRY if deadline != NO_DEADLINE else 0):
+            heap_repay(context.space, room)
     changed(context, db, key, count, hash_, SET, 1)
     return 1
 

@@ -9,12 +9,22 @@ Limits and error texts are Redis's: at most 64 KiB for a line of a header or an 
 has been received; bulk strings of proto-max-bulk-len; before authentication 10 arguments of 16 KiB.  An inline command
 of that length always has few enough words for `args`.
 
+A long value may have been received into frames of its own (net/bodies.py).  Then only its first BODY_HEAD bytes are in
+the query buffer, with the rest of the command behind them.  Its argument has the length that the value has.
+
 An inline command is unquoted in place, so it cannot be parsed twice.  CLIENT PAUSE needs a second parse, so while
 clients are paused the line is also kept as received, and `restore_request` puts it back.
 """
 
 from kvstore.lifetimes.call import ARGC, QUERY_ADDRESS, QUERY_SIZE, REPLY_LENGTH
-from kvstore.lifetimes.connection import AUTHENTICATED, FLAGS, SCAN_ARGUMENTS, SCAN_POSITION
+from kvstore.lifetimes.connection import (
+    AUTHENTICATED,
+    BODY_AT,
+    BODY_ROOT_PLUS_1,
+    FLAGS,
+    SCAN_ARGUMENTS,
+    SCAN_POSITION,
+)
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import INLINE_ADDRESS, INPUT_POSITION, PAUSED_UNTIL_MS, PROTO_MAX_BULK_LEN, REQUIRE_AUTH
 from kvstore.lifetimes.sizes import ARGUMENTS_MAX, LINE_MAX, LINE_ROOM
@@ -36,6 +46,7 @@ from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 COMPLETE, INCOMPLETE, EMPTY, MALFORMED = 1, 0, 2, -1  # answers of parse_request
 assert LINE_MAX // 2 + 1 <= ARGUMENTS_MAX, "an inline command could have more words than there is room for"
+BODY_HEAD = 128  # [bytes]; as many as anybody but the command itself reads of an argument (slow log, error replies)
 UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX = 10, 16384
 
 
@@ -85,10 +96,11 @@ def _line_number(context, text, start, too_long, invalid):  # type: ignore[no-un
     return COMPLETE, value, end
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def scan_arguments(context, position, index, count, trusted):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def scan_arguments(context, position, index, count, trusted, body):  # type: ignore[no-untyped-def]
     """Take the arguments from number `index` on; the header of the first is at `position`.
 
+    Of the argument at `body`, only the first BODY_HEAD bytes are there.
     Returns COMPLETE, with INPUT_POSITION behind the command; INCOMPLETE, with ARGC arguments taken and INPUT_POSITION
     at the header of the next; or MALFORMED, with the error appended to the reply.
     """
@@ -113,11 +125,12 @@ def scan_arguments(context, position, index, count, trusted):  # type: ignore[no
             return _malformed(context, PROTOCOL_BULK)
         if length > UNAUTHENTICATED_BULK_MAX and not trusted:
             return _malformed(context, PROTOCOL_BULK_AUTH)
-        if line + 2 + length + 2 > end:
+        present = BODY_HEAD if line + 2 == body else length
+        if line + 2 + present + 2 > end:
             return INCOMPLETE
         args[2 * index] = line + 2
         args[2 * index + 1] = length
-        position = line + 2 + length + 2
+        position = line + 2 + present + 2
         index += 1
     call[ARGC] = count
     shard[INPUT_POSITION] = position
@@ -256,8 +269,9 @@ def parse_request(context, row):  # type: ignore[no-untyped-def]
     trusted = shard[REQUIRE_AUTH] == 0 or row[FLAGS] & AUTHENTICATED != 0
     if text[start] != 42:
         return parse_inline(context)
+    body = start + row[BODY_AT] if row[BODY_ROOT_PLUS_1] != 0 else -1
     if row[SCAN_ARGUMENTS] >= 0:
-        status = scan_arguments(context, start + row[SCAN_POSITION], 0, row[SCAN_ARGUMENTS], trusted)
+        status = scan_arguments(context, start + row[SCAN_POSITION], 0, row[SCAN_ARGUMENTS], trusted, body)
         if status == INCOMPLETE:
             row[SCAN_ARGUMENTS] -= call[ARGC]
             row[SCAN_POSITION] = shard[INPUT_POSITION] - start
@@ -277,7 +291,7 @@ def parse_request(context, row):  # type: ignore[no-untyped-def]
     if count <= 0:
         shard[INPUT_POSITION] = line + 2
         return EMPTY
-    status = scan_arguments(context, line + 2, 0, count, trusted)
+    status = scan_arguments(context, line + 2, 0, count, trusted, body)
     if status == INCOMPLETE:
         row[SCAN_ARGUMENTS] = count - call[ARGC]
         row[SCAN_POSITION] = shard[INPUT_POSITION] - start

@@ -139,7 +139,7 @@ def test_any_constant_of_the_layout_that_changes_changes_its_name(monkeypatch, m
 NOT_LAYOUT = {
     "when something is done": "LOAD_MAX LOAD_MIN BUCKETS_MIN QUEUE_PAGES HEAP_FRAMES LEAST JOINED",
     "how much is possible": "BUCKETS_MAX SLAB_PAGES_MAX LARGE_PAGES_MAX SIZE_MAX LENGTH_MAX INTS_MAX INTEGER_MAX "
-    "FULL LEVELS_MAX",
+    "FULL LEVELS_MAX ADOPT_MIN",
     "follows from others": "UNIT FINE_MAX MIDDLE_MAX EDITED ENCODING_MASK TYPE_MASK VALUE_FORM ROOT_SIZE HEADER_MAX",
     "of functions": "NO_DEADLINE LINE CHAIN_MAX PLACE_BITS PLACE",
     "frames of an operation": "TABLE_FRAMES INTS_FRAMES COPY_FRAMES LEVEL_FRAMES TREE_FRAMES",

@@ -7,6 +7,7 @@ from kvstore.effects.events import PERSIST as PERSISTED
 from kvstore.lifetimes.call import ARGC, DB, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
+from kvstore.store.bodies import bytes_to_add
 from kvstore.store.entries import NO_DEADLINE, entry_deadline
 from kvstore.store.lookup import count_lookup, key_hash, lookup, lookup_read, lookup_write
 from kvstore.store.membership import delete_entry
@@ -142,7 +143,9 @@ def set_(context):  # type: ignore[no-untyped-def]
     kept = AS_BEFORE if options & KEEPTTL else WITHOUT
     form = WITH if deadline >= 0 else kept
     hash_ = key_hash(context, key, key_size)
-    if not reserve_value(context, key, key_size, hash_, value_size, form, key_size + value_size):
+    if not reserve_value(
+        context, key, key_size, hash_, value_size, form, key_size + bytes_to_add(context, value, value_size)
+    ):
         return 0
     slot = lookup_write(context, key, key_size, hash_)
     if options == 0:
@@ -182,7 +185,9 @@ def _set_with_expiry(context, seconds, error):  # type: ignore[no-untyped-def]
     if deadline < 0:
         return 0
     hash_ = key_hash(context, key, key_size)
-    if not reserve_value(context, key, key_size, hash_, value_size, WITH, key_size + value_size):
+    if not reserve_value(
+        context, key, key_size, hash_, value_size, WITH, key_size + bytes_to_add(context, value, value_size)
+    ):
         return 0
     slot = lookup_write(context, key, key_size, hash_)
     if set_value(context, key, key_size, slot, hash_, value, value_size, deadline):
@@ -209,7 +214,9 @@ def setnx(context):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
     hash_ = key_hash(context, key, key_size)
-    if not reserve_value(context, key, key_size, hash_, value_size, WITHOUT, key_size + value_size):
+    if not reserve_value(
+        context, key, key_size, hash_, value_size, WITHOUT, key_size + bytes_to_add(context, value, value_size)
+    ):
         return 0
     if lookup_write(context, key, key_size, hash_) != 0:
         reply_integer(context, 0)
@@ -224,7 +231,9 @@ def getset(context):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
     hash_ = key_hash(context, key, key_size)
-    if not reserve_value(context, key, key_size, hash_, value_size, WITHOUT, key_size + value_size):
+    if not reserve_value(
+        context, key, key_size, hash_, value_size, WITHOUT, key_size + bytes_to_add(context, value, value_size)
+    ):
         return 0
     slot = lookup_write(context, key, key_size, hash_)
     count_lookup(context, slot != 0)
