@@ -9,7 +9,7 @@ import pytest
 from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.jit import DISABLED, address_of
 from mmcore.paging import PAGE_SIZE
-from mmcore.populate import Populator
+from mmcore.populate import Populator, is_populated
 from mmcore.state import FRESH
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="without the compiler there is no such thread")
@@ -48,6 +48,18 @@ def test_frames_are_there_before_they_are_used_and_no_more_than_asked_for():
             space.map((1 + round_) << 30, 1500 * PAGE_SIZE)
             check_memory(memory, [space])
         assert space.read(1 << 30, 1500 * PAGE_SIZE) == bytes(1500 * PAGE_SIZE)
+
+
+def test_it_says_whether_the_next_frames_are_there():
+    memory = PhysicalMemory(SIZE)
+    with Populator(memory, AHEAD) as populator:
+        await_watermark(populator, PAGES_AHEAD)
+        control = populator._control
+        assert populator.control == address_of(control)
+        assert is_populated(memory.state, control, 64)
+        assert not is_populated(memory.state, control, PAGES_AHEAD + 1)
+    assert is_populated(memory.state, control, PAGES_AHEAD + 1), "nobody will populate them"
+    assert populator.control == 0
 
 
 def test_it_stops_at_the_end_of_memory():
