@@ -603,8 +603,8 @@ def heap_borrowed(space):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64))
 def heap_repay(space, va):  # type: ignore[no-untyped-def]
-    """All pages of the large allocation at `va` were written: none of them is borrowed any more."""
-    if heap_borrowed(space) != 0:
+    """All pages of the allocation at `va` were written: none of them is borrowed any more."""
+    if va >= LARGE_BASE and heap_borrowed(space) != 0:
         _set_borrowed(space, (va - LARGE_BASE) >> PAGE_SHIFT, 0)
 
 

@@ -429,3 +429,17 @@ def test_memory_of_a_key_is_what_the_heap_gives_for_it() -> None:
         bare("SET", b"k" * 16, b"v" * 64)
         assert bare("MEMORY", "USAGE", b"k" * 16) == 96 + 8
         assert bare("MEMORY", "USAGE", "none") is None
+
+
+def test_a_value_of_its_own_that_fits_a_page_is_set_beside_a_shared_copy() -> None:
+    """A short value has an allocation of its own where key and value together exceed a page; it borrows nothing."""
+    with Bare() as store:
+        store("SET", "long", "x" * (1 << 20))
+        assert store("COPY", "long", "copy") == 1
+        for length in (4000, 4090, 4096, 4097, 9000):
+            key = "k" * (4100 - min(length, 4000))
+            assert store("SET", key, "v" * length) == "OK"
+            assert store("SET", key, "w" * length) == "OK"
+            assert store("GET", key) == b"w" * length
+        store.check()
+        assert store("GET", "copy") == store("GET", "long")
