@@ -332,9 +332,10 @@ class _HeapReader:
 
 def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
     free = set(reader.chain(free_head, heap.SLAB_META, 32, fresh))
-    heads = reader.words(heap.CONTROL + heap.PARTIAL, len(heap.CLASS_SIZES))
+    classes = len(heap.CLASS_SIZES)
+    heads = reader.words(heap.CONTROL + heap.PARTIAL, classes)
     listed: dict[int, int] = {}
-    for group, head in enumerate(heads):
+    for group, head in [*enumerate(heads), (heap.LEAVING, *reader.words(heap.CONTROL + heap.LEAVERS, 1))]:
         before = 0
         for page in reader.chain(head, heap.SLAB_META, 32, fresh):
             _require(page not in listed and page not in free, f"slab page {page} is in two lists")
@@ -343,6 +344,7 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
             _require(back == before, f"slab page {page}: its link back")
             before = page + 1
     used = 0
+    pages, leaving, objects = ([0] * classes for _ in range(3))
     for page in range(fresh):
         word, links = reader.metadata(heap.SLAB_META, page)
         address = heap.SLAB_BASE + page * PAGE_SIZE
@@ -351,9 +353,13 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
         if page in free:
             _require(word == 0 and links & 0xFFFF_FFFF == 0, f"slab page {page} is free but described")
             continue
-        group, count, carved, first = (word >> shift & 0xFFFF for shift in (0, 16, 32, 48))
-        _require(group < len(heap.CLASS_SIZES), f"slab page {page} is of class {group}")
+        kind, count, carved, first = (word >> shift & 0xFFFF for shift in (0, 16, 32, 48))
+        group = kind & ~heap.LEAVING
+        _require(group < classes, f"slab page {page} is of class {group}")
         size = heap.CLASS_SIZES[group]
+        pages[group] += 1
+        leaving[group] += kind != group
+        objects[group] += count
         content = reader.words(address, PAGE_SIZE // 8)
         spare: set[int] = set()
         while first != 0:
@@ -365,8 +371,15 @@ def _check_slabs(reader: _HeapReader, fresh: int, free_head: int) -> int:
         _require(count + len(spare) == carved * heap.UNIT // size, f"slab page {page} counts {count} objects in use")
         room = bool(spare) or carved * heap.UNIT + size <= PAGE_SIZE
         _require(room == (page in listed), f"slab page {page} has {'' if room else 'no '}room, its list says otherwise")
-        _require(not room or listed[page] == group, f"slab page {page} is in another class's list")
+        _require(
+            not room or listed[page] == (group if kind == group else heap.LEAVING),
+            f"slab page {page} is in another class's list",
+        )
+        _require(room or kind == group, f"slab page {page} is leaving and full")
         used += count * size
+    for place, counts in ((heap.CLASS_PAGES, pages), (heap.CLASS_LEAVING, leaving), (heap.CLASS_OBJECTS, objects)):
+        _require(reader.words(heap.CONTROL + place, classes) == counts, f"the counts by class at {place}")
+    _require(reader.words(heap.CONTROL + heap.SLAB_PAGES, 1) == [sum(pages)], "the number of slab pages")
     return used
 
 
@@ -409,6 +422,8 @@ def check_heap(space: AddressSpace) -> int:
     reader = _HeapReader(space)
     magic, used, slab_fresh, slab_free, large_fresh, queue = reader.words(heap.CONTROL, 6)
     _require(magic == heap.HEAP_MAGIC, "there is no heap")
-    found = _check_slabs(reader, slab_fresh, slab_free) + _check_ranges(reader, large_fresh, queue)
+    large = _check_ranges(reader, large_fresh, queue)
+    found = _check_slabs(reader, slab_fresh, slab_free) + large
+    _require(reader.words(heap.CONTROL + heap.LARGE_USED, 1) == [large], "the bytes in large allocations")
     _require(found == used, f"{found} bytes of the heap are in use, {used} are said to be")
     return used

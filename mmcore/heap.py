@@ -15,6 +15,20 @@ one contiguous piece of physical memory.  The class sizes are the multiples of 8
 bytes is at a multiple of 64.  Each class has an unordered list of the pages with room.  A page that becomes empty is
 unmapped, unless it is the only one with room.
 
+Defragmentation.  When many objects have been freed at random, many pages are nearly empty.  The heap cannot move an
+object, because it does not know who points at it.  But it chooses pages to be emptied, and the owner moves what lies on
+them.  A chosen page is *leaving*: it goes from the list of its class to the list of leaving pages, so nothing new is
+put on it.
+
+    heap_choose_step    marks the pages that should leave, some at a time
+    heap_should_move    whether an object lies on a leaving page
+    heap_move           moves such an object; the owner then corrects the addresses that it keeps
+    heap_return_step    at the end, pages that were not emptied go back to the lists of their classes
+
+A page leaves if it is half empty, or clearly below the average of its class, and if the pages that stay have room for
+all objects of the class, and 1/16 more.  An average alone would not do: if every page of a class has one object, none
+is below the average.  A move never maps a page.
+
 Large allocations: whole pages, virtually contiguous.  Each has a range whose length is a power of two of pages; only
 the pages needed are mapped.  Virtual address space is plentiful: a new range is cut off behind those used so far, and
 freed ranges are reused by order.  An allocation that outgrows its range moves to a larger one: its page-table entries
@@ -40,23 +54,35 @@ Control page (little endian)
     24      8      first free slab page, linked through their metadata   (links are page number + 1, 0 is none)
     32      8      large pages ever used
     40      8      first range queued to be unmapped
-    48      8      pages borrowed by live allocations
-    56      8      era: debts of earlier ones are settled
+    48      8      slab pages that are mapped
+    56      8      bytes in live large allocations
     64      47*8   first slab page with room, by class
+    448     8      first leaving slab page
+    456     8      pages borrowed by live allocations
+    464     8      era: debts of earlier ones are settled
     512     32*8   first free range, by order
+    768     47*8   slab pages, by class
+    1144    47*8   leaving ones among them
+    1520    47*8   objects in use
 
 Metadata of a slab page                          of a large range, at its first page
 
-    0  1  class                                  0  8  order | mapped pages << 8 | state << 56
+    0  2  class, and LEAVING                     0  8  order | mapped pages << 8 | state << 56
     2  2  objects in use                         8  8  next range in the free list or the queue
     4  2  offset/8 of the first never used                if live: pages borrowed | era << 32
     6  2  offset/8 + 1 of the first free         The first 8 bytes of a free object hold
-    8  4  previous page with room                offset/8 + 1 of the next one.
-    12 4  next page with room, or next free page
+    8  4  previous page of its list              offset/8 + 1 of the next one.
+    12 4  next page of its list, or next free page
 
 Frames.  Every write here may hit a page that is shared with a snapshot, and so need copies.  If there are too few
 frames for them, heap_alloc and heap_resize return 0 and heap_free returns NO_FRAME, with nothing changed.  HEAP_FRAMES
 free frames are always enough for one call, in addition to the pages that a large allocation maps.
+
+(11) A slab page with room is in the list of its class, or in the list of leaving pages if it is leaving.  Other slab
+     pages are in no list but that of free ones.
+(12) Nothing is put on a leaving page.  What lies on it can be used and freed like anything else, and when it is empty,
+     it is unmapped.
+(13) The counts of the control page are exact: slab pages, leaving pages and objects of each class, and bytes.
 """
 
 from mmcore.errors import NO_FRAME
@@ -76,7 +102,7 @@ LARGE_META = 0x18_0000_0000
 SLAB_BASE = 1 << 39
 LARGE_BASE = 16 << 39
 HEAP_END = 64 << 39
-HEAP_MAGIC = 0x6865_6170_0002
+HEAP_MAGIC = 0x6865_6170_0003
 
 SLOT_SHIFT = 4
 SLOT_SIZE = 1 << SLOT_SHIFT
@@ -86,10 +112,12 @@ assert SLAB_META + SLAB_PAGES_MAX * SLOT_SIZE <= LARGE_META
 assert LARGE_META + LARGE_PAGES_MAX * SLOT_SIZE <= SLAB_BASE
 assert SLAB_PAGES_MAX < 1 << 32
 
-USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE, BORROWED, ERA = 8, 16, 24, 32, 40, 48, 56
+USED, SLAB_FRESH, SLAB_FREE, LARGE_FRESH, QUEUE, SLAB_PAGES, LARGE_USED = range(8, 64, 8)
+PARTIAL, LEAVERS, BORROWED, ERA, RANGES = 64, 448, 456, 464, 512
 ERA_SHIFT = 32
 ADOPT_MIN = 1 << 20  # more bytes than this have a range that begins at a multiple of 2 MiB
-PARTIAL, RANGES = 64, 512
+CLASS_PAGES, CLASS_LEAVING, CLASS_OBJECTS = 768, 1144, 1520
+LEAVING = 0x100  # beside the class of a page
 SMALL_MAX = PAGE_SIZE
 UNIT_SHIFT = 3
 UNIT = 1 << UNIT_SHIFT  # every size and every offset in a slab page is a multiple of this
@@ -103,9 +131,14 @@ CLASS_SIZES = (
 ORDER_MAX = 31
 SIZE_MAX = PAGE_SIZE << (ORDER_MAX - 5)  # the largest allocation [bytes]
 HEAP_FRAMES = 32
+MOVE_FRAMES = 2 * HEAP_FRAMES  # heap_move allocates and frees
 QUEUE_PAGES = 64
 LIVE, FREE, QUEUED = 1, 2, 3  # states of a range
-assert PARTIAL + 8 * len(CLASS_SIZES) <= RANGES and CONTROL + RANGES + 8 * (ORDER_MAX + 1) <= OWNER_BASE
+SPARE_SHIFT = 4  # the pages that stay have room for a sixteenth more than what there is
+assert len(CLASS_SIZES) < LEAVING
+assert PARTIAL + 8 * len(CLASS_SIZES) <= LEAVERS and RANGES + 8 * (ORDER_MAX + 1) <= CLASS_PAGES
+assert CLASS_PAGES + 8 * len(CLASS_SIZES) <= CLASS_LEAVING and CLASS_LEAVING + 8 * len(CLASS_SIZES) <= CLASS_OBJECTS
+assert CONTROL + CLASS_OBJECTS + 8 * len(CLASS_SIZES) <= OWNER_BASE
 
 _CLASS_SIZES = constant(CLASS_SIZES, int64)
 _CLASS_OF = constant([sum(one < size for one in CLASS_SIZES) for size in range(0, PAGE_SIZE + 1, UNIT)])
@@ -156,6 +189,18 @@ def heap_used(space):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def heap_slab_pages(space):  # type: ignore[no-untyped-def]
+    """Slab pages that are mapped."""
+    return load64(space, CONTROL + SLAB_PAGES)
+
+
+@kernel
+def heap_slab_used(space):  # type: ignore[no-untyped-def]
+    """Bytes in live allocations on slab pages."""
+    return load64(space, CONTROL + USED) - load64(space, CONTROL + LARGE_USED)
+
+
+@kernel
 def heap_has_room(space, size):  # type: ignore[no-untyped-def]
     """Whether a slab page has room for `size` bytes, at most SMALL_MAX; heap_alloc then maps no page."""
     return load64(space, CONTROL + PARTIAL + 8 * class_of(size)) != 0
@@ -163,7 +208,7 @@ def heap_has_room(space, size):  # type: ignore[no-untyped-def]
 
 # --- slabs ---------------------------------------------------------------------------------------------------------
 #
-# Word 0 of a page's metadata: class | in use << 16 | fresh << 32 | free << 48.
+# Word 0 of a page's metadata: class | LEAVING | in use << 16 | fresh << 32 | free << 48.
 
 
 @kernel
@@ -182,8 +227,21 @@ def _part(word, shift):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _pack(group, used, fresh, free):  # type: ignore[no-untyped-def]
-    return group | used << 16 | fresh << 32 | free << 48
+def _pack(kind, used, fresh, free):  # type: ignore[no-untyped-def]
+    # `kind`: the class, and LEAVING or not.
+    return kind | used << 16 | fresh << 32 | free << 48
+
+
+@kernel
+def _list_of(kind):  # type: ignore[no-untyped-def]
+    # Where the control page has the head of the list for pages of this kind with room.
+    return LEAVERS if kind & LEAVING else PARTIAL + 8 * kind
+
+
+@kernel
+def _count(space, place, change):  # type: ignore[no-untyped-def]
+    # Change a count of the control page.
+    store64(space, CONTROL + place, load64(space, CONTROL + place) + change)
 
 
 @kernel
@@ -197,14 +255,14 @@ def _next(links):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(SPACE, int64, int64))
-def _link(space, group, page):  # type: ignore[no-untyped-def]
-    """Insert a page at the front of its class's list.  Returns 0, or NO_FRAME with nothing changed."""
+def _link(space, kind, page):  # type: ignore[no-untyped-def]
+    """Insert a page at the front of the list of its kind.  Returns 0, or NO_FRAME with nothing changed."""
     control = write_address(space, CONTROL)
     meta = write_address(space, _slab_meta(page))
     if control < 0 or meta < 0:
         return NO_FRAME
     memory = space.mem.bytes
-    head = control + PARTIAL + 8 * group
+    head = control + _list_of(kind)
     first = bytes64(memory, head)
     if first != 0:
         neighbour = write_address(space, _slab_meta(first - 1))
@@ -218,8 +276,8 @@ def _link(space, group, page):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(SPACE, int64, int64))
-def _unlink(space, group, page):  # type: ignore[no-untyped-def]
-    """Remove a page from its class's list.  Returns 0, or NO_FRAME with nothing changed."""
+def _unlink(space, kind, page):  # type: ignore[no-untyped-def]
+    """Remove a page from the list of its kind.  Returns 0, or NO_FRAME with nothing changed."""
     control = write_address(space, CONTROL)
     meta = write_address(space, _slab_meta(page))
     if control < 0 or meta < 0:
@@ -235,7 +293,7 @@ def _unlink(space, group, page):  # type: ignore[no-untyped-def]
     if before < 0 or after < 0:
         return NO_FRAME
     if previous == 0:
-        put64(memory, control + PARTIAL + 8 * group, following)
+        put64(memory, control + _list_of(kind), following)
     else:
         put64(memory, before + 8, following << 32 | _previous(bytes64(memory, before + 8)))
     if following != 0:
@@ -264,16 +322,23 @@ def _slab_new(space, group):  # type: ignore[no-untyped-def]
     store64(space, _slab_meta(page), _pack(group, 0, 0, 0))
     code = _link(space, group, page)
     assert code == 0, "no frames were reserved for the heap"
+    _count(space, SLAB_PAGES, 1)
+    _count(space, CLASS_PAGES + 8 * group, 1)
     return page
 
 
 @linked(int64(SPACE, int64, int64))
-def _slab_release(space, group, page):  # type: ignore[no-untyped-def]
+def _slab_release(space, kind, page):  # type: ignore[no-untyped-def]
     """Unmap an empty page.  If there are too few frames for that, it stays in its list."""
     if not has_frames(space, HEAP_FRAMES):
         return NO_FRAME
-    code = _unlink(space, group, page)
+    code = _unlink(space, kind, page)
     assert code == 0, "no frames were reserved for the heap"
+    group = kind & ~LEAVING
+    _count(space, SLAB_PAGES, -1)
+    _count(space, CLASS_PAGES + 8 * group, -1)
+    if kind & LEAVING:
+        _count(space, CLASS_LEAVING + 8 * group, -1)
     code = unmap_pages(space, _slab_va(page), 1)
     assert code == 0, "no frames were reserved for the heap"
     store64(space, _slab_meta(page), 0)
@@ -310,6 +375,8 @@ def _slab_alloc(space, group):  # type: ignore[no-untyped-def]
         return 0
     put64(memory, meta, _pack(group, used + 1, fresh, free))
     put64(memory, control + USED, bytes64(memory, control + USED) + size)
+    objects = control + CLASS_OBJECTS + 8 * group
+    put64(memory, objects, bytes64(memory, objects) + 1)
     return _slab_va(page) + offset
 
 
@@ -326,15 +393,117 @@ def _slab_free(space, va, group):  # type: ignore[no-untyped-def]
     memory = space.mem.bytes
     word = bytes64(memory, meta)
     used, fresh, free = _part(word, 16), _part(word, 32), _part(word, 48)
-    assert word & 0xFFFF == group and used > 0 and offset >> UNIT_SHIFT < fresh, "freed what was not allocated"
-    if free == 0 and (fresh << UNIT_SHIFT) + size > PAGE_SIZE and _link(space, group, page) < 0:
+    kind = _part(word, 0)
+    assert kind & ~LEAVING == group and used > 0 and offset >> UNIT_SHIFT < fresh, "freed what was not allocated"
+    if free == 0 and (fresh << UNIT_SHIFT) + size > PAGE_SIZE and _link(space, kind, page) < 0:
         return NO_FRAME
     put64(memory, base + offset, free)
-    put64(memory, meta, _pack(group, used - 1, fresh, (offset >> UNIT_SHIFT) + 1))
+    put64(memory, meta, _pack(kind, used - 1, fresh, (offset >> UNIT_SHIFT) + 1))
     put64(memory, control + USED, bytes64(memory, control + USED) - size)
-    if used == 1 and bytes64(memory, meta + 8) != 0:
-        _slab_release(space, group, page)
+    objects = control + CLASS_OBJECTS + 8 * group
+    put64(memory, objects, bytes64(memory, objects) - 1)
+    if used == 1 and (bytes64(memory, meta + 8) != 0 or kind & LEAVING):
+        _slab_release(space, kind, page)
     return 0
+
+
+# --- leaving pages -------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _should_leave(space, word):  # type: ignore[no-untyped-def]
+    # Whether a page with this word is worth emptying, and the pages that stay have room for what lies on it.
+    kind, used = _part(word, 0), _part(word, 16)
+    if used == 0 or kind & LEAVING:
+        return False
+    room = PAGE_SIZE // _CLASS_SIZES[kind]
+    pages = load64(space, CONTROL + CLASS_PAGES + 8 * kind)
+    objects = load64(space, CONTROL + CLASS_OBJECTS + 8 * kind)
+    stay = pages - load64(space, CONTROL + CLASS_LEAVING + 8 * kind) - 1
+    if stay * room < objects + (objects >> SPARE_SHIFT):
+        return False
+    return 2 * used <= room or 8 * used * pages < 7 * objects
+
+
+@linked(int64(SPACE, int64, int64))
+def _turn(space, page, kind):  # type: ignore[no-untyped-def]
+    """Make a page that is in a list leave, or take that back: its new kind.  The frames are reserved."""
+    word = load64(space, _slab_meta(page))
+    code = _unlink(space, kind, page)
+    assert code == 0, "no frames were reserved for the heap"
+    store64(space, _slab_meta(page), word ^ LEAVING)
+    kind ^= LEAVING
+    code = _link(space, kind, page)
+    assert code == 0, "no frames were reserved for the heap"
+    _count(space, CLASS_LEAVING + 8 * (kind & ~LEAVING), 1 if kind & LEAVING else -1)
+    return kind
+
+
+@linked(int64(SPACE, int64, int64))
+def heap_choose_step(space, page, budget):  # type: ignore[no-untyped-def]
+    """Look at up to `budget` slab pages from number `page` on, and let those leave that should.
+
+    Returns the number of the next page to look at, -1 behind the last one.  It stops early if frames are short.
+    """
+    fresh = load64(space, CONTROL + SLAB_FRESH)
+    end = min(fresh, page + budget)
+    while page < end and has_frames(space, HEAP_FRAMES):
+        word = load64(space, _slab_meta(page))
+        if _should_leave(space, word):
+            _turn(space, page, _part(word, 0))
+        page += 1
+    return page if page < fresh else -1
+
+
+@kernel
+def heap_leaving(space):  # type: ignore[no-untyped-def]
+    """Whether pages are leaving."""
+    return load64(space, CONTROL + LEAVERS) != 0
+
+
+@linked(int64(SPACE, int64))
+def heap_return_step(space, budget):  # type: ignore[no-untyped-def]
+    """Let up to `budget` leaving pages stay; returns how many, 0 if none are leaving or frames are short."""
+    done = 0
+    while done < budget and has_frames(space, HEAP_FRAMES):
+        page = load64(space, CONTROL + LEAVERS) - 1
+        if page < 0:
+            break
+        word = load64(space, _slab_meta(page))
+        if _part(word, 16) == 0:
+            _slab_release(space, _part(word, 0), page)  # its last object was freed when frames were short
+        else:
+            _turn(space, page, _part(word, 0))
+        done += 1
+    return done
+
+
+@kernel
+def heap_should_move(space, va):  # type: ignore[no-untyped-def]
+    """Whether the allocation at `va` lies on a leaving page."""
+    if va >= LARGE_BASE:
+        return False
+    return load64(space, _slab_meta((va - SLAB_BASE) >> PAGE_SHIFT)) & LEAVING != 0
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def heap_move(space, va, size, frames):  # type: ignore[no-untyped-def]
+    """Move the allocation of `size` bytes at `va` off a leaving page: its new address, where its bytes are now.
+
+    Returns `va` if it stays there: its page is not leaving, or no other page has room, or less than `frames` frames
+    would be left for the caller, who has to correct addresses.
+    """
+    if not heap_should_move(space, va):
+        return va
+    group = class_of(size)
+    if load64(space, CONTROL + PARTIAL + 8 * group) == 0 or not has_frames(space, MOVE_FRAMES + frames):
+        return va
+    moved = _slab_alloc(space, group)
+    assert moved != 0, "no frames were reserved for the heap"
+    copy_within(space, moved, va, size)
+    code = _slab_free(space, va, group)
+    assert code == 0, "no frames were reserved for the heap"
+    return moved
 
 
 # --- large ---------------------------------------------------------------------------------------------------------
@@ -374,7 +543,8 @@ def _range_state(word):  # type: ignore[no-untyped-def]
 
 @kernel
 def _add_used(space, change):  # type: ignore[no-untyped-def]
-    store64(space, CONTROL + USED, load64(space, CONTROL + USED) + change)
+    _count(space, USED, change)
+    _count(space, LARGE_USED, change)
 
 
 @kernel
