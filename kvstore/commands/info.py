@@ -166,7 +166,7 @@ def memory_fields(server: "Server") -> Fields:
         "mem_cluster_links": 0,
         "mem_aof_buffer": 0,
         "mem_allocator": "mmcore",
-        "active_defrag_running": 0,
+        "active_defrag_running": server.registers.DEFRAG_RUNNING,
         "lazyfree_pending_objects": server.registers.LAZYFREE_PENDING,
         "lazyfreed_objects": server.registers.LAZYFREED_OBJECTS,
     }

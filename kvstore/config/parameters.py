@@ -85,6 +85,14 @@ SERVED = (
     Parameter("maxmemory-policy", Only(Choice(_POLICIES), "noeviction", "only noeviction is supported"), "noeviction"),
     Parameter("machine-memory", MachineSize(), 0, mutable=False),  # size of the physical memory; 0: derived
     Parameter("databases", Only(Integer(1), 16, "there are always 16 databases"), 16, mutable=False),
+    # moving data together
+    Parameter("activedefrag", Flag(), False),
+    Parameter("active-defrag-ignore-bytes", Memory(1), 100 * MEGABYTE),
+    Parameter("active-defrag-threshold-lower", Integer(0, 1000), 10),  # percent
+    Parameter("active-defrag-threshold-upper", Integer(0, 1000), 100),
+    Parameter("active-defrag-cycle-min", Integer(1, 99), 1),  # percent of the time
+    Parameter("active-defrag-cycle-max", Integer(1, 99), 25),
+    Parameter("active-defrag-max-scan-fields", Integer(1, LONG_MAX), 1000),  # of a value, in one step
     # snapshots
     Parameter("dir", Directory(), os.path.abspath("."), protected=True),
     Parameter("dbfilename", FileName(), "dump", protected=True),  # prefix of the names of images
@@ -164,9 +172,7 @@ IGNORED = {
     "images have a checksum for each chunk, and are not compressed": """
         rdbchecksum yes  rdbcompression yes  rdb-save-incremental-fsync yes  sanitize-dump-payload no""",
     "no other process is forked, and there is no other allocator": """
-        active-defrag-cycle-max 25  active-defrag-cycle-min 1  active-defrag-ignore-bytes 104857600
-        active-defrag-max-scan-fields 1000  active-defrag-threshold-lower 10  active-defrag-threshold-upper 100
-        activedefrag no  activerehashing yes  bgsave_cpulist ""  disable-thp yes  jemalloc-bg-thread yes
+        activerehashing yes  bgsave_cpulist ""  disable-thp yes  jemalloc-bg-thread yes
         oom-score-adj no  oom-score-adj-values "0 200 800" """,
     "there are no streams, and no counters of the HyperLogLog kind": """
         hll-sparse-max-bytes 3000  stream-node-max-bytes 4096  stream-node-max-entries 100""",

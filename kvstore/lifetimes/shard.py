@@ -154,6 +154,25 @@
     ZSET_MAX_LISTPACK_ENTRIES,
     ZSET_MAX_LISTPACK_VALUE,
     LIST_MAX_LISTPACK_SIZE,  # of a list's node: so many elements, or if negative 4 KiB, 8 KiB, ... 64 KiB for -1 ... -5
-) = range(135)
+    # defragmentation: as configured
+    ACTIVE_DEFRAG,
+    DEFRAG_IGNORE_BYTES,
+    DEFRAG_THRESHOLD_LOWER,
+    DEFRAG_THRESHOLD_UPPER,
+    DEFRAG_CYCLE_MIN,
+    DEFRAG_CYCLE_MAX,
+    DEFRAG_MAX_SCAN_FIELDS,
+    # its share of the time, and what it has done; see net/upkeep.py
+    DEFRAG_RUNNING,  # percent of the time, 0 while it rests
+    DEFRAG_LOOK_MS,  # when it is planned next
+    DEFRAG_STAMP,  # time stamp counter when time was last granted
+    DEFRAG_CREDIT,  # time that it may take [cycles]
+    DEFRAG_BEGAN_MS,  # when it began to run
+    DEFRAG_RAN_MS,  # for how long it has run in all, until it last rested
+    DEFRAG_HITS,  # parts moved
+    DEFRAG_MISSES,  # parts looked at that stayed
+    DEFRAG_KEY_HITS,  # keys of which a part was moved
+    DEFRAG_KEY_MISSES,
+) = range(152)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 135
+assert SHARD_REGISTERS >= 152

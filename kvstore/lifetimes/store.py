@@ -42,6 +42,15 @@
     SAVE_WANTED,  # a BGSAVE asked for inside a transaction, or scheduled
     TICKET_ADDRESS,  # of the snapshotter's ticket; see snapshot/begin.py
     DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
-) = range(36)
+    # defragmentation: see store/defrag.py
+    DEFRAG_STATE,
+    DEFRAG_AT,  # the next slab page to be looked at; then the table that the walk stands in
+    DEFRAG_CURSOR,  # of its scan
+    DEFRAG_ENTRY,  # an entry of that bucket that the walk goes on with, 0 for none
+    DEFRAG_POSITION,  # in its value
+    DEFRAG_KEY_MOVED,  # whether a part of that key has been moved
+    DEFRAG_PAGES,  # slab pages when the cycle began
+    DEFRAG_REST_MS,  # until when no cycle begins, by the monotonic clock
+) = range(44)
 STORE_REGISTERS = 64
-assert STORE_REGISTERS >= 36
+assert STORE_REGISTERS >= 44

@@ -43,6 +43,12 @@ TICK_MS = 100
 # Limits, until the configuration says otherwise.
 LIMITS = {
     shard.PROTO_MAX_BULK_LEN: 512 << 20,
+    shard.DEFRAG_IGNORE_BYTES: 100 << 20,
+    shard.DEFRAG_THRESHOLD_LOWER: 10,
+    shard.DEFRAG_THRESHOLD_UPPER: 100,
+    shard.DEFRAG_CYCLE_MIN: 1,
+    shard.DEFRAG_CYCLE_MAX: 25,
+    shard.DEFRAG_MAX_SCAN_FIELDS: 1000,
     shard.HASH_MAX_LISTPACK_ENTRIES: 512,
     shard.HASH_MAX_LISTPACK_VALUE: 64,
     shard.SET_MAX_INTSET_ENTRIES: 512,

@@ -17,12 +17,28 @@ So expiry takes most of the time when nearly all keys are overdue.  That slows d
 bounds the share of dead keys.  A slice is at most SLICE_MAX_US long, so that no client waits for long at once.
 
 Releasing memory gets one step a turn, and goes on for up to a quarter of the time that serving took.
+
+Defragmentation (store/defrag.py) gets a share of all time, and no more: between active-defrag-cycle-min and -max
+percent, as fragmentation lies between the thresholds.  It runs in slices of at most DEFRAG_SLICE_US.  It is planned
+every DEFRAG_PLAN_MS.  While a frozen root shares pages with the store, it does nothing.
 """
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
+    ACTIVE_DEFRAG,
     ACTIVE_EXPIRE_ENABLED,
     CYCLES_PER_MS,
+    DEFRAG_BEGAN_MS,
+    DEFRAG_CREDIT,
+    DEFRAG_CYCLE_MAX,
+    DEFRAG_CYCLE_MIN,
+    DEFRAG_IGNORE_BYTES,
+    DEFRAG_LOOK_MS,
+    DEFRAG_RAN_MS,
+    DEFRAG_RUNNING,
+    DEFRAG_STAMP,
+    DEFRAG_THRESHOLD_LOWER,
+    DEFRAG_THRESHOLD_UPPER,
     EXPIRE_CALM,
     EXPIRE_CREDIT,
     EXPIRE_CYCLES,
@@ -34,11 +50,21 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     UPKEEP_CYCLES,
 )
-from kvstore.lifetimes.store import EXPIRED_STALE_PERC
+from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC
 from kvstore.observe.latency import EXPIRE_EVENT, latency_sample
+from kvstore.store.defrag import (
+    RESTING,
+    defrag_abandon,
+    defrag_begin,
+    defrag_step,
+    fragmentation,
+    may_move,
+    wasted_bytes,
+)
 from kvstore.store.expire import ALL, deadline_buckets, expire_step
 from kvstore.store.flush import background_step
 from kvstore.system.libc import cycles
+from mmcore.heap import heap_leaving
 from mmcore.jit import int64, kernel, linked, void
 
 PRESSED = ALL // 100
@@ -51,6 +77,9 @@ STEP = 8  # buckets between two looks at the counter
 IDLE_SLICE_US, SLICE_MIN_US, SLICE_MAX_US = 200, 20, 5_000
 LONG_TURN_US = 1_000  # a longer turn is interrupted for upkeep between two connections
 BACKGROUND_PAGES = 64
+DEFRAG_SLICE_US, DEFRAG_SLICE_MIN_US = 400, 50  # a step may take longer than what is left of a slice
+DEFRAG_PARTS = 32  # in a step
+DEFRAG_PLAN_MS = 100  # between two plans
 
 
 @kernel
@@ -128,6 +157,69 @@ def plan_expiry(context):  # type: ignore[no-untyped-def]
         shard[EXPIRE_CALM] = min(shard[EXPIRE_CALM] + granted, deadline_buckets(context))
 
 
+@linked(int64(CONTEXT))
+def defrag_percent(context):  # type: ignore[no-untyped-def]
+    """Percent of the time that fragmentation calls for; 0 while it is below the limits."""
+    shard = context.shard
+    lower, upper = shard[DEFRAG_THRESHOLD_LOWER], shard[DEFRAG_THRESHOLD_UPPER]
+    least, most = shard[DEFRAG_CYCLE_MIN], shard[DEFRAG_CYCLE_MAX]
+    now = fragmentation(context)
+    if now < lower or wasted_bytes(context) < shard[DEFRAG_IGNORE_BYTES]:
+        return 0
+    if upper <= lower:
+        return max(least, most)
+    return max(least, min(most, least + (now - lower) * (most - least) // (upper - lower)))
+
+
+@kernel
+def _note_running(context, percent):  # type: ignore[no-untyped-def]
+    shard = context.shard
+    if percent > 0 and shard[DEFRAG_RUNNING] == 0:
+        shard[DEFRAG_BEGAN_MS] = shard[TIMER_MS]
+        shard[DEFRAG_STAMP], shard[DEFRAG_CREDIT] = cycles(), 0
+    elif percent == 0 and shard[DEFRAG_RUNNING] != 0:
+        shard[DEFRAG_RAN_MS] += shard[TIMER_MS] - shard[DEFRAG_BEGAN_MS]
+    shard[DEFRAG_RUNNING] = percent
+
+
+@linked(void(CONTEXT))
+def plan_defrag(context):  # type: ignore[no-untyped-def]
+    """Decide whether defragmentation runs, and how much of the time it gets until the next plan."""
+    shard, store, now = context.shard, context.store, context.shard[TIMER_MS]
+    shard[DEFRAG_LOOK_MS] = now + DEFRAG_PLAN_MS
+    allowed, percent = may_move(context), 0
+    if allowed and shard[ACTIVE_DEFRAG]:
+        percent = defrag_percent(context)
+        if store[DEFRAG_STATE] == RESTING and percent > 0 and now >= store[DEFRAG_REST_MS]:
+            defrag_begin(context)
+    elif allowed and store[DEFRAG_STATE] != RESTING:
+        defrag_abandon(context)
+    if allowed and store[DEFRAG_STATE] == RESTING and heap_leaving(context.space):
+        defrag_abandon(context)  # the image that was loaded was taken during a cycle
+    running = 0
+    if allowed and store[DEFRAG_STATE] != RESTING:  # a cycle is finished even if fragmentation has fallen meanwhile
+        running = max(percent, shard[DEFRAG_CYCLE_MIN])
+    _note_running(context, running)
+
+
+@linked(int64(CONTEXT))
+def _defrag(context):  # type: ignore[no-untyped-def]
+    """Defragment for the time that has been granted; returns how long the rest can wait [ms]."""
+    shard, now, longest = context.shard, cycles(), _cycles_of(context, DEFRAG_SLICE_US)
+    percent = shard[DEFRAG_RUNNING]
+    granted = (now - shard[DEFRAG_STAMP]) * percent // 100
+    shard[DEFRAG_STAMP] = now
+    shard[DEFRAG_CREDIT] = min(shard[DEFRAG_CREDIT] + granted, longest)
+    if shard[DEFRAG_CREDIT] >= _cycles_of(context, DEFRAG_SLICE_MIN_US):
+        goes_on = 1
+        while goes_on and cycles() - now < shard[DEFRAG_CREDIT]:
+            goes_on = defrag_step(context, DEFRAG_PARTS)
+        shard[DEFRAG_CREDIT] -= cycles() - now
+        if goes_on == 0:
+            _note_running(context, 0)
+    return DEFRAG_SLICE_US // (10 * percent) + 1
+
+
 @linked(int64(CONTEXT, int64))
 def upkeep(context, idle):  # type: ignore[no-untyped-def]
     """Upkeep at the end of a turn, which served no client if `idle`; returns how long the rest can wait [ms]."""
@@ -151,6 +243,10 @@ def upkeep(context, idle):  # type: ignore[no-untyped-def]
         began = cycles()
         while cycles() - began < served >> 2 and background_step(context, BACKGROUND_PAGES) > 0:
             pass
+    if shard[TIMER_MS] >= shard[DEFRAG_LOOK_MS]:
+        plan_defrag(context)
+    if shard[DEFRAG_RUNNING] > 0 and may_move(context):
+        rest_ms = min(rest_ms, _defrag(context))
     shard[UPKEEP_CYCLES] = cycles()
     return rest_ms
 

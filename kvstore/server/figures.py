@@ -40,6 +40,11 @@ _RESETTABLE = (
     "EXPIRE_TIME_CAPS",
     "EXPIRE_CYCLES",
     "EVICTED_KEYS",
+    "DEFRAG_HITS",
+    "DEFRAG_MISSES",
+    "DEFRAG_KEY_HITS",
+    "DEFRAG_KEY_MISSES",
+    "DEFRAG_RAN_MS",
     "KEYSPACE_HITS",
     "KEYSPACE_MISSES",
     "QUERY_LIMIT_CLOSED",
@@ -68,6 +73,7 @@ class Figures:
         """The counters, by the names they have in INFO's section Stats."""
         r = self.registers
         ops, bytes_in, bytes_out = self._rates()
+        defragged_ms = r.TIMER_MS - r.DEFRAG_BEGAN_MS if r.DEFRAG_RUNNING else 0
         return {
             "total_connections_received": r.TOTAL_CONNECTIONS,
             "total_commands_processed": r.COMMANDS_PROCESSED,
@@ -81,6 +87,12 @@ class Figures:
             "expired_time_cap_reached_count": r.EXPIRE_TIME_CAPS,
             "expire_cycle_cpu_milliseconds": int(r.EXPIRE_CYCLES / self._cycles_per_us() / 1000),
             "evicted_keys": r.EVICTED_KEYS,
+            "active_defrag_hits": r.DEFRAG_HITS,
+            "active_defrag_misses": r.DEFRAG_MISSES,
+            "active_defrag_key_hits": r.DEFRAG_KEY_HITS,
+            "active_defrag_key_misses": r.DEFRAG_KEY_MISSES,
+            "total_active_defrag_time": r.DEFRAG_RAN_MS + defragged_ms,
+            "current_active_defrag_time": defragged_ms,
             "keyspace_hits": r.KEYSPACE_HITS,
             "keyspace_misses": r.KEYSPACE_MISSES,
             "client_query_buffer_limit_disconnections": r.QUERY_LIMIT_CLOSED,
