@@ -64,12 +64,13 @@ from kvstore.store.entries import (
 )
 from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, INDEX_BASE, INDEX_STRIDE
 from kvstore.store.membership import deadline_slot
-from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, SLOTS, bucket_element, next_overflow
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.evacuate import (
     LOOKED,
     MOVED,
     TALLY_WORDS,
     move_part,
+    move_pointed,
     overflow_evacuate,
     record_evacuate,
     root_evacuate,
@@ -145,12 +146,10 @@ def _move_entry(context, db, slot, entry):  # type: ignore[no-untyped-def]
         timed = 0
         if flags & EXPIRY:
             timed = deadline_slot(context, db, entry_hash(context, entry, context.store[HASH_SEED]), entry)
-        moved = move_part(space, entry, size, tally)
-        if moved != entry:
-            store64(space, slot, load64(space, slot) & ~ADDRESS | moved)
-            if timed != 0:
-                store64(space, timed, load64(space, timed) & ~ADDRESS | moved)
-            entry = moved
+        moved = move_pointed(space, slot, entry, size, tally)
+        if timed != 0 and moved != entry:
+            store64(space, timed, load64(space, timed) - entry + moved)
+        entry = moved
     if flags & LARGE:
         value = entry_value(context, entry)
         if should_move(space, value, tally):

@@ -25,7 +25,7 @@ may be met twice or not at all, which does no harm: what has not been moved by t
 other page has room, or if frames are short (heap_move).
 """
 
-from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LAST, LINK, SLOTS, bucket_element, next_overflow
+from kvstore.structures.buckets import BUCKET_SIZE, LAST, SLOTS, bucket_element, next_overflow
 from kvstore.structures.element import element_bytes, element_hash
 from kvstore.structures.ints import ints_capacity
 from kvstore.structures.kinds import INTS, PACKED, kind_of
@@ -33,8 +33,8 @@ from kvstore.structures.linear import bucket_number, scan_bucket, scan_next
 from kvstore.structures.packed import packed_capacity
 from kvstore.structures.record import BASE, BUCKETS, HEAD, LEVELS, OWNS_PACKEDS, RECORD_SIZE, TAIL, TREE, record_owns
 from kvstore.structures.table import PAGE_BUCKETS, table_bucket, table_room
-from kvstore.structures.tree import ADDRESS as NODE_ADDRESS
 from kvstore.structures.tree import (
+    ADDRESS,
     ADDRESS_BITS,
     ADDRESSES,
     CHILDREN,
@@ -75,6 +75,15 @@ def should_move(space, va, tally):  # type: ignore[no-untyped-def]
     return heap_should_move(space, va)
 
 
+@kernel
+def move_pointed(space, word_va, va, size, tally):  # type: ignore[no-untyped-def]
+    """Move an allocation off a leaving page, and correct the word that holds its address, perhaps with other bits."""
+    moved = move_part(space, va, size, tally)
+    if moved != va:  # else nothing is stored: there may be no frame for that
+        store64(space, word_va, load64(space, word_va) - va + moved)
+    return moved
+
+
 @linked(int64(SPACE, int64, int64[::1]))
 def root_evacuate(space, root, tally):  # type: ignore[no-untyped-def]
     """Move the allocation of a root: its address, which the caller stores."""
@@ -92,12 +101,12 @@ def _evacuate_ends(space, record, tally):  # type: ignore[no-untyped-def]
     for field in range(HEAD, TAIL + 1, 8):
         packed = load64(space, record + field)
         if packed != 0 and should_move(space, packed, tally):
-            store64(space, record + field, move_part(space, packed, packed_capacity(space, packed), tally))
+            move_pointed(space, record + field, packed, packed_capacity(space, packed), tally)
     buckets = load64(space, record + BUCKETS)
     if 0 < buckets <= PAGE_BUCKETS:
         base = load64(space, record + BASE)
         if should_move(space, base, tally):
-            store64(space, record + BASE, move_part(space, base, table_room(buckets), tally))
+            move_pointed(space, record + BASE, base, table_room(buckets), tally)
 
 
 @linked(void(SPACE, int64, int64[::1]))
@@ -105,7 +114,7 @@ def overflow_evacuate(space, bucket, tally):  # type: ignore[no-untyped-def]
     """Move the overflow bucket behind a bucket."""
     overflow = next_overflow(space, bucket)
     if overflow != 0 and should_move(space, overflow, tally):
-        store64(space, bucket + LAST, move_part(space, overflow, BUCKET_SIZE, tally) | LINK)
+        move_pointed(space, bucket + LAST, overflow, BUCKET_SIZE, tally)
 
 
 @linked(void(SPACE, int64, int64, int64[::1]))
@@ -116,9 +125,7 @@ def _evacuate_chain(space, bucket, elements_too, tally):  # type: ignore[no-unty
         for i in range(SLOTS if elements_too else 0):
             element = bucket_element(space, bucket, i)
             if element != 0 and should_move(space, element, tally):
-                moved = move_part(space, element, element_bytes(space, element), tally)
-                slot = bucket + 8 * i
-                store64(space, slot, load64(space, slot) & ~ADDRESS | moved)
+                move_pointed(space, bucket + 8 * i, element, element_bytes(space, element), tally)
         bucket = next_overflow(space, bucket)
 
 
@@ -133,7 +140,7 @@ def _point_slot(space, record, seed, old, new):  # type: ignore[no-untyped-def]
             if bucket_element(space, bucket, i) == old:
                 slot = bucket + 8 * i
         bucket = next_overflow(space, bucket)
-    store64(space, slot, load64(space, slot) & ~ADDRESS | new)
+    store64(space, slot, load64(space, slot) - old + new)
 
 
 @kernel
@@ -165,7 +172,7 @@ def _point_separators(space, record, rank, old, new):  # type: ignore[no-untyped
 def _set_neighbour(space, leaf, word, new):  # type: ignore[no-untyped-def]
     # The leaf has a new neighbour: the previous one in COUNT_WORD, the next in LEVEL_WORD.
     if leaf != 0:
-        store64(space, leaf + word, load64(space, leaf + word) & ~NODE_ADDRESS | new)
+        store64(space, leaf + word, load64(space, leaf + word) & ~ADDRESS | new)
 
 
 @linked(int64(SPACE, int64, int64, int64[::1]))
@@ -174,12 +181,10 @@ def _evacuate_node(space, pointer, level, tally):  # type: ignore[no-untyped-def
     node = load64(space, pointer)
     if not should_move(space, node, tally):
         return node
-    moved = move_part(space, node, LEAF_SIZE if level == 1 else INNER_SIZE, tally)
-    if moved != node:
-        store64(space, pointer, moved)
-        if level == 1:
-            _set_neighbour(space, load64(space, moved + COUNT_WORD) & NODE_ADDRESS, LEVEL_WORD, moved)
-            _set_neighbour(space, load64(space, moved + LEVEL_WORD) & NODE_ADDRESS, COUNT_WORD, moved)
+    moved = move_pointed(space, pointer, node, LEAF_SIZE if level == 1 else INNER_SIZE, tally)
+    if moved != node and level == 1:
+        _set_neighbour(space, load64(space, moved + COUNT_WORD) & ADDRESS, LEVEL_WORD, moved)
+        _set_neighbour(space, load64(space, moved + LEVEL_WORD) & ADDRESS, COUNT_WORD, moved)
     return moved
 
 
@@ -200,21 +205,20 @@ def _evacuate_leaf(space, record, seed, rank, tally):  # type: ignore[no-untyped
     here = rank - rest
     for place in range(load64(space, node + COUNT_WORD) >> ADDRESS_BITS):
         at = node + ADDRESSES + 8 * place
-        item, moved = load64(space, at), int64(0)
+        item = load64(space, at)
         if packeds:
             if should_move(space, item, tally):
-                store64(space, at, move_part(space, item, packed_capacity(space, item), tally))
+                move_pointed(space, at, item, packed_capacity(space, item), tally)
             here += load64(space, node + WORDS + 8 * place)
             continue
         if tabled and should_move(space, item, tally):
-            moved = move_part(space, item, element_bytes(space, item), tally)
+            moved = move_pointed(space, at, item, element_bytes(space, item), tally)
             if moved != item:
-                store64(space, at, moved)
                 _point_slot(space, record, seed, item, moved)
                 if place == 0:
                     _point_separators(space, record, here, item, moved)
         here += 1
-    return here if load64(space, node + LEVEL_WORD) & NODE_ADDRESS != 0 else _OVER
+    return here if load64(space, node + LEVEL_WORD) & ADDRESS != 0 else _OVER
 
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64[::1]))

@@ -210,7 +210,7 @@ def test_a_change_is_all_or_nothing_and_tells_what_was_before() -> None:
 
 
 def test_parameters_without_effect_are_kept_and_noticed() -> None:
-    config = Config.load(None, [("io-threads", "4"), ("slave-priority", "5"), ("activedefrag", "no")])
+    config = Config.load(None, [("io-threads", "4"), ("slave-priority", "5"), ("activerehashing", "yes")])
     assert config.text("io-threads") == "4"
     assert config.notices == [
         "io-threads has no effect: one thread serves all connections",
@@ -224,7 +224,9 @@ def test_limits_are_the_same_with_and_without_a_configuration() -> None:
     """Kernels that a test calls without a server have the registers that a server begins with."""
     words, server = Shard().registers, SimpleNamespace(config=Config(), registers=SimpleNamespace())
     limits = [
-        name for name in PARAMETERS if "-max-listpack-" in name or "intset" in name or name == "proto-max-bulk-len"
+        name
+        for name in PARAMETERS
+        if "-max-listpack-" in name or "intset" in name or "active-defrag-" in name or name == "proto-max-bulk-len"
     ]
     assert len(limits) == len(LIMITS) and set(limits) <= set(APPLIED)
     for name in limits:

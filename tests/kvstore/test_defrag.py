@@ -210,11 +210,12 @@ def test_a_store_that_is_emptied_during_a_cycle(store: Bare) -> None:
 
 def scattered(store: Bare) -> None:
     draw = random.Random(1)
-    for i in range(3000):
+    for i in range(6000):
         store("SET", f"s:{i}", b"v" * (i % 90), *(("PX", 10**8) if i % 2 else ()))
-        write(store, "great hashes", i, draw)
-        write(store, "great zsets", i, draw)
-    for i in range(3000):
+        if i < 200:
+            write(store, "great hashes", i, draw)
+            write(store, "great zsets", i, draw)
+    for i in range(6000):
         if i % 13:
             store("DEL", f"s:{i}")
     settle(store)

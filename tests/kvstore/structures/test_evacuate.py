@@ -260,7 +260,7 @@ def test_a_value_may_change_between_two_steps(seed: int, ordered: bool) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_short_of_frames_a_part_moves_as_a_whole_or_stays(name: str, mode: ForkMode | None) -> None:
     make, check = MAKERS[name]
-    value = make(3, scaled(300 if name != "list" else 40, 40))
+    value = make(3, scaled(300, 150))
     memory, space = value.space.memory, value.space
     spaces = [space] if mode is None else [space, space.fork(mode)]
     child = [contents(memory, each.root) for each in spaces[1:]]
