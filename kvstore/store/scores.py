@@ -1,13 +1,16 @@
 """Scores of a sorted set, as an element's payload keeps them.
 
-    8 bytes     the word that `sortable` makes of a score (kvstore/wire/doubles.py)
+    8 bytes     the word of the score: what `sortable` makes of it (kvstore/wire/doubles.py), and MINUS_ZERO for -0
     fewer       the score is an integer, in so many bytes, signed and little-endian; only in a packed
 
 An element of its own always has eight bytes, so that another score fits the place of the old one.
+
+Redis prints -0 in a large sorted set, and 0 in a small one.  So a word of eight bytes tells them apart, and a packed
+does not.  They are equal in the order of members: whatever compares words, and a tree, takes `ordered` ones.
 """
 
 from kvstore.structures.element import element_payload, element_payload_length
-from kvstore.wire.doubles import double_of, sortable
+from kvstore.wire.doubles import bits_of_double, double_of, sortable
 from mmcore.jit import int64, kernel, linked
 from mmcore.mmu import load8, load64, store8
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
@@ -15,11 +18,24 @@ from mmcore.state import SPACE
 
 WORD_SIZE = 8  # [bytes] of a score that is not shortened
 INTEGER_MAX = 1 << 47  # an integer below it takes at most 6 bytes
+MINUS_ZERO = -1  # the word of -0: `double_of` makes -0 of it, and `sortable` makes it of nothing
+
+
+@kernel
+def score_word(value):  # type: ignore[no-untyped-def]
+    """The word of a score."""
+    return MINUS_ZERO if value == 0.0 and bits_of_double(value) < 0 else sortable(value)
+
+
+@kernel
+def ordered(word):  # type: ignore[no-untyped-def]
+    """The word by which a score is compared."""
+    return int64(0) if word == MINUS_ZERO else word
 
 
 @linked(int64(SPACE, int64))
 def element_score(space, va):  # type: ignore[no-untyped-def]
-    """The score of an element, as a sortable word."""
+    """The word of the score of an element."""
     at, size = element_payload(space, va), element_payload_length(space, va)
     if size == WORD_SIZE and at & PAGE_MASK <= PAGE_SIZE - WORD_SIZE:
         return load64(space, at)

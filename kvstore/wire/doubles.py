@@ -2,8 +2,7 @@
 
 Kernels are linked without floating point in their signatures, and tables have words, so a double travels as its bits
 (`bits_of_double`).  A structure that orders doubles keeps `sortable` words instead: their order as int64 is the order
-of the doubles, and -0 and 0 are the same word, because Redis orders them by member.  So a -0 comes back as 0, as it
-does from Redis's small sorted sets; its large ones print -0.
+of the doubles, and -0 and 0 are the same word, because Redis orders them by member.
 
 Text is read as redis-server 7 reads it, with C's strtod: infinities and hexadecimal digits are numbers; blanks, NaN,
 and what only an infinity or zero would represent are not.  Most numbers are short, and are read without strtod: an

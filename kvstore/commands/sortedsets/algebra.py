@@ -46,9 +46,10 @@ from kvstore.lifetimes.call import ARGC, PROTOCOL
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.lookup import key_hash
+from kvstore.store.scores import score_word
 from kvstore.system.libc import bytes_at, free, malloc, words_at
 from kvstore.wire.arguments import integer_argument, is_word, pack, word
-from kvstore.wire.doubles import bits_of_double, double_argument, double_of, double_of_bits, sortable
+from kvstore.wire.doubles import bits_of_double, double_argument, double_of, double_of_bits
 from kvstore.wire.errors import (
     LIMIT_NEGATIVE,
     NO_KEYS_ZDIFF,
@@ -203,7 +204,7 @@ def _gather_of_first(context, sources, count, operation):  # type: ignore[no-unt
         else:
             taken = 1 - _in_another(context, sources, count, hash_)
         if taken:
-            gather_put(context, sortable(double_of_bits(member[SCORE])), member[ADDRESS], member[LENGTH])
+            gather_put(context, score_word(double_of_bits(member[SCORE])), member[ADDRESS], member[LENGTH])
             found += 1
             if found == limit:
                 return found
@@ -239,11 +240,11 @@ def _gather_union(context, sources, count, address, mask):  # type: ignore[no-un
             score = _weighed(member[SCORE], source[WEIGHT])
             place = _place_of(context, slots, mask, key_hash(context, member[ADDRESS], member[LENGTH]))
             if slots[place] == 0:
-                gather_put(context, sortable(score), member[ADDRESS], member[LENGTH])
+                gather_put(context, score_word(score), member[ADDRESS], member[LENGTH])
                 slots[place] = gathered(context)[COUNT]
             else:
                 row = gathered_row(context, slots[place] - 1)
-                row[ROW_SCORE] = sortable(_aggregate(context, double_of(row[ROW_SCORE]), score))
+                row[ROW_SCORE] = score_word(_aggregate(context, double_of(row[ROW_SCORE]), score))
             more = source_next(context, source[ROOT], source[SCORED])
         if more < 0:
             return -1

@@ -7,6 +7,7 @@ are checked before the key is looked up, and read again to find the ranks.
 from kvstore.commands.sortedsets.order import cursor_at, cursor_score, zset_rank, zset_rank_word
 from kvstore.lifetimes.call import QUERY_ADDRESS
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.store.scores import ordered
 from kvstore.structures.collection import root_count
 from kvstore.wire.arguments import integer_argument
 from kvstore.wire.doubles import sortable
@@ -86,7 +87,7 @@ def _lex_rank(context, root, i, after):  # type: ignore[no-untyped-def]
     if kind == LEX_LAST:
         return root_count(space, root)
     # All scores are equal: otherwise the result of a range of members is not specified.
-    word = cursor_score(space, root, cursor_at(space, root, 0))
+    word = ordered(cursor_score(space, root, cursor_at(space, root, 0)))
     inclusive = after if not excluded else 1 - after
     return zset_rank(space, root, word, context.call[QUERY_ADDRESS] + offset, k, inclusive)
 

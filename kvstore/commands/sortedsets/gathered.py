@@ -14,13 +14,14 @@ of memory that go with the rows.
     LONGEST  length of the longest member
     BYTES    of all members
 
-    ROW words of a row: the score as a sortable word, the member's address in the process, its length
+    ROW words of a row: the word of the score, the member's address in the process, its length
 
 The sources must not change until `gather_end`.
 """
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
+from kvstore.store.scores import ordered
 from kvstore.structures.element import pin
 from kvstore.system.libc import bytes_at, free, malloc, words_at
 from mmcore.jit import boolean, int64, kernel, linked, view, void
@@ -104,8 +105,8 @@ def gathered_row(context, i):  # type: ignore[no-untyped-def]
 def _is_before(row, other):  # type: ignore[no-untyped-def]
     # Whether a row comes before another, by their addresses.
     a, b = words_at(row, ROW), words_at(other, ROW)
-    if a[SCORE] != b[SCORE]:
-        return a[SCORE] < b[SCORE]
+    if ordered(a[SCORE]) != ordered(b[SCORE]):
+        return ordered(a[SCORE]) < ordered(b[SCORE])
     both = min(a[LENGTH], b[LENGTH])
     text, other_text = bytes_at(a[ADDRESS], both), bytes_at(b[ADDRESS], both)
     for i in range(both):

@@ -7,12 +7,13 @@
     cursor_element(space, root, at), cursor_score(space, root, at)
     at = cursor_next(space, root, at)                   or cursor_previous; 0 at the end
 
-A cursor is a place + 1 in a packed, and a position in a tree (kvstore/structures/tree.py).
+Ranks are of `ordered` words (kvstore/store/scores.py).  A cursor is a place + 1 in a packed, and a position in a tree
+(kvstore/structures/tree.py).
 """
 
 from kvstore.lifetimes.call import PROTOCOL
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.store.scores import element_score
+from kvstore.store.scores import element_score, ordered
 from kvstore.structures.element import element_compare, element_key, element_key_length
 from kvstore.structures.kinds import PACKED, kind_of
 from kvstore.structures.packed import packed_count, packed_item
@@ -38,7 +39,7 @@ def packed_rank(space, packed, word, member, k, after):  # type: ignore[no-untyp
     while low < high:
         middle = (low + high) >> 1
         element = packed_item(space, packed, middle)
-        here = element_score(space, element)
+        here = ordered(element_score(space, element))
         order = -1 if here < word else int64(here > word)
         if order == 0 and k >= 0:
             order = element_compare(space, element, member, k)
@@ -81,10 +82,11 @@ def cursor_element(space, root, at):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def cursor_score(space, root, at):  # type: ignore[no-untyped-def]
-    """The score at a cursor, as a sortable word."""
+    """The word of the score at a cursor."""
     if kind_of(space, root) == PACKED:
         return element_score(space, packed_item(space, root, at - 1))
-    return position_word(space, at)
+    word = position_word(space, at)
+    return word if word != 0 else element_score(space, position_address(space, at))  # it may be -0
 
 
 @linked(int64(SPACE, int64, int64))

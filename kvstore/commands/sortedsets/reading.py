@@ -7,7 +7,7 @@ from kvstore.lifetimes.call import ARGC, COMMAND
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
-from kvstore.store.scores import element_score
+from kvstore.store.scores import element_score, ordered
 from kvstore.structures.collection import root_count
 from kvstore.wire.arguments import argument, is_word
 from kvstore.wire.errors import SYNTAX
@@ -88,7 +88,7 @@ def _rank(context, reverse):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     score = element_score(space, element)
-    rank = zset_rank(space, root, score, member, k, 0)
+    rank = zset_rank(space, root, ordered(score), member, k, 0)
     if reverse:
         rank = root_count(space, root) - 1 - rank
     if argc == 4:

@@ -29,7 +29,7 @@ from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_change, reserve_elements, reserve_removal
-from kvstore.store.scores import WORD_SIZE, put_score, short_score_size
+from kvstore.store.scores import WORD_SIZE, ordered, put_score, short_score_size
 from kvstore.store.types import COMPACT, WIDE
 from kvstore.structures.collection import root_free
 from kvstore.structures.element import element_key, element_key_length, element_payload, element_size, element_write
@@ -90,16 +90,17 @@ def _build_packed(context):  # type: ignore[no-untyped-def]
     return packed
 
 
-@linked(int64(CONTEXT))
-def _build_record(context):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64))
+def _build_record(context, encoding):  # type: ignore[no-untyped-def]
     """A record of the rows; 0 with nothing left behind when frames ran out."""
     space, record = context.space, record_new(context.space, OWNS_ELEMENTS)
     if record == 0:
         return 0
     for i in range(gathered(context)[COUNT]):
         row = gathered_row(context, i)
-        element = record_add(context, record, row[ADDRESS], row[LENGTH], row[SCORE])
-        if element == 0 or tree_insert_at(space, record, i, row[SCORE], element, 0) != 0:
+        word = row[SCORE] if encoding == WIDE else ordered(row[SCORE])
+        element = record_add(context, record, row[ADDRESS], row[LENGTH], word)
+        if element == 0 or tree_insert_at(space, record, i, ordered(word), element, 0) != 0:
             root_free(space, CONTROL_BASE + CONTROL_GRAVE, record)
             return 0
     return record
@@ -116,7 +117,7 @@ def _store_some(context, key, key_size, event):  # type: ignore[no-untyped-def]
     if encoding == COMPACT and _packed_bytes(context) <= PACKED_MAX:
         root = _build_packed(context)
     else:
-        root = _build_record(context)
+        root = _build_record(context, encoding)
     if root == 0:
         reply_out_of_frames(context)
         return 0

@@ -3,9 +3,9 @@
     COMPACT and fits a packed   PACKED of elements, in the order of score and member
     else                        RECORD with a table of elements, and a tree that has them in that order
 
-An element's key is the member, its payload the score (kvstore/store/scores.py).  Scores are passed as sortable words
-(kvstore/wire/doubles.py).  A sorted set that is COMPACT but does not fit a packed is a record all the same; OBJECT
-ENCODING reports its encoding.  A record never becomes a packed again.
+An element's key is the member, its payload the score.  Scores are passed as words (kvstore/store/scores.py).  A sorted
+set that is COMPACT but does not fit a packed is a record all the same; OBJECT ENCODING reports its encoding.  A record
+never becomes a packed again.
 
 The functions that change a value assume that frames were reserved for it, for a change of form too: `reserve_members`
 does that.  The root may move.
@@ -16,11 +16,11 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import ZSET_MAX_LISTPACK_ENTRIES, ZSET_MAX_LISTPACK_VALUE
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.collections import collection_new, held
-from kvstore.store.entries import ZSET, entry_root, entry_set_encoding, entry_set_root
+from kvstore.store.entries import ZSET, entry_encoding, entry_root, entry_set_encoding, entry_set_root
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements
-from kvstore.store.scores import WORD_SIZE, element_score, put_score, short_score_size
+from kvstore.store.scores import WORD_SIZE, element_score, ordered, put_score, short_score_size
 from kvstore.store.types import COMPACT, WIDE
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
@@ -108,7 +108,7 @@ def _to_record(context, entry):  # type: ignore[no-untyped-def]
         k, word = element_key_length(space, old), element_score(space, old)
         element = record_add(context, record, held(context, element_key(space, old), k), k, word)
         assert element != 0, "no frame was reserved for an element"
-        code = tree_insert_at(space, record, i, word, element, 0)
+        code = tree_insert_at(space, record, i, ordered(word), element, 0)
         assert code == 0, "no frame was reserved for a tree"
     packed_free(space, packed)
     entry_set_root(context, entry, record)
@@ -140,13 +140,19 @@ def zset_for_writing(context, slot, key, key_size, hash_, members):  # type: ign
 @kernel
 def _insert(space, packed, member, k, word, size):  # type: ignore[no-untyped-def]
     # Insert a member whose score takes `size` bytes into a packed that has room for it.  The new address.
-    place = packed_rank(space, packed, word, member, k, 0)
+    place = packed_rank(space, packed, ordered(word), member, k, 0)
     packed = packed_insert(space, packed, place, element_size(k, size))
     assert packed != 0, "no frame was reserved for a packed"
     element = packed_item(space, packed, place)
     element_write(space, element, member, k, 0, size)
     put_score(space, element_payload(space, element), word, size)
     return packed
+
+
+@kernel
+def _kept_word(context, entry, word):  # type: ignore[no-untyped-def]
+    # A sorted set that is reported as a small one has no -0, though it be a record.
+    return ordered(word) if entry_encoding(context, entry) == COMPACT else word
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
@@ -161,10 +167,10 @@ def member_add(context, entry, member, k, word):  # type: ignore[no-untyped-def]
             entry_set_root(context, entry, _insert(space, root, member, k, word, size))
             return
         _to_record(context, entry)
-    root = entry_root(context, entry)
+    root, word = entry_root(context, entry), _kept_word(context, entry, word)
     element = record_add(context, root, member, k, word)
     assert element != 0, "no frame was reserved for an element"
-    code = tree_insert(space, root, word, element)
+    code = tree_insert(space, root, ordered(word), element)
     assert code == 0, "no frame was reserved for a tree"
 
 
@@ -174,7 +180,7 @@ def _move_in_packed(context, entry, member, k, word):  # type: ignore[no-untyped
     space, root = context.space, entry_root(context, entry)
     place, size = packed_find(space, root, member, k), short_score_size(word)
     element = packed_item(space, root, place)
-    behind = packed_rank(space, root, word, member, k, 0)  # counts the member itself where its score rises
+    behind = packed_rank(space, root, ordered(word), member, k, 0)  # counts the member itself where its score rises
     if element_payload_length(space, element) == size and place <= behind <= place + 1:
         put_score(space, element_payload(space, element), word, size)
         return 1
@@ -194,12 +200,12 @@ def member_move(context, entry, member, k, word):  # type: ignore[no-untyped-def
         if _move_in_packed(context, entry, member, k, word):
             return
         _to_record(context, entry)
-    root = entry_root(context, entry)
+    root, word = entry_root(context, entry), _kept_word(context, entry, word)
     element = table_at(space, table_find(space, root, key_hash(context, member, k), member, k))
-    code = tree_remove(space, root, element_score(space, element), element)
+    code = tree_remove(space, root, ordered(element_score(space, element)), element)
     assert code == 0, "no frame was reserved for a tree"
     put_score(space, element_payload(space, element), word, WORD_SIZE)
-    code = tree_insert(space, root, word, element)
+    code = tree_insert(space, root, ordered(word), element)
     assert code == 0, "no frame was reserved for a tree"
 
 
@@ -230,7 +236,7 @@ def member_remove(context, entry, member, k):  # type: ignore[no-untyped-def]
     if slot == 0:
         return 0
     element = table_at(space, slot)
-    code = tree_remove(space, root, element_score(space, element), element)
+    code = tree_remove(space, root, ordered(element_score(space, element)), element)
     assert code == 0, "no frame was reserved for a tree"
     _forget(space, root, hash_, slot)
     return 1

@@ -13,16 +13,18 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import ZADD, ZINCR, ZREM
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.collections import collection_gone, collection_write
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_removal_of
-from kvstore.store.scores import WORD_SIZE, element_score
+from kvstore.store.scores import WORD_SIZE, element_score, score_word
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_size
+from kvstore.system.libc import words_at
 from kvstore.wire.arguments import arg_length, argument, pack, word
-from kvstore.wire.doubles import double_argument, double_of, sortable
+from kvstore.wire.doubles import double_argument, double_of
 from kvstore.wire.errors import GT_LT_NX, INCR_PAIR, NOT_FLOAT, SCORE_NAN, SYNTAX, XX_AND_NX
 from kvstore.wire.resp import reply_error, reply_integer, reply_null
 from mmcore.jit import int64, kernel, linked
@@ -81,6 +83,12 @@ def _options(context, given):  # type: ignore[no-untyped-def]
     return options | first << _FIRST_SHIFT
 
 
+@kernel
+def _note(context, score):  # type: ignore[no-untyped-def]
+    # Keep the score for the reply to INCR: it tells -0 from 0 even where the sorted set does not.
+    words_at(context.shard[SCRATCH_ADDRESS], 1)[0] = score_word(score)
+
+
 @linked(int64(CONTEXT, int64, int64, int64))
 def _put(context, entry, i, options):  # type: ignore[no-untyped-def]
     """Add or move the member whose score is in argument i: what became of it."""
@@ -90,7 +98,8 @@ def _put(context, entry, i, options):  # type: ignore[no-untyped-def]
     if element == 0:
         if options & XX:
             return SKIPPED
-        member_add(context, entry, member, k, sortable(score))
+        _note(context, score)
+        member_add(context, entry, member, k, score_word(score))
         return ADDED
     if options & NX:
         return SKIPPED
@@ -101,16 +110,11 @@ def _put(context, entry, i, options):  # type: ignore[no-untyped-def]
             return NAN
     if (options & LT and score >= double_of(old)) or (options & GT and score <= double_of(old)):
         return SKIPPED
-    if sortable(score) == old:
+    _note(context, score)
+    if score == double_of(old):
         return KEPT
-    member_move(context, entry, member, k, sortable(score))
+    member_move(context, entry, member, k, score_word(score))
     return MOVED
-
-
-@kernel
-def _reply_new_score(context, entry, i):  # type: ignore[no-untyped-def]
-    member, k = argument(context, i + 1)
-    reply_score(context, element_score(context.space, member_find(context, entry_root(context, entry), member, k)))
 
 
 @linked(int64(CONTEXT, int64))
@@ -150,7 +154,7 @@ def _add(context, given):  # type: ignore[no-untyped-def]
     elif outcome == SKIPPED:
         reply_null(context)
     else:
-        _reply_new_score(context, entry, first)
+        reply_score(context, words_at(context.shard[SCRATCH_ADDRESS], 1)[0])
     if added + moved > 0:
         changed(context, context.call[DB], key, key_size, hash_, ZINCR if options & INCR else ZADD, added + moved)
     return 0
