@@ -118,6 +118,8 @@
     SAMPLES_ADDRESS,  # ring of (TIMER_MS, commands, bytes in, bytes out), one a tick
     SAMPLE_NEXT,
     LOOP_TURNS,
+    LOOP_BEGAN_NS,  # processor time of the thread when the turn began, 0 when it is not measured; see net/loop.py
+    LOOP_LONGEST_NS,  # the longest turn
     # what the clocks need; see clock.py
     WALL_SHIFT_US,
     TIMER_SHIFT_US,
@@ -173,6 +175,6 @@
     DEFRAG_MISSES,  # parts looked at that stayed
     DEFRAG_KEY_HITS,  # keys of which a part was moved
     DEFRAG_KEY_MISSES,
-) = range(152)
+) = range(154)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 152
+assert SHARD_REGISTERS >= 154

@@ -8,6 +8,9 @@ A turn
 
 `serve` returns one of the codes of events.py when Python has work to do.  The registers hold its whole state, so the
 next call continues where the last one stopped, even in the middle of a pipeline or of a transaction.
+
+While the latency monitor is on, the thread's processor time is read before and after each wait, and INFO tells the
+longest turn: including what Python did in it, and excluding the time that other processes took.
 """
 
 from kvstore.connections.table import close_connection, connection, give_turn, take_turn
@@ -29,11 +32,15 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     BLOCKED_DEADLINE_MS,
     EVENTS_ADDRESS,
+    LATENCY_MS,
+    LOOP_BEGAN_NS,
+    LOOP_LONGEST_NS,
     LOOP_TURNS,
     NEXT_TICK_MS,
     READY,
     READY_NEXT,
     RESUME,
+    SCRATCH_ADDRESS,
     STOPPING,
     TIMER_MS,
     TURN_CYCLES,
@@ -54,14 +61,17 @@ from kvstore.net.timer import save_due, tick
 from kvstore.net.upkeep import PRESSED, upkeep, upkeep_between
 from kvstore.system.clock import update_clocks
 from kvstore.system.libc import (
+    CLOCK_THREAD_CPUTIME_ID,
     EPOLLERR,
     EPOLLHUP,
     EPOLLIN,
     EPOLLOUT,
+    clock_gettime,
     cycles,
     ints_at,
+    words_at,
 )
-from mmcore.jit import int64, kernel, linked
+from mmcore.jit import int32, int64, kernel, linked
 
 SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so many
 TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
@@ -92,9 +102,19 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _thread_ns(context):  # type: ignore[no-untyped-def]
+    clock_gettime(int32(CLOCK_THREAD_CPUTIME_ID), context.shard[SCRATCH_ADDRESS])
+    time = words_at(context.shard[SCRATCH_ADDRESS], 2)
+    return time[0] * 1_000_000_000 + time[1]
+
+
+@kernel
 def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
     shard = context.shard
+    if shard[LATENCY_MS] != 0 and shard[LOOP_BEGAN_NS] != 0:
+        shard[LOOP_LONGEST_NS] = max(shard[LOOP_LONGEST_NS], _thread_ns(context) - shard[LOOP_BEGAN_NS])
     shard[READY] = poll_wait(context, timeout_ms)
+    shard[LOOP_BEGAN_NS] = _thread_ns(context) if shard[LATENCY_MS] != 0 else 0
     shard[READY_NEXT] = 0
     shard[TURNS_LEFT] = -1
     sharers = min(max(1, shard[READY] + shard[TURNS_PENDING]), SHARES_MAX)

@@ -172,6 +172,23 @@ def test_a_transaction_that_is_slow_is_an_event_too(wire: Wire) -> None:
     assert b"command" in {event[0] for event in wire("LATENCY", "LATEST")}
 
 
+def test_the_longest_turn_is_told_while_the_monitor_is_on(wire: Wire, ours: None) -> None:
+    """In processor time of the loop's thread; CONFIG RESETSTAT forgets it, and its own turn with it."""
+
+    def longest_us() -> float:
+        return float(info(wire, "machine")["loop_longest_turn_usec"])
+
+    wire("CONFIG", "RESETSTAT")
+    wire("PING")
+    assert longest_us() == 0
+    wire("CONFIG", "SET", "latency-monitor-threshold", "1000000")
+    wire("PING")
+    assert longest_us() > 0
+    wire("CONFIG", "SET", "latency-monitor-threshold", "0")
+    wire("CONFIG", "RESETSTAT")
+    assert longest_us() == 0
+
+
 REPLIES = [
     ("LATENCY",),
     ("LATENCY", "NOSUCH"),
