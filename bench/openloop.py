@@ -4,8 +4,8 @@ A closed loop sends the next request after the reply to the last one, so a stop 
 request.  Here request i is due at start + i / rate, and its latency counts from that time.  Every request that becomes
 due during a stop is charged with the rest of the stop.  (This avoids the mistake called "coordinated omission".)
 
-    request i   on connection i mod C; a hash of i selects SET or GET, and the key; the k-th reply of connection c is
-                that of request c + k * C, because a server answers a connection in order
+    request i   on connection i mod C; a hash of i selects SET, GET or ADD, and the key; the k-th reply of connection c
+                is that of request c + k * C, because a server answers a connection in order
     due         start + i * 10^9 / rate nanoseconds of the monotonic clock
     sent        when its bytes were made; later than due if the generator was late, or the socket was full
     answered    when its whole reply was received
@@ -13,6 +13,9 @@ due during a stop is charged with the rest of the stop.  (This avoids the mistak
 `answered - due` is the latency.  `sent - due` of requests that no full socket held up is the generator's own lateness,
 which is a part of every latency; `lateness` in the summary reports it.  bench/echo.py answers at once, so it shows the
 cost of loopback and generator without a server.
+
+With `collections` a GET is an HGET and a SET an HSET, of fields named as keys in the hash HASH_KEY; an ADD, which there
+is only then, is a ZADD of a random score to a member of the sorted set ZSET_KEY.
 
 With a rate of 0 the loop is closed: each connection keeps `pipeline` requests in flight, and a request is due when it
 is made.  This is how memtier_benchmark counts.
@@ -41,7 +44,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from bench.load import KEY_DIGITS, POOL_SIZE, pool, request_parts
+from bench.client import encode
+from bench.load import KEY_DIGITS, POOL_SIZE, pool
 from bench.servers import environment
 from kvstore.system.libc import (
     CLOCK_MONOTONIC,
@@ -68,12 +72,14 @@ PR_SET_TIMERSLACK = 29
 INPUT_SIZE = 1 << 18
 OUTPUT_SIZE = 1 << 17  # bytes that a connection can buffer while its socket is full
 EVENTS_MAX = 256
+SCORES = 10**KEY_DIGITS  # scores of an ADD are below
 DESCRIPTORS_MAX = 1024
 LEAD_NS = 20_000_000  # from the order to begin to the first request
 DRAIN_NS = 60 * 10**9  # how long to wait for replies after the last request
 
 # The kinds of requests.
-GET, SET = 0, 1
+GET, SET, ADD = 0, 1, 2
+HASH_KEY, ZSET_KEY = b"bench:hash", b"bench:zset"
 # The results of `generate`.
 ENDED, BROKEN, UNANSWERED = 0, -1, -2
 # The states of the parser of a connection's replies.
@@ -89,10 +95,10 @@ class Load(NamedTuple):
     output: np.ndarray  # uint8[C, OUTPUT_SIZE] bytes not yet sent
     input: np.ndarray  # uint8[INPUT_SIZE]
     scratch: np.ndarray  # int64[512]            events and times for system calls
-    templates: np.ndarray  # uint8[2, request]     a GET and a SET
+    templates: np.ndarray  # uint8[3, request]     a GET, a SET and an ADD
     values: np.ndarray  # uint8[POOL_SIZE]      the pool from which values are cut
     times: np.ndarray  # int64[N, 3]           due, sent, answered [ns]
-    kinds: np.ndarray  # uint8[N]              GET or SET, and HELD
+    kinds: np.ndarray  # uint8[N]              GET, SET or ADD, and HELD
     slots: np.ndarray  # int64[DESCRIPTORS_MAX] the connection of a descriptor
 
 
@@ -114,7 +120,7 @@ LOAD = named_tuple(
 )
 
 STOP = 0
-HELD = 2  # flag of a request that a full socket kept waiting
+HELD = 4  # flag of a request that a full socket kept waiting
 (
     EPOLL,  # descriptor
     START,  # [ns]
@@ -123,12 +129,17 @@ HELD = 2  # flag of a request that a full socket kept waiting
     KEYS,
     VALUE_SIZE,
     SET_SHARE,  # of 65536
+    ADD_SHARE,
     SEED,
-    GET_SIZE,  # bytes of a GET
-    SET_BYTES,
-    KEY_AT_GET,  # offset of the key's digits in a GET
-    KEY_AT_SET,
+    LONGEST,  # bytes of the longest request
+    SIZES,  # bytes of a GET, a SET and an ADD
+    _,
+    _,
+    KEYS_AT,  # offsets of the key's digits in each
+    _,
+    _,
     VALUE_AT,
+    SCORE_AT,
     SCRATCH,  # address of scratch
     INPUT,  # address of input
     OUTPUT,  # address of output
@@ -136,7 +147,7 @@ HELD = 2  # flag of a request that a full socket kept waiting
     ANSWERED_ALL,
     ERRORS,  # error replies
     PLAN_WORDS,
-) = range(20)
+) = range(25)
 (
     DESCRIPTOR,
     MADE,  # requests of this connection whose bytes were made
@@ -177,21 +188,26 @@ def mix(number, seed):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def put_digits(out, at, number):  # type: ignore[no-untyped-def]
+    """Write the KEY_DIGITS digits of a number."""
+    for digit in range(at + KEY_DIGITS - 1, at - 1, -1):
+        out[digit] = 48 + number % 10
+        number //= 10
+
+
+@kernel
 def make_request(load, c, row, request, held):  # type: ignore[no-untyped-def]
     """Append the bytes of a request to its connection's output."""
     plan, out = load.plan, load.output[c]
     hashed = mix(request, plan[SEED])
-    kind = SET if hashed & 0xFFFF < plan[SET_SHARE] else GET
-    key = (hashed >> 16) % plan[KEYS]
-    size = plan[SET_BYTES] if kind == SET else plan[GET_SIZE]
-    start = row[OUT_END]
+    draw = hashed & 0xFFFF
+    kind = SET if draw < plan[SET_SHARE] else ADD if draw < plan[SET_SHARE] + plan[ADD_SHARE] else GET
+    size, start = plan[SIZES + kind], row[OUT_END]
     copy_bytes(out, start, load.templates[kind], 0, size)
-    digit = start + (plan[KEY_AT_SET] if kind == SET else plan[KEY_AT_GET]) + KEY_DIGITS - 1
-    for _ in range(KEY_DIGITS):
-        out[digit] = 48 + key % 10
-        key //= 10
-        digit -= 1
-    if kind == SET:
+    put_digits(out, start + plan[KEYS_AT + kind], (hashed >> 16) % plan[KEYS])
+    if kind == ADD:
+        put_digits(out, start + plan[SCORE_AT], hashed % SCORES)
+    elif kind == SET:
         copy_bytes(out, start + plan[VALUE_AT], load.values, hashed % (POOL_SIZE - plan[VALUE_SIZE]), plan[VALUE_SIZE])
     row[OUT_END] = start + size
     load.kinds[request] = kind | (HELD if held else 0)
@@ -204,7 +220,7 @@ def pump(load, c, now):  # type: ignore[no-untyped-def]
     connections = load.rows.shape[0]
     held = row[FULL] != 0  # requests that became due meanwhile were held up, too
     while True:
-        while row[OUT_END] + plan[SET_BYTES] <= OUTPUT_SIZE:
+        while row[OUT_END] + plan[LONGEST] <= OUTPUT_SIZE:
             request = c + connections * row[MADE]
             if request >= plan[NEXT]:
                 break
@@ -370,6 +386,8 @@ class Plan:
     value_size: int  # [bytes]
     seconds_max: float  # room for records of an open loop
     set_share: float = 0.5
+    add_share: float = 0.0  # of collections only
+    collections: bool = False
     pipeline: int = 1  # closed loop only
     requests_max: int = 0  # room for records of a closed loop
     seed: int = 1
@@ -464,7 +482,7 @@ class Generator:
             times[:, 0],
             times[:, 1],
             times[:, 2],
-            (kinds & SET) != 0,
+            (kinds & (HELD - 1)) == SET,
             (kinds & HELD) != 0,
             summary["errors"],
             summary["processor_share"],
@@ -479,17 +497,24 @@ class Generator:
         return text
 
 
+def forms(plan: Plan) -> tuple[bytes, bytes, bytes]:
+    """The bytes of a GET, a SET and an ADD, with zeros for all digits and for the value."""
+    key, value = b"key:" + b"0" * KEY_DIGITS, bytes(plan.value_size)
+    add = encode("ZADD", ZSET_KEY, b"0" * KEY_DIGITS, key)
+    if plan.collections:
+        return encode("HGET", HASH_KEY, key), encode("HSET", HASH_KEY, key, value), add
+    return encode("GET", key), encode("SET", key, value), add
+
+
 def prepare(plan: Plan, control: np.ndarray) -> tuple[Load, list[socket.socket], select.epoll]:
     """Connect, and lay out the state."""
-    before, between = request_parts(plan.value_size)
-    get = before.replace(b"*3\r\n$3\r\nSET", b"*2\r\n$3\r\nGET")
-    set_bytes = before + b"0" * KEY_DIGITS + between + bytes(plan.value_size) + b"\r\n"
-    get_bytes = get + b"0" * KEY_DIGITS + b"\r\n"
-    if len(set_bytes) > OUTPUT_SIZE:
+    _, set_, add = requests = forms(plan)
+    longest = max(map(len, requests))
+    if longest > OUTPUT_SIZE:
         raise ValueError(f"values of {plan.value_size} bytes are too long for the generator")
-    templates = np.zeros((2, len(set_bytes)), np.uint8)
-    templates[GET, : len(get_bytes)] = np.frombuffer(get_bytes, np.uint8)
-    templates[SET] = np.frombuffer(set_bytes, np.uint8)
+    templates = np.zeros((len(requests), longest), np.uint8)
+    for kind, request in enumerate(requests):
+        templates[kind, : len(request)] = np.frombuffer(request, np.uint8)
     room = int(plan.rate * plan.seconds_max) if plan.rate else plan.requests_max
     load = Load(
         np.zeros(PLAN_WORDS, np.int64),
@@ -507,9 +532,11 @@ def prepare(plan: Plan, control: np.ndarray) -> tuple[Load, list[socket.socket],
     words = load.plan
     words[RATE], words[PIPELINE], words[KEYS] = plan.rate, plan.pipeline, plan.keys
     words[VALUE_SIZE], words[SEED], words[SET_SHARE] = plan.value_size, plan.seed, round(plan.set_share * 65536)
-    words[GET_SIZE], words[SET_BYTES] = len(get_bytes), len(set_bytes)
-    words[KEY_AT_GET], words[KEY_AT_SET] = len(get), len(before)
-    words[VALUE_AT] = len(before) + KEY_DIGITS + len(between)
+    words[ADD_SHARE], words[LONGEST] = round(plan.add_share * 65536), longest
+    for kind, request in enumerate(requests):
+        words[SIZES + kind], words[KEYS_AT + kind] = len(request), request.rindex(b"key:") + 4
+    words[VALUE_AT] = len(set_) - 2 - plan.value_size
+    words[SCORE_AT] = add.index(b"0" * KEY_DIGITS)
     words[SCRATCH], words[INPUT], words[OUTPUT] = (a.ctypes.data for a in (load.scratch, load.input, load.output))
     # Touch the pages here, not while the clock runs.
     load.times[:], load.output[:], load.kinds[:] = 0, 0, 0
