@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from bench.report import Report
-from bench.servers import DEFAULT, SUBJECTS
+from bench.servers import DEFAULT, RIVALS, SUBJECTS
 
 TABLE_WIDTH_MIN = 120
 
@@ -53,7 +53,7 @@ def against(*default: str) -> Callable[..., Any]:
     return click.option(
         "--subject",
         "subjects",
-        type=click.Choice(SUBJECTS),
+        type=click.Choice(tuple(dict.fromkeys((*SUBJECTS, *RIVALS)))),
         multiple=True,
         default=default,
         help=f"What to measure; may be given more than once.  By default {', '.join(default)}.",
@@ -530,6 +530,50 @@ def bystander_command(subjects: tuple[str, ...], repetitions: int, smoke: bool, 
     finish(bystander.run(subjects, sizes), json_file)
 
 
+@bench.command("collections")
+@against(DEFAULT, *RIVALS)
+@click.option("--only", help="Parts, with commas between: throughput, memory, index, turns, snapshot, remainder.")
+@in_rounds(5)
+@common
+def collections_command(
+    subjects: tuple[str, ...], only: str | None, rounds: int, smoke: bool, json_file: Path | None
+) -> None:
+    """Hashes, sets, sorted sets and lists: speed, memory, stops of the loop, latency during a snapshot.
+
+    \b
+    Example:
+      kvstore bench collections --only throughput,memory
+    """
+    from bench import collections
+
+    parts = only.split(",") if only else collections.PARTS
+    if unknown := set(parts) - set(collections.PARTS):
+        raise click.BadParameter(f"no such part: {', '.join(sorted(unknown))}", param_hint="--only")
+    sizes = collections.SMOKE if smoke else collections.Sizes(rounds=rounds)
+    finish(collections.run(parts, subjects, sizes), json_file)
+
+
+@bench.command("pages")
+@against(DEFAULT, *RIVALS)
+@click.option("--elements", type=click.IntRange(1), default=200_000, show_default=True, help="Of each collection.")
+@click.option("--writes", type=click.IntRange(1), multiple=True, help="Beside one fork; default 100 and 1,000.")
+@in_rounds(5)
+@common
+def pages_command(
+    subjects: tuple[str, ...], elements: int, writes: tuple[int, ...], rounds: int, smoke: bool, json_file: Path | None
+) -> None:
+    """Pages copied per random write to a collection, beside a living fork.
+
+    \b
+    Example:
+      kvstore bench pages --writes 100 --rounds 10
+    """
+    from bench import pages
+
+    sizes = {"elements": elements, "writes": writes or pages.WRITES, "rounds": rounds}
+    finish(pages.run(subjects, **(pages.SMOKE if smoke else sizes)), json_file)
+
+
 PICTURED = ("throughput", "snapshot", "map")
 
 
@@ -546,7 +590,9 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    names = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
+    names = (
+        "translation frozen pause throughput snapshot restart memory givenback map bystander expiry collections pages"
+    )
     for name in names.split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)

@@ -52,6 +52,11 @@ def redis_benchmark(
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise ClientFailed(f"redis-benchmark did not end within {timeout_s:g} s") from error
+    return rates_of(run)
+
+
+def rates_of(run: "subprocess.CompletedProcess[str]") -> dict[str, float]:
+    """Requests per second by test, from the output of redis-benchmark --csv."""
     rows = [row for row in csv.reader(run.stdout.splitlines()) if len(row) > 1 and row[0] != "test"]
     if run.returncode != 0 or not rows:
         raise ClientFailed((run.stderr or run.stdout)[-1000:])
