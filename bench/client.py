@@ -45,7 +45,7 @@ class Client:
         sent = [encode(*command) for command in commands]
         return self.exchange(b"".join(sent), len(sent))
 
-    def exchange(self, data: bytes | memoryview, count: int) -> list[Any]:
+    def exchange(self, data: bytes | bytearray | memoryview, count: int) -> list[Any]:
         """Send `count` commands that are bytes already and return their replies; raises as `pipeline` does."""
         self.socket.sendall(data)
         replies = [self._reply() for _ in range(count)]

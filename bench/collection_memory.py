@@ -119,7 +119,8 @@ KINDS = ("string", "hash", "set", "zset", "list")
 
 def items(size: int) -> list[Item]:
     """Keys whose data have `size` bytes together; always the same ones."""
-    rng, found, total = np.random.default_rng(2), [], 0
+    found: list[Item] = []
+    rng, total = np.random.default_rng(2), 0
     data_bytes = {kind: 20 if kind in ("hash", "zset") else 10 for kind in KINDS}
     while total < size:
         kind = KINDS[len(found) % len(KINDS)]
