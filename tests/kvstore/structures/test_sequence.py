@@ -316,7 +316,7 @@ def test_a_refused_change_changes_nothing_and_each_is_made_at_last(space: Addres
     for change, wanted in changes:
         root = sequence_of(space, contents)
         child, moved = space.fork(ForkMode.CONSTANT), 0
-        for free in range(0, 2000, 23):
+        for free in range(0, 2000, scaled(23, 200)):
             size = used(space)
             with only(space.memory, free):
                 moved = change(root)
