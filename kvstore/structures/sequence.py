@@ -143,6 +143,19 @@ def where_next(space, root, where):  # type: ignore[no-untyped-def]
     return BACK if load64(space, root + TAIL) != 0 else NOWHERE
 
 
+@linked(int64(SPACE, int64))
+def sequence_packeds(space, root):  # type: ignore[no-untyped-def]
+    """Number of packeds, counted by a walk over the tree."""
+    if kind_of(space, root) == PACKED:
+        return 1
+    count = int64(load64(space, root + HEAD) != 0) + int64(load64(space, root + TAIL) != 0)
+    position = tree_seek(space, root, 0, 1) if load64(space, root + TREE) != 0 else 0
+    while position != 0:
+        count += 1
+        position = position_next(space, position)
+    return count
+
+
 @linked(int64(SPACE, int64, int64))
 def where_previous(space, root, where):  # type: ignore[no-untyped-def]
     """Where the packed in front of this one is; NOWHERE in front of the first."""

@@ -162,6 +162,32 @@ def test_memory_that_runs_out_at_every_point_of_every_command(form: int) -> None
         assert done and refused > 0, command
 
 
+@pytest.mark.parametrize(
+    ("command", "left"),
+    [
+        (("LREM", "list", 0, "a"), 50_000 - 334),
+        (("LTRIM", "list", 7, 9), 3),
+        (("LPOP", "list", 49_000), 1000),
+    ],
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
+)
+def test_a_change_of_every_page_of_a_great_list_beside_a_fork(command: Command, left: int) -> None:
+    with Bare(8 << 20) as store:
+        elements = [b"a" if i % 150 == 0 else b"element:%06d" % i for i in range(50_000)]
+        assert store("RPUSH", "list", *elements) == len(elements)
+        store.fork()
+        before, refused = store_digest(store.context), 0
+        for free in range(0, store.memory.frames_free, 40):
+            with only(store.memory, free):
+                reply = store(*command)
+            if not isinstance(reply, ReplyError):
+                break
+            assert store_digest(store.context) == before
+            refused += 1
+        assert refused > 0 and store("LLEN", "list") == left
+        store.check()
+
+
 def test_a_frozen_list_stays_as_it_was() -> None:
     with Bare() as owner:
         owner("RPUSH", "list", "x" * 9000, *(b"%d" % i for i in range(3000)))

@@ -24,6 +24,7 @@ from kvstore.structures.sequence import (
     sequence_frames,
     sequence_listpack,
     sequence_listpack_most,
+    sequence_packeds,
     where_next,
     where_previous,
 )
@@ -34,7 +35,9 @@ from mmcore.mmu import read_address
 _NODE_MIN, _NODES = 4096, 5  # list-max-listpack-size -1 is 4 KiB, -5 and below are 64 KiB
 _SAFE = 8192  # [bytes] that a listpack limited by its count may have
 _FRAMES_RESERVED = 700  # that every reservation has, whatever it is for
-_BYTES_PER_PACKED = 2048
+_FEW = 64  # elements for which it does not pay to count the packeds that may hold them
+_PUSHED_PER_PACKED = 2048  # bytes: two neighbours do not fit one packed
+_PACKEDS_PER_KEY = 8  # that may be changed with the frames for one key
 
 
 @kernel
@@ -90,19 +93,20 @@ def note_loss(context, entry):  # type: ignore[no-untyped-def]
 def reserve_list(context, root, elements, size, changes):  # type: ignore[no-untyped-def]
     """Whether a list may get so many elements of `size` bytes, by so many changes at once; else it replies -OOM."""
     frames = changes * sequence_frames(context.space, root, 0)
-    return reserve_elements(context, elements, size + (max(frames - _FRAMES_RESERVED, 0) << 12))
+    packeds = min(elements, size // _PUSHED_PER_PACKED + 2)
+    return reserve_elements(context, packeds, size + (max(frames - _FRAMES_RESERVED, 0) << 12))
 
 
 @linked(int64(CONTEXT, int64, int64))
 def reserve_loss(context, root, n):  # type: ignore[no-untyped-def]
     """Whether there are frames to remove up to `n` elements of a list; else it replies -OOM.
 
-    A packed that is emptied gives frames back.  Before that, it may take copies of shared pages that describe many.
+    Each packed that loses some may take copies of shared pages: its own, of the tree, of the heap, and their tables.
     """
     frames = sequence_frames(context.space, root, 0)
-    packeds = min(n, sequence_listpack_most(context.space, root) // _BYTES_PER_PACKED)
+    packeds = n if n <= _FEW else min(n, sequence_packeds(context.space, root))
     size = BYTES_PER_CHANGE + (max(frames - _FRAMES_RESERVED, 0) << 12)
-    return reserve_change(context, 3 + (packeds >> 7), size)
+    return reserve_change(context, 3 + packeds // _PACKEDS_PER_KEY, size)
 
 
 @linked(void(CONTEXT, int64, int64))

@@ -21,6 +21,7 @@ from kvstore.structures.sequence import (
     sequence_listpack,
     sequence_listpack_most,
     sequence_match,
+    sequence_packeds,
     sequence_run,
     where_next,
     where_previous,
@@ -108,11 +109,12 @@ def keys(space: AddressSpace, root: int) -> list[bytes]:
         found += keys_of(space, ask(space, 8, root, where))
         where = int(where_next(space.state, root, where))
     assert len(found) == count
-    left, where = count, ask(space, 1, root, count - 1)
+    left, where, packeds = count, ask(space, 1, root, count - 1), 0
     while where != NOWHERE:
         left -= ask(space, 9, ask(space, 8, root, where))
+        packeds += 1
         where = int(where_previous(space.state, root, where))
-    assert left == 0
+    assert left == 0 and packeds == sequence_packeds(space.state, root)
     return found
 
 
