@@ -39,8 +39,8 @@ def newer(words: Command) -> bool:
     name, upper = words[0].upper(), [word.upper() for word in words]
     if name in (b"ZRANK", b"ZREVRANK"):
         return len(words) != 3
-    if name == b"LREM":
-        return len(words) == 4 and words[2] == b"-9223372036854775808"  # of which there is no absolute value: refused
+    if name in (b"LREM", b"LPOS"):
+        return b"-9223372036854775808" in words[2:]  # of which there is no absolute value: refused
     return (name == b"HSCAN" and b"NOVALUES" in upper) or (name == b"CONFIG" and words[2].startswith(b"set-max-listp"))
 
 

@@ -34,13 +34,12 @@ from kvstore.store.types import COMPACT, WIDE
 from kvstore.structures.collection import root_free
 from kvstore.structures.element import element_key, element_key_length, element_payload, element_size, element_write
 from kvstore.structures.packed import (
-    END_SIZE,
-    PACKED_HEADER,
     PACKED_MAX,
     packed_insert,
     packed_item,
     packed_new,
 )
+from kvstore.structures.packed_layout import END_SIZE, PACKED_HEADER
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
 from kvstore.structures.tree import tree_insert_at
 from kvstore.wire.arguments import argument
