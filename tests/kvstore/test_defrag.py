@@ -28,6 +28,7 @@ from tests.mmcore.support import only
 
 FOREVER = 10**9
 KINDS = ("strings", "hashes", "great hashes", "zsets", "great zsets", "deadlines")
+SEQUENCES = ("ints", "sets", "great sets", "lists", "great lists")
 
 
 @linked(int64(SPACE))
@@ -69,6 +70,16 @@ def write(store: Bare, kind: str, i: int, draw: random.Random) -> None:
         store("HSET", key, *(part for j in range(1 + i % 40) for part in (f"f{j}", b"v" * (size % 60))))
     elif kind == "zsets":
         store("ZADD", key, *(part for j in range(1 + i % 40) for part in (j % 7, f"m{j}")))
+    elif kind == "ints":
+        store("SADD", key, *range(1 + i % 60))
+    elif kind == "sets":
+        store("SADD", key, *(f"m{j}" for j in range(1 + i % 40)))
+    elif kind == "lists":
+        store("RPUSH", key, *(b"v" * (size % 60) for _ in range(1 + i % 40)))
+    elif kind == "great sets" and i % 100 == 0:
+        store("SADD", key, *(f"member:{j}" for j in range(1000)))
+    elif kind == "great lists" and i % 100 == 0:
+        store("RPUSH", key, *(f"{j}:" + "v" * (j * size % 90) for j in range(3000)))
     elif kind == "great hashes" and i % 100 == 0:
         store("HSET", key, *(part for j in range(1000) for part in (f"f{j}", b"v" * (j * size % 90))))
     elif kind == "great zsets" and i % 100 == 0:
@@ -80,6 +91,10 @@ def thin(store: Bare, kinds: tuple[str, ...], keep: list[bool], draw: random.Ran
         for i, kept in enumerate(keep):
             if not kept and i % 100:
                 store("DEL", f"{kind}:{i}")
+            elif kind == "great sets" and i % 100 == 0:
+                store("SREM", f"{kind}:{i}", *(f"member:{j}" for j in range(1000) if draw.random() < 0.9))
+            elif kind == "great lists" and i % 100 == 0:
+                store("LTRIM", f"{kind}:{i}", 200, 2000)
             elif kind == "great hashes" and i % 100 == 0:
                 store("HDEL", f"{kind}:{i}", *(f"f{j}" for j in range(1000) if draw.random() < 0.9))
             elif kind == "great zsets" and i % 100 == 0:
@@ -109,6 +124,10 @@ def copy_of(store: Bare) -> Bare:
                 other("SET", key, value, *(("PXAT", deadline) if deadline else ()))
             elif isinstance(value, dict):
                 other("HSET", key, *(part for pair in value.items() for part in pair))
+            elif isinstance(value, set):
+                other("SADD", key, *value)
+            elif isinstance(value[0], bytes):
+                other("RPUSH", key, *value)
             else:
                 store("SELECT", db)
                 pairs = store("ZRANGE", key, 0, -1, "WITHSCORES")
@@ -119,7 +138,7 @@ def copy_of(store: Bare) -> Bare:
     return other
 
 
-@pytest.mark.parametrize("kinds", [("strings",), ("strings", "deadlines", "hashes", "great hashes"), KINDS])
+@pytest.mark.parametrize("kinds", [("strings",), ("strings", "deadlines", "hashes", "great hashes"), KINDS, SEQUENCES])
 def test_what_5_percent_of_the_values_take_is_what_a_fresh_store_of_them_takes(store: Bare, kinds: tuple[str, ...]):
     draw, count = random.Random(len(kinds)), 8000 // len(kinds)
     for i in range(count):
