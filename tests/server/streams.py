@@ -51,7 +51,7 @@ ENCODINGS = {
 }
 """Encodings in Redis 7.0, and here."""
 
-TEXT_OF_DOUBLES = "7.2 writes a double in as few digits as denote it, 7.0 in seventeen"
+TEXT_OF_DOUBLES = "7.2 writes a double in as few digits as denote it, 7.0 in seventeen; DEBUG DIGEST is 7.0's"
 
 UNLIKE_VALKEY: tuple[tuple[Callable[[Command], bool], str], ...] = (
     (
@@ -318,15 +318,19 @@ class Pair:
             assert not difference, difference
         mine, theirs = self.mine.state(), self.theirs.state()
         assert mine.keys() == theirs.keys()
+        # A quicklist of several nodes stays one when the limit is raised afterwards; here only the size decides.
+        raised = any(words[2:3] == (b"list-max-listpack-size",) for words in stream)
         for key, (kind, encoding, deadline, value) in mine.items():
             other_kind, other_encoding, other_deadline, other_value = theirs[key]
             assert (kind, deadline) == (other_kind, other_deadline), key
-            assert encoding == other_encoding or (
-                self.theirs.name == "redis" and (other_encoding, encoding) in ENCODINGS
+            assert (
+                encoding == other_encoding
+                or (raised and kind == b"list")
+                or (self.theirs.name == "redis" and (other_encoding, encoding) in ENCODINGS)
             ), (key, encoding, other_encoding)
             assert value == other_value or self._same_numbers(b"Z", value, other_value), key
-        if self.theirs.name == "valkey" or all(kind != b"zset" for kind, *_ in mine.values()):
-            # The text of scores is digested: see TEXT_OF_DOUBLES.
+        if self.theirs.name == "redis" or all(kind != b"zset" for kind, *_ in mine.values()):
+            # A score is digested as redis-server 7.0 prints it: see TEXT_OF_DOUBLES.
             assert self.mine.wire("DEBUG", "DIGEST") == self.theirs.wire("DEBUG", "DIGEST"), ("other digests", mine)
 
 

@@ -202,7 +202,7 @@ REPLIES = [
     ("LATENCY", "GRAPH", "command"),
     ("LATENCY", "GRAPH", "nosuch"),
     ("LATENCY", "DOCTOR", "x"),
-    ("LATENCY", "HISTOGRAM", "nosuch", "lpush"),
+    ("LATENCY", "HISTOGRAM", "nosuch", "xadd"),
     ("CONFIG", "SET", "latency-monitor-threshold", "-1"),
     ("CONFIG", "SET", "latency-tracking", "maybe"),
     ("CONFIG", "SET", "latency-tracking-info-percentiles", "50 x"),
