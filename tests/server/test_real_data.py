@@ -98,7 +98,7 @@ def test_the_worlds_cities_are_what_redis_holds_before_and_after_a_crash(
         compare(client, data)
         assert client.execute_command("DEBUG", "DIGEST") == expected
         client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0)
+        wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, "the snapshot")
         server.kill()
     with start(tmp_path) as server, client_of(server.address) as client:
         compare(client, data)
