@@ -17,8 +17,9 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.lifetimes.sizes import SCRATCH_WORDS
 from kvstore.store.collections import OTHER_TYPE, collection_read
-from kvstore.store.entries import entry_root
+from kvstore.store.entries import entry_encoding, entry_root
 from kvstore.store.scores import element_score
+from kvstore.store.types import WIDE
 from kvstore.structures.buckets import SLOTS, bucket_element, next_overflow
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
@@ -31,7 +32,7 @@ from kvstore.structures.table import table_bucket
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.arguments import INT64_MAX, arg_length, arg_offset, argument, integer_argument, pack, query, word
 from kvstore.wire.deferred import begin_array, end_array
-from kvstore.wire.doubles import DOUBLE_MAX, double_of, put_double
+from kvstore.wire.doubles import DOUBLE_MAX, double_of, put_double, put_double17
 from kvstore.wire.errors import INVALID_CURSOR, NOT_INTEGER, OUT_OF_PATTERN, SYNTAX
 from kvstore.wire.glob import glob_close, glob_least, glob_match, glob_open
 from kvstore.wire.numerals import put_decimal
@@ -49,7 +50,7 @@ from mmcore.mmu import load64
 
 COUNT, PATTERN, TYPE, KEYS = range(4)
 SCAN_OPTIONS = 4
-KEY, VALUE, SCORE = range(3)
+KEY, VALUE, SCORE, LONG_SCORE = range(4)
 SCAN_EFFORT = 10  # at most so many buckets for each key of COUNT
 COUNT_DEFAULT = 10
 _STATE = SCRATCH_WORDS - SCAN_OPTIONS
@@ -188,13 +189,16 @@ def wrap_scan(context, start, cursor):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64))
 def _reply_part(context, element, part):  # type: ignore[no-untyped-def]
-    """The value or the score of an element, as a bulk string in both protocols."""
+    """The value or the score of an element, as a bulk string in both protocols.
+
+    Redis scans a large sorted set with the scores in seventeen digits.
+    """
     space = context.space
     if part == VALUE:
         reply_bulk_memory(context, element_payload(space, element), element_payload_length(space, element))
-    else:
-        text = bytes_at(context.shard[SCRATCH_ADDRESS], DOUBLE_MAX)
-        reply_bulk(context, text, 0, put_double(text, 0, double_of(element_score(space, element))))
+        return
+    text, score = bytes_at(context.shard[SCRATCH_ADDRESS], DOUBLE_MAX), double_of(element_score(space, element))
+    reply_bulk(context, text, 0, put_double17(text, 0, score) if part == LONG_SCORE else put_double(text, 0, score))
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
@@ -276,6 +280,8 @@ def scan_collection(context, type_, part):  # type: ignore[no-untyped-def]
         return 0
     if scan_state(context)[KEYS]:
         part = KEY
+    elif part == SCORE and entry_encoding(context, entry) == WIDE:
+        part = LONG_SCORE
     root = entry_root(context, entry)
     if kind_of(context.space, root) == RECORD:
         following = _scan_table(context, root, cursor, part)

@@ -250,7 +250,7 @@ class Pair:
         else:
             mine, theirs = (side.wire.raw(*words) for side in (self.mine, self.theirs))
             same = mine == theirs or self._alike(words, mine, theirs)
-        return "" if same else f"{words}\n  got  {mine[:300]!r}\n  {self.theirs.name} {theirs[:300]!r}"
+        return "" if same else f"{words}\n  got  {mine!r:.300}\n  {self.theirs.name} {theirs!r:.300}"
 
     def _alike(self, words: Command, mine: bytes, theirs: bytes) -> bool:
         name, one, other = words[0].upper(), tree(mine), tree(theirs)
