@@ -18,7 +18,7 @@ from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free
-from mmcore.jit import boolean, int64, kernel, linked, void
+from mmcore.jit import boolean, bytes64, int64, kernel, linked, void
 from mmcore.mmu import compare, copy_in, copy_out, load8, read_address, store8
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
@@ -148,15 +148,40 @@ def element_is(space, va, key, k):  # type: ignore[no-untyped-def]
 @kernel
 def _order(a, at, b, start, count):  # type: ignore[no-untyped-def]
     # -1, 0 or 1: the order of `count` bytes of a[at:] and b[start:].
-    for i in range(count):
+    same = 0
+    while same + 8 <= count and bytes64(a, at + same) == bytes64(b, start + same):
+        same += 8
+    for i in range(same, count):
         if a[at + i] != b[start + i]:
             return -1 if a[at + i] < b[start + i] else 1
     return 0
 
 
+@kernel
+def _is_short(memory, va, at):  # type: ignore[no-untyped-def]
+    # Whether the element at `va`, index `at`, has two lengths of one byte, and its key in the same page: most have.
+    return (
+        memory[at] <= SHORT_MAX
+        and (va & PAGE_MASK) + 2 + int64(memory[at]) <= PAGE_SIZE
+        and memory[at + 1] <= SHORT_MAX
+    )
+
+
+@kernel
+def _order_short(a, at, k, b, start, n):  # type: ignore[no-untyped-def]
+    # -1, 0 or 1: the order of a key of k and a key of n bytes, each in one piece; a prefix comes first.
+    order = _order(a, at, b, start, min(k, n))
+    if order != 0:
+        return order
+    return 0 if k == n else -1 if k < n else 1
+
+
 @linked(int64(SPACE, int64, int64, int64))
 def element_compare(space, va, key, k):  # type: ignore[no-untyped-def]
     """-1, 0 or 1: the order of the element's key and the `k` bytes at `key`; a prefix comes first."""
+    memory, index = space.mem.bytes, read_address(space, va)
+    if _is_short(memory, va, index):
+        return _order_short(memory, index + 2, int64(memory[index]), bytes_at(key, k), 0, k)
     mine, at, done = element_key_length(space, va), element_key(space, va), 0
     both, other = min(mine, k), bytes_at(key, k)
     while done < both:
@@ -171,6 +196,9 @@ def element_compare(space, va, key, k):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64))
 def element_compare_two(space, a, b):  # type: ignore[no-untyped-def]
     """-1, 0 or 1: the order of two elements' keys."""
+    memory, a_index, b_index = space.mem.bytes, read_address(space, a), read_address(space, b)
+    if _is_short(memory, a, a_index) and _is_short(memory, b, b_index):
+        return _order_short(memory, a_index + 2, int64(memory[a_index]), memory, b_index + 2, int64(memory[b_index]))
     a_length, b_length = element_key_length(space, a), element_key_length(space, b)
     a_key, b_key, done = element_key(space, a), element_key(space, b), 0
     both = min(a_length, b_length)

@@ -231,7 +231,7 @@ def test_algebra_is_that_of_dicts(store: Bare, seed: int) -> None:
 
 def test_resp3_has_doubles_and_pairs() -> None:
     with Bare(16 << 20, protocol=3) as store:
-        store("ZADD", "z", 1, "a", 2.5, "b")
+        store("ZADD", "z", 1, "a", "2.5", "b")
         assert store.raw("ZSCORE", "z", "b") == b",2.5\r\n"
         assert (
             store.raw("ZRANGE", "z", 0, -1, "WITHSCORES") == b"*2\r\n*2\r\n$1\r\na\r\n,1\r\n*2\r\n$1\r\nb\r\n,2.5\r\n"

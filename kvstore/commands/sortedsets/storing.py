@@ -37,6 +37,7 @@ from kvstore.structures.packed import (
     PACKED_MAX,
     packed_insert,
     packed_item,
+    packed_needed,
     packed_new,
 )
 from kvstore.structures.packed_layout import END_SIZE, PACKED_HEADER
@@ -60,13 +61,13 @@ def _encoding(context):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT))
 def _packed_bytes(context):  # type: ignore[no-untyped-def]
     """Bytes that a packed of the rows would need, or more than PACKED_MAX."""
-    size = PACKED_HEADER
-    for i in range(gathered(context)[COUNT]):
+    used, count = 0, gathered(context)[COUNT]
+    for i in range(count):
         row = gathered_row(context, i)
-        size += element_size(row[LENGTH], short_score_size(row[SCORE])) + END_SIZE
-        if size > PACKED_MAX:
+        used += element_size(row[LENGTH], short_score_size(row[SCORE]))
+        if used > PACKED_MAX:
             break
-    return size
+    return packed_needed(used, count)
 
 
 @linked(int64(CONTEXT))

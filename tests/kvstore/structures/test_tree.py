@@ -372,13 +372,14 @@ def test_every_shortage_of_frames_leaves_all_as_it_was(weights: int) -> None:
             child.exit()
             child = space.fork(ForkMode.ON_DEMAND)
         count = len(tree.items)
+        arguments: tuple[int, ...]
         if isinstance(tree, Ordered):
             item = (generator.randrange(9), b"%d" % step) if growing else generator.choice(tree.items)
             arguments = (item[0], tree.element(item))
             change = tree_insert if growing else tree_remove
         else:
-            item, place = (1 + generator.randrange(9), step + 1), generator.randrange(count + growing)
-            arguments = (tree.start(place), *item, 1) if growing else (tree.start(place), 1)
+            packed, place = (1 + generator.randrange(9), step + 1), generator.randrange(count + growing)
+            arguments = (tree.start(place), *packed, 1) if growing else (tree.start(place), 1)
             change = tree_insert_at if growing else tree_remove_at
         before = contents(space.memory, space.root)
         enough = int(part(state, record, 4))
@@ -391,7 +392,7 @@ def test_every_shortage_of_frames_leaves_all_as_it_was(weights: int) -> None:
         if isinstance(tree, Ordered):
             insort(tree.items, item) if growing else tree.items.remove(item)
         elif growing:
-            tree.items.insert(place, item)
+            tree.items.insert(place, packed)
         else:
             del tree.items[place]
         if step % 10 == 0:
