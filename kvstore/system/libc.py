@@ -58,7 +58,15 @@ if DISABLED:
     _library = ctypes.CDLL(None)
     _library.malloc.restype, _library.malloc.argtypes = ctypes.c_int64, [ctypes.c_int64]
     _library.free.restype, _library.free.argtypes = None, [ctypes.c_int64]
-    malloc, free = (lambda size: _library.malloc(int(size))), (lambda address: _library.free(int(address)))
+
+    def malloc(size: int) -> int:  # type: ignore[misc]
+        """C's malloc."""
+        return int(_library.malloc(int(size)))
+
+    def free(address: int) -> None:  # type: ignore[misc]
+        """C's free."""
+        _library.free(int(address))
+
 else:
 
     def _view(kind: Any) -> Any:

@@ -40,7 +40,6 @@ from kvstore.structures.packed import (
     packed_needed,
     packed_new,
 )
-from kvstore.structures.packed_layout import END_SIZE, PACKED_HEADER
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
 from kvstore.structures.tree import tree_insert_at
 from kvstore.wire.arguments import argument
