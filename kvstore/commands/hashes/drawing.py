@@ -8,7 +8,7 @@ from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
 from kvstore.system.libc import free, words_at
-from kvstore.wire.arguments import INT64_MIN, argument, integer_argument, is_word
+from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argument, is_word
 from kvstore.wire.errors import LONG_RANGE, NOT_INTEGER, OUT_OF_DRAWS, SYNTAX, VALUE_RANGE
 from kvstore.wire.resp import reply_array, reply_empty_array, reply_error, reply_null
 from mmcore.jit import constant, int64, linked, void
@@ -54,7 +54,7 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
             reply_error(context, SYNTAX)
             return 0
         values = 1 if argc == 4 else 0
-        if count < -DRAWS_MAX:
+        if count < -DRAWS_MAX or (values and count > INT64_MAX // 2):
             reply_error(context, VALUE_RANGE)
             return 0
     key, key_size = argument(context, 1)
