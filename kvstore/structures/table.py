@@ -52,7 +52,9 @@ from mmcore.state import SPACE
 LOAD_MAX, LOAD_MIN = 5, 3  # elements a bucket
 PAGE_BUCKETS = PAGE_SIZE // BUCKET_SIZE
 BUCKETS_MAX = 1 << 31
-CHAIN_MAX = 4  # buckets of a chain that a random draw looks into; the hash makes longer chains too rare to matter
+# Buckets of a chain that a random draw looks into.  They hold 36 elements.  The fullest buckets, which are next to be
+# split, have ten elements on average, and less than one in 10^10 of them has more than 36.
+CHAIN_MAX = 5
 TABLE_FRAMES = 160  # for any one change: an allocation that grows, overflow buckets, copies of shared pages and tables
 
 
@@ -261,7 +263,7 @@ def table_remove(space, record, hash_, slot):  # type: ignore[no-untyped-def]
 def table_random(space, record, random):  # type: ignore[no-untyped-def]
     """The element at the place that 62 random bits name, or 0 without one there: then the caller draws again.
 
-    A place is a bucket, a position in its chain, and a slot, so all elements have the same chance.
+    A place is a bucket, a position in its chain, and a slot, so all elements have the same chance (but see CHAIN_MAX).
     """
     place = random % (load64(space, record + BUCKETS) * CHAIN_MAX * SLOTS)
     bucket = table_bucket(space, record, place // (CHAIN_MAX * SLOTS))
