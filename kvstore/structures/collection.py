@@ -10,7 +10,8 @@ from kvstore.structures.element import element_bytes, element_hash, element_key,
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
 from kvstore.structures.kinds import INTS, PACKED, kind_of
-from kvstore.structures.packed import packed_capacity, packed_copy, packed_count, packed_free
+from kvstore.structures.packed import is_long_item, packed_capacity, packed_copy, packed_count, packed_free
+from kvstore.structures.packed_layout import END_SIZE, PACKED_HEADER
 from kvstore.structures.record import (
     BASE,
     BUCKETS,
@@ -57,6 +58,12 @@ def root_count(space, root):  # type: ignore[no-untyped-def]
     return ints_count(space, root) if kind == INTS else record_count(space, root)
 
 
+@kernel
+def _item_memory(size):  # type: ignore[no-untyped-def]
+    # Bytes that an item of a list takes in a packed that it shares, or in a long one of its own.
+    return heap_size(PACKED_HEADER + size) if is_long_item(size) else size + END_SIZE
+
+
 @linked(int64(SPACE, int64, int64))
 def _elements_memory(space, root, samples):  # type: ignore[no-untyped-def]
     """Bytes of the elements or packeds of a record: of all (samples 0), or as many of the first ones say."""
@@ -68,7 +75,7 @@ def _elements_memory(space, root, samples):  # type: ignore[no-untyped-def]
     element = walk_next(space, walk)
     while element != 0:
         size = element_bytes(space, element)
-        taken += size + 2 if owns_packeds else heap_size(size)
+        taken += _item_memory(size) if owns_packeds else heap_size(size)
         walked += 1
         if walked == samples:
             break

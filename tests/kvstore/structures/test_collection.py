@@ -1,0 +1,162 @@
+"""Collections by their roots: copies, their memory, and the grave, in every form, beside forks, and short of frames."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kvstore.structures.collection import root_copy, root_count, root_free, root_memory
+from kvstore.structures.element import element_alloc, element_hash
+from kvstore.structures.grave import dig
+from kvstore.structures.record import OWNS_ELEMENTS, TREE, record_new
+from kvstore.structures.table import TABLE_FRAMES, table_add
+from kvstore.structures.tree import check_tree, tree_insert
+from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
+from mmcore import AddressSpace
+from mmcore.check import check_heap, check_memory
+from mmcore.fork import CONSTANT, fork
+from mmcore.heap import OWNER_BASE
+from mmcore.space import release
+from tests.kvstore.structures.support import at, heap_bytes, memory_of, space_of_heap, words_of
+from tests.kvstore.structures.test_element import part
+from tests.kvstore.structures.test_sequence import sequence_of
+from tests.mmcore.support import contents, only, scaled
+
+SEED, GRAVE = 0x5EED, OWNER_BASE
+FRAMES = 4000
+COUNT = scaled(300, 40)
+
+
+def table_of(space: AddressSpace, count: int, size: int, ordered: bool = False) -> int:
+    """A record with a table of elements whose payloads have `size` bytes; if ordered, with a tree of them, too."""
+    root = int(record_new(space.state, OWNS_ELEMENTS))
+    for i in range(count):
+        key, payload = b"key:%d" % i, b"%08d" % i + b"." * (size - 8)
+        element = int(element_alloc(space.state, at(key), len(key), at(payload), len(payload)))
+        hash_ = int(element_hash(space.state, element, SEED))
+        assert table_add(space.state, root, SEED, hash_, element) == 0
+        if ordered:
+            assert tree_insert(space.state, root, i * 7 % 13, element) == 0
+    return root
+
+
+def hash_in(space: AddressSpace, count: int, size: int) -> int:
+    return table_of(space, count, size)
+
+
+def sorted_set_in(space: AddressSpace, count: int, size: int) -> int:
+    return table_of(space, count, size, ordered=True)
+
+
+def list_in(space: AddressSpace, count: int, size: int) -> int:
+    return sequence_of(space, [b"%08d" % i + b"." * (size - 8) for i in range(count)])
+
+
+FORMS = (hash_in, sorted_set_in, list_in)
+Form = Callable[[AddressSpace, int, int], int]
+
+
+def element(space: AddressSpace, va: int) -> tuple[bytes, bytes]:
+    k, p, key, payload = (int(part(space.state, va, which)) for which in range(4))
+    return memory_of(space, key, k), memory_of(space, payload, p)
+
+
+def whole(space: AddressSpace, root: int, form: Form) -> list[object]:
+    """All that a collection holds, in its order where it has one."""
+    walk, found = np.zeros(WALK_WORDS, np.int64), []
+    walk_begin(space.state, root, walk)
+    while va := int(walk_next(space.state, walk)):
+        found.append(element(space, va))
+    assert len(found) == root_count(space.state, root)
+    if form is list_in:
+        return [*found]
+    tree = words_of(space, root + TREE, 1)[0]
+    ordered = [(word, element(space, va)) for word, va in check_tree(space.state, root, 0)] if tree else []
+    return [*sorted(found), *ordered]
+
+
+def dig_all(space: AddressSpace, budget: int) -> int:
+    """Empty the grave: the number of steps."""
+    steps = 0
+    while (work := int(dig(space.state, GRAVE, budget))) > 0:
+        assert work <= budget + 64  # a bucket with its chain, or a node, is not divided
+        steps += 1
+    assert words_of(space, GRAVE, 1) == [0]
+    return steps
+
+
+@pytest.mark.parametrize("size", [8, 200, 5000])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_copy_shares_nothing_with_the_first(form: Form, size: int) -> None:
+    space = space_of_heap(FRAMES)
+    empty = heap_bytes(space)
+    root = form(space, COUNT, size)
+    kept, one = whole(space, root, form), heap_bytes(space) - empty
+    copy = int(root_copy(space.state, GRAVE, root, SEED))
+    assert copy not in (0, root)
+    assert whole(space, copy, form) == kept
+    root_free(space.state, GRAVE, root)
+    dig_all(space, 50)
+    assert whole(space, copy, form) == kept
+    assert heap_bytes(space) - empty <= one * 5 // 4
+    root_free(space.state, GRAVE, copy)
+    dig_all(space, 50)
+    assert heap_bytes(space) == empty
+    check_heap(space)
+    check_memory(space.memory, [space])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_copy_that_runs_out_of_frames_leaves_nothing(form: Form) -> None:
+    space = space_of_heap(FRAMES)
+    root = form(space, scaled(100, 30), 3000)
+    kept, used = whole(space, root, form), heap_bytes(space)
+    outcomes = set()
+    for free in range(0, 520, scaled(13, 60)):
+        frozen = int(fork(space.state, CONSTANT))
+        before = contents(space.memory, frozen)
+        with only(space.memory, free):
+            copy = int(root_copy(space.state, GRAVE, root, SEED))
+        outcomes.add(copy != 0)
+        assert whole(space, root, form) == kept, free
+        if copy != 0:
+            assert whole(space, copy, form) == kept, free
+            root_free(space.state, GRAVE, copy)
+        dig_all(space, 1000)
+        assert heap_bytes(space) == used, free
+        assert contents(space.memory, frozen) == before, free
+        release(space.memory, frozen)
+    assert outcomes == {False, True}
+    check_heap(space)
+    check_memory(space.memory, [space])
+
+
+@pytest.mark.parametrize("budget", [1, 7, 100_000])
+def test_the_grave_takes_all_forms_and_gives_back_all_memory(budget: int) -> None:
+    space = space_of_heap(FRAMES)
+    empty = heap_bytes(space)
+    roots = [form(space, count, 100) for form in FORMS for count in (1, COUNT)]
+    frozen = int(fork(space.state, CONSTANT))
+    before = contents(space.memory, frozen)
+    for root in roots:
+        root_free(space.state, GRAVE, root)
+    with only(space.memory, TABLE_FRAMES - 1):
+        assert dig(space.state, GRAVE, budget) == 0
+    steps = dig_all(space, budget)
+    assert steps == 1 if budget > 1000 else steps > 2 * COUNT // (budget + 64)
+    assert heap_bytes(space) == empty
+    assert contents(space.memory, frozen) == before
+    release(space.memory, frozen)
+    check_heap(space)
+    check_memory(space.memory, [space])
+
+
+@pytest.mark.parametrize("samples", [0, 5])
+@pytest.mark.parametrize("size", [8, 200, 5000])
+@pytest.mark.parametrize("form", FORMS)
+def test_memory_is_that_of_the_heap(form: Form, size: int, samples: int) -> None:
+    space = space_of_heap(FRAMES)
+    empty = heap_bytes(space)
+    root = form(space, COUNT, size)
+    used, said = heap_bytes(space) - empty, int(root_memory(space.state, root, samples))
+    assert 0.75 * used <= said <= 1.25 * used
