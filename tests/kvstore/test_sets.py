@@ -358,7 +358,7 @@ def test_a_result_that_does_not_fit_is_dropped_wherever_memory_ends(name: str) -
         in_force, before = store.registers.FRAMES_IN_FORCE, store_digest(store.context)
         used = store.memory.frames_total - store.memory.frames_free
         done = 0
-        for more in (0, 700, *range(766, 960, 12)):
+        for more in (0, 700, *range(766, 1200, 24)):
             store.registers.FRAMES_IN_FORCE = used + more
             reply = store(name, "to", "a", "b")
             store.check()
@@ -373,7 +373,7 @@ def test_a_result_that_does_not_fit_is_dropped_wherever_memory_ends(name: str) -
             store("DEL", "to")
             store("SADD", "to", "before")
             settle(store)
-        assert 0 < done < 12, done
+        assert 0 < done < 16
         store.check()
 
 
