@@ -361,7 +361,7 @@ def test_a_growth_that_runs_out_of_frames_changes_nothing(mode: ForkMode | None)
     assert [contents(memory, each.root) for each in spaces[1:]] == before[1:]
 
 
-@pytest.mark.parametrize("pages", [4, scaled(1024, 256)])
+@pytest.mark.parametrize("pages", [4, scaled(1024, 128)])
 def test_the_frames_of_a_growth_are_enough_when_it_touches_the_most_tables(pages: int) -> None:
     """Everything is shared with a constant fork, and both ranges lie across the edge of tables of every level."""
     memory, space = heap(2 * pages + 300)
