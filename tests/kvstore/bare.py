@@ -185,11 +185,13 @@ def parse(reply: bytes, at: int) -> tuple[object, int]:
             return None, at
         assert reply[at + count : at + count + 2] == b"\r\n"
         return reply[at : at + count], at + count + 2
-    assert kind == b"*", reply
+    if kind == b",":
+        return float(line), at
+    assert kind in (b"*", b"~", b"%"), reply
     if int(line) < 0:
         return None, at
     items = []
-    for _ in range(int(line)):
+    for _ in range(int(line) * (2 if kind == b"%" else 1)):
         item, at = parse(reply, at)
         items.append(item)
     return items, at

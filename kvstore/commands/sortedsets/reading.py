@@ -3,15 +3,14 @@
 from kvstore.commands.sortedsets.bounds import lex_bounds, lex_ranks, score_bounds, score_ranks
 from kvstore.commands.sortedsets.order import reply_score, zset_rank
 from kvstore.commands.sortedsets.value import member_find
-from kvstore.lifetimes.call import ARGC, COMMAND
+from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.scores import element_score, ordered
 from kvstore.structures.collection import root_count
 from kvstore.wire.arguments import argument, is_word
-from kvstore.wire.errors import SYNTAX
-from kvstore.wire.refusals import reply_arity
+from kvstore.wire.errors import SYNTAX, ZRANK_ARITY, ZREVRANK_ARITY
 from kvstore.wire.resp import reply_array, reply_error, reply_integer, reply_null, reply_null_array
 from mmcore.jit import constant, int64, kernel, linked
 
@@ -69,7 +68,7 @@ def zmscore(context):  # type: ignore[no-untyped-def]
 def _rank(context, reverse):  # type: ignore[no-untyped-def]
     space, argc = context.space, context.call[ARGC]
     if argc > 4:
-        reply_arity(context, context.call[COMMAND], 0)
+        reply_error(context, ZREVRANK_ARITY if reverse else ZRANK_ARITY)
         return 0
     if argc == 4 and not is_word(context, 3, _WITHSCORE):
         reply_error(context, SYNTAX)
