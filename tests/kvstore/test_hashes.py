@@ -10,6 +10,7 @@ from itertools import combinations
 
 import pytest
 
+from kvstore.store.flush import background_step
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES, VALUE_RANGE
 from tests.kvstore.bare import Bare, ReplyError
 
@@ -270,4 +271,39 @@ def test_a_full_store_can_be_emptied_field_by_field() -> None:
             assert store("HDEL", "h", *range(i, i + 50)) == min(50, count - i)
         assert store("EXISTS", "h") == 0
         store.release(frozen)
+        store.check()
+
+
+def test_a_field_and_a_value_of_many_megabytes_are_kept_copied_and_freed() -> None:
+    with Bare(512 << 20) as store:
+        field, value = b"f" * (20 << 20), b"v" * (100 << 20)
+        assert store("HSET", "h", field, value, "short", "v") == 2
+        assert store("HSTRLEN", "h", field) == len(value)
+        assert store("HGET", "h", field) == value
+        assert store("COPY", "h", "copy") == 1
+        assert store("HDEL", "h", field) == 1
+        assert store("HGETALL", "h") == [b"short", b"v"]
+        assert store("HEXISTS", "copy", field) == 1
+        assert store("DEL", "copy") == 1
+        while background_step(store.context, 1 << 16) > 0:
+            pass
+        store.check()
+
+
+def test_a_hash_of_a_million_fields_grows_is_read_and_is_freed_in_steps() -> None:
+    count, batch = 1_000_000, 10_000
+    with Bare(256 << 20) as store:
+        for first in range(0, count, batch):
+            pairs = [part for i in range(first, first + batch) for part in (b"field:%d" % i, b"%d" % i)]
+            assert store("HSET", "h", *pairs) == batch
+        assert store("HLEN", "h") == count
+        assert store("OBJECT", "ENCODING", "h") == b"hashtable"
+        for i in range(0, count, 99_991):
+            assert store("HGET", "h", b"field:%d" % i) == b"%d" % i
+        assert store("UNLINK", "h") == 1
+        steps = 0
+        while background_step(store.context, 64) > 0:
+            steps += 1
+        assert steps > count // 200
+        assert store("DBSIZE") == 0
         store.check()
