@@ -99,7 +99,7 @@ def _grow(client: Client, kind: str, count: int) -> None:
 
 
 def collection_acts(client: Client, kind: str, count: int) -> dict[str, Callable[[], object]]:
-    """What is measured with a collection; all but grow begin with a full one."""
+    """The operations measured on a collection; all but grow begin with a full one."""
     return {
         "grow": lambda: _grow(client, kind, count),
         "COPY": lambda: client.command("COPY", KEY, OTHER),

@@ -3,6 +3,7 @@
     entry = collection_read(context, key, size, HASH)          0 without the key, -1 with -WRONGTYPE replied
     slot = collection_write(context, key, size, hash, HASH)    the same, for a command that changes the value
     entry = collection_new(context, key, size, hash, HASH, encoding, root)
+    collection_lost(context, key, size, hash, event, removed, left)    elements were removed, and with the last the key
     collection_gone(context, key, size, hash)                  its last element was removed, so the key goes, too
     collection_publish(context, ...)                           a value that was built aside replaces what the key held
 
@@ -80,6 +81,15 @@ def collection_gone(context, key, size, hash_):  # type: ignore[no-untyped-def]
     assert slot != 0, "a key without elements is missing"
     delete_entry(context, context.call[DB], slot, hash_)
     changed(context, context.call[DB], key, size, hash_, DEL, 0)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
+def collection_lost(context, key, size, hash_, event, removed, left):  # type: ignore[no-untyped-def]
+    """Announce that `removed` elements were removed from a key's value and `left` remain; with 0 left the key goes."""
+    if removed > 0:
+        changed(context, context.call[DB], key, size, hash_, event, removed)
+        if left == 0:
+            collection_gone(context, key, size, hash_)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64, int64, int64))

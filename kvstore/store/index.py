@@ -31,6 +31,7 @@ from kvstore.structures.buckets import (
     bucket_put,
     next_overflow,
     slot_word,
+    slots_with_tag,
 )
 from kvstore.structures.linear import bucket_mask, bucket_number
 from mmcore.heap import heap_free
@@ -73,14 +74,7 @@ def index_find(context, base, buckets, hash_, key, count):  # type: ignore[no-un
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
-        # A branch for the slot with the tag would be unpredictable, so all slots are compared, without a branch.
-        matches, word, slot = 0, 0, 0
-        for i in range(SLOTS):
-            here = bytes64(memory, pa + 8 * i)
-            mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
-            matches -= mine
-            word |= here & mine
-            slot |= (8 * i) & mine
+        matches, word, slot = slots_with_tag(memory, pa, tag)
         if matches == 1 and tag != 0:
             if entry_is(context, word & ADDRESS, key, count):
                 return bucket + slot

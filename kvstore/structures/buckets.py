@@ -33,6 +33,23 @@ def slot_word(hash_, address):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def slots_with_tag(memory, pa, tag):  # type: ignore[no-untyped-def]
+    """(how many slots of the bucket at `pa` have this tag, the word of one of them, its offset in the bucket).
+
+    The word and the offset are right where it is one slot.  Empty slots and links count for tag 0.  A branch for the
+    slot with the tag would be unpredictable, so all slots are compared, without a branch.
+    """
+    matches, word, slot = 0, 0, 0
+    for i in range(SLOTS):
+        here = bytes64(memory, pa + 8 * i)
+        mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
+        matches -= mine
+        word |= here & mine
+        slot |= (8 * i) & mine
+    return matches, word, slot
+
+
+@kernel
 def bucket_element(space, bucket, i):  # type: ignore[no-untyped-def]
     """The address that slot i of a bucket holds, 0 for an empty slot or a link."""
     word = load64(space, bucket + 8 * i)

@@ -1,4 +1,4 @@
-"""What a root is: the first byte of every collection says so, in its three low bits.
+"""The kind of a root, in the three low bits of its first byte.
 
 PACKED   packed.py: some items in one allocation
 INTS     ints.py: a sorted set of integers in one allocation

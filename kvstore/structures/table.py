@@ -36,6 +36,7 @@ from kvstore.structures.buckets import (
     bucket_put,
     next_overflow,
     slot_word,
+    slots_with_tag,
 )
 from kvstore.structures.element import HEADER_MAX, SHORT_MAX, element_free, element_hash, element_is
 from kvstore.structures.linear import bucket_mask, bucket_number
@@ -44,7 +45,7 @@ from kvstore.system.libc import bytes_at
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import heap_alloc, heap_free, heap_resize
-from mmcore.jit import bytes64, equal_bytes, fill_bytes, int64, kernel, linked, put64
+from mmcore.jit import bytes64, equal_bytes, fill_bytes, int64, kernel, linked, put64, void
 from mmcore.mmu import load64, read_address, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
@@ -113,14 +114,7 @@ def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
-        # As in the keyspace's index: all slots are compared, without a branch.
-        matches, word, slot = 0, 0, 0
-        for i in range(SLOTS):
-            here = bytes64(memory, pa + 8 * i)
-            mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
-            matches -= mine
-            word |= here & mine
-            slot |= (8 * i) & mine
+        matches, word, slot = slots_with_tag(memory, pa, tag)
         if matches == 1 and tag != 0:
             if _has_key(space, word & ADDRESS, key, k):
                 return bucket + slot
@@ -257,6 +251,16 @@ def table_remove(space, record, hash_, slot):  # type: ignore[no-untyped-def]
     if buckets > 1 and load64(space, record + COUNT) < LOAD_MIN * buckets:
         _merge(space, record)
     return 0
+
+
+@linked(void(SPACE, int64, int64, int64))
+def table_drop(space, record, hash_, slot):  # type: ignore[no-untyped-def]
+    """Remove the element of a slot, whose key has this hash, and free it.  Frames were reserved."""
+    element = table_at(space, slot)
+    code = table_remove(space, record, hash_, slot)
+    assert code == 0, "no frame was reserved for a table"
+    code = element_free(space, element)
+    assert code == 0, "no frame was reserved for a release"
 
 
 @linked(int64(SPACE, int64, int64))

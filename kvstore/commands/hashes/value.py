@@ -33,7 +33,7 @@ from kvstore.structures.packed import (
 from kvstore.structures.packed_find import packed_find
 from kvstore.structures.record import OWNS_ELEMENTS, record_count
 from kvstore.structures.spread import record_of_packed
-from kvstore.structures.table import table_add, table_at, table_find, table_remove, table_replace
+from kvstore.structures.table import table_add, table_at, table_drop, table_find, table_replace
 from mmcore.heap import heap_size
 from mmcore.jit import int64, kernel, linked, void
 
@@ -145,9 +145,5 @@ def field_remove(context, entry, field, k):  # type: ignore[no-untyped-def]
     slot = table_find(space, root, hash_, field, k)
     if slot == 0:
         return 0
-    element = table_at(space, slot)
-    code = table_remove(space, root, hash_, slot)
-    assert code == 0, "no frame was reserved for a table"
-    code = element_free(space, element)
-    assert code == 0, "no frame was reserved for a release"
+    table_drop(space, root, hash_, slot)
     return 1

@@ -6,7 +6,7 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import HDEL, HSET
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.store.collections import collection_gone, collection_new, collection_write
+from kvstore.store.collections import collection_lost, collection_new, collection_write
 from kvstore.store.entries import HASH, entry_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements, reserve_removal_of
@@ -122,9 +122,6 @@ def hdel(context):  # type: ignore[no-untyped-def]
             left = root_count(context.space, entry_root(context, entry))
             if left == 0:
                 break
-    if removed > 0:
-        changed(context, context.call[DB], key, key_size, hash_, HDEL, removed)
-        if left == 0:
-            collection_gone(context, key, key_size, hash_)
+    collection_lost(context, key, key_size, hash_, HDEL, removed, left)
     reply_integer(context, removed)
     return 0

@@ -9,7 +9,7 @@ When few members are left, Redis 7.2 makes a new set of them, and the encoding i
 
 from kvstore.commands.drawing import draw, draw_distinct
 from kvstore.commands.sets.reading import reply_drawn
-from kvstore.commands.sets.value import ENCODING, ROOT, draft_of, longest_member, reshape, take_out, take_out_at
+from kvstore.commands.sets.value import ENCODING, ROOT, draft_of, longest_member, reshape, take_out_at
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENTRIES, SET_MAX_LISTPACK_VALUE
 from kvstore.lifetimes.store import HASH_SEED
@@ -19,7 +19,7 @@ from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_hash, element_key, element_key_length
 from kvstore.structures.kinds import INTS, RECORD, kind_of
 from kvstore.structures.packed import packed_item
-from kvstore.structures.table import table_find
+from kvstore.structures.table import table_drop, table_find
 from kvstore.system.libc import free, words_at
 from kvstore.system.random import next_random
 from kvstore.wire.resp import reply_set
@@ -36,7 +36,7 @@ def _pop_element(context, element):  # type: ignore[no-untyped-def]
     hash_, k = element_hash(space, element, context.store[HASH_SEED]), element_key_length(space, element)
     slot = table_find(space, record, hash_, held(context, element_key(space, element), k), k)
     assert slot != 0, "an element that was drawn is not in its table"
-    take_out(context, record, hash_, slot)
+    table_drop(context.space, record, hash_, slot)
 
 
 @linked(void(CONTEXT, int64))

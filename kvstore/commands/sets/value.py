@@ -26,7 +26,7 @@ from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements
 from kvstore.store.types import COMPACT, INTSET, WIDE
 from kvstore.structures.collection import root_count
-from kvstore.structures.element import element_alloc, element_free, element_key_length, element_size, element_write
+from kvstore.structures.element import element_alloc, element_key_length, element_size, element_write
 from kvstore.structures.ints import (
     ints_at,
     ints_count,
@@ -51,7 +51,7 @@ from kvstore.structures.packed import (
 from kvstore.structures.packed_find import packed_find
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
 from kvstore.structures.spread import record_of_packed
-from kvstore.structures.table import table_add, table_at, table_find, table_remove
+from kvstore.structures.table import table_add, table_drop, table_find
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.arguments import parse_integer
@@ -285,16 +285,6 @@ def set_add(context, key, k):  # type: ignore[no-untyped-def]
     return 1
 
 
-@linked(void(CONTEXT, int64, int64, int64))
-def take_out(context, record, hash_, slot):  # type: ignore[no-untyped-def]
-    """Remove the element of a slot from a record, and free it.  Frames were reserved."""
-    element = table_at(context.space, slot)
-    code = table_remove(context.space, record, hash_, slot)
-    assert code == 0, "no frame was reserved for a table"
-    code = element_free(context.space, element)
-    assert code == 0, "no frame was reserved for a release"
-
-
 @linked(void(CONTEXT, int64))
 def take_out_at(context, place):  # type: ignore[no-untyped-def]
     """Remove the member at a place of a draft that is no record.  Frames were reserved."""
@@ -315,7 +305,7 @@ def set_remove(context, key, k):  # type: ignore[no-untyped-def]
         slot = table_find(space, root, hash_, key, k)
         if slot == 0:
             return 0
-        take_out(context, root, hash_, slot)
+        table_drop(context.space, root, hash_, slot)
         return 1
     if kind == PACKED:
         place = packed_find(space, root, key, k)

@@ -25,7 +25,7 @@ from kvstore.effects.events import SADD, SPOP, SREM
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENTRIES
-from kvstore.store.collections import collection_gone, collection_new, collection_write
+from kvstore.store.collections import collection_gone, collection_lost, collection_new, collection_write
 from kvstore.store.entries import SET, entry_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import BYTES_PER_CHANGE, reserve_change, reserve_removal, reserve_removal_of
@@ -116,9 +116,7 @@ def srem(context):  # type: ignore[no-untyped-def]
                 break
     if removed > 0:
         draft_store(context, entry)
-        changed(context, context.call[DB], key, key_size, hash_, SREM, removed)
-        if left == 0:
-            collection_gone(context, key, key_size, hash_)
+    collection_lost(context, key, key_size, hash_, SREM, removed, left)
     reply_integer(context, removed)
     return 0
 

@@ -46,7 +46,7 @@ from kvstore.structures.packed import (
 )
 from kvstore.structures.packed_find import packed_find
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
-from kvstore.structures.table import table_add, table_at, table_find, table_remove
+from kvstore.structures.table import table_add, table_at, table_drop, table_find
 from kvstore.structures.tree import (
     position_address,
     tree_insert,
@@ -209,16 +209,6 @@ def member_move(context, entry, member, k, word):  # type: ignore[no-untyped-def
     assert code == 0, "no frame was reserved for a tree"
 
 
-@kernel
-def _forget(space, root, hash_, slot):  # type: ignore[no-untyped-def]
-    # Remove an element that the tree no longer has from the table, and free it.
-    element = table_at(space, slot)
-    code = table_remove(space, root, hash_, slot)
-    assert code == 0, "no frame was reserved for a table"
-    code = element_free(space, element)
-    assert code == 0, "no frame was reserved for a release"
-
-
 @linked(int64(CONTEXT, int64, int64, int64))
 def member_remove(context, entry, member, k):  # type: ignore[no-untyped-def]
     """Remove a member: 1, or 0 without one."""
@@ -238,7 +228,7 @@ def member_remove(context, entry, member, k):  # type: ignore[no-untyped-def]
     element = table_at(space, slot)
     code = tree_remove(space, root, ordered(element_score(space, element)), element)
     assert code == 0, "no frame was reserved for a tree"
-    _forget(space, root, hash_, slot)
+    table_drop(space, root, hash_, slot)
     return 1
 
 
@@ -260,4 +250,4 @@ def members_remove(context, entry, rank, count):  # type: ignore[no-untyped-def]
         hash_ = key_hash(context, member, k)
         slot = table_find(space, root, hash_, member, k)
         assert slot != 0, "a member of the tree is not in the table"
-        _forget(space, root, hash_, slot)
+        table_drop(space, root, hash_, slot)

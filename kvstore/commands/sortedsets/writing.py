@@ -14,7 +14,7 @@ from kvstore.effects.events import ZADD, ZINCR, ZREM
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
-from kvstore.store.collections import collection_gone, collection_write
+from kvstore.store.collections import collection_lost, collection_write
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import key_hash
@@ -193,9 +193,6 @@ def zrem(context):  # type: ignore[no-untyped-def]
             left = root_count(context.space, entry_root(context, entry))
             if left == 0:
                 break
-    if removed > 0:
-        changed(context, context.call[DB], key, key_size, hash_, ZREM, removed)
-        if left == 0:
-            collection_gone(context, key, key_size, hash_)
+    collection_lost(context, key, key_size, hash_, ZREM, removed, left)
     reply_integer(context, removed)
     return 0
