@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("mmcore", "snapshot", "kvstore", "bench")  # each may import those before it
 ROOMS = (  # of kvstore: likewise
-    "lifetimes", "system", "structures", "effects", "wire", "config", "connections", "observe", "store", "durable",
+    "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store", "durable",
     "commands", "net", "server", "cli",
 )  # fmt: skip
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections.table import connection, text_length
-from kvstore.effects.watch import WATCH_SIZE
 from kvstore.lifetimes.call import PROTOCOL, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
@@ -49,6 +48,7 @@ from kvstore.lifetimes.connection import (
     SPEAKS,
     UNIX_SOCKET,
     WATCH_COUNT,
+    WATCH_SIZE,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TIMER_MS

@@ -1,4 +1,4 @@
-"""The table of connections: their buffers and flags, opening and closing them.
+"""The table of connections: their buffers and flags, and opening them.
 
 The table is int64[CONNECTION_CAPACITY, FIELDS].  Its first CONNECTION_SLOTS rows have been used, the others have never
 been touched.  Slots are reused, ids are not.  An epoll event carries slot and id, so an event for a connection that has
@@ -13,7 +13,6 @@ A connection can be held until a snapshot has ended: its replies are kept back, 
 not executed.  No other connection waits.
 """
 
-from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.call import CONNECTION
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
@@ -27,26 +26,15 @@ from kvstore.lifetimes.connection import (
     HELD_FOR,
     ID,
     IN_USE,
-    INPUT_ADDRESS,
-    INPUT_CAPACITY,
     KILLED,
     LAST_COMMAND,
-    LIB_VER,
-    NAME,
     NEXT_FREE,
     NEXT_TURN,
-    OUTPUT_ADDRESS,
-    OUTPUT_CAPACITY,
-    POSTPONED,
-    QUEUE_ADDRESS,
-    QUEUE_CAPACITY,
     SCAN_ARGUMENTS,
     SPEAKS,
     UNBLOCKED,
     UNBLOCKED_BY_ERROR,
     WAITS_FOR_TURN,
-    WANTS_WRITE,
-    WATCH_COUNT,
     WATCH_FIRST,
 )
 from kvstore.lifetimes.context import CONTEXT
@@ -61,9 +49,8 @@ from kvstore.lifetimes.shard import (
     TURN_FIRST,
     TURN_LAST,
     TURNS_PENDING,
-    WANTING_WRITE,
 )
-from kvstore.system.libc import bytes_at, close, free, malloc, realloc, words_at
+from kvstore.system.libc import bytes_at, free, malloc, realloc, words_at
 from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, view, void
 
 
@@ -222,27 +209,3 @@ def open_connection(context, fd, identity, flags, now_ms):  # type: ignore[no-un
     row[LAST_COMMAND] = -1
     shard[CONNECTED_CLIENTS] += 1
     return slot
-
-
-@linked(void(CONTEXT, int64))
-def close_connection(context, slot):  # type: ignore[no-untyped-def]
-    """Close a connection and free all that it owns.  It must not be waiting for a turn."""
-    shard = context.shard
-    row = connection(context, slot)
-    assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
-    unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
-    close(row[FD])
-    drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
-    drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
-    drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
-    for field in range(NAME, LIB_VER + 1):
-        free(row[field])
-    if row[FLAGS] & (POSTPONED | BLOCKED | HELD):
-        shard[BLOCKED_CLIENTS] -= 1
-    if row[FLAGS] & WANTS_WRITE:
-        shard[WANTING_WRITE] -= 1
-    row[FLAGS] = 0
-    row[FD] = -1
-    row[NEXT_FREE] = shard[FREE_SLOT]
-    shard[FREE_SLOT] = slot
-    shard[CONNECTED_CLIENTS] -= 1

@@ -15,7 +15,7 @@ The 64-bit hash stands for the key.  Two keys with the same hash may abort a tra
 missed.  The DIRTY_CAS flag of a connection tells it that a watched key has changed.
 """
 
-from kvstore.lifetimes.connection import DIRTY_CAS, FIELDS, FLAGS
+from kvstore.lifetimes.connection import DIRTY_CAS, FIELDS, FLAGS, WATCH_SIZE
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTIONS_ADDRESS
 from kvstore.lifetimes.store import (
@@ -44,8 +44,8 @@ from mmcore.jit import int64, kernel, linked, view, void
     _NEXT_OF_BOTH,
     _WIDTH,
 ) = range(10)
-WATCH_SIZE = 8 * (_WIDTH + 2)  # memory of a watch, with its share of the heads [bytes]
 CAPACITY_MIN = 64  # rows, and chains
+assert WATCH_SIZE == 8 * (_WIDTH + 2)
 CAPACITY_KEPT = 256  # rows that stay when no watch is left
 _SPREAD = 0x2545_F491_4F6C_DD1D
 

@@ -8,6 +8,7 @@
     DB,  # the connection's database
     CONNECTION,  # the connection's slot
     PROTOCOL,  # 2 or 3
+    OUTER_PROTOCOL,  # while a message is written: that of the reply, see connections/messages.py
     COMMAND,  # row of the command table
     NO_TOUCH,  # the command leaves the access clock alone
     # the reply under construction
@@ -29,6 +30,6 @@
     # a value that was received into frames: see store/bodies.py
     BODY_ADDRESS,  # of the argument, of which only the first bytes are there; 0 for none
     BODY_ROOT,  # of its sapling, -1 once it has been adopted
-) = range(22)
+) = range(23)
 CALL_REGISTERS = 32
-assert CALL_REGISTERS >= 22
+assert CALL_REGISTERS >= 23

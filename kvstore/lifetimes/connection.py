@@ -24,7 +24,11 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     OUTPUT_START,
     OUTPUT_LENGTH,  # end of the pending bytes, which begin at OUTPUT_START
     OUTPUT_SOFT_SINCE_MS,  # since when they have been above the soft limit
-    WAITING,  # its replies that wait for the end of the turn
+    # bytes that wait for the end of the turn, as a list of records (net/output.py): numbers plus 1, 0 for none
+    SEND_FIRST,
+    SEND_LAST,
+    DEFERRED_FIRST,  # messages that came while a command of this connection runs: they go behind its reply
+    DEFERRED_LAST,
     # commands queued since MULTI, serialised by transactions.py
     QUEUE_ADDRESS,
     QUEUE_CAPACITY,
@@ -43,6 +47,25 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     BYTES_IN,
     BYTES_OUT,
     BLOCKED_UNTIL_MS,  # while BLOCKED, by the monotonic clock; a command that blocks leaves its time-out here, or 0
+    DEADLINE_PLACE,  # in the heap of deadlines, plus 1; 0 for none (connections/deadlines.py)
+    BLOCKED_KIND,  # while BLOCKED on keys: the type of value that it waits for, plus 1
+    BLOCKED_ANSWER,  # how its command is answered when its time is over: an ANSWER of below
+    # its interests (connections/interests.py): the first one plus 1, and how many
+    KEYS_FIRST,  # keys that it waits for
+    KEYS_COUNT,
+    CHANNELS_FIRST,
+    CHANNELS_COUNT,
+    PATTERNS_FIRST,
+    PATTERNS_COUNT,
+    SHARD_CHANNELS_FIRST,
+    SHARD_CHANNELS_COUNT,
+    TRACKED_FIRST,  # keys whose changes it is to be told, because it may hold them in a cache
+    TRACKED_COUNT,
+    PREFIXES_FIRST,
+    PREFIXES_COUNT,
+    REDIRECT,  # id of the connection that is told in its place, 0 for itself
+    MONITOR_NEXT,  # slots of the connections that watch all commands, plus 1, as a list
+    MONITOR_BEFORE,
     HELD_FOR,  # number of the snapshot that it is held for, while HELD
     # texts that the client has set: addresses of bytes that end with zero, 0 for none
     NAME,
@@ -56,10 +79,11 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     BODY_PAGES,  # that the sapling has
     BODY_WAITS_MS,  # since when the next pages wait to be populated, 0 if they do not
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(47)
+) = range(68)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS
+WATCH_SIZE = 88  # memory of one of its watches, with its share of the heads [bytes]; see effects/watch.py
 IN_USE = 1 << 0
 AUTHENTICATED = 1 << 1
 MULTI = 1 << 2
@@ -81,3 +105,15 @@ HELD = 1 << 16  # until the snapshot numbered HELD_FOR has ended: see `hold`
 BLOCKED = 1 << 17  # waits in a command; its input is kept meanwhile
 UNBLOCKED = 1 << 18  # BLOCKED, and has waited long enough: its next turn answers
 UNBLOCKED_BY_ERROR = 1 << 19  # likewise, with an error: CLIENT UNBLOCK asked for that
+AFTERWARDS = 1 << 20  # something is to be done when its command is over: see net/afterwards.py
+SUBSCRIBER = 1 << 21  # has a channel, a pattern or a shard channel
+MONITOR_MODE = 1 << 22
+TRACKING = 1 << 23
+TRACKING_BCAST = 1 << 24  # by prefixes of keys, not by what it has read
+TRACKING_OPTIN = 1 << 25
+TRACKING_OPTOUT = 1 << 26
+TRACKING_CACHING = 1 << 27  # CLIENT CACHING, for the command that follows
+TRACKING_NOLOOP = 1 << 28
+TRACKING_BROKEN = 1 << 29  # the connection that is told in its place has gone
+# Answers of a command whose time is over, in BLOCKED_ANSWER
+ANSWER_ZERO, ANSWER_NULL, ANSWER_NULL_ARRAY = range(3)

@@ -42,8 +42,24 @@
     BUSY_REST_LENGTH,  # of the last rest [ms], 0 after a tick in which looking paid
     BUSY_REST_MS,  # until when there is no look, by the monotonic clock
     BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
-    SENDS_ADDRESS,  # replies that wait for the end of the turn: int64[SENDS_MAX, SEND_WORDS], see net/output.py
+    SENDS_ADDRESS,  # bytes that wait for the end of the turn: int64[SENDS_MAX, SEND_WORDS], see connections/sends.py
     SENDS,
+    SENDS_DEFERRED,  # those among them that wait for the end of a command
+    MESSAGES_ADDRESS,  # bytes for connections other than the one at hand: see connections/messages.py
+    MESSAGES_CAPACITY,
+    MESSAGES_LENGTH,
+    MONITOR_FIRST,  # slot of the first connection that watches all commands, plus 1; 0 for none
+    MONITORS,
+    PUBSUB_CLIENTS,
+    PUBSUB_HARD_LIMIT,  # of the output of connections with subscriptions, as OUTPUT_HARD_LIMIT of the others
+    PUBSUB_SOFT_LIMIT,
+    PUBSUB_SOFT_MS,
+    TRACKING_CLIENTS,
+    TRACKING_KEYS_MAX,  # tracking-table-max-keys, 0 for no limit
+    MAXMEMORY_CLIENTS,  # [bytes] of all connections together, 0 for no limit
+    EVICTED_CLIENTS,
+    DEADLINES_ADDRESS,  # of blocked connections: see connections/deadlines.py
+    DEADLINES,
     WANTING_WRITE,  # connections that wait for room to send
     ROWS_SWEPT,  # rows of connections that the timer has looked at
     # connections that wait for a turn without an event, first come first served; see connections/table.py
@@ -145,8 +161,7 @@
     HOLDINGS_SLOTS,
     LONG_ADDRESS,  # of memory for a key that lies across pages; see store/collections.py
     LONG_CAPACITY,
-    # connections that wait in a blocking command
-    BLOCKED_DEADLINE_MS,  # first time at which one of them has waited long enough, by the monotonic clock
+    BLOCKED_DEADLINE_MS,  # the first of DEADLINES, by the monotonic clock; NEVER without one
     # up to which size a collection has its small encoding, as configured
     HASH_MAX_LISTPACK_ENTRIES,
     HASH_MAX_LISTPACK_VALUE,
@@ -175,6 +190,6 @@
     DEFRAG_MISSES,  # parts looked at that stayed
     DEFRAG_KEY_HITS,  # keys of which a part was moved
     DEFRAG_KEY_MISSES,
-) = range(154)
+) = range(170)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 154
+assert SHARD_REGISTERS >= 170

@@ -15,6 +15,15 @@
     UNDO_EXPIRED,
     UNDO_COPIES,  # pages and tables that the processor had copied by then
     IMAGE_UNDER_WAY,  # an image of the store is being written
+    # who hears of changes: see effects/door.py
+    LISTENERS,  # a bit for each kind of listener that there is
+    WAITED_KEYS,  # tables of interests (connections/interests.py): keys that clients wait for, by their database
+    CHANNELS,
+    PATTERNS,
+    SHARD_CHANNELS,
+    TRACKED_KEYS,
+    PREFIXES,
+    NOTIFY,  # classes of keyspace events that are published, as bits: see effects/events.py
     JOURNAL_ADDRESS,  # of the journal that records events, 0 for none; see effects/journal.py
     WATCHES,  # keys watched by all connections together
     # statistics, named as INFO has them
@@ -51,6 +60,6 @@
     DEFRAG_KEY_MOVED,  # whether a part of that key has been moved
     DEFRAG_PAGES,  # slab pages when the cycle began
     DEFRAG_REST_MS,  # until when no cycle begins, by the monotonic clock
-) = range(44)
+) = range(52)
 STORE_REGISTERS = 64
-assert STORE_REGISTERS >= 44
+assert STORE_REGISTERS >= 52

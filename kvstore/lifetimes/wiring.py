@@ -17,10 +17,12 @@ from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.sizes import (
     ARGUMENTS_MAX,
     CALLS_MAX,
+    DEADLINE_WORDS,
     ERROR_WIDTH,
     ERROR_WORDS,
     EVENTS_CAPACITY,
     INPUT_MAX,
+    INTERESTS_WORDS,
     LINE_ROOM,
     RELEASES_MAX,
     RESULT_MAX,
@@ -60,6 +62,17 @@ LIMITS = {
 }
 
 
+# A store's tables of interests.
+INTERESTS = (
+    store.WAITED_KEYS,
+    store.CHANNELS,
+    store.PATTERNS,
+    store.SHARD_CHANNELS,
+    store.TRACKED_KEYS,
+    store.PREFIXES,
+)
+
+
 class Pool:
     """Physical memory, and the roots on it that wait to be released."""
 
@@ -95,6 +108,8 @@ class Shard:
         self._calls = Table(CALLS_MAX, call.CALL_REGISTERS)
         self._sends = Table(SENDS_MAX, SEND_WORDS)
         words[shard.CALLS_ADDRESS], words[shard.SENDS_ADDRESS] = self._calls.address, self._sends.address
+        self._deadlines = Table(connections, DEADLINE_WORDS)
+        words[shard.DEADLINES_ADDRESS] = self._deadlines.address
         self.errors, self.samples = Table(ERROR_WORDS, ERROR_WIDTH), Table(SAMPLES, 4)
         self._rooms = {
             shard.SHARED_ADDRESS: zeros(uint8, INPUT_MAX),
@@ -134,6 +149,9 @@ class OpenStore:
             registers[store.WATCH_FREE] = -1
             registers[store.LAST_SAVE_OK] = 1
             registers[store.UNDO_ROOT] = -1
+            self._interests = Table(len(INTERESTS), INTERESTS_WORDS)
+            for number, register in enumerate(INTERESTS):
+                registers[register] = self._interests.address + 8 * INTERESTS_WORDS * number
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]

@@ -1,6 +1,6 @@
 """Accepting connections, or refusing them with an error message."""
 
-from kvstore.connections.table import close_connection, connection, open_connection
+from kvstore.connections.table import connection, open_connection
 from kvstore.lifetimes.connection import ADDRESS_WORDS, OWN, PEER, UNIX_SOCKET
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -14,6 +14,7 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     TOTAL_CONNECTIONS,
 )
+from kvstore.net.closing import close_connection
 from kvstore.net.epoll import poll_add, socket_accept, socket_name, socket_option, socket_send
 from kvstore.system.libc import (
     IPPROTO_TCP,

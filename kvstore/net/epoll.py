@@ -38,6 +38,7 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     WRITES_PROCESSED,
 )
+from kvstore.lifetimes.sizes import SCRATCH_WORDS
 from kvstore.system.libc import (
     EAGAIN,
     EINTR,
@@ -59,6 +60,7 @@ from kvstore.system.libc import (
     ints_at,
     recv,
     send,
+    sendmsg,
     setsockopt,
     words_at,
 )
@@ -70,6 +72,9 @@ SAMPLE = 64  # looks after which it is judged whether they pay
 WORTH = 8  # one look in so many has to find an event
 REST_MS, REST_MS_MAX = 200, 3200  # without a look, when looking does not pay
 SWITCHES_MAX = 50  # times a tick that the system may take the processor away: 5 to 25 are usual, 80 in competition
+_MSGHDR_WORDS, _MSG_IOV, _MSG_IOVLEN = 7, 2, 3  # struct msghdr
+IOV_MAX = 120  # pieces that are sent at once: so many fit the scratch room behind it
+assert _MSGHDR_WORDS + 2 * IOV_MAX <= SCRATCH_WORDS
 _NIVCSW = 17  # word of struct rusage: involuntary context switches
 
 
@@ -186,6 +191,33 @@ def socket_send(context, fd, address, count):  # type: ignore[no-untyped-def]
             return -1
         sent += n
     return sent
+
+
+@kernel
+def put_piece(context, number, address, size):  # type: ignore[no-untyped-def]
+    """Set piece `number`, below IOV_MAX, of what `socket_send_pieces` sends."""
+    piece = words_at(context.shard[SCRATCH_ADDRESS] + 8 * (_MSGHDR_WORDS + 2 * number), 2)
+    piece[0], piece[1] = address, size
+
+
+@linked(int64(CONTEXT, int64, int64))
+def socket_send_pieces(context, fd, count):  # type: ignore[no-untyped-def]
+    """Send so many pieces at once; returns how many bytes the socket took, or -1 for a broken connection."""
+    scratch = context.shard[SCRATCH_ADDRESS]
+    header = words_at(scratch, _MSGHDR_WORDS)
+    for i in range(_MSGHDR_WORDS):
+        header[i] = 0
+    header[_MSG_IOV], header[_MSG_IOVLEN] = scratch + 8 * _MSGHDR_WORDS, count
+    while True:
+        sent = sendmsg(int32(fd), scratch, int32(MSG_NOSIGNAL))
+        context.shard[WRITES_PROCESSED] += 1
+        if sent >= 0:
+            return sent
+        code = errno()
+        if code == EAGAIN:
+            return 0
+        if code != EINTR:
+            return -1
 
 
 @kernel

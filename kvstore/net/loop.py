@@ -13,7 +13,7 @@ While the latency monitor is on, the thread's processor time is read before and 
 longest turn: including what Python did in it, and excluding the time that other processes took.
 """
 
-from kvstore.connections.table import close_connection, connection, give_turn, take_turn
+from kvstore.connections.table import connection, give_turn, take_turn
 from kvstore.durable.saving import save_begin
 from kvstore.lifetimes.connection import (
     CLOSE_AFTER_REPLY,
@@ -41,6 +41,7 @@ from kvstore.lifetimes.shard import (
     READY_NEXT,
     RESUME,
     SCRATCH_ADDRESS,
+    SENDS,
     STOPPING,
     TIMER_MS,
     TURN_CYCLES,
@@ -52,6 +53,7 @@ from kvstore.lifetimes.shard import (
 from kvstore.lifetimes.store import EXPIRED_STALE_PERC
 from kvstore.net.accept import WAKE, accept_connections
 from kvstore.net.bodies import drop_body
+from kvstore.net.closing import close_connection
 from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output, send_all, send_waiting
@@ -91,7 +93,7 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
             continue
         answered = row[FLAGS] & UNBLOCKED != 0
         if answered:
-            end_wait(context, row)
+            end_wait(context, slot, row)
         elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
             keep_output(context, slot, row)
         if answered or (row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & KILLED == 0):
@@ -188,6 +190,8 @@ def serve(context):  # type: ignore[no-untyped-def]
             wake_blocked(context)
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
+        if shard[SENDS] > 0:
+            send_waiting(context)  # keys that expired were announced
         if save_due(context) and save_begin(context) != 0:
             return EVENT_SAVE  # all replies have been sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])

@@ -1,12 +1,28 @@
 """Sending: at the end of a turn the replies go to their sockets, in the order in which commands were executed.
 
-A turn first executes every ready command, and then sends all replies.  Changes are made durable between the two.  A
-reply to another connection than the current one waits in the same list.
+A turn first executes every ready command, and then sends all replies, and all messages to other connections.  Changes
+are made durable between the two.  connections/sends.py keeps what waits, and all that waits for one connection is sent
+by one system call.
 
 Bytes that a socket does not take become the connection's own output.
 """
 
-from kvstore.connections.table import connection, drop, give_turn, grow
+from kvstore.connections.sends import (
+    KIND,
+    NEXT,
+    REPLY,
+    SIZE,
+    SLOT,
+    hard_limit,
+    is_first,
+    output_append,
+    piece_address,
+    send_at,
+    send_put,
+    sends_over,
+    spill,
+)
+from kvstore.connections.table import connection, drop, give_turn
 from kvstore.lifetimes.call import REPLY_ADDRESS, REPLY_BASE, REPLY_CAPACITY, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
     AUTHENTICATED,
@@ -16,36 +32,37 @@ from kvstore.lifetimes.connection import (
     FLAGS,
     HELD,
     ID,
-    IN_USE,
     KILLED,
     OUTPUT_ADDRESS,
     OUTPUT_CAPACITY,
     OUTPUT_LENGTH,
     OUTPUT_SOFT_SINCE_MS,
     OUTPUT_START,
-    WAITING,
+    SEND_FIRST,
+    SEND_LAST,
+    SUBSCRIBER,
     WANTS_WRITE,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     NET_OUTPUT_BYTES,
-    OUTPUT_HARD_LIMIT,
     OUTPUT_LIMIT_CLOSED,
     OUTPUT_SOFT_LIMIT,
     OUTPUT_SOFT_MS,
+    PUBSUB_SOFT_LIMIT,
+    PUBSUB_SOFT_MS,
     REQUIRE_AUTH,
     SENDS,
-    SENDS_ADDRESS,
     TIMER_MS,
     WANTING_WRITE,
 )
-from kvstore.lifetimes.sizes import SEND_WORDS, SENDS_MAX
-from kvstore.net.epoll import poll_write, socket_send
-from kvstore.system.libc import bytes_at, words_at
+from kvstore.lifetimes.sizes import SENDS_MAX
+from kvstore.net.epoll import IOV_MAX, poll_write, put_piece, socket_send, socket_send_pieces
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
-from mmcore.jit import copy_bytes, int64, kernel, linked, void
+from mmcore.jit import int64, kernel, linked, void
 
 SEND_EARLY = 1 << 18  # [bytes] of replies that are sent before the turn ends
+SENDS_EARLY = 2048  # records, likewise
 UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] of held replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
 
 
@@ -87,17 +104,20 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
         row[OUTPUT_START] = row[OUTPUT_LENGTH] = row[OUTPUT_SOFT_SINCE_MS] = 0
         drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
         _ask_for_write(context, slot, row, False)
-        if row[FLAGS] & CLOSE_AFTER_REPLY and row[WAITING] == 0:
+        if row[FLAGS] & CLOSE_AFTER_REPLY and row[SEND_FIRST] == 0:
             give_turn(context, slot, row, KILLED)
         return
     _ask_for_write(context, slot, row, True)
-    too_much = shard[OUTPUT_HARD_LIMIT] > 0 and pending > shard[OUTPUT_HARD_LIMIT]
+    hard, soft, soft_ms = hard_limit(context, row), shard[OUTPUT_SOFT_LIMIT], shard[OUTPUT_SOFT_MS]
+    if row[FLAGS] & SUBSCRIBER:
+        soft, soft_ms = shard[PUBSUB_SOFT_LIMIT], shard[PUBSUB_SOFT_MS]
+    too_much = hard > 0 and pending > hard
     if shard[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and pending > UNAUTHENTICATED_OUTPUT_MAX:
         too_much = True  # an unauthenticated client that does not read must not use memory
-    if shard[OUTPUT_SOFT_LIMIT] > 0 and pending > shard[OUTPUT_SOFT_LIMIT]:
+    if soft > 0 and pending > soft:
         if row[OUTPUT_SOFT_SINCE_MS] == 0:
             row[OUTPUT_SOFT_SINCE_MS] = shard[TIMER_MS]
-        elif shard[TIMER_MS] - row[OUTPUT_SOFT_SINCE_MS] > shard[OUTPUT_SOFT_MS]:
+        elif shard[TIMER_MS] - row[OUTPUT_SOFT_SINCE_MS] > soft_ms:
             too_much = True
     else:
         row[OUTPUT_SOFT_SINCE_MS] = 0
@@ -106,49 +126,86 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
         give_turn(context, slot, row, KILLED)
 
 
-@linked(void(CONTEXT, int64, int64[::1], int64, int64))
-def _deliver(context, slot, row, start, count):  # type: ignore[no-untyped-def]
-    """Send `count` bytes of the reply buffer from `start`; unsent bytes become the connection's own output."""
+@kernel
+def _take_over_reply(context, row, record, sent):  # type: ignore[no-untyped-def]
+    # A long reply that is alone in the buffer is not copied: the connection takes over the buffer.
+    call = context.call
+    drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
+    row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
+    row[OUTPUT_START] = sent
+    row[OUTPUT_LENGTH] = record[SIZE]
+    call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = 0
+
+
+@kernel
+def _send_list(context, row, number):  # type: ignore[no-untyped-def]
+    # Send a connection's records, up to IOV_MAX of them by one system call; bytes that were sent, or -1.
+    if send_at(context, number - 1)[NEXT] == 0:
+        record = send_at(context, number - 1)
+        return send_bytes(context, row, piece_address(context, record), record[SIZE])
+    total = 0
+    while number > 0:
+        pieces, wanted = 0, 0
+        while number > 0 and pieces < IOV_MAX:
+            record = send_at(context, number - 1)
+            put_piece(context, pieces, piece_address(context, record), record[SIZE])
+            wanted += record[SIZE]
+            pieces += 1
+            number = record[NEXT]
+        sent = socket_send_pieces(context, row[FD], pieces)
+        if sent < 0:
+            return sent
+        context.shard[NET_OUTPUT_BYTES] += sent
+        row[BYTES_OUT] += sent
+        total += sent
+        if sent < wanted:
+            break
+    return total
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def _deliver(context, slot, row):  # type: ignore[no-untyped-def]
+    """Send all that waits for a connection; unsent bytes become its own output."""
     call, sent = context.call, 0
+    number = row[SEND_FIRST]
+    row[SEND_FIRST] = row[SEND_LAST] = 0
     if row[FLAGS] & KILLED:
-        count = 0
-    if count > 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START] and row[FLAGS] & HELD == 0:
-        sent = send_bytes(context, row, call[REPLY_ADDRESS] + start, count)
+        return
+    if row[OUTPUT_LENGTH] == row[OUTPUT_START] and row[FLAGS] & HELD == 0:
+        sent = _send_list(context, row, number)
         if sent < 0:
             give_turn(context, slot, row, KILLED)
-            sent = count
-    if sent < count:
-        if row[OUTPUT_LENGTH] == row[OUTPUT_START] and count >= REPLY_CAPACITY_MIN and call[REPLY_LENGTH] == count:
-            # A long reply that is alone in the buffer is not copied: the connection takes over the buffer.
-            drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
-            row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
-            row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
-            row[OUTPUT_START] = sent
-            row[OUTPUT_LENGTH] = count
-            call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = 0
-        elif grow(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count - sent):
-            out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
-            reply = bytes_at(call[REPLY_ADDRESS], call[REPLY_CAPACITY])
-            copy_bytes(out, row[OUTPUT_LENGTH], reply, start + sent, count - sent)
-            row[OUTPUT_LENGTH] += count - sent
-        else:
+            return
+    kept = False
+    while number > 0:
+        record = send_at(context, number - 1)
+        number = record[NEXT]
+        if sent >= record[SIZE]:
+            sent -= record[SIZE]
+            continue
+        alone = number == 0 and record[KIND] == REPLY and call[REPLY_LENGTH] == record[SIZE] >= REPLY_CAPACITY_MIN
+        if alone and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+            _take_over_reply(context, row, record, sent)
+        elif output_append(row, piece_address(context, record) + sent, record[SIZE] - sent) == 0:
             give_turn(context, slot, row, KILLED)
+            return
+        sent, kept = 0, True
+    if kept:
         keep_output(context, slot, row)
-    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[WAITING] == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
         give_turn(context, slot, row, KILLED)
 
 
 @linked(void(CONTEXT))
 def send_waiting(context):  # type: ignore[no-untyped-def]
-    """Send all replies that wait for the end of the turn.  The buffer is left alone."""
-    shard = context.shard
-    for i in range(shard[SENDS]):
-        record = words_at(shard[SENDS_ADDRESS] + i * SEND_WORDS * 8, SEND_WORDS)
-        row = connection(context, record[0])
-        if row[FLAGS] & IN_USE and row[ID] == record[1]:  # else the connection was closed meanwhile
-            row[WAITING] -= 1
-            _deliver(context, record[0], row, record[2], record[3])
-    shard[SENDS] = 0
+    """Send all replies and messages that wait for the end of the turn.  The reply buffer is left alone."""
+    for number in range(context.shard[SENDS]):
+        record = send_at(context, number)
+        row = connection(context, record[SLOT])
+        if is_first(record, row, number):
+            _deliver(context, record[SLOT], row)
+    sends_over(context, 0)
 
 
 @linked(void(CONTEXT))
@@ -160,15 +217,19 @@ def send_all(context):  # type: ignore[no-untyped-def]
     context.call[REPLY_BASE] = 0
 
 
+@kernel
+def put_reply(context, slot, row):  # type: ignore[no-untyped-def]
+    """Let the replies of the connection at hand wait for the end of the turn."""
+    call = context.call
+    if context.shard[SENDS] == SENDS_MAX:
+        spill(context, 0)
+    send_put(context, slot, row, REPLY, call[REPLY_BASE], call[REPLY_LENGTH] - call[REPLY_BASE])
+    call[REPLY_BASE] = call[REPLY_LENGTH]
+
+
 @linked(void(CONTEXT, int64, int64[::1]))
 def queue_reply(context, slot, row):  # type: ignore[no-untyped-def]
     """Let the replies of the connection at hand wait for the end of the turn, unless too many wait already."""
-    call, shard = context.call, context.shard
-    record = words_at(shard[SENDS_ADDRESS] + shard[SENDS] * SEND_WORDS * 8, SEND_WORDS)
-    record[0], record[1] = slot, row[ID]
-    record[2], record[3] = call[REPLY_BASE], call[REPLY_LENGTH] - call[REPLY_BASE]
-    shard[SENDS] += 1
-    row[WAITING] += 1
-    call[REPLY_BASE] = call[REPLY_LENGTH]
-    if shard[SENDS] == SENDS_MAX or call[REPLY_LENGTH] > SEND_EARLY:
+    put_reply(context, slot, row)
+    if context.shard[SENDS] >= SENDS_EARLY or context.call[REPLY_LENGTH] > SEND_EARLY:
         send_all(context)

@@ -12,11 +12,13 @@ stamp counter, which is read anyway to account for each command.
 
 from kvstore.commands.accounts import account, count_error, statistics_of
 from kvstore.commands.rows import REFUSED, STAT_CALLS
+from kvstore.connections.deadlines import deadline_drop, deadline_due, deadline_set
 from kvstore.connections.table import connection, drop, give_turn, grow
 from kvstore.lifetimes.call import (
     COMMAND,
     COMMAND_CYCLES,
     COMMAND_REPLY,
+    CONNECTION,
     DEPTH,
     OUTER_REPLY,
     PROTOCOL,
@@ -26,13 +28,13 @@ from kvstore.lifetimes.call import (
 )
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
+    AFTERWARDS,
     BLOCKED,
     BLOCKED_UNTIL_MS,
     CLOSE_AFTER_REPLY,
     COMMANDS,
     FLAGS,
     HELD,
-    IN_USE,
     INPUT_ADDRESS,
     INPUT_CAPACITY,
     INPUT_LENGTH,
@@ -52,9 +54,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     AHEAD,
     BLOCKED_CLIENTS,
-    BLOCKED_DEADLINE_MS,
     COMMANDS_PROCESSED,
-    CONNECTION_SLOTS,
     INPUT_POSITION,
     INPUT_SHARED,
     QUERY_BUFFER_LIMIT,
@@ -63,6 +63,7 @@ from kvstore.lifetimes.shard import (
     TURN_BEGAN,
     TURN_SHARE,
 )
+from kvstore.net.afterwards import afterwards
 from kvstore.net.ahead import look_ahead
 from kvstore.net.bodies import begin_body, offer_body, withdraw_body
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
@@ -78,13 +79,15 @@ from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 @kernel
 def _command_over(context, row):  # type: ignore[no-untyped-def]
-    # The command is answered in full: apply CLIENT REPLY.
-    if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT):
+    # The command is answered in full: apply CLIENT REPLY, and do what had to wait for its end.
+    if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT | AFTERWARDS):
         if row[FLAGS] & (REPLY_OFF | REPLY_SKIP):
             context.call[REPLY_LENGTH] = context.call[OUTER_REPLY]
         row[FLAGS] &= ~REPLY_SKIP
         if row[FLAGS] & REPLY_SKIP_NEXT:
             row[FLAGS] = (row[FLAGS] & ~REPLY_SKIP_NEXT) | REPLY_SKIP
+        if row[FLAGS] & AFTERWARDS:
+            afterwards(context, context.call[CONNECTION], row)
 
 
 @linked(void(CONTEXT, int64[::1]))
@@ -98,38 +101,32 @@ def begin_wait(context, row):  # type: ignore[no-untyped-def]
     shard[BLOCKED_CLIENTS] += 1
     timeout_ms = row[BLOCKED_UNTIL_MS]
     row[BLOCKED_UNTIL_MS] = NEVER if timeout_ms == 0 else shard[TIMER_MS] + timeout_ms
-    shard[BLOCKED_DEADLINE_MS] = min(shard[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
+    deadline_set(context, call[CONNECTION], row, row[BLOCKED_UNTIL_MS])
 
 
 @linked(void(CONTEXT))
 def wake_blocked(context):  # type: ignore[no-untyped-def]
-    """Give a turn to every blocked connection whose deadline has passed, if the earliest deadline has."""
-    shard = context.shard
-    now_ms = shard[TIMER_MS]
-    if now_ms < shard[BLOCKED_DEADLINE_MS]:
-        return
-    shard[BLOCKED_DEADLINE_MS] = NEVER
-    for slot in range(shard[CONNECTION_SLOTS]):
+    """Give a turn to every blocked connection whose deadline has passed."""
+    slot = deadline_due(context, context.shard[TIMER_MS])
+    while slot >= 0:
         row = connection(context, slot)
-        if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
-            continue
-        if row[BLOCKED_UNTIL_MS] <= now_ms:
-            give_turn(context, slot, row, UNBLOCKED)
-        else:
-            shard[BLOCKED_DEADLINE_MS] = min(shard[BLOCKED_DEADLINE_MS], row[BLOCKED_UNTIL_MS])
+        deadline_drop(context, row)
+        give_turn(context, slot, row, UNBLOCKED)
+        slot = deadline_due(context, context.shard[TIMER_MS])
 
 
 @kernel
-def end_wait(context, row):  # type: ignore[no-untyped-def]
+def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
     # Answer the command that blocked its connection: no replica has acknowledged anything, because there is none.
     call, shard = context.call, context.shard
-    call[PROTOCOL] = row[SPEAKS]
+    call[CONNECTION], call[PROTOCOL] = slot, row[SPEAKS]
     start = call[OUTER_REPLY] = call[REPLY_LENGTH]
     if row[FLAGS] & UNBLOCKED_BY_ERROR:
         reply_error(context, UNBLOCKED_ERROR)
         count_error(context, start)
     else:
         reply_integer(context, 0)
+    deadline_drop(context, row)
     row[FLAGS] &= ~(BLOCKED | UNBLOCKED | UNBLOCKED_BY_ERROR)
     row[ACTIVE_MS] = shard[TIMER_MS]  # the wait does not count as idle
     shard[BLOCKED_CLIENTS] -= 1
@@ -219,6 +216,7 @@ def settle(context, slot, row):  # type: ignore[no-untyped-def]
             begin_body(context, row)
     if call[REPLY_LENGTH] > call[REPLY_BASE] or row[FLAGS] & CLOSE_AFTER_REPLY:
         queue_reply(context, slot, row)
+    call[CONNECTION] = -1
 
 
 @linked(int64(CONTEXT, int64))

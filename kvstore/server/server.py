@@ -41,13 +41,13 @@ from kvstore.commands.transactions import queue_command
 from kvstore.commands.usage import resident_bytes
 from kvstore.config.config import Config
 from kvstore.connections.clients import Client
-from kvstore.connections.table import close_connection
 from kvstore.durable import startup
 from kvstore.durable.loading import LOADING_ERROR, Loading
 from kvstore.durable.persistence import Persistence
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.net import accept, events, loop
+from kvstore.net.closing import close_connection
 from kvstore.net.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.latency import LatencyMonitor
@@ -94,6 +94,7 @@ class Server(Settings, Figures):
         self.commands.install(self.shard)
         self._unix_path = os.fsencode(config["unixsocket"]) + b"\0"
         r = self.registers
+        r.CONNECTION = -1  # none is at hand
         r.UNIX_PATH_ADDRESS, r.UNIX_PATH_LENGTH = address_of(self._unix_path), len(self._unix_path) - 1
         self._attack_logged_s = -ATTACK_LOG_S
         self._listeners: list[socket.socket] = []

@@ -11,8 +11,8 @@ from kvstore.commands.refusals import wrong_arity
 from kvstore.commands.table import cold_handler, find
 from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals
-from kvstore.effects.watch import WATCH_SIZE
 from kvstore.lifetimes import connection
+from kvstore.lifetimes.connection import WATCH_SIZE
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import CELLS, Histogram, Scale
 from kvstore.observe.latency import LatencyMonitor

@@ -7,8 +7,7 @@ import pytest
 
 from kvstore.commands.info import ALL, DEFAULT, SECTIONS, chosen_sections, info_text
 from kvstore.commands.usage import human
-from kvstore.effects.watch import WATCH_SIZE
-from kvstore.lifetimes.connection import FIELDS
+from kvstore.lifetimes.connection import FIELDS, WATCH_SIZE
 from kvstore.wire.reply import Verbatim
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.commands.compiled import CommandTable
-from kvstore.connections.table import close_connection, open_connection
 from kvstore.connections.table import connection as connection_of
+from kvstore.connections.table import open_connection
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.net.closing import close_connection
 from kvstore.net.output import send_all, send_waiting
 from kvstore.net.receiving import receive
 from mmcore.jit import int64, linked

@@ -1,0 +1,58 @@
+"""Closing a connection: all that it owns, and all that others keep for it, ends with it."""
+
+from kvstore.connections.deadlines import deadline_drop
+from kvstore.connections.interests import interests_end
+from kvstore.connections.table import connection, drop
+from kvstore.effects.watch import unwatch_all
+from kvstore.lifetimes.connection import (
+    BLOCKED,
+    FD,
+    FLAGS,
+    HELD,
+    IN_USE,
+    INPUT_ADDRESS,
+    INPUT_CAPACITY,
+    KEYS_FIRST,
+    LIB_VER,
+    NAME,
+    NEXT_FREE,
+    OUTPUT_ADDRESS,
+    OUTPUT_CAPACITY,
+    POSTPONED,
+    QUEUE_ADDRESS,
+    QUEUE_CAPACITY,
+    WANTS_WRITE,
+    WATCH_COUNT,
+    WATCH_FIRST,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
+from kvstore.lifetimes.store import WAITED_KEYS
+from kvstore.system.libc import close, free
+from mmcore.jit import int64, linked, void
+
+
+@linked(void(CONTEXT, int64))
+def close_connection(context, slot):  # type: ignore[no-untyped-def]
+    """Close a connection and free all that it owns.  It must not be waiting for a turn."""
+    shard, store = context.shard, context.store
+    row = connection(context, slot)
+    assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
+    unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
+    interests_end(store[WAITED_KEYS], row, KEYS_FIRST)
+    deadline_drop(context, row)
+    close(row[FD])
+    drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
+    drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    for field in range(NAME, LIB_VER + 1):
+        free(row[field])
+    if row[FLAGS] & (POSTPONED | BLOCKED | HELD):
+        shard[BLOCKED_CLIENTS] -= 1
+    if row[FLAGS] & WANTS_WRITE:
+        shard[WANTING_WRITE] -= 1
+    row[FLAGS] = 0
+    row[FD] = -1
+    row[NEXT_FREE] = shard[FREE_SLOT]
+    shard[FREE_SLOT] = slot
+    shard[CONNECTED_CLIENTS] -= 1
