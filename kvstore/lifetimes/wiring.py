@@ -62,7 +62,7 @@ LIMITS = {
 }
 
 
-# A store's tables of interests.
+# A store's tables of interests; their words lie behind its registers.
 INTERESTS = (
     store.WAITED_KEYS,
     store.CHANNELS,
@@ -145,13 +145,12 @@ class OpenStore:
         """
         self.space = space if space is not None else AddressSpace(memory.memory, processor=loop.processor)
         if registers is None:
-            registers = zeros(int64, store.STORE_REGISTERS)
+            registers = zeros(int64, store.STORE_REGISTERS + len(INTERESTS) * INTERESTS_WORDS)
             registers[store.WATCH_FREE] = -1
             registers[store.LAST_SAVE_OK] = 1
             registers[store.UNDO_ROOT] = -1
-            self._interests = Table(len(INTERESTS), INTERESTS_WORDS)
             for number, register in enumerate(INTERESTS):
-                registers[register] = self._interests.address + 8 * INTERESTS_WORDS * number
+                registers[register] = address_of(registers) + 8 * (store.STORE_REGISTERS + number * INTERESTS_WORDS)
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]
