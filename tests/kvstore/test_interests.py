@@ -1,4 +1,4 @@
-"""Tables of interests beside a model, and the queue of marks; their chains stay short, and their memory is given back."""
+"""Tables of interests beside a model, and the queue of marks; chains stay short, and memory is given back."""
 
 import ctypes
 import random
