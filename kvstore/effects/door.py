@@ -12,7 +12,8 @@ Each change goes to three independent parts:
 
 Within a transaction that may be undone, effects wait (pending.py); `tell_pending` announces them at its end.
 
-No command, expiry, flush or SWAPDB bypasses the door.  Usually nobody listens, so the common case is one comparison.
+No command, expiry, flush or SWAPDB bypasses the door.  Each kind of listener has a bit in LISTENERS, which is set while
+there is one.  Usually nobody listens, so the common case is one comparison of this word.
 """
 
 from kvstore.effects.events import ALL_DATABASES, EMPTIED, SWAPPED
@@ -21,20 +22,20 @@ from kvstore.effects.pending import HEAD, pending_drop, pending_put
 from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
-from kvstore.lifetimes.store import DIRTY, JOURNAL_ADDRESS, UNDO_ROOT, WATCHES
+from kvstore.lifetimes.store import DIRTY, JOURNALED, LISTENERS, UNDO_ROOT, WATCHING
 from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
-    store = context.store
-    if store[WATCHES] > 0:
+    listeners = context.store[LISTENERS]
+    if listeners & WATCHING:
         if event == EMPTIED:
             touch_watched_db(context, db)
         elif event != SWAPPED:
             touch_watched(context, db, hash_)
-    if store[JOURNAL_ADDRESS] != 0:
+    if listeners & JOURNALED:
         journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
 
 
@@ -49,7 +50,7 @@ def _tell(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
 @kernel
 def is_heard(context):  # type: ignore[no-untyped-def]
     """Whether anybody listens; only then must the caller of `changed` pass the key."""
-    return context.store[WATCHES] > 0 or context.store[JOURNAL_ADDRESS] != 0
+    return context.store[LISTENERS] != 0
 
 
 @kernel

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kvstore.effects.events import EVENTS, SWAPPED
 from kvstore.lifetimes.context import CONTEXT, Context
-from kvstore.lifetimes.store import JOURNAL_ADDRESS
+from kvstore.lifetimes.store import JOURNAL_ADDRESS, JOURNALED, LISTENERS
 from kvstore.system.libc import bytes_at, words_at
 from mmcore.jit import address_of, copy_bytes, int64, linked, uint8, void, zeros
 
@@ -58,6 +58,7 @@ class Journal:
         self._room, self._head = zeros(uint8, capacity), zeros(int64, _WORDS)
         self._head[_ADDRESS], self._head[_CAPACITY] = address_of(self._room), capacity
         context.store[JOURNAL_ADDRESS] = address_of(self._head)
+        context.store[LISTENERS] |= JOURNALED
 
     @property
     def left_out(self) -> int:
@@ -82,4 +83,5 @@ class Journal:
 
     def close(self) -> None:
         """Stop recording."""
+        self._context.store[LISTENERS] &= ~JOURNALED
         self._context.store[JOURNAL_ADDRESS] = 0

@@ -19,6 +19,7 @@ from kvstore.lifetimes.connection import DIRTY_CAS, FIELDS, FLAGS, WATCH_SIZE
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTIONS_ADDRESS
 from kvstore.lifetimes.store import (
+    LISTENERS,
     WATCH_CAPACITY,
     WATCH_CHAINS,
     WATCH_FREE,
@@ -27,6 +28,7 @@ from kvstore.lifetimes.store import (
     WATCH_TABLE_ADDRESS,
     WATCH_USED,
     WATCHES,
+    WATCHING,
 )
 from kvstore.structures.linear import bucket_number
 from kvstore.system.libc import free, realloc, words_at
@@ -212,6 +214,7 @@ def watch_add(context, slot, first, db, hash_, deadline, present):  # type: igno
     of_key = bucket_number(_key_hash(db, hash_), chains)
     _push(watches, _heads(context), at, of_key, bucket_number(_pair_hash(slot, db, hash_), chains))
     store[WATCHES] += 1
+    store[LISTENERS] |= WATCHING
     return at
 
 
@@ -249,6 +252,7 @@ def unwatch_all(context, connection, first_field, count_field):  # type: ignore[
     connection[first_field] = -1
     connection[count_field] = 0
     if store[WATCHES] == 0:
+        store[LISTENERS] &= ~WATCHING
         _give_back(context)
 
 

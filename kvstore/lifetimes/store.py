@@ -62,4 +62,11 @@
     DEFRAG_REST_MS,  # until when no cycle begins, by the monotonic clock
 ) = range(52)
 STORE_REGISTERS = 64
+
+# The bits of LISTENERS.  Each is set while there is a listener of its kind.
+WATCHING = 1 << 0  # keys are watched
+JOURNALED = 1 << 1  # a journal records events
+WAITING = 1 << 2  # clients wait for keys
+NOTIFYING = 1 << 3  # keyspace events are published
+TRACKED = 1 << 4  # clients are told which keys changed
 assert STORE_REGISTERS >= 52

@@ -9,9 +9,10 @@ import pytest
 
 from kvstore.commands import transactions
 from kvstore.effects import watch
+from kvstore.effects.journal import Journal
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import AGAIN, CONTEXT
-from kvstore.lifetimes.store import WATCH_CHAINS
+from kvstore.lifetimes.store import JOURNALED, WATCH_CHAINS, WATCHING
 from kvstore.lifetimes.wiring import OpenStore
 from mmcore.jit import int64, linked
 from tests.kvstore.bare import Bare
@@ -155,6 +156,20 @@ def test_memory_is_given_back_when_no_watch_is_left(store: Watched) -> None:
     assert r.WATCH_CAPACITY == r.WATCH_HEADS_CAPACITY == r.WATCH_CHAINS == 0
     store.watch(2, 1, 99)
     assert store.told(1, 99) == {2}
+
+
+def test_the_bit_of_listeners_is_there_from_the_first_watch_to_the_last(store: Watched) -> None:
+    journal, r = Journal(store.context), store.registers
+    assert r.LISTENERS == JOURNALED
+    store.watch(0, 0, 1)
+    store.watch(1, 0, 1)
+    assert r.LISTENERS == JOURNALED | WATCHING
+    store.unwatch(0)
+    assert r.LISTENERS == JOURNALED | WATCHING
+    store.unwatch(1)
+    assert r.LISTENERS == JOURNALED
+    journal.close()
+    assert r.LISTENERS == 0
 
 
 def test_a_freed_row_is_taken_again(store: Watched) -> None:
