@@ -4,7 +4,7 @@ A topic is a name with a number beside it: a channel, a pattern, a key of a data
 is interested in it.  A table of interests consists of
 
     topics      found by the hash of name and number (chained.py); each keeps its name, and a list of its interests in
-                the order of arrival
+                the order of arrival.  They lie in a list themselves, the eldest first
     interests   found by topic and connection; each lies in the list of its topic and in that of its connection, which
                 begins in the connection's row.  Both lists are doubly linked, so nothing is searched for to end one
     marks       a queue of topics that somebody has to look at, such as keys that clients wait for and that have come
@@ -41,8 +41,10 @@ from mmcore.jit import copy_bytes, equal_bytes, int64, kernel, linked, view, voi
     COUNT,
     _MARKED,  # whether it is in the queue of marks
     _NEXT_MARKED,  # the topic behind it there, plus 1
+    _AFTER,  # the topics that came next and before in the list of all, plus 1
+    _BEFORE,
     _TOPIC_WIDTH,
-) = range(USER, USER + 9)
+) = range(USER, USER + 11)
 # Words of an interest
 (
     TOPIC,
@@ -56,8 +58,8 @@ from mmcore.jit import copy_bytes, equal_bytes, int64, kernel, linked, view, voi
 ) = range(USER, USER + 8)
 # The table
 _TOPICS, _INTERESTS = 0, HEADER_WORDS
-_MARK_FIRST, _MARK_LAST, _NAMES = range(2 * HEADER_WORDS, 2 * HEADER_WORDS + 3)
-assert INTERESTS_WORDS == 2 * HEADER_WORDS + 3
+_MARK_FIRST, _MARK_LAST, _NAMES, _ELDEST, _YOUNGEST = range(2 * HEADER_WORDS, 2 * HEADER_WORDS + 5)
+assert INTERESTS_WORDS == 2 * HEADER_WORDS + 5
 _SPREAD = 0x2545_F491_4F6C_DD1D
 
 
@@ -93,6 +95,18 @@ def topic_next(table, topic):  # type: ignore[no-untyped-def]
             return topic
         topic += 1
     return -1
+
+
+@kernel
+def topic_first(table):  # type: ignore[no-untyped-def]
+    """The eldest topic, -1 for none."""
+    return words_at(table, INTERESTS_WORDS)[_ELDEST] - 1
+
+
+@kernel
+def topic_after(table, topic):  # type: ignore[no-untyped-def]
+    """The topic that came after this one, -1 for none.  It has no interest if only its mark has not been taken yet."""
+    return row_at(table, topic)[_AFTER] - 1
 
 
 @kernel
@@ -176,7 +190,14 @@ def _topic_add(table, hash_, number, name, size):  # type: ignore[no-untyped-def
     row = row_at(table, at)
     row[NUMBER], row[NAME], row[SIZE] = number, kept, size
     row[_FIRST] = row[_LAST] = row[COUNT] = row[_MARKED] = row[_NEXT_MARKED] = 0
-    words_at(table, INTERESTS_WORDS)[_NAMES] += size
+    words = words_at(table, INTERESTS_WORDS)
+    words[_NAMES] += size
+    row[_AFTER], row[_BEFORE] = 0, words[_YOUNGEST]
+    if words[_YOUNGEST] > 0:
+        row_at(table, words[_YOUNGEST] - 1)[_AFTER] = at + 1
+    else:
+        words[_ELDEST] = at + 1
+    words[_YOUNGEST] = at + 1
     return at
 
 
@@ -185,7 +206,16 @@ def _topic_drop(table, topic):  # type: ignore[no-untyped-def]
     """Remove a topic without interests, unless it is marked."""
     row = row_at(table, topic)
     if row[COUNT] == 0 and row[_MARKED] == 0:
-        words_at(table, INTERESTS_WORDS)[_NAMES] -= row[SIZE]
+        words = words_at(table, INTERESTS_WORDS)
+        words[_NAMES] -= row[SIZE]
+        if row[_BEFORE] > 0:
+            row_at(table, row[_BEFORE] - 1)[_AFTER] = row[_AFTER]
+        else:
+            words[_ELDEST] = row[_AFTER]
+        if row[_AFTER] > 0:
+            row_at(table, row[_AFTER] - 1)[_BEFORE] = row[_BEFORE]
+        else:
+            words[_YOUNGEST] = row[_BEFORE]
         free(row[NAME])
         row[NAME] = 0
         remove_row(table, topic)
@@ -322,4 +352,12 @@ def check_interests(table, seen, slots):  # type: ignore[no-untyped-def]
             return -4
         total += count
         topic = topic_next(table, topic + 1)
+    listed, before, topic = 0, -1, topic_first(table)
+    while topic >= 0:
+        if row_at(table, topic)[_BEFORE] - 1 != before:
+            return -6
+        listed += 1
+        before, topic = topic, topic_after(table, topic)
+    if listed != topic_count(table) or words_at(table, INTERESTS_WORDS)[_YOUNGEST] - 1 != before:
+        return -7
     return total if total == row_count(_interests(table)) else -5

@@ -50,6 +50,8 @@ from mmcore.jit import copy_bytes, int64, kernel, linked, view, void
 
 SLOT, IDENTITY, KIND, START, SIZE, NEXT = range(SEND_WORDS)
 REPLY, MESSAGE, DEFERRED = 0, 1, 2
+SEND_EARLY = 1 << 18  # [bytes] of replies, or of messages, that are sent before the turn ends
+SENDS_EARLY = 2048  # records, likewise
 MESSAGES_KEPT = 1 << 20  # [bytes] of the buffer of messages that stay when it is empty
 MESSAGES_MAX = 1 << 26  # [bytes] of it that wait at once
 

@@ -8,12 +8,12 @@ The flag AFTERWARDS of the connection says that there is something to do, so tha
 A step may cause another, so they are repeated until nothing is left.
 """
 
-from kvstore.connections.sends import undefer
+from kvstore.connections.sends import SEND_EARLY, SENDS_EARLY, undefer
 from kvstore.lifetimes.call import REPLY_BASE, REPLY_LENGTH
 from kvstore.lifetimes.connection import AFTERWARDS, DEFERRED_FIRST, FLAGS
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import MESSAGES_LENGTH, SENDS
-from kvstore.net.output import SEND_EARLY, SENDS_EARLY, put_reply, send_waiting
+from kvstore.net.output import put_reply, send_waiting
 from mmcore.jit import int64, linked, void
 
 

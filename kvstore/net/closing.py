@@ -3,6 +3,7 @@
 from kvstore.connections.deadlines import deadline_drop
 from kvstore.connections.interests import interests_end
 from kvstore.connections.table import connection, drop
+from kvstore.effects.subscriptions import end_subscriptions
 from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.connection import (
     BLOCKED,
@@ -40,6 +41,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
     unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
     interests_end(store[WAITED_KEYS], row, KEYS_FIRST)
+    end_subscriptions(context, row)
     deadline_drop(context, row)
     close(row[FD])
     drop(row, INPUT_ADDRESS, INPUT_CAPACITY)

@@ -11,6 +11,8 @@ from kvstore.connections.sends import (
     KIND,
     NEXT,
     REPLY,
+    SEND_EARLY,
+    SENDS_EARLY,
     SIZE,
     SLOT,
     hard_limit,
@@ -61,8 +63,6 @@ from kvstore.net.epoll import IOV_MAX, poll_write, put_piece, socket_send, socke
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
 from mmcore.jit import int64, kernel, linked, void
 
-SEND_EARLY = 1 << 18  # [bytes] of replies that are sent before the turn ends
-SENDS_EARLY = 2048  # records, likewise
 UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] of held replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
 
 

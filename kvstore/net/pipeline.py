@@ -13,6 +13,7 @@ stamp counter, which is read anyway to account for each command.
 from kvstore.commands.accounts import account, count_error, statistics_of
 from kvstore.commands.rows import REFUSED, STAT_CALLS
 from kvstore.connections.deadlines import deadline_drop, deadline_due, deadline_set
+from kvstore.connections.sends import SEND_EARLY
 from kvstore.connections.table import connection, drop, give_turn, grow
 from kvstore.lifetimes.call import (
     COMMAND,
@@ -68,7 +69,7 @@ from kvstore.net.ahead import look_ahead
 from kvstore.net.bodies import begin_body, offer_body, withdraw_body
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
 from kvstore.net.execution import execute, run_transaction
-from kvstore.net.output import SEND_EARLY, queue_reply
+from kvstore.net.output import queue_reply
 from kvstore.system.libc import bytes_at, cycles
 from kvstore.wire.arguments import query
 from kvstore.wire.errors import UNBLOCKED_ERROR

@@ -127,6 +127,7 @@ NO_KEYS_ZINTER = _error("ERR at least 1 input key is needed for 'zinter' command
 NO_KEYS_ZDIFF = _error("ERR at least 1 input key is needed for 'zdiff' command")
 OUT_OF_RESULT = _error("OOM no memory left for the result")
 NO_KEYS_ZINTERCARD = _error("ERR at least 1 input key is needed for 'zintercard' command")
+OUT_OF_SUBSCRIPTIONS = _error("OOM no memory left for the subscription")
 
 ERRORS = tuple(_TEXTS)
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]

@@ -110,6 +110,12 @@ def reply_array(context, count):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def reply_push(context, count):  # type: ignore[no-untyped-def]
+    """The header of a push of `count` replies; in RESP2 of an array."""
+    reply_number(context, 62 if context.call[PROTOCOL] == 3 else 42, count)
+
+
+@kernel
 def reply_set(context, count):  # type: ignore[no-untyped-def]
     """The header of a set of `count` replies; in RESP2 of an array."""
     reply_number(context, 126 if context.call[PROTOCOL] == 3 else 42, count)
