@@ -62,6 +62,7 @@ CATEGORIES = tuple(_CATEGORIES.split())  # of Redis's ACLs; those of types that 
 CONTAINER_ARITY = -2
 
 Secrets = Callable[[list[bytes]], list[int]]
+_NOT_KEY = "not_key"
 _NOTHING: dict[str, str] = {}
 
 
@@ -122,7 +123,8 @@ class Command:
 
         flags               Redis's names for what it may do, and when it may run
         keys, notes         what is done to the keys, for each run of them: RO, RW, OW or RM, and what is done with the
-                            value: access, update, insert, delete; and a remark on the first run
+                            value: access, update, insert, delete; and a remark on the first run.  not_key: these are
+                            shard channels
         plain_keys          a token, and what is done to the keys where it is not given
         tips                for clients and proxies
         categories          of ACLs, that follow neither from the flags nor from the group
@@ -172,15 +174,22 @@ class Command:
     @cached_property
     def key_specs(self) -> "tuple[KeySpec, ...]":
         """The positions of the keys, and the effect on them."""
-        from kvstore.wire.keyspecs import KeySpec, places  # here, because no command needs it to be admitted
+        from kvstore.wire.keyspecs import KeySpec, is_shard_channel, places  # here: no command needs it to be admitted
 
         found = places(self.arguments, self.named)
+        if self._keys == (_NOT_KEY,):
+            found = places(self.arguments, self.named, is_shard_channel)
         assert len(found) == len(self._keys), f"{self.name}: {len(self._keys)} runs of keys are declared, not {found}"
         notes = (self._notes, *[""] * len(found))
         return tuple(
             KeySpec(begin, find, tuple(flags.split()), note)
             for (begin, find), flags, note in zip(found, self._keys, notes, strict=False)
         )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether keys are at some of the positions that are specified, and not only what goes where keys go."""
+        return any(_NOT_KEY not in spec.flags for spec in self.key_specs)
 
     @cached_property
     def _one_run(self) -> tuple[tuple[int, int, int], bool]:

@@ -12,6 +12,7 @@ FAMILIES = (
     "kvstore.commands.memory.declarations",
     "kvstore.commands.observation.declarations",
     "kvstore.commands.persistence.declarations",
+    "kvstore.commands.pubsub.declarations",
     "kvstore.commands.sets.declarations",
     "kvstore.commands.sortedsets.declarations",
     "kvstore.commands.strings.declarations",

@@ -102,7 +102,7 @@ def clients_fields(server: "Server") -> Fields:
         "client_recent_max_output_buffer": of.output_max,
         "blocked_clients": server.registers.BLOCKED_CLIENTS,
         "tracking_clients": 0,
-        "pubsub_clients": 0,
+        "pubsub_clients": server.registers.PUBSUB_CLIENTS,
         "watching_clients": of.watching,
         "clients_in_timeout_table": of.timed,
         "total_watched_keys": of.watched,
@@ -250,6 +250,8 @@ def stats_fields(server: "Server") -> Fields:
     for name in fields:
         if name.endswith("_kbps"):
             fields[name] = 0.0
+    topics = ("pubsub_channels", "pubsub_patterns", "pubsubshard_channels")
+    fields.update(zip(topics, server.subscribed_topics(), strict=True))
     fields.update(server.statistics())
     return {name: f"{value:.2f}" if isinstance(value, float) else value for name, value in fields.items()}
 

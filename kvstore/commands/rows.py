@@ -26,6 +26,7 @@ SKIP_SLOWLOG, FAST = 512, 1024
 GROWS = 8192  # its need of memory is not bounded by its arguments: see store/undo.py
 ASKS_REFCOUNT = 4096  # in QUEUE_FLAGS: the transaction has an OBJECT REFCOUNT
 HAS_SECRETS = 2048  # served by Python, which sets in REDACTED the arguments that the slow log must not show
+WHILE_SUBSCRIBED = 1 << 16  # allowed to a connection with subscriptions, which is restricted in RESP2
 REFUSED, UNCOUNTED = -1, -2  # values of COMMAND for a command that is not accounted for: an error, or one only queued
 
 # Rows of the statistics, int64[ROWS, STATISTICS_WIDTH]; the histogram of histogram.py is the end of each.

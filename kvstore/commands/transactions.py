@@ -37,6 +37,7 @@ from kvstore.lifetimes.connection import (
     DIRTY_EXEC,
     FLAGS,
     MULTI,
+    PART_DONE,
     QUEUE_ADDRESS,
     QUEUE_ARGUMENTS,
     QUEUE_BYTES,
@@ -46,7 +47,6 @@ from kvstore.lifetimes.connection import (
     QUEUE_LENGTH,
     SPEAKS,
     WATCH_COUNT,
-    WATCH_DONE,
     WATCH_FIRST,
 )
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
@@ -221,10 +221,10 @@ def watch(context):  # type: ignore[no-untyped-def]
     if row[FLAGS] & MULTI:
         reply_error(context, WATCH_IN_MULTI)
         return 0
-    first = max(1, row[WATCH_DONE])
+    first = max(1, row[PART_DONE])
     # Each turn reads the whole command again, so the step must grow with its length.
     end = min(call[ARGC], first + max(WATCH_STEP, call[ARGC] >> 4))
-    row[WATCH_DONE] = 0
+    row[PART_DONE] = 0
     for i in range(first, end):
         key, key_size = argument(context, i)
         if row[FLAGS] & DIRTY_CAS:
@@ -241,7 +241,7 @@ def watch(context):  # type: ignore[no-untyped-def]
             row[WATCH_FIRST] = watched
             row[WATCH_COUNT] += 1
     if end < call[ARGC] and row[FLAGS] & DIRTY_CAS == 0:
-        row[WATCH_DONE] = end
+        row[PART_DONE] = end
         return AGAIN
     reply_ok(context)
     return 0

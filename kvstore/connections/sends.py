@@ -85,6 +85,12 @@ def hard_limit(context, row):  # type: ignore[no-untyped-def]
 @linked(int64(int64[::1], int64, int64))
 def output_append(row, address, count):  # type: ignore[no-untyped-def]
     """Append bytes to the connection's own output: 1, or 0 when memory ran out."""
+    start, pending = row[OUTPUT_START], row[OUTPUT_LENGTH] - row[OUTPUT_START]
+    if start >= pending and row[OUTPUT_LENGTH] + count > row[OUTPUT_CAPACITY]:
+        # What was sent makes room: the buffer of a client that is always a little late must not grow for ever.
+        out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
+        copy_bytes(out, 0, out, start, pending)
+        row[OUTPUT_START], row[OUTPUT_LENGTH] = 0, pending
     if not grow(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count):
         return 0
     copy_bytes(bytes_at(row[OUTPUT_ADDRESS] + row[OUTPUT_LENGTH], count), 0, bytes_at(address, count), 0, count)
@@ -167,11 +173,10 @@ def _spill_list(context, slot, row, number, limit):  # type: ignore[no-untyped-d
     while number > 0 and row[FLAGS] & KILLED == 0:
         record = send_at(context, number - 1)
         number = record[NEXT]
-        fits = output_append(row, piece_address(context, record), record[SIZE])
-        if limit > 0 and row[OUTPUT_LENGTH] - row[OUTPUT_START] > limit:
+        if limit > 0 and row[OUTPUT_LENGTH] - row[OUTPUT_START] + record[SIZE] > limit:
             context.shard[OUTPUT_LIMIT_CLOSED] += 1
-            fits = 0
-        if fits == 0:
+            give_turn(context, slot, row, KILLED)
+        elif output_append(row, piece_address(context, record), record[SIZE]) == 0:
             give_turn(context, slot, row, KILLED)
     give_turn(context, slot, row, 0)
 

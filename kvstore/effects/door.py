@@ -16,9 +16,11 @@ No command, expiry, flush or SWAPDB bypasses the door.  Each kind of listener ha
 there is one.  Usually nobody listens, so the common case is one comparison of this word.
 """
 
-from kvstore.effects.events import ALL_DATABASES, EMPTIED, SWAPPED
+from kvstore.effects.events import ALL_DATABASES, EMPTIED, PUBLISHED, SWAPPED
 from kvstore.effects.journal import journal_put
 from kvstore.effects.pending import HEAD, pending_drop, pending_put
+from kvstore.effects.publishing import publish
+from kvstore.effects.subscriptions import table_of
 from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
@@ -89,6 +91,11 @@ def tell_pending(context):  # type: ignore[no-untyped-def]
     while at < end:
         record = words_at(at, 4)
         size = record[3]
+        if record[0] == PUBLISHED:
+            name, name_size = at + HEAD, record[2]
+            publish(context, table_of(context, record[1]), name, name_size, name + name_size, size - name_size)
+            at += HEAD + ((size + 7) & ~7)
+            continue
         if record[0] == SWAPPED and record[1] != record[2]:
             touch_all_watched(context, record[1])
             touch_all_watched(context, record[2])

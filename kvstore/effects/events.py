@@ -106,4 +106,5 @@ EVENTS = (
     LTRIM,
 ) = range(len(EVENTS))
 EMPTIED, SWAPPED = -1, -2  # events of whole databases: they reach WATCH, and Redis publishes no event for them
+PUBLISHED = -3  # no event, but a message that waits among them: see pending.py
 ALL_DATABASES = -1

@@ -6,6 +6,9 @@ The list is one malloc'd buffer of the shard's.  A record, in 8-byte words:
     1   database, the other one of SWAPPED
     2   hash of the key
     3   length of the key, whose bytes follow, padded to a word
+
+A message that the transaction publishes waits among them: PUBLISHED, the kind of its channel, the length of the
+channel's name, and the length of name and text together, which follow.
 """
 
 from kvstore.lifetimes.context import CONTEXT

@@ -90,7 +90,7 @@ def _tell(context, table, topic, name, name_size, text, text_size):  # type: ign
 
 @linked(void(CONTEXT, int64, int64))
 def _lose(context, table, topic):  # type: ignore[no-untyped-def]
-    """Memory ran out while a pattern was matched: close its subscribers, who could not know that they missed anything."""
+    """Memory ran out while a pattern was matched: close its subscribers, who would not know what they missed."""
     interest = interest_first(table, topic)
     while interest >= 0:
         slot = interest_at(table, interest)[CONNECTION]

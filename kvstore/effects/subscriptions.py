@@ -1,4 +1,4 @@
-"""Subscriptions: which connections get the messages of a channel, of all channels that match a pattern, of a shard channel.
+"""Subscriptions: the connections that get the messages of a channel, of a pattern's channels, or of a shard channel.
 
 Each kind has a table of interests (connections/interests.py) in the store, and a list in the connection's row:
 
@@ -11,8 +11,8 @@ the glob of the pattern's first interest.  The others cost their header only, be
 
 A connection with any of these has the flag SUBSCRIBER, and PUBSUB_CLIENTS counts these connections.
 
-Names are hashed with the address of their table as the seed: no client knows it.  The store's seed would not do, because
-it changes when an image is loaded, and clients may subscribe meanwhile.
+Names are hashed with the address of their table as the seed, which no client knows.  The store's seed would not do,
+because it changes when an image is loaded, and clients may subscribe meanwhile.
 """
 
 from kvstore.connections.interests import (
@@ -80,6 +80,12 @@ def name_hash(table, name, size):  # type: ignore[no-untyped-def]
 def subscribed_topics(context, kind):  # type: ignore[no-untyped-def]
     """How many channels, patterns or shard channels have a subscriber."""
     return topic_count(table_of(context, kind))
+
+
+@kernel
+def subscriptions_of(row, kind):  # type: ignore[no-untyped-def]
+    """How many subscriptions of a kind the connection with this row has."""
+    return row[first_of(kind) + 1]
 
 
 @kernel

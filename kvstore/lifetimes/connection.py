@@ -39,7 +39,7 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     QUEUE_BYTES,
     WATCH_FIRST,  # first of the connection's watches, -1 for none
     WATCH_COUNT,
-    WATCH_DONE,  # the argument that a WATCH under way goes on with in its next turn, 0 for none
+    PART_DONE,  # the argument that a WATCH or SUBSCRIBE under way goes on with in its next turn, 0 for none
     LAST_COMMAND,  # row of the command table
     NEXT_FREE,  # while the slot is free: the next free slot
     NEXT_TURN,  # while it waits for a turn: the slot behind it, -1 for none

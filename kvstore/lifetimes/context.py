@@ -68,5 +68,5 @@ class Registers:
 CONTEXT = state_type(Context, SPACE, *[Plain(int64)] * 5)
 HANDLER = int64(CONTEXT)  # a command's signature
 # Its results: it has replied; Python must reply; its connection has to wait; or it has done some of its work, replied
-# nothing, and must be called again in the next turn.  The last never happens within a transaction.
+# with nothing or with a part, and must be called again in the next turn.  The last never happens within a transaction.
 SERVED, FOR_PYTHON, BLOCKS, AGAIN = 0, 1, 9, 10

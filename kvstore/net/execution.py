@@ -18,6 +18,7 @@ from kvstore.commands.rows import (
     STAT_REJECTED,
     TELLS_HEALTH,
     UNCOUNTED,
+    WHILE_SUBSCRIBED,
     WRITE,
     counted_row,
     find_command,
@@ -45,6 +46,8 @@ from kvstore.lifetimes.connection import (
     MULTI,
     NO_TOUCH_MODE,
     QUEUE_FLAGS,
+    SPEAKS,
+    SUBSCRIBER,
 )
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import (
@@ -62,7 +65,7 @@ from kvstore.store.expire import make_room
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
 from kvstore.wire.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, READ_ONLY_REPLICA
-from kvstore.wire.refusals import is_http, reply_arity, reply_unknown
+from kvstore.wire.refusals import is_http, reply_arity, reply_subscriber, reply_unknown
 from kvstore.wire.resp import prefix_error, reply_error
 from mmcore.jit import indirect, int64, kernel, linked, void
 
@@ -148,6 +151,23 @@ def _begin(context, command):  # type: ignore[no-untyped-def]
     return _call(handler, context)
 
 
+@linked(int64(CONTEXT, int64[::1], int64))
+def refuse_subscriber(context, row, command):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, in row `command` of the table, to a connection that listens to channels in RESP2."""
+    start, named = context.call[REPLY_LENGTH], command
+    flags = row_of(context, command)[ROW_FLAGS]
+    if flags & CONTAINER:
+        named = counted_row(context, command)
+        arity, given = row_of(context, named)[ROW_ARITY], context.call[ARGC]
+        if named == command or (arity > 0 and given != arity) or given < -arity:
+            return _begin(context, command)  # which refuses it: the error is that there is no such subcommand, or arity
+    reply_subscriber(context, named, flags & IS_EXEC)
+    statistics_of(context, named)[STAT_REJECTED] += 1
+    if flags & IS_EXEC:
+        discard_transaction(context, row)
+    return _refused(context, row, start)
+
+
 @linked(int64(CONTEXT, int64[::1]))
 def execute(context, row):  # type: ignore[no-untyped-def]
     """Admit, queue or run the command at hand; returns an EVENT."""
@@ -180,14 +200,17 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED] | store[READ_ONLY]:
         if effects & WRITE or store[READ_ONLY] == 0:
             return refuse_write(context, row, command)
-    if in_multi and flags & NOT_QUEUED == 0:
-        if flags & CONTAINER:
-            shard[EVENT_DETAIL] = command
-            call[COMMAND_REPLY] = call[REPLY_LENGTH]
-            return EVENT_QUEUE
-        queue_command(context, row, flags)
-        call[COMMAND_CYCLES] = cycles()
-        return EVENT_NONE
+    if row[FLAGS] & (MULTI | SUBSCRIBER):  # one test for both, because most connections have neither
+        if row[FLAGS] & SUBSCRIBER and row[SPEAKS] == 2 and flags & WHILE_SUBSCRIBED == 0:
+            return refuse_subscriber(context, row, command)
+        if in_multi and flags & NOT_QUEUED == 0:
+            if flags & CONTAINER:
+                shard[EVENT_DETAIL] = command
+                call[COMMAND_REPLY] = call[REPLY_LENGTH]
+                return EVENT_QUEUE
+            queue_command(context, row, flags)
+            call[COMMAND_CYCLES] = cycles()
+            return EVENT_NONE
     call[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
     event = _begin(context, command)
     if flags & (CONTAINER | IS_EXEC):

@@ -164,6 +164,34 @@ def _send_list(context, row, number):  # type: ignore[no-untyped-def]
     return total
 
 
+@kernel
+def _exceeds(context, row, count):  # type: ignore[no-untyped-def]
+    # Whether so many more bytes in the connection's own output are more than its hard limit allows.
+    limit = hard_limit(context, row)
+    return limit > 0 and row[FLAGS] & HELD == 0 and row[OUTPUT_LENGTH] - row[OUTPUT_START] + count > limit
+
+
+@linked(int64(CONTEXT, int64, int64[::1], int64, int64))
+def _keep(context, slot, row, address, count):  # type: ignore[no-untyped-def]
+    """Add bytes to the connection's own output: 1, or 0 if the connection is to be closed.
+
+    Nothing is copied for a connection that is beyond its limit, so that very many of them need no memory.
+    """
+    if _exceeds(context, row, count):
+        keep_output(context, slot, row)
+        if row[FLAGS] & KILLED == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+            sent = send_bytes(context, row, address, count)
+            address, count = address + max(0, sent), count - max(0, sent)
+        if row[FLAGS] & KILLED or _exceeds(context, row, count):
+            context.shard[OUTPUT_LIMIT_CLOSED] += row[FLAGS] & KILLED == 0
+            give_turn(context, slot, row, KILLED)
+            return 0
+    if output_append(row, address, count) == 0:
+        give_turn(context, slot, row, KILLED)
+        return 0
+    return 1
+
+
 @linked(void(CONTEXT, int64, int64[::1]))
 def _deliver(context, slot, row):  # type: ignore[no-untyped-def]
     """Send all that waits for a connection; unsent bytes become its own output."""
@@ -187,8 +215,7 @@ def _deliver(context, slot, row):  # type: ignore[no-untyped-def]
         alone = number == 0 and record[KIND] == REPLY and call[REPLY_LENGTH] == record[SIZE] >= REPLY_CAPACITY_MIN
         if alone and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
             _take_over_reply(context, row, record, sent)
-        elif output_append(row, piece_address(context, record) + sent, record[SIZE] - sent) == 0:
-            give_turn(context, slot, row, KILLED)
+        elif _keep(context, slot, row, piece_address(context, record) + sent, record[SIZE] - sent) == 0:
             return
         sent, kept = 0, True
     if kept:

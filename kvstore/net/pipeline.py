@@ -182,6 +182,8 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
                 return EVENT_NONE
             if event == EVENT_AGAIN:
                 restore_request(context, start)
+                if row[FLAGS] & AFTERWARDS:  # messages to the connection itself need not wait for the end
+                    afterwards(context, slot, row)
                 give_turn(context, slot, row, 0)
                 return EVENT_NONE
             if event != EVENT_NONE:

@@ -9,6 +9,7 @@ from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
 from kvstore.connections.clients import Client
 from kvstore.connections.table import kill_connection, unblock_connection
+from kvstore.effects import subscriptions
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
@@ -98,3 +99,13 @@ class Clientele:
     def discard_transaction(self, client: Client) -> None:
         """Forget what a connection has queued and watched (RESET)."""
         discard_transaction(self.context, client.row)
+
+    def end_subscriptions(self, client: Client) -> None:
+        """End what a connection listens to (RESET)."""
+        subscriptions.end_subscriptions(self.context, client.row)
+
+    def subscribed_topics(self) -> tuple[int, int, int]:
+        """How many channels, patterns and shard channels have a subscriber."""
+        kinds = (subscriptions.CHANNEL, subscriptions.PATTERN, subscriptions.SHARD_CHANNEL)
+        channels, patterns, shard_channels = (subscriptions.subscribed_topics(self.context, kind) for kind in kinds)
+        return channels, patterns, shard_channels

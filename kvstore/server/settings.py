@@ -76,9 +76,12 @@ class Settings(Clientele):
         r.PROTECTED = bool(self.config["protected-mode"]) and not password
 
     def _set_output_limit(self) -> None:
-        r, limit = self.registers, self.config["client-output-buffer-limit"]["normal"]
-        r.OUTPUT_HARD_LIMIT, r.OUTPUT_SOFT_LIMIT = limit.hard, limit.soft
-        r.OUTPUT_SOFT_MS = 1000 * limit.soft_seconds
+        r, limits = self.registers, self.config["client-output-buffer-limit"]
+        normal, pubsub = limits["normal"], limits["pubsub"]
+        r.OUTPUT_HARD_LIMIT, r.OUTPUT_SOFT_LIMIT = normal.hard, normal.soft
+        r.OUTPUT_SOFT_MS = 1000 * normal.soft_seconds
+        r.PUBSUB_HARD_LIMIT, r.PUBSUB_SOFT_LIMIT = pubsub.hard, pubsub.soft
+        r.PUBSUB_SOFT_MS = 1000 * pubsub.soft_seconds
 
     def _set_save_points(self) -> None:
         points = Table.of(self.config["save"].points, 2)

@@ -17,7 +17,7 @@ end of the command.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,6 +56,16 @@ class Count(NamedTuple):
 _COUNT = re.compile(rb"[1-9][0-9]{0,8}")
 
 Place = tuple[Index | Keyword, Range | Count]
+Sought = Callable[[Argument], bool]
+
+
+def _is_key(argument: Argument) -> bool:
+    return argument.type == "key"
+
+
+def is_shard_channel(argument: Argument) -> bool:
+    """Whether it names a channel that belongs to a slot of a cluster, as a key does."""
+    return argument.name == "shardchannel"
 
 
 class NoKeys(ValueError):
@@ -112,30 +122,32 @@ def _counted(find: Count, begin: int, args: Sequence[bytes]) -> range:
     return range(first, end, find.step)
 
 
-def places(arguments: tuple[Argument, ...], named: int) -> list[Place]:
-    """The positions of keys in the syntax, for a command with a name of `named` words.
+def places(arguments: tuple[Argument, ...], named: int, sought: Sought = _is_key) -> list[Place]:
+    """The positions of keys in the syntax, or of what is sought, for a command with a name of `named` words.
 
     Raises ValueError for a position that cannot be expressed, such as one behind optional arguments.
     """
     found: list[Place] = []
     required, fixed = named, True  # words before the argument at hand, and whether there are always so many
     for number, argument in enumerate(arguments):
-        if any(one.type == "key" for one in walk((argument,))):
+        if any(map(sought, walk((argument,)))):
             counted = number > 0 and arguments[number - 1].name == "numkeys"
             after = words_of(arguments[number + 1 :])[0]
-            found += _places_in(argument, required, fixed, counted, after)
+            found += _places_in(argument, required, fixed, counted, after, sought)
         least, more = argument.words
         required += 0 if argument.optional else least
         fixed &= not (more or argument.optional)
     return found
 
 
-def _places_in(argument: Argument, required: int, fixed: bool, counted: bool, after: int) -> Iterator[Place]:
+def _places_in(
+    argument: Argument, required: int, fixed: bool, counted: bool, after: int, sought: Sought
+) -> Iterator[Place]:
     members = argument.arguments
     if argument.type == "oneof":
         for one in members:
-            if any(inner.type == "key" for inner in walk((one,))):
-                yield from _places_in(one, required, fixed, counted, after)
+            if any(map(sought, walk((one,)))):
+                yield from _places_in(one, required, fixed, counted, after, sought)
     elif argument.token:
         lists = len(members) if members and all(one.multiple for one in members) else 0
         multiple = argument.multiple or any(one.multiple for one in members)
@@ -144,14 +156,14 @@ def _places_in(argument: Argument, required: int, fixed: bool, counted: bool, af
         raise ValueError(f"the syntax does not say where {argument.name} stands")
     elif counted:
         yield Index(required - 1), Count()
-    elif argument.optional:
+    elif argument.optional and not (argument.multiple and after == 0):
         raise ValueError(f"the syntax does not say whether {argument.name} is there")
     elif argument.type == "block" and argument.multiple:
         for place, one in enumerate(members):
-            if one.type == "key":
+            if sought(one):
                 yield Index(required + place), Range(-1 - after, len(members))
     elif argument.type == "block":
-        yield from places(members, required)
+        yield from places(members, required, sought)
     else:
         yield Index(required), Range(-1 - after if argument.multiple else 0)
 

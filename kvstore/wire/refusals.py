@@ -1,6 +1,6 @@
-"""Refusals: the replies to a command that is not in the table, or has the wrong number of arguments.
+"""Refusals: the replies to a command that is not in the table, has a wrong number of arguments, or may not be used now.
 
-Both look at a few arguments only, so the cost of a refusal does not depend on the length of the command.  The names of
+They look at a few arguments only, so the cost of a refusal does not depend on the length of the command.  The names of
 commands and subcommands form a table of bytes: one row of NAME_WIDTH bytes, padded with zeros, for each row of the
 command table.
 """
@@ -16,7 +16,7 @@ from mmcore.jit import constant, int64, kernel, linked, view, void
 
 NAME_WIDTH = 32  # [bytes]
 
-_UNKNOWN, _ARGUMENTS, _QUOTE, _QUOTE_BLANK, _ERR, _ARITY, _COMMAND = (
+_UNKNOWN, _ARGUMENTS, _QUOTE, _QUOTE_BLANK, _ERR, _ARITY, _COMMAND, _CANNOT, _ONLY = (
     constant(text)
     for text in (
         b"ERR unknown command '",
@@ -26,6 +26,8 @@ _UNKNOWN, _ARGUMENTS, _QUOTE, _QUOTE_BLANK, _ERR, _ARITY, _COMMAND = (
         b"ERR ",
         b"wrong number of arguments for '",
         b"' command",
+        b"Can't execute '",
+        b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
     )
 )
 _POST, _HOST = pack(b"POST"), pack(b"HOST:")
@@ -69,6 +71,20 @@ def reply_unknown(context):  # type: ignore[no-untyped-def]
     end_error(context, start)
 
 
+@kernel
+def _put_code(context, aborts):  # type: ignore[no-untyped-def]
+    if aborts:
+        reply_raw(context, ABORTED, 1, len(ABORTED) - 1)
+    else:
+        _put(context, _ERR)
+
+
+@kernel
+def _put_name(context, command):  # type: ignore[no-untyped-def]
+    name = command_name(context, command)
+    reply_raw(context, name, 0, name_length(name))
+
+
 @linked(void(CONTEXT, int64, int64))
 def reply_arity(context, command, aborts):  # type: ignore[no-untyped-def]
     """Refuse the command in row `command` for its wrong number of arguments.
@@ -76,14 +92,21 @@ def reply_arity(context, command, aborts):  # type: ignore[no-untyped-def]
     `aborts`: the command is EXEC, and its transaction is discarded.
     """
     start = begin_error(context)
-    if aborts:
-        reply_raw(context, ABORTED, 1, len(ABORTED) - 1)
-    else:
-        _put(context, _ERR)
+    _put_code(context, aborts)
     _put(context, _ARITY)
-    name = command_name(context, command)
-    reply_raw(context, name, 0, name_length(name))
+    _put_name(context, command)
     _put(context, _COMMAND)
+    end_error(context, start)
+
+
+@linked(void(CONTEXT, int64, int64))
+def reply_subscriber(context, command, aborts):  # type: ignore[no-untyped-def]
+    """Refuse the command in row `command` to a connection that listens to channels in RESP2; `aborts` as above."""
+    start = begin_error(context)
+    _put_code(context, aborts)
+    _put(context, _CANNOT)
+    _put_name(context, command)
+    _put(context, _ONLY)
     end_error(context, start)
 
 

@@ -173,6 +173,12 @@ class FakeServer:
     def discard_transaction(self, client: coldplane.Client) -> None:
         self.done.append(("discard", client.id))
 
+    def end_subscriptions(self, client: coldplane.Client) -> None:
+        self.done.append(("unsubscribe", client.id))
+
+    def subscribed_topics(self) -> tuple[int, int, int]:
+        return 5, 6, 7
+
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
         self.done.append(("pause", timeout_ms, write_only))
 

@@ -133,7 +133,7 @@ def test_very_many_keys_are_watched_some_a_turn(store: Watched) -> None:
     assert store.command(0, *keys) == [8192, 16384, 20_000]
     assert store.command(0, *keys) == [20_000] * 3
     assert store.command(1, *keys[:8192]) == [8192]
-    assert store.table[0, connection.WATCH_DONE] == 0
+    assert store.table[0, connection.PART_DONE] == 0
 
 
 def test_a_watch_that_has_failed_already_ends_at_once(store: Watched) -> None:

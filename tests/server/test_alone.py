@@ -250,7 +250,6 @@ LEFT_OUT = {
     "hyperloglog": "HyperLogLog",
     "geo": "geography",
     "scripting": "scripting and functions",
-    "pubsub": "publish/subscribe",
 }
 
 

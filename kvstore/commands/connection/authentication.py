@@ -92,6 +92,7 @@ def hello(server: "Server", client: "Client", args: list[bytes]) -> Reply:
 def reset(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     """RESET"""
     server.discard_transaction(client)
+    server.end_subscriptions(client)
     client.reset()
     client.authenticated = not server.config["requirepass"]
     return Simple("RESET")

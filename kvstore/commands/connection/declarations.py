@@ -267,7 +267,7 @@ COMMANDS = (
         flags="fast",
         tips="request_policy:all_shards response_policy:all_succeeded",
         kernel="hot:ping",
-        loop=rows.TELLS_HEALTH,
+        loop=rows.TELLS_HEALTH | rows.WHILE_SUBSCRIBED,
     ),
     Command(
         _connection,
@@ -278,7 +278,7 @@ COMMANDS = (
         flags="noscript loading stale fast no_auth allow_busy",
         arity=-1,
         python="authentication:quit_",
-        loop=rows.NOT_QUEUED,
+        loop=rows.NOT_QUEUED | rows.WHILE_SUBSCRIBED,
     ),
     Command(
         _connection,
@@ -288,7 +288,7 @@ COMMANDS = (
         cost="O(1)",
         flags="noscript loading stale fast no_auth allow_busy",
         python="authentication:reset",
-        loop=rows.NOT_QUEUED,
+        loop=rows.NOT_QUEUED | rows.WHILE_SUBSCRIBED,
     ),
     Command(
         _connection,

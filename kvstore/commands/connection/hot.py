@@ -1,15 +1,17 @@
 """PING, ECHO and SELECT: they are kernels because clients send them often."""
 
 from kvstore.connections.table import connection
-from kvstore.lifetimes.call import ARGC, COMMAND, CONNECTION, DB
-from kvstore.lifetimes.connection import DATABASE
+from kvstore.lifetimes.call import ARGC, COMMAND, CONNECTION, DB, PROTOCOL
+from kvstore.lifetimes.connection import DATABASE, FLAGS, SUBSCRIBER
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.layout import DATABASES
 from kvstore.wire.arguments import arg_length, arg_offset, integer_argument, query
 from kvstore.wire.errors import DB_INDEX, INT_RANGE, NOT_INTEGER
 from kvstore.wire.refusals import reply_arity
-from kvstore.wire.resp import reply_bulk, reply_error, reply_ok, reply_pong
-from mmcore.jit import int64, kernel, linked
+from kvstore.wire.resp import reply_array, reply_bulk, reply_empty_bulk, reply_error, reply_ok, reply_pong
+from mmcore.jit import constant, int64, kernel, linked
+
+_PONG = constant(b"pong")
 
 
 @linked(HANDLER)
@@ -22,12 +24,20 @@ def echo(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def ping(context):  # type: ignore[no-untyped-def]
-    """PING [message]"""
-    if context.call[ARGC] == 1:
-        reply_pong(context)
+    """PING [message]; a connection that listens to channels in RESP2 gets an array, as if it were a message"""
+    call = context.call
+    if call[ARGC] > 2:
+        reply_arity(context, call[COMMAND], 0)
         return 0
-    if context.call[ARGC] > 2:
-        reply_arity(context, context.call[COMMAND], 0)
+    if call[PROTOCOL] == 2 and connection(context, call[CONNECTION])[FLAGS] & SUBSCRIBER:
+        reply_array(context, 2)
+        reply_bulk(context, _PONG, 0, len(_PONG))
+        if call[ARGC] == 1:
+            reply_empty_bulk(context)
+            return 0
+        return echo(context)
+    if call[ARGC] == 1:
+        reply_pong(context)
         return 0
     return echo(context)
 

@@ -167,7 +167,7 @@ def _keys_of_command(args: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
     found = resolve(whole)
     if found is None:
         raise CommandError("ERR Invalid command specified")
-    if not found.key_specs:
+    if not found.has_keys:
         raise CommandError("ERR The command has no key arguments")
     if not found.takes(len(whole)):
         raise CommandError("ERR Invalid number of arguments specified for command")
