@@ -290,7 +290,7 @@ def _reply_gathered(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
 def _answer(context, sources, count, first, operation, purpose, event):  # type: ignore[no-untyped-def]
-    if not find_sources(context, sources, first, count, int64(purpose == STORED)):
+    if not find_sources(context, sources, first, count):
         return
     if not _read_options(context, sources, count, first + count, operation, purpose):
         return

@@ -16,8 +16,7 @@ from kvstore.commands.sortedsets.gathered import gather_bytes, gather_room
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.entries import SET, ZSET, entry_root, entry_type
-from kvstore.store.index import entry_of
-from kvstore.store.lookup import key_hash, lookup_read, lookup_write
+from kvstore.store.lookup import lookup_read
 from kvstore.store.scores import element_score
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_key, element_key_length
@@ -34,7 +33,6 @@ from kvstore.wire.errors import WRONG_TYPE
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.resp import reply_error
 from mmcore.jit import int64, kernel, linked, view, void
-from mmcore.mmu import load64
 
 ROOT, SCORED, SIZE, WEIGHT, ORDER = range(5)
 SOURCE = 5
@@ -62,16 +60,12 @@ def _walk(context):  # type: ignore[no-untyped-def]
     return words_at(context.shard[SCRATCH_ADDRESS] + 8 * (_STATE + MEMBER), WALK_WORDS)
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def find_sources(context, sources, first, count, stored):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64))
+def find_sources(context, sources, first, count):  # type: ignore[no-untyped-def]
     """Look up the keys from argument `first` on: 1, or 0 with an error replied."""
     for i in range(count):
         key, key_size = argument(context, first + i)
-        if stored:
-            slot = lookup_write(context, key, key_size, key_hash(context, key, key_size))
-            entry = entry_of(load64(context.space, slot)) if slot != 0 else 0
-        else:
-            entry = lookup_read(context, key, key_size)
+        entry = lookup_read(context, key, key_size)
         source = source_at(sources, i)
         source[ROOT], source[SCORED], source[SIZE], source[ORDER] = 0, 1, 0, i
         source[WEIGHT] = bits_of_double(1.0)
