@@ -18,7 +18,7 @@ from typing import Any
 
 from kvstore.config import file as configfile
 from kvstore.config.file import ConfigError, quote
-from kvstore.config.kinds import Memory, memory_text
+from kvstore.config.kinds import EventClasses, Memory, memory_text
 from kvstore.config.parameters import (
     ALIASES,
     MANY_WORDS,
@@ -193,6 +193,9 @@ class Config:
             return [" ".join([name, *words[at : at + 4]]) for at in range(0, len(words), 4)]
         if name in MANY_WORDS and text:
             return [f"{name} {text}"]
-        if isinstance(PARAMETERS[name].kind, Memory):
+        kind = PARAMETERS[name].kind
+        if isinstance(kind, Memory):
             return [f"{name} {memory_text(value)}"]
+        if isinstance(kind, EventClasses):
+            return [f"{name} {quote(kind.line(value))}"]
         return [f"{name} {quote(text)}"]

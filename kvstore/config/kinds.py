@@ -131,6 +131,27 @@ class Choice(NamedTuple):
         return value
 
 
+EVENT_CLASSES = "g$lshzxetdnKEm"  # letters of notify-keyspace-events, in the order in which Redis prints them
+_ALL = "g$lshzxetd"  # what A stands for
+
+
+class EventClasses:
+    """Classes of keyspace events: the letters of those that are meant, each once, in the order of EVENT_CLASSES."""
+
+    def parse(self, text: str) -> str:
+        given = set(text.replace("A", _ALL))
+        if not given <= set(EVENT_CLASSES):
+            raise ValueError("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
+        return "".join(letter for letter in EVENT_CLASSES if letter in given)
+
+    def text(self, value: str) -> str:
+        return self.line(value).replace("An", "A")  # Redis does not show n beside A
+
+    def line(self, value: str) -> str:
+        """The text for a configuration file, which says all."""
+        return value.replace(_ALL, "A")
+
+
 class Octal:
     """File permissions."""
 

@@ -26,6 +26,7 @@ from kvstore.config.kinds import (
     UINT_MAX,
     Choice,
     Directory,
+    EventClasses,
     FileName,
     FilePath,
     Flag,
@@ -125,6 +126,8 @@ SERVED = (
     Parameter("latency-tracking-info-percentiles", Percentiles(), (50.0, 99.0, 99.9)),
     Parameter("enable-debug-command", _WHO, "no", mutable=False),
     Parameter("enable-protected-configs", _WHO, "no", mutable=False),
+    # keyspace events
+    Parameter("notify-keyspace-events", EventClasses(), ""),
     # features that do not exist here
     Parameter("appendonly", Only(Flag(), False, _NO_FILE), False),
     Parameter("aclfile", Only(Text(), "", _NO_ACL), "", mutable=False),
@@ -178,7 +181,7 @@ IGNORED = {
         hll-sparse-max-bytes 3000  stream-node-max-bytes 4096  stream-node-max-entries 100""",
     "there is no such feature": """
         acl-pubsub-default resetchannels  busy-reply-threshold 5000  enable-module-command no
-        locale-collate ""  notify-keyspace-events ""  tracking-table-max-keys 1000000  bind-source-addr ""
+        locale-collate ""  tracking-table-max-keys 1000000  bind-source-addr ""
         socket-mark-id 0
         crash-log-enabled no  crash-memcheck-enabled no  syslog-enabled no  syslog-facility local0
         syslog-ident redis  always-show-logo no  set-proc-title no  supervised no

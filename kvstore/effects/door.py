@@ -3,12 +3,15 @@
     changed(context, db, key, size, hash, event, counts)     a key was changed, or came, or went
     emptied(context, db)                                      a database lost all its keys, or all databases did
     swapped(context, db, other)                               two databases changed places
+    noticed(context, db, key, size, hash, event)              something that is no change: a notice (events.py)
 
 Each change goes to three independent parts:
 
     the dirty counter     `counts` is what the change adds to it: Redis counts a renaming once, an expiry not at all
     WATCH                 watch.py
-    keyspace events       journal.py, as yet the only listener
+    keyspace events       notifications.py, and journal.py for tests
+
+Notices go to the last part only, and only if their class is published.
 
 Within a transaction that may be undone, effects wait (pending.py); `tell_pending` announces them at its end.
 
@@ -16,15 +19,16 @@ No command, expiry, flush or SWAPDB bypasses the door.  Each kind of listener ha
 there is one.  Usually nobody listens, so the common case is one comparison of this word.
 """
 
-from kvstore.effects.events import ALL_DATABASES, EMPTIED, PUBLISHED, SWAPPED
+from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, SWAPPED
 from kvstore.effects.journal import journal_put
+from kvstore.effects.notifications import notify
 from kvstore.effects.pending import HEAD, pending_drop, pending_put
 from kvstore.effects.publishing import publish
 from kvstore.effects.subscriptions import table_of
 from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
-from kvstore.lifetimes.store import DIRTY, JOURNALED, LISTENERS, UNDO_ROOT, WATCHING
+from kvstore.lifetimes.store import DIRTY, JOURNALED, LISTENERS, NOTIFY, NOTIFYING, UNDO_ROOT, WATCHING
 from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
 
@@ -32,13 +36,15 @@ from mmcore.jit import int64, kernel, linked, void
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
     listeners = context.store[LISTENERS]
-    if listeners & WATCHING:
+    if listeners & WATCHING and event < NOTICES:
         if event == EMPTIED:
             touch_watched_db(context, db)
         elif event != SWAPPED:
             touch_watched(context, db, hash_)
     if listeners & JOURNALED:
         journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
+    if listeners & NOTIFYING:
+        notify(context, event, db, key, size)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
@@ -60,6 +66,13 @@ def changed(context, db, key, size, hash_, event, counts):  # type: ignore[no-un
     """Announce a change of the key that is `size` bytes at `key`."""
     context.store[DIRTY] += counts
     if is_heard(context):
+        _tell(context, event, db, key, size, hash_)
+
+
+@kernel
+def noticed(context, db, key, size, hash_, event):  # type: ignore[no-untyped-def]
+    """Announce a notice about the key that is `size` bytes at `key`."""
+    if context.store[NOTIFY] & CLASS_OF[event]:
         _tell(context, event, db, key, size, hash_)
 
 

@@ -1,16 +1,23 @@
-"""Keyspace events: the changes that a key can undergo, numbered for kernels and named as in Redis.
+"""Keyspace events: what can happen to a key, numbered for kernels and named as in Redis.
 
-The letter is the class of `notify-keyspace-events` that an event belongs to.
+Most events are changes.  A *notice* is none: `new` comes before the change that makes a key, and `keymiss` after a look
+for a key that is not there.
+
+The letter is the class of `notify-keyspace-events` that an event belongs to.  A class is a bit of the register NOTIFY.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from kvstore.config.kinds import EVENT_CLASSES
+from mmcore.jit import constant, int64
 
 
 class Event(NamedTuple):
     """A keyspace event."""
 
     name: str
-    letter: str  # g: of any type; $ h s z l: of strings, hashes, sets, sorted sets, lists; x: expired; e: evicted
+    letter: str  # g: of any type; $ h s z l: of strings, hashes, sets, sorted sets, lists; x: expired; n: new; m: miss
 
 
 EVENTS = (
@@ -58,6 +65,9 @@ EVENTS = (
     Event("linsert", "l"),
     Event("lrem", "l"),
     Event("ltrim", "l"),
+    # notices
+    Event("new", "n"),
+    Event("keymiss", "m"),
 )
 (
     DEL,
@@ -104,7 +114,19 @@ EVENTS = (
     LINSERT,
     LREM,
     LTRIM,
+    NEW,
+    KEYMISS,
 ) = range(len(EVENTS))
+NOTICES = NEW  # the first of them
 EMPTIED, SWAPPED = -1, -2  # events of whole databases: they reach WATCH, and Redis publishes no event for them
 PUBLISHED = -3  # no event, but a message that waits among them: see pending.py
 ALL_DATABASES = -1
+
+
+def class_bits(letters: Iterable[str]) -> int:
+    """The register NOTIFY for these classes."""
+    return sum(1 << EVENT_CLASSES.index(letter) for letter in letters)
+
+
+CLASS_OF = constant([class_bits(event.letter) for event in EVENTS], int64)
+KEYSPACE, KEYEVENT = class_bits("K"), class_bits("E")  # not classes, but the channels that events are published in

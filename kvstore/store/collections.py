@@ -12,8 +12,8 @@ A root may move when its value changes.  `entry_set_root` notes the new one.
 A command reserves frames first: `reserve_elements` to add elements, `reserve_removal_of` to remove some (reserve.py).
 """
 
-from kvstore.effects.door import changed
-from kvstore.effects.events import DEL
+from kvstore.effects.door import changed, noticed
+from kvstore.effects.events import DEL, NEW
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LONG_ADDRESS, LONG_CAPACITY
@@ -63,8 +63,8 @@ def collection_write(context, key, size, hash_, type_):  # type: ignore[no-untyp
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
-def collection_new(context, key, size, hash_, type_, encoding, root):  # type: ignore[no-untyped-def]
-    """The new entry of a key that does not exist, with this root.  Frames were reserved."""
+def _add(context, key, size, hash_, type_, encoding, root):  # type: ignore[no-untyped-def]
+    """A new entry with this root.  Frames were reserved."""
     entry = entry_alloc(context, size, ROOT_SIZE, NO_DEADLINE)
     assert entry != 0, "no frame was reserved for an entry"
     copy_in(context.space, entry + HEADER, bytes_at(key, size), 0, size)
@@ -72,6 +72,13 @@ def collection_new(context, key, size, hash_, type_, encoding, root):  # type: i
     entry_set_root(context, entry, root)
     add_entry(context, context.call[DB], hash_, entry, NO_DEADLINE)
     return entry
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def collection_new(context, key, size, hash_, type_, encoding, root):  # type: ignore[no-untyped-def]
+    """The new entry of a key that does not exist, with this root.  Frames were reserved."""
+    noticed(context, context.call[DB], key, size, hash_, NEW)
+    return _add(context, key, size, hash_, type_, encoding, root)
 
 
 @linked(void(CONTEXT, int64, int64, int64))
@@ -105,7 +112,9 @@ def collection_publish(context, key, size, hash_, type_, encoding, root, event):
         if root == 0:
             changed(context, db, key, size, hash_, DEL, 1)
     if root != 0:
-        collection_new(context, key, size, hash_, type_, encoding, root)
+        if slot == 0:
+            noticed(context, db, key, size, hash_, NEW)
+        _add(context, key, size, hash_, type_, encoding, root)
         changed(context, db, key, size, hash_, event, 1)
 
 

@@ -4,8 +4,8 @@ A key is passed as `count` bytes at an address of the process.  So it may be an 
 in another call's buffer or in Python's memory.
 """
 
-from kvstore.effects.door import changed, is_heard
-from kvstore.effects.events import EXPIRED
+from kvstore.effects.door import changed, is_heard, noticed
+from kvstore.effects.events import EXPIRED, KEYMISS
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
@@ -120,11 +120,20 @@ def count_lookup(context, found):  # type: ignore[no-untyped-def]
         context.shard[KEYSPACE_MISSES] += 1
 
 
+@kernel
+def note_lookup(context, found, key, count, hash_):  # type: ignore[no-untyped-def]
+    """Count a hit, or count and announce a miss, of a key of the selected database."""
+    count_lookup(context, found)
+    if not found:
+        noticed(context, context.call[DB], key, count, hash_, KEYMISS)
+
+
 @linked(int64(CONTEXT, int64, int64))
 def lookup_peek(context, key, count):  # type: ignore[no-untyped-def]
-    """The entry of a key of the selected database, or 0.  Counts a hit or a miss, but no use."""
-    slot = lookup(context, context.call[DB], key, count, key_hash(context, key, count))
-    count_lookup(context, slot != 0)
+    """The entry of a key of the selected database, or 0.  Notes a hit or a miss, but no use."""
+    hash_ = key_hash(context, key, count)
+    slot = lookup(context, context.call[DB], key, count, hash_)
+    note_lookup(context, slot != 0, key, count, hash_)
     return entry_of(load64(context.space, slot)) if slot != 0 else 0
 
 

@@ -1,7 +1,7 @@
 """Giving a key a value or a deadline.  When an entry moves to another allocation, both indices are updated."""
 
-from kvstore.effects.door import changed
-from kvstore.effects.events import SET
+from kvstore.effects.door import changed, noticed
+from kvstore.effects.events import NEW, SET
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LRU_CLOCK
@@ -83,6 +83,7 @@ def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # t
     copy_in(space, entry + HEADER, bytes_at(key, count), 0, count)
     if slot == 0:
         add_entry(context, db, hash_, entry, deadline)
+        noticed(context, db, key, count, hash_, NEW)
     else:
         _point_anew(context, db, slot, hash_, old, entry)
         entry_free(context, old)
@@ -104,6 +105,7 @@ def _set_body(context, db, key, count, slot, hash_, length, deadline):  # type: 
     copy_in(context.space, entry + HEADER, bytes_at(key, count), 0, count)
     if slot == 0:
         add_entry(context, db, hash_, entry, deadline)
+        noticed(context, db, key, count, hash_, NEW)
     else:
         old = entry_of(load64(context.space, slot))
         _point_anew(context, db, slot, hash_, old, entry)

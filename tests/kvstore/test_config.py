@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvstore.config.config import Config, Refused
 from kvstore.config.file import GENERATED, ConfigError, quote, split
-from kvstore.config.kinds import OutputLimit, memory_text, parse_memory
+from kvstore.config.kinds import EventClasses, OutputLimit, memory_text, parse_memory
 from kvstore.config.parameters import ALIASES, IGNORED, PARAMETERS, nearest
 from kvstore.lifetimes import shard
 from kvstore.lifetimes.wiring import LIMITS, Shard
@@ -71,6 +71,45 @@ def test_memory_has_units(text: str, expected: int) -> None:
 def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="argument must be a memory value"):
         parse_memory(text)
+
+
+EVENT_CLASSES = [
+    ("", "", ""),
+    ("KEA", "AKE", "AKE"),
+    ("xE", "xE", "xE"),
+    ("mEKzhslg$", "g$lshzKEm", "g$lshzKEm"),
+    ("g$lshzxetdKE", "AKE", "AKE"),
+    ("nmKE", "nKEm", "nKEm"),
+    ("KEAmn", "AKEm", "AnKEm"),
+    ("AAggK", "AK", "AK"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown", "written"), EVENT_CLASSES)
+def test_classes_of_events_are_shown_as_redis_shows_them_and_written_in_full(
+    text: str, shown: str, written: str
+) -> None:
+    kind = EventClasses()
+    value = kind.parse(text)
+    assert (kind.text(value), kind.line(value)) == (shown, written)
+    assert kind.parse(kind.line(value)) == value
+
+
+@pytest.mark.parametrize("text", ["a", "K E", "KEAq", "\xff", "KE\0"])
+def test_what_is_no_class_of_events_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Invalid event class character\. Use 'Ag\$lshzxeKEtmdn'\."):
+        EventClasses().parse(text)
+
+
+def test_the_file_says_which_classes_are_published_though_redis_does_not_show_all(tmp_path: Path) -> None:
+    file = tmp_path / "kvstore.conf"
+    file.write_text("notify-keyspace-events KEA\n")
+    config = Config.load(file)
+    config.update([("notify-keyspace-events", "nAmK")])
+    assert config.text("notify-keyspace-events") == "AKm"
+    config.rewrite()
+    assert file.read_text() == "notify-keyspace-events AnKm\n"
+    assert Config.load(file)["notify-keyspace-events"] == config["notify-keyspace-events"]
 
 
 @given(st.integers(0, 2**62))

@@ -49,6 +49,19 @@ TRANSCRIPTS = {
         CONFIG SET client-output-buffer-limit "normal 1mb 512kb 60" -> OK
         CONFIG SET client-output-buffer-limit "normal 0 0 0" -> OK
     """,
+    "classes of events": r"""
+        CONFIG SET notify-keyspace-events KEA -> OK
+        CONFIG GET notify-keyspace-events -> {"notify-keyspace-events": "AKE"}
+        CONFIG SET notify-keyspace-events mnEKzhslg$ -> OK
+        CONFIG GET notify-keyspace-events -> {"notify-keyspace-events": "g$lshznKEm"}
+        CONFIG SET notify-keyspace-events g$lshzxetdmnKE -> OK
+        CONFIG GET notify-keyspace-events -> {"notify-keyspace-events": "AKEm"}
+        CONFIG SET notify-keyspace-events "K E" -> !ERR CONFIG SET failed (possibly related to argument \
+            'notify-keyspace-events') - Invalid event class character. Use 'Ag$lshzxeKEtmdn'.
+        CONFIG GET notify-keyspace-events -> {"notify-keyspace-events": "AKEm"}
+        CONFIG SET notify-keyspace-events "" -> OK
+        CONFIG GET notify-keyspace-events -> {"notify-keyspace-events": ""}
+    """,
     "set refuses": r"""
         CONFIG SET nope 1 -> !ERR Unknown option or number of arguments for CONFIG SET - 'nope'
         CONFIG SET timeout -> !ERR wrong number of arguments for 'config|set' command

@@ -18,7 +18,7 @@ from kvstore.store.entries import (
     entry_type,
     entry_value,
 )
-from kvstore.store.lookup import key_hash, lookup, lookup_peek
+from kvstore.store.lookup import count_lookup, key_hash, lookup
 from kvstore.store.types import ENCODING_BYTES, ENCODING_START, encoding_place
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
@@ -69,7 +69,9 @@ def object_(context):  # type: ignore[no-untyped-def]
     what = word(context, 1)
     if context.call[ARGC] != 3 or (what != _ENCODING and what != _FREQ and what != _IDLETIME and what != _REFCOUNT):
         return 1
-    entry = lookup_peek(context, key, key_size)
+    hash_ = key_hash(context, key, key_size)
+    entry = slot_entry(context, lookup(context, context.call[DB], key, key_size, hash_))
+    count_lookup(context, entry != 0)  # which is not announced
     if entry == 0:
         reply_null(context)
         return 0
@@ -94,7 +96,7 @@ def object_(context):  # type: ignore[no-untyped-def]
         shared = shared and load8(context.space, entry_value(context, entry)) != 45
         reply_integer(
             context,
-            SHARED_REFCOUNT if shared else 1 + is_held(context, context.call[DB], key_hash(context, key, key_size)),
+            SHARED_REFCOUNT if shared else 1 + is_held(context, context.call[DB], hash_),
         )
     return 0
 

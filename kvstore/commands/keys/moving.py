@@ -6,8 +6,8 @@ pages, copy-on-write (mmcore/share.py), and the heap counts them as borrowed for
 
 from kvstore.commands.connection.hot import database_argument, is_int32
 from kvstore.commands.strings.getting import slot_entry
-from kvstore.effects.door import changed
-from kvstore.effects.events import COPY_TO, MOVE_FROM, MOVE_TO, RENAME_FROM, RENAME_TO
+from kvstore.effects.door import changed, noticed
+from kvstore.effects.events import COPY_TO, MOVE_FROM, MOVE_TO, NEW, RENAME_FROM, RENAME_TO
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.store import HASH_SEED
@@ -125,6 +125,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     else:
         entry_free(context, entry)
     add_entry(context, db, target_hash, new, entry_deadline(context, new))
+    noticed(context, db, new_key, new_size, target_hash, NEW)
     changed(context, db, key, key_size, source_hash, RENAME_FROM, 0)
     changed(context, db, new_key, new_size, target_hash, RENAME_TO, 1)
     if only_new:
@@ -167,6 +168,7 @@ def move(context):  # type: ignore[no-untyped-def]
     entry = slot_entry(context, slot)
     unlink_entry(context, db, slot, hash_)
     add_entry(context, target, hash_, entry, entry_deadline(context, entry))
+    noticed(context, target, key, key_size, hash_, NEW)
     changed(context, db, key, key_size, hash_, MOVE_FROM, 0)
     changed(context, target, key, key_size, hash_, MOVE_TO, 1)
     reply_integer(context, 1)
@@ -215,6 +217,7 @@ def copy(context):  # type: ignore[no-untyped-def]
     if target != 0:
         delete_entry(context, db, target, target_hash)
     add_entry(context, db, target_hash, new, entry_deadline(context, new))
+    noticed(context, db, new_key, new_size, target_hash, NEW)
     changed(context, db, new_key, new_size, target_hash, COPY_TO, 1)
     reply_integer(context, 1)
     return 0

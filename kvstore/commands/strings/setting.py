@@ -9,7 +9,7 @@ from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.bodies import bytes_to_add
 from kvstore.store.entries import NO_DEADLINE, entry_deadline
-from kvstore.store.lookup import count_lookup, key_hash, lookup, lookup_read, lookup_write
+from kvstore.store.lookup import key_hash, lookup, lookup_read, lookup_write, note_lookup
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import (
     AS_BEFORE,
@@ -154,7 +154,7 @@ def set_(context):  # type: ignore[no-untyped-def]
         return 0
     before, entry = call[REPLY_LENGTH], slot_entry(context, slot)
     if options & OLD:
-        count_lookup(context, entry != 0)
+        note_lookup(context, entry != 0, key, key_size, hash_)
         if is_refused(context, entry):
             return 0
         reply_value(context, entry)
@@ -236,7 +236,7 @@ def getset(context):  # type: ignore[no-untyped-def]
     ):
         return 0
     slot = lookup_write(context, key, key_size, hash_)
-    count_lookup(context, slot != 0)
+    note_lookup(context, slot != 0, key, key_size, hash_)
     if is_refused(context, slot_entry(context, slot)):
         return 0
     before = context.call[REPLY_LENGTH]
@@ -255,7 +255,7 @@ def getdel(context):  # type: ignore[no-untyped-def]
         return 0
     hash_ = key_hash(context, key, key_size)
     slot = lookup_write(context, key, key_size, hash_)
-    count_lookup(context, slot != 0)
+    note_lookup(context, slot != 0, key, key_size, hash_)
     if is_refused(context, slot_entry(context, slot)):
         return 0
     reply_value(context, slot_entry(context, slot))
