@@ -10,10 +10,10 @@ LISTENERS is set if that is anything at all.
 from itertools import accumulate
 
 from kvstore.connections.interests import topic_count
-from kvstore.effects.events import CLASS_OF, EVENTS, KEYEVENT, KEYSPACE
+from kvstore.effects.events import CLASS_OF, EVENTS, KEYEVENT, KEYSPACE, class_bits
 from kvstore.effects.publishing import publish
-from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import CHANNELS, NOTIFY, PATTERNS
+from kvstore.lifetimes.context import CONTEXT, Registers
+from kvstore.lifetimes.store import CHANNELS, NOTIFY, NOTIFYING, PATTERNS
 from kvstore.system.libc import bytes_at, free, malloc
 from kvstore.wire.numerals import put_decimal
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, void
@@ -22,6 +22,15 @@ _NAMES = [event.name.encode() for event in EVENTS]
 _TEXT, _START = constant(b"".join(_NAMES)), constant([0, *accumulate(map(len, _NAMES))], int64)
 _OF_KEY, _OF_EVENT, _COLON = constant(b"__keyspace@"), constant(b"__keyevent@"), constant(b"__:")
 _CHANNEL_MAX = len(_OF_KEY) + 20 + len(_COLON) + max(map(len, _NAMES))  # [bytes] of a channel, without a key
+
+
+def set_classes(registers: Registers, letters: str) -> None:
+    """Publish the events of these classes, in these channels, from now on."""
+    bits, channels = class_bits(letters), KEYSPACE | KEYEVENT
+    registers.NOTIFY = bits
+    registers.LISTENERS &= ~NOTIFYING
+    if bits & channels and bits & ~channels:
+        registers.LISTENERS |= NOTIFYING
 
 
 @kernel

@@ -38,6 +38,9 @@ class Context(Record):
         return Registers(self)
 
 
+_BITS = ("WATCHING", "JOURNALED", "WAITING", "NOTIFYING", "TRACKED")  # of LISTENERS, and no registers
+
+
 class Registers:
     """The words of all four lifetimes as attributes: `registers.NOW_MS += 1`."""
 
@@ -46,8 +49,9 @@ class Registers:
         name: (module.__name__.rpartition(".")[2], number)
         for module in (pool, store, shard, call)
         for name, number in vars(module).items()
-        if name.isupper() and not name.endswith("_REGISTERS")
+        if name.isupper() and not name.endswith("_REGISTERS") and name not in _BITS
     }
+    assert len(set(_PLACES.values())) == len(_PLACES)
 
     def __init__(self, context: Context) -> None:
         object.__setattr__(self, "_context", context)

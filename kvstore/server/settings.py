@@ -5,9 +5,8 @@ from collections.abc import Callable
 from kvstore.commands import accounts
 from kvstore.durable.loading import Loading
 from kvstore.durable.persistence import Persistence
-from kvstore.effects.events import KEYEVENT, KEYSPACE, class_bits
+from kvstore.effects.notifications import set_classes
 from kvstore.lifetimes import connection
-from kvstore.lifetimes.store import NOTIFYING
 from kvstore.observe.slowlog import SlowLog
 from kvstore.server.clientele import Clientele
 from kvstore.server.logfile import set_level
@@ -117,14 +116,6 @@ class Settings(Clientele):
         r.SLOW_US = min(limits_us, default=connection.NEVER)
         accounts.measure_slowness(self.context)
 
-    def _set_notifications(self) -> None:
-        r, classes = self.registers, class_bits(self.config["notify-keyspace-events"])
-        r.NOTIFY = classes
-        r.LISTENERS &= ~NOTIFYING
-        channels = KEYSPACE | KEYEVENT
-        if classes & channels and classes & ~channels:
-            r.LISTENERS |= NOTIFYING
-
 
 # Parameters that are a register, and by how much a value is multiplied for it.
 _REGISTERS = {
@@ -163,7 +154,7 @@ _ACTIONS: dict[str, Callable[[Settings], None]] = {
     "slowlog-max-len": lambda server: server.slowlog.resize(server.config["slowlog-max-len"]),
     "slowlog-log-slower-than": Settings._set_slowness,
     "latency-monitor-threshold": Settings._set_slowness,
-    "notify-keyspace-events": Settings._set_notifications,
+    "notify-keyspace-events": lambda server: set_classes(server.registers, server.config["notify-keyspace-events"]),
     "save": Settings._set_save_points,
     "stop-writes-on-bgsave-error": lambda server: server.snapshots.refuse_writes(),
     "dir": lambda server: server.snapshots.reconfigure(),

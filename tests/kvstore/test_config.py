@@ -86,9 +86,7 @@ EVENT_CLASSES = [
 
 
 @pytest.mark.parametrize(("text", "shown", "written"), EVENT_CLASSES)
-def test_classes_of_events_are_shown_as_redis_shows_them_and_written_in_full(
-    text: str, shown: str, written: str
-) -> None:
+def test_classes_of_events_are_shown_as_in_redis_and_written_in_full(text: str, shown: str, written: str) -> None:
     kind = EventClasses()
     value = kind.parse(text)
     assert (kind.text(value), kind.line(value)) == (shown, written)

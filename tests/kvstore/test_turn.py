@@ -45,7 +45,7 @@ class Sockets(Bare):
         self.opened_so_far += 1
         return int(open_connection(self.context, ours.detach(), self.opened_so_far, connection.AUTHENTICATED, 0))
 
-    def receive(self, slot: int, *commands: tuple[str | int, ...]) -> None:
+    def receive(self, slot: int, *commands: tuple[str | bytes | int, ...]) -> None:
         """Receive and execute commands."""
         self.clients[slot].sendall(b"".join(encode(*command) for command in commands))
         assert receive_of(self.context, slot) == 0
