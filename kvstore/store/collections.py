@@ -30,7 +30,7 @@ from kvstore.store.entries import (
     entry_type,
 )
 from kvstore.store.index import entry_of
-from kvstore.store.lookup import lookup, lookup_read, lookup_write
+from kvstore.store.lookup import find_slot, lookup, lookup_read, lookup_write
 from kvstore.store.membership import add_entry, delete_entry
 from kvstore.structures.element import pin
 from kvstore.system.libc import bytes_at, realloc
@@ -103,14 +103,14 @@ def collection_lost(context, key, size, hash_, event, removed, left):  # type: i
 def collection_publish(context, key, size, hash_, type_, encoding, root, event):  # type: ignore[no-untyped-def]
     """Give a key a value that was built aside, in place of what it held, and announce `event`.
 
-    With root 0 the result is empty: a key that exists is deleted.  Frames were reserved.
+    With root 0 the result is empty: a key that exists is deleted, even one that is due.  Frames were reserved.
     """
     db = context.call[DB]
-    slot = lookup(context, db, key, size, hash_)
+    slot = find_slot(context, db, key, size, hash_) if root == 0 else lookup(context, db, key, size, hash_)
     if slot != 0:
         delete_entry(context, db, slot, hash_)
-        if root == 0:
-            changed(context, db, key, size, hash_, DEL, 1)
+    if root == 0 and slot != 0:
+        changed(context, db, key, size, hash_, DEL, 1)
     if root != 0:
         if slot == 0:
             noticed(context, db, key, size, hash_, NEW)

@@ -26,8 +26,8 @@ from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENTRIES
 from kvstore.store.collections import collection_gone, collection_lost, collection_new, collection_write
-from kvstore.store.entries import SET, entry_root
-from kvstore.store.lookup import key_hash
+from kvstore.store.entries import SET, entry_root, entry_type
+from kvstore.store.lookup import key_hash, lookup_write
 from kvstore.store.reserve import BYTES_PER_CHANGE, reserve_change, reserve_removal, reserve_removal_of
 from kvstore.store.types import COMPACT, INTSET, WIDE
 from kvstore.structures.collection import root_count
@@ -35,7 +35,7 @@ from kvstore.structures.element import element_size
 from kvstore.structures.kinds import RECORD, kind_of
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument, integer_argument, parse_integer
-from kvstore.wire.errors import NOT_POSITIVE, OUT_OF_DRAWS, SYNTAX
+from kvstore.wire.errors import NOT_POSITIVE, OUT_OF_DRAWS, SYNTAX, WRONG_TYPE
 from kvstore.wire.resp import reply_error, reply_integer, reply_null, reply_set
 from mmcore.jit import int64, kernel, linked, void
 
@@ -169,17 +169,15 @@ def smove(context):  # type: ignore[no-untyped-def]
     target, target_size = argument(context, 2)
     member, k = argument(context, 3)
     source_hash, target_hash = key_hash(context, source, source_size), key_hash(context, target, target_size)
-    slot = collection_write(context, source, source_size, source_hash, SET)
-    if slot < 0:
-        return 0
-    if slot == 0:
+    # An entry stays where it is, while its slot may move in the next lookup.
+    entry = slot_entry(context, lookup_write(context, source, source_size, source_hash))
+    target_entry = slot_entry(context, lookup_write(context, target, target_size, target_hash))
+    if entry == 0:
         reply_integer(context, 0)
         return 0
-    entry = slot_entry(context, slot)  # which stays where it is, while the slot may move in the next lookup
-    slot = collection_write(context, target, target_size, target_hash, SET)
-    if slot < 0:
+    if entry_type(context, entry) != SET or (target_entry != 0 and entry_type(context, target_entry) != SET):
+        reply_error(context, WRONG_TYPE)
         return 0
-    target_entry = slot_entry(context, slot)
     has = set_has(context, entry_root(context, entry), member, k)
     if has and entry != target_entry:
         if not _reserve_move(context, target_entry, target_size + element_size(k, 0)):
