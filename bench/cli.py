@@ -574,6 +574,27 @@ def pages_command(
     finish(pages.run(subjects, **(pages.SMOKE if smoke else sizes)), json_file)
 
 
+@bench.command("pubsub")
+@against(DEFAULT, *RIVALS)
+@click.option("--subscribers", type=click.IntRange(1, 900), multiple=True, help="Default 1 and 100.")
+@click.option("--size", type=click.IntRange(0), default=32, show_default=True, help="Of a message [bytes].")
+@in_rounds(5)
+@common
+def pubsub_command(
+    subjects: tuple[str, ...], subscribers: tuple[int, ...], size: int, rounds: int, smoke: bool, json_file: Path | None
+) -> None:
+    """Messages delivered a second by PUBLISH, and what each costs the server.
+
+    \b
+    Example:
+      kvstore bench pubsub --subscribers 100 --subscribers 500
+    """
+    from bench import pubsub
+
+    sizes = {**(pubsub.SMOKE if smoke else {"rounds": rounds}), "size": size}
+    finish(pubsub.run(subjects, subscribers or pubsub.SUBSCRIBERS, **sizes), json_file)
+
+
 PICTURED = ("throughput", "snapshot", "map")
 
 
@@ -590,10 +611,8 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    names = (
-        "translation frozen pause throughput snapshot restart memory givenback map bystander expiry collections pages"
-    )
-    for name in names.split():
+    first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
+    for name in f"{first} collections pages pubsub".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"
