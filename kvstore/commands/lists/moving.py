@@ -1,4 +1,4 @@
-"""LMOVE and RPOPLPUSH.
+"""LMOVE and RPOPLPUSH; blocking.py has the forms that wait.
 
 The element that moves is not among the arguments, but its size is known before anything is changed: the commands
 reserve frames, and then cannot fail.
@@ -70,21 +70,20 @@ def _push_to(context, slot, front, element, k):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64, int64))
-def _move(context, from_front, to_front):  # type: ignore[no-untyped-def]
-    """Both commands: from an end of one list to an end of another."""
+def move(context, from_front, to_front):  # type: ignore[no-untyped-def]
+    """From an end of one list to an end of another: 1, or 0 with nothing replied without the first list."""
     space, call = context.space, context.call
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
     slot = collection_write(context, key, key_size, hash_, LIST)
     if slot < 0:
-        return 0
+        return 1
     if slot == 0:
-        reply_null(context)
         return 0
     other, other_size = argument(context, 2)
     other_slot = collection_write(context, other, other_size, key_hash(context, other, other_size), LIST)
     if other_slot < 0:
-        return 0
+        return 1
     # The destination may have been due, and its deletion may have moved the slots.
     slot = lookup(context, call[DB], key, key_size, hash_)
     assert slot != 0, "a list is gone before it was changed"
@@ -94,7 +93,7 @@ def _move(context, from_front, to_front):  # type: ignore[no-untyped-def]
     _, packed, first = sequence_find(space, root, rank)
     size = packed_item_size(space, packed, rank - first)
     if not reserve_list(context, root, 2, arg_length(context, 2) + 2 * size, _MOVING):
-        return 0
+        return 1
     reply_elements(context, root, rank, 1, 1)
     # The reply holds the element, so that it stays where it is while the lists change.
     k = key_length_of(size)
@@ -104,12 +103,12 @@ def _move(context, from_front, to_front):  # type: ignore[no-untyped-def]
         changed(context, call[DB], key, key_size, hash_, LPUSH if to_front else RPUSH, 0)
         changed(context, call[DB], key, key_size, hash_, LPOP if from_front else RPOP, 1)
         note_loss(context, entry)
-        return 0
+        return 1
     _push_to(context, other_slot, to_front, element, k)
     slot = lookup(context, call[DB], key, key_size, hash_)  # a new key may have moved the slots
     assert slot != 0, "a list is gone while it was changed"
     remove_end(context, slot_entry(context, slot), key, key_size, hash_, from_front, 1)
-    return 0
+    return 1
 
 
 @linked(HANDLER)
@@ -119,12 +118,14 @@ def lmove(context):  # type: ignore[no-untyped-def]
     if from_front < 0:
         return 0
     to_front = end_argument(context, 4)
-    if to_front >= 0:
-        _move(context, from_front, to_front)
+    if to_front >= 0 and move(context, from_front, to_front) == 0:
+        reply_null(context)
     return 0
 
 
 @linked(HANDLER)
 def rpoplpush(context):  # type: ignore[no-untyped-def]
     """RPOPLPUSH source destination"""
-    return _move(context, 0, 1)
+    if move(context, 0, 1) == 0:
+        reply_null(context)
+    return 0

@@ -1,4 +1,7 @@
-"""LPOP, RPOP, LMPOP.  What they remove is bounded by the list: they reserve frames, and then cannot fail."""
+"""LPOP, RPOP, LMPOP.  What they remove is bounded by the list: they reserve frames, and then cannot fail.
+
+blocking.py has the forms that wait.
+"""
 
 from kvstore.commands.lists.value import note_loss, reply_elements, reserve_loss
 from kvstore.commands.strings.getting import slot_entry
@@ -11,11 +14,12 @@ from kvstore.store.entries import LIST, entry_root, entry_set_root
 from kvstore.store.lookup import key_hash
 from kvstore.structures.sequence import sequence_count
 from kvstore.structures.sequence_change import sequence_remove
-from kvstore.wire.arguments import arg_length, arg_offset, argument, integer_argument, pack, query, word
+from kvstore.wire.arguments import arg_offset, argument, integer_argument, pack, query, word
 from kvstore.wire.errors import COUNT_NOT_POSITIVE, LPOP_ARITY, NOT_POSITIVE, NUMKEYS, RPOP_ARITY, SYNTAX
 from kvstore.wire.resp import reply_array, reply_bulk, reply_empty_array, reply_error, reply_null, reply_null_array
 from mmcore.jit import int64, linked, void
 
+WITH_KEY, IN_ARRAY = 1, 2  # forms of a reply: the key comes first; the elements are an array, however many
 _LEFT, _RIGHT, _COUNT = pack(b"LEFT"), pack(b"RIGHT"), pack(b"COUNT")
 
 
@@ -55,6 +59,42 @@ def _reply_end(context, root, front, n):  # type: ignore[no-untyped-def]
         reply_elements(context, root, sequence_count(context.space, root) - 1, n, -1)
 
 
+@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
+def _pop_some(context, i, slot, hash_, front, n, form):  # type: ignore[no-untyped-def]
+    """Pop up to `n` elements of the list at a slot, whose key is argument i."""
+    key, key_size = argument(context, i)
+    entry = slot_entry(context, slot)
+    root = entry_root(context, entry)
+    n = min(n, sequence_count(context.space, root))
+    if not reserve_loss(context, root, n):
+        return
+    if form & WITH_KEY:
+        reply_array(context, 2)
+        reply_bulk(context, query(context), arg_offset(context, i), key_size)
+    if form & IN_ARRAY:
+        reply_array(context, n)
+    _reply_end(context, root, front, n)
+    remove_end(context, entry, key, key_size, hash_, front, n)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def pop_first(context, first, keys, front, n, form):  # type: ignore[no-untyped-def]
+    """Pop up to `n` elements of the first list that exists among `keys` keys, of which argument `first` is the first.
+
+    Returns 1, or 0 with nothing replied when there is none.
+    """
+    for i in range(first, first + keys):
+        key, key_size = argument(context, i)
+        hash_ = key_hash(context, key, key_size)
+        slot = collection_write(context, key, key_size, hash_, LIST)
+        if slot < 0:
+            return 1
+        if slot != 0:
+            _pop_some(context, i, slot, hash_, front, n, form)
+            return 1
+    return 0
+
+
 @linked(int64(CONTEXT, int64))
 def _pop(context, front):  # type: ignore[no-untyped-def]
     """LPOP and RPOP."""
@@ -81,15 +121,7 @@ def _pop(context, front):  # type: ignore[no-untyped-def]
     if n == 0:
         reply_empty_array(context)
         return 0
-    entry = slot_entry(context, slot)
-    root = entry_root(context, entry)
-    n = min(n, sequence_count(context.space, root))
-    if not reserve_loss(context, root, n):
-        return 0
-    if argc == 3:
-        reply_array(context, n)
-    _reply_end(context, root, front, n)
-    remove_end(context, entry, key, key_size, hash_, front, n)
+    _pop_some(context, 1, slot, hash_, front, n, IN_ARRAY if argc == 3 else 0)
     return 0
 
 
@@ -121,38 +153,31 @@ def _count_option(context, i):  # type: ignore[no-untyped-def]
     return 1 if n == -1 else n
 
 
-@linked(HANDLER)
-def lmpop(context):  # type: ignore[no-untyped-def]
-    """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count]"""
-    valid, keys = integer_argument(context, 1)
+@linked(int64(CONTEXT, int64))
+def pop_of_several(context, at):  # type: ignore[no-untyped-def]
+    """LMPOP, whose number of keys is argument `at`: pops from the first list that exists.
+
+    Returns 0 when it has replied; when no list exists, the number of keys.
+    """
+    valid, keys = integer_argument(context, at)
     if not valid or keys <= 0:
         reply_error(context, NUMKEYS)
         return 0
-    if keys >= context.call[ARGC] - 2:
+    if keys >= context.call[ARGC] - at - 1:
         reply_error(context, SYNTAX)
         return 0
-    front = end_argument(context, 2 + keys)
+    front = end_argument(context, at + 1 + keys)
     if front < 0:
         return 0
-    n = _count_option(context, 3 + keys)
-    if n < 0:
+    n = _count_option(context, at + 2 + keys)
+    if n < 0 or pop_first(context, at + 1, keys, front, n, WITH_KEY | IN_ARRAY):
         return 0
-    for i in range(2, 2 + keys):
-        key, key_size = argument(context, i)
-        hash_ = key_hash(context, key, key_size)
-        slot = collection_write(context, key, key_size, hash_, LIST)
-        if slot < 0:
-            return 0
-        if slot != 0:
-            entry = slot_entry(context, slot)
-            root = entry_root(context, entry)
-            n = min(n, sequence_count(context.space, root))
-            if reserve_loss(context, root, n):
-                reply_array(context, 2)
-                reply_bulk(context, query(context), arg_offset(context, i), arg_length(context, i))
-                reply_array(context, n)
-                _reply_end(context, root, front, n)
-                remove_end(context, entry, key, key_size, hash_, front, n)
-            return 0
-    reply_null_array(context)
+    return keys
+
+
+@linked(HANDLER)
+def lmpop(context):  # type: ignore[no-untyped-def]
+    """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count]"""
+    if pop_of_several(context, 1) > 0:
+        reply_null_array(context)
     return 0

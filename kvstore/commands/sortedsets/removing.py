@@ -1,7 +1,7 @@
 """ZPOPMIN, ZPOPMAX, ZMPOP, and ZREMRANGEBYRANK, -BYSCORE, -BYLEX: members that go by their ranks.
 
 The number of members is known before any is removed, so each command reserves frames for as many, and cannot fail.  If
-all members go, the key is deleted with its value, which takes one step.
+all members go, the key is deleted with its value, which takes one step.  blocking.py has the forms that wait.
 """
 
 from kvstore.commands.sortedsets.bounds import BY_LEX, BY_RANK, BY_SCORE, check_bounds, range_ranks
@@ -39,6 +39,9 @@ from kvstore.wire.resp import (
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import load64
 
+# Forms of a reply: members and scores in one array; each pair in an array of its own; the key and one pair; the key and
+# such pairs
+FLAT, PAIRS, KEY_PAIR, KEY_PAIRS = range(4)
 _MIN_WORD, _MAX_WORD, _COUNT_WORD = pack(b"MIN"), pack(b"MAX"), pack(b"COUNT")
 
 
@@ -57,7 +60,6 @@ def _remove(context, key, key_size, hash_, entry, rank, count, event):  # type: 
 def _reply_popped(context, root, count, last, nested):  # type: ignore[no-untyped-def]
     """The first members, or the last ones from the last on, with their scores, each in an array of its own or not."""
     space = context.space
-    reply_array(context, count if nested else 2 * count)
     at = cursor_at(space, root, root_count(space, root) - 1 if last else 0)
     for _ in range(count):
         if nested:
@@ -68,11 +70,8 @@ def _reply_popped(context, root, count, last, nested):  # type: ignore[no-untype
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
-def _pop(context, i, slot, hash_, count, last, nested):  # type: ignore[no-untyped-def]
-    """Pop `count` members, or all, from the sorted set at a slot, whose key is in argument i.
-
-    With `nested` 2 the key is a part of the reply.
-    """
+def _pop(context, i, slot, hash_, count, last, form):  # type: ignore[no-untyped-def]
+    """Pop `count` members, or all, from the sorted set at a slot, whose key is in argument i."""
     key, key_size = argument(context, i)
     entry = entry_of(load64(context.space, slot))
     root = entry_root(context, entry)
@@ -80,12 +79,37 @@ def _pop(context, i, slot, hash_, count, last, nested):  # type: ignore[no-untyp
     count = min(count, members)
     if not reserve_removal_of(context, count):
         return
-    if nested == 2:
+    if form == KEY_PAIR:
+        reply_array(context, 3)
+    elif form == KEY_PAIRS:
         reply_array(context, 2)
+    if form >= KEY_PAIR:
         reply_bulk(context, bytes_at(key, key_size), 0, key_size)
-    _reply_popped(context, root, count, last, nested)
+    if form == FLAT:
+        reply_array(context, 2 * count)
+    elif form != KEY_PAIR:
+        reply_array(context, count)
+    _reply_popped(context, root, count, last, int64(form == PAIRS or form == KEY_PAIRS))
     rank = members - count if last else 0
     _remove(context, key, key_size, hash_, entry, rank, count, ZPOPMAX if last else ZPOPMIN)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def pop_first(context, first, keys, count, last, form):  # type: ignore[no-untyped-def]
+    """Pop `count` members, or all, from the first sorted set that exists among `keys` keys, from argument `first` on.
+
+    Returns 1, or 0 with nothing replied when there is none.
+    """
+    for i in range(first, first + keys):
+        key, key_size = argument(context, i)
+        hash_ = key_hash(context, key, key_size)
+        slot = collection_write(context, key, key_size, hash_, ZSET)
+        if slot < 0:
+            return 1
+        if slot != 0:
+            _pop(context, i, slot, hash_, count, last, form)
+            return 1
+    return 0
 
 
 @linked(int64(CONTEXT, int64))
@@ -108,7 +132,7 @@ def _pop_one_key(context, last):  # type: ignore[no-untyped-def]
     if slot == 0 or count == 0:
         reply_empty_array(context)
     else:
-        _pop(context, 1, slot, hash_, count, last, 1 if counted and context.call[PROTOCOL] == 3 else 0)
+        _pop(context, 1, slot, hash_, count, last, PAIRS if counted and context.call[PROTOCOL] == 3 else FLAT)
     return 0
 
 
@@ -143,34 +167,34 @@ def _count_option(context, first):  # type: ignore[no-untyped-def]
     return count
 
 
-@linked(HANDLER)
-def zmpop(context):  # type: ignore[no-untyped-def]
-    """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count]"""
-    argc = context.call[ARGC]
-    valid, keys = integer_argument(context, 1)
+@linked(int64(CONTEXT, int64))
+def pop_of_several(context, at):  # type: ignore[no-untyped-def]
+    """ZMPOP, whose number of keys is argument `at`: pops from the first sorted set that exists.
+
+    Returns 0 when it has replied; when no sorted set exists, the number of keys.
+    """
+    valid, keys = integer_argument(context, at)
     if not valid or keys < 1:
         reply_error(context, NUMKEYS)
         return 0
-    if keys >= argc - 2:
+    if keys >= context.call[ARGC] - at - 1:
         reply_error(context, SYNTAX)
         return 0
-    where = word(context, keys + 2)
+    where = word(context, at + 1 + keys)
     if where != _MIN_WORD and where != _MAX_WORD:
         reply_error(context, SYNTAX)
         return 0
-    count = _count_option(context, keys + 3)
-    if count < 0:
+    count = _count_option(context, at + 2 + keys)
+    if count < 0 or pop_first(context, at + 1, keys, count, int64(where == _MAX_WORD), KEY_PAIRS):
         return 0
-    for i in range(2, keys + 2):
-        key, key_size = argument(context, i)
-        hash_ = key_hash(context, key, key_size)
-        slot = collection_write(context, key, key_size, hash_, ZSET)
-        if slot < 0:
-            return 0
-        if slot != 0:
-            _pop(context, i, slot, hash_, count, int64(where == _MAX_WORD), 2)
-            return 0
-    reply_null_array(context)
+    return keys
+
+
+@linked(HANDLER)
+def zmpop(context):  # type: ignore[no-untyped-def]
+    """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count]"""
+    if pop_of_several(context, 1) > 0:
+        reply_null_array(context)
     return 0
 
 
