@@ -106,7 +106,7 @@ def clients_fields(server: "Server") -> Fields:
         "watching_clients": of.watching,
         "clients_in_timeout_table": of.timed,
         "total_watched_keys": of.watched,
-        "total_blocking_keys": 0,
+        "total_blocking_keys": of.awaited,
         "total_blocking_keys_on_nokey": 0,
     }
 

@@ -1,6 +1,7 @@
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-Commands between MULTI and EXEC are queued.  The connection's queue buffer holds them one behind the other:
+Commands between MULTI and EXEC are queued.  The connection's queue buffer holds them one behind the other, as it holds
+a command that waits (net/waiting.py):
 
     OFFSET      SIZE  DESCRIPTION
     0           8     row of the command table
@@ -81,9 +82,9 @@ def discard_transaction(context, row):  # type: ignore[no-untyped-def]
     unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
 
 
-@linked(void(CONTEXT, int64[::1], int64))
-def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
-    """Append the command at hand, which has these flags, to the transaction, and answer +QUEUED."""
+@linked(int64(CONTEXT, int64[::1]))
+def keep_command(context, row):  # type: ignore[no-untyped-def]
+    """Append the command at hand to the queue buffer; returns the bytes of its arguments, -1 when memory ran out."""
     call = context.call
     count, size = call[ARGC], 0
     for i in range(count):
@@ -91,9 +92,7 @@ def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
     start = row[QUEUE_LENGTH]
     end = start + 16 + 8 * count + ((size + 7) & ~7)
     if not grow(row, QUEUE_ADDRESS, QUEUE_CAPACITY, end):
-        row[FLAGS] |= DIRTY_EXEC
-        reply_error(context, OUT_OF_QUEUE)
-        return
+        return -1
     head = words_at(row[QUEUE_ADDRESS] + start, 2 + count)
     head[0] = call[COMMAND]
     head[1] = count
@@ -104,10 +103,21 @@ def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
         copy_bytes(out, at, text, arg_offset(context, i), arg_length(context, i))
         at += arg_length(context, i)
     row[QUEUE_LENGTH] = end
+    return size
+
+
+@linked(void(CONTEXT, int64[::1], int64))
+def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
+    """Append the command at hand, which has these flags, to the transaction, and answer +QUEUED."""
+    size = keep_command(context, row)
+    if size < 0:
+        row[FLAGS] |= DIRTY_EXEC
+        reply_error(context, OUT_OF_QUEUE)
+        return
     row[QUEUE_COUNT] += 1
     row[QUEUE_FLAGS] |= flags
     if flags & WRITE:
-        row[QUEUE_ARGUMENTS] += count
+        row[QUEUE_ARGUMENTS] += context.call[ARGC]
         row[QUEUE_BYTES] += size
     reply_queued(context)
 

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
+from kvstore.connections.interests import names_memory, topic_count
 from kvstore.connections.table import connection, text_length
 from kvstore.lifetimes.call import PROTOCOL, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
@@ -52,6 +53,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TIMER_MS
+from kvstore.lifetimes.store import WAITED_KEYS
 from kvstore.system.libc import bytes_at
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.refusals import command_name, name_length
@@ -74,7 +76,8 @@ _PARTS = (
     " sub=0 psub=0 ssub=0 multi=",
     " qbuf=",
     " qbuf-free=",
-    " argv-mem=0 multi-mem=",
+    " argv-mem=",
+    " multi-mem=",
     " rbs=0 rbp=0 obl=",
     " oll=",
     " omem=",
@@ -101,6 +104,7 @@ _PARTS = (
     _MULTI,
     _QBUF,
     _QBUF_FREE,
+    _ARGV_MEM,
     _MULTI_MEM,
     _OBL,
     _OLL,
@@ -197,7 +201,9 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     _put_number(context, _MULTI, row[QUEUE_COUNT] if row[FLAGS] & MULTI else _MULTI_NONE)
     _put_number(context, _QBUF, unread)
     _put_number(context, _QBUF_FREE, row[INPUT_CAPACITY] - unread)
-    _put_number(context, _MULTI_MEM, row[QUEUE_CAPACITY])
+    waits = row[FLAGS] & BLOCKED != 0  # its queue buffer holds the command that it waits in
+    _put_number(context, _ARGV_MEM, row[QUEUE_CAPACITY] if waits else 0)
+    _put_number(context, _MULTI_MEM, 0 if waits else row[QUEUE_CAPACITY])
     _put_number(context, _OBL, pending)
     _put_number(context, _OLL, 1 if pending > 0 else 0)
     _put_number(context, _OMEM, row[OUTPUT_CAPACITY])
@@ -257,11 +263,14 @@ class ClientTotals(NamedTuple):
     watching: int  # connections
     watched: int  # keys
     timed: int  # connections that wait in a command with a time-out
+    awaited: int  # keys that connections wait for
 
 
 @linked(void(CONTEXT, int64[::1]))
 def add_connections(context, totals):  # type: ignore[no-untyped-def]
     """Sum up the table of connections, in the order of ClientTotals."""
+    totals[1] = names_memory(context.store[WAITED_KEYS])
+    totals[7] = topic_count(context.store[WAITED_KEYS])
     for slot in range(context.shard[CONNECTION_SLOTS]):
         row = connection(context, slot)
         if row[FLAGS] & IN_USE == 0:

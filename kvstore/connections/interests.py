@@ -16,6 +16,7 @@ A kernel names a table by its address; its INTERESTS_WORDS words begin as zeros.
 """
 
 from kvstore.connections.chained import (
+    HASH,
     HEADER_WORDS,
     NEXT,
     USER,
@@ -142,6 +143,13 @@ def own_next(table, interest):  # type: ignore[no-untyped-def]
 @kernel
 def _topic_hash(hash_, number):  # type: ignore[no-untyped-def]
     return hash_ ^ (number * 0x9E37_79B9)
+
+
+@kernel
+def name_hash(table, topic):  # type: ignore[no-untyped-def]
+    """The hash of a topic's name."""
+    row = row_at(table, topic)
+    return _topic_hash(row[HASH], row[NUMBER])
 
 
 @kernel
@@ -311,9 +319,9 @@ def topic_marked(table):  # type: ignore[no-untyped-def]
     return words_at(table, INTERESTS_WORDS)[_MARK_FIRST] - 1
 
 
-@linked(void(int64))
+@linked(int64(int64))
 def topic_unmark(table):  # type: ignore[no-untyped-def]
-    """Take the first topic out of the queue of marks."""
+    """Take the first topic out of the queue of marks; returns it, or -1 when nobody is interested in it any more."""
     words = words_at(table, INTERESTS_WORDS)
     topic = words[_MARK_FIRST] - 1
     row = row_at(table, topic)
@@ -321,7 +329,9 @@ def topic_unmark(table):  # type: ignore[no-untyped-def]
     if row[_NEXT_MARKED] == 0:
         words[_MARK_LAST] = 0
     row[_MARKED] = row[_NEXT_MARKED] = 0
+    interested = row[COUNT] > 0
     _topic_drop(table, topic)
+    return topic if interested else -1
 
 
 @linked(int64(int64, int64[::1], int64))
@@ -336,7 +346,7 @@ def check_interests(table, seen, slots):  # type: ignore[no-untyped-def]
     topic = topic_next(table, 0)
     while topic >= 0:
         row = row_at(table, topic)
-        if topic_find(table, row[1] ^ (row[NUMBER] * 0x9E37_79B9), row[NUMBER], row[NAME], row[SIZE]) != topic:
+        if topic_find(table, name_hash(table, topic), row[NUMBER], row[NAME], row[SIZE]) != topic:
             return -1
         count, before, at = 0, -1, interest_first(table, topic)
         while at >= 0:

@@ -16,7 +16,6 @@ not executed.  No other connection waits.
 from kvstore.lifetimes.call import CONNECTION
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
-    BLOCKED,
     CLOSE_AFTER_REPLY,
     CREATED_MS,
     FD,
@@ -32,8 +31,6 @@ from kvstore.lifetimes.connection import (
     NEXT_TURN,
     SCAN_ARGUMENTS,
     SPEAKS,
-    UNBLOCKED,
-    UNBLOCKED_BY_ERROR,
     WAITS_FOR_TURN,
     WATCH_FIRST,
 )
@@ -117,16 +114,6 @@ def kill_connection(context, slot):  # type: ignore[no-untyped-def]
         row[FLAGS] |= CLOSE_AFTER_REPLY
     elif row[FLAGS] & KILLED == 0:
         give_turn(context, slot, row, KILLED)
-
-
-@linked(int64(CONTEXT, int64, int64))
-def unblock_connection(context, slot, error):  # type: ignore[no-untyped-def]
-    """End the wait of a blocked connection, with an error or as if by time-out: 1, or 0 if it was not blocked."""
-    row = connection(context, slot)
-    if row[FLAGS] & (BLOCKED | UNBLOCKED) != BLOCKED:
-        return 0
-    give_turn(context, slot, row, UNBLOCKED | (UNBLOCKED_BY_ERROR if error else 0))
-    return 1
 
 
 @kernel

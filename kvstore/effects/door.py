@@ -5,10 +5,11 @@
     swapped(context, db, other)                               two databases changed places
     noticed(context, db, key, size, hash, event)              something that is no change: a notice (events.py)
 
-Each change goes to three independent parts:
+Each change goes to independent parts:
 
     the dirty counter     `counts` is what the change adds to it: Redis counts a renaming once, an expiry not at all
     WATCH                 watch.py
+    commands that wait    waiting.py, which marks the keys that clients wait for
     keyspace events       notifications.py, and journal.py for tests
 
 Notices go to the last part only, and only if their class is published.
@@ -25,10 +26,11 @@ from kvstore.effects.notifications import notify
 from kvstore.effects.pending import HEAD, pending_drop, pending_put
 from kvstore.effects.publishing import publish
 from kvstore.effects.subscriptions import table_of
+from kvstore.effects.waiting import mark_waited
 from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
-from kvstore.lifetimes.store import DIRTY, JOURNALED, LISTENERS, NOTIFY, NOTIFYING, UNDO_ROOT, WATCHING
+from kvstore.lifetimes.store import DIRTY, JOURNALED, LISTENERS, NOTIFY, NOTIFYING, UNDO_ROOT, WAITING, WATCHING
 from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
 
@@ -41,6 +43,8 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
             touch_watched_db(context, db)
         elif event != SWAPPED:
             touch_watched(context, db, hash_)
+    if listeners & WAITING:
+        mark_waited(context, event, db, key, size, hash_)
     if listeners & JOURNALED:
         journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
     if listeners & NOTIFYING:

@@ -29,14 +29,14 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     SEND_LAST,
     DEFERRED_FIRST,  # messages that came while a command of this connection runs: they go behind its reply
     DEFERRED_LAST,
-    # commands queued since MULTI, serialised by transactions.py
+    # commands queued since MULTI, serialised by transactions.py; while BLOCKED, the command that waits
     QUEUE_ADDRESS,
     QUEUE_CAPACITY,
     QUEUE_LENGTH,
     QUEUE_COUNT,
     QUEUE_FLAGS,  # of all commands queued, together
     QUEUE_ARGUMENTS,  # of those that write: how many, and their bytes
-    QUEUE_BYTES,
+    QUEUE_BYTES,  # while BLOCKED: the time that the command has taken so far [cycles]
     WATCH_FIRST,  # first of the connection's watches, -1 for none
     WATCH_COUNT,
     PART_DONE,  # the argument that a WATCH or SUBSCRIBE under way goes on with in its next turn, 0 for none
@@ -48,7 +48,7 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     BYTES_OUT,
     BLOCKED_UNTIL_MS,  # while BLOCKED, by the monotonic clock; a command that blocks leaves its time-out here, or 0
     DEADLINE_PLACE,  # in the heap of deadlines, plus 1; 0 for none (connections/deadlines.py)
-    BLOCKED_KIND,  # while BLOCKED on keys: the type of value that it waits for, plus 1
+    BLOCKED_KIND,  # while BLOCKED on keys: the type of value that it waits for, plus 1; else 0
     BLOCKED_ANSWER,  # how its command is answered when its time is over: an ANSWER of below
     # its interests (connections/interests.py): the first one plus 1, and how many
     KEYS_FIRST,  # keys that it waits for
@@ -103,8 +103,6 @@ KILLED = 1 << 14  # to be closed at the end of the turn
 WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an event: see `give_turn`
 HELD = 1 << 16  # until the snapshot numbered HELD_FOR has ended: see `hold`
 BLOCKED = 1 << 17  # waits in a command; its input is kept meanwhile
-UNBLOCKED = 1 << 18  # BLOCKED, and has waited long enough: its next turn answers
-UNBLOCKED_BY_ERROR = 1 << 19  # likewise, with an error: CLIENT UNBLOCK asked for that
 AFTERWARDS = 1 << 20  # something is to be done when its command is over: see net/afterwards.py
 SUBSCRIBER = 1 << 21  # has a channel, a pattern or a shard channel
 MONITOR_MODE = 1 << 22
@@ -116,4 +114,4 @@ TRACKING_CACHING = 1 << 27  # CLIENT CACHING, for the command that follows
 TRACKING_NOLOOP = 1 << 28
 TRACKING_BROKEN = 1 << 29  # the connection that is told in its place has gone
 # Answers of a command whose time is over, in BLOCKED_ANSWER
-ANSWER_ZERO, ANSWER_NULL, ANSWER_NULL_ARRAY = range(3)
+ANSWER_ZERO, ANSWER_NULL_ARRAY = range(2)

@@ -3,7 +3,8 @@
 The flag AFTERWARDS of the connection says that there is something to do, so that most commands pay nothing for it:
 
     1   messages to the connection itself follow the reply
-    2   if very many messages wait, they are sent before the turn ends
+    2   keys that other clients wait for are served (serving.py)
+    3   if very many messages wait, they are sent before the turn ends
 
 A step may cause another, so they are repeated until nothing is left.
 """
@@ -14,6 +15,7 @@ from kvstore.lifetimes.connection import AFTERWARDS, DEFERRED_FIRST, FLAGS
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import MESSAGES_LENGTH, SENDS
 from kvstore.net.output import put_reply, send_waiting
+from kvstore.net.serving import has_waiting, serve_waiting
 from mmcore.jit import int64, linked, void
 
 
@@ -27,5 +29,9 @@ def afterwards(context, slot, row):  # type: ignore[no-untyped-def]
             if call[REPLY_LENGTH] > call[REPLY_BASE]:
                 put_reply(context, slot, row)
             undefer(context, row)
+        if has_waiting(context):
+            if call[REPLY_LENGTH] > call[REPLY_BASE]:
+                put_reply(context, slot, row)
+            serve_waiting(context)
     if shard[MESSAGES_LENGTH] > SEND_EARLY or shard[SENDS] >= SENDS_EARLY:
         send_waiting(context)

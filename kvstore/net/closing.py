@@ -1,9 +1,9 @@
 """Closing a connection: all that it owns, and all that others keep for it, ends with it."""
 
 from kvstore.connections.deadlines import deadline_drop
-from kvstore.connections.interests import interests_end
 from kvstore.connections.table import connection, drop
 from kvstore.effects.subscriptions import end_subscriptions
+from kvstore.effects.waiting import stop_waiting
 from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.connection import (
     BLOCKED,
@@ -13,7 +13,6 @@ from kvstore.lifetimes.connection import (
     IN_USE,
     INPUT_ADDRESS,
     INPUT_CAPACITY,
-    KEYS_FIRST,
     LIB_VER,
     NAME,
     NEXT_FREE,
@@ -28,7 +27,6 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
-from kvstore.lifetimes.store import WAITED_KEYS
 from kvstore.system.libc import close, free
 from mmcore.jit import int64, linked, void
 
@@ -36,12 +34,12 @@ from mmcore.jit import int64, linked, void
 @linked(void(CONTEXT, int64))
 def close_connection(context, slot):  # type: ignore[no-untyped-def]
     """Close a connection and free all that it owns.  It must not be waiting for a turn."""
-    shard, store = context.shard, context.store
+    shard = context.shard
     row = connection(context, slot)
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
     unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
-    interests_end(store[WAITED_KEYS], row, KEYS_FIRST)
     end_subscriptions(context, row)
+    stop_waiting(context, row)
     deadline_drop(context, row)
     close(row[FD])
     drop(row, INPUT_ADDRESS, INPUT_CAPACITY)

@@ -45,6 +45,7 @@ from kvstore.lifetimes.connection import (
     LAST_COMMAND,
     MULTI,
     NO_TOUCH_MODE,
+    QUEUE_BYTES,
     QUEUE_FLAGS,
     SPEAKS,
     SUBSCRIBER,
@@ -139,6 +140,15 @@ def refuse_write(context, row, command):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _lacks_memory(context, effects):  # type: ignore[no-untyped-def]
+    # Whether maxmemory forbids a command with these effects.
+    store = context.store
+    if effects & DENY_OOM and store[MAXMEMORY] > 0 and store[READ_ONLY] == 0:
+        return memory_exceeded(context) and not make_room(context)
+    return False
+
+
+@kernel
 def _begin(context, command):  # type: ignore[no-untyped-def]
     # Run the command at hand, or leave it to Python; returns an EVENT.
     call, shard = context.call, context.shard
@@ -194,9 +204,8 @@ def execute(context, row):  # type: ignore[no-untyped-def]
         and flags & NO_AUTH_NEEDED == 0
     ):
         return EVENT_POSTPONED
-    if effects & DENY_OOM and store[MAXMEMORY] > 0 and store[READ_ONLY] == 0:
-        if memory_exceeded(context) and not make_room(context):
-            return _reject(context, row, command, OUT_OF_MEMORY)
+    if _lacks_memory(context, effects):
+        return _reject(context, row, command, OUT_OF_MEMORY)
     if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED] | store[READ_ONLY]:
         if effects & WRITE or store[READ_ONLY] == 0:
             return refuse_write(context, row, command)
@@ -221,6 +230,27 @@ def execute(context, row):  # type: ignore[no-untyped-def]
         if event == EVENT_NONE and flags & CONTAINER:
             command = row[LAST_COMMAND] = counted_row(context, command)
     if event == EVENT_NONE:
+        account(context, row, command)
+    return event
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def execute_again(context, row):  # type: ignore[no-untyped-def]
+    """Admit and run the command at hand, which has waited, once more; returns EVENT_NONE, or EVENT_BLOCKED to wait on.
+
+    What may have changed meanwhile is checked anew.  Its time is that of both runs, without the wait.
+    """
+    call, store = context.call, context.store
+    command = call[COMMAND]
+    flags = row_of(context, command)[ROW_FLAGS]
+    if _lacks_memory(context, flags):
+        return _reject(context, row, command, OUT_OF_MEMORY)
+    if flags & WRITE and store[WRITES_REFUSED] | store[READ_ONLY]:
+        return refuse_write(context, row, command)
+    call[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
+    event = _begin(context, command)
+    if event == EVENT_NONE:
+        call[COMMAND_CYCLES] -= row[QUEUE_BYTES]
         account(context, row, command)
     return event
 

@@ -26,7 +26,6 @@ from kvstore.lifetimes.connection import (
     NEVER,
     OUTPUT_LENGTH,
     OUTPUT_START,
-    UNBLOCKED,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -57,10 +56,11 @@ from kvstore.net.closing import close_connection
 from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output, send_all, send_waiting
-from kvstore.net.pipeline import end_wait, go_on, wake_blocked
+from kvstore.net.pipeline import go_on
 from kvstore.net.receiving import receive, run_input
 from kvstore.net.timer import save_due, tick
 from kvstore.net.upkeep import PRESSED, upkeep, upkeep_between
+from kvstore.net.waiting import wake_blocked
 from kvstore.system.clock import update_clocks
 from kvstore.system.libc import (
     CLOCK_THREAD_CPUTIME_ID,
@@ -91,12 +91,9 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
             drop_body(context, row)
             close_connection(context, slot)
             continue
-        answered = row[FLAGS] & UNBLOCKED != 0
-        if answered:
-            end_wait(context, slot, row)
-        elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+        if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
             keep_output(context, slot, row)
-        if answered or (row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & KILLED == 0):
+        if row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & KILLED == 0:
             event = run_input(context, slot, row)
             if event != EVENT_NONE:
                 return event
@@ -191,7 +188,7 @@ def serve(context):  # type: ignore[no-untyped-def]
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
         if shard[SENDS] > 0:
-            send_waiting(context)  # keys that expired were announced
+            send_waiting(context)  # waits have ended, and keys that expired were announced
         if save_due(context) and save_begin(context) != 0:
             return EVENT_SAVE  # all replies have been sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])

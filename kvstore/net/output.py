@@ -40,6 +40,9 @@ from kvstore.lifetimes.connection import (
     OUTPUT_LENGTH,
     OUTPUT_SOFT_SINCE_MS,
     OUTPUT_START,
+    REPLY_OFF,
+    REPLY_SKIP,
+    REPLY_SKIP_NEXT,
     SEND_FIRST,
     SEND_LAST,
     SUBSCRIBER,
@@ -242,6 +245,16 @@ def send_all(context):  # type: ignore[no-untyped-def]
     if context.call[REPLY_LENGTH] > 0:
         reply_reset(context)
     context.call[REPLY_BASE] = 0
+
+
+@kernel
+def takes_reply(row):  # type: ignore[no-untyped-def]
+    """Whether the client wants the reply to its command, which is over: CLIENT REPLY."""
+    wants = row[FLAGS] & (REPLY_OFF | REPLY_SKIP) == 0
+    row[FLAGS] &= ~REPLY_SKIP
+    if row[FLAGS] & REPLY_SKIP_NEXT:
+        row[FLAGS] = (row[FLAGS] & ~REPLY_SKIP_NEXT) | REPLY_SKIP
+    return wants
 
 
 @kernel

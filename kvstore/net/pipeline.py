@@ -10,9 +10,8 @@ command counts for more than a cheap one, and a command in Python for more than 
 stamp counter, which is read anyway to account for each command.
 """
 
-from kvstore.commands.accounts import account, count_error, statistics_of
-from kvstore.commands.rows import REFUSED, STAT_CALLS
-from kvstore.connections.deadlines import deadline_drop, deadline_due, deadline_set
+from kvstore.commands.accounts import account, count_error
+from kvstore.commands.rows import REFUSED
 from kvstore.connections.sends import SEND_EARLY
 from kvstore.connections.table import connection, drop, give_turn, grow
 from kvstore.lifetimes.call import (
@@ -22,18 +21,14 @@ from kvstore.lifetimes.call import (
     CONNECTION,
     DEPTH,
     OUTER_REPLY,
-    PROTOCOL,
     QUERY_SIZE,
     REPLY_BASE,
     REPLY_LENGTH,
 )
 from kvstore.lifetimes.connection import (
-    ACTIVE_MS,
     AFTERWARDS,
     BLOCKED,
-    BLOCKED_UNTIL_MS,
     CLOSE_AFTER_REPLY,
-    COMMANDS,
     FLAGS,
     HELD,
     INPUT_ADDRESS,
@@ -41,26 +36,20 @@ from kvstore.lifetimes.connection import (
     INPUT_LENGTH,
     INPUT_START,
     KILLED,
-    NEVER,
     POSTPONED,
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
     SCAN_ARGUMENTS,
-    SPEAKS,
-    UNBLOCKED,
-    UNBLOCKED_BY_ERROR,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     AHEAD,
     BLOCKED_CLIENTS,
-    COMMANDS_PROCESSED,
     INPUT_POSITION,
     INPUT_SHARED,
     QUERY_BUFFER_LIMIT,
     QUERY_LIMIT_CLOSED,
-    TIMER_MS,
     TURN_BEGAN,
     TURN_SHARE,
 )
@@ -69,12 +58,11 @@ from kvstore.net.ahead import look_ahead
 from kvstore.net.bodies import begin_body, offer_body, withdraw_body
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
 from kvstore.net.execution import execute, run_transaction
-from kvstore.net.output import queue_reply
+from kvstore.net.output import queue_reply, takes_reply
+from kvstore.net.waiting import begin_wait
 from kvstore.system.libc import bytes_at, cycles
 from kvstore.wire.arguments import query
-from kvstore.wire.errors import UNBLOCKED_ERROR
 from kvstore.wire.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request, restore_request
-from kvstore.wire.resp import reply_error, reply_integer
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 
@@ -82,56 +70,10 @@ from mmcore.jit import copy_bytes, int64, kernel, linked, void
 def _command_over(context, row):  # type: ignore[no-untyped-def]
     # The command is answered in full: apply CLIENT REPLY, and do what had to wait for its end.
     if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT | AFTERWARDS):
-        if row[FLAGS] & (REPLY_OFF | REPLY_SKIP):
+        if not takes_reply(row):
             context.call[REPLY_LENGTH] = context.call[OUTER_REPLY]
-        row[FLAGS] &= ~REPLY_SKIP
-        if row[FLAGS] & REPLY_SKIP_NEXT:
-            row[FLAGS] = (row[FLAGS] & ~REPLY_SKIP_NEXT) | REPLY_SKIP
         if row[FLAGS] & AFTERWARDS:
             afterwards(context, context.call[CONNECTION], row)
-
-
-@linked(void(CONTEXT, int64[::1]))
-def begin_wait(context, row):  # type: ignore[no-untyped-def]
-    """The command at hand blocks its connection: count the call without a time, as Redis does, and set the deadline."""
-    call, shard = context.call, context.shard
-    statistics_of(context, call[COMMAND])[STAT_CALLS] += 1
-    shard[COMMANDS_PROCESSED] += 1
-    row[COMMANDS] += 1
-    row[FLAGS] |= BLOCKED
-    shard[BLOCKED_CLIENTS] += 1
-    timeout_ms = row[BLOCKED_UNTIL_MS]
-    row[BLOCKED_UNTIL_MS] = NEVER if timeout_ms == 0 else shard[TIMER_MS] + timeout_ms
-    deadline_set(context, call[CONNECTION], row, row[BLOCKED_UNTIL_MS])
-
-
-@linked(void(CONTEXT))
-def wake_blocked(context):  # type: ignore[no-untyped-def]
-    """Give a turn to every blocked connection whose deadline has passed."""
-    slot = deadline_due(context, context.shard[TIMER_MS])
-    while slot >= 0:
-        row = connection(context, slot)
-        deadline_drop(context, row)
-        give_turn(context, slot, row, UNBLOCKED)
-        slot = deadline_due(context, context.shard[TIMER_MS])
-
-
-@kernel
-def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
-    # Answer the command that blocked its connection: no replica has acknowledged anything, because there is none.
-    call, shard = context.call, context.shard
-    call[CONNECTION], call[PROTOCOL] = slot, row[SPEAKS]
-    start = call[OUTER_REPLY] = call[REPLY_LENGTH]
-    if row[FLAGS] & UNBLOCKED_BY_ERROR:
-        reply_error(context, UNBLOCKED_ERROR)
-        count_error(context, start)
-    else:
-        reply_integer(context, 0)
-    deadline_drop(context, row)
-    row[FLAGS] &= ~(BLOCKED | UNBLOCKED | UNBLOCKED_BY_ERROR)
-    row[ACTIVE_MS] = shard[TIMER_MS]  # the wait does not count as idle
-    shard[BLOCKED_CLIENTS] -= 1
-    _command_over(context, row)
 
 
 @linked(int64(CONTEXT, int64, int64[::1]))
@@ -178,8 +120,11 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
                 shard[BLOCKED_CLIENTS] += 1
                 return EVENT_NONE
             if event == EVENT_BLOCKED:
-                begin_wait(context, row)
-                return EVENT_NONE
+                if begin_wait(context, row):
+                    if row[FLAGS] & AFTERWARDS:
+                        afterwards(context, slot, row)
+                    return EVENT_NONE
+                event = EVENT_NONE
             if event == EVENT_AGAIN:
                 restore_request(context, start)
                 if row[FLAGS] & AFTERWARDS:  # messages to the connection itself need not wait for the end

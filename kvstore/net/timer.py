@@ -2,9 +2,10 @@
 
 from kvstore.commands.accounts import measure_slowness
 from kvstore.connections.table import connection, give_turn
-from kvstore.lifetimes.call import DEPTH
+from kvstore.lifetimes.call import CONNECTION, DEPTH
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
+    AFTERWARDS,
     BLOCKED,
     FLAGS,
     HELD,
@@ -50,6 +51,7 @@ from kvstore.lifetimes.store import (
 )
 from kvstore.net.epoll import judge_busy_poll
 from kvstore.net.output import keep_output
+from kvstore.net.serving import has_waiting, serve_waiting
 from kvstore.store.flush import give_back_credit
 from kvstore.system.clock import calibrate
 from kvstore.system.libc import words_at
@@ -76,7 +78,7 @@ def save_due(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def resume_postponed(context):  # type: ignore[no-untyped-def]
-    """Give a turn to every connection that CLIENT PAUSE held back."""
+    """The end of CLIENT PAUSE: go on with every connection that it held back, and serve keys that are waited for."""
     shard = context.shard
     shard[PAUSED_UNTIL_MS] = 0
     for slot in range(shard[CONNECTION_SLOTS]):
@@ -85,6 +87,11 @@ def resume_postponed(context):  # type: ignore[no-untyped-def]
             row[FLAGS] &= ~POSTPONED
             shard[BLOCKED_CLIENTS] -= 1
             give_turn(context, slot, row, 0)
+    if has_waiting(context):
+        if context.call[CONNECTION] >= 0:
+            connection(context, context.call[CONNECTION])[FLAGS] |= AFTERWARDS
+        else:
+            serve_waiting(context)
 
 
 @linked(void(CONTEXT))

@@ -8,12 +8,13 @@ from kvstore.commands.transactions import discard_transaction
 from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
 from kvstore.connections.clients import Client
-from kvstore.connections.table import kill_connection, unblock_connection
+from kvstore.connections.table import kill_connection
 from kvstore.effects import subscriptions
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
 from kvstore.net import timer
+from kvstore.net.waiting import unblock_connection
 from kvstore.observe.acllog import AclLog, Moment
 from kvstore.wire.reply import NO_REPLY, Sentinel
 from mmcore.jit import Table, int64, uint8, zeros

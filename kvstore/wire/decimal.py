@@ -1,4 +1,4 @@
-"""Decimal text and the processor's extended precision, for INCRBYFLOAT.
+"""Decimal text and the processor's extended precision, for INCRBYFLOAT, and for time-outs in seconds.
 
 Redis adds in C's long double and prints seventeen digits behind the point, which hides binary rounding: 3.0 + 1.1 is
 4.1.  numba does not have this type, but LLVM does.  The functions below call the C library's strtold and snprintf.
@@ -77,6 +77,29 @@ def _print_sum(typingctx, first, second, target, size):  # type: ignore[no-untyp
         return builder.sext(written, _word())
 
     return int64(int64, int64, int64, int64), codegen
+
+
+@intrinsic
+def _thousandfold(typingctx, address):  # type: ignore[no-untyped-def]
+    # The number at `address` times 1000, rounded up, and within int64.
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        least, most = ir.Constant(_word(), -(1 << 63)), ir.Constant(_word(), (1 << 63) - 1)
+        thousand = builder.sitofp(ir.Constant(_word(), 1000), _extended())
+        value = builder.fmul(_strtold(builder, values[0], ir.Constant(_text().as_pointer(), None)), thousand)
+        whole = builder.fptosi(value, _word())
+        below = builder.fcmp_ordered("<", builder.sitofp(whole, _extended()), value)
+        rounded = builder.add(whole, builder.zext(below, _word()))
+        too_much = builder.fcmp_ordered(">", value, builder.sitofp(most, _extended()))
+        too_little = builder.fcmp_ordered("<", value, builder.sitofp(least, _extended()))
+        return builder.select(too_much, most, builder.select(too_little, least, rounded))
+
+    return int64(int64), codegen
+
+
+@kernel
+def milliseconds(address):  # type: ignore[no-untyped-def]
+    """The seconds that `number_text` has put at `address` as milliseconds, rounded up, and within int64."""
+    return _thousandfold(address)
 
 
 @kernel

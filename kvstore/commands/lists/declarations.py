@@ -1,6 +1,6 @@
 """Declarations of the list commands.
 
-LMOVE and RPOPLPUSH copy an element that is not among their arguments, so they are two of those that grow
+LMOVE, RPOPLPUSH and the forms of them that wait copy an element that is not among their arguments, so they grow
 (kvstore/commands/rows.py).
 """
 
@@ -10,6 +10,71 @@ from kvstore.commands.declaration import Command, Family
 _lists = Family("list", "kvstore.commands.lists")
 
 COMMANDS = (
+    Command(
+        _lists,
+        "BLMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout",
+        "Does LMOVE, and waits until there is an element.",
+        since="6.2.0",
+        cost="O(1)",
+        flags="write denyoom noscript blocking",
+        keys=("RW access delete", "RW insert"),
+        groups="wherefrom whereto",
+        types="source:key destination:key timeout:double",
+        loop=rows.GROWS,
+        kernel="blocking:blmove",
+        keeps=refcounts.COPIES,
+    ),
+    Command(
+        _lists,
+        "BLMPOP timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+        "Does LMPOP, and waits until one of the lists exists.",
+        since="7.0.0",
+        cost="O(N+M) with N the keys given and M the elements removed",
+        flags="write blocking",
+        keys="RW access delete",
+        groups="where",
+        types="timeout:double",
+        kernel="blocking:blmpop",
+    ),
+    Command(
+        _lists,
+        "BLPOP key [key ...] timeout",
+        "Removes the first element of the first of several lists that exists, and waits until one does.",
+        since="2.0.0",
+        cost="O(N) with N the number of keys given",
+        flags="write noscript blocking",
+        keys="RW access delete",
+        types="timeout:double",
+        history=(("6.0.0", "`timeout` is interpreted as a double instead of an integer."),),
+        kernel="blocking:blpop",
+    ),
+    Command(
+        _lists,
+        "BRPOP key [key ...] timeout",
+        "Removes the last element of the first of several lists that exists, and waits until one does.",
+        since="2.0.0",
+        cost="O(N) with N the number of keys given",
+        flags="write noscript blocking",
+        keys="RW access delete",
+        types="timeout:double",
+        history=(("6.0.0", "`timeout` is interpreted as a double instead of an integer."),),
+        kernel="blocking:brpop",
+    ),
+    Command(
+        _lists,
+        "BRPOPLPUSH source destination timeout",
+        "Does RPOPLPUSH, and waits until there is an element.",
+        since="2.2.0",
+        cost="O(1)",
+        flags="write denyoom noscript blocking",
+        keys=("RW access delete", "RW insert"),
+        types="source:key destination:key timeout:double",
+        history=(("6.0.0", "`timeout` is interpreted as a double instead of an integer."),),
+        deprecated=("6.2.0", "`BLMOVE` with the `RIGHT` and `LEFT` arguments"),
+        loop=rows.GROWS,
+        kernel="blocking:brpoplpush",
+        keeps=refcounts.COPIES,
+    ),
     Command(
         _lists,
         "LINDEX key index",

@@ -1,0 +1,133 @@
+"""Keys that clients wait for: who waits for which, and which of them have come.
+
+A connection whose command waits has an interest in each of its keys (connections/interests.py), in the table at
+WAITED_KEYS.  While there is one, WAITING is among the door's listeners.  An event that may have made a key *marks* it,
+which puts it at the end of a queue, and leaves a note for the end of the command at hand.  net/serving.py then runs the
+commands that wait for it.
+
+Nothing is looked at here but the events.  Whether a marked key exists by then, and of which type it is, is found out
+when it is served.  An event that can only remove a key, or that belongs to a type that no command waits for, marks
+nothing, so that the queue has the order in which Redis serves keys.
+"""
+
+from kvstore.connections.interests import (
+    NUMBER,
+    interest_add,
+    interests_end,
+    topic_at,
+    topic_count,
+    topic_find,
+    topic_mark,
+    topic_next,
+)
+from kvstore.connections.table import connection
+from kvstore.effects.events import EMPTIED, EVENTS, SWAPPED
+from kvstore.lifetimes.call import CONNECTION, DB, DEPTH
+from kvstore.lifetimes.connection import (
+    AFTERWARDS,
+    ANSWER_NULL_ARRAY,
+    BLOCKED,
+    BLOCKED_ANSWER,
+    BLOCKED_KIND,
+    BLOCKED_UNTIL_MS,
+    FLAGS,
+    KEYS_FIRST,
+)
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, SERVED
+from kvstore.lifetimes.store import HASH_SEED, LISTENERS, WAITED_KEYS, WAITING
+from kvstore.structures.hash import hash_bytes
+from kvstore.system.libc import bytes_at
+from kvstore.wire.arguments import argument
+from kvstore.wire.errors import OUT_OF_WAITING
+from kvstore.wire.resp import reply_error, reply_null_array
+from mmcore.jit import constant, int64, kernel, linked, uint8, void
+
+_AWAITED_BY_NONE = "$hsxe"  # classes of events: strings, hashes, sets; expiry and eviction
+_REMOVING = ("del", "expire", "persist", "rename_from", "move_from")
+_MAKES = constant(
+    [event.letter not in _AWAITED_BY_NONE and event.name not in _REMOVING for event in EVENTS], uint8
+)  # by event: whether it may make a key that a command waits for
+
+
+@kernel
+def note_waiting(context):  # type: ignore[no-untyped-def]
+    """Listen at the door while a key is waited for, or marked."""
+    store = context.store
+    if topic_count(store[WAITED_KEYS]) > 0:
+        store[LISTENERS] |= WAITING
+    else:
+        store[LISTENERS] &= ~WAITING
+
+
+@kernel
+def may_wait(context):  # type: ignore[no-untyped-def]
+    """Whether the command at hand may wait: not in a transaction, unless it has waited and is being served."""
+    call = context.call
+    return call[DEPTH] == 0 or connection(context, call[CONNECTION])[FLAGS] & BLOCKED != 0
+
+
+@linked(void(CONTEXT, int64[::1]))
+def stop_waiting(context, row):  # type: ignore[no-untyped-def]
+    """End the interests of the connection with this row in keys."""
+    interests_end(context.store[WAITED_KEYS], row, KEYS_FIRST)
+    note_waiting(context)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def wait_for_keys(context, first, keys, type_, timeout_ms):  # type: ignore[no-untyped-def]
+    """Let the command at hand wait for one of `keys` keys, the first of which is this argument, of a type.
+
+    Returns BLOCKS, or SERVED with an error replied when memory ran out.  A command that is being served waits on, in
+    its place and with its deadline.  timeout_ms: 0 for none.
+    """
+    call, store = context.call, context.store
+    row = connection(context, call[CONNECTION])
+    if row[FLAGS] & BLOCKED:
+        return BLOCKS
+    for i in range(first, first + keys):
+        key, size = argument(context, i)
+        hash_ = hash_bytes(bytes_at(key, size), 0, size, store[HASH_SEED])
+        if interest_add(store[WAITED_KEYS], hash_, call[DB], key, size, call[CONNECTION], row, KEYS_FIRST) == -2:
+            stop_waiting(context, row)
+            reply_error(context, OUT_OF_WAITING)
+            return SERVED
+    note_waiting(context)
+    row[BLOCKED_KIND], row[BLOCKED_ANSWER], row[BLOCKED_UNTIL_MS] = type_ + 1, ANSWER_NULL_ARRAY, timeout_ms
+    return BLOCKS
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def wait_or_answer(context, first, keys, type_, timeout_ms):  # type: ignore[no-untyped-def]
+    """The same; but a command that may not wait is answered as if its time were over."""
+    if not may_wait(context):
+        reply_null_array(context)
+        return SERVED
+    return wait_for_keys(context, first, keys, type_, timeout_ms)
+
+
+@kernel
+def _mark_database(context, db):  # type: ignore[no-untyped-def]
+    table = context.store[WAITED_KEYS]
+    topic = topic_next(table, 0)
+    while topic >= 0:
+        if topic_at(table, topic)[NUMBER] == db:
+            topic_mark(table, topic)
+        topic = topic_next(table, topic + 1)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64))
+def mark_waited(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
+    """Hear of a change: mark the key if somebody waits for it, and all keys of databases that changed places."""
+    call, table = context.call, context.store[WAITED_KEYS]
+    if event == SWAPPED:
+        _mark_database(context, db)
+        _mark_database(context, hash_)
+    elif event == EMPTIED or _MAKES[event] == 0:
+        return
+    else:
+        topic = topic_find(table, hash_, db, key, size)
+        if topic < 0:
+            return
+        topic_mark(table, topic)
+    if call[CONNECTION] >= 0:
+        connection(context, call[CONNECTION])[FLAGS] |= AFTERWARDS
