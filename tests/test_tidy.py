@@ -95,6 +95,7 @@ LONG = {
     "kvstore/commands/info.py:memory_fields": "a list of fields",
     "kvstore/commands/info.py:persistence_fields": "a list of fields",
     "kvstore/commands/memory/memory.py:memory_stats": "a list of fields",
+    "kvstore/commands/sortedsets/declarations.py": "a list of declarations",
     "kvstore/commands/keys/deadlines.py:_expire": "its conditions are tested in Redis's order, with an error each",
     "kvstore/commands/keys/moving.py:_rename": "lookups that may delete keys, in an order that matters",
     "kvstore/commands/keys/moving.py:copy": "options, two lookups, a reservation: one step each",

@@ -40,20 +40,38 @@ class Crowd:
 
     def waiting(self) -> set[int]:
         """The members that wait in a command, as CLIENT LIST tells."""
+        fields = self._fields()
+        return {member for member, identity in enumerate(self.ids) if "b" in fields[identity]["flags"]}
+
+    def _fields(self) -> dict[int, dict[str, str]]:
+        # CLIENT LIST by id.
         lines = (line.split(" ") for line in self.witness("CLIENT", "LIST").decode().splitlines())
-        fields = [dict(word.split("=", 1) for word in words) for words in lines]
-        blocked = {int(one["id"]) for one in fields if "b" in one["flags"]}
-        return {member for member, identity in enumerate(self.ids) if identity in blocked}
+        fields = (dict(word.split("=", 1) for word in words) for words in lines)
+        return {int(one["id"]): one for one in fields}
 
     def act(self, member: int, *words: Argument) -> Replies:
-        """Let a member send a command; returns the replies that the members got until the server has settled."""
+        """Let a member send a command; returns the replies that the members got until the server had settled."""
         return self.send(member, [words])
 
     def send(self, member: int, commands: Sequence[tuple[Argument, ...]]) -> Replies:
         """The same for several commands at once."""
-        self.wires[member].send(b"".join(encode(*words) for words in commands))
+        data = b"".join(encode(*words) for words in commands)
+        before = self._fields()[self.ids[member]]
+        self.wires[member].send(data)
+        if "b" in before["flags"]:  # the server only keeps it: wait until it has read it
+            kept = int(before["qbuf"]) + len(data)
+            wait_until(lambda: int(self._fields()[self.ids[member]]["qbuf"]) >= kept, "input to be kept", interval_s=0)
         self._owed[member] += len(commands)
         return self.settle()
+
+    def leave(self, member: int) -> None:
+        """Let a member close its connection, whatever it waits for, and come back with a new one."""
+        gone, protocol = self.ids[member], self.wires[member].protocol
+        address = self.wires[member].socket.getpeername()
+        self.wires[member].close()
+        wait_until(lambda: gone not in self._fields(), "a connection to be closed", interval_s=0)
+        self.wires[member] = Wire(address, protocol)
+        self.ids[member], self._owed[member] = int(self.wires[member]("CLIENT", "ID")), 0
 
     def settle(self) -> Replies:
         """The replies that the members get until each has been answered, or waits."""
