@@ -36,6 +36,7 @@ class Client(Protocol):
     no_touch: bool
     reply_mode: str  # "on", "off", or "skip": no reply to the next command
     close_after_reply: bool
+    tracking: int  # its flags that concern tracking: see lifetimes/connection.py
 
     @property
     def id(self) -> int: ...
@@ -43,6 +44,8 @@ class Client(Protocol):
     def slot(self) -> int: ...  # its row of the table
     @property
     def addr(self) -> str: ...
+    @property
+    def redirect(self) -> int: ...  # id of the connection that is told in its place what it tracks
     @property
     def user(self) -> str: ...
     @property
@@ -188,12 +191,21 @@ class Server(Protocol):
     def from_address(self, address: str, own: bool) -> list[bool]: ...  # by slot; `own`: the address they went to
     def kill(self, slots: Sequence[int]) -> None: ...
     def unblock(self, slot: int, error: bool) -> bool: ...  # whether it waited
+    def slot_of(self, identity: int) -> int: ...  # of the connection with this id, -1 for none
+    def tracked_prefixes(self, client: Any) -> list[bytes]: ...  # sorted
+    def track_nothing(self, client: Any) -> None: ...
     def discard_transaction(self, client: Any) -> None: ...
     def end_subscriptions(self, client: Any) -> None: ...
     def subscribed_topics(self) -> tuple[int, int, int]: ...  # channels, patterns, shard channels
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None: ...
     def shift_clock(self, wall_ms: int, timer_ms: int) -> None: ...
     def unpause_clients(self) -> None: ...
+
+    def track(self, client: Any, modes: int, redirect: int, target: int, prefixes: Sequence[bytes]) -> None:
+        """Let a connection track keys in these modes, and the prefixes as well as those that it has.
+
+        `redirect` and `target`: id and slot of the connection that is told in its place, 0 for itself.
+        """
 
     def apply(self, name: str) -> None:
         """Apply a parameter's new value.  Raises ValueError, with the reason, if that is impossible."""

@@ -1,6 +1,7 @@
 """The command table in the form that kernels use, made from the declarations."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from kvstore.commands import rows
 from kvstore.commands.declaration import Command
@@ -14,6 +15,7 @@ from mmcore.jit import Table, address_of
 _KERNELS = {command.name: kernel_of(command) for command in COMMANDS}
 _BITS_OF_FLAGS = {
     "write": rows.WRITE,
+    "readonly": rows.READS,
     "denyoom": rows.DENY_OOM,
     "no_auth": rows.NO_AUTH_NEEDED,
     "no_multi": rows.NO_MULTI_ALLOWED,
@@ -55,10 +57,21 @@ class CommandTable:
         registers[words.SUBCOMMAND_SLOTS] = len(self._sub_slots)
         registers[words.COMMAND_STATISTICS_ADDRESS] = self.counters.address
 
+    def install_places(self, shard: Shard) -> None:
+        """Let the kernels of a shard find the keys of commands here, likewise."""
+        shard.registers[words.KEY_PLACES_ADDRESS] = self._places.address
+
+    @cached_property
+    def _places(self) -> Table:
+        from kvstore.wire.keyspecs import places_table  # here, because most servers do not need it
+
+        return places_table([row.key_specs for row in ROWS])
+
 
 def _loop_flags(command: Command) -> int:
     # The loop's flags for a command: those that it declares, and those derived from its other fields.
     bits = command.loop | rows.CONTAINER * bool(command.subcommands) | rows.HAS_SECRETS * bool(command.secrets)
+    bits |= rows.OF_CLIENT * (command.name.partition("|")[0] == "client")
     for flag in command.flags:
         bits |= _BITS_OF_FLAGS.get(flag, 0)
     return bits

@@ -117,6 +117,7 @@ SERVED = (
     Parameter("zset-max-listpack-value", Memory(), 64),
     Parameter("list-max-listpack-size", Integer(INT_MIN, INT_MAX), -2),
     Parameter("list-compress-depth", Integer(0, INT_MAX), 0, ignored="the elements of lists are not compressed"),
+    Parameter("tracking-table-max-keys", Integer(0, LONG_MAX), 1_000_000),  # that clients may hold in a cache
     # reports on commands
     Parameter("acllog-max-len", Integer(0, LONG_MAX), 128),
     Parameter("slowlog-log-slower-than", Integer(-1, LONG_MAX), 10000),
@@ -181,8 +182,7 @@ IGNORED = {
         hll-sparse-max-bytes 3000  stream-node-max-bytes 4096  stream-node-max-entries 100""",
     "there is no such feature": """
         acl-pubsub-default resetchannels  busy-reply-threshold 5000  enable-module-command no
-        locale-collate ""  tracking-table-max-keys 1000000  bind-source-addr ""
-        socket-mark-id 0
+        locale-collate ""  bind-source-addr ""  socket-mark-id 0
         crash-log-enabled no  crash-memcheck-enabled no  syslog-enabled no  syslog-facility local0
         syslog-ident redis  always-show-logo no  set-proc-title no  supervised no
         proc-title-template "{title} {listen-addr} {server-mode}"  pidfile ""  ignore-warnings ""

@@ -137,6 +137,17 @@ def add_row(table, hash_):  # type: ignore[no-untyped-def]
     return at
 
 
+@kernel
+def _emptied(table):  # type: ignore[no-untyped-def]
+    # No row is in use: no number is taken, and a large table is freed.
+    header = _header(table)
+    header[_FREE] = header[_USED] = 0
+    if header[_CAPACITY] > CAPACITY_KEPT:
+        free(header[_ADDRESS])
+        free(header[_HEADS])
+        header[_ADDRESS] = header[_CAPACITY] = header[_HEADS] = header[_HEADS_CAPACITY] = header[_CHAINS] = 0
+
+
 @linked(void(int64, int64))
 def remove_row(table, number):  # type: ignore[no-untyped-def]
     """Give a row back."""
@@ -153,8 +164,14 @@ def remove_row(table, number):  # type: ignore[no-untyped-def]
     header[_FREE] = number + 1
     header[ROWS] -= 1
     if header[ROWS] == 0:
-        header[_FREE] = header[_USED] = 0
-        if header[_CAPACITY] > CAPACITY_KEPT:
-            free(header[_ADDRESS])
-            free(header[_HEADS])
-            header[_ADDRESS] = header[_CAPACITY] = header[_HEADS] = header[_HEADS_CAPACITY] = header[_CHAINS] = 0
+        _emptied(table)
+
+
+@linked(void(int64))
+def remove_all_rows(table):  # type: ignore[no-untyped-def]
+    """Give all rows back; the time depends on the number of chains, not of rows."""
+    header, heads = _header(table), _heads(table)
+    header[ROWS] = 0
+    for chain in range(header[_CHAINS]):
+        heads[chain] = -1
+    _emptied(table)

@@ -50,6 +50,7 @@ class Client:
     no_touch = _flag(connection.NO_TOUCH_MODE)
     no_evict = _flag(connection.NO_EVICT)
     unix = _flag(connection.UNIX_SOCKET)
+    redirect = _field(connection.REDIRECT)
     name = _text(connection.NAME)
     lib_name = _text(connection.LIB_NAME)
     lib_ver = _text(connection.LIB_VER)
@@ -60,6 +61,15 @@ class Client:
     def __init__(self, context: Context, row: Array, slot: int) -> None:
         assert len(row) == FIELDS
         self.context, self.row, self.slot = context, row, slot
+
+    @property
+    def tracking(self) -> int:
+        """Its flags that concern tracking."""
+        return int(self.row[connection.FLAGS]) & connection.TRACKING_FLAGS
+
+    @tracking.setter
+    def tracking(self, flags: int) -> None:
+        self.row[connection.FLAGS] = (int(self.row[connection.FLAGS]) & ~connection.TRACKING_FLAGS) | flags
 
     @property
     def reply_mode(self) -> str:

@@ -23,6 +23,7 @@ from kvstore.connections.chained import (
     WIDTH,
     add_row,
     first_row,
+    remove_all_rows,
     remove_row,
     row_at,
     row_count,
@@ -298,6 +299,21 @@ def interests_end(table, row, first):  # type: ignore[no-untyped-def]
     """End all interests of the connection with this row."""
     while row[first] > 0:
         interest_end(table, row[first] - 1, row, first)
+
+
+@linked(void(int64))
+def interests_clear(table):  # type: ignore[no-untyped-def]
+    """End all interests of all connections; the caller empties the lists in their rows.  No topic may be marked."""
+    words = words_at(table, INTERESTS_WORDS)
+    assert words[_MARK_FIRST] == 0, "a marked topic must stay"
+    topic = topic_first(table)
+    while topic >= 0:
+        free(row_at(table, topic)[NAME])
+        row_at(table, topic)[NAME] = 0
+        topic = topic_after(table, topic)
+    words[_NAMES] = words[_ELDEST] = words[_YOUNGEST] = 0
+    remove_all_rows(table)
+    remove_all_rows(_interests(table))
 
 
 @linked(void(int64, int64))

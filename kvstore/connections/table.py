@@ -116,6 +116,16 @@ def kill_connection(context, slot):  # type: ignore[no-untyped-def]
         give_turn(context, slot, row, KILLED)
 
 
+@linked(int64(CONTEXT, int64))
+def find_connection(context, identity):  # type: ignore[no-untyped-def]
+    """The slot of the connection with this id, -1 for none, or for one that is about to be closed."""
+    for slot in range(context.shard[CONNECTION_SLOTS]):
+        row = connection(context, slot)
+        if row[ID] == identity and row[FLAGS] & (IN_USE | KILLED) == IN_USE:
+            return slot
+    return -1
+
+
 @kernel
 def text_length(address):  # type: ignore[no-untyped-def]
     """Length of a text that `set_text` stored, 0 for none [bytes]."""

@@ -10,6 +10,7 @@ Each change goes to independent parts:
     the dirty counter     `counts` is what the change adds to it: Redis counts a renaming once, an expiry not at all
     WATCH                 watch.py
     commands that wait    waiting.py, which marks the keys that clients wait for
+    tracking              tracking.py: connections that may hold the key in a cache are told
     keyspace events       notifications.py, and journal.py for tests
 
 Notices go to the last part only, and only if their class is published.
@@ -20,17 +21,28 @@ No command, expiry, flush or SWAPDB bypasses the door.  Each kind of listener ha
 there is one.  Usually nobody listens, so the common case is one comparison of this word.
 """
 
-from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, SWAPPED
+from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, READ, SWAPPED
 from kvstore.effects.journal import journal_put
 from kvstore.effects.notifications import notify
 from kvstore.effects.pending import HEAD, pending_drop, pending_put
 from kvstore.effects.publishing import publish
 from kvstore.effects.subscriptions import table_of
+from kvstore.effects.tracking import remember_key, tracking_changed, tracking_emptied
 from kvstore.effects.waiting import mark_waited
 from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
-from kvstore.lifetimes.store import DIRTY, JOURNALED, LISTENERS, NOTIFY, NOTIFYING, UNDO_ROOT, WAITING, WATCHING
+from kvstore.lifetimes.store import (
+    DIRTY,
+    JOURNALED,
+    LISTENERS,
+    NOTIFY,
+    NOTIFYING,
+    TRACKED,
+    UNDO_ROOT,
+    WAITING,
+    WATCHING,
+)
 from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
 
@@ -47,6 +59,11 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
         mark_waited(context, event, db, key, size, hash_)
     if listeners & JOURNALED:
         journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
+    if listeners & TRACKED:
+        if 0 <= event < NOTICES:
+            tracking_changed(context, event, key, size, hash_)
+        elif event == EMPTIED or (event == SWAPPED and db != hash_):
+            tracking_emptied(context)
     if listeners & NOTIFYING:
         notify(context, event, db, key, size)
 
@@ -111,12 +128,13 @@ def tell_pending(context):  # type: ignore[no-untyped-def]
         if record[0] == PUBLISHED:
             name, name_size = at + HEAD, record[2]
             publish(context, table_of(context, record[1]), name, name_size, name + name_size, size - name_size)
-            at += HEAD + ((size + 7) & ~7)
-            continue
-        if record[0] == SWAPPED and record[1] != record[2]:
-            touch_all_watched(context, record[1])
-            touch_all_watched(context, record[2])
-        _tell_now(context, record[0], record[1], at + HEAD if record[0] >= 0 else 0, size, record[2])
+        elif record[0] == READ:
+            remember_key(context, record[1], at + HEAD, size, record[2])
+        else:
+            if record[0] == SWAPPED and record[1] != record[2]:
+                touch_all_watched(context, record[1])
+                touch_all_watched(context, record[2])
+            _tell_now(context, record[0], record[1], at + HEAD if record[0] >= 0 else 0, size, record[2])
         at += HEAD + ((size + 7) & ~7)
     pending_drop(context)
 

@@ -3,8 +3,8 @@
 The list is one malloc'd buffer of the shard's.  A record, in 8-byte words:
 
     0   event (events.py)
-    1   database, the other one of SWAPPED
-    2   hash of the key
+    1   database; of READ: the slot of the connection
+    2   hash of the key; of SWAPPED: the other database
     3   length of the key, whose bytes follow, padded to a word
 
 A message that the transaction publishes waits among them: PUBLISHED, the kind of its channel, the length of the

@@ -83,6 +83,7 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS
+REDIRECT_SLOT = NEXT_FREE  # while its own slot is in use: that of the connection in REDIRECT
 WATCH_SIZE = 88  # memory of one of its watches, with its share of the heads [bytes]; see effects/watch.py
 IN_USE = 1 << 0
 AUTHENTICATED = 1 << 1
@@ -113,5 +114,8 @@ TRACKING_OPTOUT = 1 << 26
 TRACKING_CACHING = 1 << 27  # CLIENT CACHING, for the command that follows
 TRACKING_NOLOOP = 1 << 28
 TRACKING_BROKEN = 1 << 29  # the connection that is told in its place has gone
+TRACKING_FLAGS = (
+    TRACKING | TRACKING_BCAST | TRACKING_OPTIN | TRACKING_OPTOUT | TRACKING_CACHING | TRACKING_NOLOOP | TRACKING_BROKEN
+)
 # Answers of a command whose time is over, in BLOCKED_ANSWER
 ANSWER_ZERO, ANSWER_NULL_ARRAY = range(2)

@@ -190,6 +190,7 @@
     DEFRAG_MISSES,  # parts looked at that stayed
     DEFRAG_KEY_HITS,  # keys of which a part was moved
     DEFRAG_KEY_MISSES,
-) = range(170)
+    KEY_PLACES_ADDRESS,  # where the commands' keys are: see wire/keyplaces.py; 0 until somebody needs it
+) = range(171)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 170
+assert SHARD_REGISTERS >= 171

@@ -60,7 +60,11 @@
     DEFRAG_KEY_MOVED,  # whether a part of that key has been moved
     DEFRAG_PAGES,  # slab pages when the cycle began
     DEFRAG_REST_MS,  # until when no cycle begins, by the monotonic clock
-) = range(52)
+    # client-side caching: see effects/tracking.py
+    INVALIDATION_ADDRESS,  # the message that is being told
+    BROADCAST_ADDRESS,  # keys that changed in this turn, for connections that track prefixes
+    BROADCAST_DUE,  # whether there are any
+) = range(55)
 STORE_REGISTERS = 64
 
 # The bits of LISTENERS.  Each is set while there is a listener of its kind.
@@ -69,4 +73,4 @@ JOURNALED = 1 << 1  # a journal records events
 WAITING = 1 << 2  # clients wait for keys
 NOTIFYING = 1 << 3  # keyspace events are published
 TRACKED = 1 << 4  # clients are told which keys changed
-assert STORE_REGISTERS >= 52
+assert STORE_REGISTERS >= 55

@@ -16,6 +16,7 @@ from kvstore.lifetimes.connection import FIELDS, NEVER
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.sizes import (
     ARGUMENTS_MAX,
+    BROADCAST_WORDS,
     CALLS_MAX,
     DEADLINE_WORDS,
     ERROR_WIDTH,
@@ -23,6 +24,7 @@ from kvstore.lifetimes.sizes import (
     EVENTS_CAPACITY,
     INPUT_MAX,
     INTERESTS_WORDS,
+    INVALIDATION_WORDS,
     LINE_ROOM,
     RELEASES_MAX,
     RESULT_MAX,
@@ -62,14 +64,16 @@ LIMITS = {
 }
 
 
-# A store's tables of interests; their words lie behind its registers.
-INTERESTS = (
-    store.WAITED_KEYS,
-    store.CHANNELS,
-    store.PATTERNS,
-    store.SHARD_CHANNELS,
-    store.TRACKED_KEYS,
-    store.PREFIXES,
+# Memory of fixed size that a store's registers point at, in words; it lies behind them.
+AREAS = (
+    (store.WAITED_KEYS, INTERESTS_WORDS),
+    (store.CHANNELS, INTERESTS_WORDS),
+    (store.PATTERNS, INTERESTS_WORDS),
+    (store.SHARD_CHANNELS, INTERESTS_WORDS),
+    (store.TRACKED_KEYS, INTERESTS_WORDS),
+    (store.PREFIXES, INTERESTS_WORDS),
+    (store.INVALIDATION_ADDRESS, INVALIDATION_WORDS),
+    (store.BROADCAST_ADDRESS, BROADCAST_WORDS),
 )
 
 
@@ -145,12 +149,14 @@ class OpenStore:
         """
         self.space = space if space is not None else AddressSpace(memory.memory, processor=loop.processor)
         if registers is None:
-            registers = zeros(int64, store.STORE_REGISTERS + len(INTERESTS) * INTERESTS_WORDS)
+            registers = zeros(int64, store.STORE_REGISTERS + sum(words for _, words in AREAS))
             registers[store.WATCH_FREE] = -1
             registers[store.LAST_SAVE_OK] = 1
             registers[store.UNDO_ROOT] = -1
-            for number, register in enumerate(INTERESTS):
-                registers[register] = address_of(registers) + 8 * (store.STORE_REGISTERS + number * INTERESTS_WORDS)
+            place = address_of(registers) + 8 * store.STORE_REGISTERS
+            for register, words in AREAS:
+                registers[register] = place
+                place += 8 * words
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]

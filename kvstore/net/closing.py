@@ -3,6 +3,7 @@
 from kvstore.connections.deadlines import deadline_drop
 from kvstore.connections.table import connection, drop
 from kvstore.effects.subscriptions import end_subscriptions
+from kvstore.effects.tracking import tracking_off
 from kvstore.effects.waiting import stop_waiting
 from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.connection import (
@@ -40,6 +41,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
     end_subscriptions(context, row)
     stop_waiting(context, row)
+    tracking_off(context, slot)
     deadline_drop(context, row)
     close(row[FD])
     drop(row, INPUT_ADDRESS, INPUT_CAPACITY)

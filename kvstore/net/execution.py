@@ -11,6 +11,7 @@ from kvstore.commands.rows import (
     NO_AUTH_NEEDED,
     NO_MULTI_ALLOWED,
     NOT_QUEUED,
+    READS,
     ROW_ARITY,
     ROW_FLAGS,
     ROW_HANDLER,
@@ -26,6 +27,7 @@ from kvstore.commands.rows import (
 )
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command, refuse_exec
 from kvstore.connections.table import give_turn
+from kvstore.effects.tracking import remember_keys
 from kvstore.lifetimes.call import (
     ARGC,
     COMMAND,
@@ -49,6 +51,7 @@ from kvstore.lifetimes.connection import (
     QUEUE_FLAGS,
     SPEAKS,
     SUBSCRIBER,
+    TRACKING,
 )
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import (
@@ -178,6 +181,13 @@ def refuse_subscriber(context, row, command):  # type: ignore[no-untyped-def]
     return _refused(context, row, start)
 
 
+@linked(void(CONTEXT, int64[::1], int64))
+def note_read(context, row, command):  # type: ignore[no-untyped-def]
+    """The command at hand, in row `command` of the table, has been run for a connection that tracks keys."""
+    if row_of(context, command)[ROW_FLAGS] & READS:
+        remember_keys(context, row, command)
+
+
 @linked(int64(CONTEXT, int64[::1]))
 def execute(context, row):  # type: ignore[no-untyped-def]
     """Admit, queue or run the command at hand; returns an EVENT."""
@@ -222,13 +232,15 @@ def execute(context, row):  # type: ignore[no-untyped-def]
             return EVENT_NONE
     call[NO_TOUCH] = row[FLAGS] & NO_TOUCH_MODE
     event = _begin(context, command)
-    if flags & (CONTAINER | IS_EXEC):
+    if flags & (CONTAINER | IS_EXEC) | row[FLAGS] & TRACKING:
         if flags & IS_EXEC and call[DEPTH] != 0:  # accounted for after its queue has run
             if row[QUEUE_FLAGS] & ASKS_REFCOUNT:
                 holdings_begin(context, row)
             return event
         if event == EVENT_NONE and flags & CONTAINER:
             command = row[LAST_COMMAND] = counted_row(context, command)
+        if event == EVENT_NONE and row[FLAGS] & TRACKING:
+            note_read(context, row, command)
     if event == EVENT_NONE:
         account(context, row, command)
     return event
@@ -278,8 +290,11 @@ def run_transaction(context, row):  # type: ignore[no-untyped-def]
             return event
         if must_undo(context):
             return _undo_transaction(context, row)
-        if row_of(context, command)[ROW_FLAGS] & CONTAINER:
-            command = counted_row(context, command)
+        if row_of(context, command)[ROW_FLAGS] & CONTAINER | row[FLAGS] & TRACKING:
+            if row_of(context, command)[ROW_FLAGS] & CONTAINER:
+                command = counted_row(context, command)
+            if row[FLAGS] & TRACKING:
+                note_read(context, row, command)
         if shard[HOLDINGS_ADDRESS] != 0 and store[DIRTY] != dirty:
             holdings_note(context, row_of(context, command)[ROW_HOLDS], call[COMMAND_REPLY])
         account(context, row, command)

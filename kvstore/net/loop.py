@@ -15,6 +15,8 @@ longest turn: including what Python did in it, and excluding the time that other
 
 from kvstore.connections.table import connection, give_turn, take_turn
 from kvstore.durable.saving import save_begin
+from kvstore.effects.broadcasts import broadcast
+from kvstore.effects.tracking import tracking_ended
 from kvstore.lifetimes.connection import (
     CLOSE_AFTER_REPLY,
     FLAGS,
@@ -26,6 +28,7 @@ from kvstore.lifetimes.connection import (
     NEVER,
     OUTPUT_LENGTH,
     OUTPUT_START,
+    TRACKED_COUNT,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -49,7 +52,7 @@ from kvstore.lifetimes.shard import (
     TURNS_PENDING,
     UPKEEP_CYCLES,
 )
-from kvstore.lifetimes.store import EXPIRED_STALE_PERC
+from kvstore.lifetimes.store import BROADCAST_DUE, EXPIRED_STALE_PERC
 from kvstore.net.accept import WAKE, accept_connections
 from kvstore.net.bodies import drop_body
 from kvstore.net.closing import close_connection
@@ -88,6 +91,9 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
         slot = take_turn(context)
         row = connection(context, slot)
         if row[FLAGS] & KILLED:
+            if row[TRACKED_COUNT] > 0 and tracking_ended(context, slot) == 0:
+                give_turn(context, slot, row, 0)  # it goes on in the next turn
+                continue
             drop_body(context, row)
             close_connection(context, slot)
             continue
@@ -187,8 +193,12 @@ def serve(context):  # type: ignore[no-untyped-def]
             wake_blocked(context)
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
-        if shard[SENDS] > 0:
-            send_waiting(context)  # waits have ended, and keys that expired were announced
+        if (
+            shard[SENDS] | store[BROADCAST_DUE] > 0
+        ):  # waits ended, keys expired, or the changes of the turn are asked for
+            if store[BROADCAST_DUE]:
+                broadcast(context)
+            send_waiting(context)
         if save_due(context) and save_begin(context) != 0:
             return EVENT_SAVE  # all replies have been sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])

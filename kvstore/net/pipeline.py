@@ -11,7 +11,7 @@ stamp counter, which is read anyway to account for each command.
 """
 
 from kvstore.commands.accounts import account, count_error
-from kvstore.commands.rows import REFUSED
+from kvstore.commands.rows import OF_CLIENT, REFUSED, ROW_FLAGS, row_of
 from kvstore.connections.sends import SEND_EARLY
 from kvstore.connections.table import connection, drop, give_turn, grow
 from kvstore.lifetimes.call import (
@@ -36,11 +36,14 @@ from kvstore.lifetimes.connection import (
     INPUT_LENGTH,
     INPUT_START,
     KILLED,
+    MULTI,
     POSTPONED,
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
     SCAN_ARGUMENTS,
+    TRACKING,
+    TRACKING_CACHING,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -57,7 +60,7 @@ from kvstore.net.afterwards import afterwards
 from kvstore.net.ahead import look_ahead
 from kvstore.net.bodies import begin_body, offer_body, withdraw_body
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
-from kvstore.net.execution import execute, run_transaction
+from kvstore.net.execution import execute, note_read, run_transaction
 from kvstore.net.output import queue_reply, takes_reply
 from kvstore.net.waiting import begin_wait
 from kvstore.system.libc import bytes_at, cycles
@@ -66,12 +69,22 @@ from kvstore.wire.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request,
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 
 
+@linked(void(CONTEXT, int64[::1]))
+def _caching_over(context, row):  # type: ignore[no-untyped-def]
+    """CLIENT CACHING is for the next command or transaction; other subcommands of CLIENT may come between."""
+    command = context.call[COMMAND]
+    if row[FLAGS] & MULTI == 0 and (command < 0 or row_of(context, command)[ROW_FLAGS] & OF_CLIENT == 0):
+        row[FLAGS] &= ~TRACKING_CACHING
+
+
 @kernel
 def _command_over(context, row):  # type: ignore[no-untyped-def]
     # The command is answered in full: apply CLIENT REPLY, and do what had to wait for its end.
-    if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT | AFTERWARDS):
+    if row[FLAGS] & (REPLY_OFF | REPLY_SKIP | REPLY_SKIP_NEXT | AFTERWARDS | TRACKING_CACHING):
         if not takes_reply(row):
             context.call[REPLY_LENGTH] = context.call[OUTER_REPLY]
+        if row[FLAGS] & TRACKING_CACHING:
+            _caching_over(context, row)
         if row[FLAGS] & AFTERWARDS:
             afterwards(context, context.call[CONNECTION], row)
 
@@ -174,6 +187,8 @@ def go_on(context, slot):  # type: ignore[no-untyped-def]
     row = connection(context, slot)
     if call[COMMAND] >= 0:
         account(context, row, call[COMMAND])
+        if row[FLAGS] & TRACKING:
+            note_read(context, row, call[COMMAND])
     elif call[COMMAND] == REFUSED:
         count_error(context, call[COMMAND_REPLY])
     call[COMMAND_CYCLES] = cycles()

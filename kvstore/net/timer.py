@@ -2,6 +2,7 @@
 
 from kvstore.commands.accounts import measure_slowness
 from kvstore.connections.table import connection, give_turn
+from kvstore.effects.tracking import TRIMMED_BY_TIMER, trim_tracked
 from kvstore.lifetimes.call import CONNECTION, DEPTH
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
@@ -105,6 +106,7 @@ def tick(context):  # type: ignore[no-untyped-def]
     measure_slowness(context)
     shard[TURN_CYCLES] = shard[TURN_US] * shard[CYCLES_PER_MS] // 1000
     judge_busy_poll(context)
+    trim_tracked(context, TRIMMED_BY_TIMER)
     give_back_credit(context)
     if shard[PAUSED_UNTIL_MS] != 0 and shard[PAUSED_UNTIL_MS] <= now:
         resume_postponed(context)

@@ -4,12 +4,14 @@ import ctypes
 from array import array
 from collections.abc import Iterable, Sequence
 
+from kvstore.commands.compiled import CommandTable
 from kvstore.commands.transactions import discard_transaction
 from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
 from kvstore.connections.clients import Client
-from kvstore.connections.table import kill_connection
+from kvstore.connections.table import find_connection, kill_connection
 from kvstore.effects import subscriptions
+from kvstore.effects.tracking import prefix_add, prefix_next, tracking_off, tracking_on
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
@@ -17,7 +19,7 @@ from kvstore.net import timer
 from kvstore.net.waiting import unblock_connection
 from kvstore.observe.acllog import AclLog, Moment
 from kvstore.wire.reply import NO_REPLY, Sentinel
-from mmcore.jit import Table, int64, uint8, zeros
+from mmcore.jit import Table, address_of, int64, uint8, zeros
 
 
 class Clientele:
@@ -27,6 +29,7 @@ class Clientele:
     context: Context
     registers: Registers
     shard: Shard
+    commands: CommandTable
     acl_log: AclLog
 
     @property
@@ -96,6 +99,32 @@ class Clientele:
     def unpause_clients(self) -> None:
         """CLIENT UNPAUSE"""
         timer.resume_postponed(self.context)
+
+    def slot_of(self, identity: int) -> int:
+        """The slot of the connection with this id, -1 for none."""
+        return int(find_connection(self.context, identity))
+
+    def track(self, client: Client, modes: int, redirect: int, target: int, prefixes: Sequence[bytes]) -> None:
+        """CLIENT TRACKING ON; `prefixes` are added to those that the connection has."""
+        self.commands.install_places(self.shard)
+        tracking_on(self.context, client.slot, modes, redirect, target)
+        for prefix in prefixes:
+            text = prefix + b"\0"  # so that an empty one has an address, too
+            if not prefix_add(self.context, client.slot, address_of(text), len(prefix)):
+                self.track_nothing(client)
+                raise MemoryError("for a prefix")
+
+    def track_nothing(self, client: Client) -> None:
+        """CLIENT TRACKING OFF"""
+        tracking_off(self.context, client.slot)
+
+    def tracked_prefixes(self, client: Client) -> list[bytes]:
+        """The prefixes whose keys a connection tracks, sorted."""
+        prefixes, found, at = [], zeros(int64, 2), int(client.row[connection.PREFIXES_FIRST]) - 1
+        while at >= 0:
+            at = prefix_next(self.context, at, found)
+            prefixes.append(ctypes.string_at(found[0], found[1]))
+        return sorted(prefixes)
 
     def discard_transaction(self, client: Client) -> None:
         """Forget what a connection has queued and watched (RESET)."""

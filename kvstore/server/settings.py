@@ -49,6 +49,7 @@ APPLIED = [
     "zset-max-listpack-value",
     "list-max-listpack-size",
     "notify-keyspace-events",
+    "tracking-table-max-keys",
 ]
 
 
@@ -143,6 +144,7 @@ _REGISTERS = {
     "zset-max-listpack-entries": ("ZSET_MAX_LISTPACK_ENTRIES", 1),
     "zset-max-listpack-value": ("ZSET_MAX_LISTPACK_VALUE", 1),
     "list-max-listpack-size": ("LIST_MAX_LISTPACK_SIZE", 1),
+    "tracking-table-max-keys": ("TRACKING_KEYS_MAX", 1),
 }
 _ACTIONS: dict[str, Callable[[Settings], None]] = {
     "requirepass": Settings._set_access,

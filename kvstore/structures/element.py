@@ -168,8 +168,8 @@ def _is_short(memory, va, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _order_short(a, at, k, b, start, n):  # type: ignore[no-untyped-def]
-    # -1, 0 or 1: the order of a key of k and a key of n bytes, each in one piece; a prefix comes first.
+def order_texts(a, at, k, b, start, n):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1: the order of k bytes of a[at:] and n bytes of b[start:]; a prefix comes first."""
     order = _order(a, at, b, start, min(k, n))
     if order != 0:
         return order
@@ -181,7 +181,7 @@ def element_compare(space, va, key, k):  # type: ignore[no-untyped-def]
     """-1, 0 or 1: the order of the element's key and the `k` bytes at `key`; a prefix comes first."""
     memory, index = space.mem.bytes, read_address(space, va)
     if _is_short(memory, va, index):
-        return _order_short(memory, index + 2, int64(memory[index]), bytes_at(key, k), 0, k)
+        return order_texts(memory, index + 2, int64(memory[index]), bytes_at(key, k), 0, k)
     mine, at, done = element_key_length(space, va), element_key(space, va), 0
     both, other = min(mine, k), bytes_at(key, k)
     while done < both:
@@ -198,7 +198,7 @@ def element_compare_two(space, a, b):  # type: ignore[no-untyped-def]
     """-1, 0 or 1: the order of two elements' keys."""
     memory, a_index, b_index = space.mem.bytes, read_address(space, a), read_address(space, b)
     if _is_short(memory, a, a_index) and _is_short(memory, b, b_index):
-        return _order_short(memory, a_index + 2, int64(memory[a_index]), memory, b_index + 2, int64(memory[b_index]))
+        return order_texts(memory, a_index + 2, int64(memory[a_index]), memory, b_index + 2, int64(memory[b_index]))
     a_length, b_length = element_key_length(space, a), element_key_length(space, b)
     a_key, b_key, done = element_key(space, a), element_key(space, b), 0
     both = min(a_length, b_length)

@@ -21,7 +21,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kvstore.wire.arguments import pack
+from kvstore.wire.keyplaces import (
+    COUNT_AT,
+    COUNTED,
+    FIRST,
+    KEYWORD,
+    KEYWORD_REST,
+    KEYWORD_SIZE,
+    KIND,
+    LAST,
+    LIMIT,
+    RANGE,
+    SPEC_WIDTH,
+    SPECS,
+    START,
+    STEP,
+)
 from kvstore.wire.syntax import Argument, walk, words_of
+from mmcore.jit import Table
 
 
 class Index(NamedTuple):
@@ -53,7 +71,7 @@ class Count(NamedTuple):
     step: int = 1
 
 
-_COUNT = re.compile(rb"[1-9][0-9]{0,8}")
+_COUNT = re.compile(rb"[1-9][0-9]{0,8}")  # up to COUNT_MAX
 
 Place = tuple[Index | Keyword, Range | Count]
 Sought = Callable[[Argument], bool]
@@ -187,3 +205,27 @@ def _run(spec: KeySpec) -> tuple[int, int, int]:
     assert isinstance(spec.begin, Index) and isinstance(spec.find, Range)
     last = spec.find.last
     return spec.begin.at, last if last < 0 else spec.begin.at + last, spec.find.step
+
+
+def places_table(commands: Sequence[Sequence[KeySpec]]) -> Table:
+    """The table by which kernels find the keys of commands with these specifications: see keyplaces.py."""
+    table = Table(SPECS * len(commands), SPEC_WIDTH)
+    for command, specs in enumerate(commands):
+        assert len(specs) <= SPECS
+        for number, spec in enumerate(specs):
+            for field, value in _words(spec).items():
+                table[SPECS * command + number, field] = value
+    return table
+
+
+def _words(spec: KeySpec) -> dict[int, int]:
+    begin, find, words = spec.begin, spec.find, {}
+    if isinstance(begin, Index):
+        words[START] = begin.at
+    else:
+        keyword = begin.keyword.upper().encode()
+        words |= {START: begin.start, KEYWORD_SIZE: len(keyword)}
+        words |= {KEYWORD: pack(keyword[:8]), KEYWORD_REST: pack(keyword[8:])}
+    if isinstance(find, Range):
+        return words | {KIND: RANGE, LAST: find.last, STEP: find.step, LIMIT: find.limit}
+    return words | {KIND: COUNTED, COUNT_AT: find.count_at, STEP: find.step, FIRST: find.first}

@@ -43,6 +43,9 @@ class FakeClient:
     age_s: int = 10
     waits: bool = False  # in a blocking command
     watch: int = 0
+    tracking: int = 0
+    redirect: int = 0
+    prefixes: list[bytes] = field(default_factory=list)
 
     def reset(self) -> None:
         self.protocol, self.db, self.name, self.reply_mode = 2, 0, "", "on"
@@ -169,6 +172,24 @@ class FakeServer:
 
     def log_denied(self, client: coldplane.Client, command: bytes, user: bytes) -> None:
         self.denied.append((client.id, command, user))
+
+    def slot_of(self, identity: int) -> int:
+        return next((client.slot for client in self.listed if client.id == identity), -1)
+
+    def track(
+        self, client: coldplane.Client, modes: int, redirect: int, target: int, prefixes: Sequence[bytes]
+    ) -> None:
+        fake = self.listed[client.slot]
+        fake.tracking, fake.redirect = connection.TRACKING | modes, redirect
+        fake.prefixes += prefixes
+        self.done.append(("track", client.id, target))
+
+    def track_nothing(self, client: coldplane.Client) -> None:
+        fake = self.listed[client.slot]
+        fake.tracking, fake.redirect, fake.prefixes = 0, 0, []
+
+    def tracked_prefixes(self, client: coldplane.Client) -> list[bytes]:
+        return sorted(self.listed[client.slot].prefixes)
 
     def discard_transaction(self, client: coldplane.Client) -> None:
         self.done.append(("discard", client.id))

@@ -93,6 +93,7 @@ def reset(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     """RESET"""
     server.discard_transaction(client)
     server.end_subscriptions(client)
+    server.track_nothing(client)
     client.reset()
     client.authenticated = not server.config["requirepass"]
     return Simple("RESET")

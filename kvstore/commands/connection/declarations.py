@@ -37,7 +37,7 @@ COMMANDS = (
                 cost="O(1)",
                 flags="noscript loading stale",
                 groups="mode",
-                python="modes:client_caching",
+                python="tracking:client_caching",
             ),
             Command(
                 _client,
@@ -55,7 +55,7 @@ COMMANDS = (
                 since="6.0.0",
                 cost="O(1)",
                 flags="noscript loading stale",
-                python="modes:client_getredir",
+                python="tracking:client_getredir",
             ),
             Command(
                 _client,
@@ -194,21 +194,21 @@ COMMANDS = (
                 _client,
                 "CLIENT TRACKING <ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] "
                 "[BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
-                "Whether the server helps the client to cache; only OFF is supported.",
+                "Whether the client is told when keys that it may hold in a cache change.",
                 since="6.0.0",
                 cost="O(1)",
                 flags="noscript loading stale",
                 groups="status",
-                python="modes:client_tracking",
+                python="tracking:client_tracking",
             ),
             Command(
                 _client,
                 "CLIENT TRACKINGINFO",
-                "Answers how the server helps the client to cache.",
+                "Answers how the client is helped to cache.",
                 since="6.2.0",
                 cost="O(1)",
                 flags="noscript loading stale",
-                python="modes:client_trackinginfo",
+                python="tracking:client_trackinginfo",
             ),
             Command(
                 _client,
