@@ -56,6 +56,7 @@ class Client:
     lib_ver = _text(connection.LIB_VER)
     user = "default"
     _reply_off = _flag(connection.REPLY_OFF)
+    _reply_skip = _flag(connection.REPLY_SKIP)
     _reply_skip_next = _flag(connection.REPLY_SKIP_NEXT)
 
     def __init__(self, context: Context, row: Array, slot: int) -> None:
@@ -81,6 +82,8 @@ class Client:
     @reply_mode.setter
     def reply_mode(self, mode: str) -> None:
         self._reply_off, self._reply_skip_next = mode == "off", mode == "skip"
+        if mode == "on":
+            self._reply_skip = False  # the command that asks for this is answered, though it was to be skipped
 
     @property
     def addr(self) -> str:
@@ -93,4 +96,5 @@ class Client:
         """Reset the row as RESET does: protocol, database, modes.  The caller resets authentication."""
         self.protocol, self.db = 2, 0
         self.no_touch = self.no_evict = False
-        self.name, self.reply_mode = "", "on"
+        self.name = ""
+        self._reply_off = self._reply_skip_next = False

@@ -127,6 +127,7 @@ NO_KEYS_ZINTER = _error("ERR at least 1 input key is needed for 'zinter' command
 NO_KEYS_ZDIFF = _error("ERR at least 1 input key is needed for 'zdiff' command")
 OUT_OF_RESULT = _error("OOM no memory left for the result")
 NO_KEYS_ZINTERCARD = _error("ERR at least 1 input key is needed for 'zintercard' command")
+SSUBSCRIBE_IN_EXEC = _error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
 OUT_OF_SUBSCRIPTIONS = _error("OOM no memory left for the subscription")
 TIMEOUT_NOT_FLOAT = _error("ERR timeout is not a float or out of range")
 OUT_OF_WAITING = _error("OOM no memory left for a command that waits")

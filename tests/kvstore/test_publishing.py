@@ -1,10 +1,13 @@
 """Publishing: written once for each protocol, in order, to channels, patterns and shard channels; subscriptions end."""
 
+import contextlib
 import ctypes
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from kvstore.commands.pubsub.subscribing import STEP
 from kvstore.connections.interests import check_interests
 from kvstore.effects.publishing import publish, receivers
 from kvstore.effects.subscriptions import (
@@ -18,10 +21,14 @@ from kvstore.effects.subscriptions import (
 )
 from kvstore.lifetimes import connection
 from kvstore.net.closing import close_connection
-from kvstore.net.output import send_all
+from kvstore.net.loop import serve_turns
+from kvstore.net.output import keep_output, send_all
 from mmcore.jit import int64, zeros
-from tests.kvstore.test_turn import Sockets
+from mmcore.state import FREE_COUNT, TOTAL
+from tests.kvstore.test_turn import Sockets, receive_of
 from tests.server.wire import encode
+
+PONG = b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
 
 
 class Publisher(Sockets):
@@ -184,3 +191,166 @@ def test_a_long_text_lies_in_memory_once_for_all_subscribers(server: Publisher) 
     assert server.publish(b"news", text) == 4
     assert len(message(b"message", b"news", text)) == server.registers.MESSAGES_LENGTH
     assert all(server.shard.connections.row(slot)[connection.OUTPUT_LENGTH] == 0 for slot in slots)
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def converse(server: Publisher, slot: int, *commands: tuple[str | int, ...]) -> bytes:
+    """What a connection receives after these commands, without a further turn."""
+    data, received = b"".join(encode(*command) for command in commands), b""
+    row = server.shard.connections.row(slot)
+    expected = row[connection.BYTES_IN] + len(data)
+    while row[connection.BYTES_IN] < expected:
+        with contextlib.suppress(BlockingIOError):
+            data = data[server.clients[slot].send(data[:60_000]) :]
+        assert receive_of(server.context, slot) == 0
+        send_all(server.context)
+        while more := server.arrived(slot):
+            received += more
+    return received
+
+
+def next_turn(server: Publisher, slot: int) -> bytes:
+    """What a connection receives in the next turn of those that wait for one."""
+    server.registers.TURNS_LEFT = server.registers.TURNS_PENDING
+    assert serve_turns(server.context) == 0
+    send_all(server.context)
+    return server.arrived(slot)
+
+
+def test_a_long_subscribe_takes_several_turns_and_others_are_served_between(server: Publisher) -> None:
+    slot, other = server.open(), server.open()
+    names = [str(number) for number in range(2 * STEP + 1)]
+    row = server.shard.connections.row(slot)
+    received = converse(server, slot, ("SUBSCRIBE", *names), ("PING",))
+    for turn in range(1, 3):
+        assert row[connection.CHANNELS_COUNT] == turn * STEP
+        assert row[connection.FLAGS] & connection.WAITS_FOR_TURN
+        assert converse(server, other, ("PUBLISH", "0", "x")) == b":1\r\n"
+        received += server.arrived(slot)
+        received += next_turn(server, slot)
+    assert row[connection.CHANNELS_COUNT] == len(names) and row[connection.PART_DONE] == 0
+    confirmed = [b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%d\r\n:%d\r\n" % (len(str(i)), i, i + 1) for i in range(len(names))]
+    published = message(b"message", b"0", b"x")
+    assert received == published.join(b"".join(confirmed[i : i + STEP]) for i in range(0, len(names), STEP)) + PONG
+    received = converse(server, slot, ("UNSUBSCRIBE",), ("PING",))
+    assert row[connection.CHANNELS_COUNT] == STEP + 1
+    received += next_turn(server, slot) + next_turn(server, slot)
+    assert received.count(b"unsubscribe") == len(names) and received.endswith(b":0\r\n+PONG\r\n")
+
+
+def test_a_transaction_is_not_interrupted_by_a_long_subscribe(server: Publisher) -> None:
+    slot = server.open()
+    row = server.shard.connections.row(slot)
+    names = [str(number) for number in range(2 * STEP + 1)]
+    received = converse(server, slot, ("MULTI",), ("SUBSCRIBE", *names), ("UNSUBSCRIBE",), ("EXEC",))
+    while row[connection.OUTPUT_LENGTH] > row[connection.OUTPUT_START]:
+        keep_output(server.context, slot, row)
+        received += server.arrived(slot)
+    assert received.startswith(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n*3\r\n$9\r\nsubscribe\r\n")
+    assert received.count(b"$9\r\nsubscribe") == received.count(b"$11\r\nunsubscribe") == len(names)
+    assert server.check() == [0, 0, 0]
+
+
+def test_silenced_confirmations_of_a_long_subscribe_do_not_wait_for_its_end(server: Publisher) -> None:
+    slot = server.open()
+    row = server.shard.connections.row(slot)
+    row[connection.FLAGS] |= connection.REPLY_OFF
+    received = converse(server, slot, ("SUBSCRIBE", *range(STEP + 1)))
+    assert received.count(b"subscribe") == STEP
+    assert server.registers.SENDS_DEFERRED == server.registers.MESSAGES_LENGTH == 0
+    assert next_turn(server, slot).count(b"subscribe") == 1
+
+
+def test_what_a_transaction_publishes_is_heard_when_it_cannot_be_undone_any_more(server: Publisher) -> None:
+    slot, other = server.open(), server.open()
+    server.subscribe(other, CHANNEL, b"news")
+    server.subscribe(other, PATTERN, b"*")
+    server.subscribe(other, SHARD_CHANNEL, b"news")
+    forks = server.shard.processor.counters["forks"]
+    commands = (("APPEND", "key", "x"), ("PUBLISH", "news", "1"), ("SPUBLISH", "news", "2"))
+    received = converse(server, slot, ("MULTI",), *commands, ("EXEC",))
+    assert server.shard.processor.counters["forks"] == forks + 1
+    assert received.endswith(b"*3\r\n:1\r\n:2\r\n:1\r\n")
+    assert server.arrived(other) == b"".join(
+        (
+            message(b"message", b"news", b"1"),
+            message(b"pmessage", b"*", b"news", b"1"),
+            message(b"smessage", b"news", b"2"),
+        )
+    )
+
+
+def test_nothing_is_heard_of_a_transaction_that_is_undone(server: Publisher) -> None:
+    slot, other = server.open(), server.open()
+    server.subscribe(other, CHANNEL, b"news")
+    frames = server.memory.state.frames
+    server.registers.FRAMES_IN_FORCE = int(frames[TOTAL] - frames[FREE_COUNT]) + 300
+    commands = (("APPEND", "key", "x"), ("PUBLISH", "news", "1"))
+    received = converse(
+        server, slot, ("MULTI",), *commands, *(("SET", f"key:{i}", "v" * 4000) for i in range(500)), ("EXEC",)
+    )
+    assert received.endswith(b"(see machine-memory).\r\n") and b"-EXECABORT" in received
+    assert server.arrived(other) == b""
+    assert server.registers.MESSAGES_LENGTH == server.registers.PENDING_LENGTH == 0
+
+
+def test_messages_in_a_store_that_is_read_only(server: Publisher) -> None:
+    slot, other = server.open(), server.open()
+    server.registers.READ_ONLY = 1
+    assert converse(server, other, ("SUBSCRIBE", "news")).endswith(b":1\r\n")
+    assert converse(server, slot, ("PUBLISH", "news", "x")) == b":1\r\n"
+    assert server.arrived(other) == message(b"message", b"news", b"x")
+
+
+def test_many_long_messages_are_sent_before_the_turn_ends(server: Publisher) -> None:
+    slot, other = server.open(), server.open()
+    server.subscribe(other, CHANNEL, b"news")
+    text = "x" * 100_000
+    server.clients[slot].setblocking(True)
+    sender = threading.Thread(target=server.clients[slot].sendall, args=(encode("PUBLISH", "news", text) * 3,))
+    sender.start()
+    row = server.shard.connections.row(slot)
+    while row[connection.COMMANDS] < 3:
+        assert receive_of(server.context, slot) == 0
+    sender.join()
+    assert server.registers.MESSAGES_LENGTH == 0
+    row = server.shard.connections.row(other)
+    assert row[connection.BYTES_OUT] + row[connection.OUTPUT_LENGTH] == 3 * len(
+        message(b"message", b"news", text.encode())
+    )
+
+
+def test_who_reads_nothing_is_closed_at_its_limit_and_no_byte_beyond_it_is_copied(server: Publisher) -> None:
+    slots = [server.open() for _ in range(3)]
+    server.registers.PUBSUB_HARD_LIMIT = 1 << 20
+    for slot in slots:
+        server.subscribe(slot, CHANNEL, b"news")
+    closed = server.registers.OUTPUT_LIMIT_CLOSED
+    assert server.publish(b"news", bytes(1 << 22)) == 3
+    send_all(server.context)
+    assert closed + 3 == server.registers.OUTPUT_LIMIT_CLOSED
+    for slot in slots:
+        row = server.shard.connections.row(slot)
+        assert row[connection.FLAGS] & connection.KILLED
+        assert row[connection.OUTPUT_CAPACITY] == 0
+        server.clients[slot].close()
+
+
+def test_the_output_of_one_that_is_always_late_does_not_grow(server: Publisher) -> None:
+    """It has never read everything, but its buffer holds little more than what it has not read."""
+    slot = server.open()
+    server.subscribe(slot, CHANNEL, b"news")
+    row, text = server.shard.connections.row(slot), bytes(10_000)
+    while row[connection.OUTPUT_LENGTH] - row[connection.OUTPUT_START] < 500_000:
+        server.publish(b"news", text)
+        send_all(server.context)
+    for _ in range(1000):
+        server.clients[slot].recv(10_000)
+        server.publish(b"news", text)
+        send_all(server.context)
+        assert row[connection.FLAGS] & connection.KILLED == 0
+        assert row[connection.OUTPUT_LENGTH] > row[connection.OUTPUT_START]
+    assert row[connection.OUTPUT_CAPACITY] < 4_000_000
+    assert row[connection.OUTPUT_START] > 0

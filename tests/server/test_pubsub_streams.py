@@ -73,7 +73,7 @@ def stream(seed: int, steps: int) -> list[Step]:
             case "end":
                 return (chance.choice(("RESET", "QUIT")),)
             case "transaction":
-                return (chance.choice(("MULTI", "MULTI", "EXEC", "EXEC", "EXEC", "DISCARD")),)
+                return (chance.choice(("EXEC", "EXEC", "EXEC", "DISCARD")) if who in queueing else "MULTI",)
             case "reply" if who not in queueing:
                 return "CLIENT", "REPLY", chance.choice(("OFF", "SKIP", "ON", "ON"))
         return chance.choice(

@@ -30,7 +30,7 @@ from kvstore.lifetimes.connection import FLAGS, PART_DONE, REPLY_OFF, REPLY_SKIP
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument
-from kvstore.wire.errors import OUT_OF_SUBSCRIPTIONS
+from kvstore.wire.errors import OUT_OF_SUBSCRIPTIONS, SSUBSCRIBE_IN_EXEC
 from kvstore.wire.resp import reply_bulk, reply_error, reply_integer, reply_null, reply_push, reply_raw
 from mmcore.jit import constant, int64, kernel, linked, void
 
@@ -134,7 +134,10 @@ def psubscribe(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def ssubscribe(context):  # type: ignore[no-untyped-def]
-    """SSUBSCRIBE shardchannel [shardchannel ...]"""
+    """SSUBSCRIBE shardchannel [shardchannel ...]; not in a transaction, where SUBSCRIBE may be, as in Redis"""
+    if context.call[DEPTH] > 0:
+        reply_error(context, SSUBSCRIBE_IN_EXEC)
+        return 0
     return _named(context, SHARD_CHANNEL, 0)
 
 
