@@ -591,8 +591,8 @@ def pubsub_command(
     """
     from bench import pubsub
 
-    sizes = {**(pubsub.SMOKE if smoke else {"rounds": rounds}), "size": size}
-    finish(pubsub.run(subjects, subscribers or pubsub.SUBSCRIBERS, **sizes), json_file)
+    sizes = pubsub.SMOKE if smoke else {"rounds": rounds}
+    finish(pubsub.run(subjects, subscribers or pubsub.SUBSCRIBERS, size=size, **sizes), json_file)
 
 
 PICTURED = ("throughput", "snapshot", "map")

@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import attrgetter
 from time import monotonic
+from typing import Any
 
 from bench.client import encode
 from bench.report import Report, Say, median, say
@@ -172,4 +173,4 @@ def run(
     return report
 
 
-SMOKE = {"rounds": 1, "deliveries": 20_000, "clients": 5}
+SMOKE: dict[str, Any] = {"rounds": 1, "deliveries": 20_000, "clients": 5}

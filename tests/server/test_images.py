@@ -331,6 +331,23 @@ def half_loaded(start, data: Path, tmp_path: Path, ours: None):
             server.close()
 
 
+def test_subscriptions_outlive_the_loading(half_loaded) -> None:
+    """The store's seed comes with the image; names of channels are not hashed with it."""
+    server, at = half_loaded
+    with Wire(server.address) as listener, Wire(server.address) as wire:
+        names = [f"news:{number}" for number in range(100)]
+        listener.send(encode("SUBSCRIBE", *names))
+        assert [listener.reply()[1].decode() for _ in names] == names
+        assert wire("PUBLISH", "news:7", "early") == 1
+        assert listener.reply() == [b"message", b"news:7", b"early"]
+        at.open()
+        wait_until(lambda: wire("DBSIZE") == 300, "the image to be loaded")
+        for name in names:
+            assert wire("PUBLISH", name, "late") == 1
+            assert listener.reply() == [b"message", name.encode(), b"late"]
+        assert listener("UNSUBSCRIBE", "news:7") == [b"unsubscribe", b"news:7", 99]
+
+
 def test_clients_are_served_while_the_image_loads(half_loaded) -> None:
     """Commands with the flag `loading` are served, others refused, queued or not; then all keys are there."""
     server, at = half_loaded
