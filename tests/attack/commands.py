@@ -13,6 +13,8 @@ Commands that would legitimately stop the server, or delay or close other client
     CLIENT KILL         nobody, or oneself at the end of a stream
     CONFIG SET          of parameters that no client notices
     WAIT                for some milliseconds
+    SUBSCRIBE ...       without a name, UNSUBSCRIBE ... not at all: how much they answer, and what is allowed behind
+                        them, depends on what came before (tests/server/test_pubsub_streams.py)
 """
 
 import random
@@ -106,6 +108,10 @@ SPECIAL: dict[str, Special] = {
     "exec": lambda generator: [b"EXEC", b"x"],
     "discard": lambda generator: [b"DISCARD", b"x"],
     "reset": lambda generator: [b"RESET", b"x"],
+    "subscribe": lambda _: [b"SUBSCRIBE"],
+    "psubscribe": lambda _: [b"PSUBSCRIBE"],
+    "ssubscribe": lambda _: [b"SSUBSCRIBE"],
+    **{name: lambda _: [b"PUBSUB", b"NUMPAT"] for name in ("unsubscribe", "punsubscribe", "sunsubscribe")},
 }
 RARE = {"save", "bgsave", "debug", "command", "info", "flushall", "client|pause"}
 """Commands that make other clients wait, or whose replies are long: one in RARE_SHARE."""
