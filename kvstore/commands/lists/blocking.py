@@ -5,7 +5,7 @@ again (kvstore/net/serving.py).  In a transaction it answers at once, as if its 
 """
 
 from kvstore.commands.lists.moving import move
-from kvstore.commands.lists.popping import WITH_KEY, end_argument, pop_first, pop_of_several
+from kvstore.commands.lists.popping import IN_ARRAY, WITH_KEY, end_argument, pop_first, several_arguments
 from kvstore.commands.timeouts import seconds_argument
 from kvstore.effects.waiting import may_wait, wait_for_keys, wait_or_answer
 from kvstore.lifetimes.call import ARGC
@@ -40,11 +40,13 @@ def brpop(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def blmpop(context):  # type: ignore[no-untyped-def]
     """BLMPOP timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]"""
-    timeout_ms = seconds_argument(context, 1)
-    if timeout_ms < 0:
+    keys, front, n = several_arguments(context, 2)
+    if keys == 0:
         return SERVED
-    keys = pop_of_several(context, 2)
-    return wait_or_answer(context, 3, keys, LIST, timeout_ms) if keys > 0 else SERVED
+    timeout_ms = seconds_argument(context, 1)
+    if timeout_ms < 0 or pop_first(context, 3, keys, front, n, WITH_KEY | IN_ARRAY):
+        return SERVED
+    return wait_or_answer(context, 3, keys, LIST, timeout_ms)
 
 
 @linked(int64(CONTEXT, int64, int64, int64))

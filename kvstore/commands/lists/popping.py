@@ -17,7 +17,7 @@ from kvstore.structures.sequence_change import sequence_remove
 from kvstore.wire.arguments import arg_offset, argument, integer_argument, pack, query, word
 from kvstore.wire.errors import COUNT_NOT_POSITIVE, LPOP_ARITY, NOT_POSITIVE, NUMKEYS, RPOP_ARITY, SYNTAX
 from kvstore.wire.resp import reply_array, reply_bulk, reply_empty_array, reply_error, reply_null, reply_null_array
-from mmcore.jit import int64, linked, void
+from mmcore.jit import int64, kernel, linked, void
 
 WITH_KEY, IN_ARRAY = 1, 2  # forms of a reply: the key comes first; the elements are an array, however many
 _LEFT, _RIGHT, _COUNT = pack(b"LEFT"), pack(b"RIGHT"), pack(b"COUNT")
@@ -153,31 +153,27 @@ def _count_option(context, i):  # type: ignore[no-untyped-def]
     return 1 if n == -1 else n
 
 
-@linked(int64(CONTEXT, int64))
-def pop_of_several(context, at):  # type: ignore[no-untyped-def]
-    """LMPOP, whose number of keys is argument `at`: pops from the first list that exists.
-
-    Returns 0 when it has replied; when no list exists, the number of keys.
-    """
+@kernel
+def several_arguments(context, at):  # type: ignore[no-untyped-def]
+    """LMPOP's (number of keys, which end, count), the first of which is argument `at`; no keys with an error."""
     valid, keys = integer_argument(context, at)
     if not valid or keys <= 0:
         reply_error(context, NUMKEYS)
-        return 0
+        return 0, 0, 0
     if keys >= context.call[ARGC] - at - 1:
         reply_error(context, SYNTAX)
-        return 0
+        return 0, 0, 0
     front = end_argument(context, at + 1 + keys)
     if front < 0:
-        return 0
+        return 0, 0, 0
     n = _count_option(context, at + 2 + keys)
-    if n < 0 or pop_first(context, at + 1, keys, front, n, WITH_KEY | IN_ARRAY):
-        return 0
-    return keys
+    return (keys, front, n) if n >= 0 else (0, 0, 0)
 
 
 @linked(HANDLER)
 def lmpop(context):  # type: ignore[no-untyped-def]
     """LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count]"""
-    if pop_of_several(context, 1) > 0:
+    keys, front, n = several_arguments(context, 1)
+    if keys > 0 and pop_first(context, 2, keys, front, n, WITH_KEY | IN_ARRAY) == 0:
         reply_null_array(context)
     return 0

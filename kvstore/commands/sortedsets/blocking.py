@@ -3,7 +3,7 @@
 They are like those on lists: see kvstore/commands/lists/blocking.py.
 """
 
-from kvstore.commands.sortedsets.removing import KEY_PAIR, pop_first, pop_of_several
+from kvstore.commands.sortedsets.removing import KEY_PAIR, KEY_PAIRS, pop_first, several_arguments
 from kvstore.commands.timeouts import seconds_argument
 from kvstore.effects.waiting import wait_or_answer
 from kvstore.lifetimes.call import ARGC
@@ -37,8 +37,10 @@ def bzpopmax(context):  # type: ignore[no-untyped-def]
 @linked(HANDLER)
 def bzmpop(context):  # type: ignore[no-untyped-def]
     """BZMPOP timeout numkeys key [key ...] <MIN | MAX> [COUNT count]"""
-    timeout_ms = seconds_argument(context, 1)
-    if timeout_ms < 0:
+    keys, last, count = several_arguments(context, 2)
+    if keys == 0:
         return SERVED
-    keys = pop_of_several(context, 2)
-    return wait_or_answer(context, 3, keys, ZSET, timeout_ms) if keys > 0 else SERVED
+    timeout_ms = seconds_argument(context, 1)
+    if timeout_ms < 0 or pop_first(context, 3, keys, count, last, KEY_PAIRS):
+        return SERVED
+    return wait_or_answer(context, 3, keys, ZSET, timeout_ms)

@@ -167,33 +167,29 @@ def _count_option(context, first):  # type: ignore[no-untyped-def]
     return count
 
 
-@linked(int64(CONTEXT, int64))
-def pop_of_several(context, at):  # type: ignore[no-untyped-def]
-    """ZMPOP, whose number of keys is argument `at`: pops from the first sorted set that exists.
-
-    Returns 0 when it has replied; when no sorted set exists, the number of keys.
-    """
+@kernel
+def several_arguments(context, at):  # type: ignore[no-untyped-def]
+    """ZMPOP's (number of keys, 1 for the last, count), the first of which is argument `at`; no keys with an error."""
     valid, keys = integer_argument(context, at)
     if not valid or keys < 1:
         reply_error(context, NUMKEYS)
-        return 0
+        return 0, 0, 0
     if keys >= context.call[ARGC] - at - 1:
         reply_error(context, SYNTAX)
-        return 0
+        return 0, 0, 0
     where = word(context, at + 1 + keys)
     if where != _MIN_WORD and where != _MAX_WORD:
         reply_error(context, SYNTAX)
-        return 0
+        return 0, 0, 0
     count = _count_option(context, at + 2 + keys)
-    if count < 0 or pop_first(context, at + 1, keys, count, int64(where == _MAX_WORD), KEY_PAIRS):
-        return 0
-    return keys
+    return (keys, int64(where == _MAX_WORD), count) if count >= 0 else (0, 0, 0)
 
 
 @linked(HANDLER)
 def zmpop(context):  # type: ignore[no-untyped-def]
     """ZMPOP numkeys key [key ...] <MIN | MAX> [COUNT count]"""
-    if pop_of_several(context, 1) > 0:
+    keys, last, count = several_arguments(context, 1)
+    if keys > 0 and pop_first(context, 2, keys, count, last, KEY_PAIRS) == 0:
         reply_null_array(context)
     return 0
 
