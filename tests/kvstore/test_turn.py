@@ -27,8 +27,8 @@ def receive_of(context, slot):  # type: ignore[no-untyped-def]
 class Sockets(Bare):
     """A store with connections to sockets; a test decides when their input is received."""
 
-    def __init__(self) -> None:
-        super().__init__(connections=4)
+    def __init__(self, connections: int = 4) -> None:
+        super().__init__(connections=connections)
         self.table = CommandTable()
         self.table.install(self.shard)
         self.registers.TURN_SHARE = 1 << 60
