@@ -595,6 +595,26 @@ def pubsub_command(
     finish(pubsub.run(subjects, subscribers or pubsub.SUBSCRIBERS, size=size, **sizes), json_file)
 
 
+@bench.command("blocking")
+@against(DEFAULT, *RIVALS)
+@click.option("--connections", type=click.IntRange(1), default=10_000, show_default=True, help="That are in the way.")
+@in_rounds(5)
+@common
+def blocking_command(
+    subjects: tuple[str, ...], connections: int, rounds: int, smoke: bool, json_file: Path | None
+) -> None:
+    """How soon a push answers a client that waits, and what many connections cost the others.
+
+    \b
+    Example:
+      kvstore bench blocking --connections 5000
+    """
+    from bench import blocking
+
+    sizes: dict[str, Any] = blocking.SMOKE if smoke else {"rounds": rounds, "connections": connections}
+    finish(blocking.run(subjects, **sizes), json_file)
+
+
 PICTURED = ("throughput", "snapshot", "map")
 
 
@@ -612,7 +632,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
     first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
-    for name in f"{first} collections pages pubsub".split():
+    for name in f"{first} collections pages pubsub blocking".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench import concurrent, osfork, restart, throughput
+from bench import blocking, concurrent, osfork, restart, throughput
 from bench.cli import PAPER_PARTS, bench
 from bench.machine import MODES
 from bench.report import Report
@@ -189,6 +189,19 @@ def test_expiry_tells_when_keys_are_gone_and_how_many_are_held(tmp_path: Path) -
     assert all(row["longest wait, idle [ms]"] > 0 and row["longest wait, expiring [ms]"] > 0 for row in rows(report))
     assert all(0 < row["held at the end"] <= 2000 for row in rows(report, 1))
     assert [figure["at_most"] for figure in report["figures"]] == [1.0, 1.2, 15.0]
+
+
+@needs_redis_benchmark
+def test_blocking_tells_of_answers_and_of_what_a_crowd_costs(tmp_path: Path) -> None:
+    report = run(tmp_path, "blocking", *AGAINST)
+    answers = rows(report)
+    assert [row["server"] for row in answers] == HERE
+    assert all(0 < row["median"] <= row["p99"] for row in answers)
+    crowds = rows(report, 1)
+    assert [(row["server"], row["test"]) for row in crowds] == [(one, test) for one in HERE for test in ("GET", "SET")]
+    assert all(row[kind] > 0 for row in crowds for kind in ("none", *blocking.KINDS))
+    bars = [figure["at_most"] for figure in report["figures"]]
+    assert bars == [blocking.ANSWER_BAR, None, *[blocking.CROWD_BAR] * 6, *[None] * 6]
 
 
 @needs_redis
