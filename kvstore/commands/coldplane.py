@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kvstore.config.config import Config
-from kvstore.connections.clientlist import ClientTotals
+from kvstore.connections.clientlist import ClientTotals, TrackedTotals
 from kvstore.lifetimes.context import Registers
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import Histogram
@@ -163,6 +163,7 @@ class Server(Protocol):
     @property
     def connections(self) -> Table: ...  # the table of them, as connections/table.py has it
     def client_totals(self) -> ClientTotals: ...
+    def tracked_totals(self) -> TrackedTotals: ...
     @property
     def config_file(self) -> Path | None: ...
     @property

@@ -93,16 +93,16 @@ def _listeners(server: "Server") -> Fields:
 
 def clients_fields(server: "Server") -> Fields:
     """Connections."""
-    of = server.client_totals()
+    of, registers = server.client_totals(), server.registers
     return {
         "connected_clients": of.clients,
         "cluster_connections": 0,
         "maxclients": server.config["maxclients"],
         "client_recent_max_input_buffer": of.input_max,
         "client_recent_max_output_buffer": of.output_max,
-        "blocked_clients": server.registers.BLOCKED_CLIENTS,
-        "tracking_clients": 0,
-        "pubsub_clients": server.registers.PUBSUB_CLIENTS,
+        "blocked_clients": registers.BLOCKED_CLIENTS,
+        "tracking_clients": registers.TRACKING_CLIENTS,
+        "pubsub_clients": registers.PUBSUB_CLIENTS,
         "watching_clients": of.watching,
         "clients_in_timeout_table": of.timed,
         "total_watched_keys": of.watched,
@@ -247,6 +247,9 @@ def stats_fields(server: "Server") -> Fields:
     fields["expired_stale_perc"] = server.registers.EXPIRED_STALE_PERC / 1000
     fields["latest_fork_usec"] = round(server.snapshots.last_fork_ns / 1000)
     fields["total_forks"] = server.snapshots.forks
+    tracked = server.tracked_totals()
+    fields["tracking_total_keys"], fields["tracking_total_items"] = tracked.keys, tracked.items
+    fields["tracking_total_prefixes"] = tracked.prefixes
     for name in fields:
         if name.endswith("_kbps"):
             fields[name] = 0.0

@@ -78,7 +78,7 @@ def discard_transaction(context, row):  # type: ignore[no-untyped-def]
     """Forget the queue and the watches; the connection is out of MULTI."""
     row[FLAGS] &= ~(MULTI | DIRTY_EXEC | DIRTY_CAS)
     row[QUEUE_LENGTH] = row[QUEUE_COUNT] = row[QUEUE_FLAGS] = row[QUEUE_ARGUMENTS] = row[QUEUE_BYTES] = 0
-    drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
     unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
 
 
@@ -91,7 +91,7 @@ def keep_command(context, row):  # type: ignore[no-untyped-def]
         size += arg_length(context, i)
     start = row[QUEUE_LENGTH]
     end = start + 16 + 8 * count + ((size + 7) & ~7)
-    if not grow(row, QUEUE_ADDRESS, QUEUE_CAPACITY, end):
+    if not grow(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY, end):
         return -1
     head = words_at(row[QUEUE_ADDRESS] + start, 2 + count)
     head[0] = call[COMMAND]

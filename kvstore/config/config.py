@@ -194,7 +194,7 @@ class Config:
         if name in MANY_WORDS and text:
             return [f"{name} {text}"]
         kind = PARAMETERS[name].kind
-        if isinstance(kind, Memory):
+        if isinstance(kind, Memory) and value >= 0:
             return [f"{name} {memory_text(value)}"]
         if isinstance(kind, EventClasses):
             return [f"{name} {quote(kind.line(value))}"]

@@ -73,6 +73,24 @@ class Memory(Integer):
         return self.within(parse_memory(text))
 
 
+class MemoryOrPercentage(Memory):
+    """A number of bytes, or a percentage of maxmemory, which is a negative number."""
+
+    def parse(self, text: str) -> int:
+        match = re.fullmatch("([0-9]{1,19})%", text, re.ASCII)
+        if match is None:
+            try:
+                return super().parse(text)
+            except ValueError:
+                raise ValueError("argument must be a memory or percent value") from None
+        if int(match[1]) > 100:
+            raise ValueError("percentage argument must be less or equal to 100")
+        return -int(match[1])
+
+    def text(self, value: int) -> str:
+        return f"{-value}%" if value < 0 else str(value)
+
+
 class MachineSize(Memory):
     """A number of bytes for the physical memory, or 0 for as many as the server chooses."""
 

@@ -34,6 +34,7 @@ from kvstore.config.kinds import (
     Kind,
     MachineSize,
     Memory,
+    MemoryOrPercentage,
     Octal,
     Only,
     OutputLimits,
@@ -83,6 +84,7 @@ SERVED = (
     Parameter("client-output-buffer-limit", OutputLimits(), OUTPUT_LIMITS),
     # memory
     Parameter("maxmemory", Memory(), 0),
+    Parameter("maxmemory-clients", MemoryOrPercentage(), 0),
     Parameter("maxmemory-policy", Only(Choice(_POLICIES), "noeviction", "only noeviction is supported"), "noeviction"),
     Parameter("machine-memory", MachineSize(), 0, mutable=False),  # size of the physical memory; 0: derived
     Parameter("databases", Only(Integer(1), 16, "there are always 16 databases"), 16, mutable=False),
@@ -136,7 +138,6 @@ SERVED = (
     Parameter("min-replicas-to-write", Only(Integer(), 0, _NO_REPLICATION), 0),
     Parameter("cluster-enabled", Only(Flag(), False, "cluster mode is not supported"), False, mutable=False),
     Parameter("daemonize", Only(Flag(), False, "the server stays in the foreground"), False, mutable=False),
-    Parameter("maxmemory-clients", Only(Text(), "0", "eviction of clients is not supported"), "0"),
     Parameter("tls-port", Only(Integer(0, 65535), 0, "TLS is not supported"), 0),
 )
 

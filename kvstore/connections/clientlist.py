@@ -9,19 +9,22 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
-from kvstore.connections.interests import names_memory, topic_count
+from kvstore.connections.interests import interest_count, names_memory, topic_count
+from kvstore.connections.memory import connection_memory
 from kvstore.connections.table import connection, text_length
 from kvstore.lifetimes.call import PROTOCOL, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
     BLOCKED,
     BLOCKED_UNTIL_MS,
+    BODY_DONE,
+    BODY_PAGES,
+    CHANNELS_COUNT,
     CLOSE_AFTER_REPLY,
     CREATED_MS,
     DATABASE,
     DIRTY_CAS,
     FD,
-    FIELDS,
     FLAGS,
     HELD,
     ID,
@@ -33,6 +36,7 @@ from kvstore.lifetimes.connection import (
     LAST_COMMAND,
     LIB_NAME,
     LIB_VER,
+    MONITOR_MODE,
     MULTI,
     NAME,
     NEVER,
@@ -42,26 +46,35 @@ from kvstore.lifetimes.connection import (
     OUTPUT_LENGTH,
     OUTPUT_START,
     OWN,
+    PATTERNS_COUNT,
     PEER,
     POSTPONED,
     QUEUE_CAPACITY,
     QUEUE_COUNT,
+    REDIRECT,
+    SHARD_CHANNELS_COUNT,
     SPEAKS,
+    SUBSCRIBER,
+    TRACKING,
+    TRACKING_BCAST,
+    TRACKING_BROKEN,
     UNIX_SOCKET,
     WATCH_COUNT,
-    WATCH_SIZE,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TIMER_MS
-from kvstore.lifetimes.store import WAITED_KEYS
+from kvstore.lifetimes.store import PREFIXES, TRACKED_KEYS, WAITED_KEYS
 from kvstore.system.libc import bytes_at
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.refusals import command_name, name_length
+from kvstore.wire.request import BODY_HEAD
 from kvstore.wire.resp import reply_raw, reply_room
 from mmcore.jit import constant, copy_bytes, equal_bytes, int64, kernel, linked, uint8, void
+from mmcore.paging import PAGE_SHIFT
 
 _HEADER_ROOM = 32  # [bytes] for the header of a text whose length is known only at its end
 _MULTI_NONE = -1  # commands queued outside of MULTI
+_REDIR_NONE = -1  # who is told in the place of a connection without tracking
 
 _PARTS = (
     "id=",
@@ -73,7 +86,10 @@ _PARTS = (
     " idle=",
     " flags=",
     " db=",
-    " sub=0 psub=0 ssub=0 multi=",
+    " sub=",
+    " psub=",
+    " ssub=",
+    " multi=",
     " qbuf=",
     " qbuf-free=",
     " argv-mem=",
@@ -84,7 +100,8 @@ _PARTS = (
     " tot-mem=",
     " events=r",
     " cmd=",
-    " user=default redir=-1 resp=",
+    " user=default redir=",
+    " resp=",
     " lib-name=",
     " lib-ver=",
     "\n",
@@ -101,6 +118,9 @@ _PARTS = (
     _IDLE,
     _FLAGS,
     _DB,
+    _SUB,
+    _PSUB,
+    _SSUB,
     _MULTI,
     _QBUF,
     _QBUF_FREE,
@@ -112,6 +132,7 @@ _PARTS = (
     _TOT_MEM,
     _EVENTS,
     _CMD,
+    _REDIR,
     _RESP,
     _LIB_NAME,
     _LIB_VER,
@@ -172,11 +193,16 @@ def _put_flag(context, letter, is_set):  # type: ignore[no-untyped-def]
 def _put_flags(context, flags):  # type: ignore[no-untyped-def]
     _put(context, _FLAGS)
     start = context.call[REPLY_LENGTH]
+    _put_flag(context, 79, flags & MONITOR_MODE)  # O
+    _put_flag(context, 80, flags & SUBSCRIBER)  # P
     _put_flag(context, 120, flags & MULTI)  # x
+    _put_flag(context, 98, flags & (POSTPONED | BLOCKED | HELD))  # b
+    _put_flag(context, 116, flags & TRACKING)  # t
+    _put_flag(context, 82, flags & TRACKING_BROKEN)  # R
+    _put_flag(context, 66, flags & TRACKING_BCAST)  # B
     _put_flag(context, 100, flags & DIRTY_CAS)  # d
     _put_flag(context, 99, flags & CLOSE_AFTER_REPLY)  # c
     _put_flag(context, 65, flags & KILLED)  # A
-    _put_flag(context, 98, flags & (POSTPONED | BLOCKED | HELD))  # b
     _put_flag(context, 85, flags & UNIX_SOCKET)  # U
     _put_flag(context, 101, flags & NO_EVICT)  # e
     _put_flag(context, 84, flags & NO_TOUCH_MODE)  # T
@@ -189,6 +215,10 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     now, row = context.shard[TIMER_MS], connection(context, slot)
     pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
     unread = row[INPUT_LENGTH] - row[INPUT_START]
+    free = row[INPUT_CAPACITY] - unread
+    if row[BODY_PAGES] > 0:
+        unread += row[BODY_DONE] - BODY_HEAD  # the query buffer has the head of a long value only
+        free += (row[BODY_PAGES] << PAGE_SHIFT) - row[BODY_DONE]
     _put_number(context, _ID, row[ID])
     _put_address(context, _ADDR, row, PEER)
     _put_address(context, _LADDR, row, OWN)
@@ -198,18 +228,19 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     _put_number(context, _IDLE, max(0, now - row[ACTIVE_MS]) // 1000)
     _put_flags(context, row[FLAGS])
     _put_number(context, _DB, row[DATABASE])
+    _put_number(context, _SUB, row[CHANNELS_COUNT])
+    _put_number(context, _PSUB, row[PATTERNS_COUNT])
+    _put_number(context, _SSUB, row[SHARD_CHANNELS_COUNT])
     _put_number(context, _MULTI, row[QUEUE_COUNT] if row[FLAGS] & MULTI else _MULTI_NONE)
     _put_number(context, _QBUF, unread)
-    _put_number(context, _QBUF_FREE, row[INPUT_CAPACITY] - unread)
+    _put_number(context, _QBUF_FREE, free)
     waits = row[FLAGS] & BLOCKED != 0  # its queue buffer holds the command that it waits in
     _put_number(context, _ARGV_MEM, row[QUEUE_CAPACITY] if waits else 0)
     _put_number(context, _MULTI_MEM, 0 if waits else row[QUEUE_CAPACITY])
     _put_number(context, _OBL, pending)
     _put_number(context, _OLL, 1 if pending > 0 else 0)
     _put_number(context, _OMEM, row[OUTPUT_CAPACITY])
-    total = FIELDS * 8 + row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY]
-    total += WATCH_SIZE * row[WATCH_COUNT]
-    _put_number(context, _TOT_MEM, total)
+    _put_number(context, _TOT_MEM, connection_memory(row))
     _put(context, _EVENTS)
     if pending > 0:
         _put(context, _WRITABLE)
@@ -219,6 +250,7 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     else:
         name = command_name(context, row[LAST_COMMAND])
         reply_raw(context, name, 0, name_length(name))
+    _put_number(context, _REDIR, row[REDIRECT] if row[FLAGS] & TRACKING else _REDIR_NONE)
     _put_number(context, _RESP, row[SPEAKS])
     _put_text(context, _LIB_NAME, row[LIB_NAME])
     _put_text(context, _LIB_VER, row[LIB_VER])
@@ -276,10 +308,26 @@ def add_connections(context, totals):  # type: ignore[no-untyped-def]
         if row[FLAGS] & IN_USE == 0:
             continue
         totals[0] += 1
-        totals[1] += row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY]
-        totals[1] += 8 * FIELDS + WATCH_SIZE * row[WATCH_COUNT]
+        totals[1] += connection_memory(row)
         totals[2] = max(totals[2], row[INPUT_CAPACITY])
         totals[3] = max(totals[3], row[OUTPUT_CAPACITY])
         totals[4] += 1 if row[WATCH_COUNT] != 0 else 0
         totals[5] += row[WATCH_COUNT]
         totals[6] += 1 if row[FLAGS] & BLOCKED != 0 and row[BLOCKED_UNTIL_MS] < NEVER else 0
+
+
+class TrackedTotals(NamedTuple):
+    """What connections are told changes of."""
+
+    keys: int
+    items: int  # pairs of a key and a connection
+    prefixes: int
+
+
+@linked(void(CONTEXT, int64[::1]))
+def count_tracked(context, totals):  # type: ignore[no-untyped-def]
+    """Count, in the order of TrackedTotals."""
+    store = context.store
+    totals[0] = topic_count(store[TRACKED_KEYS])
+    totals[1] = interest_count(store[TRACKED_KEYS])
+    totals[2] = topic_count(store[PREFIXES])

@@ -63,6 +63,7 @@ _TOPICS, _INTERESTS = 0, HEADER_WORDS
 _MARK_FIRST, _MARK_LAST, _NAMES, _ELDEST, _YOUNGEST = range(2 * HEADER_WORDS, 2 * HEADER_WORDS + 5)
 assert INTERESTS_WORDS == 2 * HEADER_WORDS + 5
 _SPREAD = 0x2545_F491_4F6C_DD1D
+INTEREST_MEMORY = 8 * (_INTEREST_WIDTH + 1 + _TOPIC_WIDTH + 1)  # [bytes] of one and its topic, without its name
 
 
 @kernel
@@ -109,6 +110,12 @@ def topic_first(table):  # type: ignore[no-untyped-def]
 def topic_after(table, topic):  # type: ignore[no-untyped-def]
     """The topic that came after this one, -1 for none.  It has no interest if only its mark has not been taken yet."""
     return row_at(table, topic)[_AFTER] - 1
+
+
+@kernel
+def interest_count(table):  # type: ignore[no-untyped-def]
+    """Interests in all topics."""
+    return row_count(_interests(table))
 
 
 @kernel

@@ -82,8 +82,8 @@ def hard_limit(context, row):  # type: ignore[no-untyped-def]
     return shard[PUBSUB_HARD_LIMIT] if row[FLAGS] & SUBSCRIBER else shard[OUTPUT_HARD_LIMIT]
 
 
-@linked(int64(int64[::1], int64, int64))
-def output_append(row, address, count):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64[::1], int64, int64))
+def output_append(context, row, address, count):  # type: ignore[no-untyped-def]
     """Append bytes to the connection's own output: 1, or 0 when memory ran out."""
     start, pending = row[OUTPUT_START], row[OUTPUT_LENGTH] - row[OUTPUT_START]
     if start >= pending and row[OUTPUT_LENGTH] + count > row[OUTPUT_CAPACITY]:
@@ -91,7 +91,7 @@ def output_append(row, address, count):  # type: ignore[no-untyped-def]
         out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
         copy_bytes(out, 0, out, start, pending)
         row[OUTPUT_START], row[OUTPUT_LENGTH] = 0, pending
-    if not grow(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count):
+    if not grow(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY, row[OUTPUT_LENGTH] + count):
         return 0
     copy_bytes(bytes_at(row[OUTPUT_ADDRESS] + row[OUTPUT_LENGTH], count), 0, bytes_at(address, count), 0, count)
     row[OUTPUT_LENGTH] += count
@@ -176,7 +176,7 @@ def _spill_list(context, slot, row, number, limit):  # type: ignore[no-untyped-d
         if limit > 0 and row[OUTPUT_LENGTH] - row[OUTPUT_START] + record[SIZE] > limit:
             context.shard[OUTPUT_LIMIT_CLOSED] += 1
             give_turn(context, slot, row, KILLED)
-        elif output_append(row, piece_address(context, record), record[SIZE]) == 0:
+        elif output_append(context, row, piece_address(context, record), record[SIZE]) == 0:
             give_turn(context, slot, row, KILLED)
     give_turn(context, slot, row, 0)
 

@@ -37,6 +37,7 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     BLOCKED_CLIENTS,
+    CLIENT_BUFFERS,
     CONNECTED_CLIENTS,
     CONNECTION_CAPACITY,
     CONNECTION_SLOTS,
@@ -58,7 +59,7 @@ def connection(context, slot):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def grow(row, address, capacity, needed):  # type: ignore[no-untyped-def]
+def grow(context, row, address, capacity, needed):  # type: ignore[no-untyped-def]
     """Make the buffer whose address and capacity are these fields hold `needed` bytes; False when memory ran out."""
     if row[capacity] >= needed:
         return True
@@ -66,14 +67,16 @@ def grow(row, address, capacity, needed):  # type: ignore[no-untyped-def]
     moved = realloc(row[address], size)
     if moved == 0:
         return False
+    context.shard[CLIENT_BUFFERS] += size - row[capacity]
     row[address] = moved
     row[capacity] = size
     return True
 
 
 @kernel
-def drop(row, address, capacity):  # type: ignore[no-untyped-def]
+def drop(context, row, address, capacity):  # type: ignore[no-untyped-def]
     """Free a buffer."""
+    context.shard[CLIENT_BUFFERS] -= row[capacity]
     free(row[address])
     row[address] = 0
     row[capacity] = 0

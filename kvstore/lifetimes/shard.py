@@ -191,6 +191,8 @@
     DEFRAG_KEY_HITS,  # keys of which a part was moved
     DEFRAG_KEY_MISSES,
     KEY_PLACES_ADDRESS,  # where the commands' keys are: see wire/keyplaces.py; 0 until somebody needs it
-) = range(171)
+    CLIENT_BUFFERS,  # bytes of all connections' own buffers; connections/memory.py adds what else they take
+    EVICTION_REST_MS,  # until when no connection is closed for memory, because none may be
+) = range(173)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 171
+assert SHARD_REGISTERS >= 173

@@ -40,7 +40,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_ADDRESS, POPULATOR_ADDRESS
-from kvstore.lifetimes.shard import INPUT_POSITION, NET_INPUT_BYTES, QUERY_BUFFER_LIMIT, TIMER_MS
+from kvstore.lifetimes.shard import CLIENT_BUFFERS, INPUT_POSITION, NET_INPUT_BYTES, QUERY_BUFFER_LIMIT, TIMER_MS
 from kvstore.lifetimes.sizes import INPUT_MAX
 from kvstore.net.epoll import CLOSED, socket_receive
 from kvstore.store.flush import release_root
@@ -103,6 +103,7 @@ def _add_pages(context, row):  # type: ignore[no-untyped-def]
     if sapling_grow(context.space, row[BODY_ROOT_PLUS_1] - 1, row[BODY_PAGES], pages) != 0:
         return 0
     row[BODY_PAGES] += pages
+    context.shard[CLIENT_BUFFERS] += pages << PAGE_SHIFT
     return 1
 
 
@@ -132,19 +133,26 @@ def _piece(context, row, at, limit):  # type: ignore[no-untyped-def]
     return context.pool[FRAMES_ADDRESS] + sapling_address(context.space, root, at), count
 
 
+@kernel
+def _forget(context, row):  # type: ignore[no-untyped-def]
+    # The sapling is no longer the connection's.
+    context.shard[CLIENT_BUFFERS] -= row[BODY_PAGES] << PAGE_SHIFT
+    row[BODY_ROOT_PLUS_1] = row[BODY_PAGES] = 0
+
+
 @linked(void(CONTEXT, int64[::1]))
 def drop_body(context, row):  # type: ignore[no-untyped-def]
     """Release what the connection has received into frames, if anything."""
     if row[BODY_ROOT_PLUS_1] != 0:
         release_root(context, row[BODY_ROOT_PLUS_1] - 1)
-        row[BODY_ROOT_PLUS_1] = 0
+        _forget(context, row)
 
 
 @linked(int64(CONTEXT, int64[::1]))
 def give_up_body(context, row):  # type: ignore[no-untyped-def]
     """Put what has been received into the query buffer: 1, or 0 when memory ran out."""
     start, done = row[INPUT_START] + row[BODY_AT], row[BODY_DONE]
-    if not grow(row, INPUT_ADDRESS, INPUT_CAPACITY, start + done):
+    if not grow(context, row, INPUT_ADDRESS, INPUT_CAPACITY, start + done):
         return 0
     at = 0
     while at < done:
@@ -175,7 +183,7 @@ def begin_body(context, row):  # type: ignore[no-untyped-def]
     if root < 0:
         return
     row[BODY_ROOT_PLUS_1], row[BODY_AT], row[BODY_SIZE] = root + 1, value, size
-    row[BODY_DONE] = row[BODY_PAGES] = row[BODY_WAITS_MS] = 0
+    row[BODY_DONE] = row[BODY_WAITS_MS] = 0
     while row[BODY_DONE] < have:
         if not _add_pages(context, row):
             drop_body(context, row)
@@ -230,6 +238,6 @@ def withdraw_body(context, row, done):  # type: ignore[no-untyped-def]
     if call[BODY_ADDRESS] != 0:
         call[BODY_ADDRESS] = 0
         if call[BODY_ROOT] < 0:
-            row[BODY_ROOT_PLUS_1] = 0
+            _forget(context, row)
         elif done:
             drop_body(context, row)

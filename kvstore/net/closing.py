@@ -44,9 +44,9 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     tracking_off(context, slot)
     deadline_drop(context, row)
     close(row[FD])
-    drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
-    drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
-    drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    drop(context, row, INPUT_ADDRESS, INPUT_CAPACITY)
+    drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
     for field in range(NAME, LIB_VER + 1):
         free(row[field])
     if row[FLAGS] & (POSTPONED | BLOCKED | HELD):

@@ -13,6 +13,7 @@ While the latency monitor is on, the thread's processor time is read before and 
 longest turn: including what Python did in it, and excluding the time that other processes took.
 """
 
+from kvstore.connections.memory import evict_connections
 from kvstore.connections.table import connection, give_turn, take_turn
 from kvstore.durable.saving import save_begin
 from kvstore.effects.broadcasts import broadcast
@@ -38,6 +39,7 @@ from kvstore.lifetimes.shard import (
     LOOP_BEGAN_NS,
     LOOP_LONGEST_NS,
     LOOP_TURNS,
+    MAXMEMORY_CLIENTS,
     NEXT_TICK_MS,
     READY,
     READY_NEXT,
@@ -186,6 +188,8 @@ def serve(context):  # type: ignore[no-untyped-def]
             if event != EVENT_NONE:
                 return _leave(context, event)
         send_all(context)
+        if shard[MAXMEMORY_CLIENTS] > 0:
+            evict_connections(context)
         shard[LOOP_TURNS] += 1
         if shard[TIMER_MS] >= shard[NEXT_TICK_MS]:
             tick(context)

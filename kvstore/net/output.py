@@ -50,6 +50,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
+    CLIENT_BUFFERS,
     NET_OUTPUT_BYTES,
     OUTPUT_LIMIT_CLOSED,
     OUTPUT_SOFT_LIMIT,
@@ -105,7 +106,7 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
     pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
     if pending == 0:
         row[OUTPUT_START] = row[OUTPUT_LENGTH] = row[OUTPUT_SOFT_SINCE_MS] = 0
-        drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+        drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
         _ask_for_write(context, slot, row, False)
         if row[FLAGS] & CLOSE_AFTER_REPLY and row[SEND_FIRST] == 0:
             give_turn(context, slot, row, KILLED)
@@ -133,11 +134,12 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
 def _take_over_reply(context, row, record, sent):  # type: ignore[no-untyped-def]
     # A long reply that is alone in the buffer is not copied: the connection takes over the buffer.
     call = context.call
-    drop(row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
     row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
     row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
     row[OUTPUT_START] = sent
     row[OUTPUT_LENGTH] = record[SIZE]
+    context.shard[CLIENT_BUFFERS] += row[OUTPUT_CAPACITY]
     call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = 0
 
 
@@ -189,7 +191,7 @@ def _keep(context, slot, row, address, count):  # type: ignore[no-untyped-def]
             context.shard[OUTPUT_LIMIT_CLOSED] += row[FLAGS] & KILLED == 0
             give_turn(context, slot, row, KILLED)
             return 0
-    if output_append(row, address, count) == 0:
+    if output_append(context, row, address, count) == 0:
         give_turn(context, slot, row, KILLED)
         return 0
     return 1

@@ -160,11 +160,11 @@ def settle(context, slot, row):  # type: ignore[no-untyped-def]
     if left == 0:
         row[INPUT_START] = row[INPUT_LENGTH] = 0
         if row[INPUT_CAPACITY] > 0:
-            drop(row, INPUT_ADDRESS, INPUT_CAPACITY)
+            drop(context, row, INPUT_ADDRESS, INPUT_CAPACITY)
     else:
         if shard[INPUT_SHARED] == 0:
             row[INPUT_START] = shard[INPUT_POSITION]
-        elif grow(row, INPUT_ADDRESS, INPUT_CAPACITY, left):
+        elif grow(context, row, INPUT_ADDRESS, INPUT_CAPACITY, left):
             kept = bytes_at(row[INPUT_ADDRESS], row[INPUT_CAPACITY])
             copy_bytes(kept, 0, query(context), shard[INPUT_POSITION], left)
             row[INPUT_LENGTH] = left

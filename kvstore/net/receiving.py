@@ -76,7 +76,7 @@ def receive(context, slot, row):  # type: ignore[no-untyped-def]
             copy_bytes(kept, 0, kept, row[INPUT_START], before)
             row[INPUT_START] = 0
             row[INPUT_LENGTH] = before
-        if not grow(row, INPUT_ADDRESS, INPUT_CAPACITY, before + 16384):
+        if not grow(context, row, INPUT_ADDRESS, INPUT_CAPACITY, before + 16384):
             give_turn(context, slot, row, KILLED)
             return EVENT_NONE
         address, room = row[INPUT_ADDRESS] + before, min(row[INPUT_CAPACITY] - before, INPUT_MAX)

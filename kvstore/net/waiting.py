@@ -99,7 +99,7 @@ def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
     stop_waiting(context, row)
     deadline_drop(context, row)
     row[QUEUE_LENGTH] = row[QUEUE_BYTES] = 0
-    drop(row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
     row[FLAGS] &= ~BLOCKED
     row[ACTIVE_MS] = shard[TIMER_MS]  # the wait does not count as idle
     shard[BLOCKED_CLIENTS] -= 1

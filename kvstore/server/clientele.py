@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.transactions import discard_transaction
 from kvstore.config.config import Config
-from kvstore.connections.clientlist import ClientTotals, add_connections, find_address, reply_connections
+from kvstore.connections.clientlist import (
+    ClientTotals,
+    TrackedTotals,
+    add_connections,
+    count_tracked,
+    find_address,
+    reply_connections,
+)
 from kvstore.connections.clients import Client
 from kvstore.connections.table import find_connection, kill_connection
 from kvstore.effects import subscriptions
@@ -53,6 +60,12 @@ class Clientele:
         totals = zeros(int64, len(ClientTotals._fields))
         add_connections(self.context, totals)
         return ClientTotals(*totals.tolist())
+
+    def tracked_totals(self) -> TrackedTotals:
+        """What connections are told changes of."""
+        totals = zeros(int64, len(TrackedTotals._fields))
+        count_tracked(self.context, totals)
+        return TrackedTotals(*totals.tolist())
 
     def reply_clients(self, slots: Sequence[int]) -> Sentinel:
         """Reply to the command at hand with CLIENT LIST's lines of these connections."""

@@ -13,8 +13,11 @@ from kvstore.server.logfile import set_level
 from kvstore.system.descriptors import allow_clients
 from mmcore.jit import Table
 
+CLIENTS_LIMIT_MIN = 128 << 10  # [bytes], as in Redis: below it no client could talk to the server
+
 APPLIED = [
     "maxmemory",
+    "maxmemory-clients",
     "requirepass",
     "protected-mode",
     "timeout",
@@ -86,6 +89,14 @@ class Settings(Clientele):
         r.PUBSUB_HARD_LIMIT, r.PUBSUB_SOFT_LIMIT = pubsub.hard, pubsub.soft
         r.PUBSUB_SOFT_MS = 1000 * pubsub.soft_seconds
 
+    def _set_memory(self) -> None:
+        r, of_clients = self.registers, self.config["maxmemory-clients"]
+        r.MAXMEMORY = self.config["maxmemory"]
+        if of_clients < 0:
+            of_clients = r.MAXMEMORY * -of_clients // 100
+        r.MAXMEMORY_CLIENTS = max(of_clients, CLIENTS_LIMIT_MIN) if of_clients else 0
+        r.EVICTION_REST_MS = 0
+
     def _set_save_points(self) -> None:
         points = Table.of(self.config["save"].points, 2)
         self._save_points = points  # the register holds its address only
@@ -120,7 +131,6 @@ class Settings(Clientele):
 
 # Parameters that are a register, and by how much a value is multiplied for it.
 _REGISTERS = {
-    "maxmemory": ("MAXMEMORY", 1),
     "timeout": ("TIMEOUT_MS", 1000),
     "tcp-keepalive": ("KEEPALIVE_S", 1),
     "proto-max-bulk-len": ("PROTO_MAX_BULK_LEN", 1),
@@ -147,6 +157,8 @@ _REGISTERS = {
     "tracking-table-max-keys": ("TRACKING_KEYS_MAX", 1),
 }
 _ACTIONS: dict[str, Callable[[Settings], None]] = {
+    "maxmemory": Settings._set_memory,
+    "maxmemory-clients": Settings._set_memory,
     "requirepass": Settings._set_access,
     "protected-mode": Settings._set_access,
     "bind": Settings._set_access,

@@ -10,7 +10,7 @@ from kvstore.commands import coldplane
 from kvstore.commands.refusals import wrong_arity
 from kvstore.commands.table import cold_handler, find
 from kvstore.config.config import Config
-from kvstore.connections.clientlist import ClientTotals
+from kvstore.connections.clientlist import ClientTotals, TrackedTotals
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.connection import WATCH_SIZE
 from kvstore.observe.acllog import AclLog
@@ -155,6 +155,9 @@ class FakeServer:
         watched = [row[connection.WATCH_COUNT] for row in used]
         memory = 8 * connection.FIELDS * len(used) + WATCH_SIZE * sum(watched)
         return ClientTotals(len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0)
+
+    def tracked_totals(self) -> TrackedTotals:
+        return TrackedTotals(3, 5, 2)
 
     def reply_clients(self, slots: Sequence[int]) -> Reply:
         return Verbatim("".join(f"id={self.listed[slot].id}\n" for slot in slots))

@@ -12,7 +12,7 @@ from kvstore.wire.words import chosen, integer, text, word
 if TYPE_CHECKING:
     from kvstore.commands.coldplane import Client, Server
 
-# The classes of clients that CLIENT LIST and KILL know; here all clients are normal.
+# The classes of clients that CLIENT LIST and KILL know.  There are no masters and replicas; monitors are normal.
 CLIENT_TYPES = ("normal", "master", "slave", "replica", "pubsub")
 
 
@@ -31,11 +31,19 @@ def _alive(server: "Server") -> list[int]:
     ]
 
 
+def _of_type(server: "Server", slots: list[int], wanted: str) -> list[int]:
+    # Those of these slots whose connections are of a class.
+    if wanted not in ("normal", "pubsub"):
+        return []
+    flags = server.connections.column(connection.FLAGS)
+    return [slot for slot in slots if (flags[slot] & connection.SUBSCRIBER != 0) == (wanted == "pubsub")]
+
+
 def client_list(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """CLIENT LIST [TYPE type] | [ID client-id ...]"""
     listed = _alive(server)
     if len(args) == 4 and word(args, 2) == b"type":
-        listed = listed if _client_type(args[3]) == "normal" else listed[:0]
+        listed = _of_type(server, listed, _client_type(args[3]))
     elif len(args) > 3 and word(args, 2) == b"id":
         wanted = [integer(data, "ERR Invalid client ID") for data in args[3:]]
         ids = server.connections.column(connection.ID)
@@ -80,7 +88,7 @@ def _passing(server: "Server", slots: list[int], option: bytes, wanted: Any) -> 
     if option in (b"addr", b"laddr"):
         passes = server.from_address(wanted, own=option == b"laddr")
         return [slot for slot in slots if passes[slot]]
-    return slots if option == b"user" or wanted == "normal" else []
+    return slots if option == b"user" else _of_type(server, slots, wanted)
 
 
 def client_kill(server: "Server", client: "Client", args: list[bytes]) -> Reply:

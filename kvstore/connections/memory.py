@@ -1,0 +1,126 @@
+"""What connections take in memory, and maxmemory-clients: the largest are closed when all together take too much.
+
+A connection takes its row, its own buffers, what it has received of a long value, and its interests and watches.  The
+names of what it is interested in are shared, and count for nobody, as in Redis.  The sum over all connections is known
+without looking at them: CLIENT_BUFFERS is kept by whoever changes a buffer, and the tables know how many interests they
+have.
+
+The loop compares the sum with the limit once a turn.  Over the limit, one walk over the rows finds the largest
+connections that may be closed, CLOSED_AT_ONCE at most, and closes them from the largest on until the others fit.  A
+connection with CLIENT NO-EVICT is not closed; if there are no others, the next walk waits for a tick.
+"""
+
+from kvstore.connections.interests import INTEREST_MEMORY, interest_count
+from kvstore.connections.table import connection, give_turn
+from kvstore.lifetimes.connection import (
+    BODY_PAGES,
+    CHANNELS_COUNT,
+    FIELDS,
+    FLAGS,
+    IN_USE,
+    INPUT_CAPACITY,
+    KEYS_COUNT,
+    KILLED,
+    NO_EVICT,
+    OUTPUT_CAPACITY,
+    PATTERNS_COUNT,
+    PREFIXES_COUNT,
+    QUEUE_CAPACITY,
+    SHARD_CHANNELS_COUNT,
+    TRACKED_COUNT,
+    WATCH_COUNT,
+    WATCH_SIZE,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    CLIENT_BUFFERS,
+    CONNECTED_CLIENTS,
+    CONNECTION_SLOTS,
+    EVICTED_CLIENTS,
+    EVICTION_REST_MS,
+    MAXMEMORY_CLIENTS,
+    SCRATCH_ADDRESS,
+    TICK_MS,
+    TIMER_MS,
+)
+from kvstore.lifetimes.store import (
+    CHANNELS,
+    PATTERNS,
+    PREFIXES,
+    SHARD_CHANNELS,
+    TRACKED_KEYS,
+    WAITED_KEYS,
+    WATCHES,
+)
+from kvstore.system.libc import words_at
+from mmcore.jit import int64, kernel, linked, void
+from mmcore.paging import PAGE_SHIFT
+
+CLOSED_AT_ONCE = 64  # connections, in a turn
+
+
+@kernel
+def interests_of(row):  # type: ignore[no-untyped-def]
+    """How many interests a connection has."""
+    pubsub = row[CHANNELS_COUNT] + row[PATTERNS_COUNT] + row[SHARD_CHANNELS_COUNT]
+    return pubsub + row[KEYS_COUNT] + row[TRACKED_COUNT] + row[PREFIXES_COUNT]
+
+
+@kernel
+def connection_memory(row):  # type: ignore[no-untyped-def]
+    """What a connection takes [bytes]."""
+    buffers = row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY] + (row[BODY_PAGES] << PAGE_SHIFT)
+    return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row) + WATCH_SIZE * row[WATCH_COUNT]
+
+
+@linked(int64(CONTEXT))
+def connections_memory(context):  # type: ignore[no-untyped-def]
+    """What all connections take together [bytes]."""
+    shard, store = context.shard, context.store
+    interests = interest_count(store[CHANNELS]) + interest_count(store[PATTERNS])
+    interests += interest_count(store[SHARD_CHANNELS]) + interest_count(store[WAITED_KEYS])
+    interests += interest_count(store[TRACKED_KEYS]) + interest_count(store[PREFIXES])
+    fixed = 8 * FIELDS * shard[CONNECTED_CLIENTS]
+    return fixed + shard[CLIENT_BUFFERS] + INTEREST_MEMORY * interests + WATCH_SIZE * store[WATCHES]
+
+
+@kernel
+def _survey(context, largest):  # type: ignore[no-untyped-def]
+    # (bytes that all connections take but those that are being closed, how many were put in `largest`): the largest
+    # of those that may be closed, in falling order, each as its size and its slot.
+    total, found = 0, 0
+    for slot in range(context.shard[CONNECTION_SLOTS]):
+        row = connection(context, slot)
+        if row[FLAGS] & (IN_USE | KILLED) != IN_USE:
+            continue
+        size = connection_memory(row)
+        total += size
+        if row[FLAGS] & NO_EVICT or (found == CLOSED_AT_ONCE and largest[2 * found - 2] >= size):
+            continue
+        found = min(found + 1, CLOSED_AT_ONCE)
+        at = found - 1
+        while at > 0 and largest[2 * at - 2] < size:
+            largest[2 * at], largest[2 * at + 1] = largest[2 * at - 2], largest[2 * at - 1]
+            at -= 1
+        largest[2 * at], largest[2 * at + 1] = size, slot
+    return total, found
+
+
+@linked(void(CONTEXT))
+def evict_connections(context):  # type: ignore[no-untyped-def]
+    """Close the largest connections if all together take MAXMEMORY_CLIENTS or more."""
+    shard = context.shard
+    limit = shard[MAXMEMORY_CLIENTS]
+    if connections_memory(context) < limit or shard[TIMER_MS] < shard[EVICTION_REST_MS]:
+        return
+    largest = words_at(shard[SCRATCH_ADDRESS], 2 * CLOSED_AT_ONCE)
+    total, found = _survey(context, largest)
+    if found == 0:
+        shard[EVICTION_REST_MS] = shard[TIMER_MS] + shard[TICK_MS]
+    for i in range(found):
+        if total < limit:
+            break
+        slot = largest[2 * i + 1]
+        give_turn(context, slot, connection(context, slot), KILLED)
+        shard[EVICTED_CLIENTS] += 1
+        total -= largest[2 * i]
