@@ -13,10 +13,12 @@ from kvstore.commands.rows import (
     STAT_CYCLES,
     STAT_FAILED,
     STATISTICS_WIDTH,
+    UNMONITORED,
     row_of,
 )
+from kvstore.effects.monitors import REDACT_FURTHER, tell_monitors
 from kvstore.lifetimes.call import COMMAND_CYCLES, COMMAND_REPLY, REDACTED, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
-from kvstore.lifetimes.connection import COMMANDS, NEVER
+from kvstore.lifetimes.connection import BLOCKED, COMMANDS, FLAGS, NEVER
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     COMMAND_STATISTICS_ADDRESS,
@@ -25,6 +27,7 @@ from kvstore.lifetimes.shard import (
     ERROR_REPLIES,
     ERROR_TABLE_ADDRESS,
     LATENCY_TRACKING,
+    MONITOR_FIRST,
     SLOW_CYCLES,
     SLOW_US,
     SLOWLOG_US,
@@ -65,21 +68,37 @@ def count_error(context, start):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def measure_slowness(context):  # type: ignore[no-untyped-def]
-    """Convert SLOW_US to SLOW_CYCLES, rounded down, so that `note_slow` makes the exact decision."""
+    """Convert SLOW_US to SLOW_CYCLES, rounded down, so that `note_slow` makes the exact decision.
+
+    While there are monitors it is 0: every command is told them, and none pays for the question when there is none.
+    """
     shard = context.shard
     slow_us = min(shard[SLOW_US], NEVER // shard[CYCLES_PER_MS])
-    shard[SLOW_CYCLES] = slow_us * shard[CYCLES_PER_MS] // 1000 if shard[SLOW_US] < NEVER else NEVER
+    if shard[MONITOR_FIRST] > 0:
+        shard[SLOW_CYCLES] = 0
+    else:
+        shard[SLOW_CYCLES] = slow_us * shard[CYCLES_PER_MS] // 1000 if shard[SLOW_US] < NEVER else NEVER
+
+
+@linked(void(CONTEXT, int64[::1], int64))
+def note_monitored(context, row, command):  # type: ignore[no-untyped-def]
+    """Show the command at hand to the monitors, unless it is one that they are not shown."""
+    flags = row_of(context, command)[ROW_FLAGS]
+    if flags & UNMONITORED == 0:
+        tell_monitors(context, row, context.call[REDACTED] | REDACT_FURTHER if flags & HAS_SECRETS else 0)
 
 
 @linked(void(CONTEXT, int64[::1], int64, int64))
 def note_slow(context, row, command, elapsed):  # type: ignore[no-untyped-def]
-    """Tell the slow log and the latency monitor that the command at hand took `elapsed` cycles."""
+    """Tell the slow log, the latency monitor and MONITOR that the command at hand took `elapsed` cycles."""
     call, shard = context.call, context.shard
     flags = row_of(context, command)[ROW_FLAGS]
     duration_us = elapsed * 1000 // shard[CYCLES_PER_MS]
     latency_sample(context, FAST_COMMAND_EVENT if flags & FAST else COMMAND_EVENT, duration_us // 1000)
     if 0 <= shard[SLOWLOG_US] <= duration_us and flags & SKIP_SLOWLOG == 0:
         slowlog_push(context, row, duration_us, call[REDACTED] if flags & HAS_SECRETS else 0)
+    if shard[MONITOR_FIRST] > 0 and row[FLAGS] & BLOCKED == 0:  # a command that blocked was shown when it began
+        note_monitored(context, row, command)
 
 
 @kernel

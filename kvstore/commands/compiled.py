@@ -22,6 +22,8 @@ _BITS_OF_FLAGS = {
     "may_replicate": rows.MAY_REPLICATE,
     "skip_slowlog": rows.SKIP_SLOWLOG,
     "fast": rows.FAST,
+    "admin": rows.UNMONITORED,
+    "skip_monitor": rows.UNMONITORED,
 }
 
 

@@ -49,6 +49,7 @@ class Client:
     close_after_reply = _flag(connection.CLOSE_AFTER_REPLY)
     no_touch = _flag(connection.NO_TOUCH_MODE)
     no_evict = _flag(connection.NO_EVICT)
+    monitors = _flag(connection.MONITOR_MODE)
     unix = _flag(connection.UNIX_SOCKET)
     redirect = _field(connection.REDIRECT)
     name = _text(connection.NAME)

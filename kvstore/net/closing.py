@@ -2,6 +2,7 @@
 
 from kvstore.connections.deadlines import deadline_drop
 from kvstore.connections.table import connection, drop
+from kvstore.effects.monitors import monitor_end
 from kvstore.effects.subscriptions import end_subscriptions
 from kvstore.effects.tracking import tracking_off
 from kvstore.effects.waiting import stop_waiting
@@ -42,6 +43,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     end_subscriptions(context, row)
     stop_waiting(context, row)
     tracking_off(context, slot)
+    monitor_end(context, slot)
     deadline_drop(context, row)
     close(row[FD])
     drop(context, row, INPUT_ADDRESS, INPUT_CAPACITY)

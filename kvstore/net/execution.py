@@ -45,6 +45,7 @@ from kvstore.lifetimes.connection import (
     FLAGS,
     KILLED,
     LAST_COMMAND,
+    MONITOR_MODE,
     MULTI,
     NO_TOUCH_MODE,
     QUEUE_BYTES,
@@ -68,7 +69,7 @@ from kvstore.store.databases import memory_exceeded
 from kvstore.store.expire import make_room
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
-from kvstore.wire.errors import MISCONF, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, READ_ONLY_REPLICA
+from kvstore.wire.errors import MISCONF, MONITOR_AND_KEYS, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, READ_ONLY_REPLICA
 from kvstore.wire.refusals import is_http, reply_arity, reply_subscriber, reply_unknown
 from kvstore.wire.resp import prefix_error, reply_error
 from mmcore.jit import indirect, int64, kernel, linked, void
@@ -142,6 +143,23 @@ def refuse_write(context, row, command):  # type: ignore[no-untyped-def]
     return _reject(context, row, command, READ_ONLY_REPLICA if context.store[READ_ONLY] else MISCONF)
 
 
+@linked(int64(CONTEXT, int64[::1], int64))
+def refuse_monitor(context, row, command):  # type: ignore[no-untyped-def]
+    """Refuse the command at hand, in row `command` of the table, because its connection monitors.
+
+    As CLIENT PAUSE does not hold monitors, they may not touch keys.
+    """
+    return _reject(context, row, command, MONITOR_AND_KEYS)
+
+
+@kernel
+def _flags_of(context, command):  # type: ignore[no-untyped-def]
+    # The flags of a command; of a container, those of the subcommand at hand.
+    if row_of(context, command)[ROW_FLAGS] & CONTAINER:
+        return row_of(context, counted_row(context, command))[ROW_FLAGS]
+    return row_of(context, command)[ROW_FLAGS]
+
+
 @kernel
 def _lacks_memory(context, effects):  # type: ignore[no-untyped-def]
     # Whether maxmemory forbids a command with these effects.
@@ -212,6 +230,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
         shard[PAUSED_UNTIL_MS] > shard[TIMER_MS]
         and (shard[PAUSED_WRITES_ONLY] == 0 or effects & (WRITE | MAY_REPLICATE))
         and flags & NO_AUTH_NEEDED == 0
+        and row[FLAGS] & MONITOR_MODE == 0
     ):
         return EVENT_POSTPONED
     if _lacks_memory(context, effects):
@@ -219,9 +238,11 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED] | store[READ_ONLY]:
         if effects & WRITE or store[READ_ONLY] == 0:
             return refuse_write(context, row, command)
-    if row[FLAGS] & (MULTI | SUBSCRIBER):  # one test for both, because most connections have neither
+    if row[FLAGS] & (MULTI | SUBSCRIBER | MONITOR_MODE):  # one test for all, because most connections are in no mode
         if row[FLAGS] & SUBSCRIBER and row[SPEAKS] == 2 and flags & WHILE_SUBSCRIBED == 0:
             return refuse_subscriber(context, row, command)
+        if row[FLAGS] & MONITOR_MODE and _flags_of(context, command) & (READS | WRITE | MAY_REPLICATE):
+            return refuse_monitor(context, row, command)
         if in_multi and flags & NOT_QUEUED == 0:
             if flags & CONTAINER:
                 shard[EVENT_DETAIL] = command

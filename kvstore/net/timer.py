@@ -12,6 +12,7 @@ from kvstore.lifetimes.connection import (
     HELD,
     IN_USE,
     KILLED,
+    MONITOR_MODE,
     OUTPUT_LENGTH,
     OUTPUT_START,
     POSTPONED,
@@ -119,7 +120,8 @@ def tick(context):  # type: ignore[no-untyped-def]
         row = connection(context, slot)
         if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED | WAITS_FOR_TURN | HELD):
             continue
-        if shard[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > shard[TIMEOUT_MS] and row[FLAGS] & BLOCKED == 0:
+        may_time_out = row[FLAGS] & (BLOCKED | MONITOR_MODE) == 0
+        if may_time_out and shard[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > shard[TIMEOUT_MS]:
             give_turn(context, slot, row, KILLED)
         elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
             keep_output(context, slot, row)

@@ -15,7 +15,7 @@ accounted for once, when it is answered: by the time that it has taken, without 
 A wait costs nothing while it lasts.  Deadlines are in a heap (connections/deadlines.py).
 """
 
-from kvstore.commands.accounts import account
+from kvstore.commands.accounts import account, note_monitored
 from kvstore.commands.transactions import keep_command, next_queued
 from kvstore.connections.deadlines import deadline_drop, deadline_due, deadline_set
 from kvstore.connections.messages import message_begin, message_end, post
@@ -52,7 +52,7 @@ from kvstore.lifetimes.connection import (
     SPEAKS,
 )
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import BLOCKED_CLIENTS, TIMER_MS
+from kvstore.lifetimes.shard import BLOCKED_CLIENTS, MONITOR_FIRST, TIMER_MS
 from kvstore.net.output import takes_reply
 from kvstore.system.libc import cycles
 from kvstore.system.nesting import call_pop, call_push
@@ -71,6 +71,8 @@ def begin_wait(context, row):  # type: ignore[no-untyped-def]
         account(context, row, call[COMMAND])
         return 0
     now = cycles()
+    if shard[MONITOR_FIRST] > 0:
+        note_monitored(context, row, call[COMMAND])
     row[QUEUE_BYTES] = now - call[COMMAND_CYCLES]
     call[COMMAND_CYCLES] = now
     row[FLAGS] |= BLOCKED

@@ -4,6 +4,7 @@ import ctypes
 from array import array
 from collections.abc import Iterable, Sequence
 
+from kvstore.commands.accounts import measure_slowness
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.transactions import discard_transaction
 from kvstore.config.config import Config
@@ -18,6 +19,7 @@ from kvstore.connections.clientlist import (
 from kvstore.connections.clients import Client
 from kvstore.connections.table import find_connection, kill_connection
 from kvstore.effects import subscriptions
+from kvstore.effects.monitors import monitor_begin, monitor_end
 from kvstore.effects.tracking import prefix_add, prefix_next, tracking_off, tracking_on
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
@@ -138,6 +140,15 @@ class Clientele:
             at = prefix_next(self.context, at, found)
             prefixes.append(ctypes.string_at(found[0], found[1]))
         return sorted(prefixes)
+
+    def begin_monitoring(self, client: Client) -> None:
+        """MONITOR: show the connection all commands."""
+        monitor_begin(self.context, client.slot)
+        measure_slowness(self.context)
+
+    def end_monitoring(self, client: Client) -> None:
+        """Show it no more commands (RESET)."""
+        monitor_end(self.context, client.slot)
 
     def discard_transaction(self, client: Client) -> None:
         """Forget what a connection has queued and watched (RESET)."""

@@ -59,6 +59,12 @@ def update_clocks(context):  # type: ignore[no-untyped-def]
         shard[NOW_MS] = shard[NOW_US] // 1000
 
 
+@kernel
+def wall_now(context):  # type: ignore[no-untyped-def]
+    """Unix time now [us], and not when the turn began."""
+    return _system_us(context, CLOCK_REALTIME) + context.shard[WALL_SHIFT_US]
+
+
 @linked(void(CONTEXT))
 def read_clocks(context):  # type: ignore[no-untyped-def]
     """Read both clocks into the registers, for Python."""

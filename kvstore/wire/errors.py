@@ -57,6 +57,7 @@ MISCONF = _error(
 )
 READ_ONLY_REPLICA = _error("READONLY You can't write against a read only replica.")
 NO_MULTI = _error("ERR Command not allowed inside a transaction")
+MONITOR_AND_KEYS = _error("ERR Replica can't interact with the keyspace")  # Redis takes a monitor for one
 NESTED_MULTI = _error("ERR MULTI calls can not be nested")
 EXEC_WITHOUT_MULTI = _error("ERR EXEC without MULTI")
 DISCARD_WITHOUT_MULTI = _error("ERR DISCARD without MULTI")

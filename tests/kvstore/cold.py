@@ -33,6 +33,7 @@ class FakeClient:
     authenticated: bool = True
     no_evict: bool = False
     no_touch: bool = False
+    monitors: bool = False
     reply_mode: str = "on"
     close_after_reply: bool = False
     slot: int = 0
@@ -202,6 +203,13 @@ class FakeServer:
 
     def subscribed_topics(self) -> tuple[int, int, int]:
         return 5, 6, 7
+
+    def begin_monitoring(self, client: coldplane.Client) -> None:
+        self.done.append(("monitor", client.id))
+        client.monitors = True
+
+    def end_monitoring(self, client: coldplane.Client) -> None:
+        client.monitors = False
 
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
         self.done.append(("pause", timeout_ms, write_only))

@@ -94,6 +94,7 @@ def reset(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     server.discard_transaction(client)
     server.end_subscriptions(client)
     server.track_nothing(client)
+    server.end_monitoring(client)
     client.reset()
     client.authenticated = not server.config["requirepass"]
     return Simple("RESET")

@@ -110,6 +110,15 @@ COMMANDS = (
     ),
     Command(
         _observation,
+        "MONITOR",
+        "Shows the connection every command that the server executes.",
+        since="1.0.0",
+        cost="O(N) for each command, with N its length",
+        flags="admin noscript loading stale",
+        python="monitoring:monitor",
+    ),
+    Command(
+        _observation,
         "SLOWLOG",
         "Commands about the log of slow commands.",
         since="2.2.12",
