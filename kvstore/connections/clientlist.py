@@ -209,16 +209,30 @@ def _put_flags(context, flags):  # type: ignore[no-untyped-def]
     _put_flag(context, 78, context.call[REPLY_LENGTH] == start)  # N
 
 
-@linked(void(CONTEXT, int64))
-def put_connection(context, slot):  # type: ignore[no-untyped-def]
-    """Append the line of one connection to the reply."""
-    now, row = context.shard[TIMER_MS], connection(context, slot)
+@kernel
+def _put_buffers(context, row):  # type: ignore[no-untyped-def]
     pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
     unread = row[INPUT_LENGTH] - row[INPUT_START]
     free = row[INPUT_CAPACITY] - unread
     if row[BODY_PAGES] > 0:
         unread += row[BODY_DONE] - BODY_HEAD  # the query buffer has the head of a long value only
         free += (row[BODY_PAGES] << PAGE_SHIFT) - row[BODY_DONE]
+    _put_number(context, _MULTI, row[QUEUE_COUNT] if row[FLAGS] & MULTI else _MULTI_NONE)
+    _put_number(context, _QBUF, unread)
+    _put_number(context, _QBUF_FREE, free)
+    waits = row[FLAGS] & BLOCKED != 0  # its queue buffer holds the command that it waits in
+    _put_number(context, _ARGV_MEM, row[QUEUE_CAPACITY] if waits else 0)
+    _put_number(context, _MULTI_MEM, 0 if waits else row[QUEUE_CAPACITY])
+    _put_number(context, _OBL, pending)
+    _put_number(context, _OLL, 1 if pending > 0 else 0)
+    _put_number(context, _OMEM, row[OUTPUT_CAPACITY])
+    _put_number(context, _TOT_MEM, connection_memory(row))
+
+
+@linked(void(CONTEXT, int64))
+def put_connection(context, slot):  # type: ignore[no-untyped-def]
+    """Append the line of one connection to the reply."""
+    now, row = context.shard[TIMER_MS], connection(context, slot)
     _put_number(context, _ID, row[ID])
     _put_address(context, _ADDR, row, PEER)
     _put_address(context, _LADDR, row, OWN)
@@ -231,18 +245,9 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     _put_number(context, _SUB, row[CHANNELS_COUNT])
     _put_number(context, _PSUB, row[PATTERNS_COUNT])
     _put_number(context, _SSUB, row[SHARD_CHANNELS_COUNT])
-    _put_number(context, _MULTI, row[QUEUE_COUNT] if row[FLAGS] & MULTI else _MULTI_NONE)
-    _put_number(context, _QBUF, unread)
-    _put_number(context, _QBUF_FREE, free)
-    waits = row[FLAGS] & BLOCKED != 0  # its queue buffer holds the command that it waits in
-    _put_number(context, _ARGV_MEM, row[QUEUE_CAPACITY] if waits else 0)
-    _put_number(context, _MULTI_MEM, 0 if waits else row[QUEUE_CAPACITY])
-    _put_number(context, _OBL, pending)
-    _put_number(context, _OLL, 1 if pending > 0 else 0)
-    _put_number(context, _OMEM, row[OUTPUT_CAPACITY])
-    _put_number(context, _TOT_MEM, connection_memory(row))
+    _put_buffers(context, row)
     _put(context, _EVENTS)
-    if pending > 0:
+    if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
         _put(context, _WRITABLE)
     _put(context, _CMD)
     if row[LAST_COMMAND] < 0:

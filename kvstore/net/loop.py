@@ -155,6 +155,15 @@ def serve_event(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _end_turn(context):  # type: ignore[no-untyped-def]
+    # All commands of the turn have been executed.
+    send_all(context)
+    if context.shard[MAXMEMORY_CLIENTS] > 0:
+        evict_connections(context)
+    context.shard[LOOP_TURNS] += 1
+
+
+@kernel
 def _leave(context, event):  # type: ignore[no-untyped-def]
     # Leave to Python, which may take long: send the other connections' replies first.
     send_waiting(context)
@@ -187,10 +196,7 @@ def serve(context):  # type: ignore[no-untyped-def]
             event = serve_turns(context)
             if event != EVENT_NONE:
                 return _leave(context, event)
-        send_all(context)
-        if shard[MAXMEMORY_CLIENTS] > 0:
-            evict_connections(context)
-        shard[LOOP_TURNS] += 1
+        _end_turn(context)
         if shard[TIMER_MS] >= shard[NEXT_TICK_MS]:
             tick(context)
         if shard[BLOCKED_DEADLINE_MS] != NEVER:
