@@ -102,7 +102,6 @@ LONG = {
     "kvstore/commands/strings/counting.py:incrbyfloat": "two numbers are read, each with its own error",
     "kvstore/commands/strings/editing.py:setrange": "its limits are tested in Redis's order, with an error each",
     "kvstore/commands/strings/setting.py:set_": "the plain SET returns early, and options follow in Redis's order",
-    "kvstore/effects/watch.py:_add_chain": "one search and one insertion over the same probe",
     "kvstore/net/execution.py:execute": "one admission after another, each with its own refusal",
     "kvstore/net/pipeline.py:run_pipeline": "the loop over a pipeline, with its ways out",
     "kvstore/net/receiving.py:receive": "the outcomes of one recv",

@@ -17,7 +17,7 @@ runs out of memory is undone (store/undo.py), and EXEC gets one error.
 from kvstore.commands.declaration import Command, Family
 from kvstore.commands.rows import DENY_OOM, GROWS, IS_EXEC, NOT_QUEUED, WRITE
 from kvstore.connections.table import connection, drop, grow
-from kvstore.effects.watch import is_watched, unwatch_all, watch_add, watched_expired
+from kvstore.effects.watch import unwatch_all, watch_add, watched_expired
 from kvstore.lifetimes.call import (
     ARGC,
     ARGS,
@@ -47,8 +47,6 @@ from kvstore.lifetimes.connection import (
     QUEUE_FLAGS,
     QUEUE_LENGTH,
     SPEAKS,
-    WATCH_COUNT,
-    WATCH_FIRST,
 )
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
@@ -79,7 +77,7 @@ def discard_transaction(context, row):  # type: ignore[no-untyped-def]
     row[FLAGS] &= ~(MULTI | DIRTY_EXEC | DIRTY_CAS)
     row[QUEUE_LENGTH] = row[QUEUE_COUNT] = row[QUEUE_FLAGS] = row[QUEUE_ARGUMENTS] = row[QUEUE_BYTES] = 0
     drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
-    unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
+    unwatch_all(context, row)
 
 
 @linked(int64(CONTEXT, int64[::1]))
@@ -195,13 +193,13 @@ def exec_(context):  # type: ignore[no-untyped-def]
     elif row[FLAGS] & DIRTY_EXEC:
         discard_transaction(context, row)
         reply_error(context, EXEC_ABORT)
-    elif row[FLAGS] & DIRTY_CAS or watched_expired(context, row[WATCH_FIRST], shard[NOW_MS]):
+    elif row[FLAGS] & DIRTY_CAS or watched_expired(context, row, shard[NOW_MS]):
         discard_transaction(context, row)
         reply_null_array(context)
     elif not _can_run(context, row):
         refuse_exec(context, row)
     else:
-        unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
+        unwatch_all(context, row)
         reply_array(context, row[QUEUE_COUNT])
         call_push(context)
         call[QUERY_ADDRESS] = row[QUEUE_ADDRESS]
@@ -240,16 +238,10 @@ def watch(context):  # type: ignore[no-untyped-def]
         if row[FLAGS] & DIRTY_CAS:
             break
         hash_ = key_hash(context, key, key_size)
-        if not is_watched(context, call[CONNECTION], row[DATABASE], hash_):
-            deadline = key_deadline(context, key, key_size, hash_)  # -1 without one, -2 without the key
-            watched = watch_add(
-                context, call[CONNECTION], row[WATCH_FIRST], row[DATABASE], hash_, max(deadline, 0), deadline != -2
-            )
-            if watched < 0:
-                reply_error(context, OUT_OF_QUEUE)
-                return 0
-            row[WATCH_FIRST] = watched
-            row[WATCH_COUNT] += 1
+        deadline = key_deadline(context, key, key_size, hash_)
+        if watch_add(context, call[CONNECTION], row[DATABASE], hash_, deadline) < 0:
+            reply_error(context, OUT_OF_QUEUE)
+            return 0
     if end < call[ARGC] and row[FLAGS] & DIRTY_CAS == 0:
         row[PART_DONE] = end
         return AGAIN
@@ -261,7 +253,7 @@ def watch(context):  # type: ignore[no-untyped-def]
 def unwatch(context):  # type: ignore[no-untyped-def]
     """UNWATCH"""
     row = connection(context, context.call[CONNECTION])
-    unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
+    unwatch_all(context, row)
     row[FLAGS] &= ~DIRTY_CAS
     reply_ok(context)
     return 0

@@ -63,7 +63,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TIMER_MS
-from kvstore.lifetimes.store import PREFIXES, TRACKED_KEYS, WAITED_KEYS
+from kvstore.lifetimes.store import PREFIXES, TRACKED_KEYS, WAITED_KEYS, WATCHED_KEYS
 from kvstore.system.libc import bytes_at
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.refusals import command_name, name_length
@@ -307,6 +307,7 @@ class ClientTotals(NamedTuple):
 def add_connections(context, totals):  # type: ignore[no-untyped-def]
     """Sum up the table of connections, in the order of ClientTotals."""
     totals[1] = names_memory(context.store[WAITED_KEYS])
+    totals[5] = topic_count(context.store[WATCHED_KEYS])
     totals[7] = topic_count(context.store[WAITED_KEYS])
     for slot in range(context.shard[CONNECTION_SLOTS]):
         row = connection(context, slot)
@@ -317,7 +318,6 @@ def add_connections(context, totals):  # type: ignore[no-untyped-def]
         totals[2] = max(totals[2], row[INPUT_CAPACITY])
         totals[3] = max(totals[3], row[OUTPUT_CAPACITY])
         totals[4] += 1 if row[WATCH_COUNT] != 0 else 0
-        totals[5] += row[WATCH_COUNT]
         totals[6] += 1 if row[FLAGS] & BLOCKED != 0 and row[BLOCKED_UNTIL_MS] < NEVER else 0
 
 

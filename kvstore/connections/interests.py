@@ -1,7 +1,8 @@
 """Interests: the connections that want to hear of a topic.
 
-A topic is a name with a number beside it: a channel, a pattern, a key of a database.  It exists as long as a connection
-is interested in it.  A table of interests consists of
+A topic is a name with a number beside it: a channel, a pattern, a key of a database.  If a user of a table gives no
+names, their hashes stand for them.  A topic exists as long as a connection is interested in it.  A table of interests
+consists of
 
     topics      found by the hash of name and number (chained.py); each keeps its name, and a list of its interests in
                 the order of arrival.  They lie in a list themselves, the eldest first
@@ -36,11 +37,11 @@ from mmcore.jit import copy_bytes, equal_bytes, int64, kernel, linked, view, voi
 # Words of a topic
 (
     NUMBER,
-    NAME,  # address of its bytes; 0 while the row is free
+    NAME,  # address of its bytes, 0 if there are none
     SIZE,  # [bytes]
     _FIRST,  # of its interests, plus 1
     _LAST,
-    COUNT,
+    COUNT,  # of its interests; 0 too while the row is free
     _MARKED,  # whether it is in the queue of marks
     _NEXT_MARKED,  # the topic behind it there, plus 1
     _AFTER,  # the topics that came next and before in the list of all, plus 1
@@ -94,7 +95,7 @@ def topic_next(table, topic):  # type: ignore[no-untyped-def]
     """The first topic with an interest from number `topic` on, -1 for none.  Begin with 0."""
     while topic < row_limit(table):
         row = row_at(table, topic)
-        if row[NAME] != 0 and row[COUNT] > 0:
+        if row[COUNT] > 0:
             return topic
         topic += 1
     return -1
@@ -173,7 +174,7 @@ def topic_find(table, hash_, number, name, size):  # type: ignore[no-untyped-def
     at = first_row(table, own)
     while at >= 0:
         row = row_at(table, at)
-        if row[NUMBER] == number and row[SIZE] == size:
+        if row[HASH] == own and row[NUMBER] == number and row[SIZE] == size:
             if equal_bytes(bytes_at(row[NAME], size), 0, bytes_at(name, size), 0, size):
                 return at
         at = row[NEXT]
@@ -195,8 +196,8 @@ def interest_find(table, topic, slot):  # type: ignore[no-untyped-def]
 @linked(int64(int64, int64, int64, int64, int64))
 def _topic_add(table, hash_, number, name, size):  # type: ignore[no-untyped-def]
     """A new topic, or -1 when memory ran out."""
-    kept = malloc(max(size, 1))
-    if kept == 0:
+    kept = malloc(size) if size > 0 else 0
+    if kept == 0 and size > 0:
         return -1
     at = add_row(table, _topic_hash(hash_, number))
     if at < 0:
@@ -233,7 +234,6 @@ def _topic_drop(table, topic):  # type: ignore[no-untyped-def]
         else:
             words[_YOUNGEST] = row[_BEFORE]
         free(row[NAME])
-        row[NAME] = 0
         remove_row(table, topic)
 
 

@@ -1,9 +1,9 @@
 """What connections take in memory, and maxmemory-clients: the largest are closed when all together take too much.
 
-A connection takes its row, its own buffers, what it has received of a long value, and its interests and watches.  The
-names of what it is interested in are shared, and count for nobody, as in Redis.  The sum over all connections is known
-without looking at them: CLIENT_BUFFERS is kept by whoever changes a buffer, and the tables know how many interests they
-have.
+A connection takes its row, its own buffers, what it has received of a long value, and its interests, watches among
+them.  The names of what it is interested in are shared, and count for nobody, as in Redis.  The sum over all
+connections is known without looking at them: CLIENT_BUFFERS is kept by whoever changes a buffer, and the tables know
+how many interests they have.
 
 The loop compares the sum with the limit once a turn.  Over the limit, one walk over the rows finds the largest
 connections that may be closed, CLOSED_AT_ONCE at most, and closes them from the largest on until the others fit.  A
@@ -29,7 +29,6 @@ from kvstore.lifetimes.connection import (
     SHARD_CHANNELS_COUNT,
     TRACKED_COUNT,
     WATCH_COUNT,
-    WATCH_SIZE,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -50,7 +49,7 @@ from kvstore.lifetimes.store import (
     SHARD_CHANNELS,
     TRACKED_KEYS,
     WAITED_KEYS,
-    WATCHES,
+    WATCHED_KEYS,
 )
 from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
@@ -63,14 +62,14 @@ CLOSED_AT_ONCE = 64  # connections, in a turn
 def interests_of(row):  # type: ignore[no-untyped-def]
     """How many interests a connection has."""
     pubsub = row[CHANNELS_COUNT] + row[PATTERNS_COUNT] + row[SHARD_CHANNELS_COUNT]
-    return pubsub + row[KEYS_COUNT] + row[TRACKED_COUNT] + row[PREFIXES_COUNT]
+    return pubsub + row[WATCH_COUNT] + row[KEYS_COUNT] + row[TRACKED_COUNT] + row[PREFIXES_COUNT]
 
 
 @kernel
 def connection_memory(row):  # type: ignore[no-untyped-def]
     """What a connection takes [bytes]."""
     buffers = row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY] + (row[BODY_PAGES] << PAGE_SHIFT)
-    return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row) + WATCH_SIZE * row[WATCH_COUNT]
+    return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row)
 
 
 @linked(int64(CONTEXT))
@@ -80,8 +79,9 @@ def connections_memory(context):  # type: ignore[no-untyped-def]
     interests = interest_count(store[CHANNELS]) + interest_count(store[PATTERNS])
     interests += interest_count(store[SHARD_CHANNELS]) + interest_count(store[WAITED_KEYS])
     interests += interest_count(store[TRACKED_KEYS]) + interest_count(store[PREFIXES])
+    interests += interest_count(store[WATCHED_KEYS])
     fixed = 8 * FIELDS * shard[CONNECTED_CLIENTS]
-    return fixed + shard[CLIENT_BUFFERS] + INTEREST_MEMORY * interests + WATCH_SIZE * store[WATCHES]
+    return fixed + shard[CLIENT_BUFFERS] + INTEREST_MEMORY * interests
 
 
 @kernel

@@ -32,7 +32,6 @@ from kvstore.lifetimes.connection import (
     SCAN_ARGUMENTS,
     SPEAKS,
     WAITS_FOR_TURN,
-    WATCH_FIRST,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -205,7 +204,6 @@ def open_connection(context, fd, identity, flags, now_ms):  # type: ignore[no-un
     row[CREATED_MS] = now_ms
     row[ACTIVE_MS] = now_ms
     row[SCAN_ARGUMENTS] = -1
-    row[WATCH_FIRST] = -1
     row[LAST_COMMAND] = -1
     shard[CONNECTED_CLIENTS] += 1
     return slot

@@ -29,7 +29,7 @@ from kvstore.effects.publishing import publish
 from kvstore.effects.subscriptions import table_of
 from kvstore.effects.tracking import remember_key, tracking_changed, tracking_emptied
 from kvstore.effects.waiting import mark_waited
-from kvstore.effects.watch import touch_all_watched, touch_watched, touch_watched_db
+from kvstore.effects.watch import touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
 from kvstore.lifetimes.store import (
@@ -52,7 +52,7 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
     listeners = context.store[LISTENERS]
     if listeners & WATCHING and event < NOTICES:
         if event == EMPTIED:
-            touch_watched_db(context, db)
+            touch_watched_db(context, db, 0)
         elif event != SWAPPED:
             touch_watched(context, db, hash_)
     if listeners & WAITING:
@@ -132,8 +132,8 @@ def tell_pending(context):  # type: ignore[no-untyped-def]
             remember_key(context, record[1], at + HEAD, size, record[2])
         else:
             if record[0] == SWAPPED and record[1] != record[2]:
-                touch_all_watched(context, record[1])
-                touch_all_watched(context, record[2])
+                touch_watched_db(context, record[1], 1)
+                touch_watched_db(context, record[2], 1)
             _tell_now(context, record[0], record[1], at + HEAD if record[0] >= 0 else 0, size, record[2])
         at += HEAD + ((size + 7) & ~7)
     pending_drop(context)

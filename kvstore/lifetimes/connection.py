@@ -37,7 +37,7 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     QUEUE_FLAGS,  # of all commands queued, together
     QUEUE_ARGUMENTS,  # of those that write: how many, and their bytes
     QUEUE_BYTES,  # while BLOCKED: the time that the command has taken so far [cycles]
-    WATCH_FIRST,  # first of the connection's watches, -1 for none
+    WATCH_FIRST,  # its watches: interests, as those below
     WATCH_COUNT,
     PART_DONE,  # the argument that a WATCH or SUBSCRIBE under way goes on with in its next turn, 0 for none
     LAST_COMMAND,  # row of the command table
@@ -84,7 +84,6 @@ ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS
 REDIRECT_SLOT = NEXT_FREE  # while its own slot is in use: that of the connection in REDIRECT
-WATCH_SIZE = 88  # memory of one of its watches, with its share of the heads [bytes]; see effects/watch.py
 IN_USE = 1 << 0
 AUTHENTICATED = 1 << 1
 MULTI = 1 << 2

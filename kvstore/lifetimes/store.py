@@ -25,21 +25,13 @@
     PREFIXES,
     NOTIFY,  # classes of keyspace events that are published, as bits: see effects/events.py
     JOURNAL_ADDRESS,  # of the journal that records events, 0 for none; see effects/journal.py
-    WATCHES,  # keys watched by all connections together
+    WATCHED_KEYS,  # a table of interests too: keys whose change makes an EXEC fail
     # statistics, named as INFO has them
     EXPIRED_STALE_PERC,  # share of due ones among the deadlines that active expiry looked at lately [1/1000 %]
     DEADLINES_MET,  # that active expiry has looked at
     HASH_SEED,  # the store's
     EXPIRE_DB,  # the database that active expiry stands in
     EXPIRE_BUCKET,  # and its next bucket there
-    # watches
-    WATCH_TABLE_ADDRESS,
-    WATCH_CAPACITY,
-    WATCH_USED,  # rows of the table that were ever taken
-    WATCH_FREE,  # first free one among them, -1 for none
-    WATCH_HEADS_ADDRESS,
-    WATCH_HEADS_CAPACITY,
-    WATCH_CHAINS,
     # limits and modes
     WRITES_REFUSED,  # MISCONF: the last snapshot failed and stop-writes-on-bgsave-error is set
     SAVE_POINTS_ADDRESS,  # (seconds, changes) pairs
@@ -64,7 +56,7 @@
     INVALIDATION_ADDRESS,  # the message that is being told
     BROADCAST_ADDRESS,  # keys that changed in this turn, for connections that track prefixes
     BROADCAST_DUE,  # whether there are any
-) = range(55)
+) = range(48)
 STORE_REGISTERS = 64
 
 # The bits of LISTENERS.  Each is set while there is a listener of its kind.
@@ -73,4 +65,4 @@ JOURNALED = 1 << 1  # a journal records events
 WAITING = 1 << 2  # clients wait for keys
 NOTIFYING = 1 << 3  # keyspace events are published
 TRACKED = 1 << 4  # clients are told which keys changed
-assert STORE_REGISTERS >= 55
+assert STORE_REGISTERS >= 48

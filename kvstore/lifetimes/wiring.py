@@ -72,6 +72,7 @@ AREAS = (
     (store.SHARD_CHANNELS, INTERESTS_WORDS),
     (store.TRACKED_KEYS, INTERESTS_WORDS),
     (store.PREFIXES, INTERESTS_WORDS),
+    (store.WATCHED_KEYS, INTERESTS_WORDS),
     (store.INVALIDATION_ADDRESS, INVALIDATION_WORDS),
     (store.BROADCAST_ADDRESS, BROADCAST_WORDS),
 )
@@ -150,7 +151,6 @@ class OpenStore:
         self.space = space if space is not None else AddressSpace(memory.memory, processor=loop.processor)
         if registers is None:
             registers = zeros(int64, store.STORE_REGISTERS + sum(words for _, words in AREAS))
-            registers[store.WATCH_FREE] = -1
             registers[store.LAST_SAVE_OK] = 1
             registers[store.UNDO_ROOT] = -1
             place = address_of(registers) + 8 * store.STORE_REGISTERS

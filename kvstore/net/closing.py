@@ -24,8 +24,6 @@ from kvstore.lifetimes.connection import (
     QUEUE_ADDRESS,
     QUEUE_CAPACITY,
     WANTS_WRITE,
-    WATCH_COUNT,
-    WATCH_FIRST,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
@@ -39,7 +37,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     shard = context.shard
     row = connection(context, slot)
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
-    unwatch_all(context, row, WATCH_FIRST, WATCH_COUNT)
+    unwatch_all(context, row)
     end_subscriptions(context, row)
     stop_waiting(context, row)
     tracking_off(context, slot)

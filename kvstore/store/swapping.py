@@ -1,7 +1,7 @@
 """SWAPDB: two databases exchange their descriptors.  Nothing else moves."""
 
 from kvstore.effects.door import swapped
-from kvstore.effects.watch import next_watch, touch_watch, watch_hash
+from kvstore.effects.watch import next_watched, touch, watched_hash
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import UNDO_ROOT
 from kvstore.store.databases import db_load, db_store
@@ -21,12 +21,12 @@ def _swap(context, first, second):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64, int64))
 def _touch_swapped(context, db, other):  # type: ignore[no-untyped-def]
     # A watched key changed, unless it is in neither database.
-    at = next_watch(context, db, 0)
-    while at >= 0:
-        hash_ = watch_hash(context, at)
+    topic = next_watched(context, db, 0)
+    while topic >= 0:
+        hash_ = watched_hash(context, topic)
         if has_hash(context, db, hash_) or has_hash(context, other, hash_):
-            touch_watch(context, at)
-        at = next_watch(context, db, at + 1)
+            touch(context, topic, 1)
+        topic = next_watched(context, db, topic + 1)
 
 
 @linked(void(CONTEXT, int64, int64))

@@ -11,8 +11,8 @@ from kvstore.commands.refusals import wrong_arity
 from kvstore.commands.table import cold_handler, find
 from kvstore.config.config import Config
 from kvstore.connections.clientlist import ClientTotals, TrackedTotals
+from kvstore.connections.interests import INTEREST_MEMORY
 from kvstore.lifetimes import connection
-from kvstore.lifetimes.connection import WATCH_SIZE
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import CELLS, Histogram, Scale
 from kvstore.observe.latency import LatencyMonitor
@@ -154,7 +154,7 @@ class FakeServer:
     def client_totals(self) -> ClientTotals:
         used = [row for row in self.connections.tolist() if row[connection.FLAGS] & connection.IN_USE]
         watched = [row[connection.WATCH_COUNT] for row in used]
-        memory = 8 * connection.FIELDS * len(used) + WATCH_SIZE * sum(watched)
+        memory = 8 * connection.FIELDS * len(used) + INTEREST_MEMORY * sum(watched)
         return ClientTotals(len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0)
 
     def tracked_totals(self) -> TrackedTotals:

@@ -7,7 +7,8 @@ import pytest
 
 from kvstore.commands.info import ALL, DEFAULT, SECTIONS, chosen_sections, info_text
 from kvstore.commands.usage import human
-from kvstore.lifetimes.connection import FIELDS, WATCH_SIZE
+from kvstore.connections.interests import INTEREST_MEMORY
+from kvstore.lifetimes.connection import FIELDS
 from kvstore.wire.reply import Verbatim
 from tests.kvstore.cold import FakeClient, FakeServer, ask
 
@@ -95,7 +96,7 @@ def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     assert found["Clients"]["connected_clients"] == "2"
     assert found["Clients"]["total_watched_keys"] == "2"
     memory = found["Memory"]
-    assert int(memory["used_memory"]) == 100_000 + 8192 + 16 * FIELDS + 2 * WATCH_SIZE
+    assert int(memory["used_memory"]) == 100_000 + 8192 + 16 * FIELDS + 2 * INTEREST_MEMORY
     assert int(memory["used_memory_overhead"]) + int(memory["used_memory_dataset"]) == int(memory["used_memory"])
     assert int(memory["used_memory_rss"]) > 1 << 20
     process = int(memory["used_memory_process"])

@@ -8,16 +8,30 @@ import numpy as np
 import pytest
 
 from kvstore.commands import transactions
+from kvstore.connections.chained import HEADER_WORDS, NEXT, first_row, row_at, row_count, row_memory
 from kvstore.effects import watch
 from kvstore.effects.journal import Journal
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import AGAIN, CONTEXT
-from kvstore.lifetimes.store import JOURNALED, WATCH_CHAINS, WATCHING
+from kvstore.lifetimes.store import JOURNALED, WATCHED_KEYS, WATCHING
 from kvstore.lifetimes.wiring import OpenStore
 from mmcore.jit import int64, linked
 from tests.kvstore.bare import Bare
 
 CONNECTIONS = 50
+
+
+@linked(int64(CONTEXT))
+def watches_of(context):  # type: ignore[no-untyped-def]
+    """How many watches there are."""
+    return row_count(context.store[WATCHED_KEYS] + 8 * HEADER_WORDS)
+
+
+@linked(int64(CONTEXT))
+def memory_of(context):  # type: ignore[no-untyped-def]
+    """Bytes of the table of watches."""
+    table = context.store[WATCHED_KEYS]
+    return row_memory(table) + row_memory(table + 8 * HEADER_WORDS)
 
 
 class Watched(Bare):
@@ -26,20 +40,19 @@ class Watched(Bare):
     def __init__(self) -> None:
         super().__init__(1 << 22)
         self.table = np.zeros((CONNECTIONS, connection.FIELDS), np.int64)
-        self.table[:, connection.WATCH_FIRST] = -1
         self.registers.CONNECTIONS_ADDRESS = self.table.ctypes.data
 
-    def watch(self, slot: int, db: int, key: int) -> None:
-        """Add a watch, as WATCH does."""
-        if not watch.is_watched(self.context, slot, db, key):
-            row = self.table[slot]
-            row[connection.WATCH_FIRST] = watch.watch_add(
-                self.context, slot, int(row[connection.WATCH_FIRST]), db, key, 0, 1
-            )
-            row[connection.WATCH_COUNT] += 1
+    def watch(self, slot: int, db: int, key: int, deadline: int = watch.NO_DEADLINE) -> int:
+        """Add a watch, as WATCH does; 0 if there is one."""
+        return int(watch.watch_add(self.context, slot, db, key, deadline))
 
     def unwatch(self, slot: int) -> None:
-        watch.unwatch_all(self.context, self.table[slot], connection.WATCH_FIRST, connection.WATCH_COUNT)
+        watch.unwatch_all(self.context, self.table[slot])
+
+    @property
+    def watches(self) -> int:
+        """How many there are."""
+        return int(watches_of(self.context))
 
     def command(self, slot: int, *keys: bytes) -> list[int]:
         """Run WATCH turn by turn; returns the number of watched keys after each turn."""
@@ -87,10 +100,9 @@ def test_a_stream_of_watches_against_a_model(store: Watched, seed: int) -> None:
             store.unwatch(slot)
             model = {one for one in model if one[0] != slot}
         else:
-            assert bool(watch.is_watched(store.context, slot, db, key)) == ((slot, db, key) in model), (seed, step)
-            store.watch(slot, db, key)
+            assert store.watch(slot, db, key) == ((slot, db, key) not in model), (seed, step)
             model.add((slot, db, key))
-        assert len(model) == store.registers.WATCHES
+        assert store.watches == len(model)
         if step % 50 == 0 and model:
             db, key = draw.randrange(3), draw.choice(keys)
             assert store.told(db, key) == {one[0] for one in model if one[1:] == (db, key)}, (seed, step)
@@ -100,10 +112,14 @@ def test_a_stream_of_watches_against_a_model(store: Watched, seed: int) -> None:
 
 @linked(int64(CONTEXT, int64))
 def longest_chain(context, which):  # type: ignore[no-untyped-def]
-    """Rows in the longest chain of keys (0) or of pairs (1)."""
-    longest = 0
-    for chain in range(context.store[WATCH_CHAINS]):
-        longest = max(longest, watch.chain_length(context, chain, which))
+    """Rows in the longest chain of keys (0) or of pairs (1), of which there are as many as rows."""
+    table, longest = context.store[WATCHED_KEYS] + 8 * HEADER_WORDS * which, 0
+    for chain in range(row_count(table)):
+        length, at = 0, first_row(table, chain)
+        while at >= 0:
+            length += 1
+            at = row_at(table, at)[NEXT]
+        longest = max(longest, length)
     return longest
 
 
@@ -111,7 +127,7 @@ def test_chains_stay_short_however_many_watches_there_are(store: Watched) -> Non
     draw = random.Random(7)
     for _ in range(20_000):
         store.watch(0, 0, draw.getrandbits(63))
-    assert store.registers.WATCH_CHAINS == store.registers.WATCHES == 20_000
+    assert store.watches == 20_000
     assert longest_chain(store.context, 0) <= 16
     assert longest_chain(store.context, 1) <= 16
 
@@ -122,7 +138,7 @@ def test_a_key_that_many_watch_does_not_lengthen_their_search(store: Watched) ->
     for slot in range(CONNECTIONS):
         for key in keys:
             store.watch(slot, 0, key)
-    assert longest_chain(store.context, 0) >= CONNECTIONS  # each of a key's watchers is told, so they are in one chain
+    assert longest_chain(store.context, 0) <= 16
     assert longest_chain(store.context, 1) <= 16
     assert store.told(0, keys[7]) == set(range(CONNECTIONS))
 
@@ -139,21 +155,19 @@ def test_very_many_keys_are_watched_some_a_turn(store: Watched) -> None:
 def test_a_watch_that_has_failed_already_ends_at_once(store: Watched) -> None:
     store.table[0, connection.FLAGS] |= connection.DIRTY_CAS
     assert store.command(0, *[b"key:%d" % i for i in range(20_000)]) == [0]
-    assert store.registers.WATCHES == 0
+    assert store.watches == 0
 
 
 def test_memory_is_given_back_when_no_watch_is_left(store: Watched) -> None:
-    r = store.registers
     for key in range(10_000):
         store.watch(0, 0, key)
     store.watch(1, 0, 5)
-    assert r.WATCH_CAPACITY >= 10_001
+    assert memory_of(store.context) >= 10_001 * 80
     store.unwatch(0)
     assert store.told(0, 5) == {1}
     store.unwatch(1)
-    assert r.WATCHES == 0
-    assert r.WATCH_TABLE_ADDRESS == r.WATCH_HEADS_ADDRESS == 0
-    assert r.WATCH_CAPACITY == r.WATCH_HEADS_CAPACITY == r.WATCH_CHAINS == 0
+    assert store.watches == 0
+    assert memory_of(store.context) < 1000
     store.watch(2, 1, 99)
     assert store.told(1, 99) == {2}
 
@@ -177,7 +191,27 @@ def test_a_freed_row_is_taken_again(store: Watched) -> None:
         store.watch(0, 0, key)
     store.watch(1, 0, 0)
     store.unwatch(0)
+    before = memory_of(store.context)
     for key in range(60):
         store.watch(2, 0, key)
-    assert store.registers.WATCH_USED == 61
+    assert memory_of(store.context) == before
     assert store.told(0, 0) == {1, 2}
+
+
+def test_what_a_connection_saw_decides_whom_an_empty_database_concerns(store: Watched) -> None:
+    """A key that did not exist does not change when its database is emptied; one with a deadline changes by itself."""
+    store.watch(0, 0, 1, watch.NO_KEY)
+    store.watch(1, 0, 1, watch.NO_DEADLINE)
+    store.watch(2, 0, 2, 5000)
+    store.watch(3, 1, 1, watch.NO_DEADLINE)
+    told: dict[tuple[int, int], set[int]] = {}
+    for db in (0, 1, -1):
+        for absent in (0, 1):
+            store.table[:, connection.FLAGS] = 0
+            watch.touch_watched_db(store.context, db, absent)
+            told[db, absent] = set(np.flatnonzero(store.table[:, connection.FLAGS]).tolist())
+    assert [told[0, 0], told[1, 0], told[-1, 0]] == [{1, 2}, {3}, {1, 2, 3}]
+    assert [told[0, 1], told[1, 1], told[-1, 1]] == [{0, 1, 2}, {3}, {0, 1, 2, 3}]
+    expired = [watch.watched_expired(store.context, store.table[slot], 5000) for slot in range(4)]
+    assert expired == [0, 0, 1, 0]
+    assert watch.watched_expired(store.context, store.table[2], 4999) == 0
