@@ -16,6 +16,7 @@ from kvstore.lifetimes.connection import (
     OUTPUT_LENGTH,
     OUTPUT_START,
     POSTPONED,
+    SUBSCRIBER,
     WAITS_FOR_TURN,
 )
 from kvstore.lifetimes.context import CONTEXT
@@ -120,7 +121,7 @@ def tick(context):  # type: ignore[no-untyped-def]
         row = connection(context, slot)
         if row[FLAGS] & IN_USE == 0 or row[FLAGS] & (KILLED | POSTPONED | WAITS_FOR_TURN | HELD):
             continue
-        may_time_out = row[FLAGS] & (BLOCKED | MONITOR_MODE) == 0
+        may_time_out = row[FLAGS] & (BLOCKED | MONITOR_MODE | SUBSCRIBER) == 0
         if may_time_out and shard[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > shard[TIMEOUT_MS]:
             give_turn(context, slot, row, KILLED)
         elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:

@@ -155,7 +155,7 @@ class FakeServer:
         used = [row for row in self.connections.tolist() if row[connection.FLAGS] & connection.IN_USE]
         watched = [row[connection.WATCH_COUNT] for row in used]
         memory = 8 * connection.FIELDS * len(used) + INTEREST_MEMORY * sum(watched)
-        return ClientTotals(len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0)
+        return ClientTotals(len(used), memory, 0, 0, len([one for one in watched if one]), sum(watched), 0, 0)
 
     def tracked_totals(self) -> TrackedTotals:
         return TrackedTotals(3, 5, 2)
