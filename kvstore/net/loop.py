@@ -170,6 +170,15 @@ def _leave(context, event):  # type: ignore[no-untyped-def]
     return event
 
 
+@kernel
+def _send_late(context):  # type: ignore[no-untyped-def]
+    # Send what came up after the turn's replies: waits ended, keys expired, changes are to be broadcast.
+    if context.store[BROADCAST_DUE]:
+        broadcast(context)
+    if context.shard[SENDS] > 0:
+        send_waiting(context)
+
+
 @linked(int64(CONTEXT))
 def serve(context):  # type: ignore[no-untyped-def]
     """Serve until Python has work to do; returns an EVENT.  Hold no lock, and call from one thread only."""
@@ -203,12 +212,7 @@ def serve(context):  # type: ignore[no-untyped-def]
             wake_blocked(context)
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
-        if (
-            shard[SENDS] | store[BROADCAST_DUE] > 0
-        ):  # waits ended, keys expired, or the changes of the turn are asked for
-            if store[BROADCAST_DUE]:
-                broadcast(context)
-            send_waiting(context)
+        _send_late(context)
         if save_due(context) and save_begin(context) != 0:
             return EVENT_SAVE  # all replies have been sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])
