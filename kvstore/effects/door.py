@@ -49,13 +49,13 @@ from mmcore.jit import int64, kernel, linked, void
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
-    listeners = context.store[LISTENERS]
-    if listeners & WATCHING and event < NOTICES:
+    listeners, change = context.store[LISTENERS], event < NOTICES
+    if change and listeners & WATCHING:
         if event == EMPTIED:
             touch_watched_db(context, db, 0)
         elif event != SWAPPED:
             touch_watched(context, db, hash_)
-    if listeners & WAITING:
+    if change and listeners & WAITING:
         mark_waited(context, event, db, key, size, hash_)
     if listeners & JOURNALED:
         journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
