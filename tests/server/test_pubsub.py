@@ -89,7 +89,8 @@ def test_names_are_listed_once_by_pattern_and_counted(server, wire: Wire, other:
         assert figures(wire) == [4, 1, 1, 2]
     wait_until(lambda: figures(wire) == [4, 1, 0, 1], "the subscriptions of a closed connection to end")
     assert wire("PUBLISH", "news", "x") == 2
-    other("RESET")
+    assert [other.reply(), other.reply()] == [[b"message", b"news", b"x"], [b"pmessage", b"*", b"news", b"x"]]
+    assert other("RESET") == Status("RESET")
     assert figures(wire) == [0, 0, 0, 0]
     assert wire("PUBLISH", "news", "x") == 0
 
