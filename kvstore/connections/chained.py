@@ -112,22 +112,32 @@ def _add_chain(table):  # type: ignore[no-untyped-def]
     return 1
 
 
-@linked(int64(int64, int64))
+@linked(int64(int64))
+def _make_room(table):  # type: ignore[no-untyped-def]
+    """Make room for one more row: 1, or 0 when memory ran out."""
+    header = _header(table)
+    if header[ROWS] >= header[_CHAINS] and _add_chain(table) == 0 and header[_CHAINS] == 0:
+        return 0
+    if header[_FREE] == 0 and header[_USED] == header[_CAPACITY]:
+        capacity = max(CAPACITY_MIN, 2 * header[_CAPACITY])
+        address = realloc(header[_ADDRESS], capacity * header[WIDTH] * 8)
+        if address == 0:
+            return 0
+        header[_ADDRESS], header[_CAPACITY] = address, capacity
+    return 1
+
+
+@kernel
 def add_row(table, hash_):  # type: ignore[no-untyped-def]
     """Take a row with this hash; its other words are undefined.  Returns its number, or -1 when memory ran out."""
     header = _header(table)
-    if header[ROWS] >= header[_CHAINS] and _add_chain(table) == 0 and header[_CHAINS] == 0:
-        return -1
+    if header[ROWS] >= header[_CHAINS] or (header[_FREE] == 0 and header[_USED] == header[_CAPACITY]):
+        if _make_room(table) == 0:
+            return -1
     at = header[_FREE] - 1
     if at >= 0:
         header[_FREE] = row_at(table, at)[NEXT]
     else:
-        if header[_USED] == header[_CAPACITY]:
-            capacity = max(CAPACITY_MIN, 2 * header[_CAPACITY])
-            address = realloc(header[_ADDRESS], capacity * header[WIDTH] * 8)
-            if address == 0:
-                return -1
-            header[_ADDRESS], header[_CAPACITY] = address, capacity
         at = header[_USED]
         header[_USED] += 1
     row, heads, chain = row_at(table, at), _heads(table), bucket_number(hash_, header[_CHAINS])
@@ -137,9 +147,9 @@ def add_row(table, hash_):  # type: ignore[no-untyped-def]
     return at
 
 
-@kernel
+@linked(void(int64))
 def _emptied(table):  # type: ignore[no-untyped-def]
-    # No row is in use: no number is taken, and a large table is freed.
+    """No row is in use: no number is taken, and a large table is freed."""
     header = _header(table)
     header[_FREE] = header[_USED] = 0
     if header[_CAPACITY] > CAPACITY_KEPT:
@@ -148,7 +158,7 @@ def _emptied(table):  # type: ignore[no-untyped-def]
         header[_ADDRESS] = header[_CAPACITY] = header[_HEADS] = header[_HEADS_CAPACITY] = header[_CHAINS] = 0
 
 
-@linked(void(int64, int64))
+@kernel
 def remove_row(table, number):  # type: ignore[no-untyped-def]
     """Give a row back."""
     header, row, heads = _header(table), row_at(table, number), _heads(table)

@@ -193,9 +193,9 @@ def interest_find(table, topic, slot):  # type: ignore[no-untyped-def]
     return -1
 
 
-@linked(int64(int64, int64, int64, int64, int64))
+@kernel
 def _topic_add(table, hash_, number, name, size):  # type: ignore[no-untyped-def]
-    """A new topic, or -1 when memory ran out."""
+    # A new topic, or -1 when memory ran out.
     kept = malloc(size) if size > 0 else 0
     if kept == 0 and size > 0:
         return -1
@@ -218,9 +218,9 @@ def _topic_add(table, hash_, number, name, size):  # type: ignore[no-untyped-def
     return at
 
 
-@linked(void(int64, int64))
+@kernel
 def _topic_drop(table, topic):  # type: ignore[no-untyped-def]
-    """Remove a topic without interests, unless it is marked."""
+    # Remove a topic without interests, unless it is marked.
     row = row_at(table, topic)
     if row[COUNT] == 0 and row[_MARKED] == 0:
         words = words_at(table, INTERESTS_WORDS)
@@ -273,9 +273,9 @@ def interest_add(table, hash_, number, name, size, slot, row, first):  # type: i
     return at
 
 
-@linked(void(int64, int64, int64[::1], int64))
-def interest_end(table, interest, row, first):  # type: ignore[no-untyped-def]
-    """End an interest of the connection with this row."""
+@kernel
+def _end(table, interest, row, first):  # type: ignore[no-untyped-def]
+    # End an interest of the connection with this row.
     gone = interest_at(table, interest)
     topic = gone[TOPIC]
     of_topic = row_at(table, topic)
@@ -301,11 +301,17 @@ def interest_end(table, interest, row, first):  # type: ignore[no-untyped-def]
     _topic_drop(table, topic)
 
 
+@linked(void(int64, int64, int64[::1], int64))
+def interest_end(table, interest, row, first):  # type: ignore[no-untyped-def]
+    """End an interest of the connection with this row."""
+    _end(table, interest, row, first)
+
+
 @linked(void(int64, int64[::1], int64))
 def interests_end(table, row, first):  # type: ignore[no-untyped-def]
     """End all interests of the connection with this row."""
     while row[first] > 0:
-        interest_end(table, row[first] - 1, row, first)
+        _end(table, row[first] - 1, row, first)
 
 
 @linked(void(int64))
