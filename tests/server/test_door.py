@@ -1,6 +1,6 @@
 """The one door for effects: every writing command announces exactly the keys that it changed.
 
-The events are compared with those that a real redis-server publishes for the same commands.
+test_notifications.py compares the events with those that a real redis-server publishes.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,8 @@ import pytest
 from kvstore.commands.table import COMMANDS
 from kvstore.effects.journal import Journal, Told
 from kvstore.store.expire import expire_step
-from tests.harness import Process
-from tests.kvstore.bare import HANDLERS, START_MS, Bare
+from tests.kvstore.bare import HANDLERS, Bare
 from tests.kvstore.keyspace_check import contents
-from tests.server.wire import OK, Wire, encode
 
 Command = tuple[str | int, ...]
 BEFORE: tuple[Command, ...] = (
@@ -219,44 +217,3 @@ def test_a_journal_that_is_full_counts_what_it_leaves_out(store: Bare) -> None:
     journal.close()
     store("SET", "text", 1)
     assert journal.take() == []
-
-
-def published(redis: Wire, listener: Wire, sample: Command) -> list[tuple[str, int, bytes]]:
-    """The events that redis-server publishes for a command, in order."""
-    redis("SELECT", 0)
-    redis("FLUSHALL")
-    for command in BEFORE:
-        redis(*command)
-    redis("PUBLISH", "mark", "begin")
-    redis(*sample)
-    redis("PUBLISH", "mark", "end")
-    found: list[tuple[str, int, bytes]] = []
-    seen = False
-    while True:
-        _, _, channel, message = listener.reply()
-        if channel == b"mark":
-            if message == b"end":
-                return found
-            seen = True
-        elif seen:
-            place, _, key = channel.partition(b"__:")
-            found.append((message.decode(), int(place.removeprefix(b"__keyspace@")), key))
-
-
-def test_the_events_are_those_that_redis_publishes(redis_server: Process) -> None:
-    with Wire(redis_server.address) as redis, Wire(redis_server.address) as listener:
-        assert redis("CONFIG", "SET", "notify-keyspace-events", "KA") == OK
-        listener.send(encode("PSUBSCRIBE", "__keyspace@*__:*", "mark"))
-        for _ in range(2):
-            listener.reply()
-        for sample in SAMPLES:
-            expected = published(redis, listener, sample)
-            with Bare() as store:
-                store.clock_ms = START_MS
-                for command in BEFORE:
-                    store(*command)
-                journal = Journal(store.context)
-                store(*sample)
-                told = [one[:3] for one in journal.take() if one.event not in ("emptied", "swapped")]
-            assert told == expected, sample
-        assert redis("CONFIG", "SET", "notify-keyspace-events", "") == OK
