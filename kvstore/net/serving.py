@@ -12,7 +12,8 @@ command waits on keeps its place in all lists.
 
 The reply is written behind those to the connection at hand, and sent with them at the end of the turn.
 
-While CLIENT PAUSE holds writes back, marked keys wait for its end.
+While CLIENT PAUSE holds writes back, marked keys wait for its end.  Unlike in Redis, the time of a command that waits
+for one may be over before.
 """
 
 from kvstore.connections.interests import (
