@@ -139,7 +139,7 @@ def run(
     rounds: int = 5,
     pushes: int = 10_000,
     connections: int = 10_000,
-    requests: int = 500_000,
+    requests: int = 200_000,
     tests: Sequence[str] = ("get", "set"),
     progress: Say = say,
 ) -> Report:
