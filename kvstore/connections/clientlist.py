@@ -9,8 +9,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
-from kvstore.connections.interests import interest_count, names_memory, topic_count
-from kvstore.connections.memory import connection_memory
+from kvstore.connections.interests import interest_count, topic_count
+from kvstore.connections.memory import connection_memory, names_of_topics
 from kvstore.connections.table import connection, text_length
 from kvstore.lifetimes.call import PROTOCOL, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
@@ -306,7 +306,7 @@ class ClientTotals(NamedTuple):
 @linked(void(CONTEXT, int64[::1]))
 def add_connections(context, totals):  # type: ignore[no-untyped-def]
     """Sum up the table of connections, in the order of ClientTotals."""
-    totals[1] = names_memory(context.store[WAITED_KEYS])
+    totals[1] = names_of_topics(context)
     totals[5] = topic_count(context.store[WATCHED_KEYS])
     totals[7] = topic_count(context.store[WAITED_KEYS])
     for slot in range(context.shard[CONNECTION_SLOTS]):

@@ -10,7 +10,7 @@ connections that may be closed, CLOSED_AT_ONCE at most, and closes them from the
 connection with CLIENT NO-EVICT is not closed; if there are no others, the next walk waits for a tick.
 """
 
-from kvstore.connections.interests import INTEREST_MEMORY, interest_count
+from kvstore.connections.interests import INTEREST_MEMORY, interest_count, names_memory
 from kvstore.connections.table import connection, give_turn
 from kvstore.lifetimes.connection import (
     BODY_PAGES,
@@ -70,6 +70,14 @@ def connection_memory(row):  # type: ignore[no-untyped-def]
     """What a connection takes [bytes]."""
     buffers = row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY] + (row[BODY_PAGES] << PAGE_SHIFT)
     return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row)
+
+
+@linked(int64(CONTEXT))
+def names_of_topics(context):  # type: ignore[no-untyped-def]
+    """What the names of all that connections are interested in take, beside them [bytes]."""
+    store = context.store
+    names = names_memory(store[CHANNELS]) + names_memory(store[PATTERNS]) + names_memory(store[SHARD_CHANNELS])
+    return names + names_memory(store[WAITED_KEYS]) + names_memory(store[TRACKED_KEYS]) + names_memory(store[PREFIXES])
 
 
 @linked(int64(CONTEXT))

@@ -192,6 +192,7 @@ def refuse_subscriber(context, row, command):  # type: ignore[no-untyped-def]
         arity, given = row_of(context, named)[ROW_ARITY], context.call[ARGC]
         if named == command or (arity > 0 and given != arity) or given < -arity:
             return _begin(context, command)  # which refuses it: the error is that there is no such subcommand, or arity
+    row[LAST_COMMAND] = named
     reply_subscriber(context, named, flags & IS_EXEC)
     statistics_of(context, named)[STAT_REJECTED] += 1
     if flags & IS_EXEC:

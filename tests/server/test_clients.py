@@ -304,6 +304,78 @@ def test_no_touch_leaves_the_access_time_alone(server, wire: Wire, at_least_72: 
     wire("CLIENT", "NO-TOUCH", "OFF")
 
 
+STATES: dict[str, list[tuple[str | int, ...]]] = {
+    "new": [],
+    "subscriber": [("SUBSCRIBE", "a", "b"), ("PSUBSCRIBE", "p*"), ("SSUBSCRIBE", "s", "t", "u")],
+    "no subscriber any more": [("SUBSCRIBE", "a"), ("UNSUBSCRIBE",)],
+    "tracking": [("HELLO", 3), ("CLIENT", "TRACKING", "on")],
+    "tracking by prefix": [("HELLO", 3), ("CLIENT", "TRACKING", "on", "BCAST", "PREFIX", "a")],
+    "tracking no more": [("HELLO", 3), ("CLIENT", "TRACKING", "on"), ("CLIENT", "TRACKING", "off")],
+    "tracking for another": [("CLIENT", "TRACKING", "on", "REDIRECT", "OTHER")],
+    "tracking for one that has gone": [("CLIENT", "TRACKING", "on", "REDIRECT", "GONE")],
+    "transaction": [("WATCH", "key"), ("MULTI",), ("SET", "a", "b"), ("GET", "a")],
+    "transaction that will fail": [("WATCH", "key"), ("MULTI",), ("TOUCHED",)],
+    "monitor": [("MONITOR",)],
+    "many modes": [("CLIENT", "NO-EVICT", "on"), ("SUBSCRIBE", "a"), ("SELECT", 3), ("CLIENT", "SETNAME", "x")],
+    "waits": [("BLPOP", "no key", 0)],
+    "reset": [("SELECT", 3), ("SUBSCRIBE", "a"), ("MONITOR",), ("RESET",)],
+}
+COMPARED = ["name", "flags", "db", "sub", "psub", "ssub", "multi", "user", "redir", "resp", "cmd", "events"]
+
+
+def described(process, state: str) -> dict[str, str]:
+    """What CLIENT LIST says of a connection in this state, and of which class it is."""
+    with Wire(process.address) as client, Wire(process.address) as other, Wire(process.address) as gone:
+        identity = client("CLIENT", "ID")
+        ids = {"OTHER": other("CLIENT", "ID"), "GONE": gone("CLIENT", "ID")}
+        for command in STATES[state]:
+            if command == ("TOUCHED",):
+                other("SET", "key", "value")
+                continue
+            client.send(encode(*(ids.get(str(word), word) for word in command)))
+            if command[0] not in ("BLPOP", "MONITOR", "RESET") and command != ("CLIENT", "TRACKING", "off"):
+                client.reply()
+        if "GONE" in str(STATES[state]):
+            assert other("CLIENT", "KILL", "ID", ids["GONE"]) == 1
+            client("GET", "key")
+            other("SET", "key", "value")
+
+        def line() -> dict[str, str]:
+            return fields(text(other("CLIENT", "LIST", "ID", identity)))
+
+        last = STATES[state][-1][0] if STATES[state] else "client"
+        if last in ("BLPOP", "RESET", "MONITOR"):
+            wait_until(lambda: line()["cmd"] == str(last).lower(), "its last command")
+        found = {name: line()[name] for name in COMPARED}
+        of_class = [
+            name
+            for name in ("normal", "pubsub", "replica")
+            if f"id={identity} " in text(other("CLIENT", "LIST", "TYPE", name)).decode()
+        ]
+        redirected = {str(number): name for name, number in ids.items()}
+        return found | {"class": " ".join(of_class), "redir": redirected.get(found["redir"], found["redir"])}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_connection_is_described_as_in_redis(server, redis_server, state: str) -> None:
+    assert described(server, state) == described(redis_server, state)
+
+
+def test_kill_by_class_closes_subscribers(server, wire: Wire) -> None:
+    """A subscriber in RESP3 too; a normal client and a monitor stay."""
+    with Wire(server.address) as one, Wire(server.address, 3) as two, Wire(server.address) as monitor:
+        one("SUBSCRIBE", "a")
+        two("SSUBSCRIBE", "a")
+        monitor("MONITOR")
+        listed = text(wire("CLIENT", "LIST", "TYPE", "pubsub")).splitlines()
+        assert [fields(line)["flags"] for line in listed] == ["P", "P"]
+        assert wire("CLIENT", "KILL", "TYPE", "pubsub") == 2
+        assert one.until_closed() == two.until_closed() == b""
+        assert wire("CLIENT", "KILL", "TYPE", "replica") == 0
+        assert wire("CLIENT", "KILL", "TYPE", "normal") == 1
+        monitor.until_closed()
+
+
 def test_flags_tell_a_transaction(server, wire2: Wire) -> None:
     """x stands for a transaction, d for one that will fail; multi counts queued commands."""
     with Wire(server.address) as other:

@@ -78,7 +78,8 @@ SESSIONS: dict[str, list[tuple[str | bytes, ...]]] = {
         ("EXEC",),
         ("UNWATCH",),
     ],
-    "a command that waits": [("WAIT", "0", "0"), ("WAIT", "1", "1")],
+    "a command that waits": [("WAIT", "0", "0"), ("WAIT", "1", "1"), ("BLPOP", "q", "0.01"), ("BLPOP", "q", "x")],
+    "publish/subscribe": [("PUBLISH", "c", "m"), ("PUBSUB", "CHANNELS"), ("SUBSCRIBE", "c"), ("UNSUBSCRIBE", "c")],
     "the end of a connection's state": [("MULTI",), ("RESET",), ("CLIENT", "REPLY", "ON")],
 }
 
@@ -111,6 +112,30 @@ def test_a_monitor_is_shown_what_redis_shows(server, redis_server: Process, name
     with Wire(redis_server.address) as wire:
         wire("FLUSHALL")
     assert session(server, protocol, SESSIONS[name]) == session(redis_server, protocol, SESSIONS[name])
+
+
+def test_a_command_that_is_served_later_is_shown_when_it_begins(server, redis_server: Process) -> None:
+    """And not again when its key has come."""
+
+    def lines(process: Process) -> list[str]:
+        with Wire(process.address) as monitor, Wire(process.address) as waiting, Wire(process.address) as client:
+            waiting("DEL", "q", "r")
+            assert monitor("MONITOR") == OK
+            waiting.send(encode("BLMOVE", "q", "r", "LEFT", "LEFT", "0"))
+            wait_until(lambda: info(client, "clients")["blocked_clients"] == "1", "it to wait")
+            client("RPUSH", "q", "a", "b")
+            assert waiting.reply() == b"a"
+            client(*END)
+            return [line for line in shown(monitor) if "INFO" not in line.upper()]
+
+    assert (
+        lines(server)
+        == lines(redis_server)
+        == [
+            '[0 ] "BLMOVE" "q" "r" "LEFT" "LEFT" "0"',
+            '[0 ] "RPUSH" "q" "a" "b"',
+        ]
+    )
 
 
 def test_an_address_is_that_of_the_connection(server, wire: Wire) -> None:

@@ -126,6 +126,18 @@ def test_memkeys_mode(cli: Cli, filled: None) -> None:
     assert "1001 strings with " in output
 
 
+def test_monitor_mode(cli: Cli, server) -> None:
+    """MONITOR prints lines until it is stopped."""
+    with subprocess.Popen([str(REDIS_CLI), "-p", str(server.port), "MONITOR"], stdout=subprocess.PIPE) as monitor:
+        assert monitor.stdout
+        assert monitor.stdout.readline() == b"OK\n"
+        with Wire(server.address) as wire:
+            wire("SET", "key", 'a "b"\n')
+        line = monitor.stdout.readline()
+        monitor.kill()
+    assert re.fullmatch(rb'\d+\.\d{6} \[0 127\.0\.0\.1:\d+\] "SET" "key" "a \\"b\\"\\n"\n', line), line
+
+
 def test_stat_mode(cli: Cli, server, filled: None) -> None:
     """--stat polls INFO."""
     output = for_a_while(server, "--stat", "-i", "0.1", until="1001 ")
