@@ -71,13 +71,13 @@ def _return_frames(mem, first, count):  # type: ignore[no-untyped-def]
     return True
 
 
-@linked(int64(MEMORY, int64))
-def _return_pieces(mem, block):  # type: ignore[no-untyped-def]
-    """Give back the free frames of a partial block.  Returns the work done, in frames, or REFUSED."""
+@linked(int64(MEMORY, int64, int64))
+def _return_pieces(mem, block, budget):  # type: ignore[no-untyped-def]
+    """Give back free frames of a partial block until the budget is used.  The work done, in frames, or REFUSED."""
     at, first = block * BLOCK_WORDS, block << BLOCK_SHIFT
     end = min(first + RUN_FRAMES, mem.frames[FRESH])
     work, frame = 0, first
-    while frame < end:
+    while frame < end and work < budget:
         begin = frame
         while frame < end and mem.refcount[frame] == 0 and mem.epoch[frame] & 1 == 0:
             frame += 1
@@ -96,7 +96,7 @@ def _return_pieces(mem, block):  # type: ignore[no-untyped-def]
 
 @linked(int64(MEMORY, int64))
 def give_back(mem, budget):  # type: ignore[no-untyped-def]
-    """Give back about `budget` free frames, at most one run more; system calls count as work, too.
+    """Give back about `budget` free frames, at most a run or a piece more; system calls count as work, too.
 
     Returns the work done, in frames.  That may be 0 if the step met only frames in use.  Returns REFUSED if the system
     does not accept the memory.
@@ -114,11 +114,12 @@ def give_back(mem, budget):  # type: ignore[no-untyped-def]
         if work >= budget:
             break
         block = registers[GIVE_HAND] if registers[GIVE_HAND] < blocks else 0
-        registers[GIVE_HAND] = block + 1
         at = block * BLOCK_WORDS
         if mem.blocks[at + BLOCK_COUNT] > mem.blocks[at + BLOCK_EMPTY]:
-            done = _return_pieces(mem, block)
+            done = _return_pieces(mem, block, budget - work)
             if done < 0:
                 return REFUSED
             work += done
+        finished = mem.blocks[at + BLOCK_COUNT] <= mem.blocks[at + BLOCK_EMPTY]
+        registers[GIVE_HAND] = block + int64(finished)
     return work

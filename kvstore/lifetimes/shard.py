@@ -193,6 +193,7 @@
     KEY_PLACES_ADDRESS,  # where the commands' keys are: see wire/keyplaces.py; 0 until somebody needs it
     CLIENT_BUFFERS,  # bytes of all connections' own buffers; connections/memory.py adds what else they take
     EVICTION_REST_MS,  # until when no connection is closed for memory, because none may be
-) = range(173)
+    BACKGROUND_CREDIT,  # time that the release of memory may take beside its step a turn [cycles]; see net/upkeep.py
+) = range(174)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 173
+assert SHARD_REGISTERS >= 174

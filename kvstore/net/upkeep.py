@@ -16,7 +16,9 @@ lately, and else with the tick.  Expiry is pressed from PRESSED on:
 So expiry takes most of the time when nearly all keys are overdue.  That slows down the clients that cause it, and
 bounds the share of dead keys.  A slice is at most SLICE_MAX_US long, so that no client waits for long at once.
 
-Releasing memory gets one step a turn, and goes on for up to a quarter of the time that serving took.
+Releasing memory gets one step a turn, and beside that a quarter of the time that serving took.  What it does not use at
+once is kept as credit, because a turn has room for BACKGROUND_SLICE_US only: serving seems long, too, when another
+process took the processor meanwhile.
 
 Defragmentation (store/defrag.py) gets a share of all time, and no more: between active-defrag-cycle-min and -max
 percent, as fragmentation lies between the thresholds.  It runs in slices of at most DEFRAG_SLICE_US.  It is planned
@@ -27,6 +29,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     ACTIVE_DEFRAG,
     ACTIVE_EXPIRE_ENABLED,
+    BACKGROUND_CREDIT,
     CYCLES_PER_MS,
     DEFRAG_BEGAN_MS,
     DEFRAG_CREDIT,
@@ -77,6 +80,7 @@ STEP = 8  # buckets between two looks at the counter
 IDLE_SLICE_US, SLICE_MIN_US, SLICE_MAX_US = 200, 20, 5_000
 LONG_TURN_US = 1_000  # a longer turn is interrupted for upkeep between two connections
 BACKGROUND_PAGES = 64
+BACKGROUND_SLICE_US, BACKGROUND_SLICES_MAX = 200, 100  # in a turn, and how many of them may be credited
 DEFRAG_SLICE_US, DEFRAG_SLICE_MIN_US = 400, 50  # a step may take longer than what is left of a slice
 DEFRAG_PARTS = 32  # in a step
 DEFRAG_PLAN_MS = 100  # between two plans
@@ -221,6 +225,22 @@ def _defrag(context):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64))
+def release_memory(context, served):  # type: ignore[no-untyped-def]
+    """Do a turn's part of the work that flush.py leaves for later; returns whether there may be more (0 or 1)."""
+    shard = context.shard
+    longest, began = _cycles_of(context, BACKGROUND_SLICE_US), cycles()
+    credit = min(shard[BACKGROUND_CREDIT] + (served >> 2), BACKGROUND_SLICES_MAX * longest)
+    while True:
+        if background_step(context, BACKGROUND_PAGES) == 0:
+            shard[BACKGROUND_CREDIT] = 0
+            return 0
+        took = cycles() - began
+        if took >= min(credit, longest):
+            shard[BACKGROUND_CREDIT] = max(0, credit - took)
+            return 1
+
+
+@linked(int64(CONTEXT, int64))
 def upkeep(context, idle):  # type: ignore[no-untyped-def]
     """Upkeep at the end of a turn, which served no client if `idle`; returns how long the rest can wait [ms]."""
     shard, store = context.shard, context.store
@@ -238,11 +258,8 @@ def upkeep(context, idle):  # type: ignore[no-untyped-def]
                 rest_ms = 0
         if shard[EXPIRE_LIVELY_MS] > shard[TIMER_MS]:
             rest_ms = min(rest_ms, PROBE_MS)
-    if background_step(context, BACKGROUND_PAGES) > 0:
+    if release_memory(context, served):
         rest_ms = 0
-        began = cycles()
-        while cycles() - began < served >> 2 and background_step(context, BACKGROUND_PAGES) > 0:
-            pass
     if shard[TIMER_MS] >= shard[DEFRAG_LOOK_MS]:
         plan_defrag(context)
     if shard[DEFRAG_RUNNING] > 0 and may_move(context):

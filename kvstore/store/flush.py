@@ -57,7 +57,7 @@ from mmcore.state import FREE_COUNT, TOTAL
 
 KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
 GIVE_LEAST = 2048  # frames a tick
-GIVE_PER_TURN = 512  # frames, or as much work: some 50 us
+GIVE_PER_TURN = 256  # frames, or as much work: some 100 us
 FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or one step of the work left for later
 
 

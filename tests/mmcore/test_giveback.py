@@ -53,7 +53,7 @@ def test_whole_runs_take_one_call_each_and_pieces_one_each() -> None:
     assert memory.frames_kept == 512 + 12
     assert give_back(memory.state, 1) == RUN_FRAMES, "the run first"
     assert registers(memory, RETURNED, RETURNS, EMPTY_COUNT) == [512, 1, 512]
-    assert give_back(memory.state, 1) == 12 + 3 * CALL_WORTH
+    assert [give_back(memory.state, 1) for _ in range(3)] == [10 + CALL_WORTH, 1 + CALL_WORTH, 1 + CALL_WORTH]
     assert registers(memory, RETURNED, RETURNS, EMPTY_COUNT) == [524, 4, 524]
     assert resident_free(memory.state) == 0 == give_back(memory.state, 1)
     check_memory(memory, [space])
@@ -69,6 +69,21 @@ def test_a_budget_bounds_the_step() -> None:
         check_memory(memory, [])
         steps += 1
     assert steps >= 10
+
+
+def test_a_budget_bounds_the_calls_in_one_block() -> None:
+    memory, space = machine(3 * RUN_FRAMES)
+    space.map(GIB, 2 * MIB2)
+    for page in range(0, 2 * RUN_FRAMES, 2):
+        space.unmap(GIB + page * PAGE, PAGE)
+    kept = memory.frames_kept
+    assert kept >= RUN_FRAMES - 2, "every other frame, so that each is a piece of its own"
+    while memory.frames_kept:
+        before = registers(memory, RETURNS)[0]
+        assert give_back(memory.state, 4 * (1 + CALL_WORTH)) <= 4 * (1 + CALL_WORTH)
+        assert registers(memory, RETURNS)[0] - before <= 4
+        check_memory(memory, [space])
+    assert registers(memory, RETURNED) == [kept]
 
 
 def test_keep_is_kept() -> None:
