@@ -33,6 +33,7 @@ __all__ = [
     "bytes32",
     "bytes64",
     "compare",
+    "copy_across",
     "copy_in",
     "copy_out",
     "copy_within",
@@ -214,3 +215,16 @@ def compare(space, va, array, offset, count):  # type: ignore[no-untyped-def]
         offset += piece
         count -= piece
     return True
+
+
+@linked(void(SPACE, int64, SPACE, int64, int64))
+def copy_across(space, target, source, va, count):  # type: ignore[no-untyped-def]
+    """Copy the `count` bytes at `va` of `source`, a space of the same memory, to `target`, across pages."""
+    memory = space.mem.bytes
+    while count > 0:
+        piece = min(count, min(_left_in_page(target), _left_in_page(va)))
+        to = _writable(space, target, 1)
+        copy_bytes(memory, to, memory, _readable(source, va, 1), piece)
+        target += piece
+        va += piece
+        count -= piece

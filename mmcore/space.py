@@ -86,6 +86,18 @@ def new_generation(space):  # type: ignore[no-untyped-def]
     tlb_flush(space)
 
 
+def frozen_reader(memory: PhysicalMemory, processor: Processor) -> Space:
+    """A space for kernels that read frozen roots, one after the other.  They load a root whenever they begin to read.
+
+    The space owns no root: load_cr3 of another one releases nothing.  Raises TooManySpaces.
+    """
+    cpu = processor.take()
+    cpu[CR3], cpu[FROZEN] = NO_FRAME, 1
+    space = Space(memory.state, processor.tlb, processor.psc, processor.registers, processor.spaces, cpu)
+    new_generation(space)
+    return space
+
+
 class AddressSpace:
     """A 47-bit address space with page tables in `memory`.  Its pages are mapped, read, written and forked.
 

@@ -9,7 +9,7 @@ may only read frames reachable from a frozen root (see frozen.py).
 
 from dataclasses import dataclass
 
-from mmcore.jit import Array, Plain, Record, int32, int64, state_type, uint8, uint64
+from mmcore.jit import Array, Plain, Record, int32, int64, intrinsic, state_type, uint8, uint64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +39,17 @@ class Space(Record):
 
 MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64), Plain(int64))
 SPACE = state_type(Space, MEMORY, *[Plain(int64)] * 5)
+
+
+@intrinsic
+def space_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """In kernels, the space whose record lies at an address of the process.  Whoever made it keeps it alive."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+    return SPACE(int64), codegen
+
 
 (
     FREE_COUNT,  # number of free frames: in partial blocks, in free runs, and never used

@@ -11,6 +11,7 @@ SENDS_MAX, SEND_WORDS = 1 << 16, 6  # records of bytes that wait for the end of 
 INTERESTS_WORDS = 23  # of a table of interests: connections/interests.py
 BROADCAST_WORDS = 13  # of the keys that are to be told by prefix: effects/broadcasts.py
 INVALIDATION_WORDS = 8  # of a message that invalidates keys: effects/invalidations.py
+COPYING_WORDS = 10  # of a record that is copied in steps: structures/copying.py
 DEADLINE_WORDS = 2  # of a node of the heap in connections/deadlines.py
 SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256

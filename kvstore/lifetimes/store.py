@@ -56,8 +56,18 @@
     INVALIDATION_ADDRESS,  # the message that is being told
     BROADCAST_ADDRESS,  # keys that changed in this turn, for connections that track prefixes
     BROADCAST_DUE,  # whether there are any
-) = range(48)
-STORE_REGISTERS = 64
+    # a COPY in steps: see store/copying.py
+    COPY_OWNER,  # slot of its connection plus one, 0 when none is under way
+    COPY_STALE,  # not 0: its store was emptied, or databases changed places, so it has to begin again
+    COPY_BEGINS,  # how often it was begun
+    COPY_NUMBER,  # in the record that it builds; each gets another one
+    COPY_ROOT,  # the frozen root that it reads, -1 for none
+    COPY_READER_ADDRESS,  # of the record of the space that reads it
+    COPY_FORM,  # flags and clock of the value's entry
+    COPY_DEADLINE,  # of the value's entry, -1 for none
+    COPY_STATE,  # COPYING_WORDS words: see structures/copying.py
+) = range(57)
+STORE_REGISTERS = 96
 
 # The bits of LISTENERS.  Each is set while there is a listener of its kind.
 WATCHING = 1 << 0  # keys are watched
@@ -65,4 +75,4 @@ JOURNALED = 1 << 1  # a journal records events
 WAITING = 1 << 2  # clients wait for keys
 NOTIFYING = 1 << 3  # keyspace events are published
 TRACKED = 1 << 4  # clients are told which keys changed
-assert STORE_REGISTERS >= 48
+assert STORE_REGISTERS >= 57

@@ -9,6 +9,7 @@ a branch, is another OpenStore.
 """
 
 import os
+import weakref
 from collections.abc import Sequence
 
 from kvstore.lifetimes import call, pool, shard, store
@@ -18,6 +19,7 @@ from kvstore.lifetimes.sizes import (
     ARGUMENTS_MAX,
     BROADCAST_WORDS,
     CALLS_MAX,
+    COPYING_WORDS,
     DEADLINE_WORDS,
     ERROR_WIDTH,
     ERROR_WORDS,
@@ -39,8 +41,8 @@ from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SIZE
 from mmcore.processor import Processor
 from mmcore.release import CURSOR_SIZE
-from mmcore.space import AddressSpace
-from mmcore.state import FROZEN
+from mmcore.space import AddressSpace, frozen_reader
+from mmcore.state import FROZEN, Space
 
 TICK_MS = 100
 
@@ -73,6 +75,7 @@ AREAS = (
     (store.TRACKED_KEYS, INTERESTS_WORDS),
     (store.PREFIXES, INTERESTS_WORDS),
     (store.WATCHED_KEYS, INTERESTS_WORDS),
+    (store.COPY_STATE, COPYING_WORDS),
     (store.INVALIDATION_ADDRESS, INVALIDATION_WORDS),
     (store.BROADCAST_ADDRESS, BROADCAST_WORDS),
 )
@@ -108,6 +111,7 @@ class Shard:
         self.registers = words = zeros(int64, shard.SHARD_REGISTERS)
         self.call = zeros(int64, call.CALL_REGISTERS)
         self.processor = Processor()
+        self._readers: weakref.WeakKeyDictionary[PhysicalMemory, Space] = weakref.WeakKeyDictionary()
         self.args = zeros(int64, 2 * arguments)
         self.connections = Table(connections, FIELDS)
         self._calls = Table(CALLS_MAX, call.CALL_REGISTERS)
@@ -137,6 +141,12 @@ class Shard:
         words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until slow commands are to be recorded
         self.call[call.PROTOCOL] = 2
 
+    def reader(self, memory: PhysicalMemory) -> Space:
+        """The space by which kernels read frozen roots of this memory; no two of them at the same time."""
+        if memory not in self._readers:
+            self._readers[memory] = frozen_reader(memory, self.processor)
+        return self._readers[memory]
+
 
 class OpenStore:
     """An address space that holds a store, and the context in which a shard's kernels work on it."""
@@ -152,7 +162,8 @@ class OpenStore:
         if registers is None:
             registers = zeros(int64, store.STORE_REGISTERS + sum(words for _, words in AREAS))
             registers[store.LAST_SAVE_OK] = 1
-            registers[store.UNDO_ROOT] = -1
+            registers[store.UNDO_ROOT] = registers[store.COPY_ROOT] = -1
+            registers[store.COPY_NUMBER] = int.from_bytes(os.urandom(5), "little")
             place = address_of(registers) + 8 * store.STORE_REGISTERS
             for register, words in AREAS:
                 registers[register] = place
@@ -160,4 +171,5 @@ class OpenStore:
         self.registers = registers
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]
+        self.registers[store.COPY_READER_ADDRESS] = loop.reader(memory.memory).address
         self._owners: Sequence[object] = (memory, loop)  # the registers point at their buffers

@@ -1,7 +1,7 @@
 """Closing a connection: all that it owns, and all that others keep for it, ends with it."""
 
 from kvstore.connections.deadlines import deadline_drop
-from kvstore.connections.table import connection, drop
+from kvstore.connections.table import connection, drop, leave_copy
 from kvstore.effects.monitors import monitor_end
 from kvstore.effects.subscriptions import end_subscriptions
 from kvstore.effects.tracking import tracking_off
@@ -37,6 +37,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     shard = context.shard
     row = connection(context, slot)
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
+    leave_copy(context, slot)
     unwatch_all(context, row)
     end_subscriptions(context, row)
     stop_waiting(context, row)

@@ -26,7 +26,7 @@ from kvstore.commands.rows import (
     row_of,
 )
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command, refuse_exec
-from kvstore.connections.table import give_turn
+from kvstore.connections.table import give_turn, leave_copy
 from kvstore.effects.tracking import remember_keys
 from kvstore.lifetimes.call import (
     ARGC,
@@ -96,6 +96,7 @@ def _refused(context, row, start):  # type: ignore[no-untyped-def]
     # Accounts for a command that was not run.  Its error is at `start` of the reply buffer.
     context.call[COMMAND_CYCLES] = cycles()
     count_error(context, start)
+    leave_copy(context, context.call[CONNECTION])
     fail_transaction(row)
     return EVENT_NONE
 
@@ -233,6 +234,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
         and flags & NO_AUTH_NEEDED == 0
         and row[FLAGS] & MONITOR_MODE == 0
     ):
+        leave_copy(context, call[CONNECTION])
         return EVENT_POSTPONED
     if _lacks_memory(context, effects):
         return _reject(context, row, command, OUT_OF_MEMORY)

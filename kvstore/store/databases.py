@@ -6,7 +6,7 @@ descriptor.
 """
 
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import HASH_SEED, MAXMEMORY
+from kvstore.lifetimes.store import COPY_STALE, HASH_SEED, MAXMEMORY
 from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.index import PAGE_BUCKETS
 from kvstore.store.layout import (
@@ -65,6 +65,7 @@ def keyspace_open(context):  # type: ignore[no-untyped-def]
     if load64(context.space, CONTROL_BASE + CONTROL_LAYOUT) != LAYOUT_WORD:
         return -1
     context.store[HASH_SEED] = load64(context.space, CONTROL_BASE + CONTROL_SEED)
+    context.store[COPY_STALE] = 1
     return 0
 
 

@@ -17,6 +17,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import GIVE_ALL, GIVE_CREDIT, RELEASE_ADDRESS, RELEASE_COUNT, RELEASE_FIRST
 from kvstore.lifetimes.shard import LAZYFREED_OBJECTS
 from kvstore.lifetimes.sizes import RELEASES_MAX
+from kvstore.lifetimes.store import COPY_NUMBER, COPY_OWNER, COPY_ROOT, COPY_STALE, FROZEN_ROOTS
 from kvstore.store.databases import TIMES, db_load, db_store, keyspace_init
 from kvstore.store.entries import entry_free
 from kvstore.store.index import BUCKETS_MIN, PAGE_BUCKETS
@@ -80,6 +81,16 @@ def release_root(context, root):  # type: ignore[no-untyped-def]
     pool[RELEASE_COUNT] += 1
 
 
+@linked(void(CONTEXT))
+def release_copied(context):  # type: ignore[no-untyped-def]
+    """Hand over the frozen root of a COPY that has ended, or was given up; see copying.py."""
+    store = context.store
+    if store[COPY_ROOT] >= 0:
+        release_root(context, store[COPY_ROOT])
+        store[COPY_ROOT] = -1
+        store[FROZEN_ROOTS] -= 1
+
+
 @linked(int64(CONTEXT))
 def flush_all(context):  # type: ignore[no-untyped-def]
     """Empty every database: 1, or 0 when there are no frames for an empty store."""
@@ -89,6 +100,7 @@ def flush_all(context):  # type: ignore[no-untyped-def]
     if not has_frames(context.space, FRAMES_TO_FLUSH):
         return 0
     emptied(context, ALL_DATABASES, max(keys, 1))
+    context.store[COPY_STALE] = 1
     old = reset(context.space)
     code = keyspace_init(context)
     assert code == 0, "no frame was reserved for an empty store"
@@ -188,6 +200,7 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
         if _flush_step(context, 64) == 0:
             return 0
     emptied(context, db, keys)
+    context.store[COPY_STALE] = 1
     record = heap_alloc(context.space, RECORD_SIZE)
     assert record != 0, "no frame was reserved for a record"
     space = context.space
@@ -227,8 +240,10 @@ def release_some(context, budget):  # type: ignore[no-untyped-def]
 
     No live key moves.
     """
-    pool = context.pool
+    pool, store = context.pool, context.store
     done = 0
+    if store[COPY_OWNER] == 0:
+        release_copied(context)
     if pool[RELEASE_COUNT] > 0:
         cursor = _release_cursor(context, pool[RELEASE_FIRST])
         done += release_step(context.space.mem, cursor, 8 * budget)
@@ -238,7 +253,8 @@ def release_some(context, budget):  # type: ignore[no-untyped-def]
     if load64(context.space, CONTROL_BASE + CONTROL_FLUSHING) != 0:
         done += _flush_step(context, budget >> 3)
     if load64(context.space, CONTROL_BASE + CONTROL_GRAVE) != 0:
-        done += dig(context.space, CONTROL_BASE + CONTROL_GRAVE, budget)
+        builder = store[COPY_NUMBER] if store[COPY_OWNER] != 0 and store[COPY_STALE] == 0 else 0
+        done += dig(context.space, CONTROL_BASE + CONTROL_GRAVE, budget, builder)
     return done + heap_reclaim_step(context.space, budget)
 
 

@@ -3,7 +3,7 @@
 from kvstore.effects.door import swapped
 from kvstore.effects.watch import next_watched, touch, watched_hash
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import UNDO_ROOT
+from kvstore.lifetimes.store import COPY_STALE, UNDO_ROOT
 from kvstore.store.databases import db_load, db_store
 from kvstore.store.layout import DESCRIPTOR_SIZE
 from kvstore.store.membership import has_hash
@@ -34,6 +34,7 @@ def swap_databases(context, first, second):  # type: ignore[no-untyped-def]
     """Swap two databases, which may be the same."""
     if first != second:
         _swap(context, first, second)
+        context.store[COPY_STALE] = 1
         if context.store[UNDO_ROOT] < 0:
             _touch_swapped(context, first, second)
             _touch_swapped(context, second, first)

@@ -6,47 +6,25 @@ root_free     at once where it is small, else into the grave (grave.py)
 root_copy     a second one like it
 """
 
-from kvstore.structures.element import element_bytes, element_hash, element_key, element_key_length, pin
+from kvstore.lifetimes.sizes import COPYING_WORDS
+from kvstore.structures.copying import COPIED, copying_begin, copying_record, copying_step, element_across
+from kvstore.structures.element import element_bytes
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
 from kvstore.structures.kinds import INTS, PACKED, kind_of
 from kvstore.structures.packed import is_long_item, packed_capacity, packed_copy, packed_count, packed_free
 from kvstore.structures.packed_layout import END_SIZE, PACKED_HEADER
-from kvstore.structures.record import (
-    BASE,
-    BUCKETS,
-    COUNT,
-    FLAGS,
-    HEAD,
-    OWNS_PACKEDS,
-    RECORD_SIZE,
-    TAIL,
-    TREE,
-    record_count,
-    record_new,
-    record_owns,
-)
-from kvstore.structures.table import TABLE_FRAMES, table_add, table_at, table_find, table_room
-from kvstore.structures.tree import (
-    FULL,
-    LEAF_SIZE,
-    position_address,
-    position_next,
-    position_word,
-    tree_frames,
-    tree_insert_at,
-    tree_seek,
-    tree_weight,
-)
+from kvstore.structures.record import BUCKETS, OWNS_PACKEDS, RECORD_SIZE, TREE, record_count, record_owns
+from kvstore.structures.table import table_room
+from kvstore.structures.tree import FULL, LEAF_SIZE, tree_weight
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
-from kvstore.system.libc import bytes_at, free, malloc, words_at
-from mmcore.frames import has_frames
-from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_size
+from kvstore.system.libc import free, malloc, words_at
+from mmcore.heap import heap_size
 from mmcore.jit import int64, kernel, linked, void
-from mmcore.mmu import copy_out, copy_within, load64, store64
+from mmcore.mmu import load64
 from mmcore.state import SPACE
 
-_FLAG_BITS = ~0xFF  # of a record's first word, without the kind
+_ALL_AT_ONCE = 1 << 62  # work of a step
 
 
 @linked(int64(SPACE, int64))
@@ -113,71 +91,25 @@ def root_free(space, grave, root):  # type: ignore[no-untyped-def]
         bury(space, grave, root)
 
 
-@linked(int64(SPACE, int64))
+@kernel
 def element_duplicate(space, element):  # type: ignore[no-untyped-def]
     """A copy of an element in an allocation of its own; 0 when frames ran out."""
-    size = element_bytes(space, element)
-    if not has_frames(space, HEAP_FRAMES + (size >> 12) + (size >> 20)):
-        return 0
-    copy = heap_alloc(space, size)
-    if copy != 0:
-        copy_within(space, copy, element, size)
+    return element_across(space, space, element, 0)
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def _record_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
+    """root_copy of a record."""
+    address = malloc(8 * COPYING_WORDS)
+    assert address != 0, "out of memory for a copy"
+    state, copy = words_at(address, COPYING_WORDS), 0
+    if copying_begin(space, space, root, 0, state):
+        copy = copying_record(state)
+        if copying_step(space, space, seed, state, _ALL_AT_ONCE) != COPIED:
+            bury(space, grave, copy)
+            copy = 0
+    free(address)
     return copy
-
-
-@linked(int64(SPACE, int64, int64, int64))
-def _copy_table(space, root, copy, seed):  # type: ignore[no-untyped-def]
-    """Copy the elements of a record's table into another record: 1, or 0 when frames ran out."""
-    address = malloc(8 * WALK_WORDS)
-    assert address != 0, "out of memory for a walk"
-    walk, done = words_at(address, WALK_WORDS), 1
-    walk_begin(space, root, walk)
-    element = walk_next(space, walk)
-    while element != 0:
-        twin = element_duplicate(space, element) if has_frames(space, 2 * TABLE_FRAMES) else 0
-        if twin == 0:
-            done = 0
-            break
-        code = table_add(space, copy, seed, element_hash(space, twin, seed), twin)
-        assert code == 0, "no frame was reserved for an element"
-        element = walk_next(space, walk)
-    free(address)
-    return done
-
-
-@kernel
-def _twin_of(space, copy, element, seed):  # type: ignore[no-untyped-def]
-    # The element of the copied table that has the same key.
-    k, va = element_key_length(space, element), element_key(space, element)
-    key = pin(space, va, k)
-    address = 0
-    if key == 0:  # across pages: compared as one piece
-        address = key = malloc(k)
-        assert address != 0, "out of memory for a long key"
-        copy_out(space, va, bytes_at(address, k), 0, k)
-    slot = table_find(space, copy, element_hash(space, element, seed), key, k)
-    free(address)
-    assert slot != 0, "an element of a tree is not in its table"
-    return table_at(space, slot)
-
-
-@linked(int64(SPACE, int64, int64, int64))
-def _copy_tree(space, root, copy, seed):  # type: ignore[no-untyped-def]
-    """Copy the tree of a record into another, whose table has been copied: 1, or 0 when frames ran out."""
-    weights = int64(record_owns(space, root, OWNS_PACKEDS))
-    position, rank = tree_seek(space, root, 0, weights), 0
-    while position != 0:
-        word, item = position_word(space, position), position_address(space, position)
-        twin = packed_copy(space, item) if weights else _twin_of(space, copy, item, seed)
-        if twin == 0 or not has_frames(space, tree_frames(space, copy)):
-            if twin != 0 and weights:
-                packed_free(space, twin)
-            return 0
-        code = tree_insert_at(space, copy, rank, word, twin, weights)
-        assert code == 0, "no frame was reserved for a tree"
-        rank += word if weights else 1
-        position = position_next(space, position)
-    return 1
 
 
 @linked(int64(SPACE, int64, int64, int64))
@@ -185,27 +117,7 @@ def root_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
     """A collection like this one; 0 when frames ran out.  `seed` is that of the hash of its elements."""
     kind = kind_of(space, root)
     if kind == PACKED:
-        return packed_copy(space, root)
+        return packed_copy(space, space, root)
     if kind == INTS:
         return ints_copy(space, root)
-    copy = record_new(space, load64(space, root + FLAGS) & _FLAG_BITS)
-    if copy == 0:
-        return 0
-    done = 1
-    if load64(space, root + BUCKETS) != 0:
-        done = _copy_table(space, root, copy, seed)
-    if done == 1 and load64(space, root + TREE) != 0:
-        done = _copy_tree(space, root, copy, seed)
-    for field in range(HEAD, TAIL + 1, 8):
-        packed = load64(space, root + field)
-        if done == 1 and packed != 0:
-            packed = packed_copy(space, packed)
-            done = 1 if packed != 0 else 0
-            store64(space, copy + field, packed)
-    if done == 0:
-        bury(space, grave, copy)
-        return 0
-    store64(space, copy + COUNT, record_count(space, root))
-    if record_owns(space, root, OWNS_PACKEDS):
-        store64(space, copy + BASE, load64(space, root + BASE))
-    return copy
+    return _record_copy(space, grave, root, seed)

@@ -44,7 +44,7 @@ from kvstore.structures.packed_layout import (
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free, heap_size
 from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, void
-from mmcore.mmu import copy_within, read_address, write_address
+from mmcore.mmu import copy_across, read_address, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
 
@@ -194,12 +194,12 @@ def packed_new_long(space, size):  # type: ignore[no-untyped-def]
     return va
 
 
-@linked(int64(SPACE, int64))
-def _copy_long(space, va):  # type: ignore[no-untyped-def]
-    size = element_bytes(space, va + PACKED_HEADER)
+@linked(int64(SPACE, SPACE, int64))
+def _copy_long(space, source, va):  # type: ignore[no-untyped-def]
+    size = element_bytes(source, va + PACKED_HEADER)
     copy = packed_new_long(space, size)
     if copy != 0:
-        copy_within(space, copy + PACKED_HEADER, va + PACKED_HEADER, size)
+        copy_across(space, copy + PACKED_HEADER, source, va + PACKED_HEADER, size)
     return copy
 
 
@@ -209,16 +209,19 @@ def packed_free(space, va):  # type: ignore[no-untyped-def]
     return heap_free(space, va, packed_capacity(space, va))
 
 
-@linked(int64(SPACE, int64))
-def packed_copy(space, va):  # type: ignore[no-untyped-def]
-    """A copy, in no larger an allocation than it needs; 0 with nothing changed when frames ran out."""
-    if packed_is_long(space, va):
-        return _copy_long(space, va)
+@linked(int64(SPACE, SPACE, int64))
+def packed_copy(space, source, va):  # type: ignore[no-untyped-def]
+    """A copy of a packed of `source`, which is the space itself or another one of its memory.
+
+    It is in no larger an allocation than it needs; 0 with nothing changed when frames ran out.
+    """
+    if packed_is_long(source, va):
+        return _copy_long(space, source, va)
     if not has_frames(space, PACKED_FRAMES):
         return 0
-    capacity = heap_size(max(CAPACITY_MIN, needed_at(space.mem.bytes, read_address(space, va))))
+    capacity = heap_size(max(CAPACITY_MIN, needed_at(space.mem.bytes, read_address(source, va))))
     copy = _alloc(space, capacity)
-    to, at, memory = write_address(space, copy), read_address(space, va), space.mem.bytes
+    to, at, memory = write_address(space, copy), read_address(source, va), space.mem.bytes
     splice(memory, to, capacity, at, count_at(memory, at), 0, 0, 0)
     return copy
 

@@ -1,7 +1,8 @@
 """The record: the root of a collection that has a hash table, a tree, or both.
 
 OFFSET  SIZE  DESCRIPTION
-0       8     RECORD (kinds.py), and flags from bit 8 on
+0       8     RECORD (kinds.py), flags from bit 8 on, and from bit 16 on
+              the number of the copy that builds it, in the grave; else 0   grave.py
 8       8     elements
 16      8     buckets of the hash table, 0 without one                      table.py
 24      8     address of its first bucket; of a list: a sum of sizes         sequence.py
@@ -26,6 +27,8 @@ FLAGS, COUNT, BUCKETS, BASE, TREE, LEVELS, HEAD, TAIL, LINK = range(0, 72, 8)
 RECORD_SIZE = 72
 FLAG_SHIFT = 8
 OWNS_ELEMENTS, OWNS_PACKEDS = 1 << FLAG_SHIFT, 2 << FLAG_SHIFT
+OWNS = OWNS_ELEMENTS | OWNS_PACKEDS
+BUILDER_SHIFT = 16
 
 
 @linked(int64(SPACE, int64))
@@ -58,3 +61,9 @@ def record_add_count(space, record, by):  # type: ignore[no-untyped-def]
 def record_owns(space, record, flag):  # type: ignore[no-untyped-def]
     """Whether the record has one of the flags."""
     return load64(space, record + FLAGS) & flag != 0
+
+
+@kernel
+def record_builder(space, record):  # type: ignore[no-untyped-def]
+    """The number of the copy that builds it, or has built it in the grave; 0 for any other record."""
+    return load64(space, record + FLAGS) >> BUILDER_SHIFT

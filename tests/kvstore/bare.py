@@ -11,6 +11,7 @@ Usage:
 
 import ctypes
 from array import array
+from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
@@ -73,6 +74,7 @@ class Bare:
         self.clock_ms = START_MS
         self.forks: list[int] = []
         self.turns = 0  # that the last command took
+        self.between: Callable[[], object] | None = None  # what others do between two turns of a command
         assert keyspace_init(self.context) == 0
         reply_grow(self.context, 1 << 16)
 
@@ -112,6 +114,30 @@ class Bare:
             return b"+OK\r\n"
         command = find(parts[0])
         assert command is not None and command.takes(len(parts)), parts
+        code, turns = self._turn(parts), 1
+        while code == AGAIN:  # as the loop does in its next turn
+            assert self.registers.REPLY_LENGTH == 0
+            if self.between is not None:
+                self._interrupt(self.between)
+            code = self._turn(parts)
+            turns += 1
+        self.turns = turns
+        if code != 0:
+            return None
+        return ctypes.string_at(self.registers.REPLY_ADDRESS, self.registers.REPLY_LENGTH)
+
+    def _interrupt(self, between: Callable[[], object]) -> None:
+        # Another connection's turn.
+        r = self.registers
+        slot, db = int(r.CONNECTION), int(r.DB)
+        r.CONNECTION, self.between = slot + 1, None
+        between()
+        if self.between is None:
+            self.between = between
+        self.registers.CONNECTION, self.registers.DB = slot, db
+
+    def _turn(self, parts: list[bytes]) -> int:
+        # Call the kernel of a command.
         text = ctypes.create_string_buffer(b"".join(parts))
         if len(self.context.args) < 2 * len(parts):
             self.shard.args = zeros(int64, 4 * len(parts))
@@ -126,15 +152,7 @@ class Bare:
         r = self.registers
         r.QUERY_ADDRESS, r.QUERY_SIZE, r.ARGC = ctypes.addressof(text), at, len(parts)
         r.REPLY_LENGTH = 0
-        code = HANDLERS[parts[0].upper()](self.context)
-        self.turns = 1
-        while code == AGAIN:  # as the loop does in its next turn
-            assert r.REPLY_LENGTH == 0
-            code = HANDLERS[parts[0].upper()](self.context)
-            self.turns += 1
-        if code != 0:
-            return None
-        return ctypes.string_at(r.REPLY_ADDRESS, r.REPLY_LENGTH)
+        return int(HANDLERS[parts[0].upper()](self.context))
 
     def __call__(self, *arguments: str | bytes | int) -> object:
         """The reply to a command, parsed."""
@@ -162,7 +180,8 @@ class Bare:
 
     def check(self) -> None:
         """Prove the machine, the heap and the keyspace sound."""
-        check_memory(self.memory, [self.space], [*self.forks, *self.pool.waiting])
+        copied = [int(self.registers.COPY_ROOT)] if self.registers.COPY_ROOT >= 0 else []
+        check_memory(self.memory, [self.space], [*self.forks, *copied, *self.pool.waiting])
         check_heap(self.space)
         check_keyspace(self.context)
 

@@ -1,7 +1,7 @@
 """Declarations of the commands about keys, independent of the type of their values.
 
-RENAME and MOVE never copy a long value.  DEL and UNLINK free a long value later, in steps.  FLUSHALL and FLUSHDB free
-everything later.  Only KEYS looks at every key at once, as it must.
+RENAME and MOVE never copy a long value.  COPY copies a great one in steps, and DEL and UNLINK free it in steps, later.
+FLUSHALL and FLUSHDB free everything later.  Only KEYS looks at every key at once, as it must.
 """
 
 from kvstore.commands import refcounts, rows
@@ -61,7 +61,7 @@ COMMANDS = (
         keys=("RO access", "OW update"),
         types="source:key destination:key",
         loop=rows.GROWS,
-        kernel="moving:copy",
+        kernel="copying:copy",
         keeps=refcounts.COPIES,
     ),
     Command(

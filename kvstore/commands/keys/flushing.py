@@ -1,14 +1,15 @@
 """FLUSHALL and FLUSHDB, which free the old data later."""
 
-from kvstore.commands.keys.moving import _ASYNC, _SYNC
 from kvstore.durable.saving import save_emptied
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import HANDLER
 from kvstore.store.flush import flush_all, flush_db
-from kvstore.wire.arguments import word
+from kvstore.wire.arguments import pack, word
 from kvstore.wire.errors import SYNTAX
 from kvstore.wire.resp import reply_error, reply_ok, reply_out_of_frames
 from mmcore.jit import kernel, linked
+
+_ASYNC, _SYNC = pack(b"ASYNC"), pack(b"SYNC")
 
 
 @kernel

@@ -1,16 +1,11 @@
-"""RENAME, MOVE, COPY and SWAPDB.
-
-RENAME and MOVE never copy a long value.  COPY does not either if the value has SHARE_MIN bytes: the copy shares its
-pages, copy-on-write (mmcore/share.py), and the heap counts them as borrowed for store/reserve.py.
-"""
+"""RENAME, MOVE and SWAPDB.  They never copy a long or a great value."""
 
 from kvstore.commands.connection.hot import database_argument, is_int32
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed, noticed
-from kvstore.effects.events import COPY_TO, MOVE_FROM, MOVE_TO, NEW, RENAME_FROM, RENAME_TO
-from kvstore.lifetimes.call import ARGC, DB
+from kvstore.effects.events import MOVE_FROM, MOVE_TO, NEW, RENAME_FROM, RENAME_TO
+from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.entries import (
     CLOCK_MASK,
     HEADER,
@@ -24,67 +19,39 @@ from kvstore.store.entries import (
     entry_free,
     entry_free_around,
     entry_length,
-    entry_memory,
     entry_root,
     entry_set_flags,
     entry_set_root,
     entry_value,
 )
-from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DATABASES
-from kvstore.store.lookup import key_hash, lookup, lookup_read
+from kvstore.store.layout import DATABASES
+from kvstore.store.lookup import key_hash, lookup
 from kvstore.store.membership import add_entry, delete_entry, unlink_entry
-from kvstore.store.reserve import reserve, reserve_change, reserve_removal
+from kvstore.store.reserve import reserve_change, reserve_removal
 from kvstore.store.swapping import swap_databases
-from kvstore.structures.collection import root_copy, root_free
 from kvstore.system.libc import bytes_at
-from kvstore.wire.arguments import arg_length, argument, integer_argument, pack, word
-from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, SAME_OBJECT, SECOND_DB, SYNTAX
+from kvstore.wire.arguments import arg_length, argument, integer_argument
+from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, SAME_OBJECT, SECOND_DB
 from kvstore.wire.resp import reply_error, reply_integer, reply_ok, reply_out_of_frames
-from mmcore.heap import heap_free, heap_share
 from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in, copy_within
 
-SHARE_MIN = 1 << 18  # [bytes]; a smaller value is copied faster than the translations come back that sharing forgets
-_DB, _REPLACE, _ASYNC, _SYNC = pack(b"DB"), pack(b"REPLACE"), pack(b"ASYNC"), pack(b"SYNC")
 
-
-@linked(int64(CONTEXT, int64, int64, int64, int64))
-def duplicate(context, entry, key, count, keep_value):  # type: ignore[no-untyped-def]
-    """An entry with this key and the value and deadline of `entry`; 0 when frames ran out.
-
-    `keep_value`: a value with an allocation of its own, or with a root, is not copied, but moves to the new entry.
-    Otherwise the new entry shares the pages of a very long value.
-    """
-    space = context.space
-    flags, length = entry_flags(context, entry), entry_length(context, entry)
-    deadline, root = entry_deadline(context, entry), 0
-    if flags & TYPE_MASK:
-        root = entry_root(context, entry)
-        if not keep_value:
-            root = root_copy(space, CONTROL_BASE + CONTROL_GRAVE, root, context.store[HASH_SEED])
-            if root == 0:
-                return 0
-    value = entry_value(context, entry) if flags & LARGE and (keep_value or length >= SHARE_MIN) else 0
-    if value != 0 and not keep_value:
-        value = heap_share(space, value, length)
-        if value == 0:
-            return 0
-    if value != 0:
-        new = entry_alloc_around(context, count, length, deadline, value)
+@linked(int64(CONTEXT, int64, int64, int64))
+def _renamed(context, entry, key, count):  # type: ignore[no-untyped-def]
+    """An entry with this key around the value of `entry`, or with a copy of a short value; 0 when frames ran out."""
+    flags, length, deadline = entry_flags(context, entry), entry_length(context, entry), entry_deadline(context, entry)
+    if flags & LARGE:
+        new = entry_alloc_around(context, count, length, deadline, entry_value(context, entry))
     else:
         new = entry_alloc(context, count, length, deadline)
     if new == 0:
-        if root != 0 and not keep_value:
-            root_free(space, CONTROL_BASE + CONTROL_GRAVE, root)
-        if value != 0 and not keep_value:
-            code = heap_free(space, value, length)
-            assert code == 0, "no frame was reserved for a release"
         return 0
-    copy_in(space, new + HEADER, bytes_at(key, count), 0, count)
-    if root != 0:
-        entry_set_root(context, new, root)
-    elif value == 0:
-        copy_within(space, entry_value(context, new), entry_value(context, entry), length)
+    copy_in(context.space, new + HEADER, bytes_at(key, count), 0, count)
+    if flags & TYPE_MASK:
+        entry_set_root(context, new, entry_root(context, entry))
+    elif flags & LARGE == 0:
+        copy_within(context.space, entry_value(context, new), entry_value(context, entry), length)
     entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (VALUE_FORM | CLOCK_MASK)))
     return new
 
@@ -112,7 +79,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     # The lookup of the target may have deleted it as expired, and merged buckets.
     slot = lookup(context, db, key, key_size, source_hash)
     entry = slot_entry(context, slot)
-    new = duplicate(context, entry, new_key, new_size, 1)
+    new = _renamed(context, entry, new_key, new_size)
     if new == 0:
         reply_out_of_frames(context)
         return 0
@@ -171,54 +138,6 @@ def move(context):  # type: ignore[no-untyped-def]
     noticed(context, target, key, key_size, hash_, NEW)
     changed(context, db, key, key_size, hash_, MOVE_FROM, 0)
     changed(context, target, key, key_size, hash_, MOVE_TO, 1)
-    reply_integer(context, 1)
-    return 0
-
-
-@linked(HANDLER)
-def copy(context):  # type: ignore[no-untyped-def]
-    """COPY source destination [DB db] [REPLACE]"""
-    call = context.call
-    key, key_size = argument(context, 1)
-    new_key, new_size = argument(context, 2)
-    db, replace = call[DB], False
-    i = 3
-    while i < call[ARGC]:
-        option = word(context, i)
-        if option == _REPLACE:
-            replace = True
-        elif option == _DB and i + 1 < call[ARGC]:
-            db = database_argument(context, i + 1)
-            if db < 0:
-                return 0
-            i += 1
-        else:
-            reply_error(context, SYNTAX)
-            return 0
-        i += 1
-    source_hash, target_hash = (key_hash(context, key, key_size), key_hash(context, new_key, new_size))
-    if db == call[DB] and source_hash == target_hash and arg_length(context, 1) == arg_length(context, 2):
-        reply_error(context, SAME_OBJECT)
-        return 0
-    entry = lookup_read(context, key, key_size)
-    if entry == 0:
-        reply_integer(context, 0)
-        return 0
-    if not reserve(context, 2, arg_length(context, 2) + entry_memory(context, entry, 0)):
-        return 0
-    target = lookup(context, db, new_key, new_size, target_hash)
-    if target != 0 and not replace:
-        reply_integer(context, 0)
-        return 0
-    new = duplicate(context, entry, new_key, new_size, 0)
-    if new == 0:
-        reply_out_of_frames(context)
-        return 0
-    if target != 0:
-        delete_entry(context, db, target, target_hash)
-    add_entry(context, db, target_hash, new, entry_deadline(context, new))
-    noticed(context, db, new_key, new_size, target_hash, NEW)
-    changed(context, db, new_key, new_size, target_hash, COPY_TO, 1)
     reply_integer(context, 1)
     return 0
 

@@ -240,7 +240,7 @@ def test_each_shortage_of_frames_changes_nothing(space: AddressSpace) -> None:
         (lambda va, _: resize(space, va, 5, b"y"), [*contents[:5], b"y", *contents[6:]]),
         (lambda va, _: va if packed_split(space.state, va, 7) != 0 else 0, contents[:7]),
         (lambda va, other: int(packed_append_packed(space.state, va, other)), [*contents, *contents]),
-        (lambda va, _: int(packed_copy(space.state, va)), contents),
+        (lambda va, _: int(packed_copy(space.state, space.state, va)), contents),
     ]
     for change, wanted in changes:
         va, other = packed_of(space, contents), packed_of(space, contents)
@@ -322,7 +322,7 @@ def test_removal_gives_memory_back(space: AddressSpace) -> None:
 def test_a_copy_takes_no_more_than_it_needs(space: AddressSpace) -> None:
     for contents in [[], [b"a"], [bytes([i]) * 7 for i in range(90)]]:
         va = packed_of(space, contents)
-        copy = int(packed_copy(space.state, va))
+        copy = int(packed_copy(space.state, space.state, va))
         needed = packed_needed(sum(map(len, contents)), len(contents))
         assert capacity(space, copy) == ask(space, 6, 0, max(CAPACITY_MIN, needed))
         insert(space, va, 0, b"more")

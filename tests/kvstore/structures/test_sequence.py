@@ -250,7 +250,7 @@ class Stream:
     def free(self) -> None:
         if self.list:
             root_free(self.space.state, GRAVE, self.root)
-            while dig(self.space.state, GRAVE, 7) > 0:
+            while dig(self.space.state, GRAVE, 7, 0) > 0:
                 pass
 
 
@@ -329,7 +329,7 @@ def test_a_refused_change_changes_nothing_and_each_is_made_at_last(space: Addres
         assert keys(child, root) == contents
         child.exit()
         root_free(state, GRAVE, moved)
-        while dig(state, GRAVE, 100) > 0:
+        while dig(state, GRAVE, 100, 0) > 0:
             pass
 
 

@@ -185,7 +185,7 @@ def test_the_grave_frees_all_of_it_in_steps() -> None:
         assert table.add(b"field:%d" % i, b"value") == 0
     assert buried(table.space.state, GRAVE, table.record) == 0
     steps = 0
-    while dig(table.space.state, GRAVE, 50) > 0:
+    while dig(table.space.state, GRAVE, 50, 0) > 0:
         steps += 1
     assert steps >= scaled(1000, 80) // 60
     assert words_of(table.space, GRAVE, 1) == [0]

@@ -1,0 +1,231 @@
+"""Copying a record in steps: from a space that does not change into one that may.
+
+    copying_begin(space, source, root, number, state)       1 with an empty record made, or 0
+    copying_step(space, source, seed, state, budget)        COPIED, MORE, or NO_FRAME: then the record is to be buried
+    copying_take(space, state)                              the copy as a record of its own, or 0
+
+`source` is a frozen space of the same memory, or the space itself if the steps follow each other without a change.
+
+A copy that takes several turns grows in the grave (grave.py): its owner buries the record at once, with a number that
+it gives to no other copy.  The record is in the middle of a list then, so at the end `copying_take` moves what it
+names to a new record, and the empty one stays behind to be dug out.
+
+A sorted set is copied in the order of its tree.  Each element is added to the table and to the end of the tree, so no
+element has to be found again.  The copy is sound between two steps, whatever the stage.
+
+    WORD  DESCRIPTION
+    0     root of the record that is copied, in `source`
+    1     the record that is built
+    2     stage: ELEMENTS of a table alone, ITEMS of a tree, the FRONT and the BACK of a list, OVER
+    3     ELEMENTS: the next element; ITEMS: position of the next item
+    4     ITEMS: rank of the next item in the copy
+    5     ELEMENTS: the walk (walk.py)
+
+Work is counted in elements, or in parts of them of BYTES_PER_WORK bytes.  A step does at least one element or packed,
+however long, and no further one that is more than what is left of its budget.
+"""
+
+from kvstore.lifetimes.sizes import COPYING_WORDS
+from kvstore.structures.element import element_bytes, element_hash
+from kvstore.structures.packed import long_frames, packed_copy, packed_used
+from kvstore.structures.record import (
+    BASE,
+    BUILDER_SHIFT,
+    COUNT,
+    FLAGS,
+    HEAD,
+    LINK,
+    OWNS,
+    OWNS_PACKEDS,
+    TAIL,
+    TREE,
+    record_new,
+    record_owns,
+)
+from kvstore.structures.table import TABLE_FRAMES, table_add
+from kvstore.structures.tree import (
+    COPY_FRAMES,
+    position_address,
+    position_next,
+    position_word,
+    tree_frames,
+    tree_insert_at,
+    tree_seek,
+)
+from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
+from kvstore.system.libc import words_at
+from mmcore.errors import NO_FRAME
+from mmcore.frames import has_frames
+from mmcore.heap import HEAP_FRAMES, heap_alloc
+from mmcore.jit import int64, kernel, linked, view
+from mmcore.mmu import copy_across, load64, store64
+from mmcore.state import SPACE
+
+COPIED, MORE = 0, 1
+BYTES_PER_WORK = 512
+_ROOT, _COPY, _STAGE, _NEXT, _RANK, _WALK = range(6)
+_ELEMENTS, _ITEMS, _FRONT, _BACK, _OVER = range(5)
+assert _WALK + WALK_WORDS == COPYING_WORDS
+
+
+@view
+def _walk_of(state):  # type: ignore[no-untyped-def]
+    return words_at(int64(state.ctypes.data) + 8 * _WALK, WALK_WORDS)
+
+
+@linked(int64(SPACE, SPACE, int64, int64))
+def element_across(space, source, element, frames):  # type: ignore[no-untyped-def]
+    """A copy of an element of `source` in an allocation of its own; 0 unless that leaves `frames` frames."""
+    size = element_bytes(source, element)
+    if not has_frames(space, frames + HEAP_FRAMES + (size >> 12) + (size >> 20)):
+        return 0
+    copy = heap_alloc(space, size)
+    if copy != 0:
+        copy_across(space, copy, source, element, size)
+    return copy
+
+
+@linked(int64(SPACE, SPACE, int64, int64, int64[::1]))
+def copying_begin(space, source, root, number, state):  # type: ignore[no-untyped-def]
+    """Begin to copy a record: 1, or 0 with nothing changed when frames ran out."""
+    owns = load64(source, root + FLAGS) & OWNS
+    copy = record_new(space, owns | number << BUILDER_SHIFT)
+    if copy == 0:
+        return 0
+    state[_ROOT], state[_COPY], state[_NEXT], state[_RANK] = root, copy, 0, 0
+    if load64(source, root + TREE) != 0:
+        state[_STAGE], state[_NEXT] = _ITEMS, tree_seek(source, root, 0, int64(owns & OWNS_PACKEDS != 0))
+    elif owns & OWNS_PACKEDS:
+        state[_STAGE] = _FRONT
+    else:
+        walk_begin(source, root, _walk_of(state))
+        state[_STAGE], state[_NEXT] = _ELEMENTS, walk_next(source, _walk_of(state))
+    return 1
+
+
+@kernel
+def copying_record(state):  # type: ignore[no-untyped-def]
+    """The record that is built."""
+    return state[_COPY]
+
+
+@kernel
+def _end_of(source, state):  # type: ignore[no-untyped-def]
+    # The first or the last packed of a list, 0 without one.
+    return load64(source, state[_ROOT] + (HEAD if state[_STAGE] == _FRONT else TAIL))
+
+
+@linked(int64(SPACE, int64[::1]))
+def copying_next(source, state):  # type: ignore[no-untyped-def]
+    """Bytes of what is copied next: of an element, or of the items of a packed; 0 when nothing is left."""
+    stage = state[_STAGE]
+    if stage == _ELEMENTS:
+        return element_bytes(source, state[_NEXT])
+    if stage == _ITEMS:
+        item = position_address(source, state[_NEXT])
+        return (
+            packed_used(source, item)
+            if record_owns(source, state[_ROOT], OWNS_PACKEDS)
+            else element_bytes(source, item)
+        )
+    packed = _end_of(source, state) if stage != _OVER else int64(0)
+    return packed_used(source, packed) if packed != 0 else int64(0)
+
+
+@kernel
+def _add_twin(space, source, seed, copy, element, frames):  # type: ignore[no-untyped-def]
+    # Copy an element into the table of the copy; 0 when that would leave less than `frames` frames.
+    twin = element_across(space, source, element, TABLE_FRAMES + frames)
+    if twin != 0:
+        code = table_add(space, copy, seed, element_hash(space, twin, seed), twin)
+        assert code == 0, "no frame was reserved for an element"
+    return twin
+
+
+@linked(int64(SPACE, SPACE, int64, int64[::1]))
+def _copy_element(space, source, seed, state):  # type: ignore[no-untyped-def]
+    """Copy the next element of a table: 1, or 0 when frames ran out."""
+    if _add_twin(space, source, seed, state[_COPY], state[_NEXT], 0) == 0:
+        return 0
+    state[_NEXT] = walk_next(source, _walk_of(state))
+    if state[_NEXT] == 0:
+        state[_STAGE] = _OVER
+    return 1
+
+
+@linked(int64(SPACE, SPACE, int64, int64[::1], int64))
+def _copy_item(space, source, seed, state, size):  # type: ignore[no-untyped-def]
+    """Copy the next item of a tree, with its element or its packed of `size` bytes: 1, or 0 when frames ran out."""
+    position, copy = state[_NEXT], state[_COPY]
+    word, item = position_word(source, position), position_address(source, position)
+    weights, frames = int64(record_owns(space, copy, OWNS_PACKEDS)), tree_frames(space, copy)
+    if not weights:
+        twin = _add_twin(space, source, seed, copy, item, frames)
+    else:
+        twin = packed_copy(space, source, item) if has_frames(space, long_frames(size) + frames) else int64(0)
+    if twin == 0:
+        return 0
+    code = tree_insert_at(space, copy, state[_RANK], word, twin, weights)
+    assert code == 0, "no frame was reserved for a tree"
+    state[_RANK] += word if weights else 1
+    state[_NEXT] = position_next(source, position)
+    if state[_NEXT] == 0:
+        state[_STAGE] = _FRONT if weights else _OVER
+    return 1
+
+
+@linked(int64(SPACE, SPACE, int64[::1], int64))
+def _copy_end(space, source, state, size):  # type: ignore[no-untyped-def]
+    """Copy the first packed of a list, of `size` bytes, or the last one and the counts: 1, or 0 when frames ran out."""
+    root, copy, packed = state[_ROOT], state[_COPY], _end_of(source, state)
+    if not has_frames(space, long_frames(size) + COPY_FRAMES):
+        return 0
+    twin = packed_copy(space, source, packed) if packed != 0 else int64(0)
+    if state[_STAGE] == _FRONT:
+        store64(space, copy + HEAD, twin)
+        state[_STAGE] = _BACK
+        return 1
+    store64(space, copy + TAIL, twin)
+    store64(space, copy + COUNT, load64(source, root + COUNT))
+    store64(space, copy + BASE, load64(source, root + BASE))
+    state[_STAGE] = _OVER
+    return 1
+
+
+@linked(int64(SPACE, SPACE, int64, int64[::1], int64))
+def copying_step(space, source, seed, state, budget):  # type: ignore[no-untyped-def]
+    """Do about `budget` of the work that is left: COPIED when none is, else MORE; or NO_FRAME.
+
+    `seed` is that of the hash of elements.
+    """
+    done = 0
+    while state[_STAGE] != _OVER:
+        size = copying_next(source, state)
+        work = 1 + size // BYTES_PER_WORK
+        if done > 0 and done + work > budget:
+            return MORE
+        if state[_STAGE] == _ELEMENTS:
+            copied = _copy_element(space, source, seed, state)
+        elif state[_STAGE] == _ITEMS:
+            copied = _copy_item(space, source, seed, state, size)
+        else:
+            copied = _copy_end(space, source, state, size)
+        if copied == 0:
+            return NO_FRAME
+        done += work
+    return COPIED
+
+
+@linked(int64(SPACE, int64[::1]))
+def copying_take(space, state):  # type: ignore[no-untyped-def]
+    """The copy, which is complete, as a record that is not in the grave; 0 with nothing changed when frames ran out."""
+    built = state[_COPY]
+    if not has_frames(space, HEAP_FRAMES + COPY_FRAMES):
+        return 0
+    record = record_new(space, load64(space, built + FLAGS) & OWNS)
+    if record == 0:
+        return 0
+    for field in range(COUNT, LINK, 8):
+        store64(space, record + field, load64(space, built + field))
+        store64(space, built + field, 0)
+    return record
