@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.connections.table import close_connection, open_connection
+from kvstore.connections.table import open_connection
 from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.context import AGAIN
+from kvstore.net.closing import close_connection
 from kvstore.store.copying import BEGINS_MAX, GREAT_BYTES, GREAT_ELEMENTS, STEP_WORK
 from kvstore.store.databases import keyspace_open, memory_used
 from kvstore.store.digest import store_digest

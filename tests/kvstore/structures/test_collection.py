@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvstore.lifetimes.store import COPYING_WORDS
+from kvstore.lifetimes.sizes import COPYING_WORDS
 from kvstore.structures.collection import root_copy, root_count, root_free, root_memory
 from kvstore.structures.copying import COPIED, MORE, copying_begin, copying_step, copying_take
 from kvstore.structures.element import element_alloc, element_hash
