@@ -94,8 +94,7 @@ def topic_count(table):  # type: ignore[no-untyped-def]
 def topic_next(table, topic):  # type: ignore[no-untyped-def]
     """The first topic with an interest from number `topic` on, -1 for none.  Begin with 0."""
     while topic < row_limit(table):
-        row = row_at(table, topic)
-        if row[COUNT] > 0:
+        if row_at(table, topic)[COUNT] > 0:
             return topic
         topic += 1
     return -1
@@ -322,7 +321,6 @@ def interests_clear(table):  # type: ignore[no-untyped-def]
     topic = topic_first(table)
     while topic >= 0:
         free(row_at(table, topic)[NAME])
-        row_at(table, topic)[NAME] = 0
         topic = topic_after(table, topic)
     words[_NAMES] = words[_ELDEST] = words[_YOUNGEST] = 0
     remove_all_rows(table)
