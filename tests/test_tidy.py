@@ -98,7 +98,6 @@ LONG = {
     "kvstore/commands/sortedsets/declarations.py": "a list of declarations",
     "kvstore/commands/keys/deadlines.py:_expire": "its conditions are tested in Redis's order, with an error each",
     "kvstore/commands/keys/moving.py:_rename": "lookups that may delete keys, in an order that matters",
-    "kvstore/commands/keys/moving.py:copy": "options, two lookups, a reservation: one step each",
     "kvstore/commands/strings/counting.py:incrbyfloat": "two numbers are read, each with its own error",
     "kvstore/commands/strings/editing.py:setrange": "its limits are tested in Redis's order, with an error each",
     "kvstore/commands/strings/setting.py:set_": "the plain SET returns early, and options follow in Redis's order",
