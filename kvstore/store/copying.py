@@ -62,8 +62,8 @@ from mmcore.mapping import load_cr3
 from mmcore.mmu import load64
 from mmcore.state import space_at
 
-GREAT_ELEMENTS, GREAT_BYTES = 512, 256 << 10  # a value with more than either is great
-STEP_WORK = 256  # of a turn, as structures/copying.py counts it: a quarter of a millisecond or so
+GREAT_ELEMENTS, GREAT_BYTES = 256, 256 << 10  # a value with more than either is great
+STEP_WORK = 128  # of a turn, as structures/copying.py counts it: some 0.2 ms
 STEP_BYTES = 2 * STEP_WORK * BYTES_PER_WORK  # that a step allocates, unless an element is long
 BEGINS_MAX = 3
 

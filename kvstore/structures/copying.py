@@ -21,8 +21,8 @@ element has to be found again.  The copy is sound between two steps, whatever th
     4     ITEMS: rank of the next item in the copy
     5     ELEMENTS: the walk (walk.py)
 
-Work is counted in elements, or in parts of them of BYTES_PER_WORK bytes.  A step does at least one element or packed,
-however long, and no further one that is more than what is left of its budget.
+Work is counted in elements, and in parts of them of BYTES_PER_WORK bytes; an item of a tree counts one more.  A step
+does at least one element or packed, however long, and no further one that is more than what is left of its budget.
 """
 
 from kvstore.lifetimes.sizes import COPYING_WORDS
@@ -62,7 +62,7 @@ from mmcore.mmu import copy_across, load64, store64
 from mmcore.state import SPACE
 
 COPIED, MORE = 0, 1
-BYTES_PER_WORK = 512
+BYTES_PER_WORK = 1024
 _ROOT, _COPY, _STAGE, _NEXT, _RANK, _WALK = range(6)
 _ELEMENTS, _ITEMS, _FRONT, _BACK, _OVER = range(5)
 assert _WALK + WALK_WORDS == COPYING_WORDS
@@ -201,7 +201,7 @@ def copying_step(space, source, seed, state, budget):  # type: ignore[no-untyped
     done = 0
     while state[_STAGE] != _OVER:
         size = copying_next(source, state)
-        work = 1 + size // BYTES_PER_WORK
+        work = 1 + size // BYTES_PER_WORK + int64(state[_STAGE] == _ITEMS)
         if done > 0 and done + work > budget:
             return MORE
         if state[_STAGE] == _ELEMENTS:

@@ -31,9 +31,11 @@ def fill(wire: Wire, kind: str = "hash", key: str = "great", count: int = COUNT,
     assert not any(isinstance(reply, Failure) for reply in wire.pipeline(commands))
 
 
-def digest(wire: Wire, key: str) -> bytes:
+def digest(wire: Wire, key: str) -> str:
     """A digest of a key's value."""
-    return bytes(wire("DEBUG", "DIGEST-VALUE", key)[0])
+    (reply,) = wire("DEBUG", "DIGEST-VALUE", key)
+    assert isinstance(reply, Status) and set(reply.text) != {"0"}, f"there is no {key}"
+    return reply.text
 
 
 def used(wire: Wire) -> int:

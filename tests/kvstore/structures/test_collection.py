@@ -233,9 +233,9 @@ def test_a_step_without_frames_leaves_a_sound_half(form: Form) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_does_no_long_piece_beyond_its_budget(form: Form) -> None:
     space = space_of_heap(FRAMES)
-    root = form(space, 20, 5000)  # each worth some ten of the work
+    root = form(space, 20, 5000)  # each counts as five
     copying, steps = Stepwise(space, root), 1
-    while copying.step(15) == MORE:
+    while copying.step(6) == MORE:
         steps += 1
     assert steps in (20, 21), "one element a step; a list has an end that may be empty"
     dig_all(space, 1000)
