@@ -7,7 +7,7 @@ UNITS := tests/mmcore tests/snapshot tests/kvstore
 SERVER := $(addprefix tests/server/test_,strings.py keys.py transactions.py scan.py expiry.py protocol.py)
 ATTACK := $(addprefix tests/attack/test_,kernels.py bystander.py damaged_images.py)
 WORKERS ?= $(shell nproc)
-PYTEST := $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: run install test check wheel bench clean
 

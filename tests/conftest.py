@@ -1,24 +1,14 @@
-"""Distribution of the tests among processes: `make test` runs them on all processors, with --dist loadgroup.
+"""What all tests share.  `make test` runs them on all processors.
 
-A test goes to any idle process, and each process starts the servers of a session for itself.  A module lists in DEAR
-the fixtures that it makes once for many tests and that are expensive: all tests that use such a fixture go to one
-process.  The processes report to the one that collects the results, in UTF-8.
+A file goes as a whole to one process (--dist loadfile), so that the stores and servers it makes once for many tests are
+made once.  Each process starts the servers of a session for itself.  The processes report to the one that collects the
+results, in UTF-8.
 """
 
 from collections.abc import Generator
 from typing import Any
 
 import pytest
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests that share a dear fixture into one group."""
-    for item in items:
-        dear = getattr(getattr(item, "module", None), "DEAR", ())
-        shared = [name for name in dear if name in getattr(item, "fixturenames", ())]
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}:{shared[0]}"))  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(wrapper=True)

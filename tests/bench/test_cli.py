@@ -18,7 +18,6 @@ from bench.servers import DEFAULT, installed, present
 from bench.throughput import ClientFailed, redis_benchmark
 from tests.bench.support import REQUIRED, needs_redis, needs_redis_benchmark
 
-DEAR = ("paper",)  # see tests/conftest.py
 HERE = [subject for subject in (DEFAULT, "redis") if installed(subject)]
 CONCURRENT_ROWS = [
     *((name, seen) for name in MODES for seen in (concurrent.KERNEL, concurrent.PYTHON)),
