@@ -185,7 +185,7 @@ OPERATIONS: dict[str, Callable[[AddressSpace], None]] = {
 }
 
 
-@pytest.mark.parametrize("mode", [None, *ForkMode][: scaled(4, 2)])
+@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: scaled(4, 1)])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_allocation_failing_in_turn(name: str, mode: ForkMode | None) -> None:
     for free in range(16):

@@ -271,15 +271,15 @@ def run(seed: int, frames: int, tlb_entries: int, mix: str, steps: int, huge: bo
 
 
 @pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize("seed", range(scaled(8, 2)))
+@pytest.mark.parametrize("seed", range(scaled(8, 1)))
 def test_spaces_behave_as_deep_copies(seed: int, mix: str) -> None:
-    run(seed, 900, 16, mix, scaled(400, 120))
+    run(seed, 900, 16, mix, scaled(400, 100))
 
 
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("seed", range(300, 300 + scaled(4, 1)))
 def test_spaces_with_huge_pages_behave_as_deep_copies(seed: int, mix: str) -> None:
-    run(seed, 40 * 512 + 300, 16, mix, scaled(300, 100), huge=True)
+    run(seed, scaled(40, 10) * 512 + 300, 16, mix, scaled(300, 60), huge=True)
 
 
 @pytest.mark.parametrize("seed", range(100, 100 + scaled(8, 2)))
@@ -287,14 +287,14 @@ def test_streams_that_run_out_of_frames_change_nothing(seed: int) -> None:
     assert run(seed, scaled(90, 60), 64, "mixed", scaled(500, 150)).out_of_frames > 0
 
 
-@pytest.mark.parametrize("seed", range(400, 400 + scaled(6, 2)))
+@pytest.mark.parametrize("seed", range(400, 400 + scaled(6, 1)))
 def test_streams_that_run_out_of_runs_change_nothing(seed: int) -> None:
     assert run(seed, 5 * 512 + 400, 64, "mixed", scaled(300, 120), huge=True).out_of_frames > 0
 
 
 @pytest.mark.parametrize("seed", range(200, 200 + scaled(4, 1)))
 def test_a_large_tlb_keeps_no_stale_translation(seed: int) -> None:
-    run(seed, 40 * 512, 4096, "mixed", scaled(300, 80), huge=True)
+    run(seed, scaled(40, 10) * 512, 4096, "mixed", scaled(300, 60), huge=True)
 
 
 @pytest.mark.slow

@@ -256,7 +256,7 @@ def test_a_value_may_change_between_two_steps(seed: int, ordered: bool) -> None:
     assert value.tally[MOVED] > 0
 
 
-@pytest.mark.parametrize("mode", [None, *ForkMode])
+@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: scaled(4, 1)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_short_of_frames_a_part_moves_as_a_whole_or_stays(name: str, mode: ForkMode | None) -> None:
     make, check = MAKERS[name]
