@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,8 +174,46 @@ MUTATIONS = {
 }
 
 
-def outcome(folder: Path, tests: Iterable[str], mutation: Mutation | None = None) -> subprocess.CompletedProcess[str]:
-    """Run some tests of this folder on a copy of the sources."""
+# Runs tests in a child for each line of its input, `folder TAB test TAB test ...`, and prints the code the child ends
+# with.  Imports are the larger part of such a run, so the children share the imports that no mutation changes.
+RUNNER = """
+import os, sys
+import numpy, pytest, _pytest.assertion.rewrite, _pytest.python, _pytest.terminal
+
+for line in sys.stdin:
+    folder, *tests = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        for stream in (1, 2):
+            os.dup2(os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """The process that runs tests on copies of the sources."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | WITHOUT_COMPILER
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNNER],
+        cwd=tmp_path_factory.mktemp("runner"),
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+def outcome(
+    runner: subprocess.Popen[str], folder: Path, tests: Iterable[str], mutation: Mutation | None = None
+) -> tuple[int, str]:
+    """Run some tests of this folder on a copy of the sources: (pytest's code, its output)."""
     for package in ("mmcore", "tests/mmcore", "tests/model"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tests/__init__.py", folder / "tests")
@@ -185,32 +223,18 @@ def outcome(folder: Path, tests: Iterable[str], mutation: Mutation | None = None
         source = file.read_text()
         assert source.count(mutation.text) == 1, f"not once in {mutation.file}: {mutation.text!r}"
         file.write_text(source.replace(mutation.text, mutation.instead))
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            *(f"tests/mmcore/{one}" for one in tests),
-        ],
-        cwd=folder,
-        env=os.environ | WITHOUT_COMPILER | {"PYTHONPATH": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    assert runner.stdin and runner.stdout
+    print(folder, *(f"tests/mmcore/{one}" for one in tests), sep="\t", file=runner.stdin, flush=True)
+    code = int(runner.stdout.readline())
+    return code, (folder / "output").read_text()
 
 
-def test_the_machine_as_it_is_passes(tmp_path: Path) -> None:
-    result = outcome(tmp_path, sorted({mutation.noticed_by for mutation in MUTATIONS.values()}))
-    assert result.returncode == PASSED, result.stdout
+def test_the_machine_as_it_is_passes(runner: subprocess.Popen[str], tmp_path: Path) -> None:
+    code, output = outcome(runner, tmp_path, sorted({mutation.noticed_by for mutation in MUTATIONS.values()}))
+    assert code == PASSED, output
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_mutation_is_noticed(name: str, tmp_path: Path) -> None:
-    result = outcome(tmp_path, [MUTATIONS[name].noticed_by], MUTATIONS[name])
-    assert result.returncode == FAILED, result.stdout
+def test_a_mutation_is_noticed(runner: subprocess.Popen[str], name: str, tmp_path: Path) -> None:
+    code, output = outcome(runner, tmp_path, [MUTATIONS[name].noticed_by], MUTATIONS[name])
+    assert code == FAILED, output
