@@ -14,6 +14,7 @@ kernels need no addresses here.
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,9 @@ from mmcore.jit.linking import Linked
 from mmcore.jit.settings import level
 
 _PR_SET_PDEATHSIG = 1
+# Objects that numba makes between two collections in a worker.  Most of them live as long as the worker: collections
+# look at them again and again, take some percent of its time and find little.
+_COLLECT_AFTER = 100_000
 
 
 def _kept(kernel: Linked) -> elf.Code | None:
@@ -90,6 +94,7 @@ def _compile(missing: list[Linked], workers: int) -> Iterator[elf.Code]:
         return
     # Import these late: they take a tenth of a second.
     futures, multiprocessing = import_module("concurrent.futures"), import_module("multiprocessing")
+    gc.freeze()  # what is imported stays
     # Fork all workers before the pool has a thread, so that each inherits the kernels without importing them again.
     with futures.ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _prepare, (os.getpid(),)) as pool:
         done = [pool.submit(_work, one.symbol) for one in missing]
@@ -112,6 +117,7 @@ def _die_with(parent: int) -> None:
 
 def _prepare(parent: int) -> None:
     _die_with(parent)
+    gc.set_threshold(_COLLECT_AFTER)
     _tell_symbols()
 
 
