@@ -14,7 +14,7 @@ from kvstore.commands.table import find
 from kvstore.store.digest import store_digest
 from kvstore.store.flush import background_step
 from tests.kvstore.bare import HANDLERS, Bare, ReplyError
-from tests.mmcore.support import only, runs_of
+from tests.mmcore.support import only, runs_of, seeds
 
 Command = tuple[str | bytes | int, ...]
 MEMBERS = [b"%d" % i for i in range(40)] + [b"member:%d" % i for i in range(60)] + [b"x" * 70, b"y" * 5000]
@@ -147,7 +147,7 @@ def is_served(family: str) -> bool:
     return names[family] in HANDLERS and find(names[family]) is not None
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_refused_for_want_of_memory_changes_nothing(family: str, seed: int) -> None:
     assert is_served(family)

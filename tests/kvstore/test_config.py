@@ -19,6 +19,7 @@ from kvstore.lifetimes.wiring import LIMITS, Shard
 from kvstore.server.settings import APPLIED, Settings
 from kvstore.wire.patterns import matching_names
 from snapshot.schedule import SavePoints
+from tests.mmcore.support import seeds
 
 SPLIT = [
     ("", []),
@@ -491,7 +492,7 @@ def test_a_line_that_holds_stays_where_it_is_and_what_is_included_is_not_repeate
     )
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", seeds(200))
 def test_any_configuration_survives_being_rewritten(tmp_path: Path, seed: int) -> None:
     """Takes random files and includes, makes random changes, rewrites the file, and starts from it."""
     random = Random(seed)

@@ -154,7 +154,7 @@ def test_what_5_percent_of_the_values_take_is_what_a_fresh_store_of_them_takes(s
     with copy_of(store) as other:
         fresh = pages(other)
         assert store_digest(other.context) == digest
-    steps = cycle(store, 32, 40)
+    steps = cycle(store, 32, 80)
     after = pages(store)
     print(f"{kinds}: {full} full, {before} before, {after} after, {fresh} fresh, {steps} steps")
     assert store_digest(store.context) == digest and contents(store.context) == model
@@ -244,7 +244,7 @@ def test_short_of_frames_a_step_moves_what_it_can(store: Bare) -> None:
     scattered(store)
     digest = store_digest(store.context)
     root = store.fork()
-    frames = [*range(0, 140, 7), 500]
+    frames = [*range(0, 140, 14), 500]
     for free in frames:
         defrag_begin(store.context)
         with only(store.memory, free):

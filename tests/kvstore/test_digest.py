@@ -10,6 +10,7 @@ from kvstore.lifetimes.wiring import OpenStore
 from kvstore.store.digest import store_digest, value_digest
 from tests.kvstore.bare import START_MS, Bare
 from tests.kvstore.keyspace_check import contents
+from tests.mmcore.support import seeds
 
 PAGE = 4096
 
@@ -83,7 +84,7 @@ def stream(bare: Bare, rng: random.Random, length: int) -> None:
             bare(command, key)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_a_stream_s_digest_is_the_model_s(seed: int) -> None:
     with Bare(seed=seed + 1) as bare:
         stream(bare, random.Random(seed), 400)

@@ -12,6 +12,7 @@ from kvstore.store.layout import DATABASES
 from mmcore.state import FREE_COUNT
 from tests.kvstore.bare import START_MS, Bare
 from tests.kvstore.keyspace_check import contents
+from tests.mmcore.support import seeds
 
 NOT_CALIBRATED, FOREVER = 100_000, 10**12  # cycles a millisecond
 
@@ -38,7 +39,7 @@ def one_round(store: Bare) -> int:
     return int(r.EXPIRED_KEYS) - before
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_round_deletes_what_is_due_and_nothing_else(store: Bare, seed: int) -> None:
     draw = random.Random(seed)
     model: dict[int, dict[bytes, int | None]] = {}

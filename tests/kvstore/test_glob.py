@@ -9,6 +9,7 @@ import pytest
 
 from kvstore.wire.glob import NAIVE, NAIVE_MIN, glob_close, glob_hard, glob_match, glob_open, glob_select, glob_work
 from mmcore.jit import int64, linked, void
+from tests.mmcore.support import seeds
 
 CASES = [
     ("", "", True),
@@ -247,7 +248,7 @@ def test_random_patterns_mean_what_redis_means(seed: int, no_case: int) -> None:
     assert min(agreed.values()) > 100
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_hard_searches_find_the_same(seed: int) -> None:
     """Long segments in texts that resemble them force the other search algorithms, over several words too."""
     draw = random.Random(seed)

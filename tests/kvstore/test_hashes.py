@@ -13,6 +13,7 @@ import pytest
 from kvstore.store.flush import background_step
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES, VALUE_RANGE
 from tests.kvstore.bare import Bare, ReplyError
+from tests.mmcore.support import seeds
 
 OOM = ERRORS[OUT_OF_FRAMES]
 FORMS = {  # the limits of entries and of bytes; fields of a hash
@@ -114,7 +115,7 @@ def read(store: Bare, twin: Pairs, r: random.Random) -> None:
     assert drawn.items() <= twin.items()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("limits", [(512, 64), (10, 64), (0, 0), (100_000, 100_000)], ids=str)
 def test_a_hash_is_what_a_dictionary_is(store: Bare, limits: tuple[int, int], seed: int) -> None:
     r, twin = random.Random(seed), Pairs()
@@ -216,7 +217,7 @@ def test_counts_that_cannot_be_replied(store: Bare) -> None:
 # -------------------------------------------------------------------------------------------------------------- scans
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_scan_meets_what_stays_while_others_come_and_go(store: Bare, seed: int) -> None:
     r = random.Random(seed)
     staying = set(filled(store, "large table"))

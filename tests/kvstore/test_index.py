@@ -10,6 +10,7 @@ from kvstore.store.flush import background_step
 from kvstore.store.index import BUCKETS_MIN, LOAD_MAX
 from tests.kvstore.bare import Bare
 from tests.kvstore.keyspace_check import read_words
+from tests.mmcore.support import seeds
 
 
 def buckets(store: Bare, db: int = 0) -> tuple[int, int]:
@@ -100,7 +101,7 @@ def test_a_scan_returns_every_key_once_while_nothing_changes() -> None:
                 assert set(seen.values()) == {1}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_a_scan_meets_every_key_that_is_there_throughout(seed: int) -> None:
     choose = random.Random(seed)
     with Bare(seed=seed) as store:

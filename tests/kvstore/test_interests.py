@@ -11,6 +11,7 @@ from kvstore.connections import chained, interests
 from kvstore.lifetimes.connection import CHANNELS_COUNT, CHANNELS_FIRST, FIELDS
 from kvstore.lifetimes.sizes import INTERESTS_WORDS
 from mmcore.jit import int64, linked
+from tests.mmcore.support import seeds
 
 CONNECTIONS = 40
 SEED = 0xBEE
@@ -119,7 +120,7 @@ def made() -> Iterator[Interests]:
         interests.interests_end(table.table, row, CHANNELS_FIRST)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_a_stream_beside_a_model(made: Interests, seed: int) -> None:
     print("seed", SEED + seed)
     rng = random.Random(SEED + seed)

@@ -14,6 +14,7 @@ from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.space import AddressSpace
 from tests.kvstore.bare import Bare, ReplyError
 from tests.kvstore.keyspace_check import contents
+from tests.mmcore.support import seeds
 from tests.model.keyspace import Contents, Entry, Keyspace, Refused
 
 OOM = ERRORS[OUT_OF_FRAMES]
@@ -183,7 +184,7 @@ class Stream:
         assert {db: entries for db, entries in found.items() if entries} == self.model.contents(now)
 
 
-@pytest.fixture(params=[1, 2, 3, 4])
+@pytest.fixture(params=seeds(4, 1))
 def seed(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 

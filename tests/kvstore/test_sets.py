@@ -14,6 +14,7 @@ from kvstore.store.digest import store_digest
 from kvstore.store.flush import background_step
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from tests.kvstore.bare import Bare
+from tests.mmcore.support import seeds
 
 OOM = ERRORS[OUT_OF_FRAMES]
 LONG = [b"x" * 65, b"y" * 4090, b"z" * 9000]
@@ -123,7 +124,7 @@ def step(store: Bare, twin: Twin, r: random.Random) -> str:
     return name
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_set_is_what_a_naive_one_is(store: Bare, seed: int) -> None:
     r, twin = random.Random(seed), Twin()
     for number in range(400):
@@ -358,7 +359,7 @@ def test_a_result_that_does_not_fit_is_dropped_wherever_memory_ends(name: str) -
         in_force, before = store.registers.FRAMES_IN_FORCE, store_digest(store.context)
         used = store.memory.frames_total - store.memory.frames_free
         done = 0
-        for more in (0, 700, *range(766, 1200, 24)):
+        for more in (0, 700, *range(766, 1200, 48)):
             store.registers.FRAMES_IN_FORCE = used + more
             reply = store(name, "to", "a", "b")
             store.check()

@@ -8,7 +8,7 @@ import pytest
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from tests.kvstore.bare import Bare
 from tests.kvstore.keyspace_check import contents
-from tests.mmcore.support import only
+from tests.mmcore.support import only, seeds
 
 OOM = ERRORS[OUT_OF_FRAMES]
 LONG = "m" * 300  # a member that no small sorted set has
@@ -42,7 +42,7 @@ def with_scores(scores: Scores) -> list[bytes]:
     return [word for member in ordered(scores) for word in (member, text(scores[member]))]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize(("entries", "value"), [(128, 64), (8, 64), (10_000, 1000), (0, 0)])
 def test_a_sorted_set_is_a_dict_in_order(store: Bare, seed: int, entries: int, value: int) -> None:
     choose, scores = random.Random(seed), Scores()
@@ -204,7 +204,7 @@ def test_draws_are_uniform(store: Bare, entries: int) -> None:
     assert sorted(store("ZRANDMEMBER", "z", 100)) == [b"m%d" % i for i in range(10)]  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_algebra_is_that_of_dicts(store: Bare, seed: int) -> None:
     choose = random.Random(seed)
     limit(store, choose.choice((4, 128)))

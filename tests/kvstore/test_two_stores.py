@@ -11,6 +11,7 @@ from kvstore.store.digest import store_digest
 from mmcore.check import check_heap, check_memory
 from tests.kvstore.bare import Bare
 from tests.kvstore.keyspace_check import check_keyspace
+from tests.mmcore.support import seeds
 
 STEPS = 3000
 KEYS = [b"key:%d" % i for i in range(60)] + [b"", b"L" * 4090, b"M" * 9000]
@@ -56,7 +57,7 @@ def second(first: Bare) -> Bare:
     return other
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_commands_interleaved_one_by_one_give_what_they_give_apart(seed: int) -> None:
     generator = random.Random(seed)
     streams = [commands(f"{seed} {which}") for which in range(2)]

@@ -17,6 +17,7 @@ from kvstore.lifetimes.store import JOURNALED, WATCHED_KEYS, WATCHING
 from kvstore.lifetimes.wiring import OpenStore
 from mmcore.jit import int64, linked
 from tests.kvstore.bare import Bare
+from tests.mmcore.support import seeds
 
 CONNECTIONS = 50
 
@@ -89,7 +90,7 @@ def store() -> Iterator[Watched]:
         yield made
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_stream_of_watches_against_a_model(store: Watched, seed: int) -> None:
     draw = random.Random(seed)
     keys = [draw.getrandbits(63) - (1 << 62) for _ in range(40)] + list(range(40))

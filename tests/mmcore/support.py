@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import pytest
 
 from mmcore import AddressSpace, Caches, PhysicalMemory
 from mmcore.frames import frame_drop, reserve, run_alloc, run_drop
@@ -11,6 +13,7 @@ from mmcore.frozen import gather, next_run
 from mmcore.jit import DISABLED, int64, linked, void
 from mmcore.space import new_root
 from mmcore.state import MEMORY
+from mmcore.tables import VERIFY
 from mmcore.walk import walk
 from tests.model.address_space import ModelSpace
 
@@ -37,6 +40,18 @@ def drop_roots(mem, roots):  # type: ignore[no-untyped-def]
 def scaled(full: int, small: int) -> int:
     """A size for compiled runs, and one for runs without the compiler."""
     return small if DISABLED else full
+
+
+def some(full: int, few: int) -> int:
+    """A number of cases: fewer suffice for the runs with bounds checks and without the compiler, which are slower."""
+    return few if VERIFY else full
+
+
+def seeds(count: int, first: int = 0) -> list[Any]:
+    """`count` seeds of a random stream: the compiled run takes half, the others a quarter; the rest is `slow`."""
+    usual = some(max((count + 1) // 2, 1), max(count // 4, 1))
+    slow = [pytest.param(first + i, marks=pytest.mark.slow) for i in range(usual, count)]
+    return [first + i for i in range(usual)] + slow
 
 
 def machine(frames: int = 512, tlb_entries: int = 64) -> tuple[PhysicalMemory, AddressSpace]:

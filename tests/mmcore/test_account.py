@@ -11,7 +11,7 @@ import pytest
 
 from mmcore import AddressSpace, EmptyRange, ForkMode, NonCanonical, OutOfFrames, PhysicalMemory, RegionState, Usage
 from mmcore.frames import frame_drop
-from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, count_at, frame_at, machine, scaled
+from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, count_at, frame_at, machine, scaled, seeds
 from tests.mmcore.test_streams import HUGE, MIXES, Stream
 
 UNTOUCHED, SHARED_TABLE, COPIED_TABLE, PAGES_COPIED = RegionState
@@ -127,7 +127,7 @@ def stir(stream: Stream, steps: int) -> None:
 
 
 @pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize("seed", range(500, 500 + scaled(4, 1)))
+@pytest.mark.parametrize("seed", seeds(4, 500))
 def test_accounts_agree_with_a_walk_of_every_path(seed: int, mix: str) -> None:
     stream = Stream(seed, 40 * 512 + 300, 16, MIXES[mix], HUGE)
     mapped = 0

@@ -11,7 +11,7 @@ from mmcore.jit import DISABLED, address_of
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
 from mmcore.populate import ADVISED, HUGE_PAGES, Populator, advise_blocks
 from mmcore.state import EMPTY_COUNT, EMPTY_RUNS, FREE_COUNT, FRESH, RETURNED, RETURNS, RUN_COUNT
-from tests.mmcore.support import GIB, MIB2, PAGE, contents, frame_at, machine, scaled
+from tests.mmcore.support import GIB, MIB2, PAGE, contents, frame_at, machine, scaled, seeds
 from tests.mmcore.test_populate import resident
 
 
@@ -133,7 +133,7 @@ def test_pages_from_frames_that_were_given_back_are_zeros(huge: bool) -> None:
     check_memory(memory, [space])
 
 
-@pytest.mark.parametrize("seed", range(scaled(6, 2)))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_a_stream_of_maps_forks_and_returns(seed: int) -> None:
     """The counts stay exact, and no page in use changes, whatever is given back in between."""
     memory, space = machine(10 * RUN_FRAMES)

@@ -33,7 +33,7 @@ from mmcore.heap import (
     heap_size,
     heap_used,
 )
-from tests.mmcore.support import MIB2, PAGE, contents, frame_at, machine, only, scaled
+from tests.mmcore.support import MIB2, PAGE, contents, frame_at, machine, only, scaled, seeds
 
 SIZES = (1, 8, 9, 16, 17, 64, 100, 112, 128, 129, 500, 512, 513, 585, 1000, 1361, 2048, 2049, 4096, 4097, 9000, 30_000)
 SIZES += (70 * PAGE, 90 * PAGE)  # large enough to be queued when freed
@@ -83,7 +83,7 @@ def test_an_allocation_is_aligned_disjoint_and_within_a_page(size: int) -> None:
     check(memory, space)
 
 
-@pytest.mark.parametrize("seed", range(scaled(8, 2)))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_random_allocations_keep_their_bytes(seed: int) -> None:
     memory, space = heap()
     choose = random.Random(seed)

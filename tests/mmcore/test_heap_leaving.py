@@ -29,7 +29,7 @@ from mmcore.heap import (
     heap_slab_used,
     heap_used,
 )
-from tests.mmcore.support import PAGE, contents, machine, only, scaled
+from tests.mmcore.support import PAGE, contents, machine, only, scaled, seeds, some
 
 SIZES = (8, 16, 24, 64, 100, 128, 300, 500, 584, 1000, 1361, 2048, 4096)
 EVERYTHING = 1 << 20
@@ -189,7 +189,7 @@ def test_invariant_13_pages_and_objects_are_counted_by_class() -> None:
     check_heap(space)
 
 
-@pytest.mark.parametrize("seed", range(scaled(8, 2)))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_a_stream_of_all_operations_keeps_every_byte(seed: int) -> None:
     memory, space = heap(2500)
     draw = random.Random(seed)
@@ -197,7 +197,7 @@ def test_a_stream_of_all_operations_keeps_every_byte(seed: int) -> None:
     frozen: list[tuple[AddressSpace, dict[int, bytes]]] = []
     page = 0
     actions = ("alloc", "free", "thin", "choose", "move", "return", "fork", "exit")
-    for step in range(scaled(1500, 200)):
+    for step in range(scaled(1000, 200)):
         action = draw.choices(actions, (30, 8, 0.5, 2, 12, 0.3, 0.3, 0.4))[0]
         if memory.frames_free < 3 * HEAP_FRAMES and action not in ("exit", "return"):
             continue
@@ -255,7 +255,7 @@ def scattered(seed: int = 1) -> tuple[PhysicalMemory, AddressSpace, dict[int, by
     return memory, space, live
 
 
-@pytest.mark.parametrize("mode", [None, *ForkMode])
+@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: some(4, 2)])
 def test_short_of_frames_every_step_does_nothing_or_all(mode: ForkMode | None) -> None:
     memory, space, live = scattered()
     spaces = [space] if mode is None else [space, space.fork(mode)]

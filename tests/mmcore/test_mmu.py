@@ -22,7 +22,7 @@ from mmcore.mmu import (
     write_address,
 )
 from mmcore.paging import VA_LIMIT
-from tests.mmcore.support import MIB2, PAGE, frame_at, machine, scaled
+from tests.mmcore.support import MIB2, PAGE, frame_at, machine, scaled, seeds
 
 BASE = MIB2 - 2 * PAGE
 
@@ -100,7 +100,7 @@ def test_loads_and_stores_of_unmapped_pages_are_bugs() -> None:
         store64(space.state, BASE, 1)
 
 
-@pytest.mark.parametrize("seed", range(scaled(6, 2)))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_copies_across_pages_agree_with_a_flat_array(seed: int) -> None:
     memory, space = machine()
     choose, size = random.Random(seed), 6 * PAGE

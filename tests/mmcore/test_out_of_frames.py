@@ -6,7 +6,7 @@ import pytest
 
 from mmcore import AddressSpace, Caches, ForkMode, OutOfFrames, PhysicalMemory, check_memory
 from mmcore.mapping import reset
-from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only, scaled
+from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only, scaled, some
 
 EDGE = GIB512 - PAGE  # the page after it is in another table of every level
 NEAR = GIB - 2 * PAGE
@@ -121,7 +121,7 @@ WHOLE = {
 
 
 def with_huge_pages(mode: ForkMode | None) -> tuple[PhysicalMemory, list[AddressSpace]]:
-    memory = PhysicalMemory(9 * MIB2, huge_pages=False, poison=True)
+    memory = PhysicalMemory(6 * MIB2, huge_pages=False, poison=True)
     space = AddressSpace(memory, caches=Caches(tlb=64))
     space.map(EDGE, 2 * PAGE)
     space.map(NEAR, 2 * PAGE)
@@ -132,7 +132,7 @@ def with_huge_pages(mode: ForkMode | None) -> tuple[PhysicalMemory, list[Address
     return memory, [space] if mode is None else [space, space.fork(mode)]
 
 
-@pytest.mark.parametrize("mode", (ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC)[: scaled(4, 1)])
+@pytest.mark.parametrize("mode", (ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC)[: some(4, 1)])
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_allocation_failing_in_turn_beside_huge_pages(name: str, mode: ForkMode | None) -> None:
     succeeded = 0

@@ -6,7 +6,7 @@ import pytest
 
 from mmcore import AddressSpace, AlreadyMapped, ForkMode, NotMapped, OutOfFrames, Overlap, PhysicalMemory, check_memory
 from mmcore.paging import ENTRY_COUNT
-from tests.mmcore.support import GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, scaled
+from tests.mmcore.support import GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, some
 
 BLOCKS = 3
 
@@ -185,7 +185,7 @@ OPERATIONS: dict[str, Callable[[AddressSpace], None]] = {
 }
 
 
-@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: scaled(4, 1)])
+@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: some(4, 1)])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_allocation_failing_in_turn(name: str, mode: ForkMode | None) -> None:
     for free in range(16):

@@ -12,7 +12,7 @@ import random
 import pytest
 
 from mmcore import AddressSpace, ForkMode, OutOfFrames, check_memory
-from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, agrees, machine, scaled
+from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, agrees, machine, scaled, seeds
 from tests.model.address_space import ModelSpace
 
 SPACES_MAX = 8
@@ -271,30 +271,30 @@ def run(seed: int, frames: int, tlb_entries: int, mix: str, steps: int, huge: bo
 
 
 @pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize("seed", range(scaled(8, 1)))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_spaces_behave_as_deep_copies(seed: int, mix: str) -> None:
-    run(seed, 900, 16, mix, scaled(400, 100))
+    run(seed, 900, 16, mix, scaled(200, 100))
 
 
 @pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize("seed", range(300, 300 + scaled(4, 1)))
+@pytest.mark.parametrize("seed", seeds(4, 300))
 def test_spaces_with_huge_pages_behave_as_deep_copies(seed: int, mix: str) -> None:
-    run(seed, scaled(40, 10) * 512 + 300, 16, mix, scaled(300, 60), huge=True)
+    run(seed, scaled(40, 10) * 512 + 300, 16, mix, scaled(150, 60), huge=True)
 
 
-@pytest.mark.parametrize("seed", range(100, 100 + scaled(8, 2)))
+@pytest.mark.parametrize("seed", seeds(8, 100))
 def test_streams_that_run_out_of_frames_change_nothing(seed: int) -> None:
-    assert run(seed, scaled(90, 60), 64, "mixed", scaled(500, 150)).out_of_frames > 0
+    assert run(seed, scaled(90, 60), 64, "mixed", scaled(300, 150)).out_of_frames > 0
 
 
-@pytest.mark.parametrize("seed", range(400, 400 + scaled(6, 1)))
+@pytest.mark.parametrize("seed", seeds(6, 400))
 def test_streams_that_run_out_of_runs_change_nothing(seed: int) -> None:
-    assert run(seed, 5 * 512 + 400, 64, "mixed", scaled(300, 120), huge=True).out_of_frames > 0
+    assert run(seed, 5 * 512 + 400, 64, "mixed", scaled(200, 120), huge=True).out_of_frames > 0
 
 
-@pytest.mark.parametrize("seed", range(200, 200 + scaled(4, 1)))
+@pytest.mark.parametrize("seed", seeds(4, 200))
 def test_a_large_tlb_keeps_no_stale_translation(seed: int) -> None:
-    run(seed, scaled(40, 10) * 512, 4096, "mixed", scaled(300, 60), huge=True)
+    run(seed, scaled(40, 10) * 512, 4096, "mixed", scaled(150, 60), huge=True)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from mmcore.jit import int64, linked, void
 from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, memory_of, space_of_heap, words_of
-from tests.mmcore.support import contents, only, scaled
+from tests.mmcore.support import contents, only, scaled, seeds, some
 
 SEED = 12345
 SIZES = (16, 24, 32, 64, 72)  # of elements, overflow buckets and records
@@ -214,7 +214,7 @@ def leaving(value: Value) -> int:
 @pytest.mark.parametrize("name", MAKERS)
 def test_all_parts_move_and_the_value_is_whole_after_each_step(name: str, budget: int) -> None:
     make, check = MAKERS[name]
-    value = make(budget, scaled(900 if name != "list" else 150, 130))
+    value = make(budget, scaled(600 if name != "list" else 150, 130))
     before, position, steps = int(slab_pages(value.space.state)), 0, 0
     check(value)
     moved = int(root_evacuate(value.space.state, value.record, value.tally))
@@ -235,12 +235,12 @@ def test_all_parts_move_and_the_value_is_whole_after_each_step(name: str, budget
         assert word_at(value.space.state, value.record + LEVELS) > 1
 
 
-@pytest.mark.parametrize("seed", range(scaled(4, 1)))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_value_may_change_between_two_steps(seed: int, ordered: bool) -> None:
-    value = (sorted_set if ordered else hash_table)(seed, scaled(800, 80))
+    value = (sorted_set if ordered else hash_table)(seed, scaled(500, 80))
     position, number = 0, 10_000
-    for step in range(scaled(400, 40)):
+    for step in range(scaled(250, 40)):
         for _ in range(value.draw.randrange(6)):
             if value.words and value.draw.random() < 0.6:
                 value.remove(value.draw.choice(list(value.words)), ordered)
@@ -256,7 +256,7 @@ def test_a_value_may_change_between_two_steps(seed: int, ordered: bool) -> None:
     assert value.tally[MOVED] > 0
 
 
-@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: scaled(4, 1)])
+@pytest.mark.parametrize("mode", [ForkMode.CONSTANT, None, ForkMode.ON_DEMAND, ForkMode.CLASSIC][: some(4, 1)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_short_of_frames_a_part_moves_as_a_whole_or_stays(name: str, mode: ForkMode | None) -> None:
     make, check = MAKERS[name]
@@ -265,7 +265,7 @@ def test_short_of_frames_a_part_moves_as_a_whole_or_stays(name: str, mode: ForkM
     spaces = [space] if mode is None else [space, space.fork(mode)]
     child = [contents(memory, each.root) for each in spaces[1:]]
     position, none = 0, 0
-    for free in (*range(0, MOVE_FRAMES + FRAMES + 8, scaled(5, 40)), MOVE_FRAMES + FRAMES, MOVE_FRAMES + FRAMES + 300):
+    for free in (*range(0, MOVE_FRAMES + FRAMES + 8, scaled(11, 40)), MOVE_FRAMES + FRAMES, MOVE_FRAMES + FRAMES + 300):
         before = int(value.tally[MOVED])
         with only(memory, free) as held:
             enough = free >= MOVE_FRAMES + FRAMES

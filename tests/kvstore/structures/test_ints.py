@@ -26,10 +26,10 @@ from mmcore.heap import heap_used
 from mmcore.jit import int64, linked
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import space_of_heap
-from tests.mmcore.support import only, scaled
+from tests.mmcore.support import only, scaled, seeds
 
 STEPS = scaled(4000, 150)
-SEEDS = range(scaled(6, 2))
+SEEDS = seeds(6)
 EDGES = [edge + by for bits in (15, 31, 63) for edge in (-(1 << bits), 1 << bits) for by in (-1, 0, 1)]
 EDGES = [0, 1, -1] + [value for value in EDGES if -(1 << 63) <= value < 1 << 63]
 

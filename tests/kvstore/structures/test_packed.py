@@ -34,10 +34,10 @@ from mmcore.jit import int64, linked
 from mmcore.mmu import copy_in
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, memory_of, space_of_heap
-from tests.mmcore.support import only, scaled
+from tests.mmcore.support import only, scaled, seeds
 
 STEPS = scaled(4000, 250)
-SEEDS = range(scaled(6, 2))
+SEEDS = seeds(6)
 
 
 @linked(int64(SPACE, int64, int64, int64))

@@ -35,10 +35,10 @@ from mmcore.jit import DISABLED, int64, linked
 from mmcore.mmu import load64
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, memory_of, space_of_heap
-from tests.mmcore.support import only, scaled
+from tests.mmcore.support import only, scaled, seeds
 
 STEPS = scaled(1200, 120)
-SEEDS = range(scaled(6, 2))
+SEEDS = seeds(6)
 GRAVE = OWNER_BASE
 MANY = 1 << 60
 
@@ -318,7 +318,7 @@ def test_a_refused_change_changes_nothing_and_each_is_made_at_last(space: Addres
     for change, wanted in changes:
         root = sequence_of(space, contents)
         child, moved = space.fork(ForkMode.CONSTANT), 0
-        for free in range(0, 2000, scaled(23, 200)):
+        for free in range(0, 2000, scaled(46, 200)):
             size = used(space)
             with only(space.memory, free):
                 moved = change(root)

@@ -34,7 +34,7 @@ from mmcore.jit import DISABLED, int64, linked
 from mmcore.space import release
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, heap_bytes, memory_of, space_of_heap, words_of
-from tests.mmcore.support import contents, only, scaled
+from tests.mmcore.support import contents, only, scaled, seeds
 
 SEED = 0x5EED
 GRAVE = OWNER_BASE
@@ -150,7 +150,7 @@ class Hash:
         assert self.field(COUNT) == len(self.twin), "2: the record counts other elements"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_stream_of_additions_and_removals_agrees_with_a_dictionary(seed: int) -> None:
     generator, table = random.Random(seed), Hash()
     keys = [b"field:%d" % i for i in range(scaled(900, 60))]
@@ -210,7 +210,7 @@ def test_draws_are_uniform(size: int) -> None:
     assert chi < size + 5 * (2 * size) ** 0.5, f"{chi} with {size - 1} degrees of freedom"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_a_scan_meets_all_that_stays_while_the_table_grows_and_shrinks(seed: int) -> None:
     table, generator = Hash(), random.Random(seed)
     staying = {b"stay:%d" % i for i in range(scaled(200, 30))}

@@ -44,7 +44,7 @@ from mmcore.jit import DISABLED, int64, linked
 from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, space_of_heap
-from tests.mmcore.support import contents, only, scaled
+from tests.mmcore.support import contents, only, scaled, seeds
 
 Item = tuple[int, bytes]  # a word and a key
 
@@ -195,7 +195,7 @@ def test_an_empty_tree_has_nothing() -> None:
     assert tree_drop_step(tree.state, tree.record, 10) == 0
 
 
-@pytest.mark.parametrize("seed", range(scaled(3, 2)))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("words", [1, 5, 1 << 62])
 def test_an_ordered_tree_is_a_sorted_list(seed: int, words: int) -> None:
     generator, tree = random.Random(seed), Ordered()
@@ -226,7 +226,7 @@ def test_an_ordered_tree_is_a_sorted_list(seed: int, words: int) -> None:
     assert word_at(tree.state, tree.record + TREE, 0) == 0
 
 
-@pytest.mark.parametrize("seed", range(scaled(8, 2)))
+@pytest.mark.parametrize("seed", seeds(8))
 def test_a_tree_of_packeds_is_a_list(seed: int) -> None:
     generator, tree = random.Random(seed), Weighted()
     for growth in (0.8, 0.2, 0.6, 0.05):
