@@ -240,6 +240,17 @@ def test_a_long_subscribe_takes_several_turns_and_others_are_served_between(serv
     assert received.count(b"unsubscribe") == len(names) and received.endswith(b":0\r\n+PONG\r\n")
 
 
+@pytest.mark.parametrize("kind", ["", "P", "S"])
+def test_the_empty_name_is_a_name(server: Publisher, kind: str) -> None:
+    slot = server.open()
+    received = converse(server, slot, (f"{kind}SUBSCRIBE", ""), (f"{kind}UNSUBSCRIBE",), (f"{kind}UNSUBSCRIBE",))
+    word, end = (f"{kind}{word}".lower().encode() for word in ("SUBSCRIBE", "UNSUBSCRIBE"))
+    confirmed = [(word, b"$0\r\n", 1), (end, b"$0\r\n", 0), (end, b"$-1", 0)]
+    assert received == b"".join(
+        b"*3\r\n$%d\r\n%s\r\n%s\r\n:%d\r\n" % (len(word), word, name, count) for word, name, count in confirmed
+    )
+
+
 def test_a_transaction_is_not_interrupted_by_a_long_subscribe(server: Publisher) -> None:
     slot = server.open()
     row = server.shard.connections.row(slot)

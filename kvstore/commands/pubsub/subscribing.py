@@ -41,15 +41,16 @@ _WORDS = [
 ]
 _WORD_BYTES = constant(b"".join(_WORDS))
 _WORD_START = constant([0, *accumulate(map(len, _WORDS))], int64)
+NOTHING = -1
 _ENDS = SHARD_CHANNEL + 1  # added to a kind: the word for the end of a subscription
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def _put(context, word, name, size, count):  # type: ignore[no-untyped-def]
-    """Reply with a confirmation; `name` 0 is none."""
+    """Reply with a confirmation; `size` NOTHING is for no name, which is not the empty one."""
     reply_push(context, 3)
     reply_raw(context, _WORD_BYTES, _WORD_START[word], _WORD_START[word + 1] - _WORD_START[word])
-    if name == 0:
+    if size == NOTHING:
         reply_null(context)
     else:
         reply_bulk(context, bytes_at(name, size), 0, size)
@@ -58,7 +59,7 @@ def _put(context, word, name, size, count):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1], int64, int64, int64, int64))
 def _confirm(context, row, word, name, size, count):  # type: ignore[no-untyped-def]
-    """Confirm to the connection at hand, which has this row; `name` 0 is none."""
+    """Confirm to the connection at hand, which has this row; `size` as above."""
     if row[FLAGS] & (REPLY_OFF | REPLY_SKIP) == 0:
         _put(context, word, name, size, count)
         return
@@ -105,7 +106,7 @@ def _end_all(context, kind):  # type: ignore[no-untyped-def]
     row = connection(context, context.call[CONNECTION])
     left = subscriptions_of(row, kind)
     if left == 0:
-        _confirm(context, row, kind + _ENDS, 0, 0, subscription_count(row, kind))
+        _confirm(context, row, kind + _ENDS, 0, NOTHING, subscription_count(row, kind))
         return 0
     step = _step(context, left)
     for _ in range(step):
