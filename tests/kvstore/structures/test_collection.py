@@ -162,7 +162,7 @@ class Stepwise:
 
 
 @pytest.mark.parametrize("size", [200, 5000])
-@pytest.mark.parametrize("budget", [1, 30])
+@pytest.mark.parametrize("budget", [1, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_copy_in_steps_is_of_what_was_frozen(form: Form, budget: int, size: int) -> None:
     space = space_of_heap(2 * FRAMES)
