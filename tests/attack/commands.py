@@ -12,7 +12,9 @@ Commands that would legitimately stop the server, or delay or close other client
     CLIENT PAUSE        for some milliseconds
     CLIENT KILL         nobody, or oneself at the end of a stream
     CONFIG SET          of parameters that no client notices
-    WAIT                for some milliseconds
+    WAIT, BLPOP ...     for some milliseconds
+    MONITOR             with one argument too many: a monitor gets more than replies
+    CLIENT TRACKING     off, or with a wrong option, for the same reason
     SUBSCRIBE ...       without a name, UNSUBSCRIBE ... not at all: how much they answer, and what is allowed behind
                         them, depends on what came before (tests/server/test_pubsub_streams.py)
 """
@@ -104,6 +106,8 @@ SPECIAL: dict[str, Special] = {
     "shutdown": lambda generator: [b"SHUTDOWN", b"ABORT"],
     "wait": _wait,
     "quit": lambda generator: [b"PING"],
+    "monitor": lambda _: [b"MONITOR", b"x"],
+    "client|tracking": lambda generator: [b"CLIENT", b"TRACKING", generator.choice([b"off", b"x", b""])],
     "multi": lambda generator: [b"MULTI", b"x"],  # the stream itself sends these: they change the replies
     "exec": lambda generator: [b"EXEC", b"x"],
     "discard": lambda generator: [b"DISCARD", b"x"],
@@ -117,6 +121,7 @@ RARE = {"save", "bgsave", "debug", "command", "info", "flushall", "client|pause"
 """Commands that make other clients wait, or whose replies are long: one in RARE_SHARE."""
 
 RARE_SHARE = 20
+TIMEOUTS = (b"0.001", b"0.005", b"-1", b"x", b"", b"1e400", b"nan")  # none of them is for ever
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,10 @@ class Row:
         least = abs(self.command.arity) - len(words)
         more = generator.choice((0, 0, 0, 1, 2, 3)) if self.command.arity < 0 else generator.choice((0,) * 9 + (1,))
         count = max(0, least + more - (generator.random() < 0.05))
-        return words + [self._argument(generator, i) for i in range(count)]
+        words += [self._argument(generator, i) for i in range(count)]
+        if "blocking" in self.command.flags and len(words) > 1:
+            words[1 if " timeout num" in self.command.usage else -1] = generator.choice(TIMEOUTS)
+        return words
 
     def _argument(self, generator: random.Random, place: int) -> bytes:
         chance = generator.random()

@@ -269,7 +269,7 @@ def test_before_a_password_is_given_for_long(locked: Process) -> None:
 def test_the_rig_would_notice() -> None:
     """Canaries: a missing reply, a forged one, a part of one."""
     generator = random.Random(7)
-    made = stream(generator, 30, TOKEN)
+    made = stream(generator, 40, TOKEN)
     assert made.replies >= 20 and made.requests[-2 if made.closes else -1] == [b"ECHO", TOKEN]
     assert whole_replies(b"+OK\r\n-ERR x\r\n:1\r\n") == [OK, Failure("ERR x"), 1]
     for bad in (b"FORGED\r\n", b"$3\r\nabcd\r\n", b"+OK\r\n\r\n"):
