@@ -102,6 +102,14 @@ def note_slow(context, row, command, elapsed):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def account_wait(context, row, command):  # type: ignore[no-untyped-def]
+    """Account for a command that did nothing but wait: as in Redis it has no time, and is not slow."""
+    statistics_of(context, command)[STAT_CALLS] += 1
+    context.shard[COMMANDS_PROCESSED] += 1
+    row[COMMANDS] += 1
+
+
+@kernel
 def account(context, row, command):  # type: ignore[no-untyped-def]
     # Account for a command that has been answered.
     call, shard = context.call, context.shard

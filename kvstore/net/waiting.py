@@ -10,12 +10,12 @@ no transaction.  Behind it, the connection's input is read and kept.  A wait end
     closed          closing.py
 
 The answer to the second and third is a message (connections/messages.py), so they may come at any time.  The command is
-accounted for once, when it is answered: by the time that it has taken, without the wait.
+accounted for once, when it is answered: by the time that it has taken, without the wait.  WAIT has no time at all.
 
 A wait costs nothing while it lasts.  Deadlines are in a heap (connections/deadlines.py).
 """
 
-from kvstore.commands.accounts import account, note_monitored
+from kvstore.commands.accounts import account, account_wait, count_error, note_monitored
 from kvstore.commands.transactions import keep_command, next_queued
 from kvstore.connections.deadlines import deadline_drop, deadline_due, deadline_set
 from kvstore.connections.messages import message_begin, message_end, post
@@ -119,11 +119,16 @@ def _answer_wait(context, slot, row, error):  # type: ignore[no-untyped-def]
     call[COMMAND_CYCLES] = cycles() - row[QUEUE_BYTES]
     if error:
         reply_error(context, UNBLOCKED_ERROR)
+        if row[BLOCKED_ANSWER] == ANSWER_ZERO:
+            count_error(context, call[COMMAND_REPLY])
     elif row[BLOCKED_ANSWER] == ANSWER_ZERO:
         reply_integer(context, 0)
     else:
         reply_null_array(context)
-    account(context, row, call[COMMAND])
+    if row[BLOCKED_ANSWER] == ANSWER_ZERO:
+        account_wait(context, row, call[COMMAND])
+    else:
+        account(context, row, call[COMMAND])
     call_pop(context)
     size = message_end(context, start)
     end_wait(context, slot, row)

@@ -308,3 +308,16 @@ def test_a_hash_of_a_million_fields_grows_is_read_and_is_freed_in_steps() -> Non
         assert steps > count // 200
         assert store("DBSIZE") == 0
         store.check()
+
+
+def test_hset_of_more_fields_than_are_small_makes_a_hashtable_though_they_be_equal() -> None:
+    with Bare() as store:
+        limit(store, 2)
+        assert store("HSET", "h", "a", 1, "a", 2) == 1
+        assert encoding(store) == b"listpack"
+        assert store("HSET", "h", "a", 3, "a", 4, "a", 5) == 0
+        assert encoding(store) == b"hashtable"
+        assert store("HGETALL", "h") == [b"a", b"5"]
+        assert store("HMSET", "other", "a", 1, "a", 2, "a", 3) == "OK"
+        assert encoding(store, "other") == b"hashtable"
+        store.check()

@@ -51,6 +51,7 @@ ENCODINGS = {
         b"listpack",
         b"skiplist",
     ): "ZADD of more members than are small makes the other at once in 7.2, though they be equal",
+    (b"listpack", b"hashtable"): "so does HSET of more fields than are small",
     (b"intset", b"listpack"): "SPOP that leaves few integers of a large set makes the one in 7.0, the other in 7.2",
 }
 """Encodings in Redis 7.0, and here."""

@@ -129,6 +129,14 @@ def field_set(context, entry, field, k, value, v):  # type: ignore[no-untyped-de
     return new
 
 
+@linked(void(CONTEXT, int64))
+def make_wide(context, entry):  # type: ignore[no-untyped-def]
+    """Let the hash have more than what is small, however few its fields are.  Frames were reserved."""
+    if kind_of(context.space, entry_root(context, entry)) == PACKED:
+        _to_record(context, entry)
+    entry_set_encoding(context, entry, WIDE)
+
+
 @linked(int64(CONTEXT, int64, int64, int64))
 def field_remove(context, entry, field, k):  # type: ignore[no-untyped-def]
     """Remove a field: 1, or 0 without one.  Frames were reserved; the root may move."""

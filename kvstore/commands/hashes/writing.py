@@ -1,11 +1,12 @@
 """HSET, HMSET, HSETNX, HDEL.  All are bounded by their arguments: they reserve frames, and then cannot fail."""
 
-from kvstore.commands.hashes.value import conversion, field_find, field_remove, field_set
+from kvstore.commands.hashes.value import conversion, field_find, field_remove, field_set, make_wide
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import HDEL, HSET
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.shard import HASH_MAX_LISTPACK_ENTRIES
 from kvstore.store.collections import collection_lost, collection_new, collection_write
 from kvstore.store.entries import HASH, entry_root
 from kvstore.store.lookup import key_hash
@@ -59,6 +60,8 @@ def _set_fields(context, arity_error):  # type: ignore[no-untyped-def]
         field, k = argument(context, i)
         value, v = argument(context, i + 1)
         created += field_set(context, entry, field, k, value, v)
+    if argc // 2 - 1 > context.shard[HASH_MAX_LISTPACK_ENTRIES]:
+        make_wide(context, entry)  # as Redis does, which takes the fields for different ones
     changed(context, context.call[DB], key, key_size, hash_, HSET, argc // 2 - 1)
     return created
 
