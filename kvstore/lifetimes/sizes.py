@@ -1,6 +1,7 @@
 """Sizes of the buffers that kernels work in."""
 
 ARGUMENTS_MAX = 1 << 24  # arguments of one command; the array is touched only as far as it is used
+ARGUMENTS_AROUND = 2048  # of the calls around such a command: what may nest is short
 TEXT_MAX = 5120  # [bytes], of a number read, with a NUL; MAX_LONG_DOUBLE_CHARS
 RESULT_MAX = 5120  # of one printed: the largest has 4933 digits before the point
 LINE_MAX = 1 << 16  # [bytes] of an inline command, before the line feed

@@ -16,6 +16,7 @@ from kvstore.lifetimes import call, pool, shard, store
 from kvstore.lifetimes.connection import FIELDS, NEVER
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.sizes import (
+    ARGUMENTS_AROUND,
     ARGUMENTS_MAX,
     BROADCAST_WORDS,
     CALLS_MAX,
@@ -112,7 +113,7 @@ class Shard:
         self.call = zeros(int64, call.CALL_REGISTERS)
         self.processor = Processor()
         self._readers: weakref.WeakKeyDictionary[PhysicalMemory, Space] = weakref.WeakKeyDictionary()
-        self.args = zeros(int64, 2 * arguments)
+        self.args = zeros(int64, 2 * (arguments + ARGUMENTS_AROUND))
         self.connections = Table(connections, FIELDS)
         self._calls = Table(CALLS_MAX, call.CALL_REGISTERS)
         self._sends = Table(SENDS_MAX, SEND_WORDS)

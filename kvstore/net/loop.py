@@ -29,6 +29,7 @@ from kvstore.lifetimes.connection import (
     NEVER,
     OUTPUT_LENGTH,
     OUTPUT_START,
+    POSTPONED,
     TRACKED_COUNT,
 )
 from kvstore.lifetimes.context import CONTEXT
@@ -99,9 +100,9 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
             drop_body(context, row)
             close_connection(context, slot)
             continue
-        if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+        if row[OUTPUT_LENGTH] > row[OUTPUT_START] or row[FLAGS] & CLOSE_AFTER_REPLY:
             keep_output(context, slot, row)
-        if row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & KILLED == 0:
+        if row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & (KILLED | POSTPONED) == 0:
             event = run_input(context, slot, row)
             if event != EVENT_NONE:
                 return event

@@ -35,6 +35,7 @@ from kvstore.lifetimes.connection import (
     HELD,
     ID,
     KILLED,
+    MONITOR_MODE,
     OUTPUT_ADDRESS,
     OUTPUT_CAPACITY,
     OUTPUT_LENGTH,
@@ -46,6 +47,7 @@ from kvstore.lifetimes.connection import (
     SEND_FIRST,
     SEND_LAST,
     SUBSCRIBER,
+    TRACKING,
     WANTS_WRITE,
 )
 from kvstore.lifetimes.context import CONTEXT
@@ -171,9 +173,12 @@ def _send_list(context, row, number):  # type: ignore[no-untyped-def]
 
 @kernel
 def _exceeds(context, row, count):  # type: ignore[no-untyped-def]
-    # Whether so many more bytes in the connection's own output are more than its hard limit allows.
-    limit = hard_limit(context, row)
-    return limit > 0 and row[FLAGS] & HELD == 0 and row[OUTPUT_LENGTH] - row[OUTPUT_START] + count > limit
+    # Whether so many more bytes in the connection's own output are more than its hard limit allows.  One that is held
+    # has no limit for its own replies, but others may fill its output with messages.
+    limit, flags = hard_limit(context, row), row[FLAGS]
+    if limit == 0 or (flags & HELD and flags & (SUBSCRIBER | TRACKING | MONITOR_MODE) == 0):
+        return False
+    return row[OUTPUT_LENGTH] - row[OUTPUT_START] + count > limit
 
 
 @linked(int64(CONTEXT, int64, int64[::1], int64, int64))
@@ -184,7 +189,7 @@ def _keep(context, slot, row, address, count):  # type: ignore[no-untyped-def]
     """
     if _exceeds(context, row, count):
         keep_output(context, slot, row)
-        if row[FLAGS] & KILLED == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        if row[FLAGS] & (KILLED | HELD) == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
             sent = send_bytes(context, row, address, count)
             address, count = address + max(0, sent), count - max(0, sent)
         if row[FLAGS] & KILLED or _exceeds(context, row, count):

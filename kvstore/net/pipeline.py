@@ -136,7 +136,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
                 if begin_wait(context, row):
                     if row[FLAGS] & AFTERWARDS:
                         afterwards(context, slot, row)
-                    return EVENT_NONE
+                    continue  # it may have been served already
                 event = EVENT_NONE
             if event == EVENT_AGAIN:
                 restore_request(context, start)

@@ -22,6 +22,7 @@ from kvstore.connections.messages import message_begin, message_end, post
 from kvstore.connections.table import connection, drop, give_turn
 from kvstore.effects.waiting import stop_waiting
 from kvstore.lifetimes.call import (
+    ARGC,
     COMMAND,
     COMMAND_CYCLES,
     COMMAND_REPLY,
@@ -50,6 +51,7 @@ from kvstore.lifetimes.connection import (
     QUEUE_CAPACITY,
     QUEUE_LENGTH,
     SPEAKS,
+    TRACKING_CACHING,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, MONITOR_FIRST, TIMER_MS
@@ -102,7 +104,7 @@ def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
     deadline_drop(context, row)
     row[QUEUE_LENGTH] = row[QUEUE_BYTES] = 0
     drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
-    row[FLAGS] &= ~BLOCKED
+    row[FLAGS] &= ~(BLOCKED | TRACKING_CACHING)  # CLIENT CACHING was for the command that waited
     row[ACTIVE_MS] = shard[TIMER_MS]  # the wait does not count as idle
     shard[BLOCKED_CLIENTS] -= 1
     if row[INPUT_LENGTH] > row[INPUT_START]:
@@ -138,7 +140,8 @@ def _answer_wait(context, slot, row, error):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def wake_blocked(context):  # type: ignore[no-untyped-def]
-    """Answer every connection whose deadline has passed, in the order of the deadlines."""
+    """Answer every connection whose deadline has passed, in the order of the deadlines.  No command may be at hand."""
+    context.call[ARGC] = 0  # the last command is over, so that its arguments' place is free
     slot = deadline_due(context, context.shard[TIMER_MS])
     while slot >= 0:
         _answer_wait(context, slot, connection(context, slot), 0)

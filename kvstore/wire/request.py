@@ -12,8 +12,8 @@ of that length always has few enough words for `args`.
 A long value may have been received into frames of its own (net/bodies.py).  Then only its first BODY_HEAD bytes are in
 the query buffer, with the rest of the command behind them.  Its argument has the length that the value has.
 
-An inline command is unquoted in place, so it cannot be parsed twice.  CLIENT PAUSE needs a second parse, so while
-clients are paused the line is also kept as received, and `restore_request` puts it back.
+An inline command is unquoted in place, so it cannot be parsed twice.  CLIENT PAUSE, and a command that takes several
+turns, need a second parse.  So the line is also kept as received, and `restore_request` puts it back.
 """
 
 from kvstore.lifetimes.call import ARGC, QUERY_ADDRESS, QUERY_SIZE, REPLY_LENGTH
@@ -26,7 +26,7 @@ from kvstore.lifetimes.connection import (
     SCAN_POSITION,
 )
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import INLINE_ADDRESS, INPUT_POSITION, PAUSED_UNTIL_MS, PROTO_MAX_BULK_LEN, REQUIRE_AUTH
+from kvstore.lifetimes.shard import INLINE_ADDRESS, INPUT_POSITION, PROTO_MAX_BULK_LEN, REQUIRE_AUTH
 from kvstore.lifetimes.sizes import ARGUMENTS_MAX, LINE_MAX, LINE_ROOM
 from kvstore.system.libc import bytes_at, memchr
 from kvstore.wire.arguments import arg_offset, parse_integer, query
@@ -190,8 +190,7 @@ def parse_inline(context):  # type: ignore[no-untyped-def]
         return _malformed(context, PROTOCOL_INLINE)
     if newline < 0:
         return INCOMPLETE
-    if shard[PAUSED_UNTIL_MS] != 0:
-        copy_bytes(bytes_at(shard[INLINE_ADDRESS], LINE_ROOM), 0, text, start, newline + 1 - start)
+    copy_bytes(bytes_at(shard[INLINE_ADDRESS], LINE_ROOM), 0, text, start, newline + 1 - start)
     end = newline
     if end > start and text[end - 1] == 13:
         end -= 1
@@ -246,7 +245,7 @@ def parse_inline(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def restore_request(context, start):  # type: ignore[no-untyped-def]
-    """Undo the parsing of the command that began at `start`, so that it can be parsed again after the pause."""
+    """Undo the parsing of the command that began at `start`, so that it can be parsed again in another turn."""
     shard, text = context.shard, query(context)
     # It is an inline command if its first word lies at `start`, or the byte there is not an asterisk.
     if text[start] != 42 or arg_offset(context, 0) == start:

@@ -14,7 +14,7 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.sizes import SENDS_MAX
 from kvstore.net.afterwards import afterwards
 from kvstore.net.closing import close_connection
-from kvstore.net.output import send_all, send_waiting
+from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.wire.resp import reply_array, reply_bulk_integer, reply_integer, reply_null
 from mmcore.jit import int64, linked
 from tests.kvstore.test_turn import Sockets
@@ -51,6 +51,13 @@ def command(context, slot, told, number):  # type: ignore[no-untyped-def]
     tell(context, told, -1, number)
     reply_integer(context, number + 1)
     afterwards(context, slot, connection_of(context, slot))
+    return 0
+
+
+@linked(int64(CONTEXT, int64))
+def keep(context, slot):  # type: ignore[no-untyped-def]
+    """keep_output, for Python."""
+    keep_output(context, slot, connection_of(context, slot))
     return 0
 
 
@@ -198,3 +205,23 @@ def test_a_message_has_its_own_protocol(server: Sockets) -> None:
     assert tell_null(server.context, slot, 3) == 2
     send_all(server.context)
     assert server.arrived(slot) == b"_\r\n"
+
+
+def test_one_that_is_to_be_closed_is_closed_when_nothing_waits(server: Sockets) -> None:
+    slot = server.open()
+    row = server.shard.connections.row(slot)
+    row[connection.FLAGS] |= connection.CLOSE_AFTER_REPLY
+    keep(server.context, slot)
+    assert row[connection.FLAGS] & connection.KILLED
+
+
+def test_one_that_is_held_is_closed_when_messages_exceed_its_limit(server: Sockets) -> None:
+    slot = server.open()
+    row = server.shard.connections.row(slot)
+    row[connection.FLAGS] |= connection.HELD | connection.SUBSCRIBER
+    server.registers.PUBSUB_HARD_LIMIT = 1000
+    for number in range(10_000, 10_200):
+        tell(server.context, slot, -1, number)
+        send_all(server.context)
+    assert row[connection.FLAGS] & connection.KILLED
+    assert server.arrived(slot) == b"", "what it is held for has not come"

@@ -218,3 +218,27 @@ def test_deadlines_end_waits_in_their_order_without_a_turn(store: Waiting) -> No
         send_all(store.context)
         assert [store.arrived(one) for one in range(3)] == [b"*-1\r\n" if one == slot else b"" for one in range(3)]
     assert store.registers.BLOCKED_CLIENTS == store.registers.DEADLINES == store.registers.TURNS_PENDING == 0
+
+
+def test_a_wait_ends_within_the_room_for_arguments_however_long_the_last_command_was(store: Waiting) -> None:
+    """The arguments of a command that has waited lie where those of the last one were, which is over."""
+    slot = store.wait("BLPOP", *["key"] * 30_000, "0.001")
+    row = store.shard.connections.row(slot)
+    length = row[connection.QUEUE_LENGTH]
+    assert length > 30_000
+    store.registers.ARGC = len(store.shard.args) // 2 - 1
+    before = store.shard.args[-2:].tolist()
+    store.registers.TIMER_MS += 10
+    wake_blocked(store.context)
+    assert row[connection.FLAGS] & connection.BLOCKED == 0
+    assert store.registers.ARGC == store.registers.ARGS == 0
+    assert store.shard.args[-2:].tolist() == before
+
+
+def test_a_command_that_waited_ends_client_caching(store: Waiting) -> None:
+    slot = store.wait("BLPOP", "key", "0.001")
+    row = store.shard.connections.row(slot)
+    row[connection.FLAGS] |= connection.TRACKING_CACHING
+    store.registers.TIMER_MS += 10
+    wake_blocked(store.context)
+    assert row[connection.FLAGS] & connection.TRACKING_CACHING == 0

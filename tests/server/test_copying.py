@@ -223,3 +223,19 @@ def test_images_written_meanwhile_hold_the_whole_or_nothing(start: Callable[...,
             assert digest(wire, "copy") == before
         wire("DEL", "copy", "great")
         wait_until(lambda: used(wire) < 10_000, "everything to be freed")
+
+
+def test_a_line_that_takes_several_turns_is_kept_as_it_was_sent(wire2: Wire, other: Wire) -> None:
+    """An inline command is parsed again in each turn, though it is unquoted in place; nobody else's line takes part."""
+    fill(wire2)
+    assert wire2("SET", "keep", 1) == OK
+    other.send(b"DEL gone\r\n")
+    assert other.reply() == 0
+    for _ in range(3):
+        other.send(b'COPY "great" copy REPLACE\r\n')
+        assert other.reply() == 1
+    assert digest(wire2, "copy") == digest(wire2, "great")
+    assert wire2("EXISTS", "keep") == 1
+    other.send(b"WATCH " + b" ".join(b"k%d" % i for i in range(9_000)) + b"\r\nPING\r\n")
+    assert other.reply() == OK
+    assert other.reply() == Status("PONG")
