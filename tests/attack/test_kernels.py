@@ -84,8 +84,9 @@ class Requests:
 
     def __init__(self) -> None:
         self.bare = Bare(size=4 << 20)
-        shard = Shard()  # with as many arguments as the server has
-        self.context, self.places = OpenStore(self.bare.pool, shard, self.bare.space).context, shard.args
+        self.shard = Shard()  # with as many arguments as the server has; it owns the room for a line
+        self.opened = OpenStore(self.bare.pool, self.shard, self.bare.space)
+        self.context, self.places = self.opened.context, self.shard.args
 
     def all(self, data: bytes, trusted: bool = True) -> list[list[bytes]]:
         """The commands in some bytes, up to an error or the end."""
