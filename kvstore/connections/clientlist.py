@@ -68,7 +68,7 @@ from kvstore.system.libc import bytes_at
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.refusals import command_name, name_length
 from kvstore.wire.request import BODY_HEAD
-from kvstore.wire.resp import reply_raw, reply_room
+from kvstore.wire.resp import reply_digits, reply_raw, reply_room
 from mmcore.jit import constant, copy_bytes, equal_bytes, int64, kernel, linked, uint8, void
 from mmcore.paging import PAGE_SHIFT
 
@@ -152,8 +152,7 @@ def _put(context, part):  # type: ignore[no-untyped-def]
 @kernel
 def _put_number(context, part, value):  # type: ignore[no-untyped-def]
     _put(context, part)
-    out = reply_room(context, 24)
-    context.call[REPLY_LENGTH] += put_decimal(out, context.call[REPLY_LENGTH], value)
+    reply_digits(context, value)
 
 
 @kernel
@@ -322,7 +321,7 @@ def add_connections(context, totals):  # type: ignore[no-untyped-def]
 
 
 class TrackedTotals(NamedTuple):
-    """What connections are told changes of."""
+    """Of the tables of tracking."""
 
     keys: int
     items: int  # pairs of a key and a connection

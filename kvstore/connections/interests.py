@@ -154,7 +154,7 @@ def _topic_hash(hash_, number):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def name_hash(table, topic):  # type: ignore[no-untyped-def]
+def hash_of_topic(table, topic):  # type: ignore[no-untyped-def]
     """The hash of a topic's name."""
     row = row_at(table, topic)
     return _topic_hash(row[HASH], row[NUMBER])
@@ -373,7 +373,7 @@ def check_interests(table, seen, slots):  # type: ignore[no-untyped-def]
     topic = topic_next(table, 0)
     while topic >= 0:
         row = row_at(table, topic)
-        if topic_find(table, name_hash(table, topic), row[NUMBER], row[NAME], row[SIZE]) != topic:
+        if topic_find(table, hash_of_topic(table, topic), row[NUMBER], row[NAME], row[SIZE]) != topic:
             return -1
         count, before, at = 0, -1, interest_first(table, topic)
         while at >= 0:

@@ -1,9 +1,9 @@
-"""What connections take in memory, and maxmemory-clients: the largest are closed when all together take too much.
+"""The memory of connections, and maxmemory-clients: the largest are closed when all together take too much.
 
 A connection takes its row, its own buffers, what it has received of a long value, and its interests, watches among
 them.  The names of what it is interested in are shared, and count for nobody, as in Redis.  The sum over all
-connections is known without looking at them: CLIENT_BUFFERS is kept by whoever changes a buffer, and the tables know
-how many interests they have.
+connections is known without looking at them: each change of a buffer changes CLIENT_BUFFERS, and the tables know how
+many interests they have.
 
 The loop compares the sum with the limit once a turn.  Over the limit, one walk over the rows finds the largest
 connections that may be closed, CLOSED_AT_ONCE at most, and closes them from the largest on until the others fit.  A
@@ -42,20 +42,13 @@ from kvstore.lifetimes.shard import (
     TICK_MS,
     TIMER_MS,
 )
-from kvstore.lifetimes.store import (
-    CHANNELS,
-    PATTERNS,
-    PREFIXES,
-    SHARD_CHANNELS,
-    TRACKED_KEYS,
-    WAITED_KEYS,
-    WATCHED_KEYS,
-)
+from kvstore.lifetimes.store import INTEREST_TABLES
 from kvstore.system.libc import words_at
-from mmcore.jit import int64, kernel, linked, void
+from mmcore.jit import constant, int64, kernel, linked, void
 from mmcore.paging import PAGE_SHIFT
 
 CLOSED_AT_ONCE = 64  # connections, in a turn
+_TABLES = constant(INTEREST_TABLES, int64)
 
 
 @kernel
@@ -67,27 +60,26 @@ def interests_of(row):  # type: ignore[no-untyped-def]
 
 @kernel
 def connection_memory(row):  # type: ignore[no-untyped-def]
-    """What a connection takes [bytes]."""
+    """Memory of a connection [bytes]."""
     buffers = row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY] + (row[BODY_PAGES] << PAGE_SHIFT)
     return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row)
 
 
 @linked(int64(CONTEXT))
 def names_of_topics(context):  # type: ignore[no-untyped-def]
-    """What the names of all that connections are interested in take, beside them [bytes]."""
-    store = context.store
-    names = names_memory(store[CHANNELS]) + names_memory(store[PATTERNS]) + names_memory(store[SHARD_CHANNELS])
-    return names + names_memory(store[WAITED_KEYS]) + names_memory(store[TRACKED_KEYS]) + names_memory(store[PREFIXES])
+    """Memory of the names of all topics, which count for no single connection [bytes]."""
+    names = 0
+    for i in range(len(_TABLES)):
+        names += names_memory(context.store[_TABLES[i]])
+    return names
 
 
 @linked(int64(CONTEXT))
 def connections_memory(context):  # type: ignore[no-untyped-def]
-    """What all connections take together [bytes]."""
-    shard, store = context.shard, context.store
-    interests = interest_count(store[CHANNELS]) + interest_count(store[PATTERNS])
-    interests += interest_count(store[SHARD_CHANNELS]) + interest_count(store[WAITED_KEYS])
-    interests += interest_count(store[TRACKED_KEYS]) + interest_count(store[PREFIXES])
-    interests += interest_count(store[WATCHED_KEYS])
+    """Memory of all connections, without those names [bytes]."""
+    shard, interests = context.shard, 0
+    for i in range(len(_TABLES)):
+        interests += interest_count(context.store[_TABLES[i]])
     fixed = 8 * FIELDS * shard[CONNECTED_CLIENTS]
     return fixed + shard[CLIENT_BUFFERS] + INTEREST_MEMORY * interests
 

@@ -21,9 +21,11 @@ from kvstore.lifetimes.connection import (
     DEFERRED_FIRST,
     DEFERRED_LAST,
     FLAGS,
+    HELD,
     ID,
     IN_USE,
     KILLED,
+    MONITOR_MODE,
     OUTPUT_ADDRESS,
     OUTPUT_CAPACITY,
     OUTPUT_LENGTH,
@@ -31,6 +33,7 @@ from kvstore.lifetimes.connection import (
     SEND_FIRST,
     SEND_LAST,
     SUBSCRIBER,
+    TRACKING,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
@@ -80,6 +83,18 @@ def hard_limit(context, row):  # type: ignore[no-untyped-def]
     """The most bytes that may wait in the connection's own output, 0 for no limit."""
     shard = context.shard
     return shard[PUBSUB_HARD_LIMIT] if row[FLAGS] & SUBSCRIBER else shard[OUTPUT_HARD_LIMIT]
+
+
+@kernel
+def exceeds_limit(context, row, count):  # type: ignore[no-untyped-def]
+    """Whether so many more bytes in the connection's own output are more than its hard limit allows.
+
+    A connection that is held has no limit for its own replies, but others may fill its output with messages.
+    """
+    limit, flags = hard_limit(context, row), row[FLAGS]
+    if limit == 0 or (flags & HELD and flags & (SUBSCRIBER | TRACKING | MONITOR_MODE) == 0):
+        return False
+    return row[OUTPUT_LENGTH] - row[OUTPUT_START] + count > limit
 
 
 @linked(int64(CONTEXT, int64[::1], int64, int64))
@@ -168,12 +183,12 @@ def sends_over(context, keep):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _spill_list(context, slot, row, number, limit):  # type: ignore[no-untyped-def]
+def _spill_list(context, slot, row, number):  # type: ignore[no-untyped-def]
     # Move a connection's records to its own output.
     while number > 0 and row[FLAGS] & KILLED == 0:
         record = send_at(context, number - 1)
         number = record[NEXT]
-        if limit > 0 and row[OUTPUT_LENGTH] - row[OUTPUT_START] + record[SIZE] > limit:
+        if exceeds_limit(context, row, record[SIZE]):
             context.shard[OUTPUT_LIMIT_CLOSED] += 1
             give_turn(context, slot, row, KILLED)
         elif output_append(context, row, piece_address(context, record), record[SIZE]) == 0:
@@ -193,7 +208,7 @@ def spill(context, keep):  # type: ignore[no-untyped-def]
         record = send_at(context, number)
         row = connection(context, record[SLOT])
         if is_first(record, row, number):
-            _spill_list(context, record[SLOT], row, row[SEND_FIRST], hard_limit(context, row))
+            _spill_list(context, record[SLOT], row, row[SEND_FIRST])
             row[SEND_FIRST] = row[SEND_LAST] = 0
     sends_over(context, keep)
     if shard[SENDS] == SENDS_MAX or (keep == 0 and shard[MESSAGES_LENGTH] > MESSAGES_MAX):

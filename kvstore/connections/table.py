@@ -47,7 +47,6 @@ from kvstore.lifetimes.shard import (
     TURN_LAST,
     TURNS_PENDING,
 )
-from kvstore.lifetimes.store import COPY_OWNER
 from kvstore.system.libc import bytes_at, free, malloc, realloc, words_at
 from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, view, void
 
@@ -208,10 +207,3 @@ def open_connection(context, fd, identity, flags, now_ms):  # type: ignore[no-un
     row[LAST_COMMAND] = -1
     shard[CONNECTED_CLIENTS] += 1
     return slot
-
-
-@kernel
-def leave_copy(context, slot):  # type: ignore[no-untyped-def]
-    """The connection does not go on with its COPY, if one is under way; what belongs to that is freed later."""
-    if context.store[COPY_OWNER] == slot + 1:
-        context.store[COPY_OWNER] = 0

@@ -31,18 +31,9 @@ from kvstore.effects.tracking import remember_key, tracking_changed, tracking_em
 from kvstore.effects.waiting import mark_waited
 from kvstore.effects.watch import touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.listeners import JOURNALED, NOTIFYING, TRACKED, WAITING, WATCHING
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
-from kvstore.lifetimes.store import (
-    DIRTY,
-    JOURNALED,
-    LISTENERS,
-    NOTIFY,
-    NOTIFYING,
-    TRACKED,
-    UNDO_ROOT,
-    WAITING,
-    WATCHING,
-)
+from kvstore.lifetimes.store import DIRTY, LISTENERS, NOTIFY, UNDO_ROOT
 from kvstore.system.libc import words_at
 from mmcore.jit import int64, kernel, linked, void
 

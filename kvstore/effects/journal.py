@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from kvstore.effects.events import EVENTS, SWAPPED
 from kvstore.lifetimes.context import CONTEXT, Context
-from kvstore.lifetimes.store import JOURNAL_ADDRESS, JOURNALED, LISTENERS
+from kvstore.lifetimes.listeners import JOURNALED
+from kvstore.lifetimes.store import JOURNAL_ADDRESS, LISTENERS
 from kvstore.system.libc import bytes_at, words_at
 from mmcore.jit import address_of, copy_bytes, int64, linked, uint8, void, zeros
 

@@ -36,8 +36,7 @@ from kvstore.lifetimes.shard import MONITOR_FIRST, MONITORS, UNIX_PATH_ADDRESS, 
 from kvstore.system.clock import wall_now
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, arg_offset, query
-from kvstore.wire.numerals import put_decimal
-from kvstore.wire.resp import reply_raw, reply_room
+from kvstore.wire.resp import reply_digits, reply_raw, reply_room
 from mmcore.heap import ADOPT_MIN
 from mmcore.jit import constant, int64, kernel, linked, void
 
@@ -51,9 +50,7 @@ _SECRET, _MORE, _BYTES, _ARGUMENTS, _UNIX = (
     constant(text) for text in (b"(redacted)", b"... (", b" more bytes)", b" more arguments)", b"unix:")
 )
 # The letters of \a, \b, \t, \n and \r
-_LETTERS = constant(
-    bytes({7: 97, 8: 98, 9: 116, 10: 110, 13: 114}.get(byte, 0) for byte in range(32))
-)  # \a \b \t \n \r
+_LETTERS = constant(bytes({7: 97, 8: 98, 9: 116, 10: 110, 13: 114}.get(byte, 0) for byte in range(32)))
 _DIGITS = constant(b"0123456789abcdef")
 
 
@@ -105,12 +102,6 @@ def _put(context, text):  # type: ignore[no-untyped-def]
     reply_raw(context, text, 0, len(text))
 
 
-@kernel
-def _put_number(context, value):  # type: ignore[no-untyped-def]
-    out = reply_room(context, 24)
-    context.call[REPLY_LENGTH] += put_decimal(out, context.call[REPLY_LENGTH], value)
-
-
 @linked(void(CONTEXT, int64, int64))
 def _put_quoted(context, start, count):  # type: ignore[no-untyped-def]
     """Append `count` bytes of the command, those that do not print as escapes."""
@@ -136,7 +127,7 @@ def _put_quoted(context, start, count):  # type: ignore[no-untyped-def]
 @kernel
 def _put_remark(context, number, what):  # type: ignore[no-untyped-def]
     _put(context, _MORE)
-    _put_number(context, number)
+    reply_digits(context, number)
     _put(context, what)
 
 
@@ -145,12 +136,12 @@ def _put_head(context, row):  # type: ignore[no-untyped-def]
     # The line up to the arguments.
     now_us = wall_now(context)
     _put_byte(context, 43)
-    _put_number(context, now_us // 1_000_000)
-    _put_number(context, 1_000_000 + now_us % 1_000_000)
+    reply_digits(context, now_us // 1_000_000)
+    reply_digits(context, 1_000_000 + now_us % 1_000_000)
     reply_room(context, 1)[context.call[REPLY_LENGTH] - 7] = 46  # the point takes the place of the leading 1
     _put_byte(context, 32)
     _put_byte(context, 91)
-    _put_number(context, row[DATABASE])
+    reply_digits(context, row[DATABASE])
     _put_byte(context, 32)
     if row[FLAGS] & UNIX_SOCKET:
         _put(context, _UNIX)

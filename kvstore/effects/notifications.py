@@ -13,7 +13,8 @@ from kvstore.connections.interests import topic_count
 from kvstore.effects.events import CLASS_OF, EVENTS, KEYEVENT, KEYSPACE, class_bits
 from kvstore.effects.publishing import publish
 from kvstore.lifetimes.context import CONTEXT, Registers
-from kvstore.lifetimes.store import CHANNELS, NOTIFY, NOTIFYING, PATTERNS
+from kvstore.lifetimes.listeners import NOTIFYING
+from kvstore.lifetimes.store import CHANNELS, NOTIFY, PATTERNS
 from kvstore.system.libc import bytes_at, free, malloc
 from kvstore.wire.numerals import put_decimal
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, void

@@ -58,8 +58,9 @@ from kvstore.lifetimes.connection import (
     TRACKING_OPTOUT,
 )
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.listeners import TRACKED
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TRACKING_CLIENTS, TRACKING_KEYS_MAX
-from kvstore.lifetimes.store import HASH_SEED, LISTENERS, PREFIXES, TRACKED, TRACKED_KEYS, UNDO_ROOT
+from kvstore.lifetimes.store import HASH_SEED, LISTENERS, PREFIXES, TRACKED_KEYS, UNDO_ROOT
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.arguments import argument

@@ -34,7 +34,8 @@ from kvstore.lifetimes.connection import (
     KEYS_FIRST,
 )
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, SERVED
-from kvstore.lifetimes.store import HASH_SEED, LISTENERS, WAITED_KEYS, WAITING
+from kvstore.lifetimes.listeners import WAITING
+from kvstore.lifetimes.store import HASH_SEED, LISTENERS, WAITED_KEYS
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument

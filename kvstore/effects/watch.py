@@ -13,13 +13,13 @@ from kvstore.connections.interests import (
     CONNECTION,
     NUMBER,
     WORD,
+    hash_of_topic,
     interest_add,
     interest_at,
     interest_count,
     interest_first,
     interest_next,
     interests_end,
-    name_hash,
     own_first,
     own_next,
     topic_at,
@@ -29,7 +29,8 @@ from kvstore.connections.interests import (
 from kvstore.connections.table import connection
 from kvstore.lifetimes.connection import DIRTY_CAS, FLAGS, WATCH_FIRST
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import LISTENERS, WATCHED_KEYS, WATCHING
+from kvstore.lifetimes.listeners import WATCHING
+from kvstore.lifetimes.store import LISTENERS, WATCHED_KEYS
 from mmcore.jit import int64, kernel, linked, void
 
 NO_DEADLINE, NO_KEY = -1, -2  # as store/lookup.key_deadline answers
@@ -102,7 +103,7 @@ def next_watched(context, db, topic):  # type: ignore[no-untyped-def]
 @kernel
 def watched_hash(context, topic):  # type: ignore[no-untyped-def]
     """Hash of a watched key."""
-    return name_hash(context.store[WATCHED_KEYS], topic)
+    return hash_of_topic(context.store[WATCHED_KEYS], topic)
 
 
 @linked(void(CONTEXT, int64, int64))

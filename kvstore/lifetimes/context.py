@@ -38,9 +38,6 @@ class Context(Record):
         return Registers(self)
 
 
-_BITS = ("WATCHING", "JOURNALED", "WAITING", "NOTIFYING", "TRACKED")  # of LISTENERS, and no registers
-
-
 class Registers:
     """The words of all four lifetimes as attributes: `registers.NOW_MS += 1`."""
 
@@ -49,7 +46,7 @@ class Registers:
         name: (module.__name__.rpartition(".")[2], number)
         for module in (pool, store, shard, call)
         for name, number in vars(module).items()
-        if name.isupper() and not name.endswith("_REGISTERS") and name not in _BITS
+        if name.isupper() and not name.endswith("_REGISTERS") and isinstance(number, int)
     }
     assert len(set(_PLACES.values())) == len(_PLACES)
 

@@ -69,10 +69,6 @@
 ) = range(57)
 STORE_REGISTERS = 96
 
-# The bits of LISTENERS.  Each is set while there is a listener of its kind.
-WATCHING = 1 << 0  # keys are watched
-JOURNALED = 1 << 1  # a journal records events
-WAITING = 1 << 2  # clients wait for keys
-NOTIFYING = 1 << 3  # keyspace events are published
-TRACKED = 1 << 4  # clients are told which keys changed
+# Its tables of interests.
+INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
 assert STORE_REGISTERS >= 57

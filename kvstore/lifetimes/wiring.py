@@ -69,13 +69,7 @@ LIMITS = {
 
 # Memory of fixed size that a store's registers point at, in words; it lies behind them.
 AREAS = (
-    (store.WAITED_KEYS, INTERESTS_WORDS),
-    (store.CHANNELS, INTERESTS_WORDS),
-    (store.PATTERNS, INTERESTS_WORDS),
-    (store.SHARD_CHANNELS, INTERESTS_WORDS),
-    (store.TRACKED_KEYS, INTERESTS_WORDS),
-    (store.PREFIXES, INTERESTS_WORDS),
-    (store.WATCHED_KEYS, INTERESTS_WORDS),
+    *((register, INTERESTS_WORDS) for register in store.INTEREST_TABLES),
     (store.COPY_STATE, COPYING_WORDS),
     (store.INVALIDATION_ADDRESS, INVALIDATION_WORDS),
     (store.BROADCAST_ADDRESS, BROADCAST_WORDS),

@@ -1,7 +1,7 @@
 """Closing a connection: all that it owns, and all that others keep for it, ends with it."""
 
 from kvstore.connections.deadlines import deadline_drop
-from kvstore.connections.table import connection, drop, leave_copy
+from kvstore.connections.table import connection, drop
 from kvstore.effects.monitors import monitor_end
 from kvstore.effects.subscriptions import end_subscriptions
 from kvstore.effects.tracking import tracking_off
@@ -27,6 +27,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
+from kvstore.store.copying import leave_copy
 from kvstore.system.libc import close, free
 from mmcore.jit import int64, linked, void
 

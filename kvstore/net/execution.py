@@ -26,7 +26,7 @@ from kvstore.commands.rows import (
     row_of,
 )
 from kvstore.commands.transactions import discard_transaction, end_exec, next_queued, queue_command, refuse_exec
-from kvstore.connections.table import give_turn, leave_copy
+from kvstore.connections.table import give_turn
 from kvstore.effects.tracking import remember_keys
 from kvstore.lifetimes.call import (
     ARGC,
@@ -65,6 +65,7 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.store import DIRTY, MAXMEMORY, READ_ONLY, WRITES_REFUSED
 from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
+from kvstore.store.copying import leave_copy
 from kvstore.store.databases import memory_exceeded
 from kvstore.store.expire import make_room
 from kvstore.store.undo import must_undo, undo, undo_end

@@ -15,6 +15,7 @@ from kvstore.connections.sends import (
     SENDS_EARLY,
     SIZE,
     SLOT,
+    exceeds_limit,
     hard_limit,
     is_first,
     output_append,
@@ -35,7 +36,6 @@ from kvstore.lifetimes.connection import (
     HELD,
     ID,
     KILLED,
-    MONITOR_MODE,
     OUTPUT_ADDRESS,
     OUTPUT_CAPACITY,
     OUTPUT_LENGTH,
@@ -47,7 +47,6 @@ from kvstore.lifetimes.connection import (
     SEND_FIRST,
     SEND_LAST,
     SUBSCRIBER,
-    TRACKING,
     WANTS_WRITE,
 )
 from kvstore.lifetimes.context import CONTEXT
@@ -171,28 +170,18 @@ def _send_list(context, row, number):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel
-def _exceeds(context, row, count):  # type: ignore[no-untyped-def]
-    # Whether so many more bytes in the connection's own output are more than its hard limit allows.  One that is held
-    # has no limit for its own replies, but others may fill its output with messages.
-    limit, flags = hard_limit(context, row), row[FLAGS]
-    if limit == 0 or (flags & HELD and flags & (SUBSCRIBER | TRACKING | MONITOR_MODE) == 0):
-        return False
-    return row[OUTPUT_LENGTH] - row[OUTPUT_START] + count > limit
-
-
 @linked(int64(CONTEXT, int64, int64[::1], int64, int64))
 def _keep(context, slot, row, address, count):  # type: ignore[no-untyped-def]
     """Add bytes to the connection's own output: 1, or 0 if the connection is to be closed.
 
     Nothing is copied for a connection that is beyond its limit, so that very many of them need no memory.
     """
-    if _exceeds(context, row, count):
+    if exceeds_limit(context, row, count):
         keep_output(context, slot, row)
         if row[FLAGS] & (KILLED | HELD) == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
             sent = send_bytes(context, row, address, count)
             address, count = address + max(0, sent), count - max(0, sent)
-        if row[FLAGS] & KILLED or _exceeds(context, row, count):
+        if row[FLAGS] & KILLED or exceeds_limit(context, row, count):
             context.shard[OUTPUT_LIMIT_CLOSED] += row[FLAGS] & KILLED == 0
             give_turn(context, slot, row, KILLED)
             return 0

@@ -23,10 +23,10 @@ from kvstore.connections.interests import (
     NAME,
     NUMBER,
     SIZE,
+    hash_of_topic,
     interest_at,
     interest_first,
     interest_next,
-    name_hash,
     topic_at,
     topic_marked,
     topic_unmark,
@@ -88,7 +88,7 @@ def _serve_key(context, topic):  # type: ignore[no-untyped-def]
     """Serve those who wait for a key, in the order of their arrival, while it is there."""
     table = context.store[WAITED_KEYS]
     waited = topic_at(table, topic)
-    db, key, size, hash_ = waited[NUMBER], waited[NAME], waited[SIZE], name_hash(table, topic)
+    db, key, size, hash_ = waited[NUMBER], waited[NAME], waited[SIZE], hash_of_topic(table, topic)
     at = interest_first(table, topic)
     while at >= 0:
         slot = lookup(context, db, key, size, hash_)

@@ -64,7 +64,7 @@ class Clientele:
         return ClientTotals(*totals.tolist())
 
     def tracked_totals(self) -> TrackedTotals:
-        """What connections are told changes of."""
+        """Of the tables of tracking."""
         totals = zeros(int64, len(TrackedTotals._fields))
         count_tracked(self.context, totals)
         return TrackedTotals(*totals.tolist())

@@ -2,6 +2,7 @@
 
     entry = collection_read(context, key, size, HASH)          0 without the key, -1 with -WRONGTYPE replied
     slot = collection_write(context, key, size, hash, HASH)    the same, for a command that changes the value
+    i, slot, hash = collection_first(context, i, keys, HASH)   the same, for the first key of several that exists
     entry = collection_new(context, key, size, hash, HASH, encoding, root)
     collection_lost(context, key, size, hash, event, removed, left)    elements were removed, and with the last the key
     collection_gone(context, key, size, hash)                  its last element was removed, so the key goes, too
@@ -30,13 +31,14 @@ from kvstore.store.entries import (
     entry_type,
 )
 from kvstore.store.index import entry_of
-from kvstore.store.lookup import find_slot, lookup, lookup_read, lookup_write
+from kvstore.store.lookup import find_slot, key_hash, lookup, lookup_read, lookup_write
 from kvstore.store.membership import add_entry, delete_entry
 from kvstore.structures.element import pin
 from kvstore.system.libc import bytes_at, realloc
+from kvstore.wire.arguments import argument
 from kvstore.wire.errors import WRONG_TYPE
 from kvstore.wire.resp import reply_error
-from mmcore.jit import int64, linked, void
+from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import copy_in, copy_out, load64
 
 OTHER_TYPE = -1
@@ -60,6 +62,23 @@ def collection_write(context, key, size, hash_, type_):  # type: ignore[no-untyp
         reply_error(context, WRONG_TYPE)
         return OTHER_TYPE
     return slot
+
+
+@kernel
+def collection_first(context, first, keys, type_):  # type: ignore[no-untyped-def]
+    """(i, slot, hash) of the first key that exists among `keys` arguments from `first` on, to be changed.
+
+    The slot is 0 if there is none, and OTHER_TYPE with -WRONGTYPE replied if a key before it has another type.
+    """
+    i, slot, hash_ = first, 0, 0
+    while i < first + keys:
+        key, size = argument(context, i)
+        hash_ = key_hash(context, key, size)
+        slot = collection_write(context, key, size, hash_, type_)
+        if slot != 0:
+            break
+        i += 1
+    return i, slot, hash_
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))

@@ -95,6 +95,13 @@ def copy_begins(context):  # type: ignore[no-untyped-def]
     return store[COPY_BEGINS] if store[COPY_OWNER] == context.call[CONNECTION] + 1 else 0
 
 
+@kernel
+def leave_copy(context, slot):  # type: ignore[no-untyped-def]
+    """The connection does not go on with its COPY, if one is under way; what belongs to that is freed later."""
+    if context.store[COPY_OWNER] == slot + 1:
+        context.store[COPY_OWNER] = 0
+
+
 @linked(void(CONTEXT))
 def copy_end(context):  # type: ignore[no-untyped-def]
     """The COPY of the connection at hand has ended, one way or another.  What was built and not taken is freed."""

@@ -98,6 +98,13 @@ def reply_number(context, kind, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def reply_digits(context, value):  # type: ignore[no-untyped-def]
+    """The digits of a number, as a part of a longer text."""
+    out = reply_room(context, 24)
+    context.call[REPLY_LENGTH] += put_decimal(out, context.call[REPLY_LENGTH], value)
+
+
+@kernel
 def reply_integer(context, value):  # type: ignore[no-untyped-def]
     """:value"""
     reply_number(context, 58, value)

@@ -8,7 +8,7 @@ from kvstore.effects.events import EVENTS
 from kvstore.effects.journal import Journal
 from kvstore.effects.notifications import set_classes
 from kvstore.effects.subscriptions import CHANNEL, PATTERN
-from kvstore.lifetimes.store import JOURNALED, NOTIFYING
+from kvstore.lifetimes.listeners import JOURNALED, NOTIFYING
 from kvstore.net.output import send_all
 from kvstore.store.expire import expire_step
 from mmcore.state import FREE_COUNT, TOTAL

@@ -22,8 +22,8 @@ from kvstore.effects.tracking import (
     trim_tracked,
 )
 from kvstore.lifetimes import connection
+from kvstore.lifetimes.listeners import TRACKED
 from kvstore.lifetimes.sizes import BROADCAST_WORDS, INTERESTS_WORDS
-from kvstore.lifetimes.store import TRACKED
 from kvstore.net.closing import close_connection
 from kvstore.net.loop import serve_turns
 from kvstore.net.output import send_all

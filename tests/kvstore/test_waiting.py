@@ -14,8 +14,8 @@ from kvstore.connections.interests import check_interests
 from kvstore.connections.table import open_connection
 from kvstore.effects.journal import Journal
 from kvstore.lifetimes import connection
+from kvstore.lifetimes.listeners import WAITING
 from kvstore.lifetimes.sizes import INTERESTS_WORDS
-from kvstore.lifetimes.store import WAITING
 from kvstore.net.closing import close_connection
 from kvstore.net.output import send_all
 from kvstore.net.pipeline import run_pipeline, settle

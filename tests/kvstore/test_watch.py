@@ -13,7 +13,8 @@ from kvstore.effects import watch
 from kvstore.effects.journal import Journal
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import AGAIN, CONTEXT
-from kvstore.lifetimes.store import JOURNALED, WATCHED_KEYS, WATCHING
+from kvstore.lifetimes.listeners import JOURNALED, WATCHING
+from kvstore.lifetimes.store import WATCHED_KEYS
 from kvstore.lifetimes.wiring import OpenStore
 from mmcore.jit import int64, linked
 from tests.kvstore.bare import Bare

@@ -9,7 +9,7 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import LPOP, RPOP
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.store.collections import collection_gone, collection_write
+from kvstore.store.collections import collection_first, collection_gone, collection_write
 from kvstore.store.entries import LIST, entry_root, entry_set_root
 from kvstore.store.lookup import key_hash
 from kvstore.structures.sequence import sequence_count
@@ -83,16 +83,10 @@ def pop_first(context, first, keys, front, n, form):  # type: ignore[no-untyped-
 
     Returns 1, or 0 with nothing replied when there is none.
     """
-    for i in range(first, first + keys):
-        key, key_size = argument(context, i)
-        hash_ = key_hash(context, key, key_size)
-        slot = collection_write(context, key, key_size, hash_, LIST)
-        if slot < 0:
-            return 1
-        if slot != 0:
-            _pop_some(context, i, slot, hash_, front, n, form)
-            return 1
-    return 0
+    i, slot, hash_ = collection_first(context, first, keys, LIST)
+    if slot > 0:
+        _pop_some(context, i, slot, hash_, front, n, form)
+    return 1 if slot != 0 else 0
 
 
 @linked(int64(CONTEXT, int64))

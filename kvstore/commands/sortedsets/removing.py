@@ -19,7 +19,7 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import ZPOPMAX, ZPOPMIN, ZREMRANGEBYLEX, ZREMRANGEBYRANK, ZREMRANGEBYSCORE
 from kvstore.lifetimes.call import ARGC, DB, PROTOCOL
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.store.collections import collection_gone, collection_write
+from kvstore.store.collections import collection_first, collection_gone, collection_write
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import key_hash
@@ -100,16 +100,10 @@ def pop_first(context, first, keys, count, last, form):  # type: ignore[no-untyp
 
     Returns 1, or 0 with nothing replied when there is none.
     """
-    for i in range(first, first + keys):
-        key, key_size = argument(context, i)
-        hash_ = key_hash(context, key, key_size)
-        slot = collection_write(context, key, key_size, hash_, ZSET)
-        if slot < 0:
-            return 1
-        if slot != 0:
-            _pop(context, i, slot, hash_, count, last, form)
-            return 1
-    return 0
+    i, slot, hash_ = collection_first(context, first, keys, ZSET)
+    if slot > 0:
+        _pop(context, i, slot, hash_, count, last, form)
+    return 1 if slot != 0 else 0
 
 
 @linked(int64(CONTEXT, int64))
