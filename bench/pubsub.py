@@ -42,7 +42,7 @@ PATIENCE_S = 300.0
 
 @dataclass(frozen=True)
 class Run:
-    """What one run has shown."""
+    """The outcome of one run."""
 
     rate: float  # delivered messages a second
     processor_ns: float  # of the server, per delivered message

@@ -1,4 +1,4 @@
-"""What all tests share.  `make test` runs them on all processors.
+"""Hooks and fixtures of all tests.  `make test` runs them on all processors.
 
 A file goes as a whole to one process (--dist loadfile), so that the stores and servers it makes once for many tests are
 made once.  Each process starts the servers of a session for itself.  The processes report to the one that collects the

@@ -1,4 +1,4 @@
-"""What connections take is known without looking at them, and the largest are closed first."""
+"""The memory of connections is known without looking at them, and the largest are closed first."""
 
 import random
 from collections.abc import Iterator

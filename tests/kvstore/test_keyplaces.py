@@ -76,7 +76,7 @@ def expected(specs: Sequence[KeySpec], args: Sequence[bytes]) -> list[list[int]]
 
 
 def test_every_command(places: Places) -> None:
-    """Whatever the arguments, as long as there are as many as the command takes."""
+    """With any arguments, as long as there are as many as the command takes."""
     table = CommandTable()
     table.install_places(places.shard)
     chance = random.Random(7)

@@ -197,7 +197,7 @@ def test_a_long_text_lies_in_memory_once_for_all_subscribers(server: Publisher) 
 
 
 def converse(server: Publisher, slot: int, *commands: tuple[str | int, ...]) -> bytes:
-    """What a connection receives after these commands, without a further turn."""
+    """The bytes that a connection receives after these commands, without a further turn."""
     data, received = b"".join(encode(*command) for command in commands), b""
     row = server.shard.connections.row(slot)
     expected = row[connection.BYTES_IN] + len(data)
@@ -212,7 +212,7 @@ def converse(server: Publisher, slot: int, *commands: tuple[str | int, ...]) -> 
 
 
 def next_turn(server: Publisher, slot: int) -> bytes:
-    """What a connection receives in the next turn of those that wait for one."""
+    """The bytes that a connection receives in the next turn of those that wait for one."""
     server.registers.TURNS_LEFT = server.registers.TURNS_PENDING
     assert serve_turns(server.context) == 0
     send_all(server.context)

@@ -1,11 +1,13 @@
 """Streams of commands from several connections, some of which wait, beside redis-server and valkey-server.
 
-All replies that a step causes are compared, of every connection, and who waits after it: see crowd.py.  Redis 7.2 and
+All replies that a step causes are compared, of every connection, who waits after it (see crowd.py), and the keyspace
+events that a subscriber hears of it, in their order.  Redis 7.2 and
 Valkey run a command again when it is served; redis-server 7.0 serves it from the key that has come.  They differ where
 a command waits for several keys, so beside redis-server each waits for one.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from tests.harness import Process
 from tests.server.crowd import Crowd
 from tests.server.streams import Command, relaxed
 from tests.server.test_differential import command, of, several
-from tests.server.wire import OK
+from tests.server.wire import OK, Wire, encode
 
 MEMBERS = 5
 KEYS = [b"a", b"b", b"c", b"d"]
@@ -75,7 +77,7 @@ OTHERS = st.one_of(command(b"SELECT", of(b"0", b"1")), command(UNBLOCK, of(b"TIM
 
 
 def steps(most_keys: int) -> st.SearchStrategy[list[Step]]:
-    """What one member after the other does."""
+    """Steps of the members, one after the other."""
     transaction = st.lists(st.one_of(CHANGES, CHANGES, waits(most_keys)), min_size=1, max_size=5).map(
         lambda inside: [(b"MULTI",), *inside, (b"EXEC",)]
     )
@@ -85,11 +87,37 @@ def steps(most_keys: int) -> st.SearchStrategy[list[Step]]:
     return st.lists(st.tuples(st.integers(0, MEMBERS - 1), behind, sent), min_size=1, max_size=50)
 
 
+class Ear:
+    """A subscriber to all keyspace events of a server."""
+
+    def __init__(self, address: Any, witness: Wire) -> None:
+        self._wire, self._witness = Wire(address), witness
+        assert witness("CONFIG", "SET", "notify-keyspace-events", "KEA") == OK
+        self._wire.send(encode("PSUBSCRIBE", "__key*@*__:*", "mark"))
+        for number in (1, 2):
+            assert self._wire.reply()[2] == number
+
+    def heard(self) -> list[tuple[bytes, bytes]]:
+        """The events since the last call.  Valkey calls a deadline that has passed already an expiry, Redis a DEL."""
+        self._witness("PUBLISH", "mark", "")
+        found = []
+        while (message := self._wire.reply())[2] != b"mark":
+            channel, text = message[2:]
+            found.append((channel.replace(b":expired", b":del"), b"del" if text == b"expired" else text))
+        return found
+
+    def close(self) -> None:
+        """Leave the server without notifications."""
+        assert self._witness("CONFIG", "SET", "notify-keyspace-events", "") == OK
+        self._wire.close()
+
+
 class Beside:
     """This server and an oracle, each with a crowd."""
 
     def __init__(self, mine: Process, theirs: Process, protocol: int) -> None:
         self.crowds = [Crowd(process.address, MEMBERS, protocol) for process in (mine, theirs)]
+        self.ears = [Ear(one.address, crowd.witness) for one, crowd in zip((mine, theirs), self.crowds, strict=True)]
 
     def reset(self) -> None:
         """End all waits, and empty both servers."""
@@ -99,6 +127,8 @@ class Beside:
             for wire in crowd.wires:
                 assert wire("SELECT", "0") == OK
             assert crowd.witness("FLUSHALL") == OK
+        for ear in self.ears:
+            ear.heard()
 
     def _one(self, crowd: Crowd, member: int, sent: list[Command]) -> object:
         if sent[0][0] == LEAVE:
@@ -126,6 +156,8 @@ class Beside:
                 member = free[member % len(free)]
             mine, theirs = (self._one(crowd, member, sent) for crowd in self.crowds)
             assert mine == theirs, (at, member, sent)
+            events, expected = (ear.heard() for ear in self.ears)
+            assert events == expected, (at, member, sent)
             waiting, others = (crowd.waiting() for crowd in self.crowds)
             assert waiting == others, (at, member, sent)
         assert self._contents(self.crowds[0]) == self._contents(self.crowds[1])
@@ -143,6 +175,8 @@ class Beside:
 
     def close(self) -> None:
         """Close all connections."""
+        for ear in self.ears:
+            ear.close()
         for crowd in self.crowds:
             crowd.close()
 

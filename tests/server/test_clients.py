@@ -324,7 +324,7 @@ COMPARED = ["name", "flags", "db", "sub", "psub", "ssub", "multi", "user", "redi
 
 
 def described(process, state: str) -> dict[str, str]:
-    """What CLIENT LIST says of a connection in this state, and of which class it is."""
+    """The line of CLIENT LIST for a connection in this state, and its class."""
     with Wire(process.address) as client, Wire(process.address) as other, Wire(process.address) as gone:
         identity = client("CLIENT", "ID")
         ids = {"OTHER": other("CLIENT", "ID"), "GONE": gone("CLIENT", "ID")}

@@ -97,7 +97,7 @@ def shown(monitor: Wire) -> list[str]:
 
 
 def session(process: Process, protocol: int, commands: list[tuple[str | bytes, ...]]) -> list[str]:
-    """What a monitor is shown of these commands."""
+    """The lines that a monitor gets for these commands."""
     with Wire(process.address, protocol) as monitor, Wire(process.address) as client:
         assert monitor("MONITOR") == OK
         for command in commands:

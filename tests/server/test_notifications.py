@@ -284,7 +284,7 @@ class Side:
         return sorted(self.control("KEYS", "*"))
 
     def hear(self, commands: list[Command] | tuple[Command, ...]) -> Heard:
-        """What the subscriber hears while the client sends these commands."""
+        """The messages to the subscriber while the client sends these commands."""
         self.control("PUBLISH", "mark", "begin")
         self.client.pipeline(list(commands))
         self.control("PUBLISH", "mark", "end")

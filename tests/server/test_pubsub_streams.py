@@ -95,7 +95,7 @@ def stream(seed: int, steps: int) -> list[Step]:
 
 
 def differences(mine: list[tuple[str, bytes]], theirs: list[tuple[str, bytes]], older: bool) -> list[str]:
-    """What is different, one text for each connection."""
+    """The differences, one text for each connection."""
     found = []
     assert [who for who, _ in mine] == [who for who, _ in theirs]
     for (who, own), (_, other) in zip(mine, theirs, strict=True):

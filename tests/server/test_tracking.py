@@ -208,7 +208,7 @@ class Script:
         return [self.chance.choice(kinds)(self.key) for _ in range(self.chance.randrange(1, most))]
 
     def commands(self, who: int) -> list[Command]:
-        """What a connection does next."""
+        """The next commands of a connection."""
         chance = self.chance
         found = chance.choice((self._some(READS, 4), self._some(READS), self._some(WRITES), self._some(WRITES, 5)))
         if chance.random() < 0.25:
@@ -366,7 +366,7 @@ def test_one_that_does_not_read_is_closed_and_stops_nobody(start: Any, data: Any
 
 
 def test_a_limit_on_keys_holds(server: Process, wire2: Wire, ours: None) -> None:
-    """Whatever is given up has been told, so what is held and not told is told when it changes."""
+    """A key that is given up is told at once.  Any other is told when it changes."""
     assert wire2("CONFIG", "SET", "tracking-table-max-keys", 50) == OK
     try:
         peer, names = Peer(server.address, 3), [f"key:{i}" for i in range(500)]
