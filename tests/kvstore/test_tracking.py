@@ -13,6 +13,7 @@ from kvstore.connections.table import kill_connection
 from kvstore.effects import broadcasts
 from kvstore.effects.broadcasts import COLLECTED_MAX, PREFIXES_TRIED, broadcast, sort_triples
 from kvstore.effects.invalidations import TRIPLE
+from kvstore.effects.notifications import set_classes
 from kvstore.effects.tracking import (
     END_STEP,
     prefix_add,
@@ -292,6 +293,33 @@ def test_a_transaction_that_is_undone_tells_nothing(server: Caches) -> None:
     assert (server.tracked(reader), server.tracked(writer)) == (1, 0)
     server.turn(writer, ("SET", "k", 1))
     assert server.arrived(reader) == server.arrived(by_prefix) == push(b"k")
+
+
+def test_all_who_listen_hear_nothing_of_a_transaction_that_is_undone_and_all_of_the_next(server: Caches) -> None:
+    """A subscriber to keyspace events, and connections that track the key, watch it, and wait for another."""
+    tracker, writer, subscriber, watcher, waiter = server.join(), *(server.open() for _ in range(4))
+    set_classes(server.registers, "KEg$l")
+    server.turn(writer, ("SET", "k", "v"))
+    server.turn(tracker, ("GET", "k"))
+    server.turn(subscriber, ("PSUBSCRIBE", "__key*__:*"))
+    server.turn(watcher, ("WATCH", "k"))
+    server.turn(waiter, ("BLPOP", "list", 0))
+    commands = (("APPEND", "k", "w"), ("RPUSH", "list", "x"), ("SETRANGE", "k", 40_000_000, "x"))
+    free = server.registers.FRAMES_IN_FORCE
+    server.registers.FRAMES_IN_FORCE = int(server.memory.frames_total - server.memory.frames_free) + 300
+    answer = server.turn(writer, ("MULTI",), *commands, ("EXEC",))
+    server.registers.FRAMES_IN_FORCE = free
+    assert b"EXECABORT" in answer
+    assert [server.arrived(one) for one in (tracker, subscriber, waiter)] == [b"", b"", b""]
+    assert server.turn(watcher, ("MULTI",), ("EXEC",)).endswith(b"*0\r\n"), "its key has not changed"
+    server.turn(watcher, ("WATCH", "k"))
+    answer = server.turn(writer, ("MULTI",), *commands[:2], ("EXEC",))
+    assert b"EXECABORT" not in answer
+    assert server.arrived(tracker) == push(b"k")
+    assert server.arrived(waiter) == b"*2\r\n$4\r\nlist\r\n$1\r\nx\r\n"
+    told = server.arrived(subscriber)
+    assert [told.count(word) for word in (b"append", b"rpush", b"lpop", b"$3\r\ndel\r\n")] == [2, 2, 2, 1]
+    assert server.turn(watcher, ("MULTI",), ("EXEC",)).endswith(b"*-1\r\n")
 
 
 def test_what_is_read_after_a_change_in_an_undoable_transaction_stays_tracked(server: Caches) -> None:

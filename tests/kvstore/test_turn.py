@@ -27,7 +27,7 @@ def receive_of(context, slot):  # type: ignore[no-untyped-def]
 class Sockets(Bare):
     """A store with connections to sockets; a test decides when their input is received."""
 
-    def __init__(self, connections: int = 4) -> None:
+    def __init__(self, connections: int = 8) -> None:
         super().__init__(connections=connections)
         self.table = CommandTable()
         self.table.install(self.shard)
@@ -43,7 +43,9 @@ class Sockets(Bare):
         theirs.setblocking(False)
         self.clients.append(theirs)
         self.opened_so_far += 1
-        return int(open_connection(self.context, ours.detach(), self.opened_so_far, connection.AUTHENTICATED, 0))
+        slot = int(open_connection(self.context, ours.detach(), self.opened_so_far, connection.AUTHENTICATED, 0))
+        assert slot >= 0, "no slot is free"
+        return slot
 
     def receive(self, slot: int, *commands: tuple[str | bytes | int, ...]) -> None:
         """Receive and execute commands."""
