@@ -59,12 +59,6 @@ def row_count(table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def row_limit(table):  # type: ignore[no-untyped-def]
-    """Numbers of rows are below this; the user tells by its own words which of them are in use."""
-    return _header(table)[_USED]
-
-
-@kernel
 def row_memory(table):  # type: ignore[no-untyped-def]
     """Memory of the table [bytes]."""
     header = _header(table)

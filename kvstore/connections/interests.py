@@ -28,7 +28,6 @@ from kvstore.connections.chained import (
     remove_row,
     row_at,
     row_count,
-    row_limit,
 )
 from kvstore.lifetimes.sizes import INTERESTS_WORDS
 from kvstore.system.libc import bytes_at, free, malloc, words_at
@@ -88,16 +87,6 @@ def interest_at(table, interest):  # type: ignore[no-untyped-def]
 def topic_count(table):  # type: ignore[no-untyped-def]
     """Topics, and those whose last interest has ended but not their mark."""
     return row_count(table)
-
-
-@kernel
-def topic_next(table, topic):  # type: ignore[no-untyped-def]
-    """The first topic with an interest from number `topic` on, -1 for none.  Begin with 0."""
-    while topic < row_limit(table):
-        if row_at(table, topic)[COUNT] > 0:
-            return topic
-        topic += 1
-    return -1
 
 
 @kernel
@@ -367,12 +356,13 @@ def check_interests(table, seen, slots):  # type: ignore[no-untyped-def]
 
     seen[slot] becomes the number of interests of each connection; `slots` is how many connections there are.
     """
-    total = 0
+    total, listed, elder, topic = 0, 0, -1, topic_first(table)
     for slot in range(slots):
         seen[slot] = 0
-    topic = topic_next(table, 0)
     while topic >= 0:
         row = row_at(table, topic)
+        if row[_BEFORE] - 1 != elder:
+            return -6
         if topic_find(table, hash_of_topic(table, topic), row[NUMBER], row[NAME], row[SIZE]) != topic:
             return -1
         count, before, at = 0, -1, interest_first(table, topic)
@@ -388,13 +378,8 @@ def check_interests(table, seen, slots):  # type: ignore[no-untyped-def]
         if count != row[COUNT] or row[_LAST] - 1 != before:
             return -4
         total += count
-        topic = topic_next(table, topic + 1)
-    listed, before, topic = 0, -1, topic_first(table)
-    while topic >= 0:
-        if row_at(table, topic)[_BEFORE] - 1 != before:
-            return -6
         listed += 1
-        before, topic = topic, topic_after(table, topic)
-    if listed != topic_count(table) or words_at(table, INTERESTS_WORDS)[_YOUNGEST] - 1 != before:
+        elder, topic = topic, topic_after(table, topic)
+    if listed != topic_count(table) or words_at(table, INTERESTS_WORDS)[_YOUNGEST] - 1 != elder:
         return -7
     return total if total == row_count(_interests(table)) else -5

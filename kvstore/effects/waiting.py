@@ -14,11 +14,12 @@ from kvstore.connections.interests import (
     NUMBER,
     interest_add,
     interests_end,
+    topic_after,
     topic_at,
     topic_count,
     topic_find,
+    topic_first,
     topic_mark,
-    topic_next,
 )
 from kvstore.connections.table import connection
 from kvstore.effects.events import EMPTIED, EVENTS, SWAPPED
@@ -109,11 +110,11 @@ def wait_or_answer(context, first, keys, type_, timeout_ms):  # type: ignore[no-
 @kernel
 def _mark_database(context, db):  # type: ignore[no-untyped-def]
     table = context.store[WAITED_KEYS]
-    topic = topic_next(table, 0)
+    topic = topic_first(table)
     while topic >= 0:
         if topic_at(table, topic)[NUMBER] == db:
             topic_mark(table, topic)
-        topic = topic_next(table, topic + 1)
+        topic = topic_after(table, topic)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))

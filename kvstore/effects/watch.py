@@ -22,9 +22,10 @@ from kvstore.connections.interests import (
     interests_end,
     own_first,
     own_next,
+    topic_after,
     topic_at,
     topic_find,
-    topic_next,
+    topic_first,
 )
 from kvstore.connections.table import connection
 from kvstore.lifetimes.connection import DIRTY_CAS, FLAGS, WATCH_FIRST
@@ -92,11 +93,11 @@ def touch_watched(context, db, hash_):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def next_watched(context, db, topic):  # type: ignore[no-untyped-def]
-    """The first watched key of `db` (-1: of any), from number `topic` on; -1 when there is none."""
+    """The first watched key of `db` (-1: of any) behind `topic` (-1: of all); -1 when there is none."""
     table = context.store[WATCHED_KEYS]
-    topic = topic_next(table, topic)
+    topic = topic_after(table, topic) if topic >= 0 else topic_first(table)
     while topic >= 0 and db >= 0 and topic_at(table, topic)[NUMBER] != db:
-        topic = topic_next(table, topic + 1)
+        topic = topic_after(table, topic)
     return topic
 
 
@@ -109,7 +110,7 @@ def watched_hash(context, topic):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64, int64))
 def touch_watched_db(context, db, absent):  # type: ignore[no-untyped-def]
     """Tell every connection that watches a key of `db` (-1: of any) that it changed; if not `absent`, and saw it."""
-    topic = next_watched(context, db, 0)
+    topic = next_watched(context, db, -1)
     while topic >= 0:
         touch(context, topic, absent)
-        topic = next_watched(context, db, topic + 1)
+        topic = next_watched(context, db, topic)

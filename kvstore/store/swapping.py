@@ -21,12 +21,12 @@ def _swap(context, first, second):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64, int64))
 def _touch_swapped(context, db, other):  # type: ignore[no-untyped-def]
     # A watched key changed, unless it is in neither database.
-    topic = next_watched(context, db, 0)
+    topic = next_watched(context, db, -1)
     while topic >= 0:
         hash_ = watched_hash(context, topic)
         if has_hash(context, db, hash_) or has_hash(context, other, hash_):
             touch(context, topic, 1)
-        topic = next_watched(context, db, topic + 1)
+        topic = next_watched(context, db, topic)
 
 
 @linked(void(CONTEXT, int64, int64))
