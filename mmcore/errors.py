@@ -22,6 +22,7 @@ NO_FRAME = -1
 NOT_PRESENT = -2
 ALREADY_MAPPED = -3
 NON_CANONICAL = -4
+NO_SPACE = -6  # the processor has no room for the registers of another space
 HUGE_PAGE = -5  # a huge page takes the place of the wanted PT; internal, never becomes an exception
 
 

@@ -100,7 +100,8 @@ CPU_REGISTERS = 8  # a cache line
     HUGE_REUSED,
     HUGE_SPLIT,  # into pages and a PT
     TABLES_UNSHARED,  # copied or reused ahead of a write
-) = range(18)
+    NEXT_ROW,  # where spaces.py begins to look for a free row of `spaces`
+) = range(19)
 # One word for each level, 2 to 4, of the paging-structure caches: its start in `psc`, its size less one, hits, misses.
 PSC_FIRST, PSC_MASK, PSC_HITS, PSC_MISSES = range(19, 31, 3)
 PROCESSOR_REGISTERS = 40

@@ -68,10 +68,16 @@ def _renumber(space):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def tlb_flush(space):  # type: ignore[no-untyped-def]
-    """Invalidate all translations of this space, including the paging-structure caches, in O(1)."""
+def next_generation(space):  # type: ignore[no-untyped-def]
+    """A generation that no space of this processor has had since the last time that all were renumbered."""
     generation = space.processor[LAST_GENERATION] + GENERATION_ONE
     if generation >= GENERATION_LIMIT:
         generation = _renumber(space) + GENERATION_ONE
     space.processor[LAST_GENERATION] = generation
-    space.cpu[GENERATION] = generation
+    return generation
+
+
+@kernel
+def tlb_flush(space):  # type: ignore[no-untyped-def]
+    """Invalidate all translations of this space, including the paging-structure caches, in O(1)."""
+    space.cpu[GENERATION] = next_generation(space)

@@ -74,6 +74,7 @@ def _loop_flags(command: Command) -> int:
     # The loop's flags for a command: those that it declares, and those derived from its other fields.
     bits = command.loop | rows.CONTAINER * bool(command.subcommands) | rows.HAS_SECRETS * bool(command.secrets)
     bits |= rows.OF_CLIENT * (command.name.partition("|")[0] == "client")
+    bits |= rows.WITHOUT_STORE * (command.group == "connection")
     for flag in command.flags:
         bits |= _BITS_OF_FLAGS.get(flag, 0)
     return bits

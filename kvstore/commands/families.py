@@ -2,6 +2,7 @@
 
 FAMILIES = (
     "kvstore.commands.alone.declarations",
+    "kvstore.commands.branches.declarations",
     "kvstore.commands.cluster.declarations",
     "kvstore.commands.configuration.declarations",
     "kvstore.commands.connection.declarations",

@@ -29,6 +29,7 @@ HAS_SECRETS = 2048  # served by Python, which sets in REDACTED the arguments tha
 WHILE_SUBSCRIBED = 1 << 16  # allowed to a connection with subscriptions, which is restricted in RESP2
 READS = 1 << 14  # read-only: tracking connections may keep in a cache what it answers
 OF_CLIENT = 1 << 15  # CLIENT, or a subcommand of it: CLIENT CACHING outlasts it
+WITHOUT_STORE = 1 << 18  # allowed to a connection whose store was dropped
 UNMONITORED = 1 << 17  # MONITOR does not show it
 REFUSED, UNCOUNTED = -1, -2  # values of COMMAND for a command that is not accounted for: an error, or one only queued
 

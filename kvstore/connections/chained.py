@@ -142,14 +142,22 @@ def add_row(table, hash_):  # type: ignore[no-untyped-def]
 
 
 @linked(void(int64))
+def table_free(table):  # type: ignore[no-untyped-def]
+    """Free the memory of an empty table, which can be used again."""
+    header = _header(table)
+    assert header[ROWS] == 0, "a table with rows is freed"
+    free(header[_ADDRESS])
+    free(header[_HEADS])
+    header[_ADDRESS] = header[_CAPACITY] = header[_HEADS] = header[_HEADS_CAPACITY] = header[_CHAINS] = 0
+
+
+@linked(void(int64))
 def _emptied(table):  # type: ignore[no-untyped-def]
     """No row is in use: no number is taken, and a large table is freed."""
     header = _header(table)
     header[_FREE] = header[_USED] = 0
     if header[_CAPACITY] > CAPACITY_KEPT:
-        free(header[_ADDRESS])
-        free(header[_HEADS])
-        header[_ADDRESS] = header[_CAPACITY] = header[_HEADS] = header[_HEADS_CAPACITY] = header[_CHAINS] = 0
+        table_free(table)
 
 
 @kernel

@@ -28,6 +28,7 @@ from kvstore.connections.chained import (
     remove_row,
     row_at,
     row_count,
+    table_free,
 )
 from kvstore.lifetimes.sizes import INTERESTS_WORDS
 from kvstore.system.libc import bytes_at, free, malloc, words_at
@@ -348,6 +349,15 @@ def topic_unmark(table):  # type: ignore[no-untyped-def]
     interested = row[COUNT] > 0
     _topic_drop(table, topic)
     return topic if interested else -1
+
+
+@linked(void(int64))
+def interests_free(table):  # type: ignore[no-untyped-def]
+    """Free the memory of a table in which nobody is interested in anything any more."""
+    while topic_marked(table) >= 0:
+        topic_unmark(table)
+    table_free(table)
+    table_free(_interests(table))
 
 
 @linked(int64(int64, int64[::1], int64))

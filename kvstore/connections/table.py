@@ -17,6 +17,7 @@ from kvstore.lifetimes.call import CONNECTION
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
     CLOSE_AFTER_REPLY,
+    CONTEXT_OF,
     CREATED_MS,
     FD,
     FIELDS,
@@ -47,6 +48,7 @@ from kvstore.lifetimes.shard import (
     TURN_LAST,
     TURNS_PENDING,
 )
+from kvstore.lifetimes.store import CONTEXT_ADDRESS
 from kvstore.system.libc import bytes_at, free, malloc, realloc, words_at
 from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, view, void
 
@@ -205,5 +207,6 @@ def open_connection(context, fd, identity, flags, now_ms):  # type: ignore[no-un
     row[ACTIVE_MS] = now_ms
     row[SCAN_ARGUMENTS] = -1
     row[LAST_COMMAND] = -1
+    row[CONTEXT_OF] = context.store[CONTEXT_ADDRESS]
     shard[CONNECTED_CLIENTS] += 1
     return slot

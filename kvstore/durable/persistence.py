@@ -45,7 +45,7 @@ class Owner(Protocol):
 
     config: Config
     space: AddressSpace
-    context: Context
+    main: Context
     registers: Registers
 
     @property
@@ -69,7 +69,7 @@ class _Snapshotter(Snapshotter):
             metadata=describe_store,
             accept=accept_store,
         )
-        self._context = server.context
+        self._context = server.main
         server.registers.TICKET_ADDRESS = address_of(self.ticket)
 
     def begin(self) -> int:
@@ -191,7 +191,7 @@ class Persistence:
             raise CommandError(ERRORS[ALREADY_SAVING]) from None
         except SnapshotError as error:
             self._failed(error)
-            release_held(self._server.context, self.forks + 1)  # no client is held for a later snapshot than the next
+            release_held(self._server.main, self.forks + 1)  # no client is held for a later snapshot than the next
             raise CommandError(f"ERR {error}") from error
 
     def start_due(self) -> None:
@@ -228,10 +228,10 @@ class Persistence:
             log.warning("%s", warning)
         if isinstance(outcome.error, Cancelled):
             log.info("Snapshot given up: %s", outcome.error)
-            if release_held(self._server.context, 0):
+            if release_held(self._server.main, 0):
                 r.SAVE_WANTED = 1
             return
-        release_held(self._server.context, self.forks)
+        release_held(self._server.main, self.forks)
         if outcome.error:
             self._failed(outcome.error)
             return
@@ -244,7 +244,7 @@ class Persistence:
 
     def _saved(self, at_us: int) -> None:
         # The data are durable since `at_us` [Unix us]; save points count from now.
-        read_clocks(self._server.context)
+        read_clocks(self._server.main)
         self._registers.LAST_SAVE_MS = at_us // 1000
         self._registers.SAVED_MS = self._registers.TIMER_MS
 
@@ -295,7 +295,7 @@ class Persistence:
 
     def load(self, loading: Loading) -> None:
         """Replace the empty store by the image that has been read; keep the empty store if there is no image."""
-        store = self._server.context
+        store = self._server.main
         images = self._snapshotter.images
         images.clean()
         image = loading.result()
@@ -311,8 +311,8 @@ class Persistence:
         self._registers.DIRTY = 0
 
     def _open(self) -> None:
-        heap_settle(self._server.context.space)
-        code = keyspace_open(self._server.context)
+        heap_settle(self._server.main.space)
+        code = keyspace_open(self._server.main)
         assert code == 0, "an image was accepted that has no store in it"
         self.keys_loaded = sum(keys for keys, _, _ in self._server.db_sizes())
 
@@ -325,7 +325,7 @@ class Persistence:
         newest = self._snapshotter.images.newest()
         if newest is None:
             raise CommandError("ERR Error trying to load the RDB dump, check server logs.")
-        context = self._server.context
+        context = self._server.main
         space = context.space
         old = int(reset(space))
         if old == NO_FRAME:

@@ -9,6 +9,7 @@ foreground there, and all clients wait.  As in Redis the reply is OK even when t
 reason.
 """
 
+from kvstore.branches.using import main_of
 from kvstore.connections.table import connection, hold
 from kvstore.lifetimes.call import ARGC, CONNECTION, DEPTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER
@@ -71,8 +72,9 @@ def save_emptied(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def bgsave(context):  # type: ignore[no-untyped-def]
-    """BGSAVE [SCHEDULE]; Python words every refusal."""
-    call, store = context.call, context.store
+    """BGSAVE [SCHEDULE], of the main store, whichever is at hand; Python words every refusal."""
+    call, main = context.call, main_of(context)
+    store = main.store
     if call[ARGC] > 2 or (call[ARGC] == 2 and word(context, 1) != _SCHEDULE) or store[IMAGE_UNDER_WAY]:
         return 1
     if call[DEPTH] != 0:
@@ -80,7 +82,7 @@ def bgsave(context):  # type: ignore[no-untyped-def]
         store[SAVE_WANTED] = 1
         reply_raw(context, _SCHEDULED, 0, len(_SCHEDULED))
         return 0
-    if save_begin(context) != 0:
+    if save_begin(main) != 0:
         return 1
     reply_raw(context, _STARTED, 0, len(_STARTED))
     return 0

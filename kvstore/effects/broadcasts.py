@@ -21,6 +21,7 @@ from kvstore.connections.chained import (
     remove_all_rows,
     row_at,
     row_count,
+    table_free,
 )
 from kvstore.connections.interests import CONNECTION as INTERESTED
 from kvstore.connections.interests import (
@@ -119,6 +120,16 @@ def _drop(context):  # type: ignore[no-untyped-def]
     if words[_TEXT_CAPACITY] > _TEXT_KEPT:
         free(words[_TEXT])
         words[_TEXT] = words[_TEXT_CAPACITY] = 0
+
+
+@linked(void(CONTEXT))
+def broadcasts_free(context):  # type: ignore[no-untyped-def]
+    """Forget what has been collected, and free its memory: nobody uses the store any more."""
+    words = _words(context)
+    _drop(context)
+    table_free(context.store[BROADCAST_ADDRESS])
+    free(words[_TEXT])
+    words[_TEXT] = words[_TEXT_CAPACITY] = 0
 
 
 @kernel

@@ -3,6 +3,7 @@
     changed(context, db, key, size, hash, event, counts)     a key was changed, or came, or went
     emptied(context, db)                                      a database lost all its keys, or all databases did
     swapped(context, db, other)                               two databases changed places
+    replaced(context)                                         the store has other contents: RESTORE, RESET, SWAP
     noticed(context, db, key, size, hash, event)              something that is no change: a notice (events.py)
 
 Each change goes to independent parts:
@@ -21,7 +22,7 @@ No command, expiry, flush or SWAPDB bypasses the door.  Each kind of listener ha
 there is one.  Usually nobody listens, so the common case is one comparison of this word.
 """
 
-from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, READ, SWAPPED
+from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, READ, REPLACED, SWAPPED
 from kvstore.effects.journal import journal_put
 from kvstore.effects.notifications import notify
 from kvstore.effects.pending import HEAD, pending_drop, pending_put
@@ -42,8 +43,8 @@ from mmcore.jit import int64, kernel, linked, void
 def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
     listeners, change = context.store[LISTENERS], event < NOTICES
     if change and listeners & WATCHING:
-        if event == EMPTIED:
-            touch_watched_db(context, db, 0)
+        if event == EMPTIED or event == REPLACED:
+            touch_watched_db(context, db, event == REPLACED)
         elif event != SWAPPED:
             touch_watched(context, db, hash_)
     if change and listeners & WAITING:
@@ -53,7 +54,7 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
     if listeners & TRACKED:
         if 0 <= event < NOTICES:
             tracking_changed(context, event, key, size, hash_)
-        elif event == EMPTIED or (event == SWAPPED and db != hash_):
+        elif event == EMPTIED or event == REPLACED or (event == SWAPPED and db != hash_):
             tracking_emptied(context)
     if listeners & NOTIFYING:
         notify(context, event, db, key, size)
@@ -94,6 +95,14 @@ def emptied(context, db, counts):  # type: ignore[no-untyped-def]
     context.store[DIRTY] += counts
     if is_heard(context):
         _tell(context, EMPTIED, db, 0, 0, 0)
+
+
+@linked(void(CONTEXT))
+def replaced(context):  # type: ignore[no-untyped-def]
+    """Announce that the store has other contents than before: any key may have come, changed or gone."""
+    context.store[DIRTY] += 1
+    if is_heard(context):
+        _tell_now(context, REPLACED, ALL_DATABASES, 0, 0, 0)
 
 
 @linked(void(CONTEXT, int64, int64))

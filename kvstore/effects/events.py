@@ -121,6 +121,7 @@ NOTICES = NEW  # the first of them
 EMPTIED, SWAPPED = -1, -2  # events of whole databases: they reach WATCH, and Redis publishes no event for them
 PUBLISHED = -3  # no event, but a message that waits among them: see pending.py
 READ = -4  # no event, but a key that a tracking connection has read, likewise
+REPLACED = -5  # of a whole store: it has other contents
 ALL_DATABASES = -1
 
 

@@ -3,7 +3,7 @@
 A record is two words and the key, padded to 8 bytes:
 
     OFFSET  SIZE  DESCRIPTION
-    0       8     event (events.py), or EMPTIED, SWAPPED
+    0       8     event (events.py), or EMPTIED, SWAPPED, REPLACED
     8       8     database | length of the key << 16; of SWAPPED the other database << 16
     16      n     the key
 
@@ -12,7 +12,7 @@ When the buffer is full, events are counted but not recorded.
 
 from typing import NamedTuple
 
-from kvstore.effects.events import EVENTS, SWAPPED
+from kvstore.effects.events import EMPTIED, EVENTS, REPLACED, SWAPPED
 from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.listeners import JOURNALED
 from kvstore.lifetimes.store import JOURNAL_ADDRESS, LISTENERS
@@ -21,12 +21,13 @@ from mmcore.jit import address_of, copy_bytes, int64, linked, uint8, void, zeros
 
 _ADDRESS, _CAPACITY, _LENGTH, _LEFT_OUT, _WORDS = range(5)
 _DB_BITS = 16
+_WHOLE = {EMPTIED: "emptied", SWAPPED: "swapped", REPLACED: "replaced"}  # events of whole databases
 
 
 class Told(NamedTuple):
     """One record."""
 
-    event: str  # by Redis's name; "emptied" and "swapped" are ours
+    event: str  # by Redis's name; those of _WHOLE are ours
     db: int  # -1 for all
     key: bytes
     other: int = 0  # of "swapped"
@@ -77,7 +78,7 @@ class Journal:
                 found.append(Told(EVENTS[event].name, db, bytes(self._room[at + 16 : at + 16 + size])))
                 at += 16 + ((size + 7) & ~7)
             else:
-                found.append(Told("swapped", db, b"", size) if event == SWAPPED else Told("emptied", db, b""))
+                found.append(Told(_WHOLE[event], db, b"", size))
                 at += 16
         self._head[_LENGTH] = 0
         return found

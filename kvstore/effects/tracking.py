@@ -41,6 +41,7 @@ from kvstore.effects.invalidations import KEY, NULL, invalidation_begin, invalid
 from kvstore.effects.pending import pending_put
 from kvstore.lifetimes.call import CONNECTION
 from kvstore.lifetimes.connection import (
+    CONTEXT_OF,
     FLAGS,
     ID,
     IN_USE,
@@ -60,7 +61,7 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.listeners import TRACKED
 from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TRACKING_CLIENTS, TRACKING_KEYS_MAX
-from kvstore.lifetimes.store import HASH_SEED, LISTENERS, PREFIXES, TRACKED_KEYS, UNDO_ROOT
+from kvstore.lifetimes.store import CONTEXT_ADDRESS, HASH_SEED, LISTENERS, PREFIXES, TRACKED_KEYS, TRACKERS, UNDO_ROOT
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.arguments import argument
@@ -82,6 +83,7 @@ def tracking_on(context, slot, modes, redirect, redirect_slot):  # type: ignore[
     row = connection(context, slot)
     if row[FLAGS] & TRACKING == 0:
         context.shard[TRACKING_CLIENTS] += 1
+        context.store[TRACKERS] += 1
         context.store[LISTENERS] |= TRACKED
     row[FLAGS] = (row[FLAGS] & ~_MODES) | TRACKING | modes
     row[REDIRECT], row[REDIRECT_SLOT] = redirect, redirect_slot
@@ -107,7 +109,8 @@ def tracking_off(context, slot):  # type: ignore[no-untyped-def]
     row[FLAGS] &= ~(TRACKING | TRACKING_CACHING | _MODES)
     row[REDIRECT] = row[REDIRECT_SLOT] = 0
     context.shard[TRACKING_CLIENTS] -= 1
-    if context.shard[TRACKING_CLIENTS] == 0:
+    context.store[TRACKERS] -= 1
+    if context.store[TRACKERS] == 0:
         context.store[LISTENERS] &= ~TRACKED
 
 
@@ -164,9 +167,10 @@ def tracking_changed(context, event, key, size, hash_):  # type: ignore[no-untyp
 def tracking_emptied(context):  # type: ignore[no-untyped-def]
     """Keys of any name may have changed: tell all tracking connections that nothing is valid."""
     invalidation_begin(context, NULL, 0, 0, -1)
+    own = context.store[CONTEXT_ADDRESS]
     for slot in range(context.shard[CONNECTION_SLOTS]):
         row = connection(context, slot)
-        if row[FLAGS] & (IN_USE | TRACKING) == IN_USE | TRACKING:
+        if row[FLAGS] & (IN_USE | TRACKING) == IN_USE | TRACKING and row[CONTEXT_OF] == own:
             row[TRACKED_FIRST] = row[TRACKED_COUNT] = 0
             invalidation_tell(context, slot)
     interests_clear(context.store[TRACKED_KEYS])

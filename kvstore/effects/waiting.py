@@ -22,7 +22,7 @@ from kvstore.connections.interests import (
     topic_mark,
 )
 from kvstore.connections.table import connection
-from kvstore.effects.events import EMPTIED, EVENTS, SWAPPED
+from kvstore.effects.events import ALL_DATABASES, EMPTIED, EVENTS, REPLACED, SWAPPED
 from kvstore.lifetimes.call import CONNECTION, DB, DEPTH
 from kvstore.lifetimes.connection import (
     AFTERWARDS,
@@ -112,7 +112,7 @@ def _mark_database(context, db):  # type: ignore[no-untyped-def]
     table = context.store[WAITED_KEYS]
     topic = topic_first(table)
     while topic >= 0:
-        if topic_at(table, topic)[NUMBER] == db:
+        if db == ALL_DATABASES or topic_at(table, topic)[NUMBER] == db:
             topic_mark(table, topic)
         topic = topic_after(table, topic)
 
@@ -124,6 +124,8 @@ def mark_waited(context, event, db, key, size, hash_):  # type: ignore[no-untype
     if event == SWAPPED:
         _mark_database(context, db)
         _mark_database(context, hash_)
+    elif event == REPLACED:
+        _mark_database(context, ALL_DATABASES)
     elif event == EMPTIED or _MAKES[event] == 0:
         return
     else:

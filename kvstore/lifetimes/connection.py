@@ -78,8 +78,12 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     BODY_DONE,  # bytes of it that have been received
     BODY_PAGES,  # that the sapling has
     BODY_WAITS_MS,  # since when the next pages wait to be populated, 0 if they do not
+    CONTEXT_OF,  # address of the context of the store that it uses
+    # the connections that use the same store, unless that is the main one; slots plus 1
+    NEXT_USER,
+    BEFORE_USER,
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(68)
+) = range(71)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS
@@ -113,6 +117,8 @@ TRACKING_OPTOUT = 1 << 26
 TRACKING_CACHING = 1 << 27  # CLIENT CACHING, for the command that follows
 TRACKING_NOLOOP = 1 << 28
 TRACKING_BROKEN = 1 << 29  # the connection that is told in its place has gone
+MOVED = 1 << 18  # it uses another store from its next command on
+STORE_LOST = 1 << 19  # the store that it used was dropped
 TRACKING_FLAGS = (
     TRACKING | TRACKING_BCAST | TRACKING_OPTIN | TRACKING_OPTOUT | TRACKING_CACHING | TRACKING_NOLOOP | TRACKING_BROKEN
 )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kvstore.lifetimes import call, pool, shard, store
-from mmcore.jit import Array, Plain, Record, int64, state_type
+from mmcore.jit import Array, Plain, Record, int64, intrinsic, state_type
 from mmcore.state import SPACE, Space
 
 
@@ -67,6 +67,19 @@ class Registers:
 
 
 CONTEXT = state_type(Context, SPACE, *[Plain(int64)] * 5)
+CONTEXT_WORDS = CONTEXT.words
+
+
+@intrinsic
+def context_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """In kernels, the context whose record lies at an address of the process."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+    return CONTEXT(int64), codegen
+
+
 HANDLER = int64(CONTEXT)  # a command's signature
 # Its results: it has replied; Python must reply; its connection has to wait; or it has done some of its work, replied
 # with nothing or with a part, and must be called again in the next turn.  The last never happens within a transaction.

@@ -13,6 +13,13 @@ With mmcore's Memory, the frames themselves, this is the first of the four lifet
     GIVE_ALL,  # MEMORY PURGE: none are kept
     FRAMES_ADDRESS,  # of the first byte of the first frame, in the process
     POPULATOR_ADDRESS,  # of the populator's words (mmcore/populate.py), 0 without one
-) = range(8)
+    # named stores: see branches/registry.py
+    NAMED_STORES,  # branches and snapshots; the main store is not counted
+    NAMES_ADDRESS,  # of the table that finds them by their names
+    NAMED_FIRST,  # the eldest of all, the main store; a list
+    NAMED_LAST,
+    NAMED_NUMBER,  # of the last one made
+    NAMED_END_MS,  # before this Unix time none of them ends; NEVER
+) = range(14)
 POOL_REGISTERS = 32
-assert POOL_REGISTERS >= 8
+assert POOL_REGISTERS >= 14

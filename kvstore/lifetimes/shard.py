@@ -194,6 +194,12 @@
     CLIENT_BUFFERS,  # bytes of all connections' own buffers; connections/memory.py adds what else they take
     EVICTION_REST_MS,  # until when no connection is closed for memory, because none may be
     BACKGROUND_CREDIT,  # time that the release of memory may take beside its step a turn [cycles]; see net/upkeep.py
-) = range(174)
+    # stores: see branches/using.py
+    MAIN_CONTEXT,  # addresses of the contexts of the main store,
+    CONTEXT_AT_HAND,  # and of the store at hand
+    FRAMES_IN_USE,  # when it came to hand
+    DUE_FIRST,  # stores that have been used and may have work left, as a list; 0 for none
+    DUE_LAST,
+) = range(179)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 174
+assert SHARD_REGISTERS >= 179

@@ -16,6 +16,7 @@ COPYING_WORDS = 10  # of a record that is copied in steps: structures/copying.py
 DEADLINE_WORDS = 2  # of a node of the heap in connections/deadlines.py
 SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256
+NAMES_WORDS = 9  # of the table of named stores: branches/registry.py
 CALLS_MAX = 8  # that nest
 # Error replies by their first word: int64[ERROR_WORDS, ERROR_WIDTH], its bytes as two words, and how many.
 ERROR_WORDS, ERROR_WIDTH = 32, 3

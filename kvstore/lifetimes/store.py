@@ -66,9 +66,15 @@
     COPY_FORM,  # flags and clock of the value's entry
     COPY_DEADLINE,  # of the value's entry, -1 for none
     COPY_STATE,  # COPYING_WORDS words: see structures/copying.py
-) = range(57)
-STORE_REGISTERS = 96
+    # a store among others: see branches/named.py
+    CONTEXT_ADDRESS,  # of its context's record
+    NAMED_ADDRESS,  # of what is known of it by its name; 0 while it has none
+    OWN_FRAMES,  # that the commands of its connections have taken, less those that they have given back
+    TRACKERS,  # connections of its that track keys
+    FRAMES_MAX,  # the most that it may have of them; 0 for the main store, which has no such limit
+) = range(62)
+STORE_REGISTERS = 64
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 57
+assert STORE_REGISTERS >= 62

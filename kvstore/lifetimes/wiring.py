@@ -4,8 +4,8 @@
     shard = Shard(connections=100)
     store = OpenStore(pool, shard)          store.context is what kernels take
 
-The server makes one of each, and so do the tests.  A second store over the same pool and shard, such as a frozen one or
-a branch, is another OpenStore.
+The server makes one of each, and so do the tests.  The first store of a shard is its main one.  Python can open further
+stores over the same pool and shard, such as frozen ones.  Branches are made in kernels (kvstore/branches/).
 """
 
 import os
@@ -29,6 +29,7 @@ from kvstore.lifetimes.sizes import (
     INTERESTS_WORDS,
     INVALIDATION_WORDS,
     LINE_ROOM,
+    NAMES_WORDS,
     RELEASES_MAX,
     RESULT_MAX,
     SAMPLES,
@@ -46,6 +47,7 @@ from mmcore.space import AddressSpace, frozen_reader
 from mmcore.state import FROZEN, Space
 
 TICK_MS = 100
+SPACES_MAX = 1 << 16  # that a shard works on
 
 # Limits, until the configuration says otherwise.
 LIMITS = {
@@ -86,6 +88,8 @@ class Pool:
         self._releases = Table(RELEASES_MAX, CURSOR_SIZE)
         self.registers[pool.RELEASE_ADDRESS] = self._releases.address
         self.registers[pool.FRAMES_ADDRESS] = address_of(memory.state.bytes)
+        self._names = zeros(int64, NAMES_WORDS)
+        self.registers[pool.NAMES_ADDRESS], self.registers[pool.NAMED_END_MS] = address_of(self._names), NEVER
         self.registers[pool.FRAMES_IN_FORCE] = (memory.size if in_force is None else in_force) // PAGE_SIZE
 
     @property
@@ -105,7 +109,7 @@ class Shard:
         """
         self.registers = words = zeros(int64, shard.SHARD_REGISTERS)
         self.call = zeros(int64, call.CALL_REGISTERS)
-        self.processor = Processor()
+        self.processor = Processor(spaces=SPACES_MAX)
         self._readers: weakref.WeakKeyDictionary[PhysicalMemory, Space] = weakref.WeakKeyDictionary()
         self.args = zeros(int64, 2 * (arguments + ARGUMENTS_AROUND))
         self.connections = Table(connections, FIELDS)
@@ -167,4 +171,7 @@ class OpenStore:
         self.context = Context(self.space.state, memory.registers, self.registers, loop.registers, loop.call, loop.args)
         self.registers[store.READ_ONLY] = self.space.state.cpu[FROZEN]
         self.registers[store.COPY_READER_ADDRESS] = loop.reader(memory.memory).address
+        self.registers[store.CONTEXT_ADDRESS] = self.context.address
+        if loop.registers[shard.MAIN_CONTEXT] == 0:
+            loop.registers[shard.MAIN_CONTEXT] = loop.registers[shard.CONTEXT_AT_HAND] = self.context.address
         self._owners: Sequence[object] = (memory, loop)  # the registers point at their buffers

@@ -1,5 +1,6 @@
 """Closing a connection: all that it owns, and all that others keep for it, ends with it."""
 
+from kvstore.branches.using import stop_using
 from kvstore.connections.deadlines import deadline_drop
 from kvstore.connections.table import connection, drop
 from kvstore.effects.monitors import monitor_end
@@ -9,6 +10,7 @@ from kvstore.effects.waiting import stop_waiting
 from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.connection import (
     BLOCKED,
+    CONTEXT_OF,
     FD,
     FLAGS,
     HELD,
@@ -25,26 +27,25 @@ from kvstore.lifetimes.connection import (
     QUEUE_CAPACITY,
     WANTS_WRITE,
 )
-from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
-from kvstore.store.copying import leave_copy
 from kvstore.system.libc import close, free
 from mmcore.jit import int64, linked, void
 
 
 @linked(void(CONTEXT, int64))
 def close_connection(context, slot):  # type: ignore[no-untyped-def]
-    """Close a connection and free all that it owns.  It must not be waiting for a turn."""
+    """Close a connection of the store of this context, and free all that it owns.  It must not wait for a turn."""
     shard = context.shard
     row = connection(context, slot)
     assert row[FLAGS] & IN_USE != 0, "a connection is closed twice"
-    leave_copy(context, slot)
     unwatch_all(context, row)
     end_subscriptions(context, row)
     stop_waiting(context, row)
     tracking_off(context, slot)
     monitor_end(context, slot)
     deadline_drop(context, row)
+    stop_using(context, slot, row)
     close(row[FD])
     drop(context, row, INPUT_ADDRESS, INPUT_CAPACITY)
     drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
@@ -60,3 +61,9 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     row[NEXT_FREE] = shard[FREE_SLOT]
     shard[FREE_SLOT] = slot
     shard[CONNECTED_CLIENTS] -= 1
+
+
+@linked(void(CONTEXT, int64))
+def close_slot(context, slot):  # type: ignore[no-untyped-def]
+    """The same, for a connection of any store."""
+    close_connection(context_at(connection(context, slot)[CONTEXT_OF]), slot)

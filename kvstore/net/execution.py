@@ -20,6 +20,7 @@ from kvstore.commands.rows import (
     TELLS_HEALTH,
     UNCOUNTED,
     WHILE_SUBSCRIBED,
+    WITHOUT_STORE,
     WRITE,
     counted_row,
     find_command,
@@ -51,6 +52,7 @@ from kvstore.lifetimes.connection import (
     QUEUE_BYTES,
     QUEUE_FLAGS,
     SPEAKS,
+    STORE_LOST,
     SUBSCRIBER,
     TRACKING,
 )
@@ -70,7 +72,15 @@ from kvstore.store.databases import memory_exceeded
 from kvstore.store.expire import make_room
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
-from kvstore.wire.errors import MISCONF, MONITOR_AND_KEYS, NO_AUTH, NO_MULTI, OUT_OF_MEMORY, READ_ONLY_REPLICA
+from kvstore.wire.errors import (
+    BRANCH_DROPPED,
+    MISCONF,
+    MONITOR_AND_KEYS,
+    NO_AUTH,
+    NO_MULTI,
+    OUT_OF_MEMORY,
+    READ_ONLY_REPLICA,
+)
 from kvstore.wire.refusals import is_http, reply_arity, reply_subscriber, reply_unknown
 from kvstore.wire.resp import prefix_error, reply_error
 from mmcore.jit import indirect, int64, kernel, linked, void
@@ -242,7 +252,11 @@ def execute(context, row):  # type: ignore[no-untyped-def]
     if effects & (WRITE | TELLS_HEALTH) and store[WRITES_REFUSED] | store[READ_ONLY]:
         if effects & WRITE or store[READ_ONLY] == 0:
             return refuse_write(context, row, command)
-    if row[FLAGS] & (MULTI | SUBSCRIBER | MONITOR_MODE):  # one test for all, because most connections are in no mode
+    if row[FLAGS] & (
+        MULTI | SUBSCRIBER | MONITOR_MODE | STORE_LOST
+    ):  # one test for all, because most connections are in no mode
+        if row[FLAGS] & STORE_LOST and flags & WITHOUT_STORE == 0:
+            return _reject(context, row, command, BRANCH_DROPPED)
         if row[FLAGS] & SUBSCRIBER and row[SPEAKS] == 2 and flags & WHILE_SUBSCRIBED == 0:
             return refuse_subscriber(context, row, command)
         if row[FLAGS] & MONITOR_MODE and _flags_of(context, command) & (READS | WRITE | MAY_REPLICATE):

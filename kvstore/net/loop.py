@@ -13,6 +13,7 @@ While the latency monitor is on, the thread's processor time is read before and 
 longest turn: including what Python did in it, and excluding the time that other processes took.
 """
 
+from kvstore.branches.using import enter, enter_main
 from kvstore.connections.memory import evict_connections
 from kvstore.connections.table import connection, give_turn, take_turn
 from kvstore.durable.saving import save_begin
@@ -20,6 +21,7 @@ from kvstore.effects.broadcasts import broadcast
 from kvstore.effects.tracking import tracking_ended
 from kvstore.lifetimes.connection import (
     CLOSE_AFTER_REPLY,
+    CONTEXT_OF,
     FLAGS,
     ID,
     IN_USE,
@@ -35,6 +37,7 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     BLOCKED_DEADLINE_MS,
+    DUE_FIRST,
     EVENTS_ADDRESS,
     LATENCY_MS,
     LOOP_BEGAN_NS,
@@ -64,6 +67,7 @@ from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.net.pipeline import go_on
 from kvstore.net.receiving import receive, run_input
+from kvstore.net.stores import look_after_stores
 from kvstore.net.timer import save_due, tick
 from kvstore.net.upkeep import PRESSED, upkeep, upkeep_between
 from kvstore.net.waiting import wake_blocked
@@ -94,16 +98,17 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
         slot = take_turn(context)
         row = connection(context, slot)
         if row[FLAGS] & KILLED:
-            if row[TRACKED_COUNT] > 0 and tracking_ended(context, slot) == 0:
+            own = enter(context, row[CONTEXT_OF])
+            if row[TRACKED_COUNT] > 0 and tracking_ended(own, slot) == 0:
                 give_turn(context, slot, row, 0)  # it goes on in the next turn
                 continue
-            drop_body(context, row)
-            close_connection(context, slot)
+            drop_body(own, row)
+            close_connection(own, slot)
             continue
         if row[OUTPUT_LENGTH] > row[OUTPUT_START] or row[FLAGS] & CLOSE_AFTER_REPLY:
             keep_output(context, slot, row)
         if row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & (KILLED | POSTPONED) == 0:
-            event = run_input(context, slot, row)
+            event = run_input(enter(context, row[CONTEXT_OF]), slot, row)
             if event != EVENT_NONE:
                 return event
     return EVENT_NONE
@@ -149,7 +154,7 @@ def serve_event(context):  # type: ignore[no-untyped-def]
     if kinds & EPOLLOUT:
         keep_output(context, slot, row)
     if kinds & (EPOLLIN | EPOLLERR | EPOLLHUP) and row[FLAGS] & (KILLED | CLOSE_AFTER_REPLY) == 0:
-        return receive(context, slot, row)
+        return receive(enter(context, row[CONTEXT_OF]), slot, row)
     if kinds & (EPOLLERR | EPOLLHUP):
         give_turn(context, slot, row, KILLED)
     return EVENT_NONE
@@ -158,6 +163,7 @@ def serve_event(context):  # type: ignore[no-untyped-def]
 @kernel
 def _end_turn(context):  # type: ignore[no-untyped-def]
     # All commands of the turn have been executed.
+    enter_main(context)
     send_all(context)
     if context.shard[MAXMEMORY_CLIENTS] > 0:
         evict_connections(context)
@@ -173,23 +179,29 @@ def _leave(context, event):  # type: ignore[no-untyped-def]
 
 @kernel
 def _send_late(context):  # type: ignore[no-untyped-def]
-    # Send what came up after the turn's replies: waits ended, keys expired, changes are to be broadcast.
+    # Look after other stores, and send what came up after the turn's replies: waits ended, keys expired, changes are to
+    # be broadcast.  Returns whether a store has work left.
+    left = look_after_stores(context) if context.shard[DUE_FIRST] != 0 else 0
     if context.store[BROADCAST_DUE]:
         broadcast(context)
     if context.shard[SENDS] > 0:
         send_waiting(context)
+    return left
 
 
 @linked(int64(CONTEXT))
 def serve(context):  # type: ignore[no-untyped-def]
-    """Serve until Python has work to do; returns an EVENT.  Hold no lock, and call from one thread only."""
+    """Serve until Python has work to do; returns an EVENT.  Hold no lock, and call from one thread only.
+
+    The context is that of the main store.  CONTEXT_AT_HAND tells which store Python's work concerns.
+    """
     shard, store = context.shard, context.store
     while True:
         update_clocks(context)
         if shard[RESUME] >= 0:
             slot = shard[RESUME]
             shard[RESUME] = -1
-            event = go_on(context, slot)
+            event = go_on(enter(context, connection(context, slot)[CONTEXT_OF]), slot)
             if event != EVENT_NONE:
                 return _leave(context, event)
         if shard[STOPPING]:
@@ -213,7 +225,8 @@ def serve(context):  # type: ignore[no-untyped-def]
             wake_blocked(context)
         idle = shard[READY] == 0 and shard[TURNS_PENDING] == 0
         rest_ms = upkeep(context, idle)
-        _send_late(context)
+        if _send_late(context):
+            rest_ms = 0
         if save_due(context) and save_begin(context) != 0:
             return EVENT_SAVE  # all replies have been sent
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])

@@ -36,6 +36,7 @@ from kvstore.lifetimes.connection import (
     INPUT_LENGTH,
     INPUT_START,
     KILLED,
+    MOVED,
     MULTI,
     POSTPONED,
     REPLY_OFF,
@@ -102,7 +103,11 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
         if row[FLAGS] & (CLOSE_AFTER_REPLY | KILLED):
             shard[INPUT_POSITION] = call[QUERY_SIZE]
             return EVENT_NONE
-        if row[FLAGS] & (BLOCKED | HELD):
+        if row[FLAGS] & (BLOCKED | HELD | MOVED):
+            if row[FLAGS] & MOVED:  # its next command needs another context
+                row[FLAGS] &= ~MOVED
+                if shard[INPUT_POSITION] < call[QUERY_SIZE]:
+                    give_turn(context, slot, row, 0)
             return EVENT_NONE
         if call[REPLY_LENGTH] - call[REPLY_BASE] > SEND_EARLY:
             queue_reply(context, slot, row)

@@ -41,6 +41,7 @@ from kvstore.lifetimes.connection import (
     BLOCKED,
     BLOCKED_ANSWER,
     BLOCKED_UNTIL_MS,
+    CONTEXT_OF,
     DATABASE,
     FLAGS,
     INPUT_LENGTH,
@@ -53,12 +54,12 @@ from kvstore.lifetimes.connection import (
     SPEAKS,
     TRACKING_CACHING,
 )
-from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, MONITOR_FIRST, TIMER_MS
 from kvstore.net.output import takes_reply
 from kvstore.system.libc import cycles
 from kvstore.system.nesting import call_pop, call_push
-from kvstore.wire.errors import OUT_OF_WAITING, UNBLOCKED_ERROR
+from kvstore.wire.errors import OUT_OF_WAITING
 from kvstore.wire.resp import reply_error, reply_integer, reply_null_array
 from mmcore.jit import int64, linked, void
 
@@ -113,14 +114,14 @@ def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64[::1], int64))
 def _answer_wait(context, slot, row, error):  # type: ignore[no-untyped-def]
-    """End a wait, and answer as if its time were over, or with an error."""
+    """End a wait of a connection of this store, and answer as if its time were over, or with an error."""
     call = context.call
     start = message_begin(context, row[SPEAKS])
     push_waiting(context, slot, row)
     call[COMMAND_REPLY] = call[REPLY_LENGTH]
     call[COMMAND_CYCLES] = cycles() - row[QUEUE_BYTES]
     if error:
-        reply_error(context, UNBLOCKED_ERROR)
+        reply_error(context, error)
         if row[BLOCKED_ANSWER] == ANSWER_ZERO:
             count_error(context, call[COMMAND_REPLY])
     elif row[BLOCKED_ANSWER] == ANSWER_ZERO:
@@ -144,15 +145,19 @@ def wake_blocked(context):  # type: ignore[no-untyped-def]
     context.call[ARGC] = 0  # the last command is over, so that its arguments' place is free
     slot = deadline_due(context, context.shard[TIMER_MS])
     while slot >= 0:
-        _answer_wait(context, slot, connection(context, slot), 0)
+        row = connection(context, slot)
+        _answer_wait(context_at(row[CONTEXT_OF]), slot, row, 0)
         slot = deadline_due(context, context.shard[TIMER_MS])
 
 
 @linked(int64(CONTEXT, int64, int64))
 def unblock_connection(context, slot, error):  # type: ignore[no-untyped-def]
-    """End the wait of a connection, with an error or as if by time-out: 1, or 0 if it does not wait."""
+    """End the wait of a connection of any store: 1, or 0 if it does not wait.
+
+    error: 0 as if its time were over, else the number of an error.
+    """
     row = connection(context, slot)
     if row[FLAGS] & BLOCKED == 0:
         return 0
-    _answer_wait(context, slot, row, error)
+    _answer_wait(context_at(row[CONTEXT_OF]), slot, row, error)
     return 1

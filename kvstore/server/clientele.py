@@ -27,6 +27,7 @@ from kvstore.lifetimes.wiring import Shard
 from kvstore.net import timer
 from kvstore.net.waiting import unblock_connection
 from kvstore.observe.acllog import AclLog, Moment
+from kvstore.wire.errors import UNBLOCKED_ERROR
 from kvstore.wire.reply import NO_REPLY, Sentinel
 from mmcore.jit import Table, address_of, int64, uint8, zeros
 
@@ -101,7 +102,7 @@ class Clientele:
 
     def unblock(self, slot: int, error: bool) -> bool:
         """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
-        return bool(unblock_connection(self.context, slot, error))
+        return bool(unblock_connection(self.context, slot, UNBLOCKED_ERROR if error else 0))
 
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:
         """CLIENT PAUSE: hold commands back for so long; a running pause only grows and gets stricter."""

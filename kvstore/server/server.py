@@ -7,7 +7,8 @@ class wires the lifetimes it works on, and acts on what it returns:
           ─► EVENT_SAVE    ─► a snapshot that could not be begun
           ─► EVENT_WAKE    ─► a signal, or the writer's outcome
 
-What cold commands ask of the server stands in its bases: settings.py, clientele.py, figures.py.
+What cold commands ask of the server stands in its bases: settings.py, clientele.py, figures.py,
+stores.py.
 
 Nothing here runs per data command.  One thread owns the store: the one that calls `run`.
 """
@@ -23,6 +24,7 @@ import struct
 import threading
 import time
 
+from kvstore.branches.known import context_over
 from kvstore.commands import rows
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.declaration import Command
@@ -47,7 +49,7 @@ from kvstore.durable.persistence import Persistence
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.net import accept, events, loop
-from kvstore.net.closing import close_connection
+from kvstore.net.closing import close_slot
 from kvstore.net.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.latency import LatencyMonitor
@@ -55,6 +57,7 @@ from kvstore.observe.slowlog import SlowLog
 from kvstore.server.figures import Figures
 from kvstore.server.loading import loading_table
 from kvstore.server.settings import APPLIED, Settings
+from kvstore.server.stores import Stores
 from kvstore.store.databases import keyspace_init
 from kvstore.system import capacity
 from kvstore.system.clock import counter_is_steady, start_clocks
@@ -75,7 +78,7 @@ ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
 
 
-class Server(Settings, Figures):
+class Server(Settings, Figures, Stores):
     """A store being served."""
 
     def __init__(self, config: Config, opened: startup.Opened | None = None) -> None:
@@ -88,8 +91,10 @@ class Server(Settings, Figures):
         in_force = capacity.in_force(config["machine-memory"], len(preload.mapping))
         self.pool, self.shard = Pool(self.memory, in_force), _shard_for(config["maxclients"])
         self.store = OpenStore(self.pool, self.shard)
-        self.space, self.context = self.store.space, self.store.context
-        self.registers = self.context.registers
+        self.space, self.main = self.store.space, self.store.context
+        self.context = self.main  # of the store that the command at hand concerns
+        self.registers = self.main.registers
+        self._begin_names()
         self.commands = CommandTable()
         self.commands.install(self.shard)
         self._unix_path = os.fsencode(config["unixsocket"]) + b"\0"
@@ -103,9 +108,9 @@ class Server(Settings, Figures):
         self._prepare_wake()
         self.snapshots = Persistence(self, opened.lock)
         self._watch_descriptor(self.snapshots.fileno(), accept.WAKE)
-        start_clocks(self.context)
+        start_clocks(self.main)
         r.LAST_SAVE_MS = r.NOW_MS
-        if keyspace_init(self.context) != 0:
+        if keyspace_init(self.main) != 0:
             raise OutOfFrames("the physical memory is too small for an empty store")
         self.started_ms = r.TIMER_MS
         self._prepare_observation()
@@ -216,7 +221,8 @@ class Server(Settings, Figures):
 
     def _serve(self) -> None:
         while True:
-            event = loop.serve(self.context)
+            event = loop.serve(self.main)
+            self.context = context_over(self.main, self.registers.CONTEXT_AT_HAND)
             if event in (events.EVENT_COMMAND, events.EVENT_QUEUE):
                 self._answer(event)
             elif event == events.EVENT_HTTP:
@@ -358,7 +364,7 @@ class Server(Settings, Figures):
             listener.close()
         self._listeners.clear()
         for slot in self._slots_with(connection.IN_USE):
-            close_connection(self.context, slot)
+            close_slot(self.main, slot)
         if self.loading:
             self.loading.stop()
             self.loading = None

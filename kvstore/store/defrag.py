@@ -43,10 +43,10 @@ from kvstore.lifetimes.store import (
     DEFRAG_POSITION,
     DEFRAG_REST_MS,
     DEFRAG_STATE,
-    FROZEN_ROOTS,
     HASH_SEED,
     READ_ONLY,
 )
+from kvstore.store.copies import is_shared
 from kvstore.store.databases import KEYS, db_load
 from kvstore.store.entries import (
     EXPIRY,
@@ -107,7 +107,7 @@ def fragmentation(context):  # type: ignore[no-untyped-def]
 def may_move(context):  # type: ignore[no-untyped-def]
     """Whether nothing shares pages with the store."""
     store = context.store
-    return store[FROZEN_ROOTS] | store[READ_ONLY] | context.pool[RELEASE_COUNT] == 0
+    return is_shared(context) | store[READ_ONLY] | context.pool[RELEASE_COUNT] == 0
 
 
 @view

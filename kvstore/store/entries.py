@@ -26,7 +26,8 @@ An entry whose key is too long for a page is a run of pages.  All functions here
 from kvstore.lifetimes.call import NO_TOUCH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LRU_CLOCK
-from kvstore.lifetimes.store import FROZEN_ROOTS, READ_ONLY
+from kvstore.lifetimes.store import READ_ONLY
+from kvstore.store.copies import is_shared
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.structures.collection import root_free, root_memory
 from kvstore.structures.hash import hash_bytes
@@ -280,7 +281,7 @@ def entry_touch(context, entry):  # type: ignore[no-untyped-def]
     call, shard, store = context.call, context.shard, context.store
     flags = entry_flags(context, entry)
     clock = shard[LRU_CLOCK] & CLOCK_MASK
-    if flags & CLOCK_MASK != clock and not (store[FROZEN_ROOTS] | store[READ_ONLY] | call[NO_TOUCH]):
+    if flags & CLOCK_MASK != clock and not (is_shared(context) | store[READ_ONLY] | call[NO_TOUCH]):
         if has_frames(context.space, ROOT_LEVEL):
             store32(context.space, entry + FLAGS, (flags & ~CLOCK_MASK) | clock)
 

@@ -7,7 +7,8 @@ Commands that write reserve frames first (reserve.py), so no function here runs 
 """
 
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import FROZEN_ROOTS, HASH_SEED
+from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.copies import is_shared
 from kvstore.store.databases import KEYS, TIMES, db_load, db_store, deadline_base, key_base
 from kvstore.store.entries import EXPIRY, NO_DEADLINE, entry_flags, entry_free
 from kvstore.store.index import (
@@ -57,7 +58,7 @@ def shrink(context, db, which):  # type: ignore[no-untyped-def]
     count = db_load(context, db, DB_KEYS + 8 * which)
     buckets = db_load(context, db, DB_KEY_BUCKETS + 8 * which)
     sparse = 2 * count < buckets
-    if buckets <= BUCKETS_MIN or 2 * count >= 3 * buckets or (context.store[FROZEN_ROOTS] and not sparse):
+    if buckets <= BUCKETS_MIN or 2 * count >= 3 * buckets or (is_shared(context) and not sparse):
         return 0
     if not has_frames(context.space, FRAMES_TO_SHRINK):
         return 0

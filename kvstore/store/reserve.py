@@ -18,6 +18,9 @@ COPY of a very long value takes no frames: the copy shares its pages.  A write t
 an image of the store when it is loaded.  So pages that a value has borrowed (mmcore/heap.py) count as frames in use,
 and as long as there are some, a command reserves for copies as it does under a snapshot.
 
+A branch is refused before the main store is.  Each of its commands, also one that removes, may copy pages which it
+shares; so it is refused as soon as its own frames exceed its quota, or the frames in force are used up but for a part.
+
 A transaction reserves for all of its commands together.  If that is refused, the transaction can be undone (undo.py).
 
 Before a refusal, trees and ranges that wait to be released are released at once, within PAY_STEPS.
@@ -26,9 +29,9 @@ Before a refusal, trees and ranges that wait to be released are released at once
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
-from kvstore.lifetimes.shard import NOW_MS
-from kvstore.lifetimes.store import FROZEN_ROOTS, UNDO_COPIES, UNDO_ROOT
-from kvstore.store.copies import copies_made
+from kvstore.lifetimes.shard import CONTEXT_AT_HAND, FRAMES_IN_USE, NOW_MS
+from kvstore.lifetimes.store import CONTEXT_ADDRESS, FRAMES_MAX, OWN_FRAMES, UNDO_COPIES, UNDO_ROOT
+from kvstore.store.copies import copies_made, is_shared
 from kvstore.store.databases import FRAMES_TO_REMOVE
 from kvstore.store.entries import (
     EXPIRY,
@@ -58,6 +61,7 @@ FRAMES_PER_KEY = 32
 BYTES_PER_CHANGE = 2 << 20  # that a change of a hash table or a tree must find free, though it takes little of it
 FRAMES_OF_INDEX = 16  # that a new key may take in the two indices: pages of buckets, overflow buckets, tables
 OVERWRITE_SHARE = 16  # overwriting by smaller values may exceed the frames in force by one part in this many
+KEPT_FOR_MAIN = 16  # one part in so many of the frames in force is for the main store alone
 PAY_STEPS, PAY_PAGES = 8, 1024
 NO, SAFE, ALLOWED = 0, 1, 2
 WITHOUT, WITH, AS_BEFORE = 0, 1, 2  # whether a new value has a deadline
@@ -66,7 +70,7 @@ WITHOUT, WITH, AS_BEFORE = 0, 1, 2  # whether a new value has a deadline
 @kernel
 def _copies(context, keys):  # type: ignore[no-untyped-def]
     # Frames that copies of shared pages and tables may take when `keys` keys are changed; none is copied twice.
-    if context.store[FROZEN_ROOTS] == 0 and context.pool[RELEASE_COUNT] == 0 and heap_borrowed(context.space) == 0:
+    if is_shared(context) == 0 and context.pool[RELEASE_COUNT] == 0 and heap_borrowed(context.space) == 0:
         return 0
     frames = context.space.mem.frames
     return min(FRAMES_PER_KEY * keys, frames[TOTAL] - frames[FREE_COUNT])
@@ -96,8 +100,29 @@ def _used(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def own_frames(context):  # type: ignore[no-untyped-def]
+    """Frames that a store has taken for itself, up to now."""
+    shard, frames = context.shard, context.space.mem.frames
+    own = context.store[OWN_FRAMES]
+    if shard[CONTEXT_AT_HAND] == context.store[CONTEXT_ADDRESS]:
+        own += frames[TOTAL] - frames[FREE_COUNT] - shard[FRAMES_IN_USE]
+    return own
+
+
+@linked(int64(CONTEXT, int64))
+def _branch_may(context, worst):  # type: ignore[no-untyped-def]
+    """Whether a branch may take so many frames: within its quota, and what is kept for the main store stays free."""
+    in_force = context.pool[FRAMES_IN_FORCE]
+    if own_frames(context) + worst - FRAMES_PER_COMMAND > context.store[FRAMES_MAX]:
+        return 0
+    return 1 if _used(context) + worst <= in_force - in_force // KEPT_FOR_MAIN else 0
+
+
+@kernel
 def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
     if context.space.mem.frames[FREE_COUNT] < worst + _copies(context, keys):
+        return NO
+    if context.store[FRAMES_MAX] != 0 and _branch_may(context, worst) == 0:
         return NO
     return ALLOWED if _used(context) + worst <= _in_force(context) else SAFE
 

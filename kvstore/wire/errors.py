@@ -77,6 +77,23 @@ OUT_OF_PATTERN = _error("OOM no memory left for the pattern")
 OUT_OF_FRAMES = _error(
     "OOM out of physical memory: all frames that this command may take are in use (see machine-memory)."
 )
+OUT_OF_BRANCH = _error(
+    "OOM this branch may take no more memory: see its MAXMEMORY in BRANCH INFO, and machine-memory. "
+    "BRANCH RESET, FLUSHALL and BRANCH DROP need none."
+)
+BRANCH_DROPPED = _error("NOBRANCH the branch of this connection was dropped: choose another one by BRANCH USE")
+NO_BRANCH = _error("NOBRANCH no such branch or snapshot")
+BRANCH_EXISTS = _error("ERR a branch or snapshot of that name exists")
+BRANCH_NAME = _error("ERR a branch's name has 1 to 128 letters, digits or characters of -_.:/+#=,~")
+BRANCH_LEAVE = _error(
+    "ERR a connection that watches keys, is subscribed or tracks keys cannot change its branch: end that first"
+)
+BRANCH_MEMORY = _error("OOM no memory left for a branch")
+NOT_A_BRANCH = _error("ERR that is no branch that was made by BRANCH CREATE")
+NOT_A_SNAPSHOT = _error("ERR that is no snapshot")
+SNAPSHOT_READ_ONLY = _error("READONLY a snapshot cannot be written")
+TTL_RANGE = _error("ERR TTL is not a positive number of seconds, or too large")
+QUOTA_RANGE = _error("ERR MAXMEMORY is not a positive number of bytes, or too large")
 NO_LFU = _error(
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
     "switching between policies at runtime LRU and LFU data will take some time to adjust."

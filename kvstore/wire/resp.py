@@ -10,11 +10,11 @@ line break from the client would end the reply, and the rest would pass for the 
 
 from kvstore.lifetimes.call import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.store import RAN_OUT
+from kvstore.lifetimes.store import FRAMES_MAX, RAN_OUT
 from kvstore.system.libc import bytes_at, free, malloc, realloc
 from kvstore.wire.arguments import arg_length, arg_offset, query
 from kvstore.wire.doubles import bits_of_double, write_double
-from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_FRAMES
+from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_BRANCH, OUT_OF_FRAMES
 from kvstore.wire.numerals import put_decimal
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
 from mmcore.mmu import copy_out
@@ -220,7 +220,7 @@ def prefix_error(context, start):  # type: ignore[no-untyped-def]
 def reply_out_of_frames(context):  # type: ignore[no-untyped-def]
     """Refuse the command at hand because frames have run out; a transaction that can be undone will be undone."""
     context.store[RAN_OUT] = 1
-    reply_error(context, OUT_OF_FRAMES)
+    reply_error(context, OUT_OF_FRAMES if context.store[FRAMES_MAX] == 0 else OUT_OF_BRANCH)
 
 
 @kernel

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from kvstore.commands.connection.identity import client_name
 from kvstore.commands.info import REDIS_VERSION
-from kvstore.wire.errors import ERRORS, SYNTAX, shown
+from kvstore.wire.errors import ERRORS, NO_MULTI, SYNTAX, shown
 from kvstore.wire.reply import OK, CommandError, Reply, Simple
 from kvstore.wire.words import integer, word
 
@@ -31,12 +31,20 @@ def _same(secret: bytes, given: bytes) -> bool:
 
 
 def authenticate(server: "Server", client: "Client", command: bytes, user: bytes, password: bytes) -> None:
-    """Authenticate the connection, or raise WRONGPASS and record it in the log; `command` is the one that asks."""
+    """Authenticate the connection, or raise WRONGPASS and record it in the log; `command` is the one that asks.
+
+    A user's name of the form name@store also lets the connection use that branch, snapshot or main store.
+    """
     required = str(server.config["requirepass"]).encode(errors="surrogateescape")
     matches = not required or _same(required, password)
+    user, chooses, store = user.partition(b"@")
     if user != DEFAULT_USER or not matches:
         server.log_denied(client, command, user)
         raise CommandError(WRONG_PASSWORD)
+    if chooses:
+        if server.in_transaction:
+            raise CommandError(ERRORS[NO_MULTI])
+        server.use_store(client.slot, store)
     client.authenticated = True
 
 
@@ -95,6 +103,7 @@ def reset(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
     server.end_subscriptions(client)
     server.track_nothing(client)
     server.end_monitoring(client)
+    server.use_store(client.slot, b"main")
     client.reset()
     client.authenticated = not server.config["requirepass"]
     return Simple("RESET")

@@ -1,0 +1,82 @@
+"""Named stores as Python sees them: a picture of the registry, and a context over one of them.
+
+Python looks at named stores only for commands like BRANCH LIST.  What it keeps of them is valid until the next command.
+"""
+
+import ctypes
+from typing import Any, NamedTuple
+
+from kvstore.branches import named
+from kvstore.lifetimes import pool
+from kvstore.lifetimes.connection import NEVER
+from kvstore.lifetimes.context import CONTEXT_WORDS, Context
+from mmcore.jit import int64, over
+from mmcore.state import SPACE, Space
+
+KINDS = {"main": "main store", "branch": "branch", "snapshot": "snapshot"}
+_NAMES = {named.MAIN: "main", named.BRANCH: "branch", named.SNAPSHOT: "snapshot"}
+
+
+class Known(NamedTuple):
+    """What is known of a named store."""
+
+    address: int
+    context: int  # address of its context's record
+    number: int
+    name: str
+    kind: str  # main, branch or snapshot
+    origin: str  # name of the store that it was made from; "" when that is gone
+    made_ms: int  # Unix time
+    ends_ms: int  # Unix time; NEVER
+    quota: int  # [bytes], 0 for none
+    users: int  # connections
+    resets: int
+
+    def ttl_s(self, now_ms: int) -> int:
+        """Seconds until it is dropped, -1 for never."""
+        return -1 if self.ends_ms == NEVER else max(0, self.ends_ms - now_ms + 999) // 1000
+
+
+def _words(address: int, count: int) -> Any:
+    return over((ctypes.c_int64 * count).from_address(address), int64)
+
+
+def known_stores(context: Context) -> list[Known]:
+    """All named stores, the main one first, then in the order in which they were made."""
+    rows, address = [], int(context.pool[pool.NAMED_FIRST])
+    while address:
+        row = _words(address, named.NAMED_WORDS)
+        rows.append((address, row, ctypes.string_at(row[named.NAME], row[named.NAME_SIZE]).decode("ascii")))
+        address = int(row[named.AFTER])
+    names = {row[named.NUMBER]: name for _, row, name in rows}
+    return [
+        Known(
+            address=address,
+            context=row[named.CONTEXT_OF_NAMED],
+            number=row[named.NUMBER],
+            name=name,
+            kind=_NAMES[row[named.KIND]],
+            origin=names.get(row[named.ORIGIN], ""),
+            made_ms=row[named.MADE_MS],
+            ends_ms=row[named.ENDS_MS],
+            quota=row[named.QUOTA],
+            users=row[named.USERS],
+            resets=row[named.RESETS],
+        )
+        for address, row, name in rows
+    ]
+
+
+def context_over(main: Context, address: int) -> Context:
+    """The context of a named store, whose record is at `address`; `main` is that of the main store."""
+    if address == main.address:
+        return main
+    record = _words(address, CONTEXT_WORDS)
+    cpu, store = (_array(record, place) for place in (SPACE.offset("cpu"), Context.kind.offset("store")))
+    beside = main.space
+    space = Space(beside.mem, beside.tlb, beside.psc, beside.processor, beside.spaces, cpu)
+    return Context(space, main.pool, store, main.shard, main.call, main.args)
+
+
+def _array(record: Any, place: int) -> Any:
+    return _words(record[place], record[place + 1])

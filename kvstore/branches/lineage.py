@@ -1,0 +1,204 @@
+"""Making, resetting, restoring, exchanging and dropping named stores: a fork each, or less.
+
+    make       forks the origin.  A branch gets a second root by another fork, its base
+    reset      the base becomes the root of the space, and a fork of it the new base
+    restore    a fork of a snapshot becomes the root of a branch, or of the main store
+    swap       two stores exchange their roots, and what belongs to these
+    drop       roots, registers and memory go back; connections that use the store lose it
+
+None of these touches a key, so none depends on how many there are.  Trees that nobody needs any more are released in
+steps between turns (store/flush.py).  All take the context of the store concerned, which need not be the one at hand.
+
+What becomes of those who listen at a store whose contents are replaced (reset, restore, swap): a watched key counts as
+changed, a tracking client is told that nothing in its cache is valid, waited keys are looked up again, and no keyspace
+event is published.  Subscriptions and waits stay with the name of the store, as they stay with the number of a database
+in SWAPDB.
+"""
+
+from kvstore.branches.named import (
+    AREA,
+    BASE,
+    BRANCH,
+    CONTEXT_OF_NAMED,
+    DROPPED,
+    ENDS_MS,
+    KIND,
+    NUMBER,
+    ORIGIN,
+    QUOTA,
+    RESETS,
+    SNAPSHOT,
+    area_close,
+    named,
+    named_alloc,
+    named_free,
+    named_of,
+)
+from kvstore.branches.registry import registry_add, registry_remove
+from kvstore.branches.using import note_due
+from kvstore.effects.door import replaced
+from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
+from kvstore.lifetimes.pool import NAMED_END_MS, NAMED_STORES
+from kvstore.lifetimes.shard import CONTEXT_AT_HAND, FRAMES_IN_USE
+from kvstore.lifetimes.store import (
+    CONTEXT_ADDRESS,
+    DEFRAG_STATE,
+    EXPIRE_BUCKET,
+    EXPIRED_STALE_PERC,
+    FRAMES_MAX,
+    NAMED_ADDRESS,
+    OWN_FRAMES,
+)
+from kvstore.store.databases import keyspace_open
+from kvstore.store.defrag import RESTING
+from kvstore.store.flush import release_copied, release_root
+from kvstore.store.reserve import own_frames
+from kvstore.system.libc import words_at
+from mmcore.errors import NO_FRAME, NO_SPACE
+from mmcore.fork import CONSTANT, fork
+from mmcore.frames import has_frames
+from mmcore.jit import int64, kernel, linked, void
+from mmcore.mapping import load_cr3
+from mmcore.paging import PAGE_SHIFT
+from mmcore.spaces import space_close, space_open
+from mmcore.state import CR3, EPOCH, FREE_COUNT, TOTAL
+from mmcore.tlb import tlb_flush
+
+NO_MEMORY = -7  # of the process, beside NO_FRAME and NO_SPACE
+FRAMES_OF_BRANCH = 2  # its two roots
+assert NO_MEMORY not in (NO_FRAME, NO_SPACE)
+
+
+@linked(void(CONTEXT))
+def _begin(context):  # type: ignore[no-untyped-def]
+    """The new store's first steps, in its own context: a branch forks its base."""
+    own, store = named_of(context), context.store
+    store[OWN_FRAMES] = 1
+    if own[KIND] == BRANCH:
+        own[BASE] = fork(context.space, CONSTANT)
+        store[OWN_FRAMES] = FRAMES_OF_BRANCH
+    if own[QUOTA] > 0:
+        store[FRAMES_MAX] = max(1, own[QUOTA] >> PAGE_SHIFT)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-def]
+    """Make a branch or a snapshot (`kind`) of the store of this context, by the name of `size` bytes at `name`.
+
+    ends_ms: Unix time; NEVER.  quota: of its own frames [bytes], 0 for none.  Returns its address, or NO_FRAME,
+    NO_SPACE, NO_MEMORY with nothing changed.
+    """
+    if not has_frames(context.space, FRAMES_OF_BRANCH):
+        return NO_FRAME
+    address = named_alloc(context, name, size, kind)
+    if address == 0:
+        return NO_MEMORY
+    own = named(address)
+    own[ENDS_MS], own[QUOTA], own[ORIGIN] = ends_ms, quota, named_of(context)[NUMBER]
+    if registry_add(context, address) == 0:
+        named_free(address)
+        return NO_MEMORY
+    root = fork(context.space, CONSTANT)
+    assert root >= 0, "no frame was reserved for a root"
+    source = words_at(context.store[CONTEXT_ADDRESS], CONTEXT_WORDS)
+    record = words_at(own[CONTEXT_OF_NAMED], CONTEXT_WORDS)
+    if space_open(context.space, source, record, root, 1 if kind == SNAPSHOT else 0) < 0:
+        registry_remove(context, address)
+        named_free(address)
+        release_root(context, root)
+        context.pool[NAMED_STORES] -= 1
+        return NO_SPACE
+    _begin(context_at(own[CONTEXT_OF_NAMED]))
+    context.pool[NAMED_END_MS] = min(context.pool[NAMED_END_MS], ends_ms)
+    return address
+
+
+@linked(void(CONTEXT, int64))
+def _own_again(context, frames):  # type: ignore[no-untyped-def]
+    """The store of this context owns so many frames from now on."""
+    shard, memory = context.shard, context.space.mem.frames
+    context.store[OWN_FRAMES] = frames
+    if shard[CONTEXT_AT_HAND] == context.store[CONTEXT_ADDRESS]:
+        shard[FRAMES_IN_USE] = memory[TOTAL] - memory[FREE_COUNT]
+
+
+@kernel
+def _other_contents(context):  # type: ignore[no-untyped-def]
+    # The store has another root than before: nothing that was known of the old one holds.
+    store = context.store
+    code = keyspace_open(context)
+    assert code == 0, "a root without a store"
+    store[EXPIRE_BUCKET] = store[EXPIRED_STALE_PERC] = 0
+    store[DEFRAG_STATE] = RESTING
+    replaced(context)
+    note_due(context)
+
+
+@linked(int64(CONTEXT))
+def reset_branch(context):  # type: ignore[no-untyped-def]
+    """Give the branch of this context the state that it was made with: 1, or 0 when frames ran out."""
+    own = named_of(context)
+    if not has_frames(context.space, 1):
+        return 0
+    release_root(context, load_cr3(context.space, own[BASE]))
+    own[BASE] = fork(context.space, CONSTANT)
+    own[RESETS] += 1
+    _own_again(context, FRAMES_OF_BRANCH)
+    _other_contents(context)
+    return 1
+
+
+@linked(int64(CONTEXT, int64))
+def restore(context, address):  # type: ignore[no-untyped-def]
+    """Give the store of this context the contents of the named store at `address`: 1, or 0 when frames ran out."""
+    source = context_at(named(address)[CONTEXT_OF_NAMED])
+    root = fork(source.space, CONSTANT)
+    if root < 0:
+        return 0
+    context.space.cpu[EPOCH] = source.space.cpu[EPOCH]
+    release_root(context, load_cr3(context.space, root))
+    _own_again(context, FRAMES_OF_BRANCH)
+    _other_contents(context)
+    return 1
+
+
+@linked(void(CONTEXT, CONTEXT))
+def swap(context, other):  # type: ignore[no-untyped-def]
+    """Exchange the contents of two stores, each of which can be written."""
+    frames, others = own_frames(context), own_frames(other)
+    for register in (CR3, EPOCH):
+        kept = context.space.cpu[register]
+        context.space.cpu[register], other.space.cpu[register] = other.space.cpu[register], kept
+    _own_again(context, others)
+    _own_again(other, frames)
+    tlb_flush(context.space)
+    tlb_flush(other.space)
+    _other_contents(context)
+    _other_contents(other)
+
+
+@linked(void(CONTEXT))
+def drop(context):  # type: ignore[no-untyped-def]
+    """Strike out the branch or snapshot of this context, which no connection uses.
+
+    Its memory stays until no command is at hand that may have its context: `end`.
+    """
+    address = context.store[NAMED_ADDRESS]
+    registry_remove(context, address)
+    named(address)[KIND] = DROPPED
+    note_due(context)
+
+
+@linked(void(CONTEXT))
+def end(context):  # type: ignore[no-untyped-def]
+    """The end of a store that was dropped: its roots and its memory.  It is neither at hand nor due."""
+    own, address = named_of(context), context.store[NAMED_ADDRESS]
+    if own[AREA] != 0:
+        area_close(context)
+    release_copied(context)
+    root = space_close(context.space)
+    release_root(context, root)
+    if own[BASE] >= 0:
+        release_root(context, own[BASE])
+    context.pool[NAMED_STORES] -= 1
+    named_free(address)

@@ -1,0 +1,229 @@
+"""BRANCH and SNAPSHOT: the subcommands that tests, fuzzers and pools of connections send all the time, as kernels.
+
+    BRANCH CREATE name [FROM source] [TTL seconds] [MAXMEMORY bytes] [IFNX]
+    BRANCH USE name          BRANCH CURRENT          BRANCH RESET [name]          BRANCH DROP name
+    SNAPSHOT CREATE name [FROM source] [TTL seconds] [IFNX]
+    SNAPSHOT RESTORE name [INTO branch]              SNAPSHOT DROP name
+
+The other subcommands are served by Python, and so is every form that these kernels do not take, such as the drop of a
+store that connections use.
+"""
+
+from kvstore.branches.lineage import NO_MEMORY, drop, make, reset_branch, restore
+from kvstore.branches.named import BRANCH, CONTEXT_OF_NAMED, KIND, NAME, NAME_SIZE, SNAPSHOT, USERS, named
+from kvstore.branches.registry import find_named, is_name
+from kvstore.branches.using import may_leave, use
+from kvstore.connections.table import connection
+from kvstore.lifetimes.call import ARGC, CONNECTION
+from kvstore.lifetimes.connection import CONTEXT_OF, FLAGS, NEVER, STORE_LOST
+from kvstore.lifetimes.context import CONTEXT, FOR_PYTHON, HANDLER, SERVED, context_at
+from kvstore.lifetimes.shard import NOW_MS
+from kvstore.lifetimes.store import CONTEXT_ADDRESS, NAMED_ADDRESS
+from kvstore.system.libc import bytes_at
+from kvstore.wire.arguments import argument, integer_argument, is_word, pack, word
+from kvstore.wire.errors import (
+    BRANCH_DROPPED,
+    BRANCH_EXISTS,
+    BRANCH_LEAVE,
+    BRANCH_MEMORY,
+    BRANCH_NAME,
+    NO_BRANCH,
+    NOT_A_BRANCH,
+    NOT_A_SNAPSHOT,
+    QUOTA_RANGE,
+    SNAPSHOT_READ_ONLY,
+    SYNTAX,
+    TTL_RANGE,
+)
+from kvstore.wire.resp import reply_bulk, reply_error, reply_null, reply_ok, reply_out_of_frames
+from mmcore.jit import constant, int64, kernel, linked
+
+_FROM, _TTL, _IFNX, _INTO = pack(b"FROM"), pack(b"TTL"), pack(b"IFNX"), pack(b"INTO")
+_MAXMEMORY = constant(b"MAXMEMORY")
+_CREATE, _USE, _CURRENT, _RESET, _DROP, _RESTORE = (
+    constant(name) for name in (b"CREATE", b"USE", b"CURRENT", b"RESET", b"DROP", b"RESTORE")
+)
+TTL_MAX_S = 1 << 40
+
+
+@kernel
+def _lost(context):  # type: ignore[no-untyped-def]
+    # Whether the connection at hand has lost its store, so that it has no current one.
+    return connection(context, context.call[CONNECTION])[FLAGS] & STORE_LOST != 0
+
+
+@kernel
+def _named_argument(context, i):  # type: ignore[no-untyped-def]
+    # Address of the store that argument i names, or 0 with the error replied.
+    name, size = argument(context, i)
+    address = find_named(context, name, size)
+    if address == 0:
+        reply_error(context, NO_BRANCH)
+    return address
+
+
+@linked(int64(CONTEXT))
+def _current(context):  # type: ignore[no-untyped-def]
+    """Address of the store that the connection at hand uses, or 0 with the error replied."""
+    if _lost(context):
+        reply_error(context, BRANCH_DROPPED)
+        return 0
+    return context.store[NAMED_ADDRESS]
+
+
+@linked(int64(CONTEXT, int64))
+def _create(context, kind):  # type: ignore[no-untyped-def]
+    count = context.call[ARGC]
+    origin, ends_ms, quota, only_new, i = 0, NEVER, 0, False, 3
+    while i < count:
+        option, more = word(context, i), i + 1 < count
+        if option == _IFNX:
+            only_new = True
+            i += 1
+            continue
+        if option == _FROM and more:
+            origin = _named_argument(context, i + 1)
+            if origin == 0:
+                return SERVED
+        elif option == _TTL and more:
+            valid, seconds = integer_argument(context, i + 1)
+            if not valid or seconds <= 0 or seconds > TTL_MAX_S:
+                reply_error(context, TTL_RANGE)
+                return SERVED
+            ends_ms = context.shard[NOW_MS] + 1000 * seconds
+        elif kind == BRANCH and more and is_word(context, i, _MAXMEMORY):
+            valid, quota = integer_argument(context, i + 1)
+            if not valid or quota <= 0:
+                reply_error(context, QUOTA_RANGE)
+                return SERVED
+        else:
+            reply_error(context, SYNTAX)
+            return SERVED
+        i += 2
+    name, size = argument(context, 2)
+    if is_name(name, size) == 0:
+        reply_error(context, BRANCH_NAME)
+        return SERVED
+    if find_named(context, name, size) != 0:
+        if only_new:
+            reply_null(context)
+        else:
+            reply_error(context, BRANCH_EXISTS)
+        return SERVED
+    if origin == 0:
+        origin = _current(context)
+        if origin == 0:
+            return SERVED
+    made = make(context_at(named(origin)[CONTEXT_OF_NAMED]), name, size, kind, ends_ms, quota)
+    if made > 0:
+        reply_ok(context)
+    elif made == NO_MEMORY:
+        reply_error(context, BRANCH_MEMORY)
+    else:
+        reply_out_of_frames(context)
+    return SERVED
+
+
+@linked(int64(CONTEXT))
+def _use(context):  # type: ignore[no-untyped-def]
+    address = _named_argument(context, 2)
+    if address == 0:
+        return SERVED
+    chosen = context_at(named(address)[CONTEXT_OF_NAMED])
+    row = connection(context, context.call[CONNECTION])
+    if row[CONTEXT_OF] != chosen.store[CONTEXT_ADDRESS] and not may_leave(row):
+        reply_error(context, BRANCH_LEAVE)
+    elif use(chosen, context.call[CONNECTION]) == 0:
+        reply_error(context, BRANCH_MEMORY)
+    else:
+        reply_ok(context)
+    return SERVED
+
+
+@linked(int64(CONTEXT))
+def _reset(context):  # type: ignore[no-untyped-def]
+    address = _named_argument(context, 2) if context.call[ARGC] == 3 else _current(context)
+    if address == 0:
+        return SERVED
+    if named(address)[KIND] != BRANCH:
+        reply_error(context, NOT_A_BRANCH)
+    elif reset_branch(context_at(named(address)[CONTEXT_OF_NAMED])) == 0:
+        reply_out_of_frames(context)
+    else:
+        reply_ok(context)
+    return SERVED
+
+
+@linked(int64(CONTEXT, int64))
+def _drop(context, kind):  # type: ignore[no-untyped-def]
+    address = _named_argument(context, 2)
+    if address == 0:
+        return SERVED
+    if named(address)[KIND] != kind:
+        reply_error(context, NOT_A_BRANCH if kind == BRANCH else NOT_A_SNAPSHOT)
+        return SERVED
+    if named(address)[USERS] > 0:
+        return FOR_PYTHON
+    drop(context_at(named(address)[CONTEXT_OF_NAMED]))
+    reply_ok(context)
+    return SERVED
+
+
+@linked(int64(CONTEXT))
+def _restore(context):  # type: ignore[no-untyped-def]
+    address = _named_argument(context, 2)
+    if address == 0:
+        return SERVED
+    if named(address)[KIND] != SNAPSHOT:
+        reply_error(context, NOT_A_SNAPSHOT)
+        return SERVED
+    if context.call[ARGC] == 3:
+        into = _current(context)
+    elif word(context, 3) == _INTO:
+        into = _named_argument(context, 4)
+    else:
+        reply_error(context, SYNTAX)
+        return SERVED
+    if into == 0:
+        return SERVED
+    if named(into)[KIND] == SNAPSHOT:
+        reply_error(context, SNAPSHOT_READ_ONLY)
+    elif restore(context_at(named(into)[CONTEXT_OF_NAMED]), address) == 0:
+        reply_out_of_frames(context)
+    else:
+        reply_ok(context)
+    return SERVED
+
+
+@linked(HANDLER)
+def branch(context):  # type: ignore[no-untyped-def]
+    """BRANCH CREATE | USE | CURRENT | RESET | DROP; its other forms are left to Python"""
+    count = context.call[ARGC]
+    if count == 3 and is_word(context, 1, _USE):
+        return _use(context)
+    if 2 <= count <= 3 and is_word(context, 1, _RESET):
+        return _reset(context)
+    if count >= 3 and is_word(context, 1, _CREATE):
+        return _create(context, BRANCH)
+    if count == 3 and is_word(context, 1, _DROP):
+        return _drop(context, BRANCH)
+    if count == 2 and is_word(context, 1, _CURRENT):
+        address = _current(context)
+        if address != 0:
+            own = named(address)
+            reply_bulk(context, bytes_at(own[NAME], own[NAME_SIZE]), 0, own[NAME_SIZE])
+        return SERVED
+    return FOR_PYTHON
+
+
+@linked(HANDLER)
+def snapshot(context):  # type: ignore[no-untyped-def]
+    """SNAPSHOT CREATE | RESTORE | DROP; its other forms are left to Python"""
+    count = context.call[ARGC]
+    if count >= 3 and is_word(context, 1, _CREATE):
+        return _create(context, SNAPSHOT)
+    if (count == 3 or count == 5) and is_word(context, 1, _RESTORE):
+        return _restore(context)
+    if count == 3 and is_word(context, 1, _DROP):
+        return _drop(context, SNAPSHOT)
+    return FOR_PYTHON

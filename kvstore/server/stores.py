@@ -1,0 +1,87 @@
+"""What the server can do with named stores, for commands that Python serves: branches and snapshots."""
+
+from kvstore.branches.known import Known, context_over, known_stores
+from kvstore.branches.lineage import swap
+from kvstore.branches.registry import is_name, registry_begin, registry_rename
+from kvstore.branches.using import use
+from kvstore.lifetimes import connection
+from kvstore.lifetimes.context import Context, Registers
+from kvstore.lifetimes.wiring import Shard
+from kvstore.net.stores import drop_store
+from kvstore.store.reserve import own_frames
+from kvstore.store.sampling import database_sizes
+from kvstore.wire.errors import BRANCH_LEAVE, BRANCH_MEMORY, ERRORS, NO_BRANCH
+from kvstore.wire.reply import CommandError
+from mmcore.holdings import Held, held
+from mmcore.jit import address_of
+from mmcore.paging import PAGE_SIZE
+from mmcore.state import CR3
+
+MAIN_NAME = b"main"
+
+
+class Stores:
+    """See the module's note.  A part of the server, whose attributes it names."""
+
+    main: Context
+    context: Context
+    registers: Registers
+    shard: Shard
+
+    def _begin_names(self) -> None:
+        # The main store has a name, too.
+        if not registry_begin(self.main, address_of(MAIN_NAME), len(MAIN_NAME)):
+            raise MemoryError("for the name of the main store")
+
+    def _context_of(self, one: Known) -> Context:
+        return context_over(self.main, one.context)
+
+    def named_stores(self) -> list[Known]:
+        """The main store, branches and snapshots, in the order in which they were made."""
+        return known_stores(self.main)
+
+    def named(self, name: bytes) -> Known | None:
+        """The store of this name."""
+        return next((one for one in self.named_stores() if one.name.encode() == name), None)
+
+    def is_store_name(self, name: bytes) -> bool:
+        """Whether a store may be called that."""
+        return bool(name) and bool(is_name(address_of(name), len(name)))
+
+    def rename_store(self, one: Known, name: bytes) -> None:
+        """Give a store another name, which must be free."""
+        if not registry_rename(self.main, one.address, address_of(name), len(name)):
+            raise CommandError(ERRORS[BRANCH_MEMORY])
+
+    def swap_stores(self, first: Known, second: Known) -> None:
+        """Exchange the contents of two stores."""
+        swap(self._context_of(first), self._context_of(second))
+
+    def drop_store(self, one: Known) -> None:
+        """Drop a branch or a snapshot; the connections that use it lose it."""
+        drop_store(self._context_of(one))
+
+    def use_store(self, slot: int, name: bytes) -> None:
+        """Let the connection in `slot` use the store of this name.  Raises CommandError."""
+        one = self.named(name)
+        if one is None:
+            raise CommandError(ERRORS[NO_BRANCH])
+        row = self.shard.connections.row(slot)
+        keeps = row[connection.FLAGS] & (connection.SUBSCRIBER | connection.TRACKING) or row[connection.WATCH_COUNT]
+        if row[connection.CONTEXT_OF] != one.context and keeps:
+            raise CommandError(ERRORS[BRANCH_LEAVE])
+        if not use(self._context_of(one), slot):
+            raise CommandError(ERRORS[BRANCH_MEMORY])
+
+    def keys_of(self, one: Known) -> int:
+        """Keys in all databases of a store."""
+        return sum(keys for keys, _, _ in database_sizes(self._context_of(one)))
+
+    def own_bytes(self, one: Known) -> int:
+        """Memory of the frames that a store has taken for itself [bytes]."""
+        return int(own_frames(self._context_of(one))) * PAGE_SIZE
+
+    def held_by(self, one: Known) -> Held:
+        """What a store holds, shared and private."""
+        space = self._context_of(one).space
+        return held(space.mem, int(space.cpu[CR3]))
