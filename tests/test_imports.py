@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("mmcore", "snapshot", "kvstore", "bench")  # each may import those before it
 ROOMS = (  # of kvstore: likewise
-    "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store", "durable",
-    "commands", "net", "server", "cli",
+    "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store",
+    "branches", "durable", "commands", "net", "server", "cli",
 )  # fmt: skip
 
 

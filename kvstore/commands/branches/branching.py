@@ -36,6 +36,7 @@ from kvstore.wire.errors import (
     TTL_RANGE,
 )
 from kvstore.wire.resp import reply_bulk, reply_error, reply_null, reply_ok, reply_out_of_frames
+from mmcore.errors import NO_SPACE
 from mmcore.jit import constant, int64, kernel, linked
 
 _FROM, _TTL, _IFNX, _INTO = pack(b"FROM"), pack(b"TTL"), pack(b"IFNX"), pack(b"INTO")
@@ -71,12 +72,12 @@ def _current(context):  # type: ignore[no-untyped-def]
     return context.store[NAMED_ADDRESS]
 
 
-@linked(int64(CONTEXT, int64))
-def _create(context, kind):  # type: ignore[no-untyped-def]
-    count = context.call[ARGC]
+@kernel
+def _options(context, kind):  # type: ignore[no-untyped-def]
+    # (well-formed, source or 0, Unix time of the end [ms], quota [bytes], IFNX).  If not well-formed, the error is replied.
     origin, ends_ms, quota, only_new, i = 0, NEVER, 0, False, 3
-    while i < count:
-        option, more = word(context, i), i + 1 < count
+    while i < context.call[ARGC]:
+        option, more = word(context, i), i + 1 < context.call[ARGC]
         if option == _IFNX:
             only_new = True
             i += 1
@@ -84,22 +85,30 @@ def _create(context, kind):  # type: ignore[no-untyped-def]
         if option == _FROM and more:
             origin = _named_argument(context, i + 1)
             if origin == 0:
-                return SERVED
+                return False, origin, ends_ms, quota, only_new
         elif option == _TTL and more:
             valid, seconds = integer_argument(context, i + 1)
             if not valid or seconds <= 0 or seconds > TTL_MAX_S:
                 reply_error(context, TTL_RANGE)
-                return SERVED
+                return False, origin, ends_ms, quota, only_new
             ends_ms = context.shard[NOW_MS] + 1000 * seconds
         elif kind == BRANCH and more and is_word(context, i, _MAXMEMORY):
             valid, quota = integer_argument(context, i + 1)
             if not valid or quota <= 0:
                 reply_error(context, QUOTA_RANGE)
-                return SERVED
+                return False, origin, ends_ms, quota, only_new
         else:
             reply_error(context, SYNTAX)
-            return SERVED
+            return False, origin, ends_ms, quota, only_new
         i += 2
+    return True, origin, ends_ms, quota, only_new
+
+
+@linked(int64(CONTEXT, int64))
+def _create(context, kind):  # type: ignore[no-untyped-def]
+    well_formed, origin, ends_ms, quota, only_new = _options(context, kind)
+    if not well_formed:
+        return SERVED
     name, size = argument(context, 2)
     if is_name(name, size) == 0:
         reply_error(context, BRANCH_NAME)
@@ -117,7 +126,7 @@ def _create(context, kind):  # type: ignore[no-untyped-def]
     made = make(context_at(named(origin)[CONTEXT_OF_NAMED]), name, size, kind, ends_ms, quota)
     if made > 0:
         reply_ok(context)
-    elif made == NO_MEMORY:
+    elif made == NO_MEMORY or made == NO_SPACE:
         reply_error(context, BRANCH_MEMORY)
     else:
         reply_out_of_frames(context)
