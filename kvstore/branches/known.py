@@ -4,6 +4,7 @@ Python looks at named stores only for commands like BRANCH LIST.  What it keeps 
 """
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kvstore.branches import named
@@ -25,7 +26,7 @@ class Known(NamedTuple):
     number: int
     name: str
     kind: str  # main, branch or snapshot
-    origin: str  # name of the store that it was made from; "" when that is gone
+    origin: str  # name that the store had then which it was made from; "" for main
     made_ms: int  # Unix time
     ends_ms: int  # Unix time; NEVER
     quota: int  # [bytes], 0 for none
@@ -41,30 +42,34 @@ def _words(address: int, count: int) -> Any:
     return over((ctypes.c_int64 * count).from_address(address), int64)
 
 
-def known_stores(context: Context) -> list[Known]:
+def known(address: int) -> Known:
+    """What is known of the named store at this address."""
+    row = _words(address, named.NAMED_WORDS)
+    return Known(
+        address=address,
+        context=row[named.CONTEXT_OF_NAMED],
+        number=row[named.NUMBER],
+        name=_text(row[named.NAME], row[named.NAME_SIZE]),
+        kind=_NAMES[row[named.KIND]],
+        origin=_text(row[named.ORIGIN_NAME], row[named.ORIGIN_SIZE]),
+        made_ms=row[named.MADE_MS],
+        ends_ms=row[named.ENDS_MS],
+        quota=row[named.QUOTA],
+        users=row[named.USERS],
+        resets=row[named.RESETS],
+    )
+
+
+def known_stores(context: Context) -> Iterator[Known]:
     """All named stores, the main one first, then in the order in which they were made."""
-    rows, address = [], int(context.pool[pool.NAMED_FIRST])
+    address = int(context.pool[pool.NAMED_FIRST])
     while address:
-        row = _words(address, named.NAMED_WORDS)
-        rows.append((address, row, ctypes.string_at(row[named.NAME], row[named.NAME_SIZE]).decode("ascii")))
-        address = int(row[named.AFTER])
-    names = {row[named.NUMBER]: name for _, row, name in rows}
-    return [
-        Known(
-            address=address,
-            context=row[named.CONTEXT_OF_NAMED],
-            number=row[named.NUMBER],
-            name=name,
-            kind=_NAMES[row[named.KIND]],
-            origin=names.get(row[named.ORIGIN], ""),
-            made_ms=row[named.MADE_MS],
-            ends_ms=row[named.ENDS_MS],
-            quota=row[named.QUOTA],
-            users=row[named.USERS],
-            resets=row[named.RESETS],
-        )
-        for address, row, name in rows
-    ]
+        yield known(address)
+        address = _words(address, named.NAMED_WORDS)[named.AFTER]
+
+
+def _text(address: int, size: int) -> str:
+    return ctypes.string_at(address, size).decode("ascii") if address else ""
 
 
 def context_over(main: Context, address: int) -> Context:

@@ -23,12 +23,17 @@ from kvstore.branches.named import (
     DROPPED,
     ENDS_MS,
     KIND,
+    NAME,
+    NAME_SIZE,
     NUMBER,
     ORIGIN,
+    ORIGIN_NAME,
+    ORIGIN_SIZE,
     QUOTA,
     RESETS,
     SNAPSHOT,
     area_close,
+    copy_name,
     named,
     named_alloc,
     named_free,
@@ -93,9 +98,10 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
     address = named_alloc(context, name, size, kind)
     if address == 0:
         return NO_MEMORY
-    own = named(address)
-    own[ENDS_MS], own[QUOTA], own[ORIGIN] = ends_ms, quota, named_of(context)[NUMBER]
-    if registry_add(context, address) == 0:
+    own, origin = named(address), named_of(context)
+    own[ENDS_MS], own[QUOTA], own[ORIGIN] = ends_ms, quota, origin[NUMBER]
+    own[ORIGIN_NAME], own[ORIGIN_SIZE] = copy_name(origin[NAME], origin[NAME_SIZE]), origin[NAME_SIZE]
+    if own[ORIGIN_NAME] == 0 or registry_add(context, address) == 0:
         named_free(address)
         return NO_MEMORY
     root = fork(context.space, CONSTANT)

@@ -60,8 +60,10 @@ from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
     RESETS,
     AREA,  # address of the memory for its users, 0 for none
     KEYS_CHANGED,  # address of the journal of changed keys, 0 for none
-) = range(20)
-NAMED_WORDS = 20
+    ORIGIN_NAME,  # address of the name that its origin had then
+    ORIGIN_SIZE,
+) = range(22)
+NAMED_WORDS = 22
 _RECORD = NAMED_WORDS + STORE_REGISTERS
 _ALL = _RECORD + CONTEXT_WORDS
 MAIN, BRANCH, SNAPSHOT, DROPPED = range(4)
@@ -147,6 +149,7 @@ def named_alloc(context, name, size, kind):  # type: ignore[no-untyped-def]
 def named_free(address):  # type: ignore[no-untyped-def]
     """Free the memory of a named store that nobody uses."""
     free(named(address)[NAME])
+    free(named(address)[ORIGIN_NAME])
     free(address)
 
 

@@ -356,6 +356,22 @@ def machine_fields(server: "Server") -> Fields:
     }
 
 
+def branches_fields(server: "Server") -> Fields:
+    """Branches and snapshots, which end with the process, and the costliest ten of them."""
+    of, counters = server.costs(), server.space.counters
+    found: dict[str, object] = {
+        "branches": of.branches,
+        "snapshots": of.snapshots,
+        "branches_outlive_process": "no",
+        "branches_own_bytes": of.own_bytes,
+        "pages_copied": counters["pages_copied"],
+        "tables_copied": counters["tables_copied"],
+    }
+    for number, (one, own) in enumerate(of.costliest):
+        found[f"store{number}"] = f"name={one.name},kind={one.kind},own={own},connections={one.users}"
+    return found
+
+
 def _nothing(_server: "Server") -> Fields:
     return {}
 
@@ -374,6 +390,7 @@ SECTIONS: dict[str, tuple[str, Callable[["Server"], Fields]]] = {
     "latencystats": ("Latencystats", latencystats_fields),
     "cluster": ("Cluster", lambda _server: {"cluster_enabled": 0}),
     "keyspace": ("Keyspace", keyspace_fields),
+    "branches": ("Branches", branches_fields),
     "machine": ("Machine", machine_fields),
 }
 DEFAULT = frozenset(SECTIONS) - {"commandstats", "latencystats"}

@@ -20,6 +20,7 @@ With mmcore's Memory, the frames themselves, this is the first of the four lifet
     NAMED_LAST,
     NAMED_NUMBER,  # of the last one made
     NAMED_END_MS,  # before this Unix time none of them ends; NEVER
-) = range(14)
+    LENT_ROOTS,  # frozen roots, of any store, that other threads read
+) = range(15)
 POOL_REGISTERS = 32
-assert POOL_REGISTERS >= 14
+assert POOL_REGISTERS >= 15

@@ -7,6 +7,7 @@ no transaction.  Behind it, the connection's input is read and kept.  A wait end
     served          a key has come (serving.py)
     timed out       the deadline has passed
     unblocked       CLIENT UNBLOCK asked for that
+    done            what Python does for it in another thread has ended (BRANCH SAVE)
     closed          closing.py
 
 The answer to the second and third is a message (connections/messages.py), so they may come at any time.  The command is
@@ -37,6 +38,7 @@ from kvstore.lifetimes.call import (
 )
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
+    ANSWER_OK,
     ANSWER_ZERO,
     BLOCKED,
     BLOCKED_ANSWER,
@@ -60,7 +62,7 @@ from kvstore.net.output import takes_reply
 from kvstore.system.libc import cycles
 from kvstore.system.nesting import call_pop, call_push
 from kvstore.wire.errors import OUT_OF_WAITING
-from kvstore.wire.resp import reply_error, reply_integer, reply_null_array
+from kvstore.wire.resp import reply_error, reply_integer, reply_null_array, reply_ok
 from mmcore.jit import int64, linked, void
 
 
@@ -126,6 +128,8 @@ def _answer_wait(context, slot, row, error):  # type: ignore[no-untyped-def]
             count_error(context, call[COMMAND_REPLY])
     elif row[BLOCKED_ANSWER] == ANSWER_ZERO:
         reply_integer(context, 0)
+    elif row[BLOCKED_ANSWER] == ANSWER_OK:
+        reply_ok(context)
     else:
         reply_null_array(context)
     if row[BLOCKED_ANSWER] == ANSWER_ZERO:

@@ -44,6 +44,7 @@ from kvstore.commands.usage import resident_bytes
 from kvstore.config.config import Config
 from kvstore.connections.clients import Client
 from kvstore.durable import startup
+from kvstore.durable.exports import Exports
 from kvstore.durable.loading import LOADING_ERROR, Loading
 from kvstore.durable.persistence import Persistence
 from kvstore.lifetimes import connection
@@ -57,7 +58,6 @@ from kvstore.observe.slowlog import SlowLog
 from kvstore.server.figures import Figures
 from kvstore.server.loading import loading_table
 from kvstore.server.settings import APPLIED, Settings
-from kvstore.server.stores import Stores
 from kvstore.store.databases import keyspace_init
 from kvstore.system import capacity
 from kvstore.system.clock import counter_is_steady, start_clocks
@@ -78,7 +78,7 @@ ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
 
 
-class Server(Settings, Figures, Stores):
+class Server(Settings, Figures):
     """A store being served."""
 
     def __init__(self, config: Config, opened: startup.Opened | None = None) -> None:
@@ -108,6 +108,7 @@ class Server(Settings, Figures, Stores):
         self._prepare_wake()
         self.snapshots = Persistence(self, opened.lock)
         self._watch_descriptor(self.snapshots.fileno(), accept.WAKE)
+        self.exports = Exports(self.main, lambda fd: self._watch_descriptor(fd, accept.WAKE))
         start_clocks(self.main)
         r.LAST_SAVE_MS = r.NOW_MS
         if keyspace_init(self.main) != 0:
@@ -327,6 +328,7 @@ class Server(Settings, Figures, Stores):
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         self.snapshots.poll()
+        self.exports.poll()
         if self.loading and self.loading.ended():
             self._loaded()
             log.info("Ready to accept connections%s", self._listening())
@@ -368,6 +370,7 @@ class Server(Settings, Figures, Stores):
         if self.loading:
             self.loading.stop()
             self.loading = None
+        self.exports.close()
         self.snapshots.close()
         if self._populator:
             self.registers.POPULATOR_ADDRESS = 0

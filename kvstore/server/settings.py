@@ -10,6 +10,7 @@ from kvstore.lifetimes import connection
 from kvstore.observe.slowlog import SlowLog
 from kvstore.server.clientele import Clientele
 from kvstore.server.logfile import set_level
+from kvstore.server.stores import Stores
 from kvstore.system.descriptors import allow_clients
 from mmcore.jit import Table
 
@@ -56,7 +57,7 @@ APPLIED = [
 ]
 
 
-class Settings(Clientele):
+class Settings(Clientele, Stores):
     """See the module's note.  A part of the server, whose attributes it names."""
 
     snapshots: Persistence
@@ -103,6 +104,10 @@ class Settings(Clientele):
         self.registers.SAVE_POINTS_ADDRESS = points.address
         self.registers.SAVE_POINTS = 0 if self.loading else len(points)  # nothing is saved over what is not there yet
         self.snapshots.refuse_writes()
+
+    def _set_notifications(self) -> None:
+        for context in self.stores():
+            set_classes(context.registers, self.config["notify-keyspace-events"])
 
     def _set_tick(self) -> None:
         self.registers.TICK_MS = max(1, 1000 // self.config["hz"])
@@ -168,7 +173,7 @@ _ACTIONS: dict[str, Callable[[Settings], None]] = {
     "slowlog-max-len": lambda server: server.slowlog.resize(server.config["slowlog-max-len"]),
     "slowlog-log-slower-than": Settings._set_slowness,
     "latency-monitor-threshold": Settings._set_slowness,
-    "notify-keyspace-events": lambda server: set_classes(server.registers, server.config["notify-keyspace-events"]),
+    "notify-keyspace-events": Settings._set_notifications,
     "save": Settings._set_save_points,
     "stop-writes-on-bgsave-error": lambda server: server.snapshots.refuse_writes(),
     "dir": lambda server: server.snapshots.reconfigure(),

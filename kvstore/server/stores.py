@@ -1,17 +1,24 @@
 """What the server can do with named stores, for commands that Python serves: branches and snapshots."""
 
-from kvstore.branches.known import Known, context_over, known_stores
+from collections.abc import Iterator
+
+from kvstore.branches.costs import Costs, costs
+from kvstore.branches.known import Known, context_over, known, known_stores
 from kvstore.branches.lineage import swap
-from kvstore.branches.registry import is_name, registry_begin, registry_rename
+from kvstore.branches.registry import find_named, is_name, registry_begin, registry_rename
 from kvstore.branches.using import use
+from kvstore.commands.rows import UNCOUNTED
+from kvstore.config.config import Config
+from kvstore.durable.exports import Exports
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
 from kvstore.net.stores import drop_store
+from kvstore.net.waiting import begin_wait, unblock_connection
 from kvstore.store.reserve import own_frames
 from kvstore.store.sampling import database_sizes
-from kvstore.wire.errors import BRANCH_LEAVE, BRANCH_MEMORY, ERRORS, NO_BRANCH
-from kvstore.wire.reply import CommandError
+from kvstore.wire.errors import BRANCH_LEAVE, BRANCH_MEMORY, ERRORS, NO_BRANCH, SAVE_FAILED
+from kvstore.wire.reply import NO_REPLY, CommandError, Sentinel
 from mmcore.holdings import Held, held
 from mmcore.jit import address_of
 from mmcore.paging import PAGE_SIZE
@@ -27,6 +34,8 @@ class Stores:
     context: Context
     registers: Registers
     shard: Shard
+    config: Config
+    exports: Exports
 
     def _begin_names(self) -> None:
         # The main store has a name, too.
@@ -36,13 +45,14 @@ class Stores:
     def _context_of(self, one: Known) -> Context:
         return context_over(self.main, one.context)
 
-    def named_stores(self) -> list[Known]:
-        """The main store, branches and snapshots, in the order in which they were made."""
-        return known_stores(self.main)
+    def stores(self) -> Iterator[Context]:
+        """The contexts of all stores, the main one first."""
+        return (self._context_of(one) for one in known_stores(self.main))
 
     def named(self, name: bytes) -> Known | None:
         """The store of this name."""
-        return next((one for one in self.named_stores() if one.name.encode() == name), None)
+        address = find_named(self.main, address_of(name), len(name)) if name else 0
+        return known(address) if address else None
 
     def is_store_name(self, name: bytes) -> bool:
         """Whether a store may be called that."""
@@ -73,6 +83,10 @@ class Stores:
         if not use(self._context_of(one), slot):
             raise CommandError(ERRORS[BRANCH_MEMORY])
 
+    def costs(self) -> Costs:
+        """What branches and snapshots cost."""
+        return costs(self.main)
+
     def keys_of(self, one: Known) -> int:
         """Keys in all databases of a store."""
         return sum(keys for keys, _, _ in database_sizes(self._context_of(one)))
@@ -85,3 +99,20 @@ class Stores:
         """What a store holds, shared and private."""
         space = self._context_of(one).space
         return held(space.mem, int(space.cpu[CR3]))
+
+    def save_store(self, slot: int, one: Known, file: bytes) -> Sentinel:
+        """Write an image of a store; the connection in `slot`, whose command is at hand, waits for its end."""
+        row, r = self.shard.connections.row(slot), self.registers
+        identity = row[connection.ID]
+
+        def ended(ok: bool) -> None:
+            if row[connection.ID] == identity:  # it is still there
+                unblock_connection(self.main, slot, 0 if ok else SAVE_FAILED)
+
+        name = file.decode(errors="surrogateescape")
+        self.exports.start(self._context_of(one), one.name, str(self.config["dir"]), name, ended)
+        row[connection.BLOCKED_KIND], row[connection.BLOCKED_UNTIL_MS] = 0, 0
+        row[connection.BLOCKED_ANSWER] = connection.ANSWER_OK
+        if begin_wait(self.context, row):
+            r.COMMAND = UNCOUNTED  # it is accounted for when it is answered
+        return NO_REPLY

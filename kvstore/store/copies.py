@@ -1,6 +1,6 @@
 """How much of what a fork shares has been copied: frames that the processor took for copies."""
 
-from kvstore.lifetimes.pool import NAMED_STORES
+from kvstore.lifetimes.pool import LENT_ROOTS, NAMED_STORES
 from kvstore.lifetimes.store import FROZEN_ROOTS
 from mmcore.jit import kernel
 from mmcore.paging import RUN_FRAMES
@@ -17,4 +17,4 @@ def copies_made(space):  # type: ignore[no-untyped-def]
 @kernel
 def is_shared(context):  # type: ignore[no-untyped-def]
     """Whether other roots may share the store's pages and tables: an image's, a transaction's, a branch's (not 0)."""
-    return context.store[FROZEN_ROOTS] | context.pool[NAMED_STORES]
+    return context.store[FROZEN_ROOTS] | context.pool[NAMED_STORES] | context.pool[LENT_ROOTS]

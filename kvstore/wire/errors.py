@@ -89,6 +89,7 @@ BRANCH_LEAVE = _error(
     "ERR a connection that watches keys, is subscribed or tracks keys cannot change its branch: end that first"
 )
 BRANCH_MEMORY = _error("OOM no memory left for a branch")
+SAVE_FAILED = _error("ERR the branch could not be saved: the log of the server has the reason")
 NOT_A_BRANCH = _error("ERR that is no branch that was made by BRANCH CREATE")
 NOT_A_SNAPSHOT = _error("ERR that is no snapshot")
 SNAPSHOT_READ_ONLY = _error("READONLY a snapshot cannot be written")

@@ -1,9 +1,9 @@
 """BRANCH and SNAPSHOT: the subcommands that tests, fuzzers and pools of connections send all the time, as kernels.
 
     BRANCH CREATE name [FROM source] [TTL seconds] [MAXMEMORY bytes] [IFNX]
-    BRANCH USE name          BRANCH CURRENT          BRANCH RESET [name]          BRANCH DROP name
+    BRANCH USE name     BRANCH CURRENT     BRANCH RESET [name]     BRANCH DROP name     BRANCH LIST
     SNAPSHOT CREATE name [FROM source] [TTL seconds] [IFNX]
-    SNAPSHOT RESTORE name [INTO branch]              SNAPSHOT DROP name
+    SNAPSHOT RESTORE name [INTO branch]              SNAPSHOT DROP name              SNAPSHOT LIST
 
 The other subcommands are served by Python, and so is every form that these kernels do not take, such as the drop of a
 store that connections use.
@@ -13,6 +13,7 @@ from kvstore.branches.lineage import NO_MEMORY, drop, make, reset_branch, restor
 from kvstore.branches.named import BRANCH, CONTEXT_OF_NAMED, KIND, NAME, NAME_SIZE, SNAPSHOT, USERS, named
 from kvstore.branches.registry import find_named, is_name
 from kvstore.branches.using import may_leave, use
+from kvstore.commands.branches.listing import reply_named
 from kvstore.connections.table import connection
 from kvstore.lifetimes.call import ARGC, CONNECTION
 from kvstore.lifetimes.connection import CONTEXT_OF, FLAGS, NEVER, STORE_LOST
@@ -41,8 +42,8 @@ from mmcore.jit import constant, int64, kernel, linked
 
 _FROM, _TTL, _IFNX, _INTO = pack(b"FROM"), pack(b"TTL"), pack(b"IFNX"), pack(b"INTO")
 _MAXMEMORY = constant(b"MAXMEMORY")
-_CREATE, _USE, _CURRENT, _RESET, _DROP, _RESTORE = (
-    constant(name) for name in (b"CREATE", b"USE", b"CURRENT", b"RESET", b"DROP", b"RESTORE")
+_CREATE, _USE, _CURRENT, _RESET, _DROP, _RESTORE, _LIST = (
+    constant(name) for name in (b"CREATE", b"USE", b"CURRENT", b"RESET", b"DROP", b"RESTORE", b"LIST")
 )
 TTL_MAX_S = 1 << 40
 
@@ -74,7 +75,7 @@ def _current(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def _options(context, kind):  # type: ignore[no-untyped-def]
-    # (well-formed, source or 0, Unix time of the end [ms], quota [bytes], IFNX).  If not well-formed, the error is replied.
+    # (whether well-formed, source or 0, Unix time of the end [ms], quota [bytes], IFNX).  If not, the error is replied.
     origin, ends_ms, quota, only_new, i = 0, NEVER, 0, False, 3
     while i < context.call[ARGC]:
         option, more = word(context, i), i + 1 < context.call[ARGC]
@@ -206,7 +207,7 @@ def _restore(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def branch(context):  # type: ignore[no-untyped-def]
-    """BRANCH CREATE | USE | CURRENT | RESET | DROP; its other forms are left to Python"""
+    """BRANCH CREATE | USE | CURRENT | RESET | DROP | LIST; its other forms are left to Python"""
     count = context.call[ARGC]
     if count == 3 and is_word(context, 1, _USE):
         return _use(context)
@@ -216,6 +217,9 @@ def branch(context):  # type: ignore[no-untyped-def]
         return _create(context, BRANCH)
     if count == 3 and is_word(context, 1, _DROP):
         return _drop(context, BRANCH)
+    if count == 2 and is_word(context, 1, _LIST):
+        reply_named(context, 0)
+        return SERVED
     if count == 2 and is_word(context, 1, _CURRENT):
         address = _current(context)
         if address != 0:
@@ -227,7 +231,7 @@ def branch(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def snapshot(context):  # type: ignore[no-untyped-def]
-    """SNAPSHOT CREATE | RESTORE | DROP; its other forms are left to Python"""
+    """SNAPSHOT CREATE | RESTORE | DROP | LIST; its other forms are left to Python"""
     count = context.call[ARGC]
     if count >= 3 and is_word(context, 1, _CREATE):
         return _create(context, SNAPSHOT)
@@ -235,4 +239,7 @@ def snapshot(context):  # type: ignore[no-untyped-def]
         return _restore(context)
     if count == 3 and is_word(context, 1, _DROP):
         return _drop(context, SNAPSHOT)
+    if count == 2 and is_word(context, 1, _LIST):
+        reply_named(context, 1)
+        return SERVED
     return FOR_PYTHON

@@ -73,7 +73,8 @@ COMMANDS = (
                 since="7.2.5",
                 cost="O(N) with N the number of branches",
                 flags="noscript no_multi",
-                python="managing:branch_list",
+                kernel="branching:branch",
+                python="managing:not_well_formed",
             ),
             Command(
                 _branch,
@@ -93,6 +94,15 @@ COMMANDS = (
                 flags="noscript no_multi fast",
                 kernel="branching:branch",
                 python="managing:not_well_formed",
+            ),
+            Command(
+                _branch,
+                "BRANCH SAVE name file",
+                "Writes an image of a store, from which a server can start.",
+                since="7.2.5",
+                cost="O(1); a thread writes the image, and the client waits for its end",
+                flags="noscript no_multi admin blocking",
+                python="managing:branch_save",
             ),
             Command(
                 _branch,
@@ -170,7 +180,8 @@ COMMANDS = (
                 since="7.2.5",
                 cost="O(N) with N the number of snapshots",
                 flags="noscript no_multi",
-                python="managing:snapshot_list",
+                kernel="branching:snapshot",
+                python="managing:not_well_formed",
             ),
             Command(
                 _snapshot,

@@ -1,4 +1,4 @@
-"""BRANCH and SNAPSHOT, what Python serves of them: LIST, INFO, RENAME, SWAP, and the drop of stores in use."""
+"""BRANCH and SNAPSHOT, what Python serves of them: INFO, RENAME, SWAP, SAVE, and the drop of stores in use."""
 
 from typing import TYPE_CHECKING
 
@@ -39,20 +39,6 @@ def _summary(server: "Server", one: Known) -> dict[str, Reply]:
         "ttl": one.ttl_s(server.registers.NOW_MS),
         "connections": one.users,
     }
-
-
-def _listed(server: "Server", kinds: tuple[str, ...]) -> Reply:
-    return [_summary(server, one) for one in server.named_stores() if one.kind in kinds]
-
-
-def branch_list(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
-    """BRANCH LIST"""
-    return _listed(server, ("main", "branch"))
-
-
-def snapshot_list(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
-    """SNAPSHOT LIST"""
-    return _listed(server, ("snapshot",))
 
 
 def info(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
@@ -108,6 +94,11 @@ def drop(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
         raise CommandError(IN_USE.format(KINDS[one.kind], one.users, "s" * (one.users > 1)))
     server.drop_store(one)
     return OK
+
+
+def branch_save(server: "Server", client: "Client", args: list[bytes]) -> Reply:
+    """BRANCH SAVE name file"""
+    return server.save_store(client.slot, _find(server, args[2]), args[3])
 
 
 def not_well_formed(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
