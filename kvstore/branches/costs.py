@@ -8,8 +8,9 @@ looking at the tables.
 from typing import NamedTuple
 
 from kvstore.branches.known import Known, known
-from kvstore.branches.named import AFTER, CONTEXT_OF_NAMED, KIND, MAIN, SNAPSHOT, named
+from kvstore.branches.named import named
 from kvstore.lifetimes.context import CONTEXT, Context, context_at
+from kvstore.lifetimes.named import AFTER, CONTEXT_OF_NAMED, KIND, MAIN, SNAPSHOT
 from kvstore.lifetimes.pool import NAMED_FIRST
 from kvstore.store.reserve import own_frames
 from mmcore.jit import int64, linked, void, zeros

@@ -7,8 +7,7 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kvstore.branches import named
-from kvstore.lifetimes import pool
+from kvstore.lifetimes import named, pool
 from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT_WORDS, Context
 from mmcore.jit import int64, over

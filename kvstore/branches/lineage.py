@@ -15,7 +15,12 @@ event is published.  Subscriptions and waits stay with the name of the store, as
 in SWAPDB.
 """
 
-from kvstore.branches.named import (
+from kvstore.branches.named import area_close, copy_name, named, named_alloc, named_free, named_of
+from kvstore.branches.registry import registry_add, registry_remove
+from kvstore.branches.using import note_due
+from kvstore.effects.door import replaced
+from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
+from kvstore.lifetimes.named import (
     AREA,
     BASE,
     BRANCH,
@@ -32,17 +37,7 @@ from kvstore.branches.named import (
     QUOTA,
     RESETS,
     SNAPSHOT,
-    area_close,
-    copy_name,
-    named,
-    named_alloc,
-    named_free,
-    named_of,
 )
-from kvstore.branches.registry import registry_add, registry_remove
-from kvstore.branches.using import note_due
-from kvstore.effects.door import replaced
-from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
 from kvstore.lifetimes.pool import NAMED_END_MS, NAMED_STORES
 from kvstore.lifetimes.shard import CONTEXT_AT_HAND, FRAMES_IN_USE
 from kvstore.lifetimes.store import (

@@ -19,6 +19,18 @@ from kvstore.connections.interests import interests_free
 from kvstore.effects.broadcasts import broadcasts_free
 from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS
 from kvstore.lifetimes.listeners import NOTIFYING
+from kvstore.lifetimes.named import (
+    AREA,
+    BASE,
+    CONTEXT_OF_NAMED,
+    KIND,
+    MAIN,
+    NAME,
+    NAME_SIZE,
+    NAMED_WORDS,
+    ORIGIN_NAME,
+    SNAPSHOT,
+)
 from kvstore.lifetimes.store import (
     CONTEXT_ADDRESS,
     COPY_NUMBER,
@@ -39,34 +51,8 @@ from kvstore.lifetimes.wiring import AREAS
 from kvstore.system.libc import bytes_at, free, malloc, words_at
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
 
-(
-    KIND,
-    NUMBER,  # each gets another one
-    NAME,  # address of its bytes
-    NAME_SIZE,
-    ROW,  # of the table of names
-    AFTER,  # address of the named store made next, 0 for none; a list of all
-    BEFORE,
-    CONTEXT_OF_NAMED,  # address of the context's record
-    ORIGIN,  # NUMBER of the store that it was made from
-    BASE,  # root, -1 for none
-    MADE_MS,  # Unix time
-    ENDS_MS,  # when it is dropped; NEVER
-    QUOTA,  # MAXMEMORY of BRANCH CREATE [bytes], 0 for none
-    USERS,  # connections that use it
-    USER_FIRST,  # slot of the first of them, plus 1
-    DUE_NEXT,  # address of the store behind it in the list of stores with work left
-    IS_DUE,
-    RESETS,
-    AREA,  # address of the memory for its users, 0 for none
-    KEYS_CHANGED,  # address of the journal of changed keys, 0 for none
-    ORIGIN_NAME,  # address of the name that its origin had then
-    ORIGIN_SIZE,
-) = range(22)
-NAMED_WORDS = 22
 _RECORD = NAMED_WORDS + STORE_REGISTERS
 _ALL = _RECORD + CONTEXT_WORDS
-MAIN, BRANCH, SNAPSHOT, DROPPED = range(4)
 NO_QUOTA = 1 << 50  # in FRAMES_MAX of a store other than the main one
 _STORE_PLACE = CONTEXT.offset("store")
 _AREA_REGISTERS = constant([register for register, _ in AREAS], int64)

@@ -11,24 +11,11 @@ A name has 1 to NAME_MAX bytes: letters, digits and `-_.:/+#=,~`.  So it can sta
 CLIENT LIST and in a log.
 """
 
-from kvstore.branches.named import (
-    AFTER,
-    BEFORE,
-    ENDS_MS,
-    MADE_MS,
-    MAIN,
-    NAME,
-    NAME_SIZE,
-    NUMBER,
-    ROW,
-    copy_name,
-    named,
-    named_alloc,
-    named_free,
-)
+from kvstore.branches.named import copy_name, named, named_alloc, named_free
 from kvstore.connections.chained import HEADER_WORDS, NEXT, USER, WIDTH, add_row, first_row, remove_row, row_at
 from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.named import AFTER, BEFORE, ENDS_MS, MADE_MS, MAIN, NAME, NAME_SIZE, NUMBER, ROW
 from kvstore.lifetimes.pool import (
     NAMED_FIRST,
     NAMED_LAST,

@@ -12,17 +12,7 @@ channels or track keys: `may_leave`.  If its store is dropped it loses all that,
 chooses another one; it never falls back to the main store.
 """
 
-from kvstore.branches.named import (
-    AREA,
-    DUE_NEXT,
-    IS_DUE,
-    NAMED_WORDS,
-    USER_FIRST,
-    USERS,
-    area_open,
-    is_main,
-    named_of,
-)
+from kvstore.branches.named import area_open, is_main, named_of
 from kvstore.connections.table import connection
 from kvstore.lifetimes.connection import (
     BEFORE_USER,
@@ -36,6 +26,7 @@ from kvstore.lifetimes.connection import (
     WATCH_COUNT,
 )
 from kvstore.lifetimes.context import CONTEXT, context_at
+from kvstore.lifetimes.named import AREA, DUE_NEXT, IS_DUE, NAMED_WORDS, USER_FIRST, USERS
 from kvstore.lifetimes.shard import CONTEXT_AT_HAND, DUE_FIRST, DUE_LAST, FRAMES_IN_USE, MAIN_CONTEXT
 from kvstore.lifetimes.store import CONTEXT_ADDRESS, NAMED_ADDRESS, OWN_FRAMES
 from kvstore.store.copying import leave_copy

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections.interests import interest_count, topic_count
-from kvstore.connections.memory import connection_memory, names_of_topics
+from kvstore.connections.memory import connection_memory, names_of_topics, next_used, store_of
 from kvstore.connections.table import connection, text_length
 from kvstore.lifetimes.call import PROTOCOL, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
@@ -21,6 +21,7 @@ from kvstore.lifetimes.connection import (
     BODY_PAGES,
     CHANNELS_COUNT,
     CLOSE_AFTER_REPLY,
+    CONTEXT_OF,
     CREATED_MS,
     DATABASE,
     DIRTY_CAS,
@@ -61,10 +62,12 @@ from kvstore.lifetimes.connection import (
     UNIX_SOCKET,
     WATCH_COUNT,
 )
-from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import CONNECTION_SLOTS, SCRATCH_ADDRESS, TIMER_MS
-from kvstore.lifetimes.store import PREFIXES, TRACKED_KEYS, WAITED_KEYS, WATCHED_KEYS
-from kvstore.system.libc import bytes_at
+from kvstore.lifetimes.context import CONTEXT, context_at
+from kvstore.lifetimes.named import NAME as NAMED
+from kvstore.lifetimes.named import NAME_SIZE, NAMED_WORDS
+from kvstore.lifetimes.shard import CONNECTION_SLOTS, MAIN_CONTEXT, SCRATCH_ADDRESS, TIMER_MS
+from kvstore.lifetimes.store import NAMED_ADDRESS, PREFIXES, TRACKED_KEYS, WAITED_KEYS, WATCHED_KEYS
+from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.refusals import command_name, name_length
 from kvstore.wire.request import BODY_HEAD
@@ -104,6 +107,7 @@ _PARTS = (
     " resp=",
     " lib-name=",
     " lib-ver=",
+    " store=",
     "\n",
     "w",
     "NULL",
@@ -136,6 +140,7 @@ _PARTS = (
     _RESP,
     _LIB_NAME,
     _LIB_VER,
+    _STORE,
     _END,
     _WRITABLE,
     _NO_COMMAND,
@@ -228,6 +233,16 @@ def _put_buffers(context, row):  # type: ignore[no-untyped-def]
     _put_number(context, _TOT_MEM, connection_memory(row))
 
 
+@kernel
+def _put_store(context, row):  # type: ignore[no-untyped-def]
+    # The name of the branch or snapshot that the connection uses; not of the main store, as no Redis has this field.
+    address = context_at(row[CONTEXT_OF]).store[NAMED_ADDRESS]
+    if row[CONTEXT_OF] != context.shard[MAIN_CONTEXT]:
+        _put(context, _STORE)
+        own = words_at(address, NAMED_WORDS)
+        reply_raw(context, bytes_at(own[NAMED], own[NAME_SIZE]), 0, own[NAME_SIZE])
+
+
 @linked(void(CONTEXT, int64))
 def put_connection(context, slot):  # type: ignore[no-untyped-def]
     """Append the line of one connection to the reply."""
@@ -258,6 +273,7 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     _put_number(context, _RESP, row[SPEAKS])
     _put_text(context, _LIB_NAME, row[LIB_NAME])
     _put_text(context, _LIB_VER, row[LIB_VER])
+    _put_store(context, row)
     _put(context, _END)
 
 
@@ -304,10 +320,16 @@ class ClientTotals(NamedTuple):
 
 @linked(void(CONTEXT, int64[::1]))
 def add_connections(context, totals):  # type: ignore[no-untyped-def]
-    """Sum up the table of connections, in the order of ClientTotals."""
+    """Sum up the table of connections, in the order of ClientTotals; `totals` begins as zeros."""
     totals[1] = names_of_topics(context)
-    totals[5] = topic_count(context.store[WATCHED_KEYS])
-    totals[7] = topic_count(context.store[WAITED_KEYS])
+    store, address = context_at(context.shard[MAIN_CONTEXT]).store, next_used(context, 0)
+    while True:
+        totals[5] += topic_count(store[WATCHED_KEYS])
+        totals[7] += topic_count(store[WAITED_KEYS])
+        if address == 0:
+            break
+        store = store_of(address)
+        address = next_used(context, address)
     for slot in range(context.shard[CONNECTION_SLOTS]):
         row = connection(context, slot)
         if row[FLAGS] & IN_USE == 0:
@@ -330,8 +352,13 @@ class TrackedTotals(NamedTuple):
 
 @linked(void(CONTEXT, int64[::1]))
 def count_tracked(context, totals):  # type: ignore[no-untyped-def]
-    """Count, in the order of TrackedTotals."""
-    store = context.store
-    totals[0] = topic_count(store[TRACKED_KEYS])
-    totals[1] = interest_count(store[TRACKED_KEYS])
-    totals[2] = topic_count(store[PREFIXES])
+    """Count in all stores, in the order of TrackedTotals; `totals` begins as zeros."""
+    store, address = context_at(context.shard[MAIN_CONTEXT]).store, next_used(context, 0)
+    while True:
+        totals[0] += topic_count(store[TRACKED_KEYS])
+        totals[1] += interest_count(store[TRACKED_KEYS])
+        totals[2] += topic_count(store[PREFIXES])
+        if address == 0:
+            return
+        store = store_of(address)
+        address = next_used(context, address)

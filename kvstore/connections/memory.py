@@ -30,13 +30,16 @@ from kvstore.lifetimes.connection import (
     TRACKED_COUNT,
     WATCH_COUNT,
 )
-from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.context import CONTEXT, context_at
+from kvstore.lifetimes.named import AFTER, CONTEXT_OF_NAMED, NAMED_WORDS, USERS
+from kvstore.lifetimes.pool import NAMED_FIRST
 from kvstore.lifetimes.shard import (
     CLIENT_BUFFERS,
     CONNECTED_CLIENTS,
     CONNECTION_SLOTS,
     EVICTED_CLIENTS,
     EVICTION_REST_MS,
+    MAIN_CONTEXT,
     MAXMEMORY_CLIENTS,
     SCRATCH_ADDRESS,
     TICK_MS,
@@ -65,21 +68,57 @@ def connection_memory(row):  # type: ignore[no-untyped-def]
     return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row)
 
 
+@kernel
+def next_used(context, address):  # type: ignore[no-untyped-def]
+    """The named store behind the one at `address` (0: the main one) that connections use; its address, 0 for none."""
+    address = context.pool[NAMED_FIRST] if address == 0 else address
+    while address != 0:
+        address = words_at(address, NAMED_WORDS)[AFTER]
+        if address != 0 and words_at(address, NAMED_WORDS)[USERS] > 0:
+            break
+    return address
+
+
+@kernel
+def store_of(address):  # type: ignore[no-untyped-def]
+    """The registers of the named store at `address`."""
+    return context_at(words_at(address, NAMED_WORDS)[CONTEXT_OF_NAMED]).store
+
+
+@kernel
+def _names_in(store):  # type: ignore[no-untyped-def]
+    names = 0
+    for i in range(len(_TABLES)):
+        names += names_memory(store[_TABLES[i]])
+    return names
+
+
+@kernel
+def _interests_in(store):  # type: ignore[no-untyped-def]
+    interests = 0
+    for i in range(len(_TABLES)):
+        interests += interest_count(store[_TABLES[i]])
+    return interests
+
+
 @linked(int64(CONTEXT))
 def names_of_topics(context):  # type: ignore[no-untyped-def]
     """Memory of the names of all topics, which count for no single connection [bytes]."""
-    names = 0
-    for i in range(len(_TABLES)):
-        names += names_memory(context.store[_TABLES[i]])
+    names, address = _names_in(context_at(context.shard[MAIN_CONTEXT]).store), next_used(context, 0)
+    while address != 0:
+        names += _names_in(store_of(address))
+        address = next_used(context, address)
     return names
 
 
 @linked(int64(CONTEXT))
 def connections_memory(context):  # type: ignore[no-untyped-def]
     """Memory of all connections, without those names [bytes]."""
-    shard, interests = context.shard, 0
-    for i in range(len(_TABLES)):
-        interests += interest_count(context.store[_TABLES[i]])
+    shard, address = context.shard, next_used(context, 0)
+    interests = _interests_in(context_at(shard[MAIN_CONTEXT]).store)
+    while address != 0:
+        interests += _interests_in(store_of(address))
+        address = next_used(context, address)
     fixed = 8 * FIELDS * shard[CONNECTED_CLIENTS]
     return fixed + shard[CLIENT_BUFFERS] + INTEREST_MEMORY * interests
 

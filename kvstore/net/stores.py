@@ -13,7 +13,17 @@ defragmentation work on the main store alone; in the others, a key that is due i
 """
 
 from kvstore.branches.lineage import drop, end
-from kvstore.branches.named import (
+from kvstore.branches.named import area_close, named, named_of
+from kvstore.branches.using import come_to_hand, enter_main, note_due, stop_using
+from kvstore.connections.table import connection
+from kvstore.effects.broadcasts import broadcast
+from kvstore.effects.subscriptions import end_subscriptions
+from kvstore.effects.tracking import tracking_off
+from kvstore.effects.watch import unwatch_all
+from kvstore.lifetimes.call import ARGC
+from kvstore.lifetimes.connection import DIRTY_EXEC, FLAGS, MOVED, MULTI, NEVER, STORE_LOST
+from kvstore.lifetimes.context import CONTEXT, context_at
+from kvstore.lifetimes.named import (
     AFTER,
     AREA,
     CONTEXT_OF_NAMED,
@@ -24,19 +34,7 @@ from kvstore.branches.named import (
     KIND,
     USER_FIRST,
     USERS,
-    area_close,
-    named,
-    named_of,
 )
-from kvstore.branches.using import come_to_hand, enter_main, note_due, stop_using
-from kvstore.connections.table import connection
-from kvstore.effects.broadcasts import broadcast
-from kvstore.effects.subscriptions import end_subscriptions
-from kvstore.effects.tracking import tracking_off
-from kvstore.effects.watch import unwatch_all
-from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.connection import DIRTY_EXEC, FLAGS, MOVED, MULTI, NEVER, STORE_LOST
-from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.pool import NAMED_END_MS, NAMED_FIRST
 from kvstore.lifetimes.shard import DUE_FIRST, DUE_LAST, NOW_MS
 from kvstore.lifetimes.store import BROADCAST_DUE, READ_ONLY

@@ -94,7 +94,6 @@ class Server(Settings, Figures):
         self.space, self.main = self.store.space, self.store.context
         self.context = self.main  # of the store that the command at hand concerns
         self.registers = self.main.registers
-        self._begin_names()
         self.commands = CommandTable()
         self.commands.install(self.shard)
         self._unix_path = os.fsencode(config["unixsocket"]) + b"\0"
@@ -111,6 +110,7 @@ class Server(Settings, Figures):
         self.exports = Exports(self.main, lambda fd: self._watch_descriptor(fd, accept.WAKE))
         start_clocks(self.main)
         r.LAST_SAVE_MS = r.NOW_MS
+        self._begin_names()
         if keyspace_init(self.main) != 0:
             raise OutOfFrames("the physical memory is too small for an empty store")
         self.started_ms = r.TIMER_MS

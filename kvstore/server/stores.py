@@ -97,8 +97,11 @@ class Stores:
 
     def held_by(self, one: Known) -> Held:
         """What a store holds, shared and private."""
-        space = self._context_of(one).space
-        return held(space.mem, int(space.cpu[CR3]))
+        return _held(self._context_of(one))
+
+    def held(self) -> Held:
+        """What the store at hand holds, shared and private."""
+        return _held(self.context)
 
     def save_store(self, slot: int, one: Known, file: bytes) -> Sentinel:
         """Write an image of a store; the connection in `slot`, whose command is at hand, waits for its end."""
@@ -116,3 +119,7 @@ class Stores:
         if begin_wait(self.context, row):
             r.COMMAND = UNCOUNTED  # it is accounted for when it is answered
         return NO_REPLY
+
+
+def _held(context: Context) -> Held:
+    return held(context.space.mem, int(context.space.cpu[CR3]))

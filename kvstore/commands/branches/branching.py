@@ -10,7 +10,7 @@ store that connections use.
 """
 
 from kvstore.branches.lineage import NO_MEMORY, drop, make, reset_branch, restore
-from kvstore.branches.named import BRANCH, CONTEXT_OF_NAMED, KIND, NAME, NAME_SIZE, SNAPSHOT, USERS, named
+from kvstore.branches.named import named
 from kvstore.branches.registry import find_named, is_name
 from kvstore.branches.using import may_leave, use
 from kvstore.commands.branches.listing import reply_named
@@ -18,6 +18,7 @@ from kvstore.connections.table import connection
 from kvstore.lifetimes.call import ARGC, CONNECTION
 from kvstore.lifetimes.connection import CONTEXT_OF, FLAGS, NEVER, STORE_LOST
 from kvstore.lifetimes.context import CONTEXT, FOR_PYTHON, HANDLER, SERVED, context_at
+from kvstore.lifetimes.named import BRANCH, CONTEXT_OF_NAMED, KIND, NAME, NAME_SIZE, SNAPSHOT, USERS
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.lifetimes.store import CONTEXT_ADDRESS, NAMED_ADDRESS
 from kvstore.system.libc import bytes_at

@@ -1,6 +1,9 @@
 """BRANCH LIST and SNAPSHOT LIST: a kernel, because there may be ten thousand of them."""
 
-from kvstore.branches.named import (
+from kvstore.branches.named import named
+from kvstore.lifetimes.connection import NEVER
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.named import (
     AFTER,
     ENDS_MS,
     KIND,
@@ -12,10 +15,7 @@ from kvstore.branches.named import (
     ORIGIN_SIZE,
     SNAPSHOT,
     USERS,
-    named,
 )
-from kvstore.lifetimes.connection import NEVER
-from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import NAMED_FIRST
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.system.libc import bytes_at

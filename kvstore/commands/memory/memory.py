@@ -16,7 +16,7 @@ def _keys(server: "Server") -> int:
 def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
     """MEMORY STATS"""
     of, keys = memory_figures(server), _keys(server)
-    used, ratios = of["used"], memory_ratios(of)
+    used, ratios, shares = of["used"], memory_ratios(of), server.held()
     databases: dict[str, Reply] = {
         f"db.{number}": {
             "overhead.hashtable.main": of["index"] * held // keys,
@@ -55,6 +55,9 @@ def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Rep
         "rss-overhead.bytes": ratios.overhead.bytes,
         "fragmentation": ratios.whole.ratio,
         "fragmentation.bytes": ratios.whole.bytes,
+        "store.rss": shares.rss,
+        "store.shared": shares.shared,
+        "store.private": shares.private,
     }
 
 
