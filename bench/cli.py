@@ -615,6 +615,22 @@ def blocking_command(
     finish(blocking.run(subjects, **sizes), json_file)
 
 
+@bench.command("branches")
+@click.option("--keys", type=click.IntRange(100), default=1_000_000, show_default=True)
+@in_rounds(5)
+@common
+def branches_command(keys: int, rounds: int, smoke: bool, json_file: Path | None) -> None:
+    """What it costs to make, to reset and to keep branches of a loaded store.
+
+    \b
+    Example:
+      kvstore bench branches --keys 100000
+    """
+    from bench import branches
+
+    finish(branches.run(**(branches.SMOKE if smoke else {"keys": keys, "rounds": rounds})), json_file)
+
+
 PICTURED = ("throughput", "snapshot", "map")
 
 
@@ -632,7 +648,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
     first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
-    for name in f"{first} collections pages pubsub blocking".split():
+    for name in f"{first} collections pages pubsub blocking branches".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

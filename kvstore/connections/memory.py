@@ -47,7 +47,7 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.store import INTEREST_TABLES
 from kvstore.system.libc import words_at
-from mmcore.jit import constant, int64, kernel, linked, void
+from mmcore.jit import constant, int64, kernel, linked, view, void
 from mmcore.paging import PAGE_SHIFT
 
 CLOSED_AT_ONCE = 64  # connections, in a turn
@@ -79,7 +79,7 @@ def next_used(context, address):  # type: ignore[no-untyped-def]
     return address
 
 
-@kernel
+@view
 def store_of(address):  # type: ignore[no-untyped-def]
     """The registers of the named store at `address`."""
     return context_at(words_at(address, NAMED_WORDS)[CONTEXT_OF_NAMED]).store

@@ -191,6 +191,18 @@ def test_expiry_tells_when_keys_are_gone_and_how_many_are_held(tmp_path: Path) -
 
 
 @needs_redis_benchmark
+def test_branches_tell_of_times_frames_and_what_they_cost_the_main_store(tmp_path: Path) -> None:
+    report = run(tmp_path, "branches")
+    commands = {row["command"]: row for row in rows(report)}
+    assert {"PING", "BRANCH CREATE", "BRANCH DROP", "BRANCH RESET", "SNAPSHOT RESTORE"} <= commands.keys()
+    made, written, private = (row["frames"] for row in rows(report, 1))
+    assert made == 2  # its two roots
+    assert written == private + 1  # all that it has copied, and its base
+    assert [row["test"] for row in rows(report, 2)] == ["GET", "SET"]
+    assert [figure["at_most"] for figure in report["figures"]] == [2.0, 3.0, 1024, 1.03, 1.03, None, 1.01]
+
+
+@needs_redis_benchmark
 def test_blocking_tells_of_answers_and_of_what_a_crowd_costs(tmp_path: Path) -> None:
     report = run(tmp_path, "blocking", *AGAINST)
     answers = rows(report)
