@@ -28,6 +28,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from kvstore.commands.branches.information import branches_fields
 from kvstore.commands.usage import PAGE_SIZE, human, memory_figures, memory_ratios, ratio_of
 from kvstore.config.kinds import percentage_text
 from kvstore.system.capacity import system_memory
@@ -354,22 +355,6 @@ def machine_fields(server: "Server") -> Fields:
         "busy_poll_found": server.registers.BUSY_FOUND,
         "transactions_undone": server.registers.TRANSACTIONS_UNDONE,
     }
-
-
-def branches_fields(server: "Server") -> Fields:
-    """Branches and snapshots, which end with the process, and the costliest ten of them."""
-    of, counters = server.costs(), server.space.counters
-    found: dict[str, object] = {
-        "branches": of.branches,
-        "snapshots": of.snapshots,
-        "branches_outlive_process": "no",
-        "branches_own_bytes": of.own_bytes,
-        "pages_copied": counters["pages_copied"],
-        "tables_copied": counters["tables_copied"],
-    }
-    for number, (one, own) in enumerate(of.costliest):
-        found[f"store{number}"] = f"name={one.name},kind={one.kind},own={own},connections={one.users}"
-    return found
 
 
 def _nothing(_server: "Server") -> Fields:
