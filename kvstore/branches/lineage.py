@@ -17,7 +17,7 @@ in SWAPDB.
 
 from kvstore.branches.named import area_close, copy_name, named, named_alloc, named_free, named_of
 from kvstore.branches.registry import registry_add, registry_remove
-from kvstore.branches.using import note_due
+from kvstore.branches.using import come_to_hand, note_due
 from kvstore.effects.door import replaced
 from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
 from kvstore.lifetimes.named import (
@@ -51,8 +51,8 @@ from kvstore.lifetimes.store import (
 )
 from kvstore.store.databases import keyspace_open
 from kvstore.store.defrag import RESTING
-from kvstore.store.flush import release_copied, release_root
-from kvstore.store.reserve import own_frames
+from kvstore.store.flush import give_waiting, release_copied, release_root
+from kvstore.store.reserve import leaves_enough
 from kvstore.system.libc import words_at
 from mmcore.errors import NO_FRAME, NO_SPACE
 from mmcore.fork import CONSTANT, fork
@@ -67,6 +67,19 @@ from mmcore.tlb import tlb_flush
 NO_MEMORY = -7  # of the process, beside NO_FRAME and NO_SPACE
 FRAMES_OF_BRANCH = 2  # its two roots
 assert NO_MEMORY not in (NO_FRAME, NO_SPACE)
+
+
+@kernel
+def _settle(context):  # type: ignore[no-untyped-def]
+    # What follows takes frames that are not the store's at hand, so its account is settled up to now.
+    come_to_hand(context, context.shard[CONTEXT_AT_HAND])
+
+
+@kernel
+def _charge_nobody(context):  # type: ignore[no-untyped-def]
+    # The frames that were taken since _settle are in no account.
+    frames = context.space.mem.frames
+    context.shard[FRAMES_IN_USE] = frames[TOTAL] - frames[FREE_COUNT]
 
 
 @linked(void(CONTEXT))
@@ -88,7 +101,7 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
     ends_ms: Unix time; NEVER.  quota: of its own frames [bytes], 0 for none.  Returns its address, or NO_FRAME,
     NO_SPACE, NO_MEMORY with nothing changed.
     """
-    if not has_frames(context.space, FRAMES_OF_BRANCH):
+    if not has_frames(context.space, FRAMES_OF_BRANCH) or leaves_enough(context, FRAMES_OF_BRANCH) == 0:
         return NO_FRAME
     address = named_alloc(context, name, size, kind)
     if address == 0:
@@ -99,6 +112,7 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
     if own[ORIGIN_NAME] == 0 or registry_add(context, address) == 0:
         named_free(address)
         return NO_MEMORY
+    _settle(context)
     root = fork(context.space, CONSTANT)
     assert root >= 0, "no frame was reserved for a root"
     source = words_at(context.store[CONTEXT_ADDRESS], CONTEXT_WORDS)
@@ -107,20 +121,21 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
         registry_remove(context, address)
         named_free(address)
         release_root(context, root)
+        _charge_nobody(context)
         context.pool[NAMED_STORES] -= 1
         return NO_SPACE
     _begin(context_at(own[CONTEXT_OF_NAMED]))
+    _charge_nobody(context)
     context.pool[NAMED_END_MS] = min(context.pool[NAMED_END_MS], ends_ms)
     return address
 
 
-@linked(void(CONTEXT, int64))
-def _own_again(context, frames):  # type: ignore[no-untyped-def]
-    """The store of this context owns so many frames from now on."""
-    shard, memory = context.shard, context.space.mem.frames
-    context.store[OWN_FRAMES] = frames
-    if shard[CONTEXT_AT_HAND] == context.store[CONTEXT_ADDRESS]:
-        shard[FRAMES_IN_USE] = memory[TOTAL] - memory[FREE_COUNT]
+@kernel
+def _own_again(context):  # type: ignore[no-untyped-def]
+    # The store owns its roots alone; none of the trees that wait to be released is its own any more.
+    give_waiting(context, context.store[CONTEXT_ADDRESS], 0)
+    context.store[OWN_FRAMES] = FRAMES_OF_BRANCH
+    _charge_nobody(context)
 
 
 @kernel
@@ -141,10 +156,11 @@ def reset_branch(context):  # type: ignore[no-untyped-def]
     own = named_of(context)
     if not has_frames(context.space, 1):
         return 0
+    _settle(context)
     release_root(context, load_cr3(context.space, own[BASE]))
     own[BASE] = fork(context.space, CONSTANT)
     own[RESETS] += 1
-    _own_again(context, FRAMES_OF_BRANCH)
+    _own_again(context)
     _other_contents(context)
     return 1
 
@@ -153,12 +169,13 @@ def reset_branch(context):  # type: ignore[no-untyped-def]
 def restore(context, address):  # type: ignore[no-untyped-def]
     """Give the store of this context the contents of the named store at `address`: 1, or 0 when frames ran out."""
     source = context_at(named(address)[CONTEXT_OF_NAMED])
+    _settle(context)
     root = fork(source.space, CONSTANT)
     if root < 0:
         return 0
     context.space.cpu[EPOCH] = source.space.cpu[EPOCH]
     release_root(context, load_cr3(context.space, root))
-    _own_again(context, FRAMES_OF_BRANCH)
+    _own_again(context)
     _other_contents(context)
     return 1
 
@@ -166,12 +183,15 @@ def restore(context, address):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, CONTEXT))
 def swap(context, other):  # type: ignore[no-untyped-def]
     """Exchange the contents of two stores, each of which can be written."""
-    frames, others = own_frames(context), own_frames(other)
+    _settle(context)
+    frames, mine, others = context.store[OWN_FRAMES], context.store[CONTEXT_ADDRESS], other.store[CONTEXT_ADDRESS]
+    context.store[OWN_FRAMES], other.store[OWN_FRAMES] = other.store[OWN_FRAMES], frames
+    give_waiting(context, mine, -1)
+    give_waiting(context, others, mine)
+    give_waiting(context, -1, others)
     for register in (CR3, EPOCH):
         kept = context.space.cpu[register]
         context.space.cpu[register], other.space.cpu[register] = other.space.cpu[register], kept
-    _own_again(context, others)
-    _own_again(other, frames)
     tlb_flush(context.space)
     tlb_flush(other.space)
     _other_contents(context)
@@ -197,6 +217,7 @@ def end(context):  # type: ignore[no-untyped-def]
     if own[AREA] != 0:
         area_close(context)
     release_copied(context)
+    give_waiting(context, context.store[CONTEXT_ADDRESS], 0)
     root = space_close(context.space)
     release_root(context, root)
     if own[BASE] >= 0:

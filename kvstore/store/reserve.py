@@ -99,7 +99,7 @@ def _used(context):  # type: ignore[no-untyped-def]
     return frames[TOTAL] - frames[FREE_COUNT] + heap_borrowed(context.space)
 
 
-@kernel
+@linked(int64(CONTEXT))
 def own_frames(context):  # type: ignore[no-untyped-def]
     """Frames that a store has taken for itself, up to now."""
     shard, frames = context.shard, context.space.mem.frames
@@ -110,12 +110,18 @@ def own_frames(context):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64))
+def leaves_enough(context, worst):  # type: ignore[no-untyped-def]
+    """Whether what is kept for the main store stays free when so many frames are taken (0 or 1)."""
+    in_force = context.pool[FRAMES_IN_FORCE]
+    return 1 if _used(context) + worst <= in_force - in_force // KEPT_FOR_MAIN else 0
+
+
+@linked(int64(CONTEXT, int64))
 def _branch_may(context, worst):  # type: ignore[no-untyped-def]
     """Whether a branch may take so many frames: within its quota, and what is kept for the main store stays free."""
-    in_force = context.pool[FRAMES_IN_FORCE]
     if own_frames(context) + worst - FRAMES_PER_COMMAND > context.store[FRAMES_MAX]:
         return 0
-    return 1 if _used(context) + worst <= in_force - in_force // KEPT_FOR_MAIN else 0
+    return leaves_enough(context, worst)
 
 
 @kernel
