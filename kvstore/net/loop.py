@@ -67,6 +67,7 @@ from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.net.pipeline import go_on
 from kvstore.net.receiving import receive, run_input
+from kvstore.net.serving import has_waiting, serve_waiting
 from kvstore.net.stores import look_after_stores
 from kvstore.net.timer import save_due, tick
 from kvstore.net.upkeep import PRESSED, upkeep, upkeep_between
@@ -182,6 +183,8 @@ def _send_late(context):  # type: ignore[no-untyped-def]
     # Look after other stores, and send what came up after the turn's replies: waits ended, keys expired, changes are to
     # be broadcast.  Returns whether a store has work left.
     left = look_after_stores(context) if context.shard[DUE_FIRST] != 0 else 0
+    if has_waiting(context):  # a connection of another store has brought the key
+        serve_waiting(context)
     if context.store[BROADCAST_DUE]:
         broadcast(context)
     if context.shard[SENDS] > 0:
