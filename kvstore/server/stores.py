@@ -91,6 +91,12 @@ class Stores:
         """Keys in all databases of a store."""
         return sum(keys for keys, _, _ in database_sizes(self._context_of(one)))
 
+    def users_of(self, one: Known) -> int:
+        """Connections that use a store."""
+        if one.kind != "main":
+            return one.users
+        return self.registers.CONNECTED_CLIENTS - sum(other.users for other in known_stores(self.main))
+
     def own_bytes(self, one: Known) -> int:
         """Memory of the frames that a store has taken for itself [bytes]."""
         return int(own_frames(self._context_of(one))) * PAGE_SIZE
@@ -109,7 +115,8 @@ class Stores:
         identity = row[connection.ID]
 
         def ended(ok: bool) -> None:
-            if row[connection.ID] == identity:  # it is still there
+            # It is still there, and waits for this: CLIENT UNBLOCK, or the end of its branch, may have ended the wait.
+            if row[connection.ID] == identity and row[connection.BLOCKED_ANSWER] == connection.ANSWER_OK:
                 unblock_connection(self.main, slot, 0 if ok else SAVE_FAILED)
 
         name = file.decode(errors="surrogateescape")

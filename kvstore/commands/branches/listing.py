@@ -17,7 +17,7 @@ from kvstore.lifetimes.named import (
     USERS,
 )
 from kvstore.lifetimes.pool import NAMED_FIRST
-from kvstore.lifetimes.shard import NOW_MS
+from kvstore.lifetimes.shard import CONNECTED_CLIENTS, NOW_MS
 from kvstore.system.libc import bytes_at
 from kvstore.wire.deferred import begin_array, end_array
 from kvstore.wire.resp import reply_bulk, reply_integer, reply_map
@@ -33,6 +33,18 @@ FIELDS = 6
 @kernel
 def _word(context, text):  # type: ignore[no-untyped-def]
     reply_bulk(context, text, 0, len(text))
+
+
+@kernel
+def _users(context, own):  # type: ignore[no-untyped-def]
+    # Connections that use a store; all that use no other one use the main store.
+    if own[KIND] != MAIN:
+        return own[USERS]
+    users, address = context.shard[CONNECTED_CLIENTS], own[AFTER]
+    while address != 0:
+        users -= named(address)[USERS]
+        address = named(address)[AFTER]
+    return users
 
 
 @linked(void(CONTEXT, int64))
@@ -55,7 +67,7 @@ def reply_summary(context, address):  # type: ignore[no-untyped-def]
     _word(context, _TTL)
     reply_integer(context, -1 if own[ENDS_MS] == NEVER else max(0, own[ENDS_MS] - now + 999) // 1000)
     _word(context, _CONNECTIONS)
-    reply_integer(context, own[USERS])
+    reply_integer(context, _users(context, own))
 
 
 @linked(void(CONTEXT, int64))

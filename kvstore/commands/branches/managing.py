@@ -37,7 +37,7 @@ def _summary(server: "Server", one: Known) -> dict[str, Reply]:
         "from": one.origin,
         "created": one.made_ms // 1000,
         "ttl": one.ttl_s(server.registers.NOW_MS),
-        "connections": one.users,
+        "connections": server.users_of(one),
     }
 
 
