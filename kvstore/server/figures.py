@@ -19,6 +19,7 @@ from kvstore.store.databases import index_pages, memory_used
 from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step
 from kvstore.store.sampling import database_sizes
+from kvstore.wire.errors import ERRORS, READ_ONLY_REPLICA
 from kvstore.wire.reply import CommandError
 from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SIZE
@@ -174,7 +175,8 @@ class Figures:
         """MEMORY PURGE: give free frames back at once, for PURGE_S; the loop goes on with what is left."""
         self.registers.GIVE_ALL = 1
         until = time.perf_counter() + PURGE_S
-        while background_step(self.context, PURGE_PAGES) and time.perf_counter() < until:
+        store = self.main if self.context.registers.READ_ONLY else self.context  # a snapshot has nothing to free
+        while background_step(store, PURGE_PAGES) and time.perf_counter() < until:
             pass
 
     def db_sizes(self) -> list[tuple[int, int, int]]:
@@ -197,6 +199,8 @@ class Figures:
         """DEBUG POPULATE"""
         if self.loading:  # what is read would take the place of what is made
             raise CommandError(LOADING_ERROR)
+        if self.context.registers.READ_ONLY:
+            raise CommandError(ERRORS[READ_ONLY_REPLICA])
         populate_database(self.context, db, count, prefix, size)
 
     def reset_statistics(self) -> None:

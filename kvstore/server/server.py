@@ -73,6 +73,7 @@ from snapshot.errors import OutOfFrames
 
 log = logging.getLogger("kvstore")
 
+RELOAD_MAIN = "ERR DEBUG RELOAD is of the main store: BRANCH USE main first"
 COLD_ARGUMENTS_MAX = 1024  # of a command that Python serves; more would keep all clients waiting
 ATTACK_LOG_S = 60.0  # between warnings of HTTP requests
 LISTEN_AFTER_S = 0.05  # a store that is loaded so soon is never seen loading
@@ -391,6 +392,8 @@ class Server(Settings, Figures):
         """DEBUG RELOAD"""
         if self.loading:
             raise CommandError(LOADING_ERROR)
+        if self.context is not self.main:
+            raise CommandError(RELOAD_MAIN)
         self.snapshots.reload(save)
 
 
