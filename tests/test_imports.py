@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("mmcore", "snapshot", "kvstore", "bench")  # each may import those before it
 ROOMS = (  # of kvstore: likewise
     "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store",
-    "branches", "durable", "commands", "net", "server", "cli",
+    "branches", "durable", "commands", "net", "server", "cli", "testing",
 )  # fmt: skip
 
 
@@ -81,6 +81,9 @@ def test_there_is_no_circle_of_modules(layer: str) -> None:
     ("first", "kept_out"),
     [
         ("kvstore.cli.commandline", ("mmcore",)),  # another command needs no kernel
+        ("kvstore.testing.plugin", ("mmcore", "kvstore.wire", "kvstore.testing.server")),  # most sessions need nothing
+        ("kvstore.testing.branches", ("mmcore", "kvstore.server")),  # nor do clients need a kernel
+        ("kvstore.testing.embedded", ("mmcore", "kvstore.server")),
         (
             "kvstore.durable.startup",
             ("mmcore.memory", "mmcore.space", "mmcore.check", "kvstore.net.loop", "kvstore.server.server"),

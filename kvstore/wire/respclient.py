@@ -202,8 +202,12 @@ class Connection:
     ) -> None:
         if unixsocket:
             self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.settimeout(timeout_s)
-            self._socket.connect(unixsocket)
+            try:
+                self._socket.settimeout(timeout_s)
+                self._socket.connect(unixsocket)
+            except BaseException:
+                self._socket.close()
+                raise
         else:
             self._socket = socket.create_connection((host, port), timeout_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
