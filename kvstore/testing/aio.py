@@ -61,12 +61,6 @@ async def _end(generator: AsyncGenerator[None, None]) -> None:
 
 
 def client(**options: Any) -> Redis:
-    """A client with such a pool; the options are those of redis.asyncio.Redis that concern connections."""
-    if path := options.pop("unix_socket_path", ""):
-        return Redis.from_pool(_Pool(connection_class=UnixDomainSocketConnection, path=path, **options))
-    return Redis.from_pool(_Pool(connection_class=Connection, **options))
-
-
-def finish(client: Redis) -> None:
-    """Close the connections of a client, from outside of its loop."""
-    client.connection_pool.finish()
+    """A client with such a pool; the options are those of its connections."""
+    kind = UnixDomainSocketConnection if "path" in options else Connection
+    return Redis.from_pool(_Pool(connection_class=kind, **options))

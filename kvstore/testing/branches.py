@@ -159,7 +159,7 @@ class Branches:
         self.command("BRANCH", "CREATE", loading, "FROM", self._base, *self._ends)
         try:
             if seed is not None:
-                client = self.server.client(loading, **client_options)
+                client = self.server.client(loading, **{"socket_timeout": None, **client_options})  # it may take long
                 try:
                     seed(client)
                 finally:
