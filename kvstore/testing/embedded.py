@@ -58,16 +58,22 @@ class Embedded(Server):
 
     def stop(self) -> None:
         """End it: by SHUTDOWN NOSAVE, or by SIGKILL if it does not follow."""
-        if self._process.poll() is None:
-            with (
-                contextlib.suppress(OSError, CommandError, ProtocolError),
-                self.connect(timeout_s=STOP_TIMEOUT_S) as connection,
-            ):
-                connection.command("SHUTDOWN", "NOSAVE")
+        if self._process.poll() is None and self._follows():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT_S)
+        self.kill()
+
+    def _follows(self) -> bool:
         try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
+            with self.connect(timeout_s=STOP_TIMEOUT_S) as connection:
+                connection.command("SHUTDOWN", "NOSAVE")
+        except ConnectionRefusedError:
+            return False
+        except ConnectionError:  # it ends without an answer
+            return True
+        except (OSError, CommandError, ProtocolError):
+            pass
+        return False
 
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until it serves.  Raises StartFailed."""
