@@ -62,6 +62,7 @@ _RESETTABLE = (
 class Figures:
     """See the module's note.  A part of the server, whose attributes it names."""
 
+    main: Context
     context: Context
     registers: Registers
     shard: Shard
