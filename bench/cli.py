@@ -631,6 +631,38 @@ def branches_command(keys: int, rounds: int, smoke: bool, json_file: Path | None
     finish(branches.run(**(branches.SMOKE if smoke else {"keys": keys, "rounds": rounds})), json_file)
 
 
+@bench.command("tests")
+@click.option("--mib", type=click.IntRange(1), default=1024, show_default=True, help="Of data.")
+@click.option("--tests", "count", type=click.IntRange(1), default=200, show_default=True)
+@common
+def tests_command(mib: int, count: int, smoke: bool, json_file: Path | None) -> None:
+    """What it costs to give every unit test a loaded store of its own, beside what people do with redis-server.
+
+    \b
+    Example:
+      kvstore bench tests --mib 100
+    """
+    from bench import unittests
+
+    finish(unittests.run(**(unittests.SMOKE if smoke else {"mib": mib, "tests": count})), json_file)
+
+
+@bench.command("scan")
+@click.option("--hashes", type=click.IntRange(100), default=1_000_000, show_default=True)
+@click.option("--rate", type=float, default=20_000.0, show_default=True, help="Writes a second.")
+@common
+def scan_command(hashes: int, rate: float, smoke: bool, json_file: Path | None) -> None:
+    """A consistent scan of all data beside transactions.
+
+    \b
+    Example:
+      kvstore bench scan --hashes 100000
+    """
+    from bench import scan
+
+    finish(scan.run(**(scan.SMOKE if smoke else {"hashes": hashes, "rate": rate})), json_file)
+
+
 PICTURED = ("throughput", "snapshot", "map")
 
 
@@ -648,7 +680,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
     first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
-    for name in f"{first} collections pages pubsub blocking branches".split():
+    for name in f"{first} collections pages pubsub blocking branches tests scan".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

@@ -202,6 +202,21 @@ def test_branches_tell_of_times_frames_and_what_they_cost_the_main_store(tmp_pat
     assert [figure["at_most"] for figure in report["figures"]] == [2.0, 3.0, 1024, 1.03, 1.03, None, 1.01]
 
 
+@needs_redis
+def test_tests_tell_of_ways_to_give_each_one_its_own_store(tmp_path: Path) -> None:
+    report = run(tmp_path, "tests")
+    ways = ["a branch a test", *(f"{way}, redis-server" for way in ("load again", "DEBUG RELOAD", "a server a test"))]
+    assert [row["way"] for row in rows(report)] == ways
+    assert all(0 < row["median"] <= row["worst"] for row in rows(report))
+    assert [row["mode"] for row in rows(report, 1)] == ["classic", "on-demand", "constant"]
+
+
+def test_a_scan_of_a_snapshot_sees_one_instant(tmp_path: Path) -> None:
+    report = run(tmp_path, "scan")
+    assert [row["batches"] > 0 for row in rows(report)] == [True, True]
+    assert rows(report, 1)[0] == {"scan": "of the snapshot", "hashes": 2000, "sum": 2_000_000, "off by": 0}
+
+
 @needs_redis_benchmark
 def test_blocking_tells_of_answers_and_of_what_a_crowd_costs(tmp_path: Path) -> None:
     report = run(tmp_path, "blocking", *AGAINST)
