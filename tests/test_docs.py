@@ -64,7 +64,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     with Process("kvstore", tmp_path) as server:
         monkeypatch.setattr(redis, "Redis", functools.partial(redis.Redis, port=server.port))
         scope: dict[str, object] = {}
-        assert run_blocks(ROOT / "README.md", scope) == 2
+        assert run_blocks(ROOT / "README.md", scope) == 3
         connection = scope["r"]
         assert isinstance(connection, redis.Redis.func)  # type: ignore[attr-defined]
         connection.close()
