@@ -127,3 +127,23 @@ def test_the_machine_by_itself_works_without_numpy(bin_directory, tmp_path):
     run = [bin_directory / "python", "-c", script]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["b'hello'", "b'world'", "4"]
+
+
+def test_the_plugin_of_pytest_loads_and_gives_each_test_a_store(bin_directory, tmp_path):
+    install = [bin_directory / "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "--constraint", ROOT / "constraints.txt", "pytest", "redis"], check=True)
+    tmp_path.joinpath("test_it.py").write_text(
+        "import pytest\n"
+        "import mmcore.heap\n"
+        "@pytest.mark.parametrize('i', range(2))\n"
+        "def test_each_has_an_empty_store(kv, i):\n"
+        "    assert kv.dbsize() == 0 and kv.set('city', 'Lisbon')\n"
+        "def test_kernels_are_not_rewritten_for_assertions():\n"
+        "    assert type(mmcore.heap.__loader__).__name__ == 'SourceFileLoader'\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "KVSTORE_CACHE_DIR": str(tmp_path / "cache")}
+    run = [bin_directory / "python", "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "--trace-config"]
+    done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^ +kvstore +: .*site-packages/kvstore/testing/plugin\.py$", done.stdout, re.MULTILINE)
+    assert "3 passed" in done.stdout
