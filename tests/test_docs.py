@@ -83,7 +83,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     with Process("kvstore", tmp_path) as server:
         monkeypatch.setattr(redis, "Redis", _of_port(server.port))
         scope: dict[str, object] = {}
-        assert run_blocks(ROOT / "README.md", scope) == 3
+        assert run_blocks(ROOT / "README.md", scope) == 4
         connection = scope["r"]
         assert isinstance(connection, redis.Redis)
         connection.close()
