@@ -6,8 +6,9 @@
     swap       two stores exchange their roots, and what belongs to these
     drop       roots, registers and memory go back; connections that use the store lose it
 
-None of these touches a key, so none depends on how many there are.  Trees that nobody needs any more are released in
-steps between turns (store/flush.py).  All take the context of the store concerned, which need not be the one at hand.
+None of these touches a key, so none depends on how many there are.  Lines of contents (lines.py) follow the roots.
+Trees that nobody needs any more are released in steps between turns (store/flush.py).  All take the context of the
+store concerned, which need not be the one at hand.
 
 What becomes of those who listen at a store whose contents are replaced (reset, restore, swap): a watched key counts as
 changed, a tracking client is told that nothing in its cache is valid, waited keys are looked up again, and no keyspace
@@ -15,14 +16,16 @@ event is published.  Subscriptions and waits stay with the name of the store, as
 in SWAPDB.
 """
 
+from kvstore.branches.lines import follow, follow_from, line_begin, line_end
 from kvstore.branches.named import area_close, copy_name, named, named_alloc, named_free, named_of
 from kvstore.branches.registry import registry_add, registry_remove
-from kvstore.branches.using import come_to_hand, note_due
+from kvstore.branches.using import charge_nobody, note_due, settle
 from kvstore.effects.door import replaced
 from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
 from kvstore.lifetimes.named import (
     AREA,
     BASE,
+    BASE_LINE,
     BRANCH,
     CONTEXT_OF_NAMED,
     DROPPED,
@@ -46,6 +49,7 @@ from kvstore.lifetimes.store import (
     EXPIRE_BUCKET,
     EXPIRED_STALE_PERC,
     FRAMES_MAX,
+    LINE,
     NAMED_ADDRESS,
     OWN_FRAMES,
 )
@@ -67,19 +71,6 @@ from mmcore.tlb import tlb_flush
 NO_MEMORY = -7  # of the process, beside NO_FRAME and NO_SPACE
 FRAMES_OF_BRANCH = 2  # its two roots
 assert NO_MEMORY not in (NO_FRAME, NO_SPACE)
-
-
-@kernel
-def _settle(context):  # type: ignore[no-untyped-def]
-    # What follows takes frames that are not the store's at hand, so its account is settled up to now.
-    come_to_hand(context, context.shard[CONTEXT_AT_HAND])
-
-
-@kernel
-def _charge_nobody(context):  # type: ignore[no-untyped-def]
-    # The frames that were taken since _settle are in no account.
-    frames = context.space.mem.frames
-    context.shard[FRAMES_IN_USE] = frames[TOTAL] - frames[FREE_COUNT]
 
 
 @linked(void(CONTEXT))
@@ -112,7 +103,7 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
     if own[ORIGIN_NAME] == 0 or registry_add(context, address) == 0:
         named_free(address)
         return NO_MEMORY
-    _settle(context)
+    settle(context)
     root = fork(context.space, CONSTANT)
     assert root >= 0, "no frame was reserved for a root"
     source = words_at(context.store[CONTEXT_ADDRESS], CONTEXT_WORDS)
@@ -121,11 +112,15 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
         registry_remove(context, address)
         named_free(address)
         release_root(context, root)
-        _charge_nobody(context)
+        charge_nobody(context)
         context.pool[NAMED_STORES] -= 1
         return NO_SPACE
-    _begin(context_at(own[CONTEXT_OF_NAMED]))
-    _charge_nobody(context)
+    made = context_at(own[CONTEXT_OF_NAMED])
+    _begin(made)
+    charge_nobody(context)
+    if kind == BRANCH:
+        own[BASE_LINE] = line_begin(context.store[LINE])
+    follow_from(made, context.store[LINE])
     context.pool[NAMED_END_MS] = min(context.pool[NAMED_END_MS], ends_ms)
     return address
 
@@ -135,7 +130,7 @@ def _own_again(context):  # type: ignore[no-untyped-def]
     # The store owns its roots alone; none of the trees that wait to be released is its own any more.
     give_waiting(context, context.store[CONTEXT_ADDRESS], 0)
     context.store[OWN_FRAMES] = FRAMES_OF_BRANCH
-    _charge_nobody(context)
+    charge_nobody(context)
 
 
 @kernel
@@ -156,10 +151,11 @@ def reset_branch(context):  # type: ignore[no-untyped-def]
     own = named_of(context)
     if not has_frames(context.space, 1):
         return 0
-    _settle(context)
+    settle(context)
     release_root(context, load_cr3(context.space, own[BASE]))
     own[BASE] = fork(context.space, CONSTANT)
     own[RESETS] += 1
+    follow_from(context, own[BASE_LINE])
     _own_again(context)
     _other_contents(context)
     return 1
@@ -169,12 +165,13 @@ def reset_branch(context):  # type: ignore[no-untyped-def]
 def restore(context, address):  # type: ignore[no-untyped-def]
     """Give the store of this context the contents of the named store at `address`: 1, or 0 when frames ran out."""
     source = context_at(named(address)[CONTEXT_OF_NAMED])
-    _settle(context)
+    settle(context)
     root = fork(source.space, CONSTANT)
     if root < 0:
         return 0
     context.space.cpu[EPOCH] = source.space.cpu[EPOCH]
     release_root(context, load_cr3(context.space, root))
+    follow_from(context, source.store[LINE])
     _own_again(context)
     _other_contents(context)
     return 1
@@ -183,7 +180,7 @@ def restore(context, address):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, CONTEXT))
 def swap(context, other):  # type: ignore[no-untyped-def]
     """Exchange the contents of two stores, each of which can be written."""
-    _settle(context)
+    settle(context)
     frames, mine, others = context.store[OWN_FRAMES], context.store[CONTEXT_ADDRESS], other.store[CONTEXT_ADDRESS]
     context.store[OWN_FRAMES], other.store[OWN_FRAMES] = other.store[OWN_FRAMES], frames
     give_waiting(context, mine, -1)
@@ -192,6 +189,9 @@ def swap(context, other):  # type: ignore[no-untyped-def]
     for register in (CR3, EPOCH):
         kept = context.space.cpu[register]
         context.space.cpu[register], other.space.cpu[register] = other.space.cpu[register], kept
+    line, others_line = context.store[LINE], other.store[LINE]
+    follow(context, others_line)
+    follow(other, line)
     tlb_flush(context.space)
     tlb_flush(other.space)
     _other_contents(context)
@@ -218,6 +218,8 @@ def end(context):  # type: ignore[no-untyped-def]
         area_close(context)
     release_copied(context)
     give_waiting(context, context.store[CONTEXT_ADDRESS], 0)
+    line_end(context, context.store[LINE])
+    line_end(context, own[BASE_LINE])
     root = space_close(context.space)
     release_root(context, root)
     if own[BASE] >= 0:

@@ -67,6 +67,19 @@ def come_to_hand(context, address):  # type: ignore[no-untyped-def]
     shard[CONTEXT_AT_HAND], shard[FRAMES_IN_USE] = address, used
 
 
+@kernel
+def settle(context):  # type: ignore[no-untyped-def]
+    """What follows takes frames that are not the store's at hand, so its account is settled up to now."""
+    come_to_hand(context, context.shard[CONTEXT_AT_HAND])
+
+
+@kernel
+def charge_nobody(context):  # type: ignore[no-untyped-def]
+    """The frames that were taken since `settle` are in no account."""
+    frames = context.space.mem.frames
+    context.shard[FRAMES_IN_USE] = frames[TOTAL] - frames[FREE_COUNT]
+
+
 @linked(void(CONTEXT, int64))
 def _change(context, address):  # type: ignore[no-untyped-def]
     come_to_hand(context, address)

@@ -13,15 +13,18 @@ Each change goes to independent parts:
     commands that wait    waiting.py, which marks the keys that clients wait for
     tracking              tracking.py: connections that may hold the key in a cache are told
     keyspace events       notifications.py, and journal.py for tests
+    the changed keys      changes.py, for comparisons of branches
 
 Notices go to the last part only, and only if their class is published.
 
-Within a transaction that may be undone, effects wait (pending.py); `tell_pending` announces them at its end.
+Within a transaction that may be undone, effects wait (pending.py); `tell_pending` announces them at its end.  Only the
+record of changed keys does not wait: a key may be recorded that has not changed.
 
 No command, expiry, flush or SWAPDB bypasses the door.  Each kind of listener has a bit in LISTENERS, which is set while
 there is one.  Usually nobody listens, so the common case is one comparison of this word.
 """
 
+from kvstore.effects.changes import note_change, note_whole
 from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, READ, REPLACED, SWAPPED
 from kvstore.effects.journal import journal_put
 from kvstore.effects.notifications import notify
@@ -32,7 +35,7 @@ from kvstore.effects.tracking import remember_key, tracking_changed, tracking_em
 from kvstore.effects.waiting import mark_waited
 from kvstore.effects.watch import touch_watched, touch_watched_db
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.listeners import JOURNALED, NOTIFYING, TRACKED, WAITING, WATCHING
+from kvstore.lifetimes.listeners import JOURNALED, NOTIFYING, RECORDED, TRACKED, WAITING, WATCHING
 from kvstore.lifetimes.shard import PENDING_ADDRESS, PENDING_LENGTH
 from kvstore.lifetimes.store import DIRTY, LISTENERS, NOTIFY, UNDO_ROOT
 from kvstore.system.libc import words_at
@@ -51,6 +54,10 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
         mark_waited(context, event, db, key, size, hash_)
     if listeners & JOURNALED:
         journal_put(context, event, db, key, hash_ if event == SWAPPED else size)
+    if listeners & RECORDED and (event == EMPTIED or event == SWAPPED):
+        note_whole(context, db)
+        if event == SWAPPED:
+            note_whole(context, hash_)
     if listeners & TRACKED:
         if 0 <= event < NOTICES:
             tracking_changed(context, event, key, size, hash_)
@@ -62,6 +69,11 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def _tell(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
+    listeners = context.store[LISTENERS]
+    if listeners & RECORDED and 0 <= event < NOTICES:
+        note_change(context, db, hash_)
+        if listeners == RECORDED:  # the usual case while there are branches
+            return
     if context.store[UNDO_ROOT] >= 0:
         pending_put(context, event, db, key, size, hash_)
     else:

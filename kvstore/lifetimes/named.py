@@ -23,7 +23,7 @@ It is int64[NAMED_WORDS], at store[NAMED_ADDRESS].
     IS_DUE,
     RESETS,
     AREA,  # address of the memory for its users, 0 for none
-    KEYS_CHANGED,  # address of the journal of changed keys, 0 for none
+    BASE_LINE,  # address of the line of its base; 0 for none: see branches/lines.py
     ORIGIN_NAME,  # address of the name that its origin had then
     ORIGIN_SIZE,
 ) = range(22)

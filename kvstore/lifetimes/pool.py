@@ -21,6 +21,10 @@ With mmcore's Memory, the frames themselves, this is the first of the four lifet
     NAMED_NUMBER,  # of the last one made
     NAMED_END_MS,  # before this Unix time none of them ends; NEVER
     LENT_ROOTS,  # frozen roots, of any store, that other threads read
-) = range(15)
+    # records of changed keys: see effects/changes.py
+    CHANGES_MAX,  # records of a line, a power of two
+    CHANGES_BYTES,  # that all of them take
+    CHANGES_BYTES_MAX,
+) = range(18)
 POOL_REGISTERS = 32
-assert POOL_REGISTERS >= 15
+assert POOL_REGISTERS >= 18

@@ -200,6 +200,7 @@
     FRAMES_IN_USE,  # when it came to hand
     DUE_FIRST,  # stores that have been used and may have work left, as a list; 0 for none
     DUE_LAST,
-) = range(179)
+    DIFFS_FIRST,  # address of the first of the comparisons of stores under way: see branches/difference.py; 0 for none
+) = range(180)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 179
+assert SHARD_REGISTERS >= 180

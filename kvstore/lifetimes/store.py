@@ -72,9 +72,10 @@
     OWN_FRAMES,  # that the commands of its connections have taken, less those that they have given back
     TRACKERS,  # connections of its that track keys
     FRAMES_MAX,  # the most that it may have of them; 0 for the main store, which has no such limit
-) = range(62)
+    LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
+) = range(63)
 STORE_REGISTERS = 64
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 62
+assert STORE_REGISTERS >= 63

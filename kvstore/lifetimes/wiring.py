@@ -48,6 +48,8 @@ from mmcore.state import FROZEN, Space
 
 TICK_MS = 100
 SPACES_MAX = 1 << 16  # that a shard works on
+CHANGES_MAX = 1 << 18  # changed keys that a line of contents records: 6 MiB
+CHANGES_BYTES_MAX = 64 << 20  # that all lines take for that
 
 # Limits, until the configuration says otherwise.
 LIMITS = {
@@ -90,6 +92,7 @@ class Pool:
         self.registers[pool.FRAMES_ADDRESS] = address_of(memory.state.bytes)
         self._names = zeros(int64, NAMES_WORDS)
         self.registers[pool.NAMES_ADDRESS], self.registers[pool.NAMED_END_MS] = address_of(self._names), NEVER
+        self.registers[pool.CHANGES_MAX], self.registers[pool.CHANGES_BYTES_MAX] = CHANGES_MAX, CHANGES_BYTES_MAX
         self.registers[pool.FRAMES_IN_FORCE] = (memory.size if in_force is None else in_force) // PAGE_SIZE
 
     @property

@@ -1,5 +1,6 @@
 """Closing a connection: all that it owns, and all that others keep for it, ends with it."""
 
+from kvstore.branches.difference import leave_difference
 from kvstore.branches.using import stop_using
 from kvstore.connections.deadlines import deadline_drop
 from kvstore.connections.table import connection, drop
@@ -45,6 +46,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     tracking_off(context, slot)
     monitor_end(context, slot)
     deadline_drop(context, row)
+    leave_difference(context, slot)
     stop_using(context, slot, row)
     close(row[FD])
     drop(context, row, INPUT_ADDRESS, INPUT_CAPACITY)

@@ -1,5 +1,6 @@
 """Executing one command: find its row, admit it, call its kernel, account for it.  EXEC uses this for its queue too."""
 
+from kvstore.branches.difference import leave_difference
 from kvstore.commands.accounts import account, count_error, statistics_of
 from kvstore.commands.refcounts import holdings_begin, holdings_end, holdings_note
 from kvstore.commands.rows import (
@@ -108,6 +109,7 @@ def _refused(context, row, start):  # type: ignore[no-untyped-def]
     context.call[COMMAND_CYCLES] = cycles()
     count_error(context, start)
     leave_copy(context, context.call[CONNECTION])
+    leave_difference(context, context.call[CONNECTION])
     fail_transaction(row)
     return EVENT_NONE
 
@@ -246,6 +248,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
         and row[FLAGS] & MONITOR_MODE == 0
     ):
         leave_copy(context, call[CONNECTION])
+        leave_difference(context, call[CONNECTION])
         return EVENT_POSTPONED
     if _lacks_memory(context, effects):
         return _reject(context, row, command, OUT_OF_MEMORY)

@@ -2,6 +2,7 @@
 
     BRANCH CREATE name [FROM source] [TTL seconds] [MAXMEMORY bytes] [IFNX]
     BRANCH USE name     BRANCH CURRENT     BRANCH RESET [name]     BRANCH DROP name     BRANCH LIST
+    BRANCH DIFF first second [CURSOR cursor] [COUNT count]     (differing.py)
     SNAPSHOT CREATE name [FROM source] [TTL seconds] [IFNX]
     SNAPSHOT RESTORE name [INTO branch]              SNAPSHOT DROP name              SNAPSHOT LIST
 
@@ -13,6 +14,7 @@ from kvstore.branches.lineage import NO_MEMORY, drop, make, reset_branch, restor
 from kvstore.branches.named import named
 from kvstore.branches.registry import find_named, is_name
 from kvstore.branches.using import may_leave, use
+from kvstore.commands.branches.differing import differ
 from kvstore.commands.branches.listing import reply_named
 from kvstore.connections.table import connection
 from kvstore.lifetimes.call import ARGC, CONNECTION
@@ -43,8 +45,8 @@ from mmcore.jit import constant, int64, kernel, linked
 
 _FROM, _TTL, _IFNX, _INTO = pack(b"FROM"), pack(b"TTL"), pack(b"IFNX"), pack(b"INTO")
 _MAXMEMORY = constant(b"MAXMEMORY")
-_CREATE, _USE, _CURRENT, _RESET, _DROP, _RESTORE, _LIST = (
-    constant(name) for name in (b"CREATE", b"USE", b"CURRENT", b"RESET", b"DROP", b"RESTORE", b"LIST")
+_CREATE, _USE, _CURRENT, _RESET, _DROP, _RESTORE, _LIST, _DIFF = (
+    constant(name) for name in (b"CREATE", b"USE", b"CURRENT", b"RESET", b"DROP", b"RESTORE", b"LIST", b"DIFF")
 )
 TTL_MAX_S = 1 << 40
 
@@ -208,7 +210,7 @@ def _restore(context):  # type: ignore[no-untyped-def]
 
 @linked(HANDLER)
 def branch(context):  # type: ignore[no-untyped-def]
-    """BRANCH CREATE | USE | CURRENT | RESET | DROP | LIST; its other forms are left to Python"""
+    """BRANCH CREATE | USE | CURRENT | RESET | DROP | LIST | DIFF; its other forms are left to Python"""
     count = context.call[ARGC]
     if count == 3 and is_word(context, 1, _USE):
         return _use(context)
@@ -221,6 +223,8 @@ def branch(context):  # type: ignore[no-untyped-def]
     if count == 2 and is_word(context, 1, _LIST):
         reply_named(context, 0)
         return SERVED
+    if count >= 4 and is_word(context, 1, _DIFF):
+        return differ(context)
     if count == 2 and is_word(context, 1, _CURRENT):
         address = _current(context)
         if address != 0:

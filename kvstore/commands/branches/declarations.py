@@ -40,6 +40,17 @@ COMMANDS = (
             ),
             Command(
                 _branch,
+                "BRANCH DIFF first second [CURSOR cursor] [COUNT count]",
+                "Answers the keys in which a store differs from another one.",
+                since="7.2.5",
+                cost="O(N) with N the number of keys that have changed in either since they parted, beside the pages "
+                "in which the values of these differ; where that is not known any more, the number of all keys.",
+                flags="noscript no_multi",
+                kernel="branching:branch",
+                python="managing:not_well_formed",
+            ),
+            Command(
+                _branch,
                 "BRANCH DROP name [FORCE]",
                 "Drops a branch.",
                 since="7.2.5",

@@ -1,0 +1,219 @@
+"""The keys that have changed: a bounded record of them, for each line of contents that somebody may ask about.
+
+A *line* is what the contents of a store have been, one after the other.  It is what a journal is to a file: BRANCH DIFF
+needs the keys that changed between two points of it.  branches/lines.py says how lines hang together; here is how one
+of them records.
+
+    ring      int64[CAPACITY]: the changed keys, in order.  The record at position p is in ring[p % CAPACITY]
+    filter    int64[2 * CAPACITY]: positions by key, so that a key is not recorded again and again
+
+    a record  hash of the key, in which the database replaces five bits in the middle: 59 bits of the hash are left,
+              among them all that choose a bucket, and the tag.  WHOLE in the place of the hash: all keys of that
+              database
+
+A name is not kept: the key is found by its hash, in whichever of the stores has it.  If two keys share a record, one of
+them is compared needlessly.  For the same reason nothing is taken back when a transaction is undone.
+
+    START ......... FLOOR ................. MARK ........ END        positions
+      |  forgotten  |  recorded             |  each key once
+
+(1) A key that differs between two points of the line, both at or behind FLOOR, is recorded between them, or its
+    database is.
+(2) A line that has forgotten something has FLOOR > START.
+(3) Children begin at or before MARK (or before FLOOR, which nobody can ask about), in the order of their list.
+
+By (3), a change behind MARK needs no second record: nobody asks about a point between the two.  The filter looks into a
+few places only.  If it misses a key, that is recorded twice.
+
+When the ring is full, it is made again: twice as large, or of the same size without the records that later forks made
+superfluous.  Beyond CHANGES_MAX records, or CHANGES_BYTES_MAX bytes of all lines, the older half is forgotten.  Then
+BRANCH DIFF compares all keys, if it needs that half.
+
+A change costs a branch that is not watched otherwise some twenty instructions, if its key was recorded lately.
+"""
+
+from kvstore.effects.events import ALL_DATABASES
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.pool import CHANGES_BYTES, CHANGES_BYTES_MAX, CHANGES_MAX
+from kvstore.lifetimes.store import LINE
+from kvstore.system.libc import free, malloc, words_at
+from mmcore.jit import int64, kernel, linked, view, void
+
+(
+    HELD,  # not 0: it belongs to a store, to the base of a branch, or to a comparison
+    OWNER,  # address of the context of the store whose contents go on along it; 0 if they do not change
+    PARENT,  # address of the line that it was forked from, 0 for none
+    BEGIN,  # the position there
+    FIRST,  # its children, a list in the order of BEGIN; 0 for none
+    LAST,
+    NEXT,  # the next child of its parent, 0 for none
+    BEFORE,
+    START,  # positions, see above
+    FLOOR,
+    END,
+    MARK,
+    RING,  # address of the ring, with the filter behind it; 0 before the first change
+    FILTER,
+    CAPACITY,
+) = range(15)
+LINE_WORDS = 15
+FIRST_POSITION = 1  # so that 0 in the filter is no position
+DB_SHIFT = 43
+ALL = 31  # in the place of a database: all of them
+DB_BITS = ALL << DB_SHIFT
+WHOLE = 0
+assert ALL_DATABASES & ALL == ALL
+RING_MIN = 16
+RECORD_BYTES = 24  # a record, and two words of the filter
+_PROBES = 8
+
+
+@view
+def line_at(address):  # type: ignore[no-untyped-def]
+    """A line, int64[LINE_WORDS]."""
+    return words_at(address, LINE_WORDS)
+
+
+@kernel
+def record_of(db, hash_):  # type: ignore[no-untyped-def]
+    """The record of a key by its hash."""
+    return hash_ & ~DB_BITS | db << DB_SHIFT
+
+
+@kernel
+def record_at(line, position):  # type: ignore[no-untyped-def]
+    """The record at a position between FLOOR and END."""
+    return words_at(line[RING], line[CAPACITY])[position & (line[CAPACITY] - 1)]
+
+
+@kernel
+def line_clear(line):  # type: ignore[no-untyped-def]
+    """Nothing is recorded.  Nobody may have begun at the line."""
+    line[START] = line[FLOOR] = line[END] = line[MARK] = FIRST_POSITION
+    line[RING] = line[FILTER] = line[CAPACITY] = 0
+
+
+@kernel
+def _put(line, record):  # type: ignore[no-untyped-def]
+    # Append a record, for which there is room, unless it is there behind MARK.
+    capacity, mark = line[CAPACITY], line[MARK]
+    ring, positions = words_at(line[RING], capacity), words_at(line[FILTER], 2 * capacity)
+    place = -1
+    for i in range(_PROBES):
+        slot = (record + i) & (2 * capacity - 1)
+        at = positions[slot]
+        if at < mark:
+            if place < 0:
+                place = slot
+            if at == 0:
+                break
+        elif ring[at & (capacity - 1)] == record:
+            return
+    if place < 0:
+        place = record & (2 * capacity - 1)
+    positions[place] = line[END]
+    ring[line[END] & (capacity - 1)] = record
+    line[END] += 1
+
+
+@linked(void(int64[::1], int64, int64, int64, int64, int64))
+def replay(line, ring, capacity, first, last, child):  # type: ignore[no-untyped-def]
+    """Append the records at positions first ... last - 1 of another ring, for which there is room.
+
+    child: the first of those children of the line that began at or behind `first` there.  They get their new positions.
+    """
+    records = words_at(ring, capacity)
+    for at in range(first, last + 1):
+        while child != 0 and (at == last or line_at(child)[BEGIN] <= at):
+            line_at(child)[BEGIN] = line[MARK] = line[END]
+            child = line_at(child)[NEXT]
+        if at < last:
+            _put(line, records[at & (capacity - 1)])
+
+
+@linked(int64(CONTEXT, int64[::1], int64))
+def ring_new(context, line, capacity):  # type: ignore[no-untyped-def]
+    """Give a line an empty ring, from FLOOR on; the old one is the caller's.  0 with nothing changed without memory."""
+    address = malloc(RECORD_BYTES * capacity)
+    if address == 0:
+        return 0
+    positions = words_at(address + 8 * capacity, 2 * capacity)
+    for i in range(2 * capacity):
+        positions[i] = 0
+    context.pool[CHANGES_BYTES] += RECORD_BYTES * capacity
+    line[RING], line[FILTER], line[CAPACITY] = address, address + 8 * capacity, capacity
+    line[END] = line[MARK] = line[FLOOR]
+    return 1
+
+
+@kernel
+def ring_free(context, ring, capacity):  # type: ignore[no-untyped-def]
+    """Free a ring."""
+    free(ring)
+    context.pool[CHANGES_BYTES] -= RECORD_BYTES * capacity
+
+
+@kernel
+def child_behind(line, position):  # type: ignore[no-untyped-def]
+    """The first child that began at or behind a position, 0 for none."""
+    child = line[FIRST]
+    while child != 0 and line_at(child)[BEGIN] < position:
+        child = line_at(child)[NEXT]
+    return child
+
+
+@linked(int64(CONTEXT, int64[::1], int64))
+def _make_again(context, line, capacity):  # type: ignore[no-untyped-def]
+    """Let the ring have this capacity, and no record that is superfluous; 0 with nothing changed without memory."""
+    end, ring, before = line[END], line[RING], line[CAPACITY]
+    if ring_new(context, line, capacity) == 0:
+        return 0
+    replay(line, ring, before, line[FLOOR], end, child_behind(line, line[FLOOR]))
+    ring_free(context, ring, before)
+    return 1
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def _make_room(context, line):  # type: ignore[no-untyped-def]
+    """Room for one more record in a full ring: 1, or 0 when the change is forgotten with all before it."""
+    pool, capacity = context.pool, line[CAPACITY]
+    if line[PARENT] == 0 and line[FIRST] != 0:
+        line[FLOOR] = max(line[FLOOR], min(line_at(line[FIRST])[BEGIN], line[END]))
+    if line[END] - line[FLOOR] < capacity:
+        return 1
+    larger = max(2 * capacity, RING_MIN)
+    grows = larger <= pool[CHANGES_MAX] and pool[CHANGES_BYTES] + RECORD_BYTES * larger <= pool[CHANGES_BYTES_MAX]
+    if not grows:
+        larger = capacity
+    if larger == 0 or _make_again(context, line, larger) == 0:
+        line[END] += 1
+        line[FLOOR] = line[MARK] = line[END]
+        return 0
+    if not grows and 4 * (line[END] - line[FLOOR]) > 3 * capacity:
+        line[FLOOR] = line[END] - capacity // 2
+    return 1
+
+
+@linked(void(CONTEXT, int64))
+def _note(context, record):  # type: ignore[no-untyped-def]
+    line = line_at(context.store[LINE])
+    if line[END] - line[FLOOR] < line[CAPACITY] or _make_room(context, line):
+        _put(line, record)
+
+
+@kernel
+def note_change(context, db, hash_):  # type: ignore[no-untyped-def]
+    """Record that a key with this hash has changed.  The store has a line."""
+    line, record = line_at(context.store[LINE]), record_of(db, hash_)
+    capacity = line[CAPACITY]
+    if capacity != 0:
+        at = words_at(line[FILTER], 2 * capacity)[record & (2 * capacity - 1)]
+        if at >= line[MARK] and words_at(line[RING], capacity)[at & (capacity - 1)] == record:
+            return
+    _note(context, record)
+
+
+@kernel
+def note_whole(context, db):  # type: ignore[no-untyped-def]
+    """Record that any key of `db`, or of ALL_DATABASES, may have changed.  The store has a line."""
+    _note(context, record_of(db & ALL, WHOLE))
