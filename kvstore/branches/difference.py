@@ -58,7 +58,6 @@ from kvstore.store.comparing import (
     compare_begin,
     compare_entries,
     is_same_entry,
-    same_clear,
 )
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_hash, entry_key_length
@@ -75,7 +74,7 @@ from mmcore.fork import CONSTANT, fork
 from mmcore.frames import has_frames
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
 from mmcore.mmu import copy_out, load64
-from mmcore.sameness import SAMENESS_WORDS, is_same_page
+from mmcore.sameness import SAMENESS_WORDS, is_same_page, sameness_clear
 from mmcore.spaces import space_close, space_open
 from mmcore.state import CR3
 
@@ -560,7 +559,7 @@ def difference_begin(a, b, slot, cursor, wanted):  # type: ignore[no-untyped-def
     state[PLACE] = state[LIMIT] = cursor
     state[FIRST_CONTEXT], state[SECOND_CONTEXT] = a.store[CONTEXT_ADDRESS], b.store[CONTEXT_ADDRESS]
     state[FIRST_LINE], state[SECOND_LINE] = a.store[LINE], b.store[LINE]
-    same_clear(_same(state))
+    sameness_clear(_same(state))
     compare_begin(_comparing(state), 0)
     return address
 

@@ -42,6 +42,7 @@ from kvstore.store.scores import WORD_SIZE, element_score, ordered
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LAST, LINK, SLOTS
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
+    element_bytes,
     element_hash,
     element_is,
     element_key,
@@ -59,7 +60,7 @@ from kvstore.structures.table import table_at, table_find
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, free, malloc, words_at
 from kvstore.wire.numerals import put_decimal
-from mmcore.jit import boolean, bytes64, equal_bytes, int64, kernel, linked, void
+from mmcore.jit import boolean, bytes64, equal_bytes, int64, kernel, linked
 from mmcore.mmu import copy_out, load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.sameness import is_same_page, same_until
@@ -196,12 +197,14 @@ def _compare_tables(x, y, root, other, scored, seed, same, state):  # type: igno
     mem, one, two = x.mem, x.cpu[CR3], y.cpu[CR3]
     base, buckets = load64(x, root + BASE), load64(x, root + BUCKETS)
     aligned = base == load64(y, other + BASE) and buckets == load64(y, other + BUCKETS)
-    while state[_AT] < buckets:
-        if state[LEFT] <= 0:
+    number, left = state[_AT], state[LEFT]
+    while number < buckets:
+        if left <= 0:
+            state[_AT], state[LEFT] = number, left
             return MORE
-        bucket = base + BUCKET_SIZE * state[_AT]
+        bucket = base + BUCKET_SIZE * number
         shared = aligned and is_same_page(mem, one, two, same, bucket)
-        state[LEFT] -= 1
+        left -= 1
         while bucket != 0:
             pa = read_address(x, bucket)
             for i in range(SLOTS):
@@ -212,15 +215,16 @@ def _compare_tables(x, y, root, other, scored, seed, same, state):  # type: igno
                 # An element at the start of a page may be a run of pages.
                 if shared and element & PAGE_MASK and is_same_page(mem, one, two, same, element):
                     continue
-                state[LEFT] -= ELEMENT_COST
-                if shared and _same_element(x, y, element, element, scored):
+                left -= ELEMENT_COST
+                if shared and _same_bytes(x, y, element, element, element_bytes(x, element)):
                     continue
                 if not _is_in_table(x, y, element, other, scored, seed):
                     return DIFFERENT
             word = bytes64(mem.bytes, pa + LAST)
             bucket = word & ADDRESS if word & LINK else 0
             shared = shared and bucket != 0 and is_same_page(mem, one, two, same, bucket)
-        state[_AT] += 1
+        number += 1
+    state[LEFT] = left
     return SAME
 
 
@@ -319,10 +323,3 @@ def compare_entries(a, b, one, other, same, state):  # type: ignore[no-untyped-d
     if entry_flags(a, one) & TYPE_MASK:
         return _compare_elements(a, b, one, other, same, state)
     return _compare_strings(a, b, one, other, same, state)
-
-
-@linked(void(int64[::1]))
-def same_clear(same):  # type: ignore[no-untyped-def]
-    """Empty the cache: the pages of a store, or the stores, are others."""
-    for i in range(len(same)):
-        same[i] = 0
