@@ -13,9 +13,10 @@ elements were met, and visits at most SCAN_EFFORT buckets for each of COUNT.
 """
 
 from kvstore.lifetimes.call import ARGC, QUERY_ADDRESS, REPLY_LENGTH
-from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.context import BLOCKS, CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.lifetimes.sizes import SCRATCH_WORDS
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import entry_encoding, entry_root
 from kvstore.store.scores import element_score
@@ -45,6 +46,7 @@ from kvstore.wire.resp import (
     reply_error,
     reply_room,
 )
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import copy_bytes, int64, kernel, linked, view, void
 from mmcore.mmu import load64
 
@@ -225,7 +227,7 @@ def _scan_table(context, root, cursor, part):  # type: ignore[no-untyped-def]
             bucket = next_overflow(space, bucket)
         cursor = scan_next(cursor, buckets)
         looked += 1
-        if cursor == 0 or met >= count or looked >= scan_effort(count):
+        if cursor == 0 or met >= count or looked >= scan_effort(count) or is_given_up(context):
             break
     glob_close(pattern)
     end_array(context, start, found)
@@ -283,6 +285,8 @@ def scan_collection(context, type_, part):  # type: ignore[no-untyped-def]
     elif part == SCORE and entry_encoding(context, entry) == WIDE:
         part = LONG_SCORE
     root = entry_root(context, entry)
+    if goes_aside(context, min(scan_state(context)[COUNT], root_count(context.space, root))):
+        return BLOCKS
     if kind_of(context.space, root) == RECORD:
         following = _scan_table(context, root, cursor, part)
     else:

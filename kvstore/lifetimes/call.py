@@ -30,6 +30,9 @@
     # a value that was received into frames: see store/bodies.py
     BODY_ADDRESS,  # of the argument, of which only the first bytes are there; 0 for none
     BODY_ROOT,  # of its sapling, -1 once it has been adopted
-) = range(23)
+    # a read that another thread runs: see wire/wanted.py
+    GIVEN_UP_AT,  # address of a word that is not 0 when nobody wants the reply any more; 0 in the owner's calls
+    REPLY_MAX,  # bytes of a reply at which it is given up, 0 for no limit
+) = range(25)
 CALL_REGISTERS = 32
-assert CALL_REGISTERS >= 23
+assert CALL_REGISTERS >= 25

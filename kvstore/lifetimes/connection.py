@@ -82,8 +82,9 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     # the connections that use the same store, unless that is the main one; slots plus 1
     NEXT_USER,
     BEFORE_USER,
+    READ_NUMBER,  # of the read that another thread runs for it, 0 for none: see store/aside.py
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
-) = range(71)
+) = range(72)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes
 OWN = PEER + ADDRESS_WORDS
 FIELDS = OWN + ADDRESS_WORDS
@@ -122,5 +123,5 @@ STORE_LOST = 1 << 19  # the store that it used was dropped
 TRACKING_FLAGS = (
     TRACKING | TRACKING_BCAST | TRACKING_OPTIN | TRACKING_OPTOUT | TRACKING_CACHING | TRACKING_NOLOOP | TRACKING_BROKEN
 )
-# Answers of a command whose time is over, in BLOCKED_ANSWER
-ANSWER_ZERO, ANSWER_NULL_ARRAY, ANSWER_OK = range(3)
+# Answers of a command whose time is over, in BLOCKED_ANSWER; a read that another thread runs has no such time
+ANSWER_ZERO, ANSWER_NULL_ARRAY, ANSWER_OK, ANSWER_READ = range(4)

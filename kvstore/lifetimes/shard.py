@@ -201,6 +201,11 @@
     DUE_FIRST,  # stores that have been used and may have work left, as a list; 0 for none
     DUE_LAST,
     DIFFS_FIRST,  # address of the first of the comparisons of stores under way: see branches/difference.py; 0 for none
-) = range(180)
+    # long reads, which another thread serves: see store/aside.py
+    READ_ASIDE_OVER,  # a read with more work ahead goes aside; NEVER
+    READS_ADDRESS,  # of what the two threads share, 0 without a reader
+    READS_ASIDE,  # so far,
+    READS_IN_PLACE,  # and those that were as long, but could not go
+) = range(184)
 SHARD_REGISTERS = 192
-assert SHARD_REGISTERS >= 180
+assert SHARD_REGISTERS >= 184

@@ -141,6 +141,7 @@ class Shard:
         for register, limit in LIMITS.items():
             words[register] = limit
         words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until slow commands are to be recorded
+        words[shard.READ_ASIDE_OVER] = NEVER
         self.call[call.PROTOCOL] = 2
 
     def reader(self, memory: PhysicalMemory) -> Space:

@@ -32,7 +32,7 @@ from kvstore.wire.texts import DENIED, MAX_CLIENTS
 from mmcore.jit import copy_bytes, int32, int64, kernel, linked, void
 
 # Kinds of descriptors that are not connections; see epoll.py.
-LISTEN_TCP, LISTEN_UNIX, WAKE = 0, 1, 2
+LISTEN_TCP, LISTEN_UNIX, WAKE, READS = range(4)
 ACCEPTS_PER_EVENT = 64
 
 

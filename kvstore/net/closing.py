@@ -30,6 +30,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
+from kvstore.store.aside import read_give_up
 from kvstore.system.libc import close, free
 from mmcore.jit import int64, linked, void
 
@@ -43,6 +44,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     unwatch_all(context, row)
     end_subscriptions(context, row)
     stop_waiting(context, row)
+    read_give_up(context, row)
     tracking_off(context, slot)
     monitor_end(context, slot)
     deadline_drop(context, row)

@@ -59,13 +59,14 @@ from kvstore.lifetimes.shard import (
     UPKEEP_CYCLES,
 )
 from kvstore.lifetimes.store import BROADCAST_DUE, EXPIRED_STALE_PERC
-from kvstore.net.accept import WAKE, accept_connections
+from kvstore.net.accept import READS, WAKE, accept_connections
 from kvstore.net.bodies import drop_body
 from kvstore.net.closing import close_connection
 from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.net.pipeline import go_on
+from kvstore.net.reads import take_reads
 from kvstore.net.receiving import receive, run_input
 from kvstore.net.serving import has_waiting, serve_waiting
 from kvstore.net.stores import look_after_stores
@@ -147,6 +148,9 @@ def serve_event(context):  # type: ignore[no-untyped-def]
         special = -slot - 1
         if special & 3 == WAKE:
             return EVENT_WAKE
+        if special & 3 == READS:
+            take_reads(context)
+            return EVENT_NONE
         accept_connections(context, special >> 2, special & 3)
         return EVENT_NONE
     row = connection(context, slot)

@@ -65,6 +65,7 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.sizes import SENDS_MAX
 from kvstore.net.epoll import IOV_MAX, poll_write, put_piece, socket_send, socket_send_pieces
+from kvstore.system.libc import free
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
 from mmcore.jit import int64, kernel, linked, void
 
@@ -132,15 +133,19 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _own(context, row, address, room, start, end):  # type: ignore[no-untyped-def]
+    # A malloc'd buffer becomes the connection's own output, which is empty; `end` bytes of it, from `start` on.
+    drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY] = address, room
+    row[OUTPUT_START], row[OUTPUT_LENGTH] = start, end
+    context.shard[CLIENT_BUFFERS] += room
+
+
+@kernel
 def _take_over_reply(context, row, record, sent):  # type: ignore[no-untyped-def]
     # A long reply that is alone in the buffer is not copied: the connection takes over the buffer.
     call = context.call
-    drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
-    row[OUTPUT_ADDRESS] = call[REPLY_ADDRESS]
-    row[OUTPUT_CAPACITY] = call[REPLY_CAPACITY]
-    row[OUTPUT_START] = sent
-    row[OUTPUT_LENGTH] = record[SIZE]
-    context.shard[CLIENT_BUFFERS] += row[OUTPUT_CAPACITY]
+    _own(context, row, call[REPLY_ADDRESS], call[REPLY_CAPACITY], sent, record[SIZE])
     call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = 0
 
 
@@ -221,6 +226,33 @@ def _deliver(context, slot, row):  # type: ignore[no-untyped-def]
         keep_output(context, slot, row)
     elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
         give_turn(context, slot, row, KILLED)
+
+
+@linked(void(CONTEXT, int64, int64[::1], int64, int64, int64))
+def send_buffer(context, slot, row, address, room, count):  # type: ignore[no-untyped-def]
+    """Send the first `count` bytes of a malloc'd buffer of `room` bytes, behind all that the connection has got before.
+
+    The buffer is taken over.
+    """
+    if row[SEND_FIRST] > 0:
+        send_waiting(context)
+    sent = 0
+    if row[FLAGS] & (KILLED | HELD) == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        sent = send_bytes(context, row, address, count)
+    if sent < 0:
+        give_turn(context, slot, row, KILLED)
+    elif sent < count and row[FLAGS] & KILLED == 0:
+        if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+            _keep(context, slot, row, address, count)
+        elif exceeds_limit(context, row, count - sent):
+            context.shard[OUTPUT_LIMIT_CLOSED] += 1
+            give_turn(context, slot, row, KILLED)
+        else:
+            _own(context, row, address, room, sent, count)
+            address = 0
+        if row[FLAGS] & KILLED == 0:
+            keep_output(context, slot, row)
+    free(address)
 
 
 @linked(void(CONTEXT))

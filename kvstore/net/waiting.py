@@ -9,6 +9,7 @@ no transaction.  Behind it, the connection's input is read and kept.  A wait end
     unblocked       CLIENT UNBLOCK asked for that
     done            what Python does for it in another thread has ended (BRANCH SAVE)
     closed          closing.py
+    read            it waits for no key, but for another thread to read for it (reads.py)
 
 The answer to the second and third is a message (connections/messages.py), so they may come at any time.  The command is
 accounted for once, when it is answered: by the time that it has taken, without the wait.  WAIT has no time at all.
@@ -39,6 +40,7 @@ from kvstore.lifetimes.call import (
 from kvstore.lifetimes.connection import (
     ACTIVE_MS,
     ANSWER_OK,
+    ANSWER_READ,
     ANSWER_ZERO,
     BLOCKED,
     BLOCKED_ANSWER,
@@ -59,6 +61,7 @@ from kvstore.lifetimes.connection import (
 from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, MONITOR_FIRST, TIMER_MS
 from kvstore.net.output import takes_reply
+from kvstore.store.aside import read_ask, read_give_up, read_withdraw
 from kvstore.system.libc import cycles
 from kvstore.system.nesting import call_pop, call_push
 from kvstore.wire.errors import OUT_OF_WAITING
@@ -67,10 +70,25 @@ from mmcore.jit import int64, linked, void
 
 
 @linked(int64(CONTEXT, int64[::1]))
+def _keep_waiting(context, row):  # type: ignore[no-untyped-def]
+    """Keep the command at hand, and ask for it if it is a read that goes aside: 1, or 0 when memory ran out."""
+    kept = keep_command(context, row) >= 0
+    if row[BLOCKED_ANSWER] != ANSWER_READ:
+        return 1 if kept else 0
+    if not kept:
+        read_withdraw(context)
+    elif not read_ask(context, row):
+        row[QUEUE_LENGTH] = 0
+        drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+        kept = False
+    return 1 if kept else 0
+
+
+@linked(int64(CONTEXT, int64[::1]))
 def begin_wait(context, row):  # type: ignore[no-untyped-def]
     """Let the connection of the command at hand wait: 1, or 0 with an error replied when memory ran out."""
     call, shard = context.call, context.shard
-    if keep_command(context, row) < 0:
+    if not _keep_waiting(context, row):
         stop_waiting(context, row)
         reply_error(context, OUT_OF_WAITING)
         account(context, row, call[COMMAND])
@@ -104,6 +122,7 @@ def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
     """The connection waits no more; it goes on with the input that it has kept."""
     shard = context.shard
     stop_waiting(context, row)
+    read_give_up(context, row)
     deadline_drop(context, row)
     row[QUEUE_LENGTH] = row[QUEUE_BYTES] = 0
     drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)

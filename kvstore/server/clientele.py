@@ -101,7 +101,12 @@ class Clientele:
             kill_connection(self.context, slot)
 
     def unblock(self, slot: int, error: bool) -> bool:
-        """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited."""
+        """CLIENT UNBLOCK: end the wait of a connection in a command, as if its time were over; whether it waited.
+
+        A client whose long read another thread serves does not wait in this sense: its command is being executed.
+        """
+        if self.shard.connections[slot, connection.READ_NUMBER]:
+            return False
         return bool(unblock_connection(self.context, slot, UNBLOCKED_ERROR if error else 0))
 
     def pause_clients(self, timeout_ms: int, write_only: bool) -> None:

@@ -56,6 +56,8 @@ _RESETTABLE = (
     "ERROR_REPLIES",
     "READS_PROCESSED",
     "WRITES_PROCESSED",
+    "READS_ASIDE",
+    "READS_IN_PLACE",
 )
 
 
@@ -108,6 +110,9 @@ class Figures:
             "total_writes_processed": r.WRITES_PROCESSED,
             "eventloop_cycles": r.LOOP_TURNS,
             "acl_access_denied_auth": self.acl_log.denied,
+            "reads_aside": r.READS_ASIDE,
+            "reads_aside_pending": r.READ_ROOTS,
+            "reads_aside_in_place": r.READS_IN_PLACE,
         }
 
     def _rates(self) -> tuple[float, float, float]:

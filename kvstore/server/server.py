@@ -52,6 +52,7 @@ from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.net import accept, events, loop
 from kvstore.net.closing import close_slot
 from kvstore.net.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
+from kvstore.net.reader import Reader
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.latency import LatencyMonitor
 from kvstore.observe.slowlog import SlowLog
@@ -104,11 +105,14 @@ class Server(Settings, Figures):
         self._attack_logged_s = -ATTACK_LOG_S
         self._listeners: list[socket.socket] = []
         self._populator: Populator | None = None
+        self._read_failed: BaseException | None = None
         self._peak = 0
         self._prepare_wake()
         self.snapshots = Persistence(self, opened.lock)
         self._watch_descriptor(self.snapshots.fileno(), accept.WAKE)
         self.exports = Exports(self.main, lambda fd: self._watch_descriptor(fd, accept.WAKE))
+        self.reader = Reader(self.memory, self.commands, self.shard, self._end_with)
+        self._watch_descriptor(self.reader.fileno(), accept.READS)
         start_clocks(self.main)
         r.LAST_SAVE_MS = r.NOW_MS
         self._begin_names()
@@ -218,6 +222,7 @@ class Server(Settings, Figures):
         self.apply("save")
         self._have_what_was_loaded()
         self.own_resident = max(0, resident_bytes() - self.frames().resident * PAGE_SIZE)
+        self.reader.start()
         self._populator = Populator(self.memory)
         self.registers.POPULATOR_ADDRESS = self._populator.control
 
@@ -325,9 +330,16 @@ class Server(Settings, Figures):
         with contextlib.suppress(OSError):  # a full pipe wakes it too; a closed one need not wake it
             os.write(self._wake_write, b"\0")
 
+    def _end_with(self, error: BaseException) -> None:
+        # The reader's thread has ended: so does the server.
+        self._read_failed = error
+        self._wake_up()
+
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
+        if self._read_failed:
+            raise self._read_failed
         self.snapshots.poll()
         self.exports.poll()
         if self.loading and self.loading.ended():
@@ -368,6 +380,7 @@ class Server(Settings, Figures):
         self._listeners.clear()
         for slot in self._slots_with(connection.IN_USE):
             close_slot(self.main, slot)
+        self.reader.close()
         if self.loading:
             self.loading.stop()
             self.loading = None

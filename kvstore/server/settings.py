@@ -30,6 +30,7 @@ APPLIED = [
     "hz",
     "busy-poll-usec",
     "turn-budget-us",
+    "read-aside-threshold",
     "active-expire-enabled",
     "active-defrag-ignore-bytes",
     "active-defrag-threshold-lower",
@@ -112,6 +113,9 @@ class Settings(Clientele, Stores):
     def _set_tick(self) -> None:
         self.registers.TICK_MS = max(1, 1000 // self.config["hz"])
 
+    def _set_reads_aside(self) -> None:
+        self.registers.READ_ASIDE_OVER = self.config["read-aside-threshold"] or connection.NEVER
+
     def _set_maxclients(self) -> None:
         maxclients = self.config["maxclients"]
         most = min(allow_clients(maxclients), len(self.shard.connections))
@@ -170,6 +174,7 @@ _ACTIONS: dict[str, Callable[[Settings], None]] = {
     "client-output-buffer-limit": Settings._set_output_limit,
     "maxclients": Settings._set_maxclients,
     "hz": Settings._set_tick,
+    "read-aside-threshold": Settings._set_reads_aside,
     "slowlog-max-len": lambda server: server.slowlog.resize(server.config["slowlog-max-len"]),
     "slowlog-log-slower-than": Settings._set_slowness,
     "latency-monitor-threshold": Settings._set_slowness,

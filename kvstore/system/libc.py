@@ -27,6 +27,8 @@ clock_gettime = external("clock_gettime", int32(int32, int64))
 malloc = external("malloc", int64(int64))
 realloc = external("realloc", int64(int64, int64))
 free = external("free", void(int64))
+read = external("read", int64(int32, int64, int64))
+write = external("write", int64(int32, int64, int64))
 memchr = external("memchr", int64(int64, int32, int64))
 _errno_location = external("__errno_location", int64())
 

@@ -8,7 +8,7 @@ An error that quotes a client is built between `begin_error` and `end_error`.  `
 line break from the client would end the reply, and the rest would pass for the next reply.
 """
 
-from kvstore.lifetimes.call import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH
+from kvstore.lifetimes.call import PROTOCOL, REPLY_ADDRESS, REPLY_CAPACITY, REPLY_LENGTH, REPLY_MAX
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import FRAMES_MAX, RAN_OUT
 from kvstore.system.libc import bytes_at, free, malloc, realloc
@@ -16,6 +16,7 @@ from kvstore.wire.arguments import arg_length, arg_offset, query
 from kvstore.wire.doubles import bits_of_double, write_double
 from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_BRANCH, OUT_OF_FRAMES
 from kvstore.wire.numerals import put_decimal
+from kvstore.wire.wanted import TOO_LONG, give_up
 from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
 from mmcore.mmu import copy_out
 
@@ -38,6 +39,8 @@ _OK, _PONG, _QUEUED, _NULL2, _NULL3, _NULL_ARRAY, _EMPTY, _EMPTY_ARRAY = (consta
 def reply_grow(context, count):  # type: ignore[no-untyped-def]
     """Make room for `count` more bytes of reply by moving the buffer to one at least twice as large."""
     call = context.call
+    if 0 < call[REPLY_MAX] < call[REPLY_LENGTH] + count:
+        give_up(context, TOO_LONG)
     capacity = max(2 * call[REPLY_CAPACITY], call[REPLY_LENGTH] + count)
     address = realloc(call[REPLY_ADDRESS], capacity)
     assert address != 0, "out of memory for a reply"

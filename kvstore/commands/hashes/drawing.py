@@ -3,7 +3,8 @@
 from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.hashes.reading import reply_field, reply_field_value
 from kvstore.lifetimes.call import ARGC, PROTOCOL
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
@@ -11,6 +12,7 @@ from kvstore.system.libc import free, words_at
 from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argument, is_word
 from kvstore.wire.errors import LONG_RANGE, NOT_INTEGER, OUT_OF_DRAWS, SYNTAX, VALUE_RANGE
 from kvstore.wire.resp import reply_array, reply_empty_array, reply_error, reply_null
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import constant, int64, linked, void
 
 _WITHVALUES = constant(b"WITHVALUES")
@@ -37,6 +39,8 @@ def _reply_distinct(context, root, count, values):  # type: ignore[no-untyped-de
     drawn = words_at(address, count)
     reply_array(context, count if context.call[PROTOCOL] == 3 or not values else 2 * count)
     for i in range(count):
+        if is_given_up(context):
+            break
         _reply_drawn(context, drawn[i], values)
     free(address)
 
@@ -68,6 +72,8 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root = entry_root(context, entry)
+    if goes_aside(context, abs(count)):
+        return BLOCKS
     if argc == 2:
         reply_field(context, draw(context, root))
     elif count > 0:
@@ -75,5 +81,7 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
     else:
         reply_array(context, -count if context.call[PROTOCOL] == 3 or not values else -2 * count)
         for _ in range(-count):
+            if is_given_up(context):
+                break
             _reply_drawn(context, draw(context, root), values)
     return 0

@@ -2,8 +2,9 @@
 
 from kvstore.commands.hashes.value import field_find
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
@@ -18,6 +19,7 @@ from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import words_at
 from kvstore.wire.arguments import argument
 from kvstore.wire.resp import reply_array, reply_bulk, reply_bulk_memory, reply_integer, reply_map, reply_null
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
@@ -115,6 +117,8 @@ def _reply_all(context, parts):  # type: ignore[no-untyped-def]
     if entry == OTHER_TYPE:
         return 0
     count = root_count(space, entry_root(context, entry)) if entry != 0 else 0
+    if goes_aside(context, count):
+        return BLOCKS
     if parts == FIELDS | VALUES:
         reply_map(context, count)
     else:
@@ -123,7 +127,7 @@ def _reply_all(context, parts):  # type: ignore[no-untyped-def]
     if entry != 0:
         walk_begin(space, entry_root(context, entry), walk)
         element = walk_next(space, walk)
-    while element != 0:
+    while element != 0 and not is_given_up(context):
         if parts & FIELDS:
             reply_field(context, element)
         if parts & VALUES:

@@ -3,8 +3,9 @@
 from kvstore.commands.refcounts import is_held
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.lifetimes.call import ARGC, DB
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import LRU_CLOCK, SCRATCH_ADDRESS
+from kvstore.store.aside import goes_aside
 from kvstore.store.entries import (
     CLOCK_MASK,
     EDITED,
@@ -15,11 +16,13 @@ from kvstore.store.entries import (
     entry_flags,
     entry_length,
     entry_memory,
+    entry_root,
     entry_type,
     entry_value,
 )
 from kvstore.store.lookup import count_lookup, key_hash, lookup
 from kvstore.store.types import ENCODING_BYTES, ENCODING_START, encoding_place
+from kvstore.structures.collection import root_count
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
 from kvstore.wire.errors import NO_LFU, NOT_INTEGER, SYNTAX
@@ -101,6 +104,15 @@ def object_(context):  # type: ignore[no-untyped-def]
     return 0
 
 
+@linked(int64(CONTEXT, int64, int64))
+def _elements_looked_at(context, entry, samples):  # type: ignore[no-untyped-def]
+    """How many elements of an entry's value MEMORY USAGE measures with so many samples; 0 for all."""
+    if entry_type(context, entry) == STRING:
+        return 0
+    count = root_count(context.space, entry_root(context, entry))
+    return count if samples == 0 else min(samples, count)
+
+
 @linked(HANDLER)
 def memory_usage(context):  # type: ignore[no-untyped-def]
     """MEMORY USAGE key [SAMPLES count]; its other forms are left to Python"""
@@ -123,6 +135,8 @@ def memory_usage(context):  # type: ignore[no-untyped-def]
     slot = lookup(context, context.call[DB], key, key_size, key_hash(context, key, key_size))
     if slot == 0:
         reply_null(context)
+    elif goes_aside(context, _elements_looked_at(context, slot_entry(context, slot), samples)):
+        return BLOCKS
     else:
         reply_integer(context, entry_memory(context, slot_entry(context, slot), samples) + 8)
     return 0

@@ -14,11 +14,12 @@ from kvstore.commands.scanning import (
     wrap_scan,
 )
 from kvstore.lifetimes.call import DB, REPLY_LENGTH
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
+from kvstore.store.aside import goes_aside
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_key_length, entry_type
-from kvstore.store.layout import DB_KEY_BUCKETS
+from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.types import type_named
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.linear import scan_bucket, scan_next
@@ -27,6 +28,7 @@ from kvstore.wire.deferred import begin_array, end_array
 from kvstore.wire.errors import OUT_OF_PATTERN
 from kvstore.wire.glob import glob_close
 from kvstore.wire.resp import reply_error
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked
 
 
@@ -48,10 +50,14 @@ def _reply_live(context, entry, pattern):  # type: ignore[no-untyped-def]
 def keys(context):  # type: ignore[no-untyped-def]
     """KEYS pattern"""
     base, buckets = key_base(context, context.call[DB]), db_load(context, context.call[DB], DB_KEY_BUCKETS)
+    if goes_aside(context, db_load(context, context.call[DB], DB_KEYS)):
+        return BLOCKS
     outer = context.call[REPLY_LENGTH]
     enough, pattern = open_pattern(context, 1)
     start, found = begin_array(context), 0
     for number in range(buckets):
+        if is_given_up(context):
+            break
         bucket = base + BUCKET_SIZE * number
         while bucket != 0 and enough:
             for i in range(SLOTS):
@@ -84,6 +90,8 @@ def scan(context):  # type: ignore[no-untyped-def]
     count, any_type = options[COUNT], options[TYPE] == 0
     wanted = -1 if any_type else type_named(word(context, options[TYPE]))
     base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
+    if goes_aside(context, min(count, db_load(context, call[DB], DB_KEYS))):
+        return BLOCKS
     outer = call[REPLY_LENGTH]
     enough, pattern = open_pattern(context, options[PATTERN])
     start, found, looked, emitted = begin_array(context), 0, 0, 0
@@ -101,7 +109,7 @@ def scan(context):  # type: ignore[no-untyped-def]
             bucket = next_overflow(context.space, bucket)
         cursor = scan_next(cursor, buckets)
         looked += 1
-        if cursor == 0 or emitted >= count or looked >= scan_effort(count):
+        if cursor == 0 or emitted >= count or looked >= scan_effort(count) or is_given_up(context):
             break
     glob_close(pattern)
     if buckets == 0:

@@ -2,7 +2,8 @@
 
 from kvstore.commands.lists.value import reply_element, reply_elements
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import LIST, entry_root
 from kvstore.structures.sequence import sequence_count, sequence_find, sequence_match
@@ -10,6 +11,7 @@ from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argum
 from kvstore.wire.deferred import begin_array, end_array
 from kvstore.wire.errors import COUNT_NEGATIVE, LONG_RANGE, MAXLEN_NEGATIVE, NOT_INTEGER, RANK_ZERO, SYNTAX
 from kvstore.wire.resp import reply_array, reply_empty_array, reply_error, reply_integer, reply_null
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked
 
 _RANK, _COUNT, _MAXLEN = pack(b"RANK"), pack(b"COUNT"), pack(b"MAXLEN")
@@ -68,6 +70,8 @@ def lrange(context):  # type: ignore[no-untyped-def]
     if start > stop:
         reply_empty_array(context)
         return 0
+    if goes_aside(context, stop - start + 1):
+        return BLOCKS
     reply_array(context, stop - start + 1)
     reply_elements(context, entry_root(context, entry), start, stop - start + 1, 1)
     return 0
@@ -106,15 +110,17 @@ def _rank_number(context, i):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
 def _positions(context, entry, rank, most, limit, array):  # type: ignore[no-untyped-def]
-    """Reply with the places of the argument's element; 0 for `most` and for `limit` is any number."""
+    """Reply with the places of the argument's element, or go aside; 0 for `most` and for `limit` is any number."""
     space, root = context.space, entry_root(context, entry)
     element, k = argument(context, 2)
     count, step = sequence_count(space, root), 1 if rank > 0 else -1
     skipped, found = abs(rank) - 1, 0
     left = min(limit, count) if limit > 0 else count
+    if goes_aside(context, left):
+        return BLOCKS
     at = 0 if step > 0 else count - 1
     start = begin_array(context) if array else 0
-    while left > 0:
+    while left > 0 and not is_given_up(context):
         match = sequence_match(space, root, at, step, left, element, k)
         if match < 0:
             break

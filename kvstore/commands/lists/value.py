@@ -29,6 +29,7 @@ from kvstore.structures.sequence import (
     where_previous,
 )
 from kvstore.wire.resp import reply_bulk, reply_bulk_memory
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import read_address
 
@@ -139,7 +140,7 @@ def reply_elements(context, root, rank, n, step):  # type: ignore[no-untyped-def
             reply_element(context, packed, i)
             i += step
         n -= here
-        if n == 0:
+        if n == 0 or is_given_up(context):
             break
         where = where_next(space, root, where) if step > 0 else where_previous(space, root, where)
         assert where != NOWHERE, "a rank beyond a list"

@@ -32,7 +32,8 @@ from kvstore.commands.sets.members import member_in, members_begin, members_next
 from kvstore.commands.sets.seen import seen_add, seen_has, seen_open
 from kvstore.effects.events import SDIFFSTORE, SINTERSTORE, SUNIONSTORE
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_encoding, entry_root
 from kvstore.store.types import INTSET
@@ -225,6 +226,17 @@ def _combine(context, operation, address, count):  # type: ignore[no-untyped-def
     return _union(context, address, count) if operation == UNION else _difference(context, address, count)
 
 
+@linked(int64(CONTEXT, int64, int64, int64))
+def _work(context, operation, address, count):  # type: ignore[no-untyped-def]
+    """Members that an operation may have to look at."""
+    sets, work = words_at(address, 2 * count), 0
+    if operation == INTERSECTION:
+        return count * _size(context, sets[2 * _smallest(context, sets, count)])
+    for i in range(count):
+        work += _size(context, sets[2 * i])
+    return work
+
+
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
@@ -232,14 +244,16 @@ def _combine(context, operation, address, count):  # type: ignore[no-untyped-def
 def _reply_result(context, operation):  # type: ignore[no-untyped-def]
     """Reply with the members that come of the sets in all arguments."""
     count = context.call[ARGC] - 1
-    sets = _sets_of_arguments(context, 1, count)
+    sets, aside = _sets_of_arguments(context, 1, count), False
     if sets != 0:
-        result_begin(context, REPLY)
-        start = begin_array(context)
-        _combine(context, operation, sets, count)
-        end_set(context, start, result_of(context)[FOUND])
+        aside = goes_aside(context, _work(context, operation, sets, count))
+        if not aside:
+            result_begin(context, REPLY)
+            start = begin_array(context)
+            _combine(context, operation, sets, count)
+            end_set(context, start, result_of(context)[FOUND])
         free(sets)
-    return 0
+    return BLOCKS if aside else SERVED
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -312,10 +326,12 @@ def sintercard(context):  # type: ignore[no-untyped-def]
         if not valid or limit < 0:
             reply_error(context, LIMIT_NEGATIVE)
             return 0
-    sets = _sets_of_arguments(context, 2, count)
+    sets, aside = _sets_of_arguments(context, 2, count), False
     if sets != 0:
-        result_begin(context, COUNT)
-        _intersect(context, sets, count, limit)
-        reply_integer(context, result_of(context)[FOUND])
+        aside = goes_aside(context, _work(context, INTERSECTION, sets, count))
+        if not aside:
+            result_begin(context, COUNT)
+            _intersect(context, sets, count, limit)
+            reply_integer(context, result_of(context)[FOUND])
         free(sets)
-    return 0
+    return BLOCKS if aside else SERVED

@@ -3,7 +3,8 @@
 from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.sets.reading import reply_drawn
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_root
 from kvstore.structures.collection import root_count
@@ -11,6 +12,7 @@ from kvstore.system.libc import free, words_at
 from kvstore.wire.arguments import INT64_MIN, argument, integer_argument
 from kvstore.wire.errors import LONG_RANGE, NOT_INTEGER, OUT_OF_DRAWS, SYNTAX, VALUE_RANGE
 from kvstore.wire.resp import reply_array, reply_empty_array, reply_error, reply_null
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, linked, void
 
 
@@ -25,6 +27,8 @@ def _reply_distinct(context, root, count):  # type: ignore[no-untyped-def]
     drawn = words_at(address, count)
     reply_array(context, count)
     for i in range(count):
+        if is_given_up(context):
+            break
         reply_drawn(context, root, drawn[i])
     free(address)
 
@@ -52,6 +56,8 @@ def srandmember(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root = entry_root(context, entry)
+    if goes_aside(context, abs(count)):
+        return BLOCKS
     if argc == 2:
         reply_drawn(context, root, draw(context, root))
     elif count > 0:
@@ -61,5 +67,7 @@ def srandmember(context):  # type: ignore[no-untyped-def]
     else:
         reply_array(context, -count)
         for _ in range(-count):
+            if is_given_up(context):
+                break
             reply_drawn(context, root, draw(context, root))
     return 0

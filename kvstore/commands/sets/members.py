@@ -25,6 +25,7 @@ from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.arguments import parse_integer
 from kvstore.wire.numerals import put_decimal
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, view, void
 
 KEY, SIZE, REFERENCE, VALUE, PLACE, _ROOT, _DIGITS = range(WALK_WORDS, WALK_WORDS + 7)  # behind those of walk.py
@@ -57,8 +58,10 @@ def members_begin(context, root):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def members_next(context):  # type: ignore[no-untyped-def]
-    """Go on to the next member: 1, or 0 behind the last."""
+    """Go on to the next member: 1, or 0 behind the last, or when nobody wants the reply any more."""
     space, members = context.space, members_of(context)
+    if is_given_up(context):
+        return 0
     place, root = members[PLACE], members[_ROOT]
     if place >= 0:
         if place == ints_count(space, root):

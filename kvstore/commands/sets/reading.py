@@ -3,7 +3,8 @@
 from kvstore.commands.sets.members import KEY, SIZE, members_begin, members_next, members_of
 from kvstore.commands.sets.value import set_has
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_root
 from kvstore.structures.collection import root_count
@@ -93,5 +94,7 @@ def smembers(context):  # type: ignore[no-untyped-def]
     if entry == 0:
         reply_set(context, 0)
     elif entry != OTHER_TYPE:
+        if goes_aside(context, root_count(context.space, entry_root(context, entry))):
+            return BLOCKS
         reply_members(context, entry_root(context, entry))
     return 0

@@ -43,8 +43,9 @@ from kvstore.commands.sortedsets.sources import (
 from kvstore.commands.sortedsets.storing import store_gathered
 from kvstore.effects.events import ZDIFFSTORE, ZINTERSTORE, ZUNIONSTORE
 from kvstore.lifetimes.call import ARGC, PROTOCOL
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
+from kvstore.store.aside import goes_aside
 from kvstore.store.lookup import key_hash
 from kvstore.store.scores import score_word
 from kvstore.system.libc import bytes_at, free, malloc, words_at
@@ -65,6 +66,7 @@ from kvstore.wire.errors import (
     WEIGHT_NOT_FLOAT,
 )
 from kvstore.wire.resp import reply_array, reply_bulk, reply_error, reply_integer
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import constant, equal_bytes, int64, kernel, linked, view, void
 
 UNION, INTER, DIFF = range(3)
@@ -280,6 +282,8 @@ def _reply_gathered(context):  # type: ignore[no-untyped-def]
     with_scores, count = options_at_hand(context)[WITHSCORES], gathered(context)[COUNT]
     reply_header(context, count, with_scores)
     for i in range(count):
+        if is_given_up(context):
+            break
         row = gathered_row(context, i)
         if with_scores and context.call[PROTOCOL] == 3:
             reply_array(context, 2)
@@ -288,14 +292,28 @@ def _reply_gathered(context):  # type: ignore[no-untyped-def]
             reply_score(context, row[ROW_SCORE])
 
 
-@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
+@linked(int64(int64, int64, int64))
+def _work(sources, count, operation):  # type: ignore[no-untyped-def]
+    """Members that an operation may have to look at."""
+    work = 0
+    if operation == INTER:  # the smallest comes first
+        return count * source_at(sources, 0)[SIZE]
+    for i in range(count):
+        work += source_at(sources, i)[SIZE]
+    return work
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
 def _answer(context, sources, count, first, operation, purpose, event):  # type: ignore[no-untyped-def]
+    """Reply, or go aside."""
     if not find_sources(context, sources, first, count):
-        return
+        return SERVED
     if not _read_options(context, sources, count, first + count, operation, purpose):
-        return
+        return SERVED
     if operation != DIFF:
         sort_sources(sources, count)
+    if purpose != STORED and goes_aside(context, _work(sources, count, operation)):
+        return BLOCKS
     if not _gather(context, sources, count, operation) or (purpose != COUNTED and not gather_sort(context)):
         reply_error(context, OUT_OF_RESULT)
     elif purpose == COUNTED:
@@ -305,6 +323,7 @@ def _answer(context, sources, count, first, operation, purpose, event):  # type:
     else:
         store_gathered(context, event)
     gather_end(context)
+    return SERVED
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
@@ -323,9 +342,10 @@ def _combine(context, operation, purpose, no_keys, event):  # type: ignore[no-un
         if sources == 0:
             reply_error(context, OUT_OF_RESULT)
         else:
-            _answer(context, sources, count, at + 1, operation, purpose, event)
+            code = _answer(context, sources, count, at + 1, operation, purpose, event)
             free(sources)
-    return 0
+            return code
+    return SERVED
 
 
 @linked(HANDLER)

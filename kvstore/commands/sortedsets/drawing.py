@@ -3,7 +3,8 @@
 from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.sortedsets.order import reply_header, reply_member, reply_scored
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.scores import element_score
@@ -12,6 +13,7 @@ from kvstore.system.libc import free, words_at
 from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argument, is_word
 from kvstore.wire.errors import LONG_RANGE, NOT_INTEGER, OUT_OF_DRAWS, SYNTAX, VALUE_RANGE
 from kvstore.wire.resp import reply_empty_array, reply_error, reply_null
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import constant, int64, kernel, linked, void
 
 _WITHSCORES = constant(b"WITHSCORES")
@@ -33,6 +35,8 @@ def _reply_distinct(context, root, count, scores):  # type: ignore[no-untyped-de
     drawn = words_at(address, count)
     reply_header(context, count, scores)
     for i in range(count):
+        if is_given_up(context):
+            break
         _reply_drawn(context, drawn[i], scores)
     free(address)
 
@@ -72,6 +76,8 @@ def zrandmember(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root, scores = entry_root(context, entry), int64(argc == 4)
+    if goes_aside(context, abs(count)):
+        return BLOCKS
     if argc == 2:
         reply_member(context, draw(context, root))
     elif count > 0:
@@ -79,5 +85,7 @@ def zrandmember(context):  # type: ignore[no-untyped-def]
     else:
         reply_header(context, -count, scores)
         for _ in range(-count):
+            if is_given_up(context):
+                break
             _reply_drawn(context, draw(context, root), scores)
     return 0

@@ -28,6 +28,7 @@ from kvstore.structures.tree import (
 )
 from kvstore.wire.doubles import double_of
 from kvstore.wire.resp import reply_array, reply_bulk_memory, reply_double
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.state import SPACE
 
@@ -138,5 +139,7 @@ def reply_members(context, root, rank, count, reverse, with_scores):  # type: ig
     reply_header(context, count, with_scores)
     at = cursor_at(space, root, rank)
     for _ in range(count):
+        if is_given_up(context):
+            break
         reply_scored(context, cursor_element(space, root, at), cursor_score(space, root, at), with_scores)
         at = cursor_previous(space, root, at) if reverse else cursor_next(space, root, at)

@@ -17,8 +17,9 @@ A range is an interval of ranks (bounds.py).  REV and LIMIT change which ranks o
 from kvstore.commands.sortedsets.bounds import BY_LEX, BY_RANK, BY_SCORE, check_bounds, range_ranks
 from kvstore.commands.sortedsets.order import reply_members
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.structures.collection import root_count
@@ -113,6 +114,8 @@ def _range(context, kind, direction):  # type: ignore[no-untyped-def]
     root, state = entry_root(context, entry), range_state(context)
     lowest, count = chosen_ranks(context, root)
     rank = lowest + count - 1 if state[REVERSE] else lowest
+    if goes_aside(context, count):
+        return BLOCKS
     reply_members(context, root, rank, count, state[REVERSE], state[SCORES])
     return 0
 

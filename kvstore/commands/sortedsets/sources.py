@@ -32,6 +32,7 @@ from kvstore.wire.doubles import bits_of_double, double_of
 from kvstore.wire.errors import WRONG_TYPE
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.resp import reply_error
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, view, void
 
 ROOT, SCORED, SIZE, WEIGHT, ORDER = range(5)
@@ -103,8 +104,10 @@ def source_begin(context, root):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def source_next(context, root, scored):  # type: ignore[no-untyped-def]
-    """Go to the next member: 1, 0 behind the last, or -1 without memory."""
+    """Go to the next member: 1, 0 behind the last or when nobody wants the reply any more, or -1 without memory."""
     space, member = context.space, member_at_hand(context)
+    if is_given_up(context):
+        return 0
     if kind_of(space, root) == INTS:
         if member[PLACE] == ints_count(space, root):
             return 0

@@ -1,0 +1,225 @@
+"""Long reads aside: another thread reads a fork of the store, while the owner goes on serving everybody else.
+
+A kernel of a reading command looks up its keys.  Then it knows how much work is ahead: elements of its values, or keys
+of its database.
+
+    if goes_aside(context, work):
+        return BLOCKS
+
+From READ_ASIDE_OVER on (read-aside-threshold) this forks the store, in constant time, and the connection waits as in
+BLPOP.  A thread runs the same kernel once more, in a context of its own over the frozen root (net/reader.py), where
+nothing goes aside.  The client gets the reply when it is complete (net/reads.py): the store as it was at the fork.
+
+    the owner                                        the reader
+    looks up the keys, forks, fills a job
+    raises the count of WAKE                    ►    takes it; walks the frozen root, and replies to its own buffer
+    takes it; has the buffer and the root again ◄    raises the count of NEWS
+
+A job belongs to one thread at a time, and the counts hand it over (system/eventfds.py).  There is one exception: the
+owner may set its GIVEN_UP at any time.  Jobs are a ring, served and taken in the order in which they were asked.
+
+What a command does besides replying, the owner has done by then, in its own run: expired keys are deleted, hits and
+misses counted and announced, clocks of use set.  The reader finds a read-only store to which nobody listens, so its run
+changes nothing but its own registers, which nobody reads.  Deadlines are compared with the clock of the fork.
+
+    (7) of mmcore/frozen.py says what another thread may do: read what can be reached from a root that holds a
+    reference.  The reader has a processor of its own, so its translations are its own; in a frozen space they set
+    neither A nor D.  Only the owner forks and releases.
+
+A read runs in place, as if there were no reader, in these cases:
+
+    in a transaction, or another nested call         its reply belongs in the middle of another one
+    its connection tracks keys                       an invalidation, sent at once, must not overtake what it is about
+    READS_MAX are under way                          each keeps its root, and what was written since
+    fewer than FRAMES_SPARE frames are free          writes beside it copy pages
+    the reader does not run                          while the store is being loaded
+"""
+
+from kvstore.connections.sends import hard_limit
+from kvstore.connections.table import connection
+from kvstore.lifetimes.call import CONNECTION, DB, DEPTH, NO_TOUCH, PROTOCOL
+from kvstore.lifetimes.connection import (
+    ANSWER_READ,
+    BLOCKED_ANSWER,
+    BLOCKED_KIND,
+    BLOCKED_UNTIL_MS,
+    FLAGS,
+    QUEUE_ADDRESS,
+    QUEUE_LENGTH,
+    READ_NUMBER,
+    TRACKING,
+)
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.pool import LENT_ROOTS
+from kvstore.lifetimes.shard import (
+    HASH_MAX_LISTPACK_ENTRIES,
+    HASH_MAX_LISTPACK_VALUE,
+    LIST_MAX_LISTPACK_SIZE,
+    LRU_CLOCK,
+    NOW_MS,
+    NOW_US,
+    PROTO_MAX_BULK_LEN,
+    READ_ASIDE_OVER,
+    READS_ADDRESS,
+    READS_ASIDE,
+    READS_IN_PLACE,
+    SET_MAX_INTSET_ENTRIES,
+    SET_MAX_LISTPACK_ENTRIES,
+    SET_MAX_LISTPACK_VALUE,
+    TIMER_MS,
+    ZSET_MAX_LISTPACK_ENTRIES,
+    ZSET_MAX_LISTPACK_VALUE,
+)
+from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.flush import release_root
+from kvstore.system.eventfds import count_raise
+from kvstore.system.libc import bytes_at, free, malloc, words_at
+from kvstore.wire.wanted import UNWANTED, WANTED
+from mmcore.fork import CONSTANT, fork
+from mmcore.frames import has_frames
+from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
+
+READS_MAX = 64  # that are under way at once
+FRAMES_SPARE = 1024
+LIMIT_SLACK = 4 << 20  # [bytes] that a socket may take at once: a limit holds for what it does not take
+
+# Registers that a read is to find as they were at the fork.
+_COPIED = (
+    NOW_MS, NOW_US, TIMER_MS, LRU_CLOCK, PROTO_MAX_BULK_LEN, HASH_MAX_LISTPACK_ENTRIES, HASH_MAX_LISTPACK_VALUE,
+    SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENTRIES, SET_MAX_LISTPACK_VALUE, ZSET_MAX_LISTPACK_ENTRIES,
+    ZSET_MAX_LISTPACK_VALUE, LIST_MAX_LISTPACK_SIZE,
+)  # fmt: skip
+COPIED = constant(_COPIED, int64)
+
+# What the two threads share: READS_WORDS words, and behind them the jobs.
+(
+    WAKE,  # eventfds: of the reader,
+    NEWS,  # and of the owner
+    STOP,  # not 0: the reader ends when it is woken
+    ASKED,  # jobs so far; the owner's, like the following
+    TAKEN,
+    ROOT_AT_HAND,  # between `goes_aside` and `read_ask`
+    OWNER_WORD,  # for the eventfds
+    READER_WORD,
+) = range(8)
+READS_WORDS = 8
+(
+    NUMBER,  # from 1 on
+    SLOT,  # of the connection that waits
+    ROOT,
+    GIVEN_UP,  # see wire/wanted.py
+    REPLY_LIMIT,
+    COMMAND_ADDRESS,  # the command as it waits in a queue buffer (commands/transactions.py); malloc'd
+    COMMAND_SIZE,
+    DATABASE_READ,
+    SPOKEN,  # protocol of the reply
+    UNTOUCHED,  # NO_TOUCH
+    SEED,
+    # the reader's results
+    REPLY,  # address; malloc'd
+    REPLY_ROOM,
+    REPLY_SIZE,
+    SPENT,  # [cycles]
+    REGISTERS,  # COPIED
+) = range(16)
+JOB_WORDS = REGISTERS + len(_COPIED)
+
+
+@view
+def reads_of(context):  # type: ignore[no-untyped-def]
+    """What the two threads share."""
+    return words_at(context.shard[READS_ADDRESS], READS_WORDS)
+
+
+@view
+def job_of(context, number):  # type: ignore[no-untyped-def]
+    """The job with a number counted from 0, while it has not been taken."""
+    return words_at(context.shard[READS_ADDRESS] + 8 * (READS_WORDS + number % READS_MAX * JOB_WORDS), JOB_WORDS)
+
+
+@linked(int64(CONTEXT))
+def read_begin(context):  # type: ignore[no-untyped-def]
+    """Fork the store for the read at hand: 1, or 0 if it is to run in place."""
+    call, shard = context.call, context.shard
+    if shard[READS_ADDRESS] == 0 or call[DEPTH] != 0:
+        return 0
+    row, reads = connection(context, call[CONNECTION]), reads_of(context)
+    may, root = row[FLAGS] & TRACKING == 0 and reads[ASKED] - reads[TAKEN] < READS_MAX, -1
+    if may and has_frames(context.space, FRAMES_SPARE):
+        root = fork(context.space, CONSTANT)
+    if root < 0:
+        shard[READS_IN_PLACE] += 1
+        return 0
+    context.pool[LENT_ROOTS] += 1
+    reads[ROOT_AT_HAND] = root
+    row[BLOCKED_KIND], row[BLOCKED_ANSWER], row[BLOCKED_UNTIL_MS] = 0, ANSWER_READ, 0
+    return 1
+
+
+@kernel
+def goes_aside(context, work):  # type: ignore[no-untyped-def]
+    """Whether the read at hand has so much work ahead that it goes aside; then its kernel returns BLOCKS.
+
+    Its keys have been looked up, and nothing has been replied yet.
+    """
+    return work > context.shard[READ_ASIDE_OVER] and read_begin(context) == 1
+
+
+@linked(void(CONTEXT, int64))
+def read_root_back(context, root):  # type: ignore[no-untyped-def]
+    """The root of a read is not read any more."""
+    context.pool[LENT_ROOTS] -= 1
+    release_root(context, root)
+
+
+@linked(void(CONTEXT))
+def read_withdraw(context):  # type: ignore[no-untyped-def]
+    """The read at hand, which was begun, will not be asked for."""
+    read_root_back(context, reads_of(context)[ROOT_AT_HAND])
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def read_ask(context, row):  # type: ignore[no-untyped-def]
+    """Hand the read at hand to the reader: 1, or 0 when memory ran out, and its root has gone back.
+
+    Its command is in the connection's queue buffer.
+    """
+    call, shard, reads = context.call, context.shard, reads_of(context)
+    size = row[QUEUE_LENGTH]
+    command = malloc(size)
+    if command == 0:
+        read_withdraw(context)
+        return 0
+    copy_bytes(bytes_at(command, size), 0, bytes_at(row[QUEUE_ADDRESS], size), 0, size)
+    limit, job = hard_limit(context, row), job_of(context, reads[ASKED])
+    reads[ASKED] += 1
+    job[NUMBER], job[SLOT], job[ROOT], job[GIVEN_UP] = reads[ASKED], call[CONNECTION], reads[ROOT_AT_HAND], WANTED
+    job[REPLY_LIMIT] = limit + LIMIT_SLACK if limit > 0 else 0
+    job[COMMAND_ADDRESS], job[COMMAND_SIZE] = command, size
+    job[DATABASE_READ], job[SPOKEN], job[UNTOUCHED] = call[DB], call[PROTOCOL], call[NO_TOUCH]
+    job[SEED], job[REPLY], job[REPLY_SIZE], job[SPENT] = context.store[HASH_SEED], 0, 0, 0
+    for i in range(len(COPIED)):
+        job[REGISTERS + i] = shard[COPIED[i]]
+    row[READ_NUMBER] = reads[ASKED]
+    shard[READS_ASIDE] += 1
+    count_raise(reads[WAKE], shard[READS_ADDRESS] + 8 * OWNER_WORD, 1)
+    return 1
+
+
+@linked(void(CONTEXT, int64[::1]))
+def read_give_up(context, row):  # type: ignore[no-untyped-def]
+    """The connection with this row waits for its read no longer, if it has one under way."""
+    if row[READ_NUMBER] == 0:
+        return
+    job = job_of(context, row[READ_NUMBER] - 1)
+    if job[NUMBER] == row[READ_NUMBER]:
+        job[GIVEN_UP] = UNWANTED
+    row[READ_NUMBER] = 0
+
+
+@linked(void(CONTEXT, int64[::1]))
+def job_end(context, job):  # type: ignore[no-untyped-def]
+    """Free what a job has, but its reply; the root goes back."""
+    read_root_back(context, job[ROOT])
+    free(job[COMMAND_ADDRESS])
+    job[NUMBER] = job[COMMAND_ADDRESS] = 0
