@@ -133,11 +133,11 @@ class Reader:
     ) -> None:
         """failed: is called, on the thread, with what has ended it.  The thread does not run yet."""
         self._owner, self._failed, self._nice = owner, failed, nice
-        self._shared = zeros(int64, READS_WORDS + READS_MAX * JOB_WORDS)
-        self._shared[WAKE] = os.eventfd(0, os.EFD_CLOEXEC)
-        self._shared[NEWS] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.shared = zeros(int64, READS_WORDS + READS_MAX * JOB_WORDS)  # see store/aside.py
+        self.shared[WAKE] = os.eventfd(0, os.EFD_CLOEXEC)
+        self.shared[NEWS] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._shard, self._pool = Shard(), Pool(memory)
-        self._shard.registers[READS_ADDRESS] = address_of(self._shared)
+        self._shard.registers[READS_ADDRESS] = address_of(self.shared)
         commands.install(self._shard)
         store = zeros(int64, STORE_REGISTERS)
         store[READ_ONLY], store[UNDO_ROOT] = 1, -1
@@ -150,28 +150,23 @@ class Reader:
         """Let long reads go aside from now on."""
         if not DISABLED:  # without the compiler, the loop would hold the GIL
             self._thread.start()
-            self._owner.registers[READS_ADDRESS] = address_of(self._shared)
+            self._owner.registers[READS_ADDRESS] = address_of(self.shared)
 
     def fileno(self) -> int:
         """An eventfd that becomes readable when a read has ended."""
-        return int(self._shared[NEWS])
-
-    @property
-    def address(self) -> int:
-        """Of what the two threads share."""
-        return address_of(self._shared)
+        return int(self.shared[NEWS])
 
     def close(self) -> None:
         """End the thread, after the read that it is at, which is given up.  No connection waits for one any more."""
         for job in range(READS_MAX):
-            self._shared[READS_WORDS + job * JOB_WORDS + GIVEN_UP] = UNWANTED
-        self._shared[STOP] = 1
+            self.shared[READS_WORDS + job * JOB_WORDS + GIVEN_UP] = UNWANTED
+        self.shared[STOP] = 1
         if self._thread.is_alive():
-            os.eventfd_write(self._shared[WAKE], 1)
+            os.eventfd_write(self.shared[WAKE], 1)
             self._thread.join()
         self._owner.registers[READS_ADDRESS] = 0
-        os.close(self._shared[WAKE])
-        os.close(self._shared[NEWS])
+        os.close(self.shared[WAKE])
+        os.close(self.shared[NEWS])
 
     def _run(self) -> None:
         thread = threading.get_native_id()
