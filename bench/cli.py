@@ -530,6 +530,24 @@ def bystander_command(subjects: tuple[str, ...], repetitions: int, smoke: bool, 
     finish(bystander.run(subjects, sizes), json_file)
 
 
+@bench.command("aside")
+@against(DEFAULT, "redis")
+@click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
+@common
+def aside_command(subjects: tuple[str, ...], repetitions: int, smoke: bool, json_file: Path | None) -> None:
+    """How long another client waits while one reads very much at once.
+
+    \b
+    Example:
+      kvstore bench aside
+      kvstore bench aside --subject constant --repetitions 3
+    """
+    from bench import aside
+
+    sizes = aside.SMOKE if smoke else {**aside.FULL, "repetitions": repetitions}
+    finish(aside.run(subjects, sizes), json_file)
+
+
 @bench.command("collections")
 @against(DEFAULT, *RIVALS)
 @click.option("--only", help="Parts, with commas between: throughput, memory, index, turns, snapshot, remainder.")
@@ -680,7 +698,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
     first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
-    for name in f"{first} collections pages pubsub blocking branches tests scan".split():
+    for name in f"{first} aside collections pages pubsub blocking branches tests scan".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"

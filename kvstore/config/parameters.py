@@ -108,7 +108,7 @@ SERVED = (
     Parameter("hz", Integer(clamp=(1, 500)), 10),
     Parameter("busy-poll-usec", Integer(0, 1000), 20),  # for which the loop looks for requests before it sleeps
     Parameter("turn-budget-us", Integer(), 1000),  # of pipelines, before others are served
-    Parameter("read-aside-threshold", Integer(0, LONG_MAX), 5000),  # elements that another thread reads; 0: never
+    Parameter("read-aside-threshold", Integer(0, LONG_MAX), 2500),  # elements that another thread reads; 0: never
     Parameter("active-expire-enabled", Flag(), True),
     # up to which size a collection has its small encoding
     Parameter("hash-max-listpack-entries", Integer(0, LONG_MAX), 512),

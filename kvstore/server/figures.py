@@ -111,7 +111,7 @@ class Figures:
             "eventloop_cycles": r.LOOP_TURNS,
             "acl_access_denied_auth": self.acl_log.denied,
             "reads_aside": r.READS_ASIDE,
-            "reads_aside_pending": r.READ_ROOTS,
+            "reads_aside_pending": self.reader.pending,
             "reads_aside_in_place": r.READS_IN_PLACE,
         }
 

@@ -162,6 +162,19 @@ def test_pause_tells_the_worst_of_many(tmp_path: Path) -> None:
     assert all(row["pause, worst"] >= row["pause, median"] > 0 for row in rows(report))
 
 
+def test_a_long_read_is_measured_aside_in_place_and_elsewhere(tmp_path: Path) -> None:
+    report = run(tmp_path, "aside", *AGAINST)
+    found = rows(report)
+    assert [row["read"] for row in found] == [
+        "KEYS *, 5,000 keys",
+        "HGETALL, 5,000 fields",
+        "SUNION, twice 5,000 members",
+        "ZRANGE, 5,000 members",
+    ]
+    ways = ["aside", "in place", *HERE[1:]]
+    assert all(row[f"{way}, {what}"] > 0 for row in found for way in ways for what in ("idle", "read"))
+
+
 def test_a_bystander_is_told_of_every_pipeline(tmp_path: Path) -> None:
     report = run(tmp_path, "bystander", *AGAINST)
     found = rows(report)

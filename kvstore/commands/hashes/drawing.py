@@ -72,7 +72,7 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root = entry_root(context, entry)
-    if goes_aside(context, abs(count)):
+    if goes_aside(context, 2 * abs(count)):
         return BLOCKS
     if argc == 2:
         reply_field(context, draw(context, root))

@@ -70,7 +70,7 @@ def lrange(context):  # type: ignore[no-untyped-def]
     if start > stop:
         reply_empty_array(context)
         return 0
-    if goes_aside(context, stop - start + 1):
+    if goes_aside(context, (stop - start + 1) >> 2):
         return BLOCKS
     reply_array(context, stop - start + 1)
     reply_elements(context, entry_root(context, entry), start, stop - start + 1, 1)
@@ -116,7 +116,7 @@ def _positions(context, entry, rank, most, limit, array):  # type: ignore[no-unt
     count, step = sequence_count(space, root), 1 if rank > 0 else -1
     skipped, found = abs(rank) - 1, 0
     left = min(limit, count) if limit > 0 else count
-    if goes_aside(context, left):
+    if goes_aside(context, left >> 4):
         return BLOCKS
     at = 0 if step > 0 else count - 1
     start = begin_array(context) if array else 0

@@ -56,7 +56,7 @@ def srandmember(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root = entry_root(context, entry)
-    if goes_aside(context, abs(count)):
+    if goes_aside(context, 2 * abs(count)):
         return BLOCKS
     if argc == 2:
         reply_drawn(context, root, draw(context, root))

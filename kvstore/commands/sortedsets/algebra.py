@@ -312,7 +312,7 @@ def _answer(context, sources, count, first, operation, purpose, event):  # type:
         return SERVED
     if operation != DIFF:
         sort_sources(sources, count)
-    if purpose != STORED and goes_aside(context, _work(sources, count, operation)):
+    if purpose != STORED and goes_aside(context, 2 * _work(sources, count, operation)):
         return BLOCKS
     if not _gather(context, sources, count, operation) or (purpose != COUNTED and not gather_sort(context)):
         reply_error(context, OUT_OF_RESULT)

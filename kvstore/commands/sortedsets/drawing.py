@@ -76,7 +76,7 @@ def zrandmember(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root, scores = entry_root(context, entry), int64(argc == 4)
-    if goes_aside(context, abs(count)):
+    if goes_aside(context, 2 * abs(count)):
         return BLOCKS
     if argc == 2:
         reply_member(context, draw(context, root))
