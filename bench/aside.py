@@ -101,7 +101,7 @@ def run(subjects: Sequence[str] = (DEFAULT, "redis"), sizes: dict[str, int] = FU
     table = report.table("ms", "read", *(f"{way}, {what}" for way in found for what in ("wait", "idle", "read")))
     for name in READS:
         row = name.format(sizes["elements"])
-        cells: list[float] = []
+        cells: list[float | None] = []
         for of in found.values():
             cells.append(median(busy - idle for idle, busy, _ in of[name]))
             cells += [median(idle for idle, _, _ in of[name]), median(read for _, _, read in of[name])]

@@ -42,7 +42,6 @@ from kvstore.lifetimes.named import (
     SNAPSHOT,
 )
 from kvstore.lifetimes.pool import NAMED_END_MS, NAMED_STORES
-from kvstore.lifetimes.shard import CONTEXT_AT_HAND, FRAMES_IN_USE
 from kvstore.lifetimes.store import (
     CONTEXT_ADDRESS,
     DEFRAG_STATE,
@@ -65,7 +64,7 @@ from mmcore.jit import int64, kernel, linked, void
 from mmcore.mapping import load_cr3
 from mmcore.paging import PAGE_SHIFT
 from mmcore.spaces import space_close, space_open
-from mmcore.state import CR3, EPOCH, FREE_COUNT, TOTAL
+from mmcore.state import CR3, EPOCH
 from mmcore.tlb import tlb_flush
 
 NO_MEMORY = -7  # of the process, beside NO_FRAME and NO_SPACE

@@ -43,6 +43,7 @@ from kvstore.lifetimes.shard import READS_ADDRESS
 from kvstore.lifetimes.store import HASH_SEED, READ_ONLY, STORE_REGISTERS, UNDO_ROOT
 from kvstore.lifetimes.wiring import Pool, Shard
 from kvstore.store.aside import (
+    ASKED,
     COMMAND_ADDRESS,
     COMMAND_SIZE,
     COPIED,
@@ -63,6 +64,7 @@ from kvstore.store.aside import (
     SPENT,
     SPOKEN,
     STOP,
+    TAKEN,
     UNTOUCHED,
     WAKE,
     job_of,
@@ -155,6 +157,11 @@ class Reader:
     def fileno(self) -> int:
         """An eventfd that becomes readable when a read has ended."""
         return int(self.shared[NEWS])
+
+    @property
+    def pending(self) -> int:
+        """Reads that are under way."""
+        return int(self._shared[ASKED] - self._shared[TAKEN])
 
     def close(self) -> None:
         """End the thread, after the read that it is at, which is given up.  No connection waits for one any more."""

@@ -13,6 +13,7 @@ from kvstore.durable.persistence import Persistence
 from kvstore.lifetimes import sizes
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
+from kvstore.net.reader import Reader
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import Histogram, Scale
 from kvstore.store.databases import index_pages, memory_used
@@ -65,6 +66,7 @@ class Figures:
     """See the module's note.  A part of the server, whose attributes it names."""
 
     main: Context
+    reader: Reader
     context: Context
     registers: Registers
     shard: Shard

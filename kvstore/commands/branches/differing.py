@@ -35,10 +35,11 @@ from kvstore.branches.difference import (
     difference_step,
     leave_difference,
 )
-from kvstore.branches.named import CONTEXT_OF_NAMED, NUMBER, named
+from kvstore.branches.named import named
 from kvstore.branches.registry import find_named
 from kvstore.lifetimes.call import ARGC, CONNECTION
 from kvstore.lifetimes.context import AGAIN, CONTEXT, SERVED, context_at
+from kvstore.lifetimes.named import CONTEXT_OF_NAMED, NUMBER
 from kvstore.store.layout import DATABASES
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, is_word
