@@ -161,7 +161,7 @@ class Reader:
     @property
     def pending(self) -> int:
         """Reads that are under way."""
-        return int(self._shared[ASKED] - self._shared[TAKEN])
+        return int(self.shared[ASKED] - self.shared[TAKEN])
 
     def close(self) -> None:
         """End the thread, after the read that it is at, which is given up.  No connection waits for one any more."""
