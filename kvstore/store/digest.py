@@ -43,6 +43,8 @@ from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_
 from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
 from kvstore.structures.ints import ints_at, ints_count
 from kvstore.structures.kinds import INTS, kind_of
+from kvstore.structures.packed import packed_count, packed_item, packed_item_size
+from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
 from kvstore.structures.sha1 import HASH_WORDS, STATE, sha1_begin, sha1_end, sha1_update, sha1_words
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, words_at
@@ -152,16 +154,25 @@ def _mix_integers(context, room, root):  # type: ignore[no-untyped-def]
         _xor_hash(room, KEY)
 
 
+@linked(void(CONTEXT, int64[::1], int64))
+def _mix_list(context, room, root):  # type: ignore[no-untyped-def]
+    """Mix the elements of a list into the digest of the key."""
+    space, where = context.space, where_first(context.space, root)
+    while where != NOWHERE:
+        packed = packed_where(space, root, where)
+        for i in range(packed_count(space, packed)):
+            _mix_bytes(context, room, KEY, packed_item(space, packed, i), packed_item_size(space, packed, i))
+        where = where_next(space, root, where)
+
+
 @linked(void(CONTEXT, int64[::1], int64, int64))
 def _mix_elements(context, room, type_, root):  # type: ignore[no-untyped-def]
-    """Mix the elements of a value that has a root into the digest of the key."""
+    """Mix the elements of a set, a sorted set or a hash into the digest of the key."""
     space, walk = context.space, words_at(context.shard[SCRATCH_ADDRESS] + _TEXT, WALK_WORDS)
     walk_begin(space, root, walk)
     element = walk_next(space, walk)
     while element != 0:
-        if type_ == LIST:
-            _mix_key_of(context, room, KEY, element)
-        elif type_ == SET:
+        if type_ == SET:
             _hash_bytes(context, room, element_key(space, element), element_key_length(space, element))
             _xor_hash(room, KEY)
         elif type_ == ZSET:
@@ -178,6 +189,8 @@ def _mix_value(context, room, entry):  # type: ignore[no-untyped-def]
     _mix_number(room, KEY, type_)
     if type_ == STRING:
         _mix_bytes(context, room, KEY, entry_value(context, entry), entry_length(context, entry))
+    elif type_ == LIST:
+        _mix_list(context, room, entry_root(context, entry))
     elif kind_of(context.space, entry_root(context, entry)) == INTS:
         _mix_integers(context, room, entry_root(context, entry))
     else:

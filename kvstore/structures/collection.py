@@ -12,9 +12,9 @@ from kvstore.structures.element import element_bytes
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
 from kvstore.structures.kinds import INTS, PACKED, kind_of
-from kvstore.structures.packed import is_long_item, packed_capacity, packed_copy, packed_count, packed_free
-from kvstore.structures.packed_layout import END_SIZE, PACKED_HEADER
+from kvstore.structures.packed import packed_capacity, packed_copy, packed_count, packed_free
 from kvstore.structures.record import BUCKETS, OWNS_PACKEDS, RECORD_SIZE, TREE, record_count, record_owns
+from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
 from kvstore.structures.table import table_room
 from kvstore.structures.tree import FULL, LEAF_SIZE, tree_weight
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
@@ -36,30 +36,37 @@ def root_count(space, root):  # type: ignore[no-untyped-def]
     return ints_count(space, root) if kind == INTS else record_count(space, root)
 
 
-@kernel
-def _item_memory(size):  # type: ignore[no-untyped-def]
-    # Bytes that an item of a list takes in a packed that it shares, or in a long one of its own.
-    return heap_size(PACKED_HEADER + size) if is_long_item(size) else size + END_SIZE
-
-
 @linked(int64(SPACE, int64, int64))
 def _elements_memory(space, root, samples):  # type: ignore[no-untyped-def]
-    """Bytes of the elements or packeds of a record: of all (samples 0), or as many of the first ones say."""
-    owns_packeds, walked, taken = record_owns(space, root, OWNS_PACKEDS), 0, 0
+    """Bytes of the elements of a record: of all (samples 0), or as many of the first ones say."""
+    walked, taken = 0, 0
     address = malloc(8 * WALK_WORDS)
     assert address != 0, "out of memory for a walk"
     walk = words_at(address, WALK_WORDS)
     walk_begin(space, root, walk)
     element = walk_next(space, walk)
     while element != 0:
-        size = element_bytes(space, element)
-        taken += _item_memory(size) if owns_packeds else heap_size(size)
+        taken += heap_size(element_bytes(space, element))
         walked += 1
         if walked == samples:
             break
         element = walk_next(space, walk)
     free(address)
     return taken if walked == 0 else taken * record_count(space, root) // walked
+
+
+@linked(int64(SPACE, int64, int64))
+def _packeds_memory(space, root, samples):  # type: ignore[no-untyped-def]
+    """Bytes of the packeds of a record: of all (samples 0), or as the first ones say that hold so many elements."""
+    where, met, taken = where_first(space, root), 0, 0
+    while where != NOWHERE:
+        packed = packed_where(space, root, where)
+        met += packed_count(space, packed)
+        taken += packed_capacity(space, packed)
+        if 0 < samples <= met:
+            break
+        where = where_next(space, root, where)
+    return taken if met == 0 else taken * record_count(space, root) // met
 
 
 @linked(int64(SPACE, int64, int64))
@@ -70,7 +77,10 @@ def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
         return heap_size(packed_capacity(space, root))
     if kind == INTS:
         return heap_size(ints_capacity(space, root))
-    taken = heap_size(RECORD_SIZE) + _elements_memory(space, root, samples)
+    taken = heap_size(RECORD_SIZE)
+    if record_owns(space, root, OWNS_PACKEDS):
+        return taken + _packeds_memory(space, root, samples)
+    taken += _elements_memory(space, root, samples)
     buckets = load64(space, root + BUCKETS)
     if buckets != 0:
         taken += heap_size(table_room(buckets))

@@ -9,17 +9,17 @@ capacity - 2(i+1)   2     end of item i, as an offset from the packed's start
 The ends grow downwards from the end of the allocation, the items upwards from its begin.  So an item is found without
 a walk over those before it, and an item is put in by two memory moves, one of items and one of ends.
 
-An item has at least one byte.  What is in it is the caller's affair; usually it is an element (element.py).
+What is in an item is the caller's affair; it may be empty.
 
-A long packed has capacity 0 in its header, and one item, an element that is too large for PACKED_MAX.  The element
-lies behind the header, in a run of pages.  It says its own size, so there are no ends.  A long packed has no room for
-another item, and is never changed: only counted, read, copied and freed.
+A long packed has capacity 0 in its header, and one item, which is too large for PACKED_MAX.  Its size takes four bytes
+behind the header, and the item follows, in a run of pages.  A long packed has no room for another item, and is never
+changed: only counted, read, copied and freed.
 
 Capacity.  A packed that is full moves to an allocation with an eighth more than it needs, so that a series of appends
 does not copy it each time.  It moves to a smaller one when it would fit there with a quarter to spare.
 
 (1) The capacity is what heap_size says, at least CAPACITY_MIN and at most PACKED_MAX.
-(2) The ends rise: each item has at least one byte, and the first one starts behind the header.
+(2) The ends do not fall, and the first item starts behind the header.
 (3) Items and ends do not overlap.
 (4) The allocation lies within one page, if the packed is not long.
 
@@ -28,14 +28,15 @@ frames.  PACKED_FRAMES free frames are always enough.  A packed that was returne
 written without a fault until the next fork.
 """
 
-from kvstore.structures.element import element_bytes
 from kvstore.structures.kinds import KIND_MASK, PACKED
 from kvstore.structures.packed_layout import (
     END_SIZE,
+    LONG_HEADER,
     PACKED_HEADER,
     add_to_ends,
     capacity_at,
     count_at,
+    long_size_at,
     needed_at,
     offset_at,
     put_header,
@@ -43,7 +44,7 @@ from kvstore.structures.packed_layout import (
 )
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free, heap_size
-from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, void
+from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, put32, void
 from mmcore.mmu import copy_across, read_address, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
@@ -66,8 +67,9 @@ def packed_is_long(space, va):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64))
 def packed_capacity(space, va):  # type: ignore[no-untyped-def]
     """Bytes of the allocation."""
-    capacity = capacity_at(space.mem.bytes, read_address(space, va))
-    return capacity if capacity != 0 else heap_size(PACKED_HEADER + element_bytes(space, va + PACKED_HEADER))
+    at, memory = read_address(space, va), space.mem.bytes
+    capacity = capacity_at(memory, at)
+    return capacity if capacity != 0 else heap_size(LONG_HEADER + long_size_at(memory, at))
 
 
 @kernel
@@ -80,7 +82,8 @@ def packed_count(space, va):  # type: ignore[no-untyped-def]
 def packed_item(space, va, i):  # type: ignore[no-untyped-def]
     """Address of item `i`; of the place behind the last one, if `i` is their number."""
     at = read_address(space, va)
-    return va + offset_at(space.mem.bytes, at, capacity_at(space.mem.bytes, at), i)
+    capacity = capacity_at(space.mem.bytes, at)
+    return va + (offset_at(space.mem.bytes, at, capacity, i) if capacity != 0 else LONG_HEADER)
 
 
 @kernel
@@ -89,7 +92,7 @@ def packed_item_size(space, va, i):  # type: ignore[no-untyped-def]
     at = read_address(space, va)
     capacity = capacity_at(space.mem.bytes, at)
     if capacity == 0:
-        return element_bytes(space, va + PACKED_HEADER)
+        return long_size_at(space.mem.bytes, at)
     return offset_at(space.mem.bytes, at, capacity, i + 1) - offset_at(space.mem.bytes, at, capacity, i)
 
 
@@ -99,7 +102,7 @@ def packed_used(space, va):  # type: ignore[no-untyped-def]
     at = read_address(space, va)
     capacity, count = capacity_at(space.mem.bytes, at), count_at(space.mem.bytes, at)
     if capacity == 0:
-        return element_bytes(space, va + PACKED_HEADER)
+        return long_size_at(space.mem.bytes, at)
     return offset_at(space.mem.bytes, at, capacity, count) - PACKED_HEADER
 
 
@@ -185,21 +188,23 @@ def long_frames(size):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64))
 def packed_new_long(space, size):  # type: ignore[no-untyped-def]
-    """A long packed for one element of `size` bytes, which the caller writes; 0 with nothing changed without frames."""
+    """A long packed for one item of `size` bytes, which the caller writes; 0 with nothing changed without frames."""
     assert is_long_item(size), "a long packed for a short item"
     if not has_frames(space, long_frames(size)):
         return 0
-    va = _alloc(space, PACKED_HEADER + size)
-    put_header(space.mem.bytes, write_address(space, va), 0, 1)
+    va = _alloc(space, LONG_HEADER + size)
+    at = write_address(space, va)
+    put_header(space.mem.bytes, at, 0, 1)
+    put32(space.mem.bytes, at + PACKED_HEADER, size)
     return va
 
 
 @linked(int64(SPACE, SPACE, int64))
 def _copy_long(space, source, va):  # type: ignore[no-untyped-def]
-    size = element_bytes(source, va + PACKED_HEADER)
+    size = long_size_at(source.mem.bytes, read_address(source, va))
     copy = packed_new_long(space, size)
     if copy != 0:
-        copy_across(space, copy + PACKED_HEADER, source, va + PACKED_HEADER, size)
+        copy_across(space, copy + LONG_HEADER, source, va + LONG_HEADER, size)
     return copy
 
 
@@ -234,7 +239,7 @@ def packed_insert(space, va, i, size):  # type: ignore[no-untyped-def]
     """
     at, memory = read_address(space, va), space.mem.bytes
     needed, capacity = needed_at(memory, at) + END_SIZE + size, capacity_at(memory, at)
-    assert 0 <= i <= count_at(memory, at) and size > 0 and needed <= PACKED_MAX, "no room for an item"
+    assert 0 <= i <= count_at(memory, at) and size >= 0 and needed <= PACKED_MAX, "no room for an item"
     if needed > capacity:
         return _move(space, va, i, 0, 1, size, _capacity_for(needed))
     at = write_address(space, va)
@@ -269,7 +274,7 @@ def packed_resize(space, va, i, size):  # type: ignore[no-untyped-def]
     """
     at, memory = read_address(space, va), space.mem.bytes
     capacity, count = capacity_at(memory, at), count_at(memory, at)
-    assert 0 <= i < count and size > 0, "an item to be resized is not there"
+    assert 0 <= i < count and size >= 0, "an item to be resized is not there"
     old = offset_at(memory, at, capacity, i + 1) - offset_at(memory, at, capacity, i)
     needed = needed_at(memory, at) + size - old
     assert needed <= PACKED_MAX, "no room for an item"
@@ -340,11 +345,11 @@ def packed_append_packed(space, va, other):  # type: ignore[no-untyped-def]
 
 
 @linked(boolean(SPACE, int64))
-def _is_rising(space, va):  # type: ignore[no-untyped-def]
+def _never_falls(space, va):  # type: ignore[no-untyped-def]
     at, memory = read_address(space, va), space.mem.bytes
     capacity = capacity_at(memory, at)
     for i in range(count_at(memory, at)):
-        if offset_at(memory, at, capacity, i) >= offset_at(memory, at, capacity, i + 1):
+        if offset_at(memory, at, capacity, i) > offset_at(memory, at, capacity, i + 1):
             return False
     return True
 
@@ -358,10 +363,10 @@ def check_packed(space, va):  # type: ignore[no-untyped-def]
     capacity, count = capacity_at(memory, at), count_at(memory, at)
     if capacity == 0:
         assert count == 1 and va & PAGE_MASK == 0, "(4) a long packed"
-        assert is_long_item(element_bytes(space, va + PACKED_HEADER)), "(1) a long packed of a short item"
+        assert is_long_item(long_size_at(memory, at)), "(1) a long packed of a short item"
         return
     assert CAPACITY_MIN <= capacity <= PACKED_MAX and heap_size(capacity) == capacity, "(1) the capacity of a packed"
     assert (va & PAGE_MASK) + capacity <= PAGE_SIZE, "(4) a packed straddles two pages"
     assert PACKED_HEADER + END_SIZE * count <= capacity, "(3) the ends of a packed overlap its header"
-    assert _is_rising(space, va), "(2) the ends of a packed do not rise"
+    assert _never_falls(space, va), "(2) the ends of a packed fall"
     assert needed_at(memory, at) <= capacity, "(3) the items of a packed overlap its ends"

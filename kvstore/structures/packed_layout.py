@@ -7,6 +7,7 @@ from kvstore.structures.kinds import KIND_MASK, PACKED
 from mmcore.jit import bytes32, bytes64, copy_bytes, kernel, put32, put64
 
 PACKED_HEADER = 4
+LONG_HEADER = 8  # of a long packed
 END_SIZE = 2
 _CAPACITY = 0xFFFF & ~KIND_MASK
 _FOUR = 0x0001_0001_0001_0001  # four ends in one word
@@ -22,6 +23,12 @@ def capacity_at(memory, at):  # type: ignore[no-untyped-def]
 def count_at(memory, at):  # type: ignore[no-untyped-def]
     """Number of items."""
     return bytes32(memory, at) >> 16
+
+
+@kernel
+def long_size_at(memory, at):  # type: ignore[no-untyped-def]
+    """Bytes of the item of a long packed."""
+    return bytes32(memory, at + PACKED_HEADER)
 
 
 @kernel

@@ -1,4 +1,6 @@
-"""A sequence: elements in an order that the caller gives, found by their rank.  Their keys are the values of a list.
+"""A sequence: elements in an order that the caller gives, found by their rank.  A list is one.
+
+An element is bytes.  It is an item of a packed, which knows its size, so nothing is stored beside it.
 
 A short sequence is one packed.  Any other is a record, with packeds from the first to the last:
 
@@ -22,13 +24,6 @@ Where a packed is:  ALONE, the packed is the root; FRONT, BACK, the ends of a re
 Here is what reads a sequence; sequence_change.py changes it.
 """
 
-from kvstore.structures.element import (
-    element_bytes,
-    element_is,
-    element_key,
-    element_key_length,
-    element_size,
-)
 from kvstore.structures.kinds import PACKED, kind_of
 from kvstore.structures.listpack import LISTPACK_EMPTY, listpack_size
 from kvstore.structures.packed import (
@@ -37,11 +32,10 @@ from kvstore.structures.packed import (
     long_frames,
     packed_count,
     packed_is_long,
-    packed_item,
     packed_item_size,
     packed_used,
 )
-from kvstore.structures.packed_layout import PACKED_HEADER, capacity_at, count_at, offset_at
+from kvstore.structures.packed_layout import LONG_HEADER, capacity_at, count_at, long_size_at, offset_at
 from kvstore.structures.record import (
     BASE,
     HEAD,
@@ -62,12 +56,10 @@ from kvstore.structures.tree import (
 from kvstore.system.libc import bytes_at
 from mmcore.heap import HEAP_FRAMES
 from mmcore.jit import equal_bytes, int64, kernel, linked, void
-from mmcore.mmu import load64, read_address
+from mmcore.mmu import compare, load64, read_address
 from mmcore.state import SPACE
 
 ALONE, FRONT, BACK, NOWHERE = 0, -1, -2, -3
-_HEADER_SHORT, _HEADER_LONG = 2, 5  # bytes of an element without its key; its payload is empty
-_SHORT_SIZE = 129  # the largest element with a short header
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -143,6 +135,14 @@ def where_next(space, root, where):  # type: ignore[no-untyped-def]
     return BACK if load64(space, root + TAIL) != 0 else NOWHERE
 
 
+@kernel
+def where_first(space, root):  # type: ignore[no-untyped-def]
+    """Where the first packed is."""
+    if kind_of(space, root) == PACKED:
+        return int64(ALONE)
+    return int64(FRONT) if load64(space, root + HEAD) != 0 else where_next(space, root, FRONT)
+
+
 @linked(int64(SPACE, int64))
 def sequence_packeds(space, root):  # type: ignore[no-untyped-def]
     """Number of packeds, counted by a walk over the tree."""
@@ -171,23 +171,17 @@ def where_previous(space, root, where):  # type: ignore[no-untyped-def]
     return FRONT if load64(space, root + HEAD) != 0 else NOWHERE
 
 
-@kernel
-def key_length_of(size):  # type: ignore[no-untyped-def]
-    """Bytes of the key of an element of `size` bytes without a payload: the last ones of the element."""
-    return size - (_HEADER_SHORT if size <= _SHORT_SIZE else _HEADER_LONG)
-
-
 @linked(int64(SPACE, int64, int64, int64, int64, int64, int64))
 def _match(space, packed, i, step, limit, key, k):  # type: ignore[no-untyped-def]
-    """The first of up to `limit` places from `i` on, in steps of 1 or -1, whose element has this key; -1 without."""
-    memory, at = space.mem.bytes, read_address(space, packed)
+    """The first of up to `limit` places from `i` on, in steps of 1 or -1, whose element is these bytes; -1 without."""
+    memory, at, text = space.mem.bytes, read_address(space, packed), bytes_at(key, k)
     capacity, count = capacity_at(memory, at), count_at(memory, at)
     if capacity == 0:
-        return 0 if limit > 0 and element_is(space, packed + PACKED_HEADER, key, k) else -1
-    size, text = element_size(k, 0), bytes_at(key, k)
+        same = limit > 0 and long_size_at(memory, at) == k and compare(space, packed + LONG_HEADER, text, 0, k)
+        return 0 if same else -1
     for _ in range(min(limit, count - i if step > 0 else i + 1)):
         end = offset_at(memory, at, capacity, i + 1)
-        if end - offset_at(memory, at, capacity, i) == size and equal_bytes(memory, at + end - k, text, 0, k):
+        if end - offset_at(memory, at, capacity, i) == k and equal_bytes(memory, at + end - k, text, 0, k):
             return i
         i += step
     return -1
@@ -195,7 +189,7 @@ def _match(space, packed, i, step, limit, key, k):  # type: ignore[no-untyped-de
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64, int64))
 def sequence_match(space, root, rank, step, limit, key, k):  # type: ignore[no-untyped-def]
-    """The first of up to `limit` ranks from a rank on, in steps of 1 or -1, that has this key; -1 without one."""
+    """The first of up to `limit` ranks from a rank on, in steps of 1 or -1, that is these bytes; -1 without one."""
     if limit <= 0 or rank < 0 or rank >= sequence_count(space, root):
         return -1
     where, packed, first = sequence_find(space, root, rank)
@@ -214,7 +208,7 @@ def sequence_match(space, root, rank, step, limit, key, k):  # type: ignore[no-u
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64))
 def sequence_run(space, root, rank, limit, key, k):  # type: ignore[no-untyped-def]
-    """How many elements from a rank on, `limit` at most and all in one packed, have this key."""
+    """How many elements from a rank on, `limit` at most and all in one packed, are these bytes."""
     _, packed, first = sequence_find(space, root, rank)
     i, run = rank - first, 0
     while run < limit and i + run < packed_count(space, packed):
@@ -232,14 +226,13 @@ def listpack_sizes(space, packed, i, n):  # type: ignore[no-untyped-def]
     """Bytes that `n` items from place `i` on would take in a listpack."""
     total = 0
     if packed_is_long(space, packed):  # too long for an integer, so that no byte of it is looked at
-        element = packed + PACKED_HEADER
-        return listpack_size(space.mem.bytes, 0, element_key_length(space, element)) if n > 0 else 0
+        return listpack_size(space.mem.bytes, 0, packed_item_size(space, packed, 0)) if n > 0 else 0
     memory, at = space.mem.bytes, read_address(space, packed)
     capacity = capacity_at(memory, at)
     for j in range(i, i + n):
         end = offset_at(memory, at, capacity, j + 1)
-        k = key_length_of(end - offset_at(memory, at, capacity, j))
-        total += listpack_size(memory, at + end - k, k)
+        size = end - offset_at(memory, at, capacity, j)
+        total += listpack_size(memory, at + end - size, size)
     return total
 
 
@@ -253,25 +246,14 @@ def sequence_listpack(space, root):  # type: ignore[no-untyped-def]
 
 @kernel
 def sequence_listpack_most(space, root):  # type: ignore[no-untyped-def]
-    """No less than that, without a look at the elements: keys of 64 to 127 bytes take two bytes more than here."""
+    """No less than that, without a look at the elements: two bytes more than each has, and up to four from 64 on."""
     if kind_of(space, root) == PACKED:
         used = packed_used(space, root)
-        return LISTPACK_EMPTY + used + (used >> 5)
+        return LISTPACK_EMPTY + used + 2 * packed_count(space, root) + (used >> 5)
     return LISTPACK_EMPTY + load64(space, root + BASE)
 
 
 # --- the proof -------------------------------------------------------------------------------------------------------
-
-
-@linked(int64(SPACE, int64))
-def _check_elements(space, packed):  # type: ignore[no-untyped-def]
-    check_packed(space, packed)
-    for i in range(packed_count(space, packed)):
-        element, size = packed_item(space, packed, i), packed_item_size(space, packed, i)
-        assert element_bytes(space, element) == size, "an item is not an element"
-        assert key_length_of(size) == element_key_length(space, element), "the length of an element"
-        assert element_key(space, element) + key_length_of(size) == element + size, "an element has a payload"
-    return packed_count(space, packed)
 
 
 @linked(void(SPACE, int64))
@@ -279,14 +261,13 @@ def check_sequence(space, root):  # type: ignore[no-untyped-def]
     """Assert the invariants, except those of the tree itself."""
     if kind_of(space, root) == PACKED:
         assert not packed_is_long(space, root), "(4) the root is a long packed"
-        _check_elements(space, root)
+        check_packed(space, root)
         return
-    where, count, sizes = FRONT, 0, 0
-    if load64(space, root + HEAD) == 0:
-        where = where_next(space, root, FRONT)
+    where, count, sizes = where_first(space, root), 0, 0
     while where != NOWHERE:
         packed = packed_where(space, root, where)
-        n = _check_elements(space, packed)
+        check_packed(space, packed)
+        n = packed_count(space, packed)
         assert n > 0, "(1) a packed is empty"
         if where > 0:
             start = tree_seek_start(space, root, count - heads_of(space, root), 1)

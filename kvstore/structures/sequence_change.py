@@ -4,7 +4,6 @@ A function that changes something returns the new root, or 0 with nothing change
 `sequence_frames` are always enough for one element.
 """
 
-from kvstore.structures.element import element_size, element_write
 from kvstore.structures.kinds import PACKED, kind_of
 from kvstore.structures.listpack import listpack_size
 from kvstore.structures.packed import (
@@ -26,7 +25,6 @@ from kvstore.structures.packed import (
     packed_split,
     packed_used,
 )
-from kvstore.structures.packed_layout import PACKED_HEADER
 from kvstore.structures.record import (
     BASE,
     HEAD,
@@ -61,7 +59,7 @@ from kvstore.system.libc import bytes_at
 from mmcore.frames import has_frames
 from mmcore.heap import heap_free
 from mmcore.jit import int64, kernel, linked, void
-from mmcore.mmu import load64, store64
+from mmcore.mmu import copy_in, load64, store64
 from mmcore.state import SPACE
 
 ROOM = 1000  # bytes of a packed that is added to a record: more elements will come
@@ -82,24 +80,28 @@ def _made(va):  # type: ignore[no-untyped-def]
     return va
 
 
+@kernel
+def _write(space, packed, i, key, k):  # type: ignore[no-untyped-def]
+    copy_in(space, packed_item(space, packed, i), bytes_at(key, k), 0, k)
+
+
 @linked(int64(SPACE, int64, int64, int64))
 def _single(space, key, k, room):  # type: ignore[no-untyped-def]
     """A packed of one element, with so much room if it is not long."""
-    size = element_size(k, 0)
-    if is_long_item(size):
-        packed = _made(packed_new_long(space, size))
+    if is_long_item(k):
+        packed = _made(packed_new_long(space, k))
     else:
-        packed = _made(packed_new(space, max(size, room)))
-        packed = _made(packed_insert(space, packed, 0, size))
-    element_write(space, packed + PACKED_HEADER, key, k, 0, 0)
+        packed = _made(packed_new(space, max(k, room)))
+        packed = _made(packed_insert(space, packed, 0, k))
+    _write(space, packed, 0, key, k)
     return packed
 
 
 @linked(int64(SPACE, int64, int64, int64, int64))
 def _put_in(space, packed, i, key, k):  # type: ignore[no-untyped-def]
     """Insert an element that fits; the packed's new address."""
-    packed = _made(packed_insert(space, packed, i, element_size(k, 0)))
-    element_write(space, packed_item(space, packed, i), key, k, 0, 0)
+    packed = _made(packed_insert(space, packed, i, k))
+    _write(space, packed, i, key, k)
     return packed
 
 
@@ -160,21 +162,20 @@ def _smaller(space, root):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64, int64, int64))
 def sequence_push(space, root, front, key, k):  # type: ignore[no-untyped-def]
     """Add the `k` bytes at `key`, in the process, in front (1) or at the end (0).  Root 0 begins a sequence."""
-    size = element_size(k, 0)
-    if not has_frames(space, sequence_frames(space, root, size)):
+    if not has_frames(space, sequence_frames(space, root, k)):
         return 0
     if root == 0:
         packed = _single(space, key, k, 0)
-        return _record_of(space, packed, TAIL) if is_long_item(size) else packed
+        return _record_of(space, packed, TAIL) if is_long_item(k) else packed
     if kind_of(space, root) == PACKED:
-        if packed_fits(space, root, size):
+        if packed_fits(space, root, k):
             return _put_in(space, root, 0 if front else packed_count(space, root), key, k)
         root = _record_of(space, root, TAIL if front else HEAD)
     field = HEAD if front else TAIL
     packed = load64(space, root + field)
     if packed == 0:
         packed = _single(space, key, k, ROOM)
-    elif packed_fits(space, packed, size):
+    elif packed_fits(space, packed, k):
         packed = _put_in(space, packed, 0 if front else packed_count(space, packed), key, k)
     else:
         rank = 0 if front else tree_weight(space, root)
@@ -282,17 +283,16 @@ def _split_at(space, root, rank):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64, int64, int64))
 def _insert_between(space, root, rank, key, k):  # type: ignore[no-untyped-def]
     """Insert an element at a rank at which there is no room: into a neighbour, or as a packed of its own."""
-    size = element_size(k, 0)
     if kind_of(space, root) == PACKED:
         root = _record_of(space, root, TAIL)
     _split_at(space, root, rank)
     where, packed, _ = sequence_find(space, root, rank - 1)
-    if packed_fits(space, packed, size):
+    if packed_fits(space, packed, k):
         packed = _put_in(space, packed, packed_count(space, packed), key, k)
         _settle(space, root, where, rank - 1, 1, packed)
         return root
     where, packed, _ = sequence_find(space, root, rank)
-    if packed_fits(space, packed, size):
+    if packed_fits(space, packed, k):
         packed = _put_in(space, packed, 0, key, k)
         _settle(space, root, where, rank, 1, packed)
     else:
@@ -305,10 +305,10 @@ def sequence_insert(space, root, rank, key, k):  # type: ignore[no-untyped-def]
     """Insert the `k` bytes at `key`, in the process, so that they get this rank."""
     if rank == 0 or rank == sequence_count(space, root):
         return sequence_push(space, root, int64(rank == 0), key, k)
-    if not has_frames(space, sequence_frames(space, root, element_size(k, 0))):
+    if not has_frames(space, sequence_frames(space, root, k)):
         return 0
     where, packed, first = sequence_find(space, root, rank)
-    if packed_fits(space, packed, element_size(k, 0)):
+    if packed_fits(space, packed, k):
         packed = _put_in(space, packed, rank - first, key, k)
         if where == ALONE:
             return packed
@@ -322,18 +322,17 @@ def sequence_insert(space, root, rank, key, k):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64, int64, int64))
 def sequence_replace(space, root, rank, key, k):  # type: ignore[no-untyped-def]
     """Replace the element at a rank by the `k` bytes at `key`, in the process."""
-    size = element_size(k, 0)
     # The removal of the old element, if it comes to that, has its own frames.
-    if not has_frames(space, sequence_frames(space, root, size) + sequence_frames(space, root, 0)):
+    if not has_frames(space, sequence_frames(space, root, k) + sequence_frames(space, root, 0)):
         return 0
     where, packed, first = sequence_find(space, root, rank)
-    i, used = rank - first, packed_used(space, packed) + size - packed_item_size(space, packed, rank - first)
+    i, used = rank - first, packed_used(space, packed) + k - packed_item_size(space, packed, rank - first)
     if packed_is_long(space, packed) or packed_needed(used, packed_count(space, packed)) > PACKED_MAX:
         root = _made(sequence_insert(space, root, rank, key, k))
         return _made(sequence_remove(space, root, rank + 1, 1))
     before = listpack_sizes(space, packed, i, 1)
-    packed = _made(packed_resize(space, packed, i, size))
-    element_write(space, packed_item(space, packed, i), key, k, 0, 0)
+    packed = _made(packed_resize(space, packed, i, k))
+    _write(space, packed, i, key, k)
     if where == ALONE:
         return packed
     _settle(space, root, where, rank, 0, packed)

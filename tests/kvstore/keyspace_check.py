@@ -113,33 +113,36 @@ def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
     return reader.bytes(at, k), reader.bytes(at + k, p), at + k + p - va
 
 
-def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
-    """The elements of a packed, and the bytes that it takes."""
+def _items(reader: _Reader, va: int, listed: bool) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The elements of a packed, and the bytes that it takes.  An item of a list is an element's key alone."""
     header, count = struct.unpack("<2H", reader.bytes(va, 4))
     assert header & 7 == PACKED and count > 0, "a packed without elements"
-    capacity, at, found = header & ~7, va + 4, []
+    capacity, start, found = header & ~7, 4, []
     if capacity == 0:  # a long packed
-        key, payload, size = _element(reader, at)
-        assert count == 1 and size > 4090, "a long packed of a short item"
-        return [(key, payload)], _class_size(4 + size)
+        (size,) = struct.unpack("<I", reader.bytes(va + 4, 4))
+        assert listed and count == 1 and size > 4090, "a long packed of a short item"
+        return [(reader.bytes(va + 8, size), b"")], _class_size(8 + size)
     for i in range(count):
-        key, payload, size = _element(reader, at)
-        found.append((key, payload))
-        at += size
         (end,) = struct.unpack("<H", reader.bytes(va + capacity - 2 * (i + 1), 2))
-        assert va + end == at, "an item does not end where its element does"
+        if listed:
+            found.append((reader.bytes(va + start, end - start), b""))
+        else:
+            key, payload, size = _element(reader, va + start)
+            found.append((key, payload))
+            assert start + size == end, "an item does not end where its element does"
+        start = end
     return found, _class_size(capacity)
 
 
 class _Collection:
     """A value with a root: its elements, and the bytes of the heap that it takes."""
 
-    def __init__(self, reader: _Reader, root: int, seed: int, buried: bool = False) -> None:
+    def __init__(self, reader: _Reader, root: int, seed: int, listed: bool, buried: bool = False) -> None:
         self.reader, self.taken = reader, 0
         self.elements: list[tuple[bytes, bytes]] = []
         kind = reader.bytes(root, 1)[0] & 7
         if kind == PACKED:
-            self.elements, self.taken = _items(reader, root)
+            self.elements, self.taken = _items(reader, root, listed)
         elif kind == INTS:
             check_ints(reader.context.space, root)
             capacity, values = _integers(reader, root)
@@ -190,7 +193,7 @@ class _Collection:
             return
         for packed, weight in [(head, 0), *((address, word) for word, address in items), (tail, 0)]:
             if packed:
-                found, taken = _items(self.reader, packed)
+                found, taken = _items(self.reader, packed, True)
                 assert buried or weight in (0, len(found)), "a weight is not the number of items"
                 self.elements += found
                 self.taken += taken
@@ -305,7 +308,7 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
             assert key not in found, "a key is there twice"
             value: Any = reader.bytes(at, length)
             if flags & TYPE_MASK:
-                collection = _Collection(reader, struct.unpack("<q", value)[0], seed)
+                collection = _Collection(reader, struct.unpack("<q", value)[0], seed, flags >> TYPE_SHIFT & 7 == LIST)
                 assert collection.elements, "a value without elements"
                 taken += collection.taken
                 value = _value_of(flags >> TYPE_SHIFT & 7, collection.elements)
@@ -326,9 +329,9 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
             taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
             if flags & TYPE_MASK:
                 root = reader.words(entry + size - ROOT_SIZE, 1)[0]
-                taken += _Collection(reader, root, seed).taken
+                taken += _Collection(reader, root, seed, flags >> TYPE_SHIFT & 7 == LIST).taken
     while buried:
-        taken += _Collection(reader, buried, seed, True).taken
+        taken += _Collection(reader, buried, seed, False, True).taken
         buried = reader.words(buried + RECORD_LINK, 1)[0]
     assert regions == sum(1 << region for region in used_regions), "index regions are lost, or used and not counted"
     used = int(heap_bytes(context.space))

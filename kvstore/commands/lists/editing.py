@@ -13,7 +13,6 @@ from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.collections import collection_gone, collection_write
 from kvstore.store.entries import LIST, entry_root, entry_set_root
 from kvstore.store.lookup import key_hash
-from kvstore.structures.element import element_size
 from kvstore.structures.packed_layout import END_SIZE
 from kvstore.structures.sequence import sequence_count, sequence_match, sequence_run
 from kvstore.structures.sequence_change import sequence_insert, sequence_remove, sequence_replace
@@ -44,7 +43,7 @@ def lset(context):  # type: ignore[no-untyped-def]
     element, k = argument(context, 3)
     entry = slot_entry(context, slot)
     root = entry_root(context, entry)
-    if not reserve_list(context, root, 1, element_size(k, 0) + END_SIZE, _REPLACING):
+    if not reserve_list(context, root, 1, k + END_SIZE, _REPLACING):
         return 0
     note_growth(context, entry, k, 1)
     count = sequence_count(context.space, root)
@@ -81,7 +80,7 @@ def linsert(context):  # type: ignore[no-untyped-def]
     element, k = argument(context, 4)
     entry = slot_entry(context, slot)
     root = entry_root(context, entry)
-    if not reserve_list(context, root, 1, element_size(k, 0) + END_SIZE, 1):
+    if not reserve_list(context, root, 1, k + END_SIZE, 1):
         return 0
     note_growth(context, entry, k, 1)  # as in Redis, even if there is no such pivot
     rank = sequence_match(context.space, root, 0, 1, INT64_MAX, pivot, pivot_size)

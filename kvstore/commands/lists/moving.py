@@ -17,7 +17,8 @@ from kvstore.store.lookup import key_hash, lookup
 from kvstore.store.types import COMPACT
 from kvstore.structures.listpack import is_listpack_integer
 from kvstore.structures.packed import packed_item_size
-from kvstore.structures.sequence import key_length_of, sequence_count, sequence_find
+from kvstore.structures.packed_layout import END_SIZE
+from kvstore.structures.sequence import sequence_count, sequence_find
 from kvstore.structures.sequence_change import sequence_push, sequence_remove
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import arg_length, argument
@@ -91,12 +92,11 @@ def move(context, from_front, to_front):  # type: ignore[no-untyped-def]
     root = entry_root(context, entry)
     rank = 0 if from_front else sequence_count(space, root) - 1
     _, packed, first = sequence_find(space, root, rank)
-    size = packed_item_size(space, packed, rank - first)
-    if not reserve_list(context, root, 2, arg_length(context, 2) + 2 * size, _MOVING):
+    k = packed_item_size(space, packed, rank - first)
+    if not reserve_list(context, root, 2, arg_length(context, 2) + 2 * (k + END_SIZE), _MOVING):
         return 1
     reply_elements(context, root, rank, 1, 1)
     # The reply holds the element, so that it stays where it is while the lists change.
-    k = key_length_of(size)
     element = call[REPLY_ADDRESS] + call[REPLY_LENGTH] - _LINE_END - k
     if slot == other_slot:
         _rotate(context, entry, from_front, to_front, element, k)

@@ -9,7 +9,6 @@ from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.collections import collection_new, collection_write
 from kvstore.store.entries import LIST, entry_root, entry_set_root
 from kvstore.store.lookup import key_hash
-from kvstore.structures.element import element_size
 from kvstore.structures.packed_layout import END_SIZE
 from kvstore.structures.sequence import sequence_count
 from kvstore.structures.sequence_change import sequence_push
@@ -33,7 +32,7 @@ def _push(context, front, must_exist):  # type: ignore[no-untyped-def]
     entry, n, size, text = slot_entry(context, slot), argc - 2, key_size, 0
     for i in range(2, argc):
         text += arg_length(context, i)
-        size += element_size(arg_length(context, i), 0) + END_SIZE
+        size += arg_length(context, i) + END_SIZE
     root = entry_root(context, entry) if slot != 0 else 0
     if not reserve_list(context, root, n, size, 1):
         return 0

@@ -12,12 +12,10 @@ from kvstore.lifetimes.shard import LIST_MAX_LISTPACK_SIZE
 from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding
 from kvstore.store.reserve import BYTES_PER_CHANGE, reserve_change, reserve_elements
 from kvstore.store.types import COMPACT, WIDE
-from kvstore.structures.element import element_key, element_key_length
 from kvstore.structures.listpack import LISTPACK_EMPTY
-from kvstore.structures.packed_layout import PACKED_HEADER, capacity_at, count_at, offset_at
+from kvstore.structures.packed_layout import LONG_HEADER, capacity_at, count_at, long_size_at, offset_at
 from kvstore.structures.sequence import (
     NOWHERE,
-    key_length_of,
     packed_where,
     sequence_count,
     sequence_find,
@@ -116,12 +114,10 @@ def reply_element(context, packed, i):  # type: ignore[no-untyped-def]
     memory, at = context.space.mem.bytes, read_address(context.space, packed)
     capacity = capacity_at(memory, at)
     if capacity == 0:
-        element = packed + PACKED_HEADER
-        reply_bulk_memory(context, element_key(context.space, element), element_key_length(context.space, element))
+        reply_bulk_memory(context, packed + LONG_HEADER, long_size_at(memory, at))
         return
-    end = offset_at(memory, at, capacity, i + 1)
-    k = key_length_of(end - offset_at(memory, at, capacity, i))
-    reply_bulk(context, memory, at + end - k, k)
+    start = offset_at(memory, at, capacity, i)
+    reply_bulk(context, memory, at + start, offset_at(memory, at, capacity, i + 1) - start)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))

@@ -26,7 +26,7 @@ from mmcore.space import frozen_reader, release
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, heap_bytes, memory_of, space_of_heap, words_of
 from tests.kvstore.structures.test_element import part
-from tests.kvstore.structures.test_sequence import sequence_of
+from tests.kvstore.structures.test_sequence import keys, sequence_of
 from tests.mmcore.support import contents, only, scaled
 
 SEED, GRAVE, NUMBER = 0x5EED, OWNER_BASE, 0x1234_5678_9ABC
@@ -76,13 +76,13 @@ def element(space: AddressSpace, va: int) -> tuple[bytes, bytes]:
 
 def whole(space: AddressSpace, root: int, form: Form) -> list[object]:
     """All that a collection holds, in its order where it has one."""
+    if form is list_in:
+        return [*keys(space, root)]
     walk, found = np.zeros(WALK_WORDS, np.int64), []
     walk_begin(space.state, root, walk)
     while va := int(walk_next(space.state, walk)):
         found.append(element(space, va))
     assert len(found) == root_count(space.state, root)
-    if form is list_in:
-        return [*found]
     tree = words_of(space, root + TREE, 1)[0]
     ordered = [(word, element(space, va)) for word, va in check_tree(space.state, root, 0)] if tree else []
     return [*sorted(found), *ordered]

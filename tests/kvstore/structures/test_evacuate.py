@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvstore.structures.element import element_alloc, element_free, element_hash, element_write
+from kvstore.structures.element import element_alloc, element_free, element_hash
 from kvstore.structures.evacuate import FRAMES, LOOKED, MOVED, TALLY_WORDS, record_evacuate, root_evacuate
 from kvstore.structures.ints import check_ints, ints_insert, ints_new
 from kvstore.structures.packed import check_packed, packed_insert, packed_new
@@ -142,9 +142,9 @@ def add_packed(value: Value, texts: list[bytes]) -> int:
     state = value.space.state
     packed = int(packed_new(state, 10))
     for i, text in enumerate(texts):
-        packed = int(packed_insert(state, packed, i, 2 + len(text)))
+        packed = int(packed_insert(state, packed, i, len(text)))
         start = 4 if i == 0 else int.from_bytes(memory_of(value.space, end_of(value.space, packed, i - 1), 2), "little")
-        element_write(state, packed + start, at(text), len(text), 0, 0)
+        value.space.write(packed + start, text)
     return packed
 
 
@@ -158,7 +158,7 @@ def items_of(space: AddressSpace, packed: int) -> list[bytes]:
     count, start, found = int.from_bytes(memory_of(space, packed + 2, 2), "little"), 4, []
     for i in range(count):
         end = int.from_bytes(memory_of(space, end_of(space, packed, i), 2), "little")
-        found.append(memory_of(space, packed + start + 2, end - start - 2))
+        found.append(memory_of(space, packed + start, end - start))
         start = end
     return found
 
