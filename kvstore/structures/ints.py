@@ -5,13 +5,18 @@ OFFSET  SIZE   DESCRIPTION
 1       1      0
 2       2      number of integers
 4       2      capacity: bytes of the allocation
-6       2      0
-8       2^s    the integers, signed, in ascending order
+6       2      base, signed, in units of a quarter of what 2^s bytes tell apart; 0 with 8 bytes
+8       2^s    the integers less the base, signed, in ascending order
 
-An integer is read as the upper end of a word of 8 bytes, which an arithmetic shift to the right extends by its sign.
-The words of the first integers begin in the header.  So one piece of code serves all sizes, without a branch.
+So 2 bytes hold integers of four neighbouring units of 2^14, and 4 bytes of four units of 2^30, wherever they begin:
+numbers that count on, such as identifiers, take 2 bytes where their values alone would take 4.
 
-The size is that of the largest integer that was ever added, as in Redis.  Room is kept ahead as in packed.py.
+A stored integer is read as the upper end of a word of 8 bytes, which an arithmetic shift to the right extends by its
+sign.  The words of the first ones begin in the header.  So one piece of code serves all sizes, without a branch.
+
+Another base or more bytes are chosen when an integer is added that does not fit the present ones; fewer bytes never.
+The base is the highest that reaches down to the least integer: more room is above.  So the base moves by a unit at
+least, and three times at most before the integers take more bytes.  Room is kept ahead as in packed.py.
 
 (1) The capacity is what heap_size says, at most INTS_MAX, and holds all integers.
 (2) The integers ascend, without duplicates.
@@ -32,13 +37,14 @@ INTS_MAX = 4096
 INTS_HEADER = 8
 INTS_FRAMES = 2 * HEAP_FRAMES
 SHIFT_MIN, SHIFT_MAX = 1, 3
-_SHIFT_PLACE, _COUNT_PLACE, _CAPACITY_PLACE = 3, 16, 32
+_SHIFT_PLACE, _COUNT_PLACE, _CAPACITY_PLACE, _BASE_PLACE = 3, 16, 32, 48
+_BASE_MAX = 1 << 15
 assert INTS_MAX <= PAGE_SIZE
 
 
 @kernel
-def _header(shift, count, capacity):  # type: ignore[no-untyped-def]
-    return INTS | shift << _SHIFT_PLACE | count << _COUNT_PLACE | capacity << _CAPACITY_PLACE
+def _header(shift, base, count, capacity):  # type: ignore[no-untyped-def]
+    return INTS | shift << _SHIFT_PLACE | count << _COUNT_PLACE | capacity << _CAPACITY_PLACE | base << _BASE_PLACE
 
 
 @kernel
@@ -57,15 +63,30 @@ def _capacity(header):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _shift_of(value):  # type: ignore[no-untyped-def]
-    # The smallest size that holds the value.
-    if -(1 << 15) <= value < 1 << 15:
-        return 1
-    return 2 if -(1 << 31) <= value < 1 << 31 else 3
+def _base(header):  # type: ignore[no-untyped-def]
+    # In units.
+    return header >> _BASE_PLACE
+
+
+@kernel
+def _unit_shift(shift):  # type: ignore[no-untyped-def]
+    return (8 << shift) - 2
+
+
+@kernel
+def _base_value(header):  # type: ignore[no-untyped-def]
+    return _base(header) << _unit_shift(_shift(header))
+
+
+@kernel
+def _reaches(shift, base, value):  # type: ignore[no-untyped-def]
+    # Whether 2^shift bytes from this base on hold a value: two units below it, and two from it on.
+    return shift == SHIFT_MAX or base - 2 <= value >> _unit_shift(shift) < base + 2
 
 
 @kernel
 def _load(memory, at, shift, i):  # type: ignore[no-untyped-def]
+    # Integer i less the base.
     return bytes64(memory, at + ((i + 1) << shift)) >> (64 - (8 << shift))
 
 
@@ -77,11 +98,15 @@ def _store(memory, at, shift, i, value):  # type: ignore[no-untyped-def]
 
 @kernel
 def _place(memory, at, value):  # type: ignore[no-untyped-def]
-    # Place of the first integer that is not less than the value.  Half of the branches on a comparison would be guessed
+    # Place of the first integer that is not less than the value, which the present size and base reach or which is
+    # less than all or more than all they reach.  Half of the branches on a comparison would be guessed
     # wrong, so there is none: the sign of a difference is a mask.  Halves are subtracted, so that nothing overflows.
     # Steps are in bytes, so even, and bit 0 of the mask does not matter; shifted by 63, it would become a branch again.
     header = bytes64(memory, at)
-    shift, left = _shift(header), _count(header)
+    shift, base, left = _shift(header), _base(header), _count(header)
+    if not _reaches(shift, base, value):
+        return int64(0) if value >> _unit_shift(shift) < base else left
+    value -= _base_value(header)
     below, place = 64 - (8 << shift), at
     while left > 0:
         half = (left + 1) >> 1
@@ -93,9 +118,33 @@ def _place(memory, at, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _value(memory, at, header, i):  # type: ignore[no-untyped-def]
+    return _load(memory, at, _shift(header), i) + _base_value(header)
+
+
+@kernel
 def _is_at(memory, at, i, value):  # type: ignore[no-untyped-def]
     header = bytes64(memory, at)
-    return i < _count(header) and _load(memory, at, _shift(header), i) == value
+    return i < _count(header) and _value(memory, at, header, i) == value
+
+
+@kernel
+def _shape(memory, at, value):  # type: ignore[no-untyped-def]
+    # (shift, base) that hold the integers and one more, whose value is given.
+    header = bytes64(memory, at)
+    shift, base, count = _shift(header), _base(header), _count(header)
+    if _reaches(shift, base, value):
+        return shift, base
+    least, most = value, value
+    if count > 0:
+        least = min(least, _value(memory, at, header, 0))
+        most = max(most, _value(memory, at, header, count - 1))
+    while shift < SHIFT_MAX:
+        base = (least >> _unit_shift(shift)) + 2
+        if -_BASE_MAX <= base < _BASE_MAX and _reaches(shift, base, most):
+            return shift, base
+        shift += 1
+    return shift, int64(0)
 
 
 @kernel
@@ -114,7 +163,7 @@ def ints_count(space, va):  # type: ignore[no-untyped-def]
 def ints_at(space, va, i):  # type: ignore[no-untyped-def]
     """The integer at place `i`."""
     at = read_address(space, va)
-    return _load(space.mem.bytes, at, _shift(bytes64(space.mem.bytes, at)), i)
+    return _value(space.mem.bytes, at, bytes64(space.mem.bytes, at), i)
 
 
 @linked(int64(SPACE, int64, int64))
@@ -132,9 +181,10 @@ def _needed(shift, count):  # type: ignore[no-untyped-def]
 
 @kernel
 def ints_fits(space, va, value):  # type: ignore[no-untyped-def]
-    """Whether there is room for one more integer, of the value's size or the present one, whichever is larger."""
-    header = bytes64(space.mem.bytes, read_address(space, va))
-    return _needed(max(_shift(header), _shift_of(value)), _count(header) + 1) <= INTS_MAX
+    """Whether there is room for one more integer."""
+    at, memory = read_address(space, va), space.mem.bytes
+    shift, _ = _shape(memory, at, value)
+    return _needed(shift, _count(bytes64(memory, at)) + 1) <= INTS_MAX
 
 
 @kernel
@@ -142,9 +192,9 @@ def _capacity_for(needed):  # type: ignore[no-untyped-def]
     return heap_size(min(INTS_MAX, needed + (needed >> 3)))
 
 
-@linked(int64(SPACE, int64, int64, int64, int64))
-def _move(space, va, shift, i, change):  # type: ignore[no-untyped-def]
-    """To a new allocation with integers of 2^shift bytes.
+@linked(int64(SPACE, int64, int64, int64, int64, int64))
+def _move(space, va, shift, base, i, change):  # type: ignore[no-untyped-def]
+    """To a new allocation with integers of 2^shift bytes and this base.
 
     At place `i` one is left out (change -1), or room for one is left (change 1).  Returns the new address, or 0 with
     nothing changed when frames ran out.
@@ -152,22 +202,23 @@ def _move(space, va, shift, i, change):  # type: ignore[no-untyped-def]
     if not has_frames(space, INTS_FRAMES):
         return 0
     header = bytes64(space.mem.bytes, read_address(space, va))
-    old, count = _shift(header), _count(header)
+    count = _count(header)
     capacity = _capacity_for(_needed(shift, count + change))
     moved = heap_alloc(space, capacity)
     assert moved != 0, "no frames were reserved for integers"
     to, at, memory = write_address(space, moved), read_address(space, va), space.mem.bytes
-    put64(memory, to, _header(shift, count + change, capacity))
+    put64(memory, to, _header(shift, base, count + change, capacity))
     behind = i if change > 0 else i + 1  # the first integer behind the place
-    if shift == old:
+    if shift == _shift(header) and base == _base(header):
         copy_bytes(memory, to + INTS_HEADER, memory, at + INTS_HEADER, i << shift)
         target, source = _needed(shift, behind + change), _needed(shift, behind)
         copy_bytes(memory, to + target, memory, at + source, (count - behind) << shift)
     else:
+        less = base << _unit_shift(shift)
         for j in range(i):
-            _store(memory, to, shift, j, _load(memory, at, old, j))
+            _store(memory, to, shift, j, _value(memory, at, header, j) - less)
         for j in range(behind, count):
-            _store(memory, to, shift, j + change, _load(memory, at, old, j))
+            _store(memory, to, shift, j + change, _value(memory, at, header, j) - less)
     code = heap_free(space, va, _capacity(header))
     assert code == 0, "no frames were reserved for integers"
     return moved
@@ -181,7 +232,7 @@ def ints_new(space):  # type: ignore[no-untyped-def]
     capacity = heap_size(_needed(SHIFT_MIN, 4))
     va = heap_alloc(space, capacity)
     assert va != 0, "no frames were reserved for integers"
-    put64(space.mem.bytes, write_address(space, va), _header(SHIFT_MIN, 0, capacity))
+    put64(space.mem.bytes, write_address(space, va), _header(SHIFT_MIN, 0, 0, capacity))
     return va
 
 
@@ -204,7 +255,7 @@ def ints_copy(space, va):  # type: ignore[no-untyped-def]
     assert copy != 0, "no frames were reserved for integers"
     to, at, memory = write_address(space, copy), read_address(space, va), space.mem.bytes
     copy_bytes(memory, to, memory, at, needed)
-    put64(memory, to, _header(shift, count, capacity))
+    put64(memory, to, _header(shift, _base(header), count, capacity))
     return copy
 
 
@@ -219,12 +270,12 @@ def ints_insert(space, va, value):  # type: ignore[no-untyped-def]
     if _is_at(memory, at, i, value):
         return va
     header = bytes64(memory, at)
-    old, count, capacity = _shift(header), _count(header), _capacity(header)
-    shift = max(old, _shift_of(value))
+    count, capacity = _count(header), _capacity(header)
+    shift, base = _shape(memory, at, value)
     needed = _needed(shift, count + 1)
     assert needed <= INTS_MAX, "no room for an integer"
-    if shift != old or needed > capacity:
-        va = _move(space, va, shift, i, 1)
+    if shift != _shift(header) or base != _base(header) or needed > capacity:
+        va = _move(space, va, shift, base, i, 1)
         if va == 0:
             return 0
         at = write_address(space, va)
@@ -234,8 +285,8 @@ def ints_insert(space, va, value):  # type: ignore[no-untyped-def]
             return 0
         start = at + _needed(shift, i)
         copy_bytes(memory, start + (1 << shift), memory, start, (count - i) << shift)
-        put64(memory, at, _header(shift, count + 1, capacity))
-    _store(memory, at, shift, i, value)
+        put64(memory, at, _header(shift, base, count + 1, capacity))
+    _store(memory, at, shift, i, value - (base << _unit_shift(shift)))
     return va
 
 
@@ -248,13 +299,13 @@ def ints_remove(space, va, i):  # type: ignore[no-untyped-def]
     assert 0 <= i < count, "an integer to be removed is not there"
     needed = _needed(shift, count - 1)
     if heap_size(min(INTS_MAX, needed + (needed >> 2) + 8)) < capacity and has_frames(space, INTS_FRAMES):
-        return _move(space, va, shift, i, -1)
+        return _move(space, va, shift, _base(header), i, -1)
     at = write_address(space, va)
     if at < 0:
         return 0
     start = at + _needed(shift, i)
     copy_bytes(memory, start, memory, start + (1 << shift), (count - i - 1) << shift)
-    put64(memory, at, _header(shift, count - 1, capacity))
+    put64(memory, at, _header(shift, _base(header), count - 1, capacity))
     return va
 
 

@@ -22,7 +22,7 @@ from kvstore.structures.ints import (
     ints_remove,
 )
 from mmcore import AddressSpace, ForkMode
-from mmcore.heap import heap_used
+from mmcore.heap import heap_size, heap_used
 from mmcore.jit import int64, linked
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import space_of_heap
@@ -45,6 +45,8 @@ def question(space, which, va, i):  # type: ignore[no-untyped-def]
         return ints_capacity(space, va)
     if which == 3:
         return heap_used(space)
+    if which == 5:
+        return heap_size(i)
     return int64(ints_fits(space, va, i))
 
 
@@ -58,8 +60,25 @@ def values(space: AddressSpace, va: int) -> list[int]:
     return [ask(space, 1, va, i) for i in range(ask(space, 0, va))]
 
 
-def width(value: int) -> int:
-    return 2 if -(1 << 15) <= value < 1 << 15 else 4 if -(1 << 31) <= value < 1 << 31 else 8
+class Width:
+    """Bytes of an integer in a set: by the units that it reaches, four from the least integer's on, as it grew."""
+
+    def __init__(self) -> None:
+        self.bytes, self.units = 2, range(-2, 2)
+
+    def with_one(self, contents: list[int], value: int) -> "Width":
+        """What it is when one more integer is added."""
+        wider = Width()
+        for wider.bytes in (size for size in (2, 4) if size >= self.bytes):
+            unit = 1 << 8 * wider.bytes - 2
+            if wider.bytes == self.bytes and value // unit in self.units:
+                return self
+            first = min([*contents, value]) // unit
+            wider.units = range(first, first + 4)
+            if max([*contents, value]) // unit in wider.units and -(1 << 15) <= first + 2 < 1 << 15:
+                return wider
+        wider.bytes = 8
+        return wider
 
 
 def ints_of(space: AddressSpace, contents: list[int]) -> int:
@@ -79,8 +98,9 @@ class Stream:
     """Random changes of one set and of a sorted list.  What it holds is wider from part to part."""
 
     def __init__(self, space: AddressSpace, seed: int) -> None:
-        self.space, self.random, self.list, self.width = space, random.Random(seed), list[int](), 2
+        self.space, self.random, self.list, self.width = space, random.Random(seed), list[int](), Width()
         self.bits = [4, 10, 15]
+        self.start = self.random.choice([0, 0, 40_000, -(10**8), 10**12, -(1 << 44), 1 << 46])
         self.va = int(ints_new(space.state))
 
     def step(self) -> None:
@@ -91,14 +111,14 @@ class Stream:
         bits = generator.choice(self.bits)
         value = generator.choice(EDGES) if generator.randrange(300) == 0 else generator.getrandbits(bits)
         if generator.randrange(2):
-            value = max(-value, -(1 << 63))
-        value = min(value, (1 << 63) - 1)
+            value = -value
+        value = min(max(value + self.start, -(1 << 63)), (1 << 63) - 1)
         place = bisect_left(self.list, value)
         there = place < len(self.list) and self.list[place] == value
         assert ints_find(state, self.va, value) == (place if there else -1 - place)
         if generator.randrange(5) < 3:
-            wide = max(self.width, width(value))
-            fits = INTS_HEADER + wide * (len(self.list) + 1) <= INTS_MAX
+            wide = self.width if there else self.width.with_one(self.list, value)
+            fits = INTS_HEADER + wide.bytes * (len(self.list) + 1) <= INTS_MAX
             assert bool(ask(self.space, 4, self.va, value)) == fits
             if fits:
                 moved = int(ints_insert(state, self.va, value))
@@ -190,18 +210,36 @@ def test_the_edges_of_each_size(space: AddressSpace, number: int) -> None:
         assert values(space, va) == added
 
 
-@pytest.mark.parametrize(("value", "most"), [(7, 2044), (1 << 15, 1022), (1 << 31, 511)])
-def test_a_full_set(space: AddressSpace, value: int, most: int) -> None:
-    most, start = scaled(most, 60), value - scaled(most, 60) if value == 7 else value
-    va = ints_of(space, [start + i for i in range(most)])
-    assert values(space, va) == [start + i for i in range(most)]
+@pytest.mark.parametrize(("step", "most"), [(1, 2044), (100, 1022), (1 << 26, 511)])
+def test_a_full_set(space: AddressSpace, step: int, most: int) -> None:
+    most = scaled(most, 60)
+    va = ints_of(space, [7 + step * i for i in range(most)])
     if scaled(1, 0):
-        assert not ask(space, 4, va, start - 1)
+        assert not ask(space, 4, va, 8)
         assert ask(space, 2, va) == INTS_MAX
     for i in range(most):
         va = int(ints_remove(space.state, va, (i * 37) % (most - i)))
     assert values(space, va) == []
     assert ask(space, 2, va) <= 32
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "size"),
+    [
+        (1, 1, 2), (100_000, 1, 2), (16_000, 500, 2), (-500_000_000, 3, 2), (1 << 28, -400, 2), (0, 700, 4),
+        (1 << 29, 1, 4), (1_700_000_000_000, 1000, 4), (-(1 << 44), -(1 << 24), 4), (0, 1 << 26, 8), (1 << 46, 1, 8),
+    ],
+)  # fmt: skip
+def test_neighbours_take_few_bytes(space: AddressSpace, first: int, step: int, size: int) -> None:
+    """The range of the integers decides, and where it lies while that is within reach of a base of 16 bits."""
+    contents = [first + step * i for i in range(100)]
+    va = ints_of(space, contents)
+    copy = int(ints_copy(space.state, va))
+    assert ask(space, 2, copy) == ask(space, 5, i=INTS_HEADER + size * 100)
+    for place, value in enumerate(sorted(contents)):
+        assert ints_find(space.state, copy, value) == place
+    for place, value in ((0, -(1 << 63)), (0, min(contents) - 1), (100, max(contents) + 1), (100, (1 << 63) - 1)):
+        assert ints_find(space.state, copy, value) == -1 - place
 
 
 def test_a_copy_is_another_set(space: AddressSpace) -> None:
