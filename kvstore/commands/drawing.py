@@ -1,7 +1,7 @@
 """Drawing elements of a collection at random: what HRANDFIELD, SRANDMEMBER, SPOP and ZRANDMEMBER share.
 
-A draw is the address of an element; of INTS (kvstore/structures/ints.py) it is a place.  Every element has the same
-chance, and so has every set of distinct elements.
+A draw is the reference of an element (kvstore/structures/element.py); of INTS (kvstore/structures/ints.py) it is a
+place.  Every element has the same chance, and so has every set of distinct elements.
 
 Distinct draws.  Where they are more than a third of the elements, or the collection is small, a walk decides at each
 element whether to take it: with the chance of draws left over elements left (Knuth's algorithm S).  Otherwise elements
@@ -9,9 +9,9 @@ are drawn one by one, and those that were drawn before are noted in a table of a
 """
 
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.structures.chain import chain_count, chain_element
 from kvstore.structures.collection import root_count
-from kvstore.structures.kinds import INTS, PACKED, kind_of
-from kvstore.structures.packed import packed_count, packed_item
+from kvstore.structures.kinds import CHAIN, INTS, kind_of
 from kvstore.structures.table import table_random
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import free, malloc, words_at
@@ -27,8 +27,8 @@ def draw(context, root):  # type: ignore[no-untyped-def]
     space, kind = context.space, kind_of(context.space, root)
     if kind == INTS:
         return next_random(context) % root_count(space, root)
-    if kind == PACKED:
-        return packed_item(space, root, next_random(context) % packed_count(space, root))
+    if kind == CHAIN:
+        return chain_element(space, root, next_random(context) % chain_count(space, root))
     while True:
         element = table_random(space, root, next_random(context))
         if element != 0:
@@ -87,7 +87,7 @@ def draw_distinct(context, root, count):  # type: ignore[no-untyped-def]
     out = malloc(8 * (count + WALK_WORDS))
     if out == 0:
         return 0
-    if kind_of(context.space, root) in (INTS, PACKED) or 3 * count > root_count(context.space, root):
+    if kind_of(context.space, root) in (INTS, CHAIN) or 3 * count > root_count(context.space, root):
         _draw_by_walk(context, root, count, out)
     elif _draw_apart(context, root, count, out) == 0:
         free(out)

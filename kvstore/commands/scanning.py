@@ -22,12 +22,12 @@ from kvstore.store.entries import entry_encoding, entry_root
 from kvstore.store.scores import element_score
 from kvstore.store.types import WIDE
 from kvstore.structures.buckets import SLOTS, bucket_element, next_overflow
+from kvstore.structures.chain import chain_element
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
 from kvstore.structures.ints import ints_at
 from kvstore.structures.kinds import INTS, RECORD, kind_of
 from kvstore.structures.linear import scan_bucket, scan_next
-from kvstore.structures.packed import packed_item
 from kvstore.structures.record import BUCKETS
 from kvstore.structures.table import table_bucket
 from kvstore.system.libc import bytes_at, words_at
@@ -248,13 +248,13 @@ def _scan_whole(context, root, part):  # type: ignore[no-untyped-def]
             if matches > 0:
                 reply_bulk(context, text, 0, size)
         else:
-            matches = reply_key_if_match(context, packed_item(space, root, i), pattern)
+            matches = reply_key_if_match(context, chain_element(space, root, i), pattern)
         enough = matches >= 0
         if matches > 0:
             found += 1
             if part != KEY:
                 found += 1
-                _reply_part(context, packed_item(space, root, i), part)
+                _reply_part(context, chain_element(space, root, i), part)
         i += 1
     glob_close(pattern)
     end_array(context, start, found)

@@ -16,7 +16,7 @@ that says when something is done, and not where it lies, is not listed: its valu
 import xxhash
 
 from kvstore.store import entries, index, layout, scores
-from kvstore.structures import buckets, element, ints, kinds, packed_layout, record, table, tree
+from kvstore.structures import buckets, chain_layout, element, ints, kinds, packed_layout, record, table, tree
 from kvstore.structures import hash as hashing
 from mmcore import heap, paging
 
@@ -38,8 +38,9 @@ _ENTRIES = """
     KEY_LENGTH VALUE_LENGTH FLAGS HEADER EXPIRY LARGE RAW TEXT CLOCK_MASK ENCODING_SHIFT TYPE_SHIFT
     STRING LIST SET ZSET HASH
 """
-_KINDS = "PACKED INTS RECORD KIND_MASK"
+_KINDS = "PACKED INTS RECORD CHAIN KIND_MASK"
 _ELEMENT = "SHORT_MAX"
+_CHAIN_LAYOUT = "BLOCK_HEADER SHAPE_SIZE LINK_SIZE LINKED MIXED COUNT_PLACE SHAPE_PLACE USED_PLACE _CAPACITY"
 _RECORD = """
     FLAGS COUNT BUCKETS BASE TREE LEVELS HEAD TAIL LINK RECORD_SIZE FLAG_SHIFT OWNS_ELEMENTS OWNS_PACKEDS
 """
@@ -65,6 +66,7 @@ CONSTANTS = (
     (element, _ELEMENT),
     (record, _RECORD),
     (packed_layout, _PACKED_LAYOUT),
+    (chain_layout, _CHAIN_LAYOUT),
     (ints, _INTS),
     (table, _TABLE),
     (tree, _TREE),

@@ -57,7 +57,7 @@ from mmcore.state import FREE_COUNT, TOTAL
 FRAMES_PER_COMMAND = 256  # that a command which adds may take beside the pages of what it adds
 # Copies that a change of one key may take under a snapshot, of pages and their PTs.  The PDs and PDPTs above them,
 # which a constant fork shares too, are few and copied once: FRAMES_PER_COMMAND has room for them.
-FRAMES_PER_KEY = 32
+FRAMES_PER_KEY = 40  # a value that is a chain has six blocks at most (kvstore/structures/chain.py)
 BYTES_PER_CHANGE = 2 << 20  # that a change of a hash table or a tree must find free, though it takes little of it
 FRAMES_OF_INDEX = 16  # that a new key may take in the two indices: pages of buckets, overflow buckets, tables
 OVERWRITE_SHARE = 16  # overwriting by smaller values may exceed the frames in force by one part in this many

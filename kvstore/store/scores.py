@@ -1,18 +1,18 @@
 """Scores of a sorted set, as an element's payload keeps them.
 
     8 bytes     the word of the score: what `sortable` makes of it (kvstore/wire/doubles.py), and MINUS_ZERO for -0
-    fewer       the score is an integer, in so many bytes, signed and little-endian; only in a packed
+    fewer       the score is an integer, in so many bytes, signed and little-endian; only in a chain
 
 An element of its own always has eight bytes, so that another score fits the place of the old one.
 
-Redis prints -0 in a large sorted set, and 0 in a small one.  So a word of eight bytes tells them apart, and a packed
+Redis prints -0 in a large sorted set, and 0 in a small one.  So a word of eight bytes tells them apart, and a chain
 does not.  They are equal in the order of members: whatever compares words, and a tree, takes `ordered` ones.
 """
 
-from kvstore.structures.element import element_payload, element_payload_length
+from kvstore.structures.element import BARE, element_payload, element_payload_length
 from kvstore.wire.doubles import bits_of_double, double_of, sortable
-from mmcore.jit import int64, kernel, linked
-from mmcore.mmu import load8, load64, store8
+from mmcore.jit import bytes64, int64, kernel, linked
+from mmcore.mmu import load8, load64, read_address, store8
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
 
@@ -37,20 +37,20 @@ def ordered(word):  # type: ignore[no-untyped-def]
 def element_score(space, va):  # type: ignore[no-untyped-def]
     """The word of the score of an element."""
     at, size = element_payload(space, va), element_payload_length(space, va)
-    if size == WORD_SIZE and at & PAGE_MASK <= PAGE_SIZE - WORD_SIZE:
+    if va >= BARE:  # in one page, and behind a header of eight bytes
+        value = bytes64(space.mem.bytes, read_address(space, at) + size - WORD_SIZE) >> (64 - 8 * size)
+        return value if size == WORD_SIZE else sortable(float(value))
+    if at & PAGE_MASK <= PAGE_SIZE - WORD_SIZE:
         return load64(space, at)
     value = 0
-    for i in range(size):
+    for i in range(size):  # across pages
         value |= load8(space, at + i) << 8 * i
-    if size == WORD_SIZE:  # across pages
-        return value
-    shift = 64 - 8 * size
-    return sortable(float(value << shift >> shift))
+    return value
 
 
 @linked(int64(int64))
 def short_score_size(word):  # type: ignore[no-untyped-def]
-    """Bytes that a score takes in a packed: 1, 2, 4, 6 or WORD_SIZE."""
+    """Bytes that a score takes in a chain at least: 1, 2, 4, 6 or WORD_SIZE."""
     value = double_of(word)
     if not -INTEGER_MAX < value < INTEGER_MAX:
         return WORD_SIZE

@@ -18,7 +18,6 @@ A block lies within one page, so that it is translated once.
 """
 
 from kvstore.structures.kinds import CHAIN, KIND_MASK
-from kvstore.system.libc import bytes_at
 from mmcore.jit import bytes32, bytes64, copy_bytes, int64, kernel, linked, put32, put64, uint8, void
 
 BLOCK_HEADER = 8
@@ -26,7 +25,7 @@ SHAPE_SIZE, LINK_SIZE = 2, 8
 LENGTH_MAX = 255  # of a key or a payload [bytes]
 LINKED, MIXED = 1 << 24, 2 << 24
 COUNT_PLACE, SHAPE_PLACE, USED_PLACE = 16, 32, 48
-DIFFER = -1  # the shape of elements that have more than one
+NOTHING, DIFFER = -1, -2  # the shape of no elements, and of elements that have more than one
 _CAPACITY = 0xFFFF & ~KIND_MASK
 _FOUR = 0x00FF_00FF_00FF_00FF
 
@@ -86,6 +85,14 @@ def shape_payload(shape):  # type: ignore[no-untyped-def]
 def shape_size(shape):  # type: ignore[no-untyped-def]
     """Bytes of an element."""
     return (shape & 0xFF) + (shape >> 8)
+
+
+@kernel
+def one_shape(a, b):  # type: ignore[no-untyped-def]
+    """The shape of the elements of two groups, whose shapes are given."""
+    if a == NOTHING or a == b:
+        return b
+    return a if b == NOTHING else DIFFER
 
 
 @kernel
@@ -153,15 +160,11 @@ def _put_shape(memory, end, i, shape):  # type: ignore[no-untyped-def]
     put32(memory, place, bytes32(memory, place) & 0xFFFF | shape << 16)
 
 
-@kernel
-def one_shape(one, other):  # type: ignore[no-untyped-def]
-    """The shape of all elements of two groups, whose shapes these are; None is not a group, so there is at least one."""
-    return one if one == other else DIFFER
-
-
 @linked(int64(uint8[::1], int64, int64, int64))
 def shape_among(memory, at, i, n):  # type: ignore[no-untyped-def]
-    """The shape of `n` elements, one or more, from place `i` on; DIFFER if they have more than one."""
+    """The shape of `n` elements from place `i` on: DIFFER if they have more than one, NOTHING if there are none."""
+    if n <= 0:
+        return NOTHING
     header = bytes64(memory, at)
     shape = shape_at(memory, at, header, i)
     if header & MIXED:
@@ -261,19 +264,12 @@ def append_some(memory, to, at, i, n):  # type: ignore[no-untyped-def]
     _grown(memory, to, header, count + n, shape_at(memory, at, source, i), used + size)
 
 
-@linked(void(uint8[::1], int64, int64, int64, int64, int64))
-def append_one(memory, to, key, k, payload, p):  # type: ignore[no-untyped-def]
-    """Append an element, from addresses of the process, to the block `to`, which can hold its shape."""
+@linked(void(uint8[::1], int64, int64, int64, int64))
+def append_room(memory, to, shape, start, size):  # type: ignore[no-untyped-def]
+    """Append room for an element to the block `to`, which can hold its shape; `size` bytes from `start` begin it."""
     header = bytes64(memory, to)
-    count, used, shape = header_count(header), header_used(header), shape_of(k, p)
-    write_element(memory, to + BLOCK_HEADER + used, key, k, payload, p)
+    count, used = header_count(header), header_used(header)
+    copy_bytes(memory, to + BLOCK_HEADER + used, memory, start, min(size, shape_size(shape)))
     if header & MIXED:
         _put_shape(memory, end_of(to, header), count, shape)
-    _grown(memory, to, header, count + 1, shape, used + k + p)
-
-
-@kernel
-def write_element(memory, start, key, k, payload, p):  # type: ignore[no-untyped-def]
-    """Write an element from addresses of the process."""
-    copy_bytes(memory, start, bytes_at(key, k), 0, k)
-    copy_bytes(memory, start + k, bytes_at(payload, p), 0, p)
+    _grown(memory, to, header, count + 1, shape, used + shape_size(shape))

@@ -7,11 +7,13 @@ root_copy     a second one like it
 """
 
 from kvstore.lifetimes.sizes import COPYING_WORDS
+from kvstore.structures.chain import chain_count, chain_memory
+from kvstore.structures.chain_change import chain_copy, chain_free
 from kvstore.structures.copying import COPIED, copying_begin, copying_record, copying_step, element_across
 from kvstore.structures.element import element_bytes
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
-from kvstore.structures.kinds import INTS, PACKED, kind_of
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, kind_of
 from kvstore.structures.packed import packed_capacity, packed_copy, packed_count, packed_free
 from kvstore.structures.record import BUCKETS, OWNS_PACKEDS, RECORD_SIZE, TREE, record_count, record_owns
 from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
@@ -31,6 +33,8 @@ _ALL_AT_ONCE = 1 << 62  # work of a step
 def root_count(space, root):  # type: ignore[no-untyped-def]
     """Elements of a collection."""
     kind = kind_of(space, root)
+    if kind == CHAIN:
+        return chain_count(space, root)
     if kind == PACKED:
         return packed_count(space, root)
     return ints_count(space, root) if kind == INTS else record_count(space, root)
@@ -73,6 +77,8 @@ def _packeds_memory(space, root, samples):  # type: ignore[no-untyped-def]
 def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
     """Bytes of the heap that a collection takes, of a great one estimated from `samples` elements; 0 for all."""
     kind = kind_of(space, root)
+    if kind == CHAIN:
+        return chain_memory(space, root)
     if kind == PACKED:
         return heap_size(packed_capacity(space, root))
     if kind == INTS:
@@ -93,7 +99,9 @@ def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
 def root_free(space, grave, root):  # type: ignore[no-untyped-def]
     """Free a collection: a small one at once, a record by burying it.  Frames were reserved."""
     kind = kind_of(space, root)
-    if kind == PACKED:
+    if kind == CHAIN:
+        chain_free(space, root)
+    elif kind == PACKED:
         packed_free(space, root)
     elif kind == INTS:
         ints_free(space, root)
@@ -126,6 +134,8 @@ def _record_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
 def root_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
     """A collection like this one; 0 when frames ran out.  `seed` is that of the hash of its elements."""
     kind = kind_of(space, root)
+    if kind == CHAIN:
+        return chain_copy(space, space, root)
     if kind == PACKED:
         return packed_copy(space, space, root)
     if kind == INTS:

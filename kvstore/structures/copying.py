@@ -26,7 +26,16 @@ does at least one element or packed, however long, and no further one that is mo
 """
 
 from kvstore.lifetimes.sizes import COPYING_WORDS
-from kvstore.structures.element import element_bytes, element_hash
+from kvstore.structures.element import (
+    BARE,
+    element_bytes,
+    element_hash,
+    element_key,
+    element_key_length,
+    element_payload_length,
+    element_write,
+    pin,
+)
 from kvstore.structures.packed import long_frames, packed_copy, packed_used
 from kvstore.structures.record import (
     BASE,
@@ -80,7 +89,11 @@ def element_across(space, source, element, frames):  # type: ignore[no-untyped-d
     if not has_frames(space, frames + HEAP_FRAMES + (size >> 12) + (size >> 20)):
         return 0
     copy = heap_alloc(space, size)
-    if copy != 0:
+    if copy != 0 and element >= BARE:
+        k, p = element_key_length(source, element), element_payload_length(source, element)
+        key = pin(source, element_key(source, element), k + p)
+        element_write(space, copy, key, k, key + k, p)
+    elif copy != 0:
         copy_across(space, copy, source, element, size)
     return copy
 

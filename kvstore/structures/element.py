@@ -8,8 +8,16 @@
 A set's member has no payload, a hash's field has its value, and a sorted set's member has its score.  A varint is one
 byte below 128, or four bytes, big-endian, with the top bit set: lengths have 31 bits.
 
-An element lies in a packed (packed.py), or has an allocation of its own.  Up to a page it does not straddle two pages.
-A longer one is a run of pages, and all functions here work across pages.
+Such an element has an allocation of its own.  Up to a page it does not straddle two pages.  A longer one is a run of
+pages, and all functions here work across pages.
+
+A bare element is a key and its payload alone, in a block of a chain (chain.py), which knows both lengths.  It does not
+straddle two pages, and both lengths fit a byte.
+
+Both are named by a reference, a word: of an element the address, of a bare one the address with the lengths above it.
+So what reads elements need not know where they lie.
+
+    0 .. 44   address        45 .. 52   length of a bare element's key        53 .. 60   of its payload        61   BARE
 
 An element is compared with bytes of the process, so that a caller can take them from a request or from another element.
 """
@@ -17,7 +25,7 @@ An element is compared with bytes of the process, so that a caller can take them
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.frames import has_frames
-from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free
+from mmcore.heap import HEAP_END, HEAP_FRAMES, heap_alloc, heap_free
 from mmcore.jit import boolean, bytes64, int64, kernel, linked, void
 from mmcore.mmu import compare, copy_in, copy_out, load8, read_address, store8
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
@@ -26,6 +34,10 @@ from mmcore.state import SPACE
 SHORT_MAX = 127  # the longest length that one byte holds
 LENGTH_MAX = (1 << 31) - 1
 HEADER_MAX = 8  # [bytes] of the two lengths
+_KEY_PLACE, _PAYLOAD_PLACE = 45, 53
+BARE = 1 << 61
+_ADDRESS = (1 << _KEY_PLACE) - 1
+assert HEAP_END <= 1 << _KEY_PLACE
 
 
 @kernel
@@ -58,26 +70,36 @@ def _store_varint(space, va, length):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def element_reference(va, k, p):  # type: ignore[no-untyped-def]
+    """The reference of a bare element at an address, with a key of k and a payload of p bytes."""
+    return va | k << _KEY_PLACE | p << _PAYLOAD_PLACE | BARE
+
+
+@kernel
 def element_size(k, p):  # type: ignore[no-untyped-def]
-    """Bytes of an element with a key of k and a payload of p bytes."""
+    """Bytes of an element with a key of k and a payload of p bytes, in an allocation of its own."""
     return varint_size(k) + varint_size(p) + k + p
 
 
 @kernel
 def element_key_length(space, va):  # type: ignore[no-untyped-def]
     """Length of the key [bytes]."""
-    return _load_varint(space, va)
+    return va >> _KEY_PLACE & 0xFF if va >= BARE else _load_varint(space, va)
 
 
 @kernel
 def element_payload_length(space, va):  # type: ignore[no-untyped-def]
     """Length of the payload [bytes]."""
+    if va >= BARE:
+        return va >> _PAYLOAD_PLACE & 0xFF
     return _load_varint(space, va + varint_size(_load_varint(space, va)))
 
 
 @kernel
 def element_key(space, va):  # type: ignore[no-untyped-def]
     """Address of the key's first byte."""
+    if va >= BARE:
+        return va & _ADDRESS
     at = va + varint_size(_load_varint(space, va))
     return at + varint_size(_load_varint(space, at))
 
@@ -85,6 +107,8 @@ def element_key(space, va):  # type: ignore[no-untyped-def]
 @kernel
 def element_payload(space, va):  # type: ignore[no-untyped-def]
     """Address of the payload's first byte."""
+    if va >= BARE:
+        return (va & _ADDRESS) + (va >> _KEY_PLACE & 0xFF)
     k = _load_varint(space, va)
     at = va + varint_size(k)
     return at + varint_size(_load_varint(space, at)) + k
@@ -92,17 +116,19 @@ def element_payload(space, va):  # type: ignore[no-untyped-def]
 
 @kernel
 def element_bytes(space, va):  # type: ignore[no-untyped-def]
-    """Bytes of the whole element."""
+    """Bytes of the whole element, or of a bare one if it had an allocation of its own."""
     return element_size(element_key_length(space, va), element_payload_length(space, va))
 
 
 @linked(void(SPACE, int64, int64, int64, int64, int64))
 def element_write(space, va, key, k, payload, p):  # type: ignore[no-untyped-def]
     """Write an element to `va`, from addresses of the process.  With payload 0 its bytes stay unwritten."""
-    _store_varint(space, va, k)
-    at = va + varint_size(k)
-    _store_varint(space, at, p)
-    at += varint_size(p)
+    at = va & _ADDRESS
+    if va < BARE:
+        _store_varint(space, at, k)
+        at += varint_size(k)
+        _store_varint(space, at, p)
+        at += varint_size(p)
     copy_in(space, at, bytes_at(key, k), 0, k)
     if payload != 0:
         copy_in(space, at + k, bytes_at(payload, p), 0, p)
@@ -179,7 +205,9 @@ def order_texts(a, at, k, b, start, n):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64, int64))
 def element_compare(space, va, key, k):  # type: ignore[no-untyped-def]
     """-1, 0 or 1: the order of the element's key and the `k` bytes at `key`; a prefix comes first."""
-    memory, index = space.mem.bytes, read_address(space, va)
+    memory, index = space.mem.bytes, read_address(space, va & _ADDRESS)
+    if va >= BARE:
+        return order_texts(memory, index, va >> _KEY_PLACE & 0xFF, bytes_at(key, k), 0, k)
     if _is_short(memory, va, index):
         return order_texts(memory, index + 2, int64(memory[index]), bytes_at(key, k), 0, k)
     mine, at, done = element_key_length(space, va), element_key(space, va), 0
@@ -195,7 +223,7 @@ def element_compare(space, va, key, k):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64))
 def element_compare_two(space, a, b):  # type: ignore[no-untyped-def]
-    """-1, 0 or 1: the order of two elements' keys."""
+    """-1, 0 or 1: the order of two elements' keys; neither is bare."""
     memory, a_index, b_index = space.mem.bytes, read_address(space, a), read_address(space, b)
     if _is_short(memory, a, a_index) and _is_short(memory, b, b_index):
         return order_texts(memory, a_index + 2, int64(memory[a_index]), memory, b_index + 2, int64(memory[b_index]))

@@ -3,7 +3,8 @@
     root = root_evacuate(space, root, tally)                              the root itself; the owner stores its address
     position = record_evacuate(space, root, seed, position, budget, tally)    a step through the parts of a record
 
-A root of another kind than RECORD has no parts.  Nothing but its owner knows the address of a root, and nothing but the
+A root of another kind than RECORD has no parts, except a CHAIN, whose few blocks are moved with the root.  A block is
+known by the one in front of it.  Nothing but its owner knows the address of a root, and nothing but the
 record knows the addresses of its parts:
 
     the buckets of the table, if they take no more than a page    the record
@@ -26,9 +27,11 @@ other page has room, or if frames are short (heap_move).
 """
 
 from kvstore.structures.buckets import BUCKET_SIZE, LAST, SLOTS, bucket_element, next_overflow
+from kvstore.structures.chain import block_capacity, block_next
+from kvstore.structures.chain_change import chain_relink
 from kvstore.structures.element import element_bytes, element_hash
 from kvstore.structures.ints import ints_capacity
-from kvstore.structures.kinds import INTS, PACKED, kind_of
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, kind_of
 from kvstore.structures.linear import bucket_number, scan_bucket, scan_next
 from kvstore.structures.packed import packed_capacity
 from kvstore.structures.record import BASE, BUCKETS, HEAD, LEVELS, OWNS_PACKEDS, RECORD_SIZE, TAIL, TREE, record_owns
@@ -85,11 +88,27 @@ def move_pointed(space, word_va, va, size, tally):  # type: ignore[no-untyped-de
 
 
 @linked(int64(SPACE, int64, int64[::1]))
+def _chain_evacuate(space, root, tally):  # type: ignore[no-untyped-def]
+    """root_evacuate of a chain."""
+    before, block = 0, root
+    while block != 0:
+        if should_move(space, block, tally):
+            moved = move_part(space, block, block_capacity(space, block), tally)
+            if moved != block:
+                block = moved
+                root = chain_relink(space, root, before, block)
+        before, block = block, block_next(space, block)
+    return root
+
+
+@linked(int64(SPACE, int64, int64[::1]))
 def root_evacuate(space, root, tally):  # type: ignore[no-untyped-def]
-    """Move the allocation of a root: its address, which the caller stores."""
+    """Move the allocation of a root, and the blocks of a chain: the root's address, which the caller stores."""
+    kind = kind_of(space, root)
+    if kind == CHAIN:
+        return _chain_evacuate(space, root, tally)
     if not should_move(space, root, tally):
         return root
-    kind = kind_of(space, root)
     if kind == PACKED:
         return move_part(space, root, packed_capacity(space, root), tally)
     return move_part(space, root, ints_capacity(space, root) if kind == INTS else RECORD_SIZE, tally)

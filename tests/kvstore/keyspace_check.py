@@ -11,9 +11,10 @@ from kvstore.store import layout
 from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.entries import EXPIRY, HASH, HEADER, LARGE, LIST, ROOT_SIZE, SET, TYPE_MASK, TYPE_SHIFT, entry_hash
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK
+from kvstore.structures.chain import check_chain
 from kvstore.structures.element import element_hash
 from kvstore.structures.ints import check_ints, ints_at, ints_capacity, ints_count
-from kvstore.structures.kinds import INTS, PACKED, RECORD
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, RECORD
 from kvstore.structures.linear import bucket_number
 from kvstore.structures.record import LINK as RECORD_LINK
 from kvstore.structures.record import OWNS_PACKEDS
@@ -113,36 +114,52 @@ def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
     return reader.bytes(at, k), reader.bytes(at + k, p), at + k + p - va
 
 
-def _items(reader: _Reader, va: int, listed: bool) -> tuple[list[tuple[bytes, bytes]], int]:
-    """The elements of a packed, and the bytes that it takes.  An item of a list is an element's key alone."""
+def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The elements of a packed, which are keys alone, and the bytes that it takes."""
     header, count = struct.unpack("<2H", reader.bytes(va, 4))
     assert header & 7 == PACKED and count > 0, "a packed without elements"
     capacity, start, found = header & ~7, 4, []
     if capacity == 0:  # a long packed
         (size,) = struct.unpack("<I", reader.bytes(va + 4, 4))
-        assert listed and count == 1 and size > 4090, "a long packed of a short item"
+        assert count == 1 and size > 4090, "a long packed of a short item"
         return [(reader.bytes(va + 8, size), b"")], _class_size(8 + size)
     for i in range(count):
         (end,) = struct.unpack("<H", reader.bytes(va + capacity - 2 * (i + 1), 2))
-        if listed:
-            found.append((reader.bytes(va + start, end - start), b""))
-        else:
-            key, payload, size = _element(reader, va + start)
-            found.append((key, payload))
-            assert start + size == end, "an item does not end where its element does"
+        found.append((reader.bytes(va + start, end - start), b""))
         start = end
     return found, _class_size(capacity)
+
+
+def _blocks(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
+    """The elements of a chain, and the bytes that it takes."""
+    check_chain(reader.context.space, va)
+    found, taken = list[tuple[bytes, bytes]](), 0
+    while va:
+        word, count, flags, k, p, used = struct.unpack("<HBBBBH", reader.bytes(va, 8))
+        capacity, at, linked, mixed = word & ~7, va + 8, flags & 1, flags & 2
+        for i in range(count):
+            if mixed:
+                k, p = reader.bytes(va + capacity - 8 * linked - 2 * (i + 1), 2)
+            found.append((reader.bytes(at, k), reader.bytes(at + k, p)))
+            at += k + p
+        assert at == va + 8 + used, "the bytes of a block"
+        taken += _class_size(capacity)
+        va = reader.words(va + capacity - 8, 1)[0] if linked else 0
+    assert len({key for key, _ in found}) == len(found), "a key is twice in a chain"
+    return found, taken
 
 
 class _Collection:
     """A value with a root: its elements, and the bytes of the heap that it takes."""
 
-    def __init__(self, reader: _Reader, root: int, seed: int, listed: bool, buried: bool = False) -> None:
+    def __init__(self, reader: _Reader, root: int, seed: int, buried: bool = False) -> None:
         self.reader, self.taken = reader, 0
         self.elements: list[tuple[bytes, bytes]] = []
         kind = reader.bytes(root, 1)[0] & 7
         if kind == PACKED:
-            self.elements, self.taken = _items(reader, root, listed)
+            self.elements, self.taken = _items(reader, root)
+        elif kind == CHAIN:
+            self.elements, self.taken = _blocks(reader, root)
         elif kind == INTS:
             check_ints(reader.context.space, root)
             capacity, values = _integers(reader, root)
@@ -193,7 +210,7 @@ class _Collection:
             return
         for packed, weight in [(head, 0), *((address, word) for word, address in items), (tail, 0)]:
             if packed:
-                found, taken = _items(self.reader, packed, True)
+                found, taken = _items(self.reader, packed)
                 assert buried or weight in (0, len(found)), "a weight is not the number of items"
                 self.elements += found
                 self.taken += taken
@@ -308,7 +325,7 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
             assert key not in found, "a key is there twice"
             value: Any = reader.bytes(at, length)
             if flags & TYPE_MASK:
-                collection = _Collection(reader, struct.unpack("<q", value)[0], seed, flags >> TYPE_SHIFT & 7 == LIST)
+                collection = _Collection(reader, struct.unpack("<q", value)[0], seed)
                 assert collection.elements, "a value without elements"
                 taken += collection.taken
                 value = _value_of(flags >> TYPE_SHIFT & 7, collection.elements)
@@ -329,9 +346,9 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
             taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
             if flags & TYPE_MASK:
                 root = reader.words(entry + size - ROOT_SIZE, 1)[0]
-                taken += _Collection(reader, root, seed, flags >> TYPE_SHIFT & 7 == LIST).taken
+                taken += _Collection(reader, root, seed).taken
     while buried:
-        taken += _Collection(reader, buried, seed, False, True).taken
+        taken += _Collection(reader, buried, seed, True).taken
         buried = reader.words(buried + RECORD_LINK, 1)[0]
     assert regions == sum(1 << region for region in used_regions), "index regions are lost, or used and not counted"
     used = int(heap_bytes(context.space))

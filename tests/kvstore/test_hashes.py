@@ -17,7 +17,7 @@ from tests.mmcore.support import seeds
 
 OOM = ERRORS[OUT_OF_FRAMES]
 FORMS = {  # the limits of entries and of bytes; fields of a hash
-    "packed": (512, 64, 7),
+    "chain": (512, 64, 7),
     "table": (3, 64, 7),
     "compact in a table": (100_000, 64, 700),
     "large table": (512, 64, 700),
@@ -157,7 +157,7 @@ def test_one_field_above_the_limit_makes_a_hashtable(store: Bare, entries: int) 
 def test_one_byte_above_the_limit_makes_a_hashtable(store: Bare, count: int, long: tuple[bytes, bytes]) -> None:
     for i in range(count):
         store("HSET", "h", b"%064d" % i, b"v" * 64)
-    assert encoding(store) == (b"listpack" if count else None)  # 400 of these do not fit a packed
+    assert encoding(store) == (b"listpack" if count else None)  # 400 of these do not fit a chain
     store("HSET", "h", *long)
     assert encoding(store) == b"hashtable"
     assert store("HGET", "h", long[0]) == long[1]
@@ -194,7 +194,7 @@ def test_every_field_is_drawn_as_often(store: Bare, form: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("form", ["packed", "table"])
+@pytest.mark.parametrize("form", ["chain", "table"])
 def test_every_choice_of_fields_is_drawn_as_often(store: Bare, form: str, count: int) -> None:
     fields = filled(store, form)
     drawn: Counter[object] = Counter()

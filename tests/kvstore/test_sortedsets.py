@@ -103,7 +103,7 @@ def test_encodings_are_those_of_redis(store: Bare) -> None:
     store.check()
 
 
-def test_a_small_sorted_set_that_fits_no_packed_is_reported_as_small(store: Bare) -> None:
+def test_a_small_sorted_set_that_fits_no_chain_is_reported_as_small(store: Bare) -> None:
     limit(store, 100, 1000)
     for i in range(20):
         store("ZADD", "z", i, f"{i:03}" + "x" * 500)

@@ -143,7 +143,7 @@ NOT_LAYOUT = {
     "follows from others": "UNIT FINE_MAX MIDDLE_MAX EDITED ENCODING_MASK TYPE_MASK VALUE_FORM ROOT_SIZE HEADER_MAX "
     "OWNS",
     "of what a program that opens an image ignores": "BUILDER_SHIFT",
-    "of functions": "NO_DEADLINE LINE CHAIN_MAX PLACE_BITS PLACE",
+    "of functions": "NO_DEADLINE BARE NOTHING DIFFER LINE CHAIN_MAX PLACE_BITS PLACE",
     "frames of an operation": "MOVE_FRAMES TABLE_FRAMES INTS_FRAMES COPY_FRAMES LEVEL_FRAMES TREE_FRAMES",
 }
 
@@ -162,7 +162,7 @@ def test_every_constant_of_a_module_that_lays_bytes_out_is_in_the_digest_or_said
 
 def test_the_layout_s_name_is_known() -> None:
     """A developer who changes the layout must change the name here, and learns that older images become unreadable."""
-    assert LAYOUT == "version 3, digest 900ac1ebcd9b99cc"
+    assert LAYOUT == "version 3, digest 852fa836a3716bf6"
     assert layout_name(LAYOUT_VERSION, LAYOUT_DIGEST) == LAYOUT
 
 

@@ -9,6 +9,7 @@ from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
+    BARE,
     SHORT_MAX,
     element_key,
     element_key_length,
@@ -40,7 +41,12 @@ def reply_field_value(context, element):  # type: ignore[no-untyped-def]
     if element == 0:
         reply_null(context)
         return
-    memory, pa = space.mem.bytes, read_address(space, element)
+    memory = space.mem.bytes
+    if element >= BARE:  # in one page
+        payload = read_address(space, element_payload(space, element))
+        reply_bulk(context, memory, payload, element_payload_length(space, element))
+        return
+    pa = read_address(space, element)
     k, p = int64(memory[pa]), int64(memory[pa + 1])
     if k <= SHORT_MAX and p <= SHORT_MAX and (element & PAGE_MASK) + 2 + k + p <= PAGE_SIZE:
         reply_bulk(context, memory, pa + 2 + k, p)  # the usual case, without further translations

@@ -1,10 +1,10 @@
 """A hash as a value: finding, setting and removing a field, whatever the form.
 
-    COMPACT and fits a packed   PACKED of elements: field, value
-    else                        RECORD with a table of such elements
+    COMPACT and fits a chain   CHAIN of elements: field, value
+    else                       RECORD with a table of such elements
 
-A hash that is COMPACT but does not fit a packed is a record all the same; OBJECT ENCODING reports its encoding.  A
-record never becomes a packed again.
+A hash that is COMPACT but does not fit a chain is a record all the same; OBJECT ENCODING reports its encoding.  A
+record never becomes a chain again.
 
 Adding is bounded by its arguments, and by what a change of form writes anew: `conversion` tells how many elements that
 may be.
@@ -16,23 +16,20 @@ from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding, entry_set_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.types import COMPACT, WIDE
-from kvstore.structures.element import element_alloc, element_bytes, element_free, element_size, element_write
-from kvstore.structures.kinds import PACKED, kind_of
-from kvstore.structures.packed import (
-    PACKED_MAX,
-    packed_count,
-    packed_fits,
-    packed_insert,
-    packed_item,
-    packed_item_size,
-    packed_needed,
-    packed_remove,
-    packed_resize,
-    packed_used,
+from kvstore.structures.chain import chain_count, chain_element, chain_fits
+from kvstore.structures.chain_change import chain_insert, chain_remove, chain_replace
+from kvstore.structures.chain_find import chain_find
+from kvstore.structures.element import (
+    element_alloc,
+    element_bytes,
+    element_free,
+    element_payload_length,
+    element_size,
+    element_write,
 )
-from kvstore.structures.packed_find import packed_find
+from kvstore.structures.kinds import CHAIN, kind_of
 from kvstore.structures.record import OWNS_ELEMENTS, record_count
-from kvstore.structures.spread import record_of_packed
+from kvstore.structures.spread import record_of_chain
 from kvstore.structures.table import table_add, table_at, table_drop, table_find, table_replace
 from mmcore.heap import heap_size
 from mmcore.jit import int64, kernel, linked, void
@@ -42,9 +39,9 @@ from mmcore.jit import int64, kernel, linked, void
 def field_find(context, root, field, k):  # type: ignore[no-untyped-def]
     """The element of a field that is `k` bytes at `field`; 0 without one."""
     space = context.space
-    if kind_of(space, root) == PACKED:
-        place = packed_find(space, root, field, k)
-        return packed_item(space, root, place) if place >= 0 else 0
+    if kind_of(space, root) == CHAIN:
+        place = chain_find(space, root, field, k)
+        return chain_element(space, root, place) if place >= 0 else 0
     slot = table_find(space, root, key_hash(context, field, k), field, k)
     return table_at(space, slot) if slot != 0 else 0
 
@@ -52,33 +49,30 @@ def field_find(context, root, field, k):  # type: ignore[no-untyped-def]
 @kernel
 def conversion(context, root):  # type: ignore[no-untyped-def]
     """How many elements a change of form would write anew."""
-    return packed_count(context.space, root) if kind_of(context.space, root) == PACKED else 0
+    return chain_count(context.space, root) if kind_of(context.space, root) == CHAIN else 0
 
 
 @linked(void(CONTEXT, int64))
 def _to_record(context, entry):  # type: ignore[no-untyped-def]
-    """Turn a packed into a record with a table.  Frames were reserved."""
-    record = record_of_packed(context.space, entry_root(context, entry), context.store[HASH_SEED], OWNS_ELEMENTS)
+    """Turn a chain into a record with a table.  Frames were reserved."""
+    record = record_of_chain(context.space, entry_root(context, entry), context.store[HASH_SEED], OWNS_ELEMENTS)
     assert record != 0, "no frame was reserved for a record"
     entry_set_root(context, entry, record)
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
-def _set_packed(context, entry, field, k, value, v):  # type: ignore[no-untyped-def]
-    """Set a field of a packed: 1 for a new one, 0 for another value, -1 where the hash must become a record first."""
-    space, root, size = context.space, entry_root(context, entry), element_size(k, v)
-    place, count = packed_find(space, root, field, k), packed_count(space, root)
+def _set_in_chain(context, entry, field, k, value, v):  # type: ignore[no-untyped-def]
+    """Set a field of a chain: 1 for a new one, 0 for another value, -1 where the hash must become a record first."""
+    space, root = context.space, entry_root(context, entry)
+    place = chain_find(space, root, field, k)
+    alike = place >= 0 and element_payload_length(space, chain_element(space, root, place)) == v
+    if not alike and not chain_fits(space, root, k, v):
+        return -1
     if place >= 0:
-        used = packed_used(space, root) - packed_item_size(space, root, place)
-        if packed_needed(used + size, count) > PACKED_MAX:
-            return -1
-        root = packed_resize(space, root, place, size)
+        root = chain_replace(space, root, place, value, v)
     else:
-        if not packed_fits(space, root, size):
-            return -1
-        root = packed_insert(space, root, count, size)
-    assert root != 0, "no frame was reserved for a packed"
-    element_write(space, packed_item(space, root, place if place >= 0 else count), field, k, value, v)
+        root = chain_insert(space, root, chain_count(space, root), field, k, value, v)
+    assert root != 0, "no frame was reserved for a chain"
     entry_set_root(context, entry, root)
     return 0 if place >= 0 else 1
 
@@ -111,12 +105,12 @@ def field_set(context, entry, field, k, value, v):  # type: ignore[no-untyped-de
     """Set a field: 1 for a new one, 0 for another value.  Frames were reserved; the root may move."""
     space, shard = context.space, context.shard
     wide = max(k, v) > shard[HASH_MAX_LISTPACK_VALUE]
-    if kind_of(space, entry_root(context, entry)) == PACKED:
+    if kind_of(space, entry_root(context, entry)) == CHAIN:
         new = -1
         if not wide:
-            new = _set_packed(context, entry, field, k, value, v)
+            new = _set_in_chain(context, entry, field, k, value, v)
         if new >= 0:
-            if packed_count(space, entry_root(context, entry)) > shard[HASH_MAX_LISTPACK_ENTRIES]:
+            if chain_count(space, entry_root(context, entry)) > shard[HASH_MAX_LISTPACK_ENTRIES]:
                 _to_record(context, entry)
                 entry_set_encoding(context, entry, WIDE)
             return new
@@ -132,7 +126,7 @@ def field_set(context, entry, field, k, value, v):  # type: ignore[no-untyped-de
 @linked(void(CONTEXT, int64))
 def make_wide(context, entry):  # type: ignore[no-untyped-def]
     """Let the hash have more than what is small, however few its fields are.  Frames were reserved."""
-    if kind_of(context.space, entry_root(context, entry)) == PACKED:
+    if kind_of(context.space, entry_root(context, entry)) == CHAIN:
         _to_record(context, entry)
     entry_set_encoding(context, entry, WIDE)
 
@@ -141,12 +135,12 @@ def make_wide(context, entry):  # type: ignore[no-untyped-def]
 def field_remove(context, entry, field, k):  # type: ignore[no-untyped-def]
     """Remove a field: 1, or 0 without one.  Frames were reserved; the root may move."""
     space, root = context.space, entry_root(context, entry)
-    if kind_of(space, root) == PACKED:
-        place = packed_find(space, root, field, k)
+    if kind_of(space, root) == CHAIN:
+        place = chain_find(space, root, field, k)
         if place < 0:
             return 0
-        root = packed_remove(space, root, place, 1)
-        assert root != 0, "no frame was reserved for a packed"
+        root = chain_remove(space, root, place, 1)
+        assert root != 0, "no frame was reserved for a chain"
         entry_set_root(context, entry, root)
         return 1
     hash_ = key_hash(context, field, k)

@@ -12,9 +12,10 @@ from kvstore.store.entries import HASH, entry_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements, reserve_removal_of
 from kvstore.store.types import COMPACT
+from kvstore.structures.chain import CHAIN_MAX
+from kvstore.structures.chain_change import chain_new
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_size
-from kvstore.structures.packed import PACKED_MAX, packed_new
 from kvstore.wire.arguments import arg_length, argument
 from kvstore.wire.errors import HMSET_ARITY, HSET_ARITY
 from kvstore.wire.resp import reply_error, reply_integer, reply_ok
@@ -26,8 +27,8 @@ def hash_for_writing(context, slot, key, key_size, hash_):  # type: ignore[no-un
     """The entry of a hash to be changed: the slot's, or a new one without fields.  Frames were reserved."""
     if slot != 0:
         return slot_entry(context, slot)
-    root = packed_new(context.space, 0)
-    assert root != 0, "no frame was reserved for a packed"
+    root = chain_new(context.space)
+    assert root != 0, "no frame was reserved for a chain"
     return collection_new(context, key, key_size, hash_, HASH, COMPACT, root)
 
 
@@ -35,7 +36,7 @@ def hash_for_writing(context, slot, key, key_size, hash_):  # type: ignore[no-un
 def reserve_fields(context, slot, fields, size):  # type: ignore[no-untyped-def]
     """Whether a hash may get so many fields of `size` bytes with their values; else it replies -OOM."""
     moved = conversion(context, entry_root(context, slot_entry(context, slot))) if slot != 0 else 0
-    return reserve_elements(context, fields + moved, size + (2 * PACKED_MAX if moved > 0 else 0))
+    return reserve_elements(context, fields + moved, size + (2 * CHAIN_MAX if moved > 0 else 0))
 
 
 @linked(int64(CONTEXT, int64))

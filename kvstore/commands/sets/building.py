@@ -11,7 +11,7 @@
     LONGEST   the length of the longest [bytes]
     FROM_INTS whether Redis makes the result an intset first; else it begins with a listpack
 
-A result that is stored is a draft (value.py).  It is INTS as long as all members are integers, then a packed, then a
+A result that is stored is a draft (value.py).  It is INTS as long as all members are integers, then a chain, then a
 record, as it grows: each member reserves its own frames.  Its encoding is decided at the end.  When frames run out, the
 draft is freed.
 

@@ -1,6 +1,6 @@
 """Removing members that chance chooses from a draft (value.py), and replying with them: what SPOP does.
 
-Frames were reserved for the removals.  Members of INTS and of a packed are decided on one by one, from the last to the
+Frames were reserved for the removals.  Members of INTS and of a chain are decided on one by one, from the last to the
 first, with the chance of pops left over members left.  So a removal leaves the places of those to come alone.  From a
 record all members are drawn first; an element stays where it is when another is removed.
 
@@ -15,10 +15,10 @@ from kvstore.lifetimes.shard import SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENT
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.collections import held
 from kvstore.store.types import COMPACT, INTSET, WIDE
+from kvstore.structures.chain import chain_element
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_hash, element_key, element_key_length
 from kvstore.structures.kinds import INTS, RECORD, kind_of
-from kvstore.structures.packed import packed_item
 from kvstore.structures.table import table_drop, table_find
 from kvstore.system.libc import free, words_at
 from kvstore.system.random import next_random
@@ -41,9 +41,9 @@ def _pop_element(context, element):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def _pop_place(context, place):  # type: ignore[no-untyped-def]
-    """Reply with the member at a place of INTS or of a packed, and remove it."""
+    """Reply with the member at a place of INTS or of a chain, and remove it."""
     space, root = context.space, draft_of(context)[ROOT]
-    reply_drawn(context, root, place if kind_of(space, root) == INTS else packed_item(space, root, place))
+    reply_drawn(context, root, place if kind_of(space, root) == INTS else chain_element(space, root, place))
     take_out_at(context, place)
 
 

@@ -1,11 +1,11 @@
 """A set as a value: finding, adding and removing a member, whatever the form.
 
     INTSET    INTS while they fit, else RECORD
-    COMPACT   PACKED of elements without payload while they fit, else RECORD
+    COMPACT   CHAIN of elements without payload while they fit, else RECORD
     WIDE      RECORD with a table of such elements
 
 A set is reported by its encoding, whatever its form.  `reshape` gives it another encoding, and the form that goes with
-it.  A record never becomes INTS or a packed again.
+it.  A record never becomes INTS or a chain again.
 
 A draft, int64[DRAFT_WORDS], is a set that is being changed: its ROOT and its ENCODING.  The entry gets both back when a
 command has done all its changes.  So nothing here needs an entry, and a result that is built aside has none.
@@ -25,8 +25,11 @@ from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements
 from kvstore.store.types import COMPACT, INTSET, WIDE
+from kvstore.structures.chain import chain_count, chain_fits
+from kvstore.structures.chain_change import chain_free, chain_insert, chain_new, chain_remove
+from kvstore.structures.chain_find import chain_find
 from kvstore.structures.collection import root_count
-from kvstore.structures.element import element_alloc, element_key_length, element_size, element_write
+from kvstore.structures.element import element_alloc, element_key_length
 from kvstore.structures.ints import (
     ints_at,
     ints_count,
@@ -37,20 +40,9 @@ from kvstore.structures.ints import (
     ints_new,
     ints_remove,
 )
-from kvstore.structures.kinds import INTS, PACKED, RECORD, kind_of
-from kvstore.structures.packed import (
-    PACKED_MAX,
-    packed_count,
-    packed_fits,
-    packed_insert,
-    packed_item,
-    packed_needed,
-    packed_new,
-    packed_remove,
-)
-from kvstore.structures.packed_find import packed_find
+from kvstore.structures.kinds import CHAIN, INTS, RECORD, kind_of
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
-from kvstore.structures.spread import record_of_packed
+from kvstore.structures.spread import record_of_chain
 from kvstore.structures.table import table_add, table_drop, table_find
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, words_at
@@ -61,7 +53,7 @@ from mmcore.jit import int64, kernel, linked, view, void
 ROOT, ENCODING = range(2)  # of a draft
 DRAFT_WORDS = 2
 DIGITS_MAX = 20  # of an integer [bytes]
-CONVERSION_BYTES = 1 << 17  # that all members of INTS or of a packed take at most in a record, with its buckets
+CONVERSION_BYTES = 1 << 17  # that all members of INTS or of a chain take at most in a record, with its buckets
 _DIGITS, _WALK, _DRAFT = 0, 4, 16  # in the scratch memory [words]; members.py and building.py use what lies behind
 
 
@@ -96,7 +88,7 @@ def draft_new(context, encoding):  # type: ignore[no-untyped-def]
     if encoding == INTSET:
         root = ints_new(context.space)
     elif encoding == COMPACT:
-        root = packed_new(context.space, 0)
+        root = chain_new(context.space)
     else:
         root = record_new(context.space, OWNS_ELEMENTS)
     assert root != 0, "no frame was reserved for a set"
@@ -122,8 +114,8 @@ def set_has(context, root, key, k):  # type: ignore[no-untyped-def]
     if kind == INTS:
         valid, value = parse_integer(bytes_at(key, k), 0, k)
         return 1 if valid and ints_find(space, root, value) >= 0 else 0
-    if kind == PACKED:
-        return 1 if packed_find(space, root, key, k) >= 0 else 0
+    if kind == CHAIN:
+        return 1 if chain_find(space, root, key, k) >= 0 else 0
     return 1 if table_find(space, root, key_hash(context, key, k), key, k) != 0 else 0
 
 
@@ -159,8 +151,8 @@ def _to_record(context):  # type: ignore[no-untyped-def]
     """Give the draft the form of a record, unless it has that."""
     space, root = context.space, draft_of(context)[ROOT]
     kind = kind_of(space, root)
-    if kind == PACKED:
-        record = record_of_packed(space, root, context.store[HASH_SEED], OWNS_ELEMENTS)
+    if kind == CHAIN:
+        record = record_of_chain(space, root, context.store[HASH_SEED], OWNS_ELEMENTS)
         assert record != 0, "no frame was reserved for a record"
         draft_of(context)[ROOT] = record
     elif kind == INTS:
@@ -173,23 +165,20 @@ def _to_record(context):  # type: ignore[no-untyped-def]
 
 
 @linked(void(CONTEXT))
-def _ints_to_packed(context):  # type: ignore[no-untyped-def]
-    """Turn a draft of integers into a packed, or into a record if they do not fit one."""
-    space, root, used = context.space, draft_of(context)[ROOT], 0
-    count = ints_count(space, root)
-    for i in range(count):
-        _, k = _print(context, root, i)
-        used += element_size(k, 0)
-    if packed_needed(used, count) > PACKED_MAX:
-        _to_record(context)
-        return
-    packed = packed_new(space, 0)
-    for i in range(count):
+def _ints_to_chain(context):  # type: ignore[no-untyped-def]
+    """Turn a draft of integers into a chain, or into a record if they do not fit one.  Frames were reserved."""
+    space, root = context.space, draft_of(context)[ROOT]
+    chain = chain_new(space)
+    assert chain != 0, "no frame was reserved for a chain"
+    for i in range(ints_count(space, root)):
         digits, k = _print(context, root, i)
-        packed = packed_insert(space, packed, i, element_size(k, 0))
-        assert packed != 0, "no frame was reserved for a packed"
-        element_write(space, packed_item(space, packed, i), digits, k, 0, 0)
-    _leave_ints(context, root, packed)
+        if not chain_fits(space, chain, k, 0):
+            chain_free(space, chain)
+            _to_record(context)
+            return
+        chain = chain_insert(space, chain, i, digits, k, 0, 0)
+        assert chain != 0, "no frame was reserved for a chain"
+    _leave_ints(context, root, chain)
 
 
 @linked(void(CONTEXT, int64))
@@ -200,7 +189,7 @@ def reshape(context, encoding):  # type: ignore[no-untyped-def]
     if encoding == WIDE:
         _to_record(context)
     elif encoding == COMPACT and kind_of(context.space, draft[ROOT]) == INTS:
-        _ints_to_packed(context)
+        _ints_to_chain(context)
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -221,14 +210,12 @@ def put(context, key, k):  # type: ignore[no-untyped-def]
             assert root != 0, "no frame was reserved for integers"
             draft[ROOT] = root
             return 1
-    elif kind == PACKED:
-        if packed_find(space, root, key, k) >= 0:
+    elif kind == CHAIN:
+        if chain_find(space, root, key, k) >= 0:
             return 0
-        size, count = element_size(k, 0), packed_count(space, root)
-        if packed_fits(space, root, size):
-            root = packed_insert(space, root, count, size)
-            assert root != 0, "no frame was reserved for a packed"
-            element_write(space, packed_item(space, root, count), key, k, 0, 0)
+        if chain_fits(space, root, k, 0):
+            root = chain_insert(space, root, chain_count(space, root), key, k, 0, 0)
+            assert root != 0, "no frame was reserved for a chain"
             draft[ROOT] = root
             return 1
     _to_record(context)
@@ -290,7 +277,7 @@ def take_out_at(context, place):  # type: ignore[no-untyped-def]
     """Remove the member at a place of a draft that is no record.  Frames were reserved."""
     space, draft = context.space, draft_of(context)
     root = draft[ROOT]
-    root = ints_remove(space, root, place) if kind_of(space, root) == INTS else packed_remove(space, root, place, 1)
+    root = ints_remove(space, root, place) if kind_of(space, root) == INTS else chain_remove(space, root, place, 1)
     assert root != 0, "no frame was reserved for a removal"
     draft[ROOT] = root
 
@@ -307,8 +294,8 @@ def set_remove(context, key, k):  # type: ignore[no-untyped-def]
             return 0
         table_drop(context.space, root, hash_, slot)
         return 1
-    if kind == PACKED:
-        place = packed_find(space, root, key, k)
+    if kind == CHAIN:
+        place = chain_find(space, root, key, k)
     else:
         valid, value = parse_integer(bytes_at(key, k), 0, k)
         if valid:

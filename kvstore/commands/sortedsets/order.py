@@ -7,16 +7,25 @@
     cursor_element(space, root, at), cursor_score(space, root, at)
     at = cursor_next(space, root, at)                   or cursor_previous; 0 at the end
 
-Ranks are of `ordered` words (kvstore/store/scores.py).  A cursor is a place + 1 in a packed, and a position in a tree
-(kvstore/structures/tree.py).
+Ranks are of `ordered` words (kvstore/store/scores.py).  A cursor is a spot in a chain (kvstore/structures/chain.py),
+and a position in a tree (kvstore/structures/tree.py).
 """
 
 from kvstore.lifetimes.call import PROTOCOL
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.store.scores import element_score, ordered
+from kvstore.structures.chain import (
+    block_count,
+    block_element,
+    block_next,
+    chain_count,
+    chain_spot,
+    spot_element,
+    spot_next,
+    spot_previous,
+)
 from kvstore.structures.element import element_compare, element_key, element_key_length
-from kvstore.structures.kinds import PACKED, kind_of
-from kvstore.structures.packed import packed_count, packed_item
+from kvstore.structures.kinds import CHAIN, kind_of
 from kvstore.structures.tree import (
     position_address,
     position_next,
@@ -33,59 +42,69 @@ from mmcore.jit import int64, kernel, linked, void
 from mmcore.state import SPACE
 
 
+@linked(int64(SPACE, int64, int64, int64, int64))
+def _order(space, element, word, member, k):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1: the order of an element and a score with a member; with k below zero, the member does not matter."""
+    here = ordered(element_score(space, element))
+    if here != word or k < 0:
+        return -1 if here < word else int64(here > word)
+    return element_compare(space, element, member, k)
+
+
 @linked(int64(SPACE, int64, int64, int64, int64, int64))
-def packed_rank(space, packed, word, member, k, after):  # type: ignore[no-untyped-def]
-    """zset_rank in a packed.  With k below zero, members do not matter, and equal scores count with `after`."""
-    low, high = 0, packed_count(space, packed)
+def chain_rank(space, chain, word, member, k, after):  # type: ignore[no-untyped-def]
+    """zset_rank in a chain.  With k below zero, members do not matter, and equal scores count with `after`."""
+    block, before = chain, 0
+    count, following = block_count(space, block), block_next(space, block)
+    while following != 0 and _order(space, block_element(space, block, count - 1), word, member, k) < after:
+        before += count
+        block = following
+        count, following = block_count(space, block), block_next(space, block)
+    low, high = 0, count
     while low < high:
         middle = (low + high) >> 1
-        element = packed_item(space, packed, middle)
-        here = ordered(element_score(space, element))
-        order = -1 if here < word else int64(here > word)
-        if order == 0 and k >= 0:
-            order = element_compare(space, element, member, k)
-        if order < after:
+        if _order(space, block_element(space, block, middle), word, member, k) < after:
             low = middle + 1
         else:
             high = middle
-    return low
+    return before + low
 
 
 @kernel
 def zset_rank(space, root, word, member, k, after):  # type: ignore[no-untyped-def]
     """Members before a score and the member of `k` bytes at `member`; with `after`, or equal to them."""
-    if kind_of(space, root) == PACKED:
-        return packed_rank(space, root, word, member, k, after)
+    if kind_of(space, root) == CHAIN:
+        return chain_rank(space, root, word, member, k, after)
     return tree_rank(space, root, word, member, k, after)
 
 
 @kernel
 def zset_rank_word(space, root, word, after):  # type: ignore[no-untyped-def]
     """Members with a lower score; with `after`, or an equal one."""
-    if kind_of(space, root) == PACKED:
-        return packed_rank(space, root, word, 0, -1, after)
+    if kind_of(space, root) == CHAIN:
+        return chain_rank(space, root, word, 0, -1, after)
     return tree_rank_word(space, root, word, after)
 
 
 @linked(int64(SPACE, int64, int64))
 def cursor_at(space, root, rank):  # type: ignore[no-untyped-def]
     """The cursor of the member with this rank; 0 where there is none."""
-    if kind_of(space, root) == PACKED:
-        return rank + 1 if 0 <= rank < packed_count(space, root) else 0
+    if kind_of(space, root) == CHAIN:
+        return chain_spot(space, root, rank) if 0 <= rank < chain_count(space, root) else 0
     return tree_seek(space, root, rank, 0)
 
 
 @linked(int64(SPACE, int64, int64))
 def cursor_element(space, root, at):  # type: ignore[no-untyped-def]
     """The element at a cursor."""
-    return packed_item(space, root, at - 1) if kind_of(space, root) == PACKED else position_address(space, at)
+    return spot_element(space, at) if kind_of(space, root) == CHAIN else position_address(space, at)
 
 
 @linked(int64(SPACE, int64, int64))
 def cursor_score(space, root, at):  # type: ignore[no-untyped-def]
     """The word of the score at a cursor."""
-    if kind_of(space, root) == PACKED:
-        return element_score(space, packed_item(space, root, at - 1))
+    if kind_of(space, root) == CHAIN:
+        return element_score(space, spot_element(space, at))
     word = position_word(space, at)
     return word if word != 0 else element_score(space, position_address(space, at))  # it may be -0
 
@@ -93,15 +112,13 @@ def cursor_score(space, root, at):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64))
 def cursor_next(space, root, at):  # type: ignore[no-untyped-def]
     """The cursor behind this one; 0 behind the last."""
-    if kind_of(space, root) == PACKED:
-        return at + 1 if at < packed_count(space, root) else 0
-    return position_next(space, at)
+    return spot_next(space, at) if kind_of(space, root) == CHAIN else position_next(space, at)
 
 
 @linked(int64(SPACE, int64, int64))
 def cursor_previous(space, root, at):  # type: ignore[no-untyped-def]
     """The cursor in front of this one; 0 in front of the first."""
-    return at - 1 if kind_of(space, root) == PACKED else position_previous(space, at)
+    return spot_previous(space, root, at) if kind_of(space, root) == CHAIN else position_previous(space, at)
 
 
 @kernel

@@ -20,7 +20,7 @@ from kvstore.commands.sortedsets.gathered import (
 )
 from kvstore.commands.sortedsets.order import cursor_at, cursor_element, cursor_next, cursor_score
 from kvstore.commands.sortedsets.ranges import ANY, chosen_ranks, range_options
-from kvstore.commands.sortedsets.value import ELEMENT_COST, record_add
+from kvstore.commands.sortedsets.value import ELEMENT_COST, record_add, score_size_in
 from kvstore.effects.events import ZRANGESTORE
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import ZSET_MAX_LISTPACK_ENTRIES, ZSET_MAX_LISTPACK_VALUE
@@ -29,17 +29,12 @@ from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_change, reserve_elements, reserve_removal
-from kvstore.store.scores import WORD_SIZE, ordered, put_score, short_score_size
+from kvstore.store.scores import WORD_SIZE, ordered, put_score
 from kvstore.store.types import COMPACT, WIDE
+from kvstore.structures.chain import CHAIN_MAX, chain_element, chain_fits
+from kvstore.structures.chain_change import chain_insert, chain_new
 from kvstore.structures.collection import root_free
-from kvstore.structures.element import element_key, element_key_length, element_payload, element_size, element_write
-from kvstore.structures.packed import (
-    PACKED_MAX,
-    packed_insert,
-    packed_item,
-    packed_needed,
-    packed_new,
-)
+from kvstore.structures.element import element_key, element_key_length, element_payload
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
 from kvstore.structures.tree import tree_insert_at
 from kvstore.wire.arguments import argument
@@ -58,35 +53,22 @@ def _encoding(context):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT))
-def _packed_bytes(context):  # type: ignore[no-untyped-def]
-    """Bytes that a packed of the rows would need, or more than PACKED_MAX."""
-    used, count = 0, gathered(context)[COUNT]
-    for i in range(count):
-        row = gathered_row(context, i)
-        used += element_size(row[LENGTH], short_score_size(row[SCORE]))
-        if used > PACKED_MAX:
-            break
-    return packed_needed(used, count)
-
-
-@linked(int64(CONTEXT))
-def _build_packed(context):  # type: ignore[no-untyped-def]
-    """A packed of the rows; 0 with nothing left behind when frames ran out."""
-    space, packed = context.space, packed_new(context.space, 0)
-    if packed == 0:
+def _build_chain(context):  # type: ignore[no-untyped-def]
+    """A chain of the rows; 0 with nothing left behind when they do not fit one, or when frames ran out."""
+    space, chain = context.space, chain_new(context.space)
+    if chain == 0:
         return 0
     for i in range(gathered(context)[COUNT]):
         row = gathered_row(context, i)
-        size = short_score_size(row[SCORE])
-        moved = packed_insert(space, packed, i, element_size(row[LENGTH], size))
+        k, size, moved = row[LENGTH], score_size_in(space, chain, i, row[SCORE]), 0
+        if chain_fits(space, chain, k, size):
+            moved = chain_insert(space, chain, i, row[ADDRESS], k, 0, size)
         if moved == 0:
-            root_free(space, CONTROL_BASE + CONTROL_GRAVE, packed)
+            root_free(space, CONTROL_BASE + CONTROL_GRAVE, chain)
             return 0
-        packed = moved
-        element = packed_item(space, packed, i)
-        element_write(space, element, row[ADDRESS], row[LENGTH], 0, size)
-        put_score(space, element_payload(space, element), row[SCORE], size)
-    return packed
+        chain = moved
+        put_score(space, element_payload(space, chain_element(space, chain, i)), ordered(row[SCORE]), size)
+    return chain
 
 
 @linked(int64(CONTEXT, int64))
@@ -113,9 +95,8 @@ def _store_some(context, key, key_size, event):  # type: ignore[no-untyped-def]
     size = key_size + state[BYTES] + (ELEMENT_COST + WORD_SIZE) * count
     if not reserve_elements(context, min(count, _RESERVED_MAX), size):
         return 0
-    if encoding == COMPACT and _packed_bytes(context) <= PACKED_MAX:
-        root = _build_packed(context)
-    else:
+    root = _build_chain(context) if encoding == COMPACT and state[BYTES] <= CHAIN_MAX else int64(0)
+    if root == 0:
         root = _build_record(context, encoding)
     if root == 0:
         reply_out_of_frames(context)

@@ -1,17 +1,20 @@
 """A sorted set as a value: finding, adding, moving and removing a member, whatever the form.
 
-    COMPACT and fits a packed   PACKED of elements, in the order of score and member
-    else                        RECORD with a table of elements, and a tree that has them in that order
+    COMPACT and fits a chain   CHAIN of elements, in the order of score and member
+    else                       RECORD with a table of elements, and a tree that has them in that order
 
 An element's key is the member, its payload the score.  Scores are passed as words (kvstore/store/scores.py).  A sorted
-set that is COMPACT but does not fit a packed is a record all the same; OBJECT ENCODING reports its encoding.  A record
-never becomes a packed again.
+set that is COMPACT but does not fit a chain is a record all the same; OBJECT ENCODING reports its encoding.  A record
+never becomes a chain again.
+
+In a chain a score takes as few bytes as it can, or as many as the others in its block: elements of one shape cost
+least.
 
 The functions that change a value assume that frames were reserved for it, for a change of form too: `reserve_members`
 does that.  The root may move.
 """
 
-from kvstore.commands.sortedsets.order import packed_rank
+from kvstore.commands.sortedsets.order import chain_rank
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import ZSET_MAX_LISTPACK_ENTRIES, ZSET_MAX_LISTPACK_VALUE
 from kvstore.lifetimes.store import HASH_SEED
@@ -22,6 +25,18 @@ from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements
 from kvstore.store.scores import WORD_SIZE, element_score, ordered, put_score, short_score_size
 from kvstore.store.types import COMPACT, WIDE
+from kvstore.structures.chain import (
+    CHAIN_MAX,
+    chain_count,
+    chain_element,
+    chain_first,
+    chain_fits,
+    chain_payload,
+    spot_element,
+    spot_next,
+)
+from kvstore.structures.chain_change import chain_free, chain_insert, chain_new, chain_remove
+from kvstore.structures.chain_find import chain_find
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
     element_alloc,
@@ -30,21 +45,8 @@ from kvstore.structures.element import (
     element_key_length,
     element_payload,
     element_payload_length,
-    element_size,
-    element_write,
 )
-from kvstore.structures.kinds import PACKED, kind_of
-from kvstore.structures.packed import (
-    PACKED_MAX,
-    packed_count,
-    packed_fits,
-    packed_free,
-    packed_insert,
-    packed_item,
-    packed_new,
-    packed_remove,
-)
-from kvstore.structures.packed_find import packed_find
+from kvstore.structures.kinds import CHAIN, kind_of
 from kvstore.structures.record import OWNS_ELEMENTS, record_new
 from kvstore.structures.table import table_add, table_at, table_drop, table_find
 from kvstore.structures.tree import (
@@ -57,6 +59,7 @@ from kvstore.structures.tree import (
 )
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import load64
+from mmcore.state import SPACE
 
 ELEMENT_COST = 64  # [bytes] beside its member, in a table and a tree: two slots, an item, and what growth wants ahead
 
@@ -65,9 +68,9 @@ ELEMENT_COST = 64  # [bytes] beside its member, in a table and a tree: two slots
 def member_find(context, root, member, k):  # type: ignore[no-untyped-def]
     """The element of a member that is `k` bytes at `member`; 0 without one."""
     space = context.space
-    if kind_of(space, root) == PACKED:
-        place = packed_find(space, root, member, k)
-        return packed_item(space, root, place) if place >= 0 else 0
+    if kind_of(space, root) == CHAIN:
+        place = chain_find(space, root, member, k)
+        return chain_element(space, root, place) if place >= 0 else 0
     slot = table_find(space, root, key_hash(context, member, k), member, k)
     return table_at(space, slot) if slot != 0 else 0
 
@@ -78,9 +81,9 @@ def reserve_members(context, slot, members, size):  # type: ignore[no-untyped-de
     moved = 0
     if slot != 0:
         root = entry_root(context, entry_of(load64(context.space, slot)))
-        if kind_of(context.space, root) == PACKED:
-            moved = packed_count(context.space, root)
-    return reserve_elements(context, members + moved, size + ELEMENT_COST * (members + moved) + 2 * PACKED_MAX)
+        if kind_of(context.space, root) == CHAIN:
+            moved = chain_count(context.space, root)
+    return reserve_elements(context, members + moved, size + ELEMENT_COST * (members + moved) + 2 * CHAIN_MAX)
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
@@ -99,25 +102,27 @@ def record_add(context, record, member, k, word):  # type: ignore[no-untyped-def
 
 @linked(void(CONTEXT, int64))
 def _to_record(context, entry):  # type: ignore[no-untyped-def]
-    """Turn a packed into a record."""
-    space, packed = context.space, entry_root(context, entry)
+    """Turn a chain into a record."""
+    space, chain = context.space, entry_root(context, entry)
     record = record_new(space, OWNS_ELEMENTS)
     assert record != 0, "no frame was reserved for a record"
-    for i in range(packed_count(space, packed)):
-        old = packed_item(space, packed, i)
+    spot, rank = chain_first(space, chain), 0
+    while spot != 0:
+        old = spot_element(space, spot)
         k, word = element_key_length(space, old), element_score(space, old)
         element = record_add(context, record, held(context, element_key(space, old), k), k, word)
         assert element != 0, "no frame was reserved for an element"
-        code = tree_insert_at(space, record, i, ordered(word), element, 0)
+        code = tree_insert_at(space, record, rank, ordered(word), element, 0)
         assert code == 0, "no frame was reserved for a tree"
-    packed_free(space, packed)
+        spot, rank = spot_next(space, spot), rank + 1
+    chain_free(space, chain)
     entry_set_root(context, entry, record)
 
 
 @kernel
 def zset_widen(context, entry):  # type: ignore[no-untyped-def]
     """Give a sorted set the encoding of a large one."""
-    if kind_of(context.space, entry_root(context, entry)) == PACKED:
+    if kind_of(context.space, entry_root(context, entry)) == CHAIN:
         _to_record(context, entry)
     entry_set_encoding(context, entry, WIDE)
 
@@ -128,8 +133,8 @@ def zset_for_writing(context, slot, key, key_size, hash_, members):  # type: ign
     if slot != 0:
         entry = entry_of(load64(context.space, slot))
     else:
-        root = packed_new(context.space, 0)
-        assert root != 0, "no frame was reserved for a packed"
+        root = chain_new(context.space)
+        assert root != 0, "no frame was reserved for a chain"
         entry = collection_new(context, key, key_size, hash_, ZSET, COMPACT, root)
     # As Redis 7.2 does, which looks at the number of arguments before it looks at them.
     if members > context.shard[ZSET_MAX_LISTPACK_ENTRIES]:
@@ -137,16 +142,24 @@ def zset_for_writing(context, slot, key, key_size, hash_, members):  # type: ign
     return entry
 
 
-@kernel
-def _insert(space, packed, member, k, word, size):  # type: ignore[no-untyped-def]
-    # Insert a member whose score takes `size` bytes into a packed that has room for it.  The new address.
-    place = packed_rank(space, packed, ordered(word), member, k, 0)
-    packed = packed_insert(space, packed, place, element_size(k, size))
-    assert packed != 0, "no frame was reserved for a packed"
-    element = packed_item(space, packed, place)
-    element_write(space, element, member, k, 0, size)
-    put_score(space, element_payload(space, element), word, size)
-    return packed
+@linked(int64(SPACE, int64, int64, int64))
+def score_size_in(space, chain, place, word):  # type: ignore[no-untyped-def]
+    """Bytes that a score takes at a place of a chain: as many as the others there, unless it needs more."""
+    return max(short_score_size(word), chain_payload(space, chain, place))
+
+
+@linked(int64(SPACE, int64, int64, int64, int64))
+def _insert(space, chain, member, k, word):  # type: ignore[no-untyped-def]
+    """Insert a member that is not there.  The new root, or 0 with nothing changed where it does not fit."""
+    word = ordered(word)
+    place = chain_rank(space, chain, word, member, k, 0)
+    size = score_size_in(space, chain, place, word)
+    if not chain_fits(space, chain, k, size):
+        return 0
+    chain = chain_insert(space, chain, place, member, k, 0, size)
+    assert chain != 0, "no frame was reserved for a chain"
+    put_score(space, element_payload(space, chain_element(space, chain, place)), word, size)
+    return chain
 
 
 @kernel
@@ -161,10 +174,10 @@ def member_add(context, entry, member, k, word):  # type: ignore[no-untyped-def]
     space, shard, root = context.space, context.shard, entry_root(context, entry)
     if k > shard[ZSET_MAX_LISTPACK_VALUE] or root_count(space, root) >= shard[ZSET_MAX_LISTPACK_ENTRIES]:
         zset_widen(context, entry)
-    elif kind_of(space, root) == PACKED:
-        size = short_score_size(word)
-        if packed_fits(space, root, element_size(k, size)):
-            entry_set_root(context, entry, _insert(space, root, member, k, word, size))
+    elif kind_of(space, root) == CHAIN:
+        root = _insert(space, root, member, k, word)
+        if root != 0:
+            entry_set_root(context, entry, root)
             return
         _to_record(context, entry)
     root, word = entry_root(context, entry), _kept_word(context, entry, word)
@@ -175,20 +188,23 @@ def member_add(context, entry, member, k, word):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
-def _move_in_packed(context, entry, member, k, word):  # type: ignore[no-untyped-def]
-    """member_move in a packed: 1, or 0 where it must become a record first."""
+def _move_in_chain(context, entry, member, k, word):  # type: ignore[no-untyped-def]
+    """member_move in a chain: 1, or 0 where it must become a record first."""
     space, root = context.space, entry_root(context, entry)
-    place, size = packed_find(space, root, member, k), short_score_size(word)
-    element = packed_item(space, root, place)
-    behind = packed_rank(space, root, ordered(word), member, k, 0)  # counts the member itself where its score rises
-    if element_payload_length(space, element) == size and place <= behind <= place + 1:
-        put_score(space, element_payload(space, element), word, size)
+    place = chain_find(space, root, member, k)
+    element = chain_element(space, root, place)
+    behind = chain_rank(space, root, ordered(word), member, k, 0)  # counts the member itself where its score rises
+    size = element_payload_length(space, element)
+    if short_score_size(word) <= size and place <= behind <= place + 1:
+        put_score(space, element_payload(space, element), ordered(word), size)
         return 1
-    if not packed_fits(space, root, WORD_SIZE):
+    if not chain_fits(space, root, k, WORD_SIZE):
         return 0
-    root = packed_remove(space, root, place, 1)
-    assert root != 0, "no frame was reserved for a packed"
-    entry_set_root(context, entry, _insert(space, root, member, k, word, size))
+    root = chain_remove(space, root, place, 1)
+    assert root != 0, "no frame was reserved for a chain"
+    root = _insert(space, root, member, k, word)
+    assert root != 0, "a member that was taken out does not fit any more"
+    entry_set_root(context, entry, root)
     return 1
 
 
@@ -196,8 +212,8 @@ def _move_in_packed(context, entry, member, k, word):  # type: ignore[no-untyped
 def member_move(context, entry, member, k, word):  # type: ignore[no-untyped-def]
     """Give a member that the sorted set has another score."""
     space = context.space
-    if kind_of(space, entry_root(context, entry)) == PACKED:
-        if _move_in_packed(context, entry, member, k, word):
+    if kind_of(space, entry_root(context, entry)) == CHAIN:
+        if _move_in_chain(context, entry, member, k, word):
             return
         _to_record(context, entry)
     root, word = entry_root(context, entry), _kept_word(context, entry, word)
@@ -213,12 +229,12 @@ def member_move(context, entry, member, k, word):  # type: ignore[no-untyped-def
 def member_remove(context, entry, member, k):  # type: ignore[no-untyped-def]
     """Remove a member: 1, or 0 without one."""
     space, root = context.space, entry_root(context, entry)
-    if kind_of(space, root) == PACKED:
-        place = packed_find(space, root, member, k)
+    if kind_of(space, root) == CHAIN:
+        place = chain_find(space, root, member, k)
         if place < 0:
             return 0
-        root = packed_remove(space, root, place, 1)
-        assert root != 0, "no frame was reserved for a packed"
+        root = chain_remove(space, root, place, 1)
+        assert root != 0, "no frame was reserved for a chain"
         entry_set_root(context, entry, root)
         return 1
     hash_ = key_hash(context, member, k)
@@ -236,9 +252,9 @@ def member_remove(context, entry, member, k):  # type: ignore[no-untyped-def]
 def members_remove(context, entry, rank, count):  # type: ignore[no-untyped-def]
     """Remove `count` members from the one with this rank on."""
     space, root = context.space, entry_root(context, entry)
-    if kind_of(space, root) == PACKED:
-        root = packed_remove(space, root, rank, count)
-        assert root != 0, "no frame was reserved for a packed"
+    if kind_of(space, root) == CHAIN:
+        root = chain_remove(space, root, rank, count)
+        assert root != 0, "no frame was reserved for a chain"
         entry_set_root(context, entry, root)
         return
     for _ in range(count):

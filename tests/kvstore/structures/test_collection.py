@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from kvstore.lifetimes.sizes import COPYING_WORDS
+from kvstore.structures.buckets import ADDRESS
 from kvstore.structures.collection import root_copy, root_count, root_free, root_memory
 from kvstore.structures.copying import COPIED, MORE, copying_begin, copying_step, copying_take
 from kvstore.structures.element import element_alloc, element_hash
 from kvstore.structures.grave import bury, dig
+from kvstore.structures.hash import hash_bytes
 from kvstore.structures.record import OWNS_ELEMENTS, RECORD_SIZE, TREE, record_new
-from kvstore.structures.table import TABLE_FRAMES, table_add
+from kvstore.structures.spread import record_of_chain
+from kvstore.structures.table import TABLE_FRAMES, table_add, table_find
 from kvstore.structures.tree import check_tree, tree_insert
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
+from kvstore.system.libc import bytes_at
 from mmcore import AddressSpace
 from mmcore.check import check_heap, check_memory
 from mmcore.errors import NO_FRAME
@@ -25,6 +29,7 @@ from mmcore.processor import Processor
 from mmcore.space import frozen_reader, release
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, heap_bytes, memory_of, space_of_heap, words_of
+from tests.kvstore.structures.test_chain import chain_of, elements
 from tests.kvstore.structures.test_element import part
 from tests.kvstore.structures.test_sequence import keys, sequence_of
 from tests.mmcore.support import contents, only, scaled
@@ -74,14 +79,30 @@ def element(space: AddressSpace, va: int) -> tuple[bytes, bytes]:
     return memory_of(space, key, k), memory_of(space, payload, p)
 
 
-def whole(space: AddressSpace, root: int, form: Form) -> list[object]:
-    """All that a collection holds, in its order where it has one."""
-    if form is list_in:
-        return [*keys(space, root)]
+def walked(space: AddressSpace, root: int) -> list[tuple[bytes, bytes]]:
+    """What a walk meets."""
     walk, found = np.zeros(WALK_WORDS, np.int64), []
     walk_begin(space.state, root, walk)
     while va := int(walk_next(space.state, walk)):
         found.append(element(space, va))
+    return found
+
+
+@linked(int64(int64, int64))
+def hash_at(address, count):  # type: ignore[no-untyped-def]
+    """hash_bytes of bytes in the process, for Python."""
+    return hash_bytes(bytes_at(address, count), 0, count, SEED)
+
+
+def hash_bytes_of(key: bytes) -> int:
+    return int(hash_at(at(key), len(key)))
+
+
+def whole(space: AddressSpace, root: int, form: Form) -> list[object]:
+    """All that a collection holds, in its order where it has one."""
+    if form is list_in:
+        return [*keys(space, root)]
+    found = walked(space, root)
     assert len(found) == root_count(space.state, root)
     tree = words_of(space, root + TREE, 1)[0]
     ordered = [(word, element(space, va)) for word, va in check_tree(space.state, root, 0)] if tree else []
@@ -117,6 +138,28 @@ def test_a_copy_shares_nothing_with_the_first(form: Form, size: int) -> None:
     assert heap_bytes(space) == empty
     check_heap(space)
     check_memory(space.memory, [space])
+
+
+@pytest.mark.parametrize("count", [0, 1, 20, 120])
+def test_a_chain_is_walked_copied_sized_and_spread(count: int) -> None:
+    space = space_of_heap(FRAMES)
+    state, empty = space.state, heap_bytes(space)
+    fields = [(b"field:%d" % i, b"value" * (i % 5)) for i in range(count)]
+    root = chain_of(space, fields)
+    assert root_count(state, root) == count and root_memory(state, root, 0) == heap_bytes(space) - empty
+    assert walked(space, root) == fields
+    copy = int(root_copy(state, GRAVE, root, SEED))
+    root_free(state, GRAVE, root)
+    assert elements(space, copy) == fields and root_memory(state, copy, 0) == heap_bytes(space) - empty
+    record = int(record_of_chain(state, copy, SEED, OWNS_ELEMENTS))
+    assert sorted(walked(space, record)) == sorted(fields) and root_count(state, record) == count
+    for key, payload in fields:
+        slot = int(table_find(state, record, hash_bytes_of(key), at(key), len(key)))
+        assert element(space, words_of(space, slot, 1)[0] & ADDRESS) == (key, payload)
+    root_free(state, GRAVE, record)
+    dig_all(space, 50)
+    assert heap_bytes(space) == empty
+    check_heap(space)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from kvstore.structures.chain import BLOCK_MAX
+from kvstore.structures.chain_change import chain_insert
 from kvstore.structures.element import element_alloc, element_free, element_hash
 from kvstore.structures.evacuate import FRAMES, LOOKED, MOVED, TALLY_WORDS, record_evacuate, root_evacuate
 from kvstore.structures.ints import check_ints, ints_insert, ints_new
@@ -28,7 +30,8 @@ from mmcore.heap import (
 from mmcore.jit import int64, linked, void
 from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
-from tests.kvstore.structures.support import at, memory_of, space_of_heap, words_of
+from tests.kvstore.structures.support import at, heap_bytes, memory_of, space_of_heap, words_of
+from tests.kvstore.structures.test_chain import blocks, chain_of, elements
 from tests.mmcore.support import contents, only, scaled, seeds, some
 
 SEED = 12345
@@ -276,6 +279,44 @@ def test_short_of_frames_a_part_moves_as_a_whole_or_stays(name: str, mode: ForkM
         none += value.tally[MOVED] == before
         assert [contents(memory, each.root) for each in spaces[1:]] == child
     assert none > 0 and value.tally[MOVED] > 0
+
+
+def chain_apart(value: Value) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """A chain whose blocks lie on pages that are nearly empty, while others have room, and its elements."""
+    state, fields = value.space.state, [(b"field:%03d" % i, b"value" * (1 + i % 4)) for i in range(120)]
+    for number in range(16):
+        va = int(heap_alloc(state, BLOCK_MAX))
+        value.junk += [] if number % 4 else [(va, BLOCK_MAX)]
+    chain = chain_of(value.space, [])
+    for place, (key, payload) in enumerate(fields):
+        chain = int(chain_insert(state, chain, place, at(key), len(key), at(payload), len(payload)))
+        if place % 20 == 0:
+            value.junk += [(int(heap_alloc(state, BLOCK_MAX)), BLOCK_MAX) for _ in range(3)]
+    value.thin()
+    return chain, fields
+
+
+def test_the_blocks_of_a_chain_move_with_its_root() -> None:
+    value = Value(1, 0)
+    chain, fields = chain_apart(value)
+    count, before = blocks(value.space, chain), heap_bytes(value.space)
+    moved = int(root_evacuate(value.space.state, chain, value.tally))
+    assert elements(value.space, moved) == fields and blocks(value.space, moved) == count > 2
+    assert value.tally[LOOKED] == count and value.tally[MOVED] > 1
+    assert heap_bytes(value.space) == before
+    check_heap(value.space)
+
+
+@pytest.mark.parametrize("free", [*range(0, MOVE_FRAMES + FRAMES + 8, 40), 1000])
+def test_short_of_frames_a_chain_stays_whole(free: int) -> None:
+    value = Value(1, 0)
+    chain, fields = chain_apart(value)
+    child = value.space.fork(ForkMode.CONSTANT)
+    with only(value.space.memory, free):
+        moved = int(root_evacuate(value.space.state, chain, value.tally))
+    assert elements(value.space, moved) == elements(child, chain) == fields
+    assert (value.tally[MOVED] > 1) == (free == 1000)
+    check_heap(value.space)
 
 
 def test_roots_of_all_kinds_move() -> None:
