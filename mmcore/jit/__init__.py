@@ -16,7 +16,8 @@ If all kernels of a program are in a library, the program opens that library and
     linking.py      @linked, and calls from Python    library.py      finding, building and opening the library
     kept.py         files that are whole              checksums.py    the digest behind them
     elf.py          a linker                          builder.py      the process that builds
-    compiler.py     the bridge to numba               toolchain.py    numba and LLVM by name
+    compiler.py     the bridge to numba               pipeline.py     what kernels need of numba's pipeline
+    inlining.py     leaves as numba sees them         toolchain.py    numba and LLVM by name
     settings.py     what changes code, and where      errors.py       what can go wrong
 """
 

@@ -1,9 +1,9 @@
-"""The bridge to numba: what it must know of our types, leaves and linked kernels, and the compilation of one kernel.
+"""The bridge to numba: what it must know of our types and linked kernels, and the compilation of one kernel.
 
-This module alone imports numba and LLVM, and is imported when a kernel has to be compiled, never by a program whose
-kernels are all in a library.  numba asks a value that a kernel names for its `_numba_type_`; those properties lead
-here.  Object code is position-independent and for a named level of x86-64, not for the processor at hand, so that a
-library of it can be carried to another machine.
+This module, pipeline.py and inlining.py alone import numba and LLVM.  They are imported when a kernel has to be
+compiled, never by a program whose kernels are all in a library.  numba asks a value that a kernel names for its
+`_numba_type_`; those properties lead here.  Object code is position-independent and for a named level of x86-64, not
+for the processor at hand, so that a library of it can be carried to another machine.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,6 @@ import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_cast, lower_constant, lower_getattr_generic
@@ -27,9 +26,11 @@ from numba.extending import intrinsic as numba_intrinsic
 
 from mmcore.jit.arrays import Constant
 from mmcore.jit.checksums import digest_of
+from mmcore.jit.inlining import leaf_type as leaf_type  # what leaves.py asks for
 from mmcore.jit.kept import digests
+from mmcore.jit.pipeline import compiled
 from mmcore.jit.records import Plain, State
-from mmcore.jit.settings import OPTIONS, cache_root, level
+from mmcore.jit.settings import OPTIONS, cache_root
 from mmcore.jit.types import Array, Boolean, External, NamedTuple, Scalar, Signature, Type, Void, Word
 
 _WORD = ir.IntType(64)
@@ -179,19 +180,15 @@ def external_type(function: External) -> Any:
 # ------------------------------------------------------------------------------------------------ leaves and intrinsics
 
 
-def leaf_dispatcher(leaf: Any, for_python: bool) -> Any:
-    """A leaf as numba knows functions: one that Python can call, or one for kernels alone.
-
-    What Python and C would call a leaf by takes as long to compile as half of the leaf, and no kernel needs it.
-    """
-    # numba reads the directory when the decorator runs.  What it keeps there spares whatever inlines the leaf from
-    # compiling it again; it asks for more than the digest, so it is never stale.
+def leaf_dispatcher(leaf: Any) -> Any:
+    """A leaf as Python calls it."""
+    # numba reads the directory when the decorator runs.  It asks for more than the digest, so what it keeps there is
+    # never stale.
     before = numba.config.CACHE_DIR
-    made_of = digest_of(digests().base, str(for_python), *leaf.digest_parts(digests()))
+    made_of = digest_of(digests().base, *leaf.digest_parts(digests()))
     numba.config.CACHE_DIR = str(cache_root() / "leaves" / made_of)
-    wrappers = {"no_cpython_wrapper": not for_python, "no_cfunc_wrapper": True}
     try:
-        return numba.njit(cache=True, **OPTIONS, **wrappers, **leaf.targetoptions)(leaf.py_func)
+        return numba.njit(cache=True, **OPTIONS, no_cfunc_wrapper=True, **leaf.targetoptions)(leaf.py_func)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -254,21 +251,9 @@ def tell_symbol(symbol: str, address: int) -> None:
     llvm.add_symbol(symbol, address)
 
 
-@cache
-def _context() -> Any:
-    cpu_target.target_context.refresh()  # which takes note of what is registered above
-    return cpu_target.target_context.with_aot_codegen("kernels", cpu_name=level())
-
-
 @global_compiler_lock  # type: ignore[untyped-decorator]
-def compile_kernel(function: Callable[..., Any], signature: Signature) -> tuple[str, bytes]:
+def compile_kernel(function: Callable[..., Any], signature: Signature, digest: str) -> tuple[str, bytes]:
     """(the name of the function in it, object code)."""
     known = numba_signature(signature)
-    flags = Flags()
-    options = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    cpu_target.options.parse_as_flags(flags, OPTIONS | options)
-    flags.no_compile = True
-    result = compile_extra(
-        cpu_target.typing_context, _context(), function, known.args, known.return_type, flags, locals={}
-    )
-    return result.fndesc.llvm_func_name, bytes(result.library.emit_native_object())
+    made = compiled(function, known.args, known.return_type, digest)
+    return made.fndesc.llvm_func_name, bytes(made.library.emit_native_object())

@@ -35,11 +35,9 @@ FOLDER = Path(__file__).resolve().parent
 @lru_cache(maxsize=1)
 def tool_chain() -> str:
     """Digest of the sources in this folder that shape object code; the others join, keep and call it."""
-    files = [
-        FOLDER / f"{name}.py"
-        for name in ("arrays", "bytes", "compiler", "digests", "leaves", "records", "settings", "types")
-    ]
-    return digest_of(*(file.read_bytes() for file in files))
+    data = "arrays", "bytes", "records", "types"
+    code = "compiler", "digests", "inlining", "leaves", "pipeline", "settings"
+    return digest_of(*(FOLDER.joinpath(f"{name}.py").read_bytes() for name in (*data, *code)))
 
 
 class Digests:

@@ -1,12 +1,13 @@
 """The files of compiled kernels: their places, their digests, and the check that they are complete.
 
     DIRECTORY/objects/xx/DIGEST.o       a linked kernel's object code: a line with the function's name, and the code
-    DIRECTORY/leaves/DIGEST/            numba's files of a leaf
+    DIRECTORY/objects/xx/DIGEST.bc      a leaf's LLVM code for types of arguments, see inlining.py
+    DIRECTORY/leaves/DIGEST/            numba's files of a leaf that Python calls
     DIRECTORY/libraries/DIGEST.so       a library of linked kernels, see library.py
 
-A file ends with a checksum of the rest.  It is durable before it gets its name.  A file that fails its checksum is
-ignored, and its contents are compiled again.  A file that has not been used for a month is removed at the next
-compilation.
+A file ends with a checksum of the rest.  It is durable before it gets its name; a leaf's is not, because there are many
+and each is made again in no time.  A file that fails its checksum is ignored, and its contents are compiled again.  A
+file that has not been used for a month is removed at the next compilation.
 """
 
 import contextlib
@@ -60,6 +61,11 @@ def object_file(digest: str) -> Path:
     return cache_root() / "objects" / digest[:2] / f"{digest}.o"
 
 
+def leaf_file(digest: str) -> Path:
+    """The file of a leaf's LLVM code."""
+    return cache_root() / "objects" / digest[:2] / f"{digest}.bc"
+
+
 def library_file(digest: str) -> Path:
     """The file of a library."""
     return cache_root() / "libraries" / f"{digest}.so"
@@ -70,15 +76,16 @@ def whole(content: bytes) -> bytes:
     return content + bytes.fromhex(digest_of(content))
 
 
-def keep(file: Path, content: bytes) -> None:
+def keep(file: Path, content: bytes, durable: bool = True) -> None:
     """Write a file completely and durably, or not at all.  Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.urandom(4).hex()}")
     try:
         with partial.open("wb") as out:
             out.write(whole(content))
-            out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
         partial.replace(file)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -29,16 +29,12 @@ class Leaf:
         functools.update_wrapper(self, function)
 
     @cached_property
-    def _for_kernels(self) -> Any:
-        return bridge().leaf_dispatcher(self, for_python=False)
-
-    @cached_property
     def _for_python(self) -> Any:
-        return bridge().leaf_dispatcher(self, for_python=True)
+        return bridge().leaf_dispatcher(self)
 
     @property
     def _numba_type_(self) -> Any:
-        return bridge().types.Dispatcher(self._for_kernels)
+        return bridge().leaf_type(self)
 
     def digest_parts(self, known: "Digests") -> Iterator[str]:
         """What the machine code of a kernel that inlines it is made of."""

@@ -66,7 +66,7 @@ class Linked:
 
     def compile(self) -> tuple[str, bytes]:
         """(the name of the function in the object, the object code)."""
-        name, code = bridge().compile_kernel(self.function, self.signature)
+        name, code = bridge().compile_kernel(self.function, self.signature, self.digest)
         return name, code
 
     @cached_property

@@ -119,6 +119,26 @@ def test_an_edit_makes_another_library_and_compiles_what_it_changes(project):
     assert project.run() == OPENED
 
 
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_leaf_is_kept_and_linked_again_by_another_process(project, damage):
+    project.run()
+    (leaf,) = project.cache.glob("objects/*/*.bc")
+    made = leaf.stat().st_ino
+    if damage:
+        leaf.write_bytes(leaf.read_bytes()[:-1])
+    (project.package / "kernels.py").write_text(KERNELS.replace("half(twice(x))", "half(twice(x)) + 1"))
+    assert project.run() == ["43", "1 False", "", ""]
+    assert [file.stat().st_ino == made for file in project.cache.glob("objects/*/*.bc")] == [not damage]
+
+
+def test_a_leaf_that_calls_itself_is_refused(project):
+    (project.package / "kernels.py").write_text(KERNELS.replace("x // 2", "half(x // 2)"))
+    process = project.start()
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert "<leaf kernel tiny.kernels.half> calls itself, so it cannot be inlined" in error
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(project):
     project.cache.write_text("no directory")
     process = project.start()
