@@ -7,6 +7,7 @@ import pytest
 
 from tests import harness
 from tests.harness import Process
+from tests.server.branching import check_clean, drop_all
 from tests.server.streams import LIMITS, Pair, Side
 from tests.server.wire import OK, Wire, info
 
@@ -77,6 +78,15 @@ def ours(server: Process) -> None:
     """Skips if the server is not this project's."""
     if server.is_redis:
         pytest.skip("of this server only")
+
+
+@pytest.fixture
+def stores(server: Process, ours: None) -> Iterator[None]:
+    """Begins and ends without branches and snapshots; skips if the server has none."""
+    with Wire(server.address) as first:
+        drop_all(first)
+    yield
+    check_clean(server)
 
 
 @pytest.fixture

@@ -1,0 +1,246 @@
+"""Branches and images, long values, quotas of memory, expiry; and nothing of a thousand branches stays."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Process
+from tests.server.branching import DROPPED, NOBRANCH, each, fields_of, play, settled_frames
+from tests.server.wire import (
+    OK,
+    QUEUED,
+    Argument,
+    Failure,
+    Status,
+    Wire,
+    encode,
+    info,
+    wait_until,
+)
+
+pytestmark = pytest.mark.usefixtures("stores")
+
+# ------------------------------------------------------------------------------------------------------ saving, memory
+
+
+def test_flushall_in_a_branch_concerns_it_alone(wire: Wire) -> None:
+    assert wire("SET", "a", "1") == OK
+    assert wire("BRANCH", "CREATE", "x") == OK
+    assert wire("BRANCH", "USE", "x") == OK
+    assert wire("FLUSHALL") == OK
+    assert wire("DBSIZE") == 0
+    assert wire("SWAPDB", "0", "1") == OK
+    assert play(wire, "BRANCH USE main; DBSIZE; GET a") == [OK, 1, b"1"]
+    assert play(wire, "BRANCH RESET x; BRANCH USE x; GET a") == [OK, OK, b"1"]
+
+
+def test_what_a_branch_saves_is_the_main_store(start, data: Path) -> None:
+    with start(data, save="") as server, Wire(server.address) as wire:
+        assert wire("SET", "a", "main") == OK
+        assert play(wire, "BRANCH CREATE x; BRANCH USE x; SET a x; SET b x") == [OK] * 4
+        assert wire("SAVE") == OK
+        assert wire("FLUSHALL") == OK
+        assert wire("BGSAVE") == Status("Background saving started")
+        wait_until(lambda: info(wire)["rdb_bgsave_in_progress"] == "0", "the image")
+        digest = wire("DEBUG", "DIGEST")
+        assert wire("MULTI") == OK
+        assert wire("BGSAVE") == QUEUED
+        assert isinstance(wire("EXEC"), list)
+        wait_until(
+            lambda: info(wire)["rdb_bgsave_in_progress"] == "0" and info(wire)["rdb_last_bgsave_status"] == "ok",
+            "the image",
+        )
+        assert wire("DEBUG", "DIGEST") == digest
+        assert wire("DBSIZE") == 0
+        wire.send(encode("SHUTDOWN", "SAVE"))
+        assert server.ended() == 0
+    with start(data, save="") as server, Wire(server.address) as wire:
+        assert wire("DBSIZE") == 1
+        assert wire("GET", "a") == b"main"
+        assert len(wire("BRANCH", "LIST")) == 1
+        assert wire("BRANCH", "USE", "x") == Failure(NOBRANCH)
+
+
+def test_flushall_in_a_branch_leaves_the_image_alone_though_there_are_save_points(start, data: Path) -> None:
+    with start(data, save="3600 1") as server, Wire(server.address) as wire:
+        assert wire("SET", "a", "main") == OK
+        assert wire("SAVE") == OK
+        assert play(wire, "BRANCH CREATE x; BRANCH USE x; SET b x; FLUSHALL; FLUSHDB") == [OK] * 5
+        server.kill()
+    with start(data, save="3600 1") as server, Wire(server.address) as wire:
+        assert wire("GET", "a") == b"main"
+        assert wire("DBSIZE") == 1
+        assert wire("BRANCH", "CREATE", "x") == OK
+        assert wire("BRANCH", "USE", "x") == OK
+        assert wire("SET", "c", "x" * 1_000_000) == OK
+        assert server.terminate() == 0
+    with start(data) as server, Wire(server.address) as wire:
+        assert wire("DBSIZE") == 1
+
+
+def test_changes_in_a_branch_are_no_unsaved_changes(wire2: Wire) -> None:
+    assert wire2("BRANCH", "CREATE", "x") == OK
+    before = info(wire2, "persistence")["rdb_changes_since_last_save"]
+    assert play(wire2, "BRANCH USE x; SET a 1; SET b 1; BRANCH USE main") == [OK] * 4
+    assert info(wire2, "persistence")["rdb_changes_since_last_save"] == before
+
+
+def test_long_values_arrive_in_a_branch(wire: Wire) -> None:
+    value = bytes(range(256)) * 8192 + b"end"
+    assert wire("SET", "a", value) == OK
+    assert play(wire, "BRANCH CREATE x; BRANCH USE x") == [OK] * 2
+    assert wire("GET", "a") == value
+    assert wire("SET", "b", value + b"x") == OK
+    assert wire("APPEND", "a", value) == 2 * len(value)
+    assert wire("COPY", "a", "c") == 1
+    assert wire("SETRANGE", "c", 5, "changed") == 2 * len(value)
+    assert wire("BRANCH", "USE", "main") == OK
+    assert wire("EXISTS", "b", "c") == 0
+    assert wire("GET", "a") == value
+    commands: list[tuple[Argument, ...]] = [("BRANCH", "USE", "x"), ("SET", "d", value), ("BRANCH", "USE", "main")]
+    commands += [("EXISTS", "d"), ("BRANCH", "USE", "x"), ("GET", "d"), ("GET", "a")]
+    assert wire.pipeline(commands) == [OK, OK, OK, 0, OK, value, value * 2]
+
+
+def test_a_long_value_is_on_its_way_when_its_branch_is_dropped(server: Process, wire2: Wire) -> None:
+    value = b"v" * 3_000_000
+    with Wire(server.address) as sender:
+        before = settled_frames(wire2)
+        assert wire2("BRANCH", "CREATE", "x") == OK
+        assert sender("BRANCH", "USE", "x") == OK
+        data = encode("SET", "a", value)
+        sender.send(data[:2_000_000])
+        wait_until(lambda: settled_frames(wire2) > before + 400, "its first half")
+        assert wire2("BRANCH", "DROP", "x", "FORCE") == OK
+        sender.send(data[2_000_000:])
+        assert sender.reply() == Failure(DROPPED)
+        assert play(sender, "BRANCH USE main; EXISTS a") == [OK, 0]
+        wait_until(lambda: settled_frames(wire2) <= before, "all frames to come back")
+
+
+def test_a_copy_in_steps_is_under_way_when_contents_are_replaced_or_the_branch_is_dropped(
+    server: Process, wire2: Wire
+) -> None:
+    for name in ("x", "y"):
+        assert wire2("BRANCH", "CREATE", name) == OK
+    with Wire(server.address) as copier:
+        assert copier("BRANCH", "USE", "x") == OK
+        for start in range(0, 100_000, 1000):
+            assert copier("SADD", "big", *range(start, start + 1000), "text") >= 1000
+        assert wire2("SNAPSHOT", "CREATE", "s", "FROM", "x") == OK
+        for command in each("SNAPSHOT RESTORE s INTO x; BRANCH SWAP x y; BRANCH SWAP x y; BRANCH DROP x FORCE"):
+            copier.send(encode("COPY", "big", "copy", "REPLACE") + encode("SCARD", "copy"))
+            assert wire2(*command) == OK
+            outcome = copier.reply(), copier.reply()
+            assert outcome in (
+                (1, 100_001),
+                (0, 0),
+                (Failure(DROPPED), Failure(DROPPED)),
+                (1, Failure(DROPPED)),
+                (0, 100_001),
+            ), outcome
+        assert copier("BRANCH", "USE", "main") == OK
+        assert wire2("BRANCH", "USE", "y") == OK
+        assert wire2("DBSIZE") in (0, 1, 2)
+
+
+def test_a_branch_beyond_its_quota_is_refused_by_name_and_main_goes_on(server: Process, wire2: Wire) -> None:
+    assert wire2("SET", "a", "1") == OK
+    with Wire(server.address) as user:
+        assert wire2("BRANCH", "CREATE", "x", "MAXMEMORY", "4000000") == OK
+        assert user("BRANCH", "USE", "x") == OK
+        reply: object = OK
+        written = 0
+        while reply == OK and written < 100:
+            reply = user("SET", f"key:{written}", b"v" * 100_000)
+            written += 1
+        assert isinstance(reply, Failure) and reply.text.startswith("OOM this branch may take no more memory"), reply
+        assert 15 <= written <= 41
+        assert int(fields_of(wire2, "x")["own_bytes"]) <= 4_000_000 + (2 << 20)
+        assert wire2("SET", "b", b"v" * 1_000_000) == OK
+        assert user("GET", "key:0") == b"v" * 100_000
+        for way in (("FLUSHALL",), ("BRANCH", "RESET")):
+            assert user(*way) == OK
+            written = 0
+            reply = OK
+            while reply == OK and written < 100:
+                reply = user("SET", f"key:{written}", b"v" * 100_000)
+                written += 1
+            assert 15 <= written <= 41, (way, written)
+        for number in range(written):
+            user("DEL", f"key:{number}")
+        assert user("SET", "again", b"v" * 100_000) == OK
+        replies = user.pipeline([("MULTI",), *[("APPEND", f"k{i}", b"v" * 500_000) for i in range(20)], ("EXEC",)])
+        assert isinstance(replies[-1], Failure) and replies[-1].text.startswith("EXECABORT"), replies[-1]
+        assert user("EXISTS", "k0") == 0
+
+
+def test_a_quota_is_charged_for_the_work_of_its_own_connections_alone(server: Process, wire2: Wire) -> None:
+    assert wire2("DEBUG", "POPULATE", "20000", "key", "100") == OK
+    with Wire(server.address) as user:
+        assert wire2("BRANCH", "CREATE", "x", "MAXMEMORY", "8000000") == OK
+        assert user("BRANCH", "USE", "x") == OK
+        for turn in range(300):
+            assert user("BRANCH", "CREATE", f"b{turn}") == OK
+            assert user("BRANCH", "DROP", f"b{turn}") == OK
+            assert user("SNAPSHOT", "CREATE", "s", "FROM", "main") == OK
+            assert user("SNAPSHOT", "DROP", "s") == OK
+        assert int(fields_of(wire2, "x")["own_bytes"]) < 100_000
+        assert wire2("FLUSHALL") == OK  # what others release is not given to it
+        assert user("SET", "a", b"v" * 2_000_000) == OK
+        settled_frames(wire2)
+        assert int(fields_of(wire2, "x")["own_bytes"]) >= 2_000_000
+        assert user("DEBUG", "RELOAD").text.startswith("ERR")
+        assert int(fields_of(wire2, "x")["own_bytes"]) >= 2_000_000
+
+
+@pytest.mark.parametrize("user", ["main", "x"])
+def test_a_thousand_branches_come_and_go_and_leave_nothing(server: Process, wire2: Wire, user: str) -> None:
+    def resources() -> tuple[int, int]:
+        descriptors = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+        return settled_frames(wire2), descriptors
+
+    assert wire2("DEBUG", "POPULATE", "1000") == OK
+    assert wire2("BRANCH", "CREATE", "x") == OK
+    with Wire(server.address) as other:
+        assert other("BRANCH", "USE", user) == OK
+
+        def rounds(count: int) -> None:
+            for turn in range(count):
+                replies = play(
+                    other,
+                    "BRANCH CREATE t FROM main; SNAPSHOT CREATE s FROM t; BRANCH USE t;"
+                    f"SET key:1 {turn}; DEL key:2; RPUSH l a; BRANCH RESET; SET key:3 {turn}; SNAPSHOT RESTORE s;"
+                    f"BRANCH USE {user}; BRANCH DROP t; SNAPSHOT DROP s",
+                )
+                assert [reply for reply in replies if isinstance(reply, Failure)] == [], replies
+
+        rounds(20)
+        before = resources()
+        memory = int(info(wire2)["used_memory_rss"])
+        rounds(1000)
+        assert resources() == before
+        assert int(info(wire2)["used_memory_rss"]) < memory + (4 << 20)
+        assert len(wire2("BRANCH", "LIST")) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------ expiry
+
+
+def test_restored_keys_whose_time_has_passed_are_gone_and_a_snapshot_hides_them(server: Process, wire2: Wire) -> None:
+    once = "SET a 1 PX 100000; SET b 1; SNAPSHOT CREATE s; BRANCH CREATE x; PERSIST a"
+    assert play(wire2, once) == [OK, OK, OK, OK, 1]
+    with Wire(server.address) as there:
+        assert there("BRANCH", "USE", "s") == OK
+        assert play(there, "GET a; DBSIZE") == [b"1", 2]
+        assert wire2("DEBUG", "SHIFT-CLOCK", "WALL", "200000") == OK
+        try:
+            assert wire2("GET", "a") == b"1"
+            hidden = [None, 0, -2, [b"b"], b"b", b"1"]
+            assert play(there, "GET a; EXISTS a; TTL a; KEYS *; RANDOMKEY; GET b") == hidden
+            assert play(there, "BRANCH USE x; GET a; DBSIZE") == [OK, None, 1]
+            assert wire2("SNAPSHOT", "RESTORE", "s") == OK
+            assert wire2("GET", "a") is None
+        finally:
+            assert wire2("DEBUG", "SHIFT-CLOCK", "WALL", "-200000") == OK
+        assert play(there, "BRANCH USE s; GET a") == [OK, b"1"]
