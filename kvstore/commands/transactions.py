@@ -15,7 +15,7 @@ runs out of memory is undone (store/undo.py), and EXEC gets one error.
 """
 
 from kvstore.commands.declaration import Command, Family
-from kvstore.commands.rows import DENY_OOM, GROWS, IS_EXEC, NOT_QUEUED, WRITE
+from kvstore.commands.rows import DENY_OOM, GROWS, IS_EXEC, NOT_QUEUED, WITHOUT_STORE, WRITE
 from kvstore.connections.table import connection, drop, grow
 from kvstore.effects.watch import unwatch_all, watch_add, watched_expired
 from kvstore.lifetimes.call import (
@@ -270,7 +270,7 @@ COMMANDS = (
         cost="O(N) with N the number of commands queued",
         flags="noscript loading stale fast allow_busy",
         kernel="transactions:discard",
-        loop=NOT_QUEUED,
+        loop=NOT_QUEUED | WITHOUT_STORE,  # a connection that has lost its store can end its transaction
     ),
     Command(
         _transactions,

@@ -15,6 +15,7 @@ Commands that would legitimately stop the server, or delay or close other client
     WAIT, BLPOP ...     for some milliseconds
     MONITOR             with one argument too many: a monitor gets more than replies
     CLIENT TRACKING     off, or with a wrong option, for the same reason
+    BRANCH, SNAPSHOT    of few names, so that stores meet; no image of one is written but into its own directory
     SUBSCRIBE ...       without a name, UNSUBSCRIBE ... not at all: how much they answer, and what is allowed behind
                         them, depends on what came before (tests/server/test_pubsub_streams.py)
 """
@@ -96,7 +97,61 @@ def _wait(generator: random.Random) -> Words:
     return [b"WAIT", generator.choice(NUMBERS), generator.choice([b"1", b"5", b"-1", b"x", b""])]
 
 
+STORES = [
+    b"x",
+    b"y",
+    b"z",
+    b"main",
+    b"s",
+    b"t",
+    b"x",
+    b"y",
+    b"s",
+    b"nosuch",
+    b"",
+    b"a b",
+    b"n" * 128,
+    b"n" * 129,
+    b"x\x00",
+]
+
+
+def _store(kind: bytes, name: bytes) -> Special:
+    # A subcommand of BRANCH or SNAPSHOT with names of stores, and options that are often right.
+    def words(generator: random.Random) -> Words:
+        made = [kind, name, generator.choice(STORES)]
+        if name == b"CREATE":
+            made += generator.choice(([], [], [b"IFNX"], [b"FROM", generator.choice(STORES)], [b"FROM"]))
+            made += generator.choice(([], [], [b"TTL", generator.choice([b"1", b"2", b"0", b"x"])], [b"x"]))
+            made += generator.choice(([], [], [b"MAXMEMORY", generator.choice([b"5000", b"3000000", b"-1"])]))
+        elif name in (b"SWAP", b"RENAME"):
+            made.append(generator.choice(STORES))
+        elif name == b"DROP":
+            made += generator.choice(([], [b"FORCE"], [b"FORCE"], [b"x"]))
+        elif name == b"RESTORE":
+            made += generator.choice(([], [b"INTO", generator.choice(STORES)], [b"INTO"], [b"x", b"y"]))
+        elif name == b"RESET":
+            made = made[: generator.choice((2, 3, 3))]
+        elif name == b"SAVE":
+            made.append(generator.choice([b"", b"../x", b"/x", b".", b"dump", b"x\x00y"]))
+        return made
+
+    return words
+
+
+def _auth(generator: random.Random) -> Words:
+    return [b"AUTH", b"default@" + generator.choice(STORES), b""]
+
+
 SPECIAL: dict[str, Special] = {
+    **{
+        f"{kind}|{name}": _store(kind.upper().encode(), name.upper().encode())
+        for kind, names in (
+            ("branch", ("create", "use", "reset", "drop", "swap", "rename", "info", "save")),
+            ("snapshot", ("create", "restore", "drop", "info")),
+        )
+        for name in names
+    },
     "client|pause": _pause,
     "client|kill": _kill,
     "client|reply": lambda generator: [b"CLIENT", b"REPLY", generator.choice([b"x", b"", b"\r\n"])],
@@ -162,6 +217,7 @@ def _row(command: Command) -> Row:
 
 
 ROWS = [_row(row) for command in COMMANDS for row in (command.subcommands or (command,))]
+ROWS_OF_STORES = [row for row in ROWS if row.command.name.startswith(("branch|", "snapshot|"))]
 CONTAINERS = [command.name.encode() for command in COMMANDS if command.subcommands]
 
 
@@ -178,6 +234,13 @@ def command(generator: random.Random) -> Words:
             return row.words(generator)
 
 
+def store_command(generator: random.Random) -> Words:
+    """A command about branches and snapshots, or one that chooses a store."""
+    if generator.random() < 0.1:
+        return _auth(generator)
+    return generator.choice(ROWS_OF_STORES).words(generator)
+
+
 def _some(generator: random.Random) -> Words:
     return generator.choices([word for word in ODD if len(word) < 1000] + NUMBERS, k=generator.randrange(4))
 
@@ -189,6 +252,7 @@ class Stream:
     requests: list[Words] = field(default_factory=list)
     replies: int = 0
     closes: bool = False
+    stores: float = 0.0  # share of commands about branches and snapshots
     _in_multi: bool = False
     _off: bool = False
 
@@ -205,7 +269,9 @@ class Stream:
     def step(self, generator: random.Random) -> None:
         """Append something."""
         chance = generator.random()
-        if chance < 0.04:
+        if self.stores > 0 and generator.random() < self.stores:
+            self.say(*store_command(generator))
+        elif chance < 0.04:
             self.say(b"MULTI")
             self._in_multi = True
         elif chance < 0.08:
@@ -244,9 +310,9 @@ class Stream:
             self.closes = True
 
 
-def stream(generator: random.Random, steps: int, token: bytes) -> Stream:
-    """A stream of `steps` steps."""
-    made = Stream()
+def stream(generator: random.Random, steps: int, token: bytes, stores: float = 0.0) -> Stream:
+    """A stream of `steps` steps, of which `stores` are commands about branches and snapshots."""
+    made = Stream(stores=stores)
     for _ in range(steps):
         made.step(generator)
     made.end(generator, token)

@@ -36,7 +36,7 @@ def test_a_connection_whose_branch_was_dropped_is_told_until_it_chooses(server: 
         assert other("BRANCH", "DROP", "x") == in_use
         assert other("BRANCH", "DROP", "x", "FORCE") == OK
         for command in each(
-            "GET a; SET a 1; MULTI; DISCARD; WATCH a; KEYS *; DBSIZE; FLUSHALL; INFO; CONFIG GET hz;"
+            "GET a; SET a 1; MULTI; WATCH a; KEYS *; DBSIZE; FLUSHALL; INFO; CONFIG GET hz;"
             "SUBSCRIBE c; BGSAVE; SAVE;"
             "PUBLISH c m; BLPOP a 0; COPY a b; MEMORY PURGE; DEBUG RELOAD; OBJECT ENCODING a; WAIT 0 1; SCAN 0; TIME"
         ):
@@ -96,7 +96,8 @@ def test_discard_and_exec_after_a_loss_leave_nothing_of_the_transaction(server: 
             assert other("BRANCH", "CREATE", "x") == OK
             assert play(wire2, "BRANCH USE x; MULTI; SET a 1") == [OK, OK, QUEUED]
             assert other("BRANCH", "DROP", "x", "FORCE") == OK
-            wire2(*end)
+            ended = wire2(*end)
+            assert ended == OK or end != ("DISCARD",)
             replies = play(wire2, "BRANCH USE main; BRANCH CURRENT; PING; RESET; DBSIZE")
             assert replies[-2:] == [Status("RESET"), 0], (end, replies)
 
