@@ -98,22 +98,10 @@ def _wait(generator: random.Random) -> Words:
 
 
 STORES = [
-    b"x",
-    b"y",
-    b"z",
-    b"main",
-    b"s",
-    b"t",
-    b"x",
-    b"y",
-    b"s",
-    b"nosuch",
-    b"",
-    b"a b",
-    b"n" * 128,
-    b"n" * 129,
-    b"x\x00",
-]
+    *[b"x", b"y", b"s"] * 10, *[b"main"] * 4,
+    b"nosuch", b"", b"a b", b"n" * 128, b"n" * 129, b"x\x00",
+]  # fmt: skip
+OFTEN = {"branch|create": 5, "branch|use": 8, "snapshot|create": 3, "snapshot|restore": 3, "branch|reset": 3}
 
 
 def _store(kind: bytes, name: bytes) -> Special:
@@ -123,7 +111,7 @@ def _store(kind: bytes, name: bytes) -> Special:
         if name == b"CREATE":
             made += generator.choice(([], [], [b"IFNX"], [b"FROM", generator.choice(STORES)], [b"FROM"]))
             made += generator.choice(([], [], [b"TTL", generator.choice([b"1", b"2", b"0", b"x"])], [b"x"]))
-            made += generator.choice(([], [], [b"MAXMEMORY", generator.choice([b"5000", b"3000000", b"-1"])]))
+            made += generator.choice(([], [], [b"MAXMEMORY", generator.choice([b"50000", b"3000000", b"-1"])]))
         elif name in (b"SWAP", b"RENAME"):
             made.append(generator.choice(STORES))
         elif name == b"DROP":
@@ -238,7 +226,8 @@ def store_command(generator: random.Random) -> Words:
     """A command about branches and snapshots, or one that chooses a store."""
     if generator.random() < 0.1:
         return _auth(generator)
-    return generator.choice(ROWS_OF_STORES).words(generator)
+    (row,) = generator.choices(ROWS_OF_STORES, [OFTEN.get(row.command.name, 1) for row in ROWS_OF_STORES])
+    return row.words(generator)
 
 
 def _some(generator: random.Random) -> Words:

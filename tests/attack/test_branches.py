@@ -17,7 +17,7 @@ from tests.harness import Process
 from tests.server.branching import drop_all, settled_frames
 from tests.server.wire import OK, Status, Wire, info, wait_until
 
-CONNECTIONS = 8
+CONNECTIONS, AT_ONCE = 8, 3
 
 
 def prepare(wire: Wire) -> None:
@@ -39,13 +39,16 @@ def play_stores(server: Process, generator: random.Random, rounds: int, steps: i
                 stack.enter_context(Wire(server.address, generator.choice((2, 3)))) for _ in range(CONNECTIONS)
             ]
             for _ in range(rounds):
-                place = generator.randrange(CONNECTIONS)
-                made = stream(generator, generator.randrange(1, steps), TOKEN, stores=0.3)
-                for piece in pieces(generator, made.data):
-                    connections[place].send(piece)
-                check_replies(connections[place], made)
-                if made.closes:
-                    connections[place] = stack.enter_context(Wire(server.address, generator.choice((2, 3))))
+                places = generator.sample(range(CONNECTIONS), AT_ONCE)
+                streams = [stream(generator, generator.randrange(1, steps), TOKEN, stores=0.4) for _ in places]
+                data = [pieces(generator, made.data) for made in streams]
+                while any(data):
+                    which = generator.choice([number for number, left in enumerate(data) if left])
+                    connections[places[which]].send(data[which].pop(0))
+                for place, made in zip(places, streams, strict=True):
+                    check_replies(connections[place], made)
+                    if made.closes:
+                        connections[place] = stack.enter_context(Wire(server.address, generator.choice((2, 3))))
                 bystander.look()
         prepare(own)
         wait_until(lambda: info(own, "clients")["blocked_clients"] == "0", "nobody to wait")
@@ -54,10 +57,10 @@ def play_stores(server: Process, generator: random.Random, rounds: int, steps: i
 
 
 def test_streams_over_branches_bring_their_replies_and_leave_nothing(attacked: Process) -> None:
-    """Some five thousand commands."""
+    """Some eight thousand commands, three streams at a time."""
     for seed in seeds("stores", 5):
         with told(seed) as generator:
-            play_stores(attacked, generator, 40, 60)
+            play_stores(attacked, generator, 20, 60)
 
 
 @pytest.mark.slow
