@@ -89,7 +89,8 @@ def _release_first(context, budget):  # type: ignore[no-untyped-def]
     freed = frames[FREE_COUNT] - free
     context.shard[FRAMES_IN_USE] -= freed  # they are not the store's at hand
     if cursor[_OWNER] != 0:
-        context_at(cursor[_OWNER]).store[OWN_FRAMES] -= freed
+        owner = context_at(cursor[_OWNER]).store
+        owner[OWN_FRAMES] = max(0, owner[OWN_FRAMES] - freed)  # a root that was lent may have outlived a RESET
     if cursor[0] == RELEASED:
         pool[RELEASE_FIRST] += 1
         pool[RELEASE_COUNT] -= 1

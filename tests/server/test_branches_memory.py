@@ -1,9 +1,12 @@
 """Branches and images, long values, quotas of memory, expiry; and nothing of a thousand branches stays."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.gated import gate, gated
 from tests.harness import Process
 from tests.server.branching import DROPPED, NOBRANCH, each, fields_of, play, settled_frames
 from tests.server.wire import (
@@ -244,3 +247,94 @@ def test_restored_keys_whose_time_has_passed_are_gone_and_a_snapshot_hides_them(
         finally:
             assert wire2("DEBUG", "SHIFT-CLOCK", "WALL", "-200000") == OK
         assert play(there, "BRANCH USE s; GET a") == [OK, b"1"]
+
+
+# ------------------------------------------------------------------------------------- reads and saves in other threads
+
+
+@pytest.fixture
+def reads_aside(wire2: Wire) -> Iterator[None]:
+    """Every read of two elements goes aside."""
+    kept = wire2("CONFIG", "GET", "read-aside-threshold")[1]
+    assert wire2("CONFIG", "SET", "read-aside-threshold", "1") == OK
+    yield
+    assert wire2("CONFIG", "SET", "read-aside-threshold", kept) == OK
+
+
+def test_long_reads_cost_a_branch_nothing(server: Process, wire2: Wire, reads_aside: None) -> None:
+    assert play(wire2, "SADD a b c d; BRANCH CREATE x MAXMEMORY 8000000; BRANCH USE x; SET k v") == [3, OK, OK, OK]
+    assert sorted(wire2("SMEMBERS", "a")) == [b"b", b"c", b"d"]
+    settled_frames(wire2)
+    before = fields_of(wire2, "x")["own_bytes"]
+    for turn in range(200):
+        wire2.send(encode("SMEMBERS", "a") + encode("SET", "k", turn))
+        assert (sorted(wire2.reply()), wire2.reply()) == ([b"b", b"c", b"d"], OK)
+    settled_frames(wire2)
+    assert fields_of(wire2, "x")["own_bytes"] == before
+
+
+def test_stores_change_and_end_under_long_reads(server: Process, wire2: Wire, reads_aside: None) -> None:
+    """A read gets what was there when it was asked, or learns that its branch was dropped; all frames come back."""
+    for start in range(0, 100_000, 1000):
+        assert wire2("SADD", "great", *range(start, start + 1000)) == 1000
+    assert play(wire2, "SUNIONSTORE greater great; SADD greater text") == [100_000, 1]
+    before = settled_frames(wire2)
+    for _ in range(3):
+        assert play(wire2, "BRANCH CREATE x; BRANCH CREATE y; SNAPSHOT CREATE s") == [OK] * 3
+        with ExitStack() as stack:
+            readers = [stack.enter_context(Wire(server.address)) for _ in range(6)]
+            for one in readers:
+                assert one("BRANCH", "USE", "x") == OK
+                one.send(encode("SINTERCARD", "2", "great", "greater") + encode("SCARD", "great"))
+            assert play(wire2, "BRANCH RESET x; BRANCH USE y; FLUSHALL; BRANCH SWAP x y; BRANCH USE main") == [OK] * 5
+            assert readers[0].pipeline([]) == []
+            readers[0].close()
+            assert wire2("SNAPSHOT", "RESTORE", "s", "INTO", "y") == OK
+            assert wire2("BRANCH", "DROP", "x", "FORCE") == OK
+            for one in readers[1:]:
+                first, second = one.reply(), one.reply()
+                assert first in (100_000, 0, Failure(DROPPED)), first
+                assert second in (100_000, 0, Failure(DROPPED)), second
+        assert play(wire2, "BRANCH DROP y; SNAPSHOT DROP s; SCARD great") == [OK, OK, 100_000]
+    wait_until(lambda: settled_frames(wire2) <= before + 1, "all frames to come back")
+
+
+@pytest.mark.parametrize("way", ["unblocked", "dropped", "closed", "answered"])
+def test_a_save_that_ends_answers_the_one_who_waits_for_it_and_nobody_else(start, data: Path, way: str) -> None:
+    gates = data.parent / "gates"
+    with (
+        start(data, **gated(gates)) as server,
+        Wire(server.address) as wire,
+        Wire(server.address) as saver,
+        gate(gates, "sync") as sync,
+    ):
+        assert play(wire, "SET a 1; BRANCH CREATE x") == [OK, OK]
+        identity = saver("CLIENT", "ID")
+        assert saver("BRANCH", "USE", "x") == OK
+        saver.send(encode("BRANCH", "SAVE", "x", "kept"))
+        sync.reached()
+        assert info(wire)["blocked_clients"] == "1"
+        if way == "unblocked":
+            assert wire("CLIENT", "UNBLOCK", identity) == 1
+            saver.reply()
+        elif way == "dropped":
+            assert wire("BRANCH", "DROP", "x", "FORCE") == OK
+            assert saver.reply() == Failure(DROPPED)
+            assert saver("BRANCH", "USE", "main") == OK
+        elif way == "closed":
+            saver.close()
+            wait_until(lambda: info(wire)["blocked_clients"] == "0", "its end")
+        if way in ("unblocked", "dropped"):
+            saver.send(encode("BLPOP", "nothing", "0"))
+            wait_until(lambda: info(wire)["blocked_clients"] == "1", "the wait")
+        sync.open()
+        wait_until(lambda: "is durable" in server.log(), "the image")
+        assert wire("PING") == Status("PONG")
+        assert info(wire)["blocked_clients"] == ("1" if way in ("unblocked", "dropped") else "0")
+        if way == "answered":
+            assert saver.reply() == OK
+        elif way != "closed":
+            assert wire("CLIENT", "UNBLOCK", identity, "ERROR") == 1
+            assert saver.reply() == Failure("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+        assert list(data.glob("kept*"))
+        assert server.terminate() == 0
