@@ -45,7 +45,11 @@ class Server:
 
         Raises NotAnAddress.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise NotAnAddress(f"{url}: {error}") from error
         user, _, store = unquote(parts.username or USER).partition("@")
         password, database = unquote(parts.password or ""), parse_qs(parts.query).get("db", ["0"])[-1]
         if user != USER:
@@ -53,7 +57,7 @@ class Server:
         if parts.scheme == "unix" and parts.path and not parts.hostname and database == "0":
             return cls(unix_socket=unquote(parts.path), password=password, store=store)
         if parts.scheme == "redis" and parts.hostname and parts.path in ("", "/", "/0") and database == "0":
-            return cls(host=parts.hostname, port=parts.port or 6379, password=password, store=store)
+            return cls(host=parts.hostname, port=port or 6379, password=password, store=store)
         raise NotAnAddress(f"{url}: an address is redis://host:port or unix:///path, without a number of a database")
 
     @property

@@ -30,6 +30,7 @@ def test_a_url_names_a_server(url: str, server: Server) -> None:
         "redis://localhost/1",
         "redis://localhost?db=1",
         "redis://admin:word@localhost",
+        "redis://localhost:port",
         "unix://tmp/socket",
         "unix://",
     ],
