@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from kvstore.commands.branches.declarations import COMMANDS
 from mmcore.jit import DISABLED
 from tests.harness import Process
 
@@ -60,6 +61,12 @@ def test_a_document_tells_what_is_so(document: Path) -> None:
 
 def test_the_tutorial_has_examples() -> None:
     assert len(blocks(ROOT / "docs" / "machine.md")) > 10
+
+
+def test_every_command_of_branches_is_described() -> None:
+    text = " ".join((ROOT / "docs" / "branches.md").read_text().split())
+    names = [one.name.upper().replace("|", " ") for command in COMMANDS for one in command.subcommands]
+    assert {name for name in names if name not in text} == {"BRANCH HELP", "SNAPSHOT HELP"}
 
 
 def test_a_wrong_output_is_noticed(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def is_gone(error: CommandError) -> bool:
 class Branch:
     """The branch of one test."""
 
-    def __init__(self, stores: "Branches", name: str) -> None:
+    def __init__(self, stores: "Branches", name: str, snapshot: str) -> None:
         self.name = name
-        self._stores = stores
+        self._stores, self._snapshot = stores, snapshot
 
     def __repr__(self) -> str:
         return f"<Branch {self.name}>"
@@ -75,6 +75,18 @@ class Branch:
     def reset(self) -> None:
         """Give the branch the data again that the test began with; its clients stay connected."""
         self._stores.command("BRANCH", "RESET", self.name)
+
+    def changes(self) -> list[tuple[int, bytes, str]]:
+        """The keys that are not as the test began with them: (database, key, "new" | "gone" | "changed"), sorted."""
+        found: list[tuple[int, bytes, str]] = []
+        cursor = 0
+        while True:
+            reply = self._stores.command("BRANCH", "DIFF", self._snapshot, self.name, "CURSOR", cursor)
+            fields = dict(zip(reply[::2], reply[1::2], strict=True))
+            found += ((database, key, how.decode()) for database, key, how in fields[b"changes"])
+            cursor = fields[b"cursor"]
+            if not cursor:
+                return sorted(found)
 
     def drop(self) -> None:
         """End the branch, whether or not clients use it; nothing happens when it has ended already."""
@@ -126,7 +138,7 @@ class Branches:
         self._count += 1
         name = f"{self._names}-{self._process}-{self._count}"
         self.command("BRANCH", "CREATE", name, "FROM", snapshot, *self._ends)
-        return Branch(self, name)
+        return Branch(self, name, snapshot)
 
     def close(self) -> None:
         """End the connection."""

@@ -131,7 +131,7 @@ def _kvstore_branches(kvstore_server: "Server", request: pytest.FixtureRequest) 
 def kvstore_branch(
     _kvstore_branches: "Branches", kvstore_seed: "Seed", kvstore_client_options: dict[str, Any]
 ) -> Iterator["Branch"]:
-    """A branch of the seeded store for this test: with `name`, `url`, `client()` and `reset()`."""
+    """A branch of the seeded store for this test: with `name`, `url`, `client()`, `changes()` and `reset()`."""
     branch = _kvstore_branches.branch(kvstore_seed, kvstore_client_options)
     yield branch
     branch.drop()

@@ -74,6 +74,24 @@ def test_there_need_be_no_seed(branches: Branches, run: str) -> None:
     assert names(branches, run) == set()
 
 
+def test_the_changes_of_a_test_are_told(branches: Branches) -> None:
+    def seed(client: Any) -> None:
+        client.mset({"a": 1, "b": 2, "c": 3})
+
+    branch = branches.branch(seed, {})
+    assert branch.changes() == []
+    with branch.client() as client:
+        client.incr("a")
+        client.delete("b")
+        client.expire("c", 1000)
+        client.mset({f"key:{i}": i for i in range(500)})  # more than one reply has
+    changes = branch.changes()
+    assert changes[:3] == [(0, b"a", "changed"), (0, b"b", "gone"), (0, b"c", "changed")]
+    assert sorted(changes[3:]) == sorted((0, b"key:%d" % i, "new") for i in range(500))
+    branch.reset()
+    assert branch.changes() == []
+
+
 def test_nothing_is_left_of_a_seed_that_fails(branches: Branches, run: str) -> None:
     fails = True
 
