@@ -216,6 +216,14 @@ def follow(context, address):  # type: ignore[no-untyped-def]
         _listen(line_at(address))
 
 
+@linked(void(CONTEXT))
+def follow_anew(context):  # type: ignore[no-untyped-def]
+    """Let the store of this context follow a new line: its contents come from elsewhere."""
+    old = context.store[LINE]
+    follow(context, line_new())
+    line_end(context, old)
+
+
 @linked(void(CONTEXT, int64))
 def follow_from(context, origin):  # type: ignore[no-untyped-def]
     """Let the store of this context follow a line from `origin` on: its contents have just become those of that one."""

@@ -11,7 +11,7 @@ A name has 1 to NAME_MAX bytes: letters, digits and `-_.:/+#=,~`.  So it can sta
 CLIENT LIST and in a log.
 """
 
-from kvstore.branches.lines import follow, line_new
+from kvstore.branches.lines import follow_anew
 from kvstore.branches.named import copy_name, named, named_alloc, named_free
 from kvstore.connections.chained import HEADER_WORDS, NEXT, USER, WIDTH, add_row, first_row, remove_row, row_at
 from kvstore.lifetimes.connection import NEVER
@@ -129,7 +129,7 @@ def registry_begin(context, name, size):  # type: ignore[no-untyped-def]
     context.store[NAMED_ADDRESS] = address
     named(address)[ENDS_MS] = NEVER
     if registry_add(context, address):
-        follow(context, line_new())
+        follow_anew(context)
         return 1
     context.store[NAMED_ADDRESS] = 0
     named_free(address)

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
+from kvstore.branches.lines import follow_anew
 from kvstore.config.config import Config
 from kvstore.connections.table import release_held
 from kvstore.durable.loading import Loading
@@ -338,4 +339,5 @@ class Persistence:
             log.error("Reload failed: %s", error)
             raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from error
         release_root(context, old)
+        follow_anew(context)
         self._registers.DIRTY = 0

@@ -20,7 +20,7 @@ With mmcore's Memory, the frames themselves, this is the first of the four lifet
     NAMED_LAST,
     NAMED_NUMBER,  # of the last one made
     NAMED_END_MS,  # before this Unix time none of them ends; NEVER
-    LENT_ROOTS,  # frozen roots, of any store, that other threads read
+    LENT_ROOTS,  # frozen roots, of any store, that other threads or comparisons read
     # records of changed keys: see effects/changes.py
     CHANGES_MAX,  # records of a line, a power of two
     CHANGES_BYTES,  # that all of them take

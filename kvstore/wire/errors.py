@@ -90,6 +90,7 @@ BRANCH_LEAVE = _error(
 )
 BRANCH_MEMORY = _error("OOM no memory left for a branch")
 SAVE_FAILED = _error("ERR the branch could not be saved: the log of the server has the reason")
+BRANCH_STRANGE = _error("ERR the two have nothing in common: main was loaded from the image of another server since")
 NOT_A_BRANCH = _error("ERR that is no branch that was made by BRANCH CREATE")
 NOT_A_SNAPSHOT = _error("ERR that is no snapshot")
 SNAPSHOT_READ_ONLY = _error("READONLY a snapshot cannot be written")

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from kvstore.branches import candidates, lineage
 from kvstore.branches import difference as diff
-from kvstore.branches import lineage, named
 from kvstore.branches.known import Known, context_over, known_stores
+from kvstore.branches.named import area_open
 from kvstore.branches.registry import registry_begin, registry_remove
 from kvstore.effects import changes
+from kvstore.lifetimes import named
 from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.listeners import RECORDED
 from kvstore.store.digest import value_digest
@@ -85,7 +87,7 @@ class Stores(Bare):
         address = lineage.make(self.of(origin).context, address_of(name), len(name), kind, NEVER, 0)
         assert address > 0
         view = self.of(name.decode())
-        assert named.area_open(view.context)
+        assert area_open(view.context)
         return name.decode()
 
     def drop(self, name: str) -> None:
@@ -130,7 +132,7 @@ class Stores(Bare):
             item, place = parse(reply, place)
             found.append(item)
         assert len(found) == state[diff.FOUND]
-        result = state[diff.PLACE], state[diff.SCANNED], found
+        result = state[candidates.PLACE], state[candidates.SCANNED], found
         diff.difference_end(self.context, at)
         return result
 
@@ -342,7 +344,7 @@ def test_a_call_that_takes_many_turns_answers_for_the_moment_at_which_it_was_mad
                 assert stores.differ(*pair, count=1 << 30, budget=20, between=stream.change) == expected, pair
                 assert stores.calls == 1
         stores.check_lines()
-        assert stores.registers.DIFFS_FIRST == 0 and stores.registers.FROZEN_ROOTS == 0
+        assert stores.registers.DIFFS_FIRST == 0 and stores.registers.LENT_ROOTS == 0
 
 
 @pytest.mark.parametrize("seed", seeds(4))

@@ -14,16 +14,14 @@ their changes.
 A call may take several turns (branches/difference.py), so other clients do not wait for it.
 """
 
+from kvstore.branches.candidates import END_PLACE, PLACE, SCANNED
 from kvstore.branches.difference import (
     BEGAN,
-    END_PLACE,
     FIRST_BUDGET,
     FIRST_STORE,
     FOUND,
     OUT,
     OUT_LENGTH,
-    PLACE,
-    SCANNED,
     SECOND_STORE,
     TURN_BUDGET,
     WANTED,
@@ -40,10 +38,11 @@ from kvstore.branches.registry import find_named
 from kvstore.lifetimes.call import ARGC, CONNECTION
 from kvstore.lifetimes.context import AGAIN, CONTEXT, SERVED, context_at
 from kvstore.lifetimes.named import CONTEXT_OF_NAMED, NUMBER
+from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.layout import DATABASES
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, is_word
-from kvstore.wire.errors import BRANCH_MEMORY, COUNT_NOT_POSITIVE, INVALID_CURSOR, NO_BRANCH, SYNTAX
+from kvstore.wire.errors import BRANCH_MEMORY, BRANCH_STRANGE, COUNT_NOT_POSITIVE, INVALID_CURSOR, NO_BRANCH, SYNTAX
 from kvstore.wire.resp import reply_array, reply_bulk, reply_error, reply_integer, reply_map, reply_raw
 from mmcore.jit import constant, int64, kernel, linked, void
 
@@ -102,6 +101,12 @@ def _reply(context, cursor, scanned, found, out, length):  # type: ignore[no-unt
 
 
 @kernel
+def _seed(address):  # type: ignore[no-untyped-def]
+    # Of the hash of a named store's keys, by which they are ordered and found.
+    return context_at(named(address)[CONTEXT_OF_NAMED]).store[HASH_SEED]
+
+
+@kernel
 def _goes_on(address, first, second, cursor, count):  # type: ignore[no-untyped-def]
     # Whether a comparison under way is of the stores of these numbers, from this cursor on.
     state = difference_at(address)
@@ -135,6 +140,10 @@ def differ(context):  # type: ignore[no-untyped-def]
         return SERVED
     if first == second:
         _reply(context, 0, 0, 0, 0, 0)
+        return SERVED
+    if _seed(first) != _seed(second):
+        leave_difference(context, slot)
+        reply_error(context, BRANCH_STRANGE)
         return SERVED
     address, budget = difference_of(context, slot), TURN_BUDGET
     if address != 0 and not _goes_on(address, named(first)[NUMBER], named(second)[NUMBER], cursor, count):
