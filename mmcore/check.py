@@ -312,9 +312,17 @@ class _HeapReader:
 
     def __init__(self, space: AddressSpace) -> None:
         self.space = space
+        self._pages: dict[int, memoryview] = {}  # in words; many descriptions share a page
 
     def words(self, address: int, count: int) -> list[int]:
-        return [int(word) for word in np.frombuffer(self.space.read(address, 8 * count), np.int64)]
+        first, end = address // PAGE_SIZE, (address + 8 * count - 1) // PAGE_SIZE
+        if first != end or address % 8:
+            return memoryview(self.space.read(address, 8 * count)).cast("q").tolist()
+        page = self._pages.get(first)
+        if page is None:
+            page = self._pages[first] = memoryview(self.space.read(first * PAGE_SIZE, PAGE_SIZE)).cast("q")
+        start = address % PAGE_SIZE // 8
+        return page[start : start + count].tolist()
 
     def metadata(self, base: int, page: int) -> tuple[int, int]:
         first, second = self.words(base + page * heap.SLOT_SIZE, 2)

@@ -47,6 +47,7 @@ from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free
 from mmcore.jit import bytes64, copy_bytes, int64, kernel, linked, put64, uint8, void, zeros
 from mmcore.mmu import copy_out, load64, read_address, store64, write_address
+from mmcore.paging import PAGE_SIZE
 from mmcore.state import SPACE
 
 FULL = 63  # items of a leaf, or children of an inner node
@@ -696,15 +697,25 @@ class _Checker:
         self.space, self.weights, self.levels = space, weights, levels
         self.leaves: list[tuple[int, int, int]] = []  # (leaf, previous, next)
         self.items: list[tuple[int, int]] = []  # (word, address)
+        self._pages: dict[int, bytes] = {}  # which many small elements share
 
     def words(self, va: int, count: int) -> list[int]:
         data = self.read(va, 8 * count)
         return [int.from_bytes(data[i : i + 8], "little", signed=True) for i in range(0, len(data), 8)]
 
     def read(self, va: int, count: int) -> bytes:
-        data = zeros(uint8, max(count, 1))
+        start = va % PAGE_SIZE
+        if start + count > PAGE_SIZE:
+            return self._copy(va, count)
+        page = self._pages.get(va - start)
+        if page is None:
+            page = self._pages[va - start] = self._copy(va - start, PAGE_SIZE)
+        return page[start : start + count]
+
+    def _copy(self, va: int, count: int) -> bytes:
+        data = zeros(uint8, count)
         copy_out(self.space, va, data, 0, count)
-        return bytes(data)[:count]
+        return bytes(data)
 
     def key(self, element: int) -> bytes:
         """The key of an element, read without its module's kernels."""

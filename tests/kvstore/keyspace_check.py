@@ -1,6 +1,7 @@
 """check_keyspace: walks the whole store and proves that indices, entries, counts and the heap's bytes agree."""
 
 import struct
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from kvstore.structures.tree import check_tree
 from mmcore.heap import CLASS_SIZES, heap_used
 from mmcore.jit import int64, linked
 from mmcore.mapping import next_mapped
-from mmcore.mmu import copy_out
+from mmcore.mmu import copy_out, load64
 from mmcore.state import SPACE
 
 PAGE = 4096
@@ -33,6 +34,35 @@ PAGE = 4096
 def bucket_of(hash_, buckets):  # type: ignore[no-untyped-def]
     """bucket_number, for Python."""
     return bucket_number(hash_, buckets)
+
+
+@linked(int64(SPACE, int64, int64, int64, int64[::1]))
+def table_elements(space, base, buckets, seed, found):  # type: ignore[no-untyped-def]
+    """Write the addresses of a hash table's elements to `found`; all at once, because a table may have thousands.
+
+    Returns (overflow buckets << 32) + elements, or -1 if an element is not where its hash belongs, or there is no end.
+    """
+    count = overflows = 0
+    for number in range(buckets):
+        va = base + BUCKET_SIZE * number
+        while va != 0:
+            following = 0
+            for at in range(va, va + BUCKET_SIZE, 8):
+                word = load64(space, at)
+                if word & LINK != 0:
+                    following = word & ADDRESS
+                elif word != 0:
+                    hash_ = element_hash(space, word & ADDRESS, seed)
+                    if hash_ >> 48 != word >> 48 or bucket_number(hash_, buckets) != number or count == found.size:
+                        return -1
+                    found[count] = word & ADDRESS
+                    count += 1
+            if following != 0:
+                overflows += 1
+                if overflows > found.size:
+                    return -1
+            va = following
+    return (overflows << 32) + count
 
 
 @linked(int64(SPACE))
@@ -53,14 +83,17 @@ class _Reader:
         copy_out(self.context.space, va, out, 0, count)
         return out.tobytes()
 
+    def page(self, va: int) -> bytes:
+        page = self._pages.get(va)
+        if page is None:
+            page = self._pages[va] = self._read(va, PAGE)
+        return page
+
     def bytes(self, va: int, count: int) -> bytes:
         start = va % PAGE
         if not 0 < count <= PAGE - start:
             return self._read(va, count)
-        page = self._pages.get(va - start)
-        if page is None:
-            page = self._pages[va - start] = self._read(va - start, PAGE)
-        return page[start : start + count]
+        return self.page(va - start)[start : start + count]
 
     def words(self, va: int, count: int) -> list[int]:
         return list(struct.unpack(f"<{count}q", self.bytes(va, 8 * count)))
@@ -71,6 +104,7 @@ def read_words(context: Context, va: int, count: int) -> list[int]:
     return _Reader(context).words(va, count)
 
 
+@cache  # asked for each element
 def _class_size(size: int) -> int:
     return next((fit for fit in CLASS_SIZES if fit >= size), -(-size // PAGE) * PAGE)
 
@@ -104,6 +138,13 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
 
 def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
     """(key, payload, size) of an element."""
+    start = va % PAGE
+    if start < PAGE - 2:  # nearly all are short and within a page
+        page = reader.page(va - start)
+        k, p = page[start], page[start + 1]
+        if k < 0x80 and p < 0x80 and start + 2 + k + p <= PAGE:
+            middle = start + 2 + k
+            return page[start + 2 : middle], page[middle : middle + p], 2 + k + p
     at, lengths = va, []
     for _ in range(2):
         first = reader.bytes(at, 1)[0]
@@ -171,31 +212,31 @@ class _Collection:
     def _record(self, root: int, seed: int, buried: bool) -> None:
         flags, count, buckets, base, tree, _, head, tail, _ = self.reader.words(root, 9)
         self.taken += _class_size(72)
-        addresses: dict[bytes, int] = {}
+        by_address: dict[int, tuple[bytes, bytes]] = {}
         if buckets:
             self.taken += _class_size(table_room_of(buckets))
-        for number in range(buckets):
-            va = base + BUCKET_SIZE * number
-            while va:
-                following = 0
-                for word in self.reader.words(va, 8):
-                    if word & LINK:
-                        following = word & ADDRESS
-                    elif word:
-                        key, payload, size = _element(self.reader, word & ADDRESS)
-                        hash_ = int(element_hash(self.reader.context.space, word & ADDRESS, seed))
-                        assert hash_ >> 48 == word >> 48 and bucket_of(hash_, buckets) == number, "a bucket is wrong"
-                        assert key not in addresses, "an element is there twice"
-                        addresses[key] = word & ADDRESS
-                        self.elements.append((key, payload))
-                        self.taken += _class_size(size)
-                self.taken += BUCKET_SIZE if following else 0
-                va = following
-        self._ordered(root, tree, head, tail, addresses, bool(flags & OWNS_PACKEDS), buried)
+        found = np.zeros(max(count, 0) + 8 * buckets, np.int64)
+        outcome = table_elements(self.reader.context.space, base, buckets, seed, found)
+        assert outcome >= 0, "a bucket is wrong"
+        self.taken += BUCKET_SIZE * (outcome >> 32)
+        for address in found[: outcome & 0xFFFF_FFFF].tolist():
+            key, payload, size = _element(self.reader, address)
+            by_address[address] = key, payload
+            self.taken += _class_size(size)
+        self.elements = list(by_address.values())
+        assert len({key for key, _ in self.elements}) == outcome & 0xFFFF_FFFF, "an element is there twice"
+        self._ordered(root, tree, head, tail, by_address, bool(flags & OWNS_PACKEDS), buried)
         assert buried or len(self.elements) == count, f"{len(self.elements)} elements, and {count} are counted"
 
     def _ordered(
-        self, root: int, tree: int, head: int, tail: int, addresses: dict[bytes, int], packeds: bool, buried: bool
+        self,
+        root: int,
+        tree: int,
+        head: int,
+        tail: int,
+        by_address: dict[int, tuple[bytes, bytes]],
+        packeds: bool,
+        buried: bool,
     ) -> None:
         items: list[tuple[int, int]] = []
         if tree:
@@ -205,8 +246,8 @@ class _Collection:
             )
         if not packeds:
             if tree and not buried:
-                assert sorted(address for _, address in items) == sorted(addresses.values()), "the tree has others"
-                self.elements = [_element(self.reader, address)[:2] for _, address in items]
+                assert sorted(address for _, address in items) == sorted(by_address), "the tree has others"
+                self.elements = [by_address[address] for _, address in items]
             return
         for packed, weight in [(head, 0), *((address, word) for word, address in items), (tail, 0)]:
             if packed:
