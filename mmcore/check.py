@@ -190,11 +190,13 @@ class _Tree:
         mem = self.mem
         self._settle(tables, level, f"a table of level {level}")
         content = mem.entries.reshape(self.total, ENTRY_COUNT)[tables]
+        filled = content.any(axis=1)
+        _require(not self.whole or level == ROOT_LEVEL or bool(filled.all()), f"a table of level {level} is empty")
+        if not filled.all():  # of many roots most may be empty
+            tables, content = tables[filled], content[filled]
         present = (content & P) != 0
         where = "a PTE" if level == 1 else f"an entry of level {level}"
         _require(bool((content[~present] == 0).all()), f"{where} is not present and not empty")
-        if self.whole and level < ROOT_LEVEL:
-            _require(bool(present.any(axis=1).all()), f"a table of level {level} is empty")
         entries = content[present]
         _check_flags(entries, level, where)
         targets = _frames_of(entries)

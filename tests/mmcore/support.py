@@ -69,15 +69,23 @@ def runs_of(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> list[tup
     return runs
 
 
-def contents(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> dict[int, bytes]:
-    """Every page of the tree at `root`, by address."""
-    pages = {}
+def run_contents(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> dict[int, bytes]:
+    """The bytes of every run of the tree at `root`, by its first address."""
+    found = {}
     for address, count in runs_of(memory, root, limit):
         buffer = np.empty(count * PAGE, np.uint8)
         assert gather(memory.state, root, address, count, buffer, 0) == count
-        data = bytes(buffer)
-        pages.update({address + i * PAGE: data[i * PAGE : (i + 1) * PAGE] for i in range(count)})
-    return pages
+        found[address] = bytes(buffer)
+    return found
+
+
+def contents(memory: PhysicalMemory, root: int, limit: int = 1 << 20) -> dict[int, bytes]:
+    """Every page of the tree at `root`, by address."""
+    return {
+        address + at: data[at : at + PAGE]
+        for address, data in run_contents(memory, root, limit).items()
+        for at in range(0, len(data), PAGE)
+    }
 
 
 def agrees(space: AddressSpace, model: ModelSpace) -> bool:

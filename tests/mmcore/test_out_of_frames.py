@@ -6,7 +6,7 @@ import pytest
 
 from mmcore import AddressSpace, Caches, ForkMode, OutOfFrames, PhysicalMemory, check_memory
 from mmcore.mapping import reset
-from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only, scaled, some
+from tests.mmcore.support import GIB, GIB512, MIB2, PAGE, contents, machine, only, run_contents, scaled, some
 
 EDGE = GIB512 - PAGE  # the page after it is in another table of every level
 NEAR = GIB - 2 * PAGE
@@ -138,22 +138,22 @@ def test_every_allocation_failing_in_turn_beside_huge_pages(name: str, mode: For
     succeeded = 0
     for runs, free in [(runs, free) for runs in range(3) for free in range(0, 16, scaled(1, 5))]:
         memory, spaces = with_huge_pages(mode)
-        before = [contents(memory, each.root) for each in spaces]
+        before = [run_contents(memory, each.root) for each in spaces]
         with only(memory, free, runs) as held:
             try:
                 result = WHOLE[name](spaces[0])
             except OutOfFrames:
                 assert memory.frames_free == free + runs * 512 or name == "unshare"
-                assert [contents(memory, each.root) for each in spaces] == before
+                assert [run_contents(memory, each.root) for each in spaces] == before
                 check_memory(memory, spaces, held)
             else:
                 succeeded += 1
                 if isinstance(result, AddressSpace):
-                    assert contents(memory, result.root) == before[0]
+                    assert run_contents(memory, result.root) == before[0]
                     spaces.append(result)
                 check_memory(memory, spaces, held)
                 if mode is not None:
-                    assert contents(memory, spaces[1].root) == before[1]
+                    assert run_contents(memory, spaces[1].root) == before[1]
             for each in spaces:
                 each.exit()
         check_memory(memory, [])
