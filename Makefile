@@ -8,6 +8,7 @@ UNITS := tests/mmcore tests/snapshot tests/kvstore
 UNCHECKED := --ignore=tests/mmcore/jit --ignore=tests/kvstore/test_config.py
 SERVER := $(addprefix tests/server/test_,strings.py keys.py transactions.py scan.py expiry.py protocol.py)
 ATTACK := $(addprefix tests/attack/test_,kernels.py bystander.py damaged_images.py)
+RULES := tests/test_imports.py tests/test_tidy.py
 WORKERS ?= $(shell nproc)
 PYTEST := $(BIN)/pytest --quiet --numprocesses $(WORKERS) --dist loadfile
 
@@ -23,20 +24,21 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[build,bench]'
 	touch $@
 
-$(VENV)/test-installed: $(VENV)/installed
+# With all of the above, in one installation.
+$(VENV)/test-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
-	touch $@
+	touch $(VENV)/installed $@
 
 check: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest --quiet tests/test_imports.py tests/test_tidy.py
+	$(BIN)/mypy & types=$$!; $(BIN)/pytest --quiet $(RULES); rules=$$?; wait $$types && exit $$rules
 
 test: check
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/mmcore tests/kvstore/structures tests/test_docs.py
 	NUMBA_BOUNDSCHECK=1 $(PYTEST) $(UNITS) $(SERVER) $(ATTACK) $(UNCHECKED)
-	$(PYTEST) tests
+	$(PYTEST) tests $(addprefix --ignore=,$(RULES))
 
 # What people install who do not compile: a wheel that carries the machine code, tried in a bare environment.
 wheel: $(VENV)/test-installed
