@@ -14,7 +14,8 @@ Elements of one shape cost nothing beside their own bytes, and are found by a mu
 cost two bytes more.  One is found by the sum of the bytes of all shapes in front, because a shape is two lengths: eight
 bytes at a time are added, so it takes a dozen steps at most.
 
-A block lies within one page, so that it is translated once.
+A block lies within one page, so that it is translated once.  A byte behind the elements is not theirs: so even what is
+empty has an address in the page.
 """
 
 from kvstore.structures.kinds import CHAIN, KIND_MASK
@@ -98,7 +99,7 @@ def one_shape(a, b):  # type: ignore[no-untyped-def]
 @kernel
 def needed_for(used, count, mixed, linked):  # type: ignore[no-untyped-def]
     """Bytes that a block needs for `count` elements of `used` bytes together."""
-    return BLOCK_HEADER + used + (SHAPE_SIZE * count if mixed else 0) + (LINK_SIZE if linked else 0)
+    return BLOCK_HEADER + used + 1 + (SHAPE_SIZE * count if mixed else 0) + (LINK_SIZE if linked else 0)
 
 
 @kernel

@@ -40,6 +40,7 @@ from mmcore import AddressSpace, ForkMode
 from mmcore.check import check_heap
 from mmcore.heap import heap_used
 from mmcore.jit import int64, linked
+from mmcore.paging import PAGE_SIZE
 from mmcore.state import SPACE
 from tests.kvstore.structures.support import at, memory_of, space_of_heap
 from tests.kvstore.structures.test_element import part
@@ -360,6 +361,21 @@ def test_another_payload_of_the_same_length_stays_where_it_is(space: AddressSpac
         contents[place] = key, b"y" * len(payload)
         assert replace(space, root, place, contents[place][1]) == root
     assert elements(space, root) == contents and used(space) == before
+
+
+def test_even_what_is_empty_has_an_address_in_the_page_of_its_block(space: AddressSpace) -> None:
+    """The blocks fill whole pages, and their elements the blocks."""
+    for contents in (
+        [(b"12345678", b"")],
+        [(b"1234567", b""), (b"", b"")],
+        [(b"a" * 8, b""), (b"", b"b" * 7), (b"c", b"")],
+    ):
+        for _ in range(300):
+            root = chain_of(space, contents)
+            for place in range(len(contents)):
+                reference = int(chain_element(space.state, root, place))
+                for which in (2, 3):  # of the key, and of the payload
+                    assert int(part(space.state, reference, which)) // PAGE_SIZE == root // PAGE_SIZE
 
 
 def test_what_is_broken_is_named(space: AddressSpace) -> None:
