@@ -3,20 +3,25 @@
 OFFSET              SIZE  DESCRIPTION
 0                   2     capacity: bytes of the allocation, a multiple of 8; the three low bits hold PACKED (kinds.py)
 2                   2     number of items
-4                         the items, end to end
-capacity - 2(i+1)   2     end of item i, as an offset from the packed's start
+4                   2     start: offset of the first item
+6                   2     0
+start                     the items, end to end
+capacity - 2(i+1)   2     end of item i, as an offset from the packed's begin
 
-The ends grow downwards from the end of the allocation, the items upwards from its begin.  So an item is found without
-a walk over those before it, and an item is put in by two memory moves, one of items and one of ends.
+The ends grow downwards from the end of the allocation.  So an item is found without a walk over those before it, and an
+item is put in by two memory moves, one of items and one of ends.  What is in an item is the caller's affair; it may be
+empty.
 
-What is in an item is the caller's affair; it may be empty.
+The free room lies on both sides of the items.  So an item is put in front of the first, or taken away there, without a
+move of items, as often as at the end: packeds are the ends of lists, which are used as queues and as stacks.  Where the
+room is on the wrong side, all items slide to the middle of it.
 
-A long packed has capacity 0 in its header, and one item, which is too large for PACKED_MAX.  Its size takes four bytes
-behind the header, and the item follows, in a run of pages.  A long packed has no room for another item, and is never
-changed: only counted, read, copied and freed.
+A long packed has capacity 0 in its header, and one item, which is too large for PACKED_MAX.  Its size stands in the
+place of the start, in four bytes, and the item behind the header, in a run of pages.  A long packed has no room for
+another item, and is never changed: only counted, read, copied and freed.
 
-Capacity.  A packed that is full moves to an allocation with an eighth more than it needs, so that a series of appends
-does not copy it each time.  It moves to a smaller one when it would fit there with a quarter to spare.
+Capacity.  A packed that is full moves to an allocation with an eighth more than it needs, so that a series of
+insertions does not copy it each time.  It moves to a smaller one when it would fit there with a quarter to spare.
 
 (1) The capacity is what heap_size says, at least CAPACITY_MIN and at most PACKED_MAX.
 (2) The ends do not fall, and the first item starts behind the header.
@@ -31,20 +36,21 @@ written without a fault until the next fork.
 from kvstore.structures.kinds import KIND_MASK, PACKED
 from kvstore.structures.packed_layout import (
     END_SIZE,
-    LONG_HEADER,
     PACKED_HEADER,
-    add_to_ends,
+    append_items,
     capacity_at,
     count_at,
     long_size_at,
     needed_at,
     offset_at,
     put_header,
+    slide,
     splice,
+    start_at,
 )
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free, heap_size
-from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, put32, void
+from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, void
 from mmcore.mmu import copy_across, read_address, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
@@ -69,7 +75,7 @@ def packed_capacity(space, va):  # type: ignore[no-untyped-def]
     """Bytes of the allocation."""
     at, memory = read_address(space, va), space.mem.bytes
     capacity = capacity_at(memory, at)
-    return capacity if capacity != 0 else heap_size(LONG_HEADER + long_size_at(memory, at))
+    return capacity if capacity != 0 else heap_size(PACKED_HEADER + long_size_at(memory, at))
 
 
 @kernel
@@ -83,7 +89,7 @@ def packed_item(space, va, i):  # type: ignore[no-untyped-def]
     """Address of item `i`; of the place behind the last one, if `i` is their number."""
     at = read_address(space, va)
     capacity = capacity_at(space.mem.bytes, at)
-    return va + (offset_at(space.mem.bytes, at, capacity, i) if capacity != 0 else LONG_HEADER)
+    return va + (offset_at(space.mem.bytes, at, capacity, i) if capacity != 0 else PACKED_HEADER)
 
 
 @kernel
@@ -103,7 +109,7 @@ def packed_used(space, va):  # type: ignore[no-untyped-def]
     capacity, count = capacity_at(space.mem.bytes, at), count_at(space.mem.bytes, at)
     if capacity == 0:
         return long_size_at(space.mem.bytes, at)
-    return offset_at(space.mem.bytes, at, capacity, count) - PACKED_HEADER
+    return offset_at(space.mem.bytes, at, capacity, count) - start_at(space.mem.bytes, at)
 
 
 @kernel
@@ -158,13 +164,25 @@ def _free(space, va, capacity):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64, int64))
 def _move(space, va, i, n, m, size, capacity):  # type: ignore[no-untyped-def]
-    """splice into a new allocation; the old one is freed.  0 with nothing changed when frames ran out."""
+    """splice into a new allocation; the old one is freed.  0 with nothing changed when frames ran out.
+
+    The free room lies in front if an item is put there, else behind.
+    """
     if not has_frames(space, PACKED_FRAMES):
         return 0
     moved = _alloc(space, capacity)
     to, at, memory = write_address(space, moved), read_address(space, va), space.mem.bytes
-    splice(memory, to, capacity, at, i, n, m, size)
-    _free(space, va, capacity_at(memory, at))
+    old, count, start = capacity_at(memory, at), count_at(memory, at), PACKED_HEADER
+    if i == 0 and m > n:
+        start += capacity - needed_at(memory, at) - END_SIZE - size
+    put_header(memory, to, capacity, 0, start)
+    append_items(memory, to, at, 0, i, size if m > 0 else -1)
+    if m > 0 and n > 0:
+        first = offset_at(memory, at, old, i)
+        common = min(size, offset_at(memory, at, old, i + n) - first)
+        copy_bytes(memory, to + offset_at(memory, to, capacity, i), memory, at + first, common)
+    append_items(memory, to, at, i + n, count - i - n, -1)
+    _free(space, va, old)
     return moved
 
 
@@ -176,7 +194,7 @@ def packed_new(space, size):  # type: ignore[no-untyped-def]
         return 0
     capacity = heap_size(max(CAPACITY_MIN, packed_needed(size, 1)))
     va = _alloc(space, capacity)
-    put_header(space.mem.bytes, write_address(space, va), capacity, 0)
+    put_header(space.mem.bytes, write_address(space, va), capacity, 0, PACKED_HEADER)
     return va
 
 
@@ -192,10 +210,8 @@ def packed_new_long(space, size):  # type: ignore[no-untyped-def]
     assert is_long_item(size), "a long packed for a short item"
     if not has_frames(space, long_frames(size)):
         return 0
-    va = _alloc(space, LONG_HEADER + size)
-    at = write_address(space, va)
-    put_header(space.mem.bytes, at, 0, 1)
-    put32(space.mem.bytes, at + PACKED_HEADER, size)
+    va = _alloc(space, PACKED_HEADER + size)
+    put_header(space.mem.bytes, write_address(space, va), 0, 1, size)
     return va
 
 
@@ -204,7 +220,7 @@ def _copy_long(space, source, va):  # type: ignore[no-untyped-def]
     size = long_size_at(source.mem.bytes, read_address(source, va))
     copy = packed_new_long(space, size)
     if copy != 0:
-        copy_across(space, copy + LONG_HEADER, source, va + LONG_HEADER, size)
+        copy_across(space, copy + PACKED_HEADER, source, va + PACKED_HEADER, size)
     return copy
 
 
@@ -227,7 +243,8 @@ def packed_copy(space, source, va):  # type: ignore[no-untyped-def]
     capacity = heap_size(max(CAPACITY_MIN, needed_at(space.mem.bytes, read_address(source, va))))
     copy = _alloc(space, capacity)
     to, at, memory = write_address(space, copy), read_address(source, va), space.mem.bytes
-    splice(memory, to, capacity, at, count_at(memory, at), 0, 0, 0)
+    put_header(memory, to, capacity, 0, PACKED_HEADER)
+    append_items(memory, to, at, 0, count_at(memory, at), -1)
     return copy
 
 
@@ -245,7 +262,7 @@ def packed_insert(space, va, i, size):  # type: ignore[no-untyped-def]
     at = write_address(space, va)
     if at < 0:
         return 0
-    splice(memory, at, capacity, at, i, 0, 1, size)
+    splice(memory, at, i, 0, 1, size)
     return va
 
 
@@ -262,7 +279,7 @@ def packed_remove(space, va, i, n):  # type: ignore[no-untyped-def]
     at = write_address(space, va)
     if at < 0:
         return 0
-    splice(memory, at, capacity, at, i, n, 0, 0)
+    splice(memory, at, i, n, 0, 0)
     return va
 
 
@@ -284,7 +301,7 @@ def packed_resize(space, va, i, size):  # type: ignore[no-untyped-def]
     if at < 0:
         return 0
     if size != old:
-        splice(memory, at, capacity, at, i, 1, 1, size)
+        splice(memory, at, i, 1, 1, size)
     return va
 
 
@@ -299,17 +316,13 @@ def packed_split(space, va, i):  # type: ignore[no-untyped-def]
     at, memory = write_address(space, va), space.mem.bytes
     capacity, count = capacity_at(memory, at), count_at(memory, at)
     assert 0 <= i <= count, "a packed is split beyond its end"
-    start = offset_at(memory, at, capacity, i)
-    behind, used = count - i, offset_at(memory, at, capacity, count) - start
+    behind, used = count - i, offset_at(memory, at, capacity, count) - offset_at(memory, at, capacity, i)
     other_capacity = _capacity_for(packed_needed(used, behind))
     other = _alloc(space, other_capacity)
     to = write_address(space, other)
-    copy_bytes(memory, to + PACKED_HEADER, memory, at + start, used)
-    place = to + other_capacity - 2 * behind
-    copy_bytes(memory, place, memory, at + capacity - 2 * count, 2 * behind)
-    add_to_ends(memory, place, to + other_capacity, PACKED_HEADER - start)
-    put_header(memory, to, other_capacity, behind)
-    put_header(memory, at, capacity, i)
+    put_header(memory, to, other_capacity, 0, PACKED_HEADER)
+    append_items(memory, to, at, i, behind, -1)
+    put_header(memory, at, capacity, i, start_at(memory, at))
     return other
 
 
@@ -330,17 +343,15 @@ def packed_append_packed(space, va, other):  # type: ignore[no-untyped-def]
         old, capacity = capacity, _capacity_for(needed)
         result = _alloc(space, capacity)
         to = write_address(space, result)
-        splice(memory, to, capacity, at, count, 0, 0, 0)
+        put_header(memory, to, capacity, 0, PACKED_HEADER)
+        append_items(memory, to, at, 0, count, -1)
         _free(space, va, old)
         at = to
+    elif offset_at(memory, at, capacity, count) + END_SIZE * count + more > capacity:
+        slide(memory, at, PACKED_HEADER)
     of = read_address(space, other)
-    behind, other_capacity = count_at(memory, of), capacity_at(memory, of)
-    stop, place = offset_at(memory, at, capacity, count), at + capacity - 2 * (count + behind)
-    copy_bytes(memory, at + stop, memory, of + PACKED_HEADER, more - END_SIZE * behind)
-    copy_bytes(memory, place, memory, of + other_capacity - 2 * behind, 2 * behind)
-    add_to_ends(memory, place, place + 2 * behind, stop - PACKED_HEADER)
-    put_header(memory, at, capacity, count + behind)
-    _free(space, other, other_capacity)
+    append_items(memory, at, of, 0, count_at(memory, of), -1)
+    _free(space, other, capacity_at(memory, of))
     return result
 
 
@@ -368,5 +379,7 @@ def check_packed(space, va):  # type: ignore[no-untyped-def]
     assert CAPACITY_MIN <= capacity <= PACKED_MAX and heap_size(capacity) == capacity, "(1) the capacity of a packed"
     assert (va & PAGE_MASK) + capacity <= PAGE_SIZE, "(4) a packed straddles two pages"
     assert PACKED_HEADER + END_SIZE * count <= capacity, "(3) the ends of a packed overlap its header"
+    assert start_at(memory, at) >= PACKED_HEADER, "(2) the first item of a packed overlaps its header"
     assert _never_falls(space, va), "(2) the ends of a packed fall"
-    assert needed_at(memory, at) <= capacity, "(3) the items of a packed overlap its ends"
+    stop = offset_at(memory, at, capacity, count)
+    assert stop + END_SIZE * count <= capacity, "(3) the items of a packed overlap its ends"

@@ -35,7 +35,7 @@ from kvstore.structures.packed import (
     packed_item_size,
     packed_used,
 )
-from kvstore.structures.packed_layout import LONG_HEADER, capacity_at, count_at, long_size_at, offset_at
+from kvstore.structures.packed_layout import PACKED_HEADER, capacity_at, count_at, long_size_at, offset_at
 from kvstore.structures.record import (
     BASE,
     HEAD,
@@ -177,7 +177,7 @@ def _match(space, packed, i, step, limit, key, k):  # type: ignore[no-untyped-de
     memory, at, text = space.mem.bytes, read_address(space, packed), bytes_at(key, k)
     capacity, count = capacity_at(memory, at), count_at(memory, at)
     if capacity == 0:
-        same = limit > 0 and long_size_at(memory, at) == k and compare(space, packed + LONG_HEADER, text, 0, k)
+        same = limit > 0 and long_size_at(memory, at) == k and compare(space, packed + PACKED_HEADER, text, 0, k)
         return 0 if same else -1
     for _ in range(min(limit, count - i if step > 0 else i + 1)):
         end = offset_at(memory, at, capacity, i + 1)

@@ -157,12 +157,12 @@ def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
 
 def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
     """The elements of a packed, which are keys alone, and the bytes that it takes."""
-    header, count = struct.unpack("<2H", reader.bytes(va, 4))
+    header, count, start = struct.unpack("<2HI", reader.bytes(va, 8))
     assert header & 7 == PACKED and count > 0, "a packed without elements"
-    capacity, start, found = header & ~7, 4, []
+    capacity, found = header & ~7, []
     if capacity == 0:  # a long packed
-        (size,) = struct.unpack("<I", reader.bytes(va + 4, 4))
-        assert count == 1 and size > 4090, "a long packed of a short item"
+        size = start
+        assert count == 1 and size > 4086, "a long packed of a short item"
         return [(reader.bytes(va + 8, size), b"")], _class_size(8 + size)
     for i in range(count):
         (end,) = struct.unpack("<H", reader.bytes(va + capacity - 2 * (i + 1), 2))

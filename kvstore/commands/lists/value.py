@@ -13,7 +13,7 @@ from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding
 from kvstore.store.reserve import BYTES_PER_CHANGE, reserve_change, reserve_elements
 from kvstore.store.types import COMPACT, WIDE
 from kvstore.structures.listpack import LISTPACK_EMPTY
-from kvstore.structures.packed_layout import LONG_HEADER, capacity_at, count_at, long_size_at, offset_at
+from kvstore.structures.packed_layout import PACKED_HEADER, capacity_at, count_at, long_size_at, offset_at
 from kvstore.structures.sequence import (
     NOWHERE,
     packed_where,
@@ -114,7 +114,7 @@ def reply_element(context, packed, i):  # type: ignore[no-untyped-def]
     memory, at = context.space.mem.bytes, read_address(context.space, packed)
     capacity = capacity_at(memory, at)
     if capacity == 0:
-        reply_bulk_memory(context, packed + LONG_HEADER, long_size_at(memory, at))
+        reply_bulk_memory(context, packed + PACKED_HEADER, long_size_at(memory, at))
         return
     start = offset_at(memory, at, capacity, i)
     reply_bulk(context, memory, at + start, offset_at(memory, at, capacity, i + 1) - start)

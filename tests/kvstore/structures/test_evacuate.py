@@ -2,6 +2,7 @@
 too few frames."""
 
 import random
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -146,7 +147,8 @@ def add_packed(value: Value, texts: list[bytes]) -> int:
     packed = int(packed_new(state, 10))
     for i, text in enumerate(texts):
         packed = int(packed_insert(state, packed, i, len(text)))
-        start = 4 if i == 0 else int.from_bytes(memory_of(value.space, end_of(value.space, packed, i - 1), 2), "little")
+        place = packed + 4 if i == 0 else end_of(value.space, packed, i - 1)
+        start = int.from_bytes(memory_of(value.space, place, 2), "little")
         value.space.write(packed + start, text)
     return packed
 
@@ -158,7 +160,8 @@ def end_of(space: AddressSpace, packed: int, i: int) -> int:
 
 def items_of(space: AddressSpace, packed: int) -> list[bytes]:
     check_packed(space.state, packed)
-    count, start, found = int.from_bytes(memory_of(space, packed + 2, 2), "little"), 4, []
+    count, start = struct.unpack("<2H", memory_of(space, packed + 2, 4))
+    found = []
     for i in range(count):
         end = int.from_bytes(memory_of(space, end_of(space, packed, i), 2), "little")
         found.append(memory_of(space, packed + start, end - start))

@@ -88,7 +88,7 @@ def items(space: AddressSpace, va: int) -> list[bytes]:
     check_packed(space.state, va)
     found = [memory_of(space, ask(space, 1, va, i), ask(space, 2, va, i)) for i in range(count(space, va))]
     assert ask(space, 3, va) == sum(map(len, found))
-    assert ask(space, 1, va, len(found)) == va + PACKED_HEADER + sum(map(len, found))
+    assert ask(space, 1, va, len(found)) == ask(space, 1, va, 0) + sum(map(len, found))
     return found
 
 
@@ -310,6 +310,26 @@ def test_appends_copy_seldom_and_waste_an_eighth(space: AddressSpace) -> None:
         va = moved
 
 
+def test_a_queue_and_a_stack_slide_seldom_and_move_no_items_otherwise(space: AddressSpace) -> None:
+    """At either end, and from one to the other: the first item's place shows what has moved."""
+    for push_front, pop_front in [(0, 1), (1, 0), (1, 1), (0, 0)]:
+        contents = [b"%08d" % i for i in range(100)]
+        va, slides = packed_of(space, contents), 0
+        for number in range(scaled(2000, 60)):
+            start = ask(space, 1, va, 0) - va
+            place, item = 0 if push_front else len(contents), b"%08d" % (100 + number)
+            moved = insert(space, va, place, item)
+            contents.insert(place, item)
+            assert moved == va or number == 0
+            slides += abs(ask(space, 1, moved, 0) - moved - start) > len(item)
+            va = int(packed_remove(space.state, moved, 0 if pop_front else len(contents) - 1, 1))
+            del contents[0 if pop_front else -1]
+            if number % 20 == 0:
+                assert items(space, va) == contents
+        assert items(space, va) == contents
+        assert slides <= scaled(2000, 60) // (4 if push_front != pop_front else 100)
+
+
 def test_removal_gives_memory_back(space: AddressSpace) -> None:
     va = packed_of(space, [b"12345678"] * 400)
     assert capacity(space, va) == 4096
@@ -336,6 +356,7 @@ def test_what_is_broken_is_named(space: AddressSpace) -> None:
         (0, b"\x22", r"\(1\) a packed of another kind"),
         (1, b"\x7f", r"\(1\) the capacity"),
         (3, b"\x30", r"\(3\) the ends"),
+        (4, b"\x07", r"\(2\) the first item"),
         (-2, b"\x30", r"\(2\) the ends"),
         (-6, b"\xff", r"\(3\) the items"),
     ]:
