@@ -3,7 +3,7 @@
     compare_begin(state, budget)
     code = compare_entries(a, b, one, other, same, state)        SAME, DIFFERENT, or MORE: the budget is used up
 
-It compares contents and not their form: a set is the same as integers, as a packed or as a table, and the same value
+It compares contents and not their form: a set is the same as integers, as a chain or as a table, and the same value
 written again is no difference.  Nothing is estimated: no digest stands for a value.
 
 What makes it fast is that the two stores share frames (mmcore/sameness.py).  A page that they have in common is not
@@ -16,7 +16,7 @@ looked into:
                     in the pages that were changed
     other tables    each element of the one is looked up in the other.  They have equally many elements, so one way is
                     enough
-    small ones      likewise; usually the elements are in the same order, and each is found at once
+    small ones      likewise
     list            element by element, except for packeds in shared pages
 
 A difference ends the comparison at once, so most comparisons are short.  A comparison can be interrupted behind any
@@ -40,11 +40,12 @@ from kvstore.store.entries import (
 )
 from kvstore.store.scores import WORD_SIZE, element_score, ordered
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LAST, LINK, SLOTS
+from kvstore.structures.chain import chain_element
+from kvstore.structures.chain_find import chain_find
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
     element_bytes,
     element_hash,
-    element_is,
     element_key,
     element_key_length,
     element_payload,
@@ -53,9 +54,10 @@ from kvstore.structures.element import (
 )
 from kvstore.structures.hash import hash_bytes
 from kvstore.structures.ints import ints_at, ints_count
-from kvstore.structures.kinds import INTS, PACKED, RECORD, kind_of
-from kvstore.structures.packed import packed_count, packed_is_long, packed_item
+from kvstore.structures.kinds import CHAIN, INTS, RECORD, kind_of
+from kvstore.structures.packed import packed_count, packed_is_long, packed_item, packed_item_size
 from kvstore.structures.record import BASE, BUCKETS
+from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
 from kvstore.structures.table import table_at, table_find
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, free, malloc, words_at
@@ -67,16 +69,16 @@ from mmcore.sameness import is_same_page, same_until
 from mmcore.state import CR3, SPACE
 
 SAME, DIFFERENT, MORE = range(3)
-# The state, int64[COMPARE_WORDS]: what is being compared; the next byte, bucket or element; where the last element was
-# found; what is left of the budget; two walks, or the digits of an integer.
-_STAGE, _AT, _HINT, LEFT, _ROOM = range(5)
-COMPARE_WORDS = _ROOM + 2 * WALK_WORDS
+# The state, int64[COMPARE_WORDS]: what is being compared; the next byte, bucket or integer; what is left of the budget;
+# a walk, the digits of an integer, or the places in two lists.
+_STAGE, _AT, LEFT, _ROOM = range(4)
+COMPARE_WORDS = _ROOM + WALK_WORDS
 _BEGIN, _STRING, _ELEMENTS = range(3)
+_WHERE, _ITEM, _OTHER_WHERE, _OTHER_ITEM = range(_ROOM, _ROOM + 4)  # packeds of the two lists, and places in them
+_DIGITS_MAX = 20  # of an integer [bytes]
+assert 8 * WALK_WORDS >= _DIGITS_MAX and COMPARE_WORDS > _OTHER_ITEM
 # What the budget counts, some 40 ns each.
 PAGE_COST, ELEMENT_COST = 8, 6
-_FIRST, _SECOND = _ROOM, _ROOM + WALK_WORDS  # the walks
-# The place of an entry's element in `walk`, see structures/walk.py.
-_HERE, _PLACE = 2, 3
 
 
 @kernel
@@ -104,20 +106,9 @@ def _same_bytes(x, y, at, other, count):  # type: ignore[no-untyped-def]
 def _same_payload(x, y, element, other, scored):  # type: ignore[no-untyped-def]
     """Whether two elements have the same payload; with `scored`, it is a score, which may be shortened."""
     size, others = element_payload_length(x, element), element_payload_length(y, other)
-    if scored and (size != WORD_SIZE or others != WORD_SIZE):  # a packed does not tell -0 from 0
+    if scored and (size != WORD_SIZE or others != WORD_SIZE):  # a chain does not tell -0 from 0
         return ordered(element_score(x, element)) == ordered(element_score(y, other))
     return size == others and _same_bytes(x, y, element_payload(x, element), element_payload(y, other), size)
-
-
-@linked(boolean(SPACE, SPACE, int64, int64, int64))
-def _same_element(x, y, element, other, scored):  # type: ignore[no-untyped-def]
-    """Whether two elements are the same."""
-    k = element_key_length(x, element)
-    if k != element_key_length(y, other):
-        return False
-    if not _same_bytes(x, y, element_key(x, element), element_key(y, other), k):
-        return False
-    return _same_payload(x, y, element, other, scored)
 
 
 @linked(boolean(SPACE, SPACE, int64, int64, int64, int64))
@@ -134,61 +125,63 @@ def _is_in_table(x, y, element, root, scored, seed):  # type: ignore[no-untyped-
     return slot != 0 and _same_payload(x, y, element, table_at(y, slot), scored)
 
 
-@linked(boolean(SPACE, SPACE, int64, int64, int64, int64[::1]))
-def _is_in_packed(x, y, element, root, scored, state):  # type: ignore[no-untyped-def]
-    """Whether a packed in y has an element of x, which lies in a packed."""
-    k, count = element_key_length(x, element), packed_count(y, root)
-    key = pin(x, element_key(x, element), k)
-    for i in range(count):
-        place = (state[_HINT] + i) % count
-        item = packed_item(y, root, place)
-        if element_is(y, item, key, k):
-            state[_HINT] = place + 1
-            return _same_payload(x, y, element, item, scored)
-        state[LEFT] -= 1
-    return False
+@linked(boolean(SPACE, SPACE, int64, int64, int64))
+def _is_in_chain(x, y, element, root, scored):  # type: ignore[no-untyped-def]
+    """Whether a chain in y has an element of x, which lies in a chain."""
+    k = element_key_length(x, element)
+    place = chain_find(y, root, pin(x, element_key(x, element), k), k)
+    return place >= 0 and _same_payload(x, y, element, chain_element(y, root, place), scored)
 
 
 @linked(boolean(SPACE, int64, int64, int64, int64[::1]))
 def _has_integer(y, root, value, seed, state):  # type: ignore[no-untyped-def]
-    """Whether a set in y, a packed or a record, has an integer."""
+    """Whether a set in y, a chain or a record, has an integer."""
     key = int64(state.ctypes.data) + 8 * _ROOM
-    digits = bytes_at(key, 8 * WALK_WORDS)
+    digits = bytes_at(key, _DIGITS_MAX)
     k = put_decimal(digits, 0, value)
     if kind_of(y, root) == RECORD:
         return table_find(y, root, hash_bytes(digits, 0, k, seed), key, k) != 0
-    for i in range(packed_count(y, root)):
-        if element_is(y, packed_item(y, root, i), key, k):
-            return True
-        state[LEFT] -= 1
-    return False
+    return chain_find(y, root, key, k) >= 0
 
 
-@linked(int64(SPACE, SPACE, int64, int64, int64, int64, int64[::1]))
-def _compare_small(x, y, root, other, scored, seed, state):  # type: ignore[no-untyped-def]
-    """Look for each element of INTS or of a packed in x in a value of y that is not INTS, unless both are."""
-    ints, large = kind_of(x, root) == INTS, kind_of(y, other) == RECORD
-    count = ints_count(x, root) if ints else packed_count(x, root)
+@linked(int64(SPACE, SPACE, int64, int64, int64, int64[::1]))
+def _compare_integers(x, y, root, other, seed, state):  # type: ignore[no-untyped-def]
+    """Look for each of the integers of a set in x in a set in y."""
+    count, ints = ints_count(x, root), kind_of(y, other) == INTS
     while state[_AT] < count:
         if state[LEFT] <= 0:
             return MORE
+        value = ints_at(x, root, state[_AT])
         if ints:
-            value = ints_at(x, root, state[_AT])
-            if kind_of(y, other) == INTS:
-                found = ints_at(y, other, state[_AT]) == value
-            else:
-                found = _has_integer(y, other, value, seed, state)
+            found = ints_at(y, other, state[_AT]) == value
         else:
-            element = packed_item(x, root, state[_AT])
-            if large:
-                found = _is_in_table(x, y, element, other, scored, seed)
-            else:
-                found = _is_in_packed(x, y, element, other, scored, state)
+            found = _has_integer(y, other, value, seed, state)
         if not found:
             return DIFFERENT
         state[_AT] += 1
         state[LEFT] -= ELEMENT_COST
     return SAME
+
+
+@linked(int64(SPACE, SPACE, int64, int64, int64, int64, int64[::1]))
+def _compare_chain(x, y, root, other, scored, seed, state):  # type: ignore[no-untyped-def]
+    """Look for each element of a chain in x in a chain or a table in y."""
+    walk, table = words_at(int64(state.ctypes.data) + 8 * _ROOM, WALK_WORDS), kind_of(y, other) == RECORD
+    if state[_AT] == 0:
+        state[_AT] = 1
+        walk_begin(x, root, walk)
+    while state[LEFT] > 0:
+        element = walk_next(x, walk)
+        if element == 0:
+            return SAME
+        if table:
+            found = _is_in_table(x, y, element, other, scored, seed)
+        else:
+            found = _is_in_chain(x, y, element, other, scored)
+        if not found:
+            return DIFFERENT
+        state[LEFT] -= ELEMENT_COST
+    return MORE
 
 
 @linked(int64(SPACE, SPACE, int64, int64, int64, int64, int64[::1], int64[::1]))
@@ -228,22 +221,34 @@ def _compare_tables(x, y, root, other, scored, seed, same, state):  # type: igno
     return SAME
 
 
-@linked(int64(SPACE, SPACE, int64[::1], int64[::1]))
-def _compare_lists(x, y, same, state):  # type: ignore[no-untyped-def]
+@linked(int64(SPACE, SPACE, int64, int64, int64[::1], int64[::1]))
+def _compare_lists(x, y, root, others, same, state):  # type: ignore[no-untyped-def]
     """Compare two lists of the same length element by element."""
-    here = words_at(int64(state.ctypes.data) + 8 * _FIRST, WALK_WORDS)
-    there = words_at(int64(state.ctypes.data) + 8 * _SECOND, WALK_WORDS)
-    mem, one, two = x.mem, x.cpu[CR3], y.cpu[CR3]
+    if state[_AT] == 0:
+        state[_AT] = 1
+        state[_WHERE], state[_OTHER_WHERE] = where_first(x, root), where_first(y, others)
+        state[_ITEM] = state[_OTHER_ITEM] = 0
     while state[LEFT] > 0:
-        packed = here[_HERE]
-        if packed != 0 and packed == there[_HERE] and here[_PLACE] == there[_PLACE]:
-            if is_same_page(mem, one, two, same, packed) and not packed_is_long(x, packed):
-                here[_PLACE] = there[_PLACE] = packed_count(x, packed)
-        element, other = walk_next(x, here), walk_next(y, there)
-        if element == 0:
+        if state[_WHERE] == NOWHERE:
             return SAME
-        if not _same_element(x, y, element, other, 0):
-            return DIFFERENT
+        packed, other = packed_where(x, root, state[_WHERE]), packed_where(y, others, state[_OTHER_WHERE])
+        count, others_count, i, j = packed_count(x, packed), packed_count(y, other), state[_ITEM], state[_OTHER_ITEM]
+        shared = packed == other and i == j and is_same_page(x.mem, x.cpu[CR3], y.cpu[CR3], same, packed)
+        if shared and not packed_is_long(x, packed):
+            i = j = count
+        else:
+            size = packed_item_size(x, packed, i)
+            if size != packed_item_size(y, other, j):
+                return DIFFERENT
+            if not _same_bytes(x, y, packed_item(x, packed, i), packed_item(y, other, j), size):
+                return DIFFERENT
+            i += 1
+            j += 1
+        if i == count:
+            state[_WHERE], i = where_next(x, root, state[_WHERE]), 0
+        if j == others_count:
+            state[_OTHER_WHERE], j = where_next(y, others, state[_OTHER_WHERE]), 0
+        state[_ITEM], state[_OTHER_ITEM] = i, j
         state[LEFT] -= ELEMENT_COST
     return MORE
 
@@ -257,18 +262,19 @@ def _compare_elements(a, b, one, other, same, state):  # type: ignore[no-untyped
         if root_count(x, root) != root_count(y, others):
             return DIFFERENT
         state[_STAGE] = _ELEMENTS
-        state[_AT] = state[_HINT] = 0
-        if type_ == LIST:
-            walk_begin(x, root, words_at(int64(state.ctypes.data) + 8 * _FIRST, WALK_WORDS))
-            walk_begin(y, others, words_at(int64(state.ctypes.data) + 8 * _SECOND, WALK_WORDS))
+        state[_AT] = 0
     if type_ == LIST:
-        return _compare_lists(x, y, same, state)
+        return _compare_lists(x, y, root, others, same, state)
     scored, kind, others_kind = 1 if type_ == ZSET else 0, kind_of(x, root), kind_of(y, others)
     if kind == RECORD and others_kind == RECORD:
         return _compare_tables(x, y, root, others, scored, seed, same, state)
-    if kind == RECORD or (others_kind == INTS and kind == PACKED):
-        return _compare_small(y, x, others, root, scored, seed, state)
-    return _compare_small(x, y, root, others, scored, seed, state)
+    if kind == INTS:
+        return _compare_integers(x, y, root, others, seed, state)
+    if others_kind == INTS:
+        return _compare_integers(y, x, others, root, seed, state)
+    if kind == CHAIN:
+        return _compare_chain(x, y, root, others, scored, seed, state)
+    return _compare_chain(y, x, others, root, scored, seed, state)
 
 
 @linked(int64(CONTEXT, CONTEXT, int64, int64, int64[::1], int64[::1]))
