@@ -32,12 +32,14 @@ BRANCH DIFF compares all keys, if it needs that half.
 A change costs a branch that is not watched otherwise some twenty instructions, if its key was recorded lately.
 """
 
+import ctypes
+
 from kvstore.effects.events import ALL_DATABASES
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import CHANGES_BYTES, CHANGES_BYTES_MAX, CHANGES_MAX
 from kvstore.lifetimes.store import LINE
 from kvstore.system.libc import free, malloc, words_at
-from mmcore.jit import int64, kernel, linked, view, void
+from mmcore.jit import int64, kernel, linked, over, view, void
 
 (
     HELD,  # not 0: it belongs to a store, to the base of a branch, or to a comparison
@@ -217,3 +219,11 @@ def note_change(context, db, hash_):  # type: ignore[no-untyped-def]
 def note_whole(context, db):  # type: ignore[no-untyped-def]
     """Record that any key of `db`, or of ALL_DATABASES, may have changed.  The store has a line."""
     _note(context, record_of(db & ALL, WHOLE))
+
+
+def recorded(address: int) -> tuple[int, int]:
+    """How many changes the line at an address (0: none) has recorded, and the memory that it takes for that [bytes]."""
+    if address == 0:
+        return 0, 0
+    line = over((ctypes.c_int64 * LINE_WORDS).from_address(address), int64)
+    return line[END] - line[FLOOR], line[CAPACITY] * RECORD_BYTES

@@ -10,8 +10,10 @@ from kvstore.branches.using import use
 from kvstore.commands.rows import UNCOUNTED
 from kvstore.config.config import Config
 from kvstore.durable.exports import Exports
+from kvstore.effects.changes import recorded
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
+from kvstore.lifetimes.store import LINE
 from kvstore.lifetimes.wiring import Shard
 from kvstore.net.stores import drop_store
 from kvstore.net.waiting import begin_wait, unblock_connection
@@ -100,6 +102,11 @@ class Stores:
     def own_bytes(self, one: Known) -> int:
         """Memory of the frames that a store has taken for itself [bytes]."""
         return int(own_frames(self._context_of(one))) * PAGE_SIZE
+
+    def recorded_of(self, one: Known) -> dict[str, int]:
+        """What is recorded of changes to a store: how many, and the memory for that [bytes]."""
+        changes, taken = recorded(int(self._context_of(one).store[LINE]))
+        return {"changes": changes, "changes_bytes": taken}
 
     def held_by(self, one: Known) -> Held:
         """What a store holds, shared and private."""

@@ -14,6 +14,7 @@ def branches_fields(server: "Server") -> dict[str, object]:
         "snapshots": of.snapshots,
         "branches_outlive_process": "no",
         "branches_own_bytes": of.own_bytes,
+        "branches_changes_bytes": server.registers.CHANGES_BYTES,
         "pages_copied": counters["pages_copied"],
         "tables_copied": counters["tables_copied"],
     }

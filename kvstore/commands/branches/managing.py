@@ -58,6 +58,7 @@ def info(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
         "private": held.private,
         "tables_shared": held.tables_shared,
         "tables_private": held.tables_private,
+        **server.recorded_of(one),
     }
 
 
