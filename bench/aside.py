@@ -14,6 +14,7 @@ the time of a read is the receiver's.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 from bench.bystander import IDLE_S, Bystander, exchange
@@ -48,12 +49,16 @@ def fill(port: int, count: int) -> None:
     exchange(port, b"".join(commands))
 
 
-def measure(
-    one: Server, sizes: dict[str, int], progress: Say
-) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
+class Found(defaultdict[str, dict[str, list[tuple[float, float, float]]]]):
     """By way and read: (longest wait at the idle server, longest wait meanwhile, time of the read) [ms]."""
-    bystander = Bystander(one.port)
-    found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+
+    def __init__(self) -> None:
+        super().__init__(lambda: {name: [] for name in READS})
+
+
+def measure(one: Server, sizes: dict[str, int], progress: Say) -> Found:
+    """Measure one server."""
+    bystander, found = Bystander(one.port), Found()
     with Client(one.port) as admin:
         fill(one.port, sizes["elements"])
         ways = {one.subject: ""}
@@ -75,7 +80,7 @@ def measure(
 
                     idle = bystander.longest_ms(lambda: time.sleep(IDLE_S))
                     busy = bystander.longest_ms(read)
-                    found.setdefault(way, {}).setdefault(name, []).append((idle, busy, taken[0]))
+                    found[way][name].append((idle, busy, taken[0]))
     bystander.close()
     return found
 
@@ -94,7 +99,7 @@ def run(subjects: Sequence[str] = (DEFAULT, "redis"), sizes: dict[str, int] = FU
     )
     here, missing = present(subjects)
     report.notes += missing
-    found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    found = Found()
     for subject in here:
         with server(subject) as one:
             found.update(measure(one, sizes, progress))

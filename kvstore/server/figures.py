@@ -13,9 +13,9 @@ from kvstore.durable.persistence import Persistence
 from kvstore.lifetimes import sizes
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
-from kvstore.net.reader import Reader
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import Histogram, Scale
+from kvstore.server.reader import Reader
 from kvstore.store.databases import index_pages, memory_used
 from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step

@@ -52,12 +52,12 @@ from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.net import accept, events, loop
 from kvstore.net.closing import close_slot
 from kvstore.net.listeners import CannotListen, UnixListener, listen_tcp, warn_of_backlog
-from kvstore.net.reader import Reader
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.latency import LatencyMonitor
 from kvstore.observe.slowlog import SlowLog
 from kvstore.server.figures import Figures
 from kvstore.server.loading import loading_table
+from kvstore.server.reader import Reader
 from kvstore.server.settings import APPLIED, Settings
 from kvstore.store.databases import keyspace_init
 from kvstore.system import capacity
@@ -105,14 +105,11 @@ class Server(Settings, Figures):
         self._attack_logged_s = -ATTACK_LOG_S
         self._listeners: list[socket.socket] = []
         self._populator: Populator | None = None
-        self._read_failed: BaseException | None = None
         self._peak = 0
-        self._prepare_wake()
+        self._prepare_descriptors()
         self.snapshots = Persistence(self, opened.lock)
         self._watch_descriptor(self.snapshots.fileno(), accept.WAKE)
         self.exports = Exports(self.main, lambda fd: self._watch_descriptor(fd, accept.WAKE))
-        self.reader = Reader(self.memory, self.commands, self.shard, self._end_with)
-        self._watch_descriptor(self.reader.fileno(), accept.READS)
         start_clocks(self.main)
         r.LAST_SAVE_MS = r.NOW_MS
         self._begin_names()
@@ -149,11 +146,13 @@ class Server(Settings, Figures):
                 "The processor's time stamp counter changes its rate: what is told of commands' times is not exact"
             )
 
-    def _prepare_wake(self) -> None:
+    def _prepare_descriptors(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._epoll = select.epoll()
         self.registers.EPOLL_FD = self._epoll.fileno()
         self._watch_descriptor(self._wake_read, accept.WAKE)
+        self.reader = Reader(self.memory, self.commands, self.shard, self._wake_up)
+        self._watch_descriptor(self.reader.fileno(), accept.READS)
 
     def _watch_descriptor(self, fd: int, kind: int) -> None:
         # select.epoll registers a descriptor with itself as data; the loop also needs its kind.
@@ -330,16 +329,11 @@ class Server(Settings, Figures):
         with contextlib.suppress(OSError):  # a full pipe wakes it too; a closed one need not wake it
             os.write(self._wake_write, b"\0")
 
-    def _end_with(self, error: BaseException) -> None:
-        # The reader's thread has ended: so does the server.
-        self._read_failed = error
-        self._wake_up()
-
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        if self._read_failed:
-            raise self._read_failed
+        if self.reader.failure:
+            raise self.reader.failure
         self.snapshots.poll()
         self.exports.poll()
         if self.loading and self.loading.ended():

@@ -19,7 +19,7 @@ from kvstore.commands.transactions import keep_command
 from kvstore.lifetimes import connection
 from kvstore.lifetimes.connection import NEVER, READ_NUMBER
 from kvstore.lifetimes.context import BLOCKS
-from kvstore.net.reader import Reader
+from kvstore.server.reader import Reader
 from kvstore.store.aside import (
     GIVEN_UP,
     JOB_WORDS,
@@ -60,10 +60,9 @@ class Aside(Bare):
     def __init__(self, mode: int = CONSTANT, size: int = 32 << 20) -> None:
         super().__init__(size, mode=mode)
         self.memory.state.frames[POISON] = 1
-        self.failures: list[BaseException] = []
         self.table = CommandTable()
         self.table.install(self.shard)
-        self.reader = Reader(self.memory, self.table, self.shard, self.failures.append)
+        self.reader = Reader(self.memory, self.table, self.shard, lambda: None)
         self.reader.start()
         self.row, self.reads = self.shard.connections.row(0), self.reader.shared
 
@@ -94,7 +93,7 @@ class Aside(Bare):
 
     def ready(self, timeout_s: float = 0) -> bool:
         """Whether a read has ended."""
-        assert not self.failures, self.failures
+        assert self.reader.failure is None, self.reader.failure
         return bool(select.select([self.reader.fileno()], [], [], timeout_s)[0])
 
     def take(self) -> list[tuple[int, bytes]]:
@@ -177,7 +176,7 @@ def hammer(mode: int, seed: int, count: int, seconds: float) -> None:
         for root in list(store.forks):
             store.release(root)
         store.check()
-        assert store.registers.READ_ROOTS == 0 and meanwhile > rounds
+        assert store.reader.pending == 0 and meanwhile > rounds
 
 
 @pytest.fixture
@@ -213,7 +212,7 @@ def test_a_read_that_is_given_up_ends_and_its_root_comes_back(store: Aside) -> N
         read_give_up(store.context, store.row)
         assert store.row[READ_NUMBER] == 0
         given_up, _ = store.answer()
-        assert given_up == UNWANTED and store.registers.READ_ROOTS == 0
+        assert given_up == UNWANTED and store.reader.pending == 0
     expected = store.ask("SMEMBERS", "set")
     assert store.answer() == (WANTED, expected)
 

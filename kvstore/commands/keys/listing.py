@@ -83,8 +83,7 @@ def scan(context):  # type: ignore[no-untyped-def]
     valid, cursor = scan_cursor(context, 1)
     if not valid:
         refuse_cursor(context)
-        return 0
-    if not scan_options(context, 2, 1, 0):
+    if not valid or not scan_options(context, 2, 1, 0):
         return 0
     options = scan_state(context)
     count, any_type = options[COUNT], options[TYPE] == 0
@@ -112,11 +111,9 @@ def scan(context):  # type: ignore[no-untyped-def]
         if cursor == 0 or emitted >= count or looked >= scan_effort(count) or is_given_up(context):
             break
     glob_close(pattern)
-    if buckets == 0:
-        cursor = 0
     if enough:
         end_array(context, start, found)
-        wrap_scan(context, outer, cursor)
+        wrap_scan(context, outer, cursor if buckets > 0 else 0)
     else:
         call[REPLY_LENGTH] = outer
         reply_error(context, OUT_OF_PATTERN)
