@@ -4,6 +4,9 @@
 By (2) nobody writes to those frames while the root holds its reference.  The kernels use no TLB, no count and no GIL.
 Afterwards the owner gets the root back and releases it.
 
+A thread may also read through a space that is FROZEN, by mmu.py, if the space has a processor of its own: then a
+translation writes only to that processor's TLB and caches, and sets neither A nor D.
+
 A page has changed since an epoch if its stamp is later, or that of its PT if the PDE has WHOLE.  The owner stamps only
 private frames, except for pages that it moves or shares.  A reader may therefore report a page that was only moved in
 another space, or shared with another address, but it never misses a changed page.

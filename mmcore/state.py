@@ -3,7 +3,7 @@
 Both are records of arrays (see records.py).  They cost nothing inside kernels and work the same without the compiler.
 Scalars that change are registers: named words of one int64 array.
 
-Only the owner thread writes `entries`, `refcount`, `epoch`, `frames` and the arrays of the processor.  Other threads
+Only the owner thread writes `entries`, `refcount`, `epoch`, `frames` and the arrays of its processor.  Other threads
 may only read frames reachable from a frozen root (see frozen.py).
 """
 
