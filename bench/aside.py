@@ -1,9 +1,9 @@
 """How long does another client wait while one reads very much at once, and how long does the reader wait?
 
 Method.  The bystander is a separate process (bystander.py) and sends PING after PING.  Each repetition measures its
-longest wait twice: while nothing else happens, then while another connection sends one long read and receives all of
-its reply.  The figure is the second less the first, the median of all repetitions.  The time that the read itself took
-is that until its last byte.  The server is measured with reads aside, as configured by default, and with
+longest wait twice: while another connection sends one long read and receives all of its reply, then for as long while
+nothing else happens.  The figure is the first less the second, the median of all repetitions.  The time that the read
+itself took is that until its last byte.  The server is measured with reads aside, as configured by default, and with
 read-aside-threshold 0, in the same process; redis-server beside it.
 
 Units: ms.
@@ -78,8 +78,9 @@ def measure(one: Server, sizes: dict[str, int], progress: Say) -> Found:
                         exchange(one.port, encode(*command))
                         taken.append(1e3 * (time.perf_counter() - began))
 
-                    idle = bystander.longest_ms(lambda: time.sleep(IDLE_S))
                     busy = bystander.longest_ms(read)
+                    rest_s = max(IDLE_S, taken[0] / 1000)
+                    idle = bystander.longest_ms(lambda rest_s=rest_s: time.sleep(rest_s))  # type: ignore[misc]
                     found[way][name].append((idle, busy, taken[0]))
     bystander.close()
     return found
@@ -91,7 +92,7 @@ def run(subjects: Sequence[str] = (DEFAULT, "redis"), sizes: dict[str, int] = FU
         "aside",
         "How long does another client wait while one reads very much at once, and how long does the reader wait?",
         [
-            f"wait: the longest of PING after PING meanwhile, less the longest beside an idle server just before; "
+            f"wait: the longest of PING after PING meanwhile, less the longest beside an idle server for as long; "
             f"median of {sizes['repetitions']}",
             "idle: that longest wait beside the idle server, median; read: until the last byte of the reply, median",
         ],

@@ -1,7 +1,8 @@
 """The reader: the thread that serves long reads (store/aside.py), and the memory that its context is made of.
 
-It spends its life in one kernel (net/reader.py), so it never needs the GIL.  It has the lowest claim to a processor,
-like the snapshot's writer: a lower priority, and the batch policy, so that it preempts nobody when it wakes.
+It spends its life in one kernel (net/reader.py), so it never needs the GIL.  It has the batch policy, like the
+snapshot's writer, so that it preempts nobody when it wakes.  Its priority is lower than the owner's, but not as low as
+the writer's: where all processors are busy, somebody waits for what it does.
 
 One thread is enough to keep the others going.  A second one would shorten the queue of long reads, where there is a
 third processor.
@@ -29,7 +30,7 @@ from mmcore.space import frozen_reader
 
 log = logging.getLogger("kvstore")
 
-NICE = 10
+NICE = 5
 
 
 class Reader:
