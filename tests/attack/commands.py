@@ -114,6 +114,11 @@ def _store(kind: bytes, name: bytes) -> Special:
             made += generator.choice(([], [], [b"MAXMEMORY", generator.choice([b"50000", b"3000000", b"-1"])]))
         elif name in (b"SWAP", b"RENAME"):
             made.append(generator.choice(STORES))
+        elif name == b"DIFF":
+            made.append(generator.choice(STORES))
+            made += generator.choice(
+                ([], [b"COUNT", generator.choice([b"1", b"100", b"x"])], [b"CURSOR", b"0"], [b"x"])
+            )
         elif name == b"DROP":
             made += generator.choice(([], [b"FORCE"], [b"FORCE"], [b"x"]))
         elif name == b"RESTORE":
@@ -135,7 +140,7 @@ SPECIAL: dict[str, Special] = {
     **{
         f"{kind}|{name}": _store(kind.upper().encode(), name.upper().encode())
         for kind, names in (
-            ("branch", ("create", "use", "reset", "drop", "swap", "rename", "info", "save")),
+            ("branch", ("create", "use", "reset", "drop", "swap", "rename", "info", "save", "diff")),
             ("snapshot", ("create", "restore", "drop", "info")),
         )
         for name in names

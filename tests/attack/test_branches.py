@@ -31,6 +31,9 @@ def play_stores(server: Process, generator: random.Random, rounds: int, steps: i
     """Play streams over some lasting connections in turn, with a bystander in a branch in between."""
     with Wire(server.address) as own:
         prepare(own)
+        kept = own("CONFIG", "GET", "read-aside-threshold")[1]
+        # Every read goes to another thread, or none.
+        assert own("CONFIG", "SET", "read-aside-threshold", generator.choice((0, 1_000_000))) == OK
         before = settled_frames(own)
         assert own("BRANCH", "CREATE", "bystander") == OK
         with Bystander(server) as bystander, ExitStack() as stack:
@@ -51,6 +54,7 @@ def play_stores(server: Process, generator: random.Random, rounds: int, steps: i
                         connections[place] = stack.enter_context(Wire(server.address, generator.choice((2, 3))))
                 bystander.look()
         prepare(own)
+        assert own("CONFIG", "SET", "read-aside-threshold", kept) == OK
         wait_until(lambda: info(own, "clients")["blocked_clients"] == "0", "nobody to wait")
         wait_until(lambda: settled_frames(own) <= before + 1, "all frames to come back")
         assert "Traceback" not in server.log()
