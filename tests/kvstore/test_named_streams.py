@@ -370,3 +370,20 @@ def test_every_store_has_what_its_model_has(seed: int) -> None:
             int(stores.shard.connections[slot, connection.CONTEXT_OF]) == stores.context.address
             for slot in stores.slots
         )
+
+
+def test_the_rig_would_notice() -> None:
+    """Canaries: a change behind the model's back, in a store that it has looked at and in one that it has not."""
+    with Stores(8 << 20, connections=USERS) as stores:
+        play = Play(1, stores)
+        for command in (("SET", b"k1", b"v"), ("SADD", b"k2", b"f1"), ("ZADD", b"k3", 1, b"f1")):
+            play._command(0, *command)
+        play.look()
+        stores.say(1, "DEL", b"k1")
+        with pytest.raises(AssertionError, match="main has changed"):
+            play.look()
+        play.digests.clear()
+        with pytest.raises(AssertionError, match="database 0 of main"):
+            play.look()
+        stores.say(1, "SET", b"k1", b"v")
+        play.look()
