@@ -120,6 +120,34 @@ def test_waiting_clients_of_a_dropped_branch_are_told(server: Process, wire2: Wi
         assert wire2("RPUSH", "k", "v") == 1
 
 
+def test_who_waits_for_replicas_or_is_held_by_a_pause_is_told_too(server: Process, wire2: Wire) -> None:
+    with Wire(server.address) as waiter, Wire(server.address) as paused:
+        assert wire2("BRANCH", "CREATE", "x") == OK
+        waiter.send(encode("BRANCH", "USE", "x") + encode("WAIT", "1", "0") + encode("PING"))
+        assert waiter.reply() == OK
+        assert paused("BRANCH", "USE", "x") == OK
+        assert wire2("CLIENT", "PAUSE", "100000", "WRITE") == OK
+        paused.send(encode("SET", "a", "1") + encode("GET", "a") + encode("BRANCH", "CURRENT"))
+        wait_until(lambda: info(wire2)["blocked_clients"] == "2", "two that wait")
+        assert wire2("BRANCH", "DROP", "x", "FORCE") == OK
+        assert [waiter.reply(), waiter.reply()] == [Failure(DROPPED), Status("PONG")]
+        assert wire2("CLIENT", "UNPAUSE") == OK
+        assert [paused.reply() for _ in range(3)] == [Failure(DROPPED)] * 3
+        assert play(paused, "BRANCH USE main; EXISTS a") == [OK, 0]
+
+
+def test_a_monitor_whose_branch_was_dropped_goes_on(server: Process, wire2: Wire) -> None:
+    with Wire(server.address) as monitor:
+        assert wire2("BRANCH", "CREATE", "x") == OK
+        assert play(monitor, "BRANCH USE x; MONITOR") == [OK, OK]
+        assert wire2("BRANCH", "DROP", "x", "FORCE") == OK
+        assert monitor.reply().text.endswith('"BRANCH" "DROP" "x" "FORCE"')
+        assert wire2("SET", "a", "1") == OK
+        assert monitor.reply().text.endswith('"SET" "a" "1"')
+        assert monitor("RESET") == Status("RESET")
+        assert monitor("GET", "a") == b"1"
+
+
 def test_subscribers_trackers_and_watchers_of_a_dropped_branch_are_none_any_more(server: Process, wire2: Wire) -> None:
     with (
         Wire(server.address) as subscriber,
