@@ -18,6 +18,7 @@ session, all stores end by themselves after a day.
 import contextlib
 import fcntl
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -116,6 +117,7 @@ class Branches:
         self._lock_file = lock_file
         self._ends = () if transient else ("TTL", ENDS_AFTER_S)
         self._count = 0
+        self._one_at_a_time = threading.Lock()  # a test may reset its branch in a thread
         self._seeds: dict[str, Seed] = {}  # those that are loaded, by the names of their snapshots
         try:
             self._connection = server.connect()
@@ -128,7 +130,8 @@ class Branches:
     def command(self, *words: str | int) -> Any:
         """The reply to a command about stores.  Raises CommandError, and CannotBranch when the server has gone."""
         try:
-            return self._connection.command(*words)
+            with self._one_at_a_time:
+                return self._connection.command(*words)
         except OSError as error:
             raise CannotBranch(f"the server has gone: {error}\n{self.server.log()}") from error
 

@@ -10,6 +10,7 @@ pytest imports this module in every session, also in those that need no server. 
 fixture imports what it needs.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +82,17 @@ def kvstore_server(request: pytest.FixtureRequest) -> Iterator["Server"]:
     from kvstore.testing.shared import ask
 
     config = request.config
-    try:
-        if url := _url(config):
-            if not _is_allowed(config):
-                pytest.fail(_REFUSED.format(url), pytrace=False)
-            yield Server.of(url)
-        elif given := _given(config):
-            yield ask(given["directory"])
-        else:
-            with embedded(_options(config)) as server:
-                yield server
-    except (StartFailed, NotAnAddress) as error:
-        pytest.fail(f"kvstore: {error}", pytrace=False)
+    with contextlib.ExitStack() as stack:
+        with _told(StartFailed, NotAnAddress):
+            if url := _url(config):
+                if not _is_allowed(config):
+                    pytest.fail(_REFUSED.format(url), pytrace=False)
+                server = Server.of(url)
+            elif given := _given(config):
+                server = ask(given["directory"])
+            else:
+                server = stack.enter_context(embedded(_options(config)))
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -115,12 +115,10 @@ def _kvstore_branches(kvstore_server: "Server", request: pytest.FixtureRequest) 
     lock_file = f"{given['directory']}/seed" if given else ""
     process = getattr(request.config, "workerinput", {}).get("workerid", "main")
     is_remote = bool(_url(request.config))
-    try:
+    with _told(CannotBranch):
         branches = Branches(
             kvstore_server, run=_run(request.config), process=process, lock_file=lock_file, transient=not is_remote
         )
-    except CannotBranch as error:
-        pytest.fail(f"kvstore: {error}", pytrace=False)
     yield branches
     if is_remote and not given:
         branches.drop_all()
@@ -151,6 +149,17 @@ def akv(kvstore_branch: "Branch", kvstore_client_options: dict[str, Any]) -> Ite
     client = kvstore_branch.async_client(**kvstore_client_options)
     yield client
     client.connection_pool.finish()
+
+
+@contextlib.contextmanager
+def _told(*expected: type[Exception]) -> Iterator[None]:
+    # These errors are for users: the reason says all, and where it was raised is of no use to them.
+    try:
+        yield
+        return
+    except expected as error:
+        reason = str(error)
+    pytest.fail(f"kvstore: {reason}", pytrace=False)
 
 
 def _url(config: pytest.Config) -> str:
