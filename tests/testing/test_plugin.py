@@ -94,10 +94,11 @@ def test_a_branch_goes_back_to_the_seed(kv, kvstore_branch):
     kvstore_branch.reset()
     assert kv.keys("*y") == ["city"]
 
-def test_a_program_finds_the_branch_by_its_url(kv, kvstore_branch):
-    program = "import redis, sys; redis.Redis.from_url(sys.argv[1]).set('from', 'program')"
-    subprocess.run([sys.executable, "-c", program, kvstore_branch.url], check=True)
-    assert kv.get("from") == "program"
+def test_a_program_finds_the_branch_by_its_urls(kv, kvstore_branch):
+    program = "import redis, sys; [redis.Redis.from_url(url).append('from', 'it ') for url in sys.argv[1:]]"
+    subprocess.run([sys.executable, "-c", program, kvstore_branch.url, kvstore_branch.tcp_url], check=True)
+    assert kv.get("from") == "it it "
+    assert kvstore_branch.changes() == [(0, b"from", "new")]
 
 def test_the_main_store_is_empty(kvstore_server, kv):
     with kvstore_server.client() as main:
@@ -114,7 +115,7 @@ def test_all_branches_but_this_one_are_gone(kvstore_branch, kvstore_server):
     assert names == ["main", kvstore_branch.name]
 
 def test_its_options_are_those_of_the_ini_file(kv):
-    assert kv.config_get("maxmemory", "save") == {"maxmemory": "67108864", "save": ""}
+    assert kv.config_get("maxmemory", "save") == {"maxmemory": "67108864", "save": "3600 1"}
 """
 
 NESTED = """
@@ -131,7 +132,10 @@ def kvstore_seed():
 
 
 def test_each_test_has_a_store_of_its_own(session: Session) -> None:
-    session.pytester.makeini(INI + "kvstore_options =\n    maxmemory 64mb\n    hash-max-listpack-entries 7\n")
+    session.pytester.makeini(
+        INI
+        + "kvstore_options =\n    maxmemory 64mb\n    port auto\n    save '3600 1'\n    hash-max-listpack-entries 7\n"
+    )
     nested = session.pytester.mkpydir("nested")
     nested.joinpath("conftest.py").write_text(NESTED)
     test = "def test_here(kv):\n    assert kv.keys('*') == ['town']\n"
