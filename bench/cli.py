@@ -202,6 +202,25 @@ def exit_command(size_gib: float, rounds: int, plot: Path | None, smoke: bool, j
     return finish(exits.run(**sizes, plot=plot), json_file)
 
 
+@bench.command("clone")
+@click.option("--mib", type=click.IntRange(2), default=188, show_default=True, help="The guest's memory.")
+@click.option("--runs", type=click.IntRange(1), default=200, show_default=True, help="Of each round.")
+@in_rounds(7)
+@plotted
+@common
+def clone_command(mib: int, runs: int, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
+    """Executions a second of a guest that is cloned for every input.
+
+    \b
+    Example:
+      kvstore bench clone --mib 1024
+    """
+    from bench import clone
+
+    sizes = clone.SMOKE if smoke else {"size": mib << 20, "runs": runs, "rounds": rounds}
+    return finish(clone.run(**sizes, plot=plot), json_file)
+
+
 @bench.command("translation")
 @click.option("--gib", "sizes_gib", type=float, multiple=True, help="Touched memory; may be given more than once.")
 @in_rounds(15)
@@ -235,7 +254,7 @@ def frozen_command(keys: int, rounds: int, smoke: bool, json_file: Path | None) 
     return finish(frozen.run(**(frozen.SMOKE if smoke else {"keys": keys, "rounds": rounds})), json_file)
 
 
-PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit")
+PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit", "clone")
 
 
 @bench.command("paper")

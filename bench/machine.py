@@ -36,6 +36,7 @@ from mmcore.jit import build, int64, kernel, linked, uint8, void
 from mmcore.memory import PhysicalMemory
 from mmcore.mmu import copy_in, copy_out, load8, store8
 from mmcore.paging import ENTRY_COUNT, HUGE_SIZE, PAGE_SIZE, PT_SPAN, span
+from mmcore.processor import Processor
 from mmcore.release import RELEASED, release, release_all, release_step
 from mmcore.space import AddressSpace, ForkMode
 from mmcore.state import CR3, MEMORY, SPACE, TABLES_COPIED
@@ -209,12 +210,15 @@ def warm(memory: PhysicalMemory) -> None:
 
 
 @contextmanager
-def written(size: int, room: int = 0, *, huge: bool = False) -> Iterator[AddressSpace]:
-    """A space with `size` bytes at ADDRESS, every page written, and `room` bytes beside it and its tables."""
+def written(size: int, room: int = 0, *, huge: bool = False, spaces: int = 1) -> Iterator[AddressSpace]:
+    """A space with `size` bytes at ADDRESS, every page written, and `room` bytes beside it and its tables.
+
+    spaces: the number of spaces that its processor may work on.
+    """
     build()
     with PhysicalMemory(size + tables_size(size) + room) as memory:
         warm(memory)
-        space = AddressSpace(memory)
+        space = AddressSpace(memory, processor=Processor(spaces=spaces))
         space.map(ADDRESS, size, huge=huge)
         touch(space.state, ADDRESS, size // PAGE_SIZE)
         yield space

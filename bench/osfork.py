@@ -1,13 +1,15 @@
 """The operating system's own fork, of a process with little more than a given amount of touched private memory.
 
-This runs as a separate process, `python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge`, which imports nothing
-large.  It touches the memory, reports that, waits for a line, and prints the nanoseconds of each repetition as JSON:
+This runs as a separate process, `python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge [AMOUNT ...]`, which
+imports nothing large.  It touches the memory, reports that, waits for a line, and prints the nanoseconds of each
+repetition as JSON:
 
     fork         [os.fork]                             the child exits at once
     fault        [read of a byte in the middle, read of a page beside it, the same two written]
     writes       [every first write to a page, in random order]
     whole        [[after fork, and when 25, 50, 75, 100 % were touched] of each mix]   in sequence
     exit         [exit of a child that shares all its memory, of one that shares none] until it was waited for
+    clone        [fork, a guest's run in the child, and its end, until it was waited for]   AMOUNTS: see draw_pages
 
 Times are taken in Python, around the system call or the access.  A fork of no memory, and an access without a fault,
 show how much that adds.  Children live until the parent has finished, because otherwise nothing would be shared.  Each
@@ -143,18 +145,51 @@ def leave(memory: mmap.mmap) -> list[int]:
     return times
 
 
-QUESTIONS: dict[str, Callable[[Any], Any]] = {
+def draw_pages(generator: random.Random, pages: int, reads: int, writes: int, tables: int) -> list[int]:
+    """The pages that a guest's run touches: first those that it reads, then those that it writes.
+
+    They are drawn from the pages of `tables` page tables, which are drawn first; of all tables for 0.
+    """
+    per_table = 512
+    if tables == 0:
+        return generator.choices(range(pages), k=reads + writes)
+    drawn = generator.choices(range(pages // per_table), k=tables)
+    return [per_table * generator.choice(drawn) + generator.randrange(per_table) for _ in range(reads + writes)]
+
+
+def clone(memory: mmap.mmap, reads: int = 100, writes: int = 100, tables: int = 1) -> int:
+    """Time a clone of all the memory, with the run of a guest in it."""
+    drawn = draw_pages(random.Random(), len(memory) // PAGE_SIZE, reads, writes, tables)
+    places = [PAGE_SIZE * page for page in drawn]
+    read, written = places[:reads], places[reads:]
+    before = _now()
+    pid = os.fork()
+    if pid == 0:
+        for at in read:
+            memory[at]
+        for at in written:
+            memory[at] = 2
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return _now() - before
+
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
     "fork": fork,
     "fault": fault,
     "writes": writes,
     "whole": whole,
     "exit": leave,
+    "clone": clone,
 }
 
 
-def measure(question: str, size: int, repetitions: int, pages: str, at_once: int = 1) -> list[Any]:
+def measure(
+    question: str, size: int, repetitions: int, pages: str, at_once: int = 1, amounts: Sequence[int] = ()
+) -> list[Any]:
     """The answers of `at_once` new processes that begin together: one per repetition, process after process."""
-    command = [sys.executable, "-m", "bench.osfork", question, str(size), str(repetitions), pages]
+    words = [question, str(size), str(repetitions), pages, *map(str, amounts)]
+    command = [sys.executable, "-m", "bench.osfork", *words]
     pipe = subprocess.PIPE
     processes = [
         subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, text=True) for _ in range(at_once)
@@ -172,12 +207,12 @@ def measure(question: str, size: int, repetitions: int, pages: str, at_once: int
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge`."""
-    question, size, repetitions, pages = arguments
+    """`python -m bench.osfork QUESTION BYTES REPETITIONS normal|huge [AMOUNT ...]`."""
+    question, size, repetitions, pages, *amounts = arguments
     memory = touched(int(size), pages)
     print("ready", flush=True)
     sys.stdin.readline()
-    print(json.dumps([QUESTIONS[question](memory) for _ in range(int(repetitions))]))
+    print(json.dumps([QUESTIONS[question](memory, *map(int, amounts)) for _ in range(int(repetitions))]))
 
 
 if __name__ == "__main__":

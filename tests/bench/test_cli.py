@@ -150,6 +150,17 @@ def test_an_exit_takes_as_many_steps_as_it_has_thousands_of_frames(paper: dict[s
     assert bars(report) == [(100.0, None)] * 4
 
 
+def test_clones_are_counted_by_what_a_run_touches(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["clone"]
+    by = {row["clone by"]: row for row in rows(report)}
+    assert list(by) == [*MODES, *osfork.NAMES.values(), "no clone"]
+    assert all(row[what] > 0 for row in by.values() for what in ("nothing", "near", "far"))
+    assert [by[name]["the paper"] for name in ("classic", "on-demand", "constant")] == [91, 145, None]
+    gain, saved = 145 / 91, 1e6 / 91 - 1e6 / 145
+    figures = [(figure["at_least"], figure["paper"]) for figure in report["figures"]]
+    assert figures == [(gain, gain)] * 2 + [(None, gain)] * 2 + [(None, saved), (gain, None)]
+
+
 def test_the_paper_ends_with_a_summary_of_all_figures(paper: dict[str, dict[str, Any]]) -> None:
     summary = rows(paper["paper"])
     assert len(summary) == sum(len(paper[name]["figures"]) for name in PAPER_PARTS)
