@@ -221,6 +221,25 @@ def clone_command(mib: int, runs: int, rounds: int, plot: Path | None, smoke: bo
     return finish(clone.run(**sizes, plot=plot), json_file)
 
 
+@bench.command("fuzz")
+@click.option("--keys", type=click.IntRange(1000), default=1_000_000, show_default=True, help="Strings of 1000 bytes.")
+@click.option("--inputs", type=click.IntRange(1), default=200, show_default=True, help="Of each round.")
+@in_rounds(5)
+@plotted
+@common
+def fuzz_command(keys: int, inputs: int, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
+    """Executions a second of a fuzzer that forks a loaded store for every input.
+
+    \b
+    Example:
+      kvstore bench fuzz --inputs 1000
+    """
+    from bench import fuzz
+
+    sizes = fuzz.SMOKE if smoke else {"keys": keys, "inputs": inputs, "rounds": rounds}
+    return finish(fuzz.run(**sizes, plot=plot), json_file)
+
+
 @bench.command("translation")
 @click.option("--gib", "sizes_gib", type=float, multiple=True, help="Touched memory; may be given more than once.")
 @in_rounds(15)
@@ -254,7 +273,7 @@ def frozen_command(keys: int, rounds: int, smoke: bool, json_file: Path | None) 
     return finish(frozen.run(**(frozen.SMOKE if smoke else {"keys": keys, "rounds": rounds})), json_file)
 
 
-PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit", "clone")
+PAPER_PARTS = ("fork", "concurrent", "fault", "whole", "small", "exit", "clone", "fuzz")
 
 
 @bench.command("paper")

@@ -105,6 +105,7 @@ LONG = {
     "kvstore/net/pipeline.py:run_pipeline": "the loop over a pipeline, with its ways out",
     "kvstore/net/receiving.py:receive": "the outcomes of one recv",
     "kvstore/structures/tree.py:_remove": "one descent that joins nodes on its way",
+    "kvstore/store/check.py:contents": "one pass over a store, in which the bytes of all parts are added up",
     "kvstore/wire/doubles.py:_digits": "Grisu2 as published",
     "kvstore/wire/glob.py:_compile": "one case for each element of a pattern",
     "kvstore/wire/request.py:parse_inline": "one case for each state of a quoted line",

@@ -23,6 +23,7 @@ import numpy as np
 
 from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
+from kvstore.store.check import contents
 from kvstore.store.databases import keyspace_open
 from mmcore.memory import PhysicalMemory
 from mmcore.space import AddressSpace
@@ -35,7 +36,6 @@ from snapshot.preload import Preload
 from snapshot.restore import adopt
 from snapshot.snapshotter import Snapshotter
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import contents
 
 Contents = dict[int, dict[bytes, tuple[bytes, int | None]]]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.durable.storeimage import accept_store, describe_store
+from kvstore.store.check import contents
 from snapshot import writer as writer_module
 from snapshot.errors import SnapshotError
 from snapshot.image import PAGE_SIZE
@@ -24,7 +25,6 @@ from tests import harness
 from tests.attack.images import CHUNK, Contents, load, sample_store
 from tests.attack.seeds import seeds, told
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import contents
 from tests.server.wire import OK, Failure, Status, Wire, info, wait_until
 from tests.snapshot.faults import FaultyFiles, listing, raising
 

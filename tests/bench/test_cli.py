@@ -161,6 +161,20 @@ def test_clones_are_counted_by_what_a_run_touches(paper: dict[str, dict[str, Any
     assert figures == [(gain, gain)] * 2 + [(None, gain)] * 2 + [(None, saved), (gain, None)]
 
 
+def test_a_fuzzer_is_told_by_the_size_of_the_store(paper: dict[str, dict[str, Any]]) -> None:
+    report = paper["fuzz"]
+    by = {row["fork by"]: row for row in rows(report)}
+    assert list(by) == [*MODES, *osfork.NAMES.values(), "no fork"]
+    assert all(row["1 MB"] > 0 and row["1 GB"] > 0 for row in by.values())
+    assert [by[name]["the paper, 1 GB"] for name in ("classic", "on-demand", "constant")] == [63, 206, None]
+    assert [row["fork by"] for row in rows(report, 1)] == list(by)
+    small, large = rows(report, 2)
+    assert small["commands"] > 3 and large["commands"] > 3  # most inputs are not rubbish
+    assert small["changes"] > 0 and large["changes"] > 0
+    gain = 206 / 63
+    assert bars(report) == [(0.8, None), (0.8, None), (None, None), (None, gain), (3.3, gain), (3.3, gain)]
+
+
 def test_the_paper_ends_with_a_summary_of_all_figures(paper: dict[str, dict[str, Any]]) -> None:
     summary = rows(paper["paper"])
     assert len(summary) == sum(len(paper[name]["figures"]) for name in PAPER_PARTS)

@@ -27,6 +27,7 @@ from kvstore.commands.table import find, kernel_of
 from kvstore.lifetimes import call
 from kvstore.lifetimes.context import AGAIN
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
+from kvstore.store.check import check_keyspace
 from kvstore.store.databases import keyspace_init
 from kvstore.wire.resp import reply_grow
 from mmcore.check import check_heap, check_memory
@@ -35,7 +36,6 @@ from mmcore.jit import int64, zeros
 from mmcore.memory import PhysicalMemory
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from snapshot.begin import TICKET_WORDS
-from tests.kvstore.keyspace_check import check_keyspace
 
 HANDLERS = {
     command.name.upper().encode(): kernel_of(command)

@@ -25,13 +25,13 @@ from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.store import COPY_ROOT, FROZEN_ROOTS, INTEREST_TABLES, READ_ONLY
 from kvstore.net.pipeline import run_pipeline
 from kvstore.net.stores import drop_store, end_stores, look_after_stores
+from kvstore.store.check import check_keyspace
 from kvstore.store.flush import background_step
 from mmcore.check import check_heap, check_memory
 from mmcore.jit import address_of, int64, linked, over, void
 from mmcore.space import AddressSpace
 from mmcore.state import FREE_COUNT, TOTAL
 from tests.kvstore.bare import Bare, parse
-from tests.kvstore.keyspace_check import check_keyspace
 from tests.server.wire import Argument, encode
 
 

@@ -10,6 +10,7 @@ from kvstore.connections.table import open_connection
 from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.context import AGAIN
 from kvstore.net.closing import close_connection
+from kvstore.store.check import contents
 from kvstore.store.copying import BEGINS_MAX, GREAT_BYTES, GREAT_ELEMENTS, STEP_WORK
 from kvstore.store.databases import keyspace_open, memory_used
 from kvstore.store.digest import store_digest
@@ -21,7 +22,6 @@ from mmcore.release import release
 from snapshot.restore import restore
 from snapshot.snapshotter import Snapshotter
 from tests.kvstore.bare import Bare, ReplyError
-from tests.kvstore.keyspace_check import contents
 from tests.kvstore.test_collections import MEMBERS
 from tests.mmcore.support import only
 

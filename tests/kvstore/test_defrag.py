@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.net import upkeep
+from kvstore.store.check import contents
 from kvstore.store.defrag import (
     CHOOSING,
     RESTING,
@@ -23,7 +24,6 @@ from mmcore.heap import heap_leaving, heap_slab_pages
 from mmcore.jit import int64, linked
 from mmcore.state import SPACE
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import only
 
 FOREVER = 10**9

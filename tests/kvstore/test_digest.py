@@ -7,9 +7,9 @@ import struct
 import pytest
 
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.check import contents
 from kvstore.store.digest import store_digest, value_digest
 from tests.kvstore.bare import START_MS, Bare
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import seeds
 
 PAGE = 4096

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.net import upkeep
+from kvstore.store.check import contents
 from kvstore.store.databases import memory_used
 from kvstore.store.expire import ALL, BUCKETS_FOR_ROOM, deadline_buckets, expire_step, make_room
 from kvstore.store.layout import DATABASES
 from mmcore.state import FREE_COUNT
 from tests.kvstore.bare import START_MS, Bare
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import seeds
 
 NOT_CALIBRATED, FOREVER = 100_000, 10**12  # cycles a millisecond

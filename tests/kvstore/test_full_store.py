@@ -8,13 +8,13 @@ import pytest
 
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.check import check_keyspace, contents
 from kvstore.store.expire import expire_step
 from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import only, some
 
 OOM = ERRORS[OUT_OF_FRAMES]

@@ -7,13 +7,13 @@ import pytest
 
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.check import contents
 from kvstore.store.databases import memory_used
 from kvstore.store.expire import expire_step
 from kvstore.store.flush import background_step
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.space import AddressSpace
 from tests.kvstore.bare import Bare, ReplyError
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import seeds
 from tests.model.keyspace import Contents, Entry, Keyspace, Refused
 

@@ -15,10 +15,10 @@ import pytest
 
 from kvstore.branches.known import context_over
 from kvstore.lifetimes import connection
+from kvstore.store.check import contents
 from kvstore.store.digest import store_digest
 from tests.kvstore.bare import START_MS, ReplyError
 from tests.kvstore.branches import Stores
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import scaled, seeds
 
 KEYS = [b"k%d" % i for i in range(24)] + [b"", b"L" * 5000]

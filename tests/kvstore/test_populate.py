@@ -4,11 +4,11 @@ import pytest
 
 from kvstore.commands.populate import KEY_MAX, populate_database
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.check import contents
 from kvstore.store.digest import store_digest
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES, OUT_OF_MEMORY
 from kvstore.wire.reply import CommandError
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import contents
 
 
 def test_the_values_are_the_numbers_texts() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from kvstore.store.check import contents
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import contents
 from tests.mmcore.support import only, seeds
 
 OOM = ERRORS[OUT_OF_FRAMES]

@@ -6,11 +6,11 @@ from copy import copy
 import pytest
 
 from kvstore.lifetimes.wiring import OpenStore
+from kvstore.store.check import check_keyspace
 from kvstore.store.databases import keyspace_init
 from kvstore.store.digest import store_digest
 from mmcore.check import check_heap, check_memory
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import check_keyspace
 from tests.mmcore.support import seeds
 
 STEPS = 3000

@@ -9,9 +9,9 @@ from kvstore.commands import rows
 from kvstore.commands.table import find, row_number_of
 from kvstore.effects.journal import Journal
 from kvstore.lifetimes import connection
+from kvstore.store.check import contents
 from kvstore.store.digest import store_digest
 from tests.kvstore.bare import ReplyError
-from tests.kvstore.keyspace_check import contents
 from tests.kvstore.pipelines import Command, Pipelines
 from tests.kvstore.test_collections import FAMILIES, small, stream
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.net.upkeep import BACKGROUND_PAGES, BACKGROUND_SLICES_MAX, release_memory
+from kvstore.store.check import read_words
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.structures.collection import root_count
 from tests.kvstore.bare import Bare
-from tests.kvstore.keyspace_check import read_words
 
 FIELDS = 5000
 ENDLESS, NOTHING = 10**15, 0  # cycles a millisecond

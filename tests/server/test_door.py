@@ -9,9 +9,9 @@ import pytest
 
 from kvstore.commands.table import COMMANDS
 from kvstore.effects.journal import Journal, Told
+from kvstore.store.check import contents
 from kvstore.store.expire import expire_step
 from tests.kvstore.bare import HANDLERS, Bare
-from tests.kvstore.keyspace_check import contents
 
 Command = tuple[str | int, ...]
 BEFORE: tuple[Command, ...] = (
