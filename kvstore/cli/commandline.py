@@ -1,4 +1,4 @@
-"""The command line: serve, snapshot, inspect, info, bench.
+"""The command line: serve, snapshot, inspect, info, fuzz, bench.
 
 `serve` is here only for its help; serving.py runs it, without this file.  The bench group lives in a package that may
 import this one, and not the reverse, so it is looked up by name when a user calls it.
@@ -107,6 +107,39 @@ def build(output: Path | None, level: str | None) -> None:
     except (RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(where)
+
+
+@main.command(epilog="Example: kvstore fuzz --seconds 600 --directory found")
+@click.option("--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="0: a single batch.")
+@click.option("--seed", type=int, help="Of the inputs; by default another one each time.")
+@click.option("--keys", type=click.IntRange(1), default=1000, show_default=True, help="Strings in the store.")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("fuzz-found"),
+    show_default=True,
+    help="Where inputs that fail are kept.",
+)
+@click.option("--unchecked", is_flag=True, help="Kernels as a server has them, that do not check bounds.")
+@click.option(
+    "--replay", "kept", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Play a kept file again."
+)
+@click.pass_context
+def fuzz(
+    context: click.Context,
+    seconds: float,
+    seed: int | None,
+    keys: int,
+    directory: Path,
+    unchecked: bool,
+    kept: Path | None,
+) -> None:
+    """Attack the commands with mutated input, each in a fork of a loaded store, without a server.
+
+    An input that crashes a kernel or breaks an invariant is kept.  The status is 1 if there was any.
+    """
+    fuzzing = import_module("kvstore.cli.fuzzing")
+    context.exit(fuzzing.replay(kept, unchecked) if kept else fuzzing.fuzz(seconds, seed, keys, directory, unchecked))
 
 
 # ------------------------------------------------------------------------------------------------- talking to a server

@@ -25,7 +25,7 @@ def kvstore(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("command", ["serve", "snapshot", "inspect", "info", "bench"])
+@pytest.mark.parametrize("command", ["serve", "snapshot", "inspect", "info", "fuzz", "bench"])
 def test_help_of_each_command_has_an_example(command):
     done = kvstore(command, "--help")
     assert done.returncode == 0
@@ -48,6 +48,26 @@ def test_a_snapshot_of_no_server_fails_with_a_reason():
     done = kvstore("snapshot", "--port", "1")
     assert done.returncode != 0
     assert "cannot reach" in done.stderr
+
+
+def test_fuzz_attacks_with_a_batch_and_keeps_nothing_of_a_sound_store(tmp_path: Path) -> None:
+    directory = tmp_path / "found"
+    done = kvstore(
+        "fuzz", "--seconds", "0", "--keys", "20", "--seed", "3", "--unchecked", "--directory", str(directory)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == ["seed 3", "2,000 inputs, 0 failed"]
+    assert not directory.exists()
+
+
+def test_fuzz_plays_a_kept_file_again(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps({"keys": 5, "seed": 1, "inputs": ["PING\r\n", "\xff\r\n"]}))
+    done = kvstore("fuzz", "--unchecked", "--replay", str(kept))
+    assert (done.returncode, done.stdout) == (0, "does not fail\n"), done.stderr
+    kept.write_text("{}")
+    refused = kvstore("fuzz", "--unchecked", "--replay", str(kept))
+    assert refused.returncode == 1 and "not a file that a campaign kept" in refused.stderr
 
 
 def test_inspect_refuses_what_is_no_image(tmp_path):

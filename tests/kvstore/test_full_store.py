@@ -8,7 +8,7 @@ import pytest
 
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.wiring import OpenStore
-from kvstore.store.check import check_keyspace, contents
+from kvstore.store.check import contents
 from kvstore.store.expire import expire_step
 from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
