@@ -8,9 +8,9 @@ the store, without a socket and without Python (kvstore/fuzz/playing.py).  Those
 depends on the number of keys: KEYS, SCAN, FLUSHALL, FLUSHDB.  A string is limited to 1 MiB.
 
 All modes play the same inputs, drawn beforehand, and take turns in `rounds` rounds; then the inputs are played in the
-store itself, which shows what is left if a fork costs nothing.  The same is done with a thousandth of the keys, some 1
-MB.  os.fork is measured in a process that holds the same store; the child plays the input by the
-same kernels (osfuzz.py).
+store itself, where their effects add up, to see what is left if a fork costs nothing.  The same is done with a
+thousandth of the keys, some 1 MB; its inputs differ in the numbers of keys only.  os.fork is measured in a process that
+holds the same store; the child plays the input by the same kernels (osfuzz.py).
 
 Units: executions in a second of processor time, and us of it; medians of the rounds, of os.fork of the single
 executions.  The rate of a fuzzer includes the mutation of inputs, which Python does here; the times of executions do
@@ -47,10 +47,13 @@ Times = dict[tuple[str, str], list[float]]  # [us] of an execution, by subject a
 
 def measure(name: str, keys: int, inputs: int, rounds: int, found: Times, progress: Say) -> dict[str, float]:
     """Let the modes take turns on one store, then the system's forks; returns what an input does, and its mutation."""
-    inputs_of = source(keys)
-    before = time.thread_time()
-    drawn = [inputs_of.draw() for _ in range(inputs)]
-    told = {"mutation [us]": (time.thread_time() - before) / inputs * 1e6}
+    mutations: list[float] = []
+    for _ in range(rounds + 1):
+        inputs_of = source(keys)
+        before = time.thread_time_ns()
+        drawn = [inputs_of.draw() for _ in range(inputs)]
+        mutations.append((time.thread_time_ns() - before) / inputs / 1000)
+    told = {"mutation [us]": median(mutations) or 0.0}
     progress(f"fuzz, loading {name}")
     with attacked(keys, VALUE_SIZE) as target:
         r = target.registers

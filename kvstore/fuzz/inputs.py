@@ -39,7 +39,10 @@ _CHANGES = (1, 1, 2, 3)
 
 
 class Inputs:
-    """A source of inputs; the same generator and the same arguments give the same ones."""
+    """A source of inputs; the same generator and the same arguments give the same ones.
+
+    With another number of keys they differ in the numbers of keys only.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class Inputs:
         if form and chance < _PREFERRED:
             return collection(form, choose.choice(SIZES))
         if chance < 0.95:
-            return b"key:%d" % choose.randrange(self._keys)
+            return b"key:%d" % int(self._keys * choose.random())
         return choose.choice((b"none", b"", collection(choose.choice(COLLECTIONS), choose.choice(SIZES))))
 
     def _command(self) -> Words:
