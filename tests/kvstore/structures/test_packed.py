@@ -242,7 +242,7 @@ def test_each_shortage_of_frames_changes_nothing(space: AddressSpace) -> None:
         (lambda va, other: int(packed_append_packed(space.state, va, other)), [*contents, *contents]),
         (lambda va, _: int(packed_copy(space.state, space.state, va)), contents),
     ]
-    with only(space.memory, 100):  # most are taken once, and the rest for each number
+    with only(space.memory, 4 * PACKED_FRAMES):  # most are taken once, and the rest for each number
         for change, wanted in changes:
             va, other = packed_of(space, contents), packed_of(space, contents)
             child, succeeded = space.fork(ForkMode.CONSTANT), False
