@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kvstore.branches.costs import Costs
 from kvstore.commands import coldplane
 from kvstore.commands.refusals import wrong_arity
 from kvstore.commands.table import cold_handler, find
@@ -17,6 +18,7 @@ from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import CELLS, Histogram, Scale
 from kvstore.observe.latency import LatencyMonitor
 from kvstore.wire.reply import Reply, Verbatim
+from mmcore.holdings import Held
 from mmcore.jit import Table
 
 
@@ -93,7 +95,9 @@ class FakeSnapshots:
 class FakeSpace:
     """An address space."""
 
-    counters: Mapping[str, int] = field(default_factory=lambda: {"write_faults": 5, "pages_copied": 3, "tlb_misses": 7})
+    counters: Mapping[str, int] = field(
+        default_factory=lambda: {"write_faults": 5, "pages_copied": 3, "tables_copied": 2, "tlb_misses": 7}
+    )
     epoch: int = 4
 
 
@@ -253,6 +257,15 @@ class FakeServer:
 
     def purge(self) -> None:
         self.done.append(("purge",))
+
+    def use_store(self, slot: int, name: bytes) -> None:
+        self.done.append(("use", slot, name))
+
+    def costs(self) -> Costs:
+        return Costs(branches=2, snapshots=1, own_bytes=12_288, costliest=[])
+
+    def held(self) -> Held:
+        return Held(rss=20_480, shared=12_288, private=8192, tables_shared=3, tables_private=4)
 
     def db_sizes(self) -> Sequence[tuple[int, int, int]]:
         return [(10, 2, 500), (0, 0, 0), (1, 0, 0)]

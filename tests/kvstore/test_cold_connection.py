@@ -146,7 +146,7 @@ def test_reset_forgets_all_that_the_connection_had(password: str) -> None:
     server = FakeServer(client, requirepass=password)
     assert ask(server, client, "RESET") == Simple("RESET")
     assert client == FakeClient(1, authenticated=not password)
-    assert server.done == [("discard", 1), ("unsubscribe", 1)]
+    assert server.done == [("discard", 1), ("unsubscribe", 1), ("use", 0, b"main")]
 
 
 def test_quit_answers_before_the_connection_closes() -> None:

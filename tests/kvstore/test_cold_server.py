@@ -286,6 +286,7 @@ def test_memory_stats_add_up(server: FakeServer, client: FakeClient) -> None:
     assert stats["peak.allocated"] == 120_000 + 8 * FIELDS
     assert stats["keys.count"] == 11
     assert {"db.0", "db.2"} <= set(stats)
+    assert [stats[f"store.{name}"] for name in ("rss", "shared", "private")] == [20_480, 12_288, 8192]
 
 
 def test_memory_doctor_names_what_is_wrong(server: FakeServer, client: FakeClient) -> None:

@@ -76,6 +76,7 @@ READ_ELSEWHERE = {
     "Replication": "role connected_slaves master_replid master_repl_offset repl_backlog_size",
     "CPU": "used_cpu_sys used_cpu_user used_cpu_sys_children used_cpu_user_children",
     "Cluster": "cluster_enabled",
+    "Branches": "branches snapshots branches_own_bytes branches_changes_bytes pages_copied tables_copied",
     "Machine": "frames_total frames_free frames_in_use write_faults pages_copied tlb_misses last_fork_nsec",
 }
 
