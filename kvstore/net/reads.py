@@ -15,7 +15,7 @@ from kvstore.commands.rows import CONTAINER, ROW_FLAGS, counted_row, row_of
 from kvstore.connections.messages import message_begin, message_end
 from kvstore.connections.table import connection, give_turn
 from kvstore.lifetimes.call import ARGC, COMMAND, COMMAND_CYCLES, COMMAND_REPLY, REPLY_LENGTH
-from kvstore.lifetimes.connection import CONTEXT_OF, FLAGS, KILLED, QUEUE_BYTES, READ_NUMBER, SPEAKS
+from kvstore.lifetimes.connection import CONTEXT_OF, FLAGS, KILLED, LAST_COMMAND, QUEUE_BYTES, READ_NUMBER, SPEAKS
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import MESSAGES_LENGTH, OUTPUT_LIMIT_CLOSED, READS_ADDRESS
 from kvstore.net.output import send_buffer, takes_reply
@@ -57,7 +57,7 @@ def _account(context, job, slot, row):  # type: ignore[no-untyped-def]
     call[COMMAND_CYCLES] = cycles() - row[QUEUE_BYTES] - job[SPENT]
     command = call[COMMAND]
     if row_of(context, command)[ROW_FLAGS] & CONTAINER:
-        command = counted_row(context, command)
+        command = row[LAST_COMMAND] = counted_row(context, command)
     account(context, row, command)
     call_pop(context)
     message_end(context, start)
