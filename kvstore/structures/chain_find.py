@@ -5,6 +5,7 @@ the fewest keys differ in their first bytes only.  A word that begins in front o
 because a block begins with a header of eight bytes; the bytes in front are masked away.
 """
 
+from kvstore.structures.chain import SPOT_SHIFT, block_count, block_next, spot_block, spot_place
 from kvstore.structures.chain_layout import (
     BLOCK_HEADER,
     LENGTH_MAX,
@@ -70,12 +71,10 @@ def _find_mixed(memory, at, header, key, k):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(SPACE, int64, int64, int64))
-def chain_find(space, root, key, k):  # type: ignore[no-untyped-def]
-    """The place of the element whose key is the `k` bytes at `key`, in the process; -1 without one."""
-    if k > LENGTH_MAX:
-        return -1
-    memory, before = space.mem.bytes, 0
-    while root != 0:
+def chain_seek(space, root, key, k):  # type: ignore[no-untyped-def]
+    """The spot of the element whose key is the `k` bytes at `key`, in the process; 0 without one."""
+    memory = space.mem.bytes
+    while root != 0 and k <= LENGTH_MAX:
         at = read_address(space, root)
         header = bytes64(memory, at)
         if header & MIXED:
@@ -83,7 +82,19 @@ def chain_find(space, root, key, k):  # type: ignore[no-untyped-def]
         else:
             i = _find_alike(memory, at, header, key, k)
         if i >= 0:
-            return before + i
-        before += header_count(header)
+            return root | i << SPOT_SHIFT
         root = next_of(memory, at, header)
-    return -1
+    return 0
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def chain_find(space, root, key, k):  # type: ignore[no-untyped-def]
+    """The place of the element whose key is the `k` bytes at `key`, in the process; -1 without one."""
+    spot = chain_seek(space, root, key, k)
+    if spot == 0:
+        return -1
+    place = spot_place(spot)
+    while root != spot_block(spot):
+        place += block_count(space, root)
+        root = block_next(space, root)
+    return place

@@ -16,9 +16,9 @@ from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding, entry_set_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.types import COMPACT, WIDE
-from kvstore.structures.chain import chain_count, chain_element, chain_fits
+from kvstore.structures.chain import chain_count, chain_element, chain_fits, spot_element
 from kvstore.structures.chain_change import chain_insert, chain_remove, chain_replace
-from kvstore.structures.chain_find import chain_find
+from kvstore.structures.chain_find import chain_find, chain_seek
 from kvstore.structures.element import (
     element_alloc,
     element_bytes,
@@ -40,8 +40,8 @@ def field_find(context, root, field, k):  # type: ignore[no-untyped-def]
     """The element of a field that is `k` bytes at `field`; 0 without one."""
     space = context.space
     if kind_of(space, root) == CHAIN:
-        place = chain_find(space, root, field, k)
-        return chain_element(space, root, place) if place >= 0 else 0
+        spot = chain_seek(space, root, field, k)
+        return spot_element(space, spot) if spot != 0 else 0
     slot = table_find(space, root, key_hash(context, field, k), field, k)
     return table_at(space, slot) if slot != 0 else 0
 

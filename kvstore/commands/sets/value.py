@@ -27,7 +27,7 @@ from kvstore.store.reserve import reserve_elements
 from kvstore.store.types import COMPACT, INTSET, WIDE
 from kvstore.structures.chain import chain_count, chain_fits
 from kvstore.structures.chain_change import chain_free, chain_insert, chain_new, chain_remove
-from kvstore.structures.chain_find import chain_find
+from kvstore.structures.chain_find import chain_find, chain_seek
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_alloc, element_key_length
 from kvstore.structures.ints import (
@@ -115,7 +115,7 @@ def set_has(context, root, key, k):  # type: ignore[no-untyped-def]
         valid, value = parse_integer(bytes_at(key, k), 0, k)
         return 1 if valid and ints_find(space, root, value) >= 0 else 0
     if kind == CHAIN:
-        return 1 if chain_find(space, root, key, k) >= 0 else 0
+        return 1 if chain_seek(space, root, key, k) != 0 else 0
     return 1 if table_find(space, root, key_hash(context, key, k), key, k) != 0 else 0
 
 
@@ -211,7 +211,7 @@ def put(context, key, k):  # type: ignore[no-untyped-def]
             draft[ROOT] = root
             return 1
     elif kind == CHAIN:
-        if chain_find(space, root, key, k) >= 0:
+        if chain_seek(space, root, key, k) != 0:
             return 0
         if chain_fits(space, root, k, 0):
             root = chain_insert(space, root, chain_count(space, root), key, k, 0, 0)

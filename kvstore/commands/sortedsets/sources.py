@@ -18,8 +18,8 @@ from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.entries import SET, ZSET, entry_root, entry_type
 from kvstore.store.lookup import lookup_read
 from kvstore.store.scores import element_score
-from kvstore.structures.chain import chain_element
-from kvstore.structures.chain_find import chain_find
+from kvstore.structures.chain import spot_element
+from kvstore.structures.chain_find import chain_seek
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_key, element_key_length
 from kvstore.structures.ints import ints_at, ints_count, ints_find
@@ -135,8 +135,8 @@ def source_find(context, root, hash_, key, k):  # type: ignore[no-untyped-def]
         valid, value = parse_integer(bytes_at(key, k), 0, k)
         return WITHOUT_ELEMENT if valid and ints_find(space, root, value) >= 0 else MISSING
     if kind == CHAIN:
-        place = chain_find(space, root, key, k)
-        return chain_element(space, root, place) if place >= 0 else MISSING
+        spot = chain_seek(space, root, key, k)
+        return spot_element(space, spot) if spot != 0 else MISSING
     slot = table_find(space, root, hash_, key, k)
     return table_at(space, slot) if slot != 0 else MISSING
 

@@ -36,7 +36,7 @@ from kvstore.structures.chain import (
     spot_next,
 )
 from kvstore.structures.chain_change import chain_free, chain_insert, chain_new, chain_remove
-from kvstore.structures.chain_find import chain_find
+from kvstore.structures.chain_find import chain_find, chain_seek
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
     element_alloc,
@@ -69,8 +69,8 @@ def member_find(context, root, member, k):  # type: ignore[no-untyped-def]
     """The element of a member that is `k` bytes at `member`; 0 without one."""
     space = context.space
     if kind_of(space, root) == CHAIN:
-        place = chain_find(space, root, member, k)
-        return chain_element(space, root, place) if place >= 0 else 0
+        spot = chain_seek(space, root, member, k)
+        return spot_element(space, spot) if spot != 0 else 0
     slot = table_find(space, root, key_hash(context, member, k), member, k)
     return table_at(space, slot) if slot != 0 else 0
 
