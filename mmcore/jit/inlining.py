@@ -55,6 +55,7 @@ class _LeafType(types.Callable, types.Opaque):  # type: ignore[misc]
             found = made.fndesc, made.library
             _keep(digest, *found)
         function, library = found
+        function.argtypes = kinds
         target().insert_user_function((self.leaf, kinds), function, [library])
         return function.restype(*kinds).replace(pysig=self.parameters)
 
@@ -92,12 +93,18 @@ def _read(digest: str) -> tuple[Any, Any] | None:
     if content is None:
         return None
     size = int.from_bytes(content[:8], "little")
-    function = pickle.loads(content[8 : 8 + size])
+    try:
+        function = pickle.loads(content[8 : 8 + size])
+    except (AttributeError, ImportError):  # its result is of a class of the program that kept it
+        return None
     return function, target().codegen().unserialize_library((digest, "bitcode", content[8 + size :]))
 
 
 def _keep(digest: str, function: Any, library: Any) -> None:
     function.typemap = function.calltypes = None  # only its compilation needed them
+    # A reader knows the types of the arguments.  A class among them may be another one there: a module that runs as the
+    # program is `__main__` in one process and has its own name in others.
+    function.argtypes = None
     # A type of a local class, for one, cannot be kept, nor can anything in a directory that cannot be written.
     with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, OSError):
         described = pickle.dumps(function)
