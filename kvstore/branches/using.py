@@ -8,7 +8,7 @@ When another store comes to hand, the frames that were taken or given back meanw
 one before: its OWN_FRAMES.  A store that comes to hand is put on the list of those that may have work left (due.py).
 
 A connection that begins to use another store must keep nothing in the old one.  It may not watch keys, listen to
-channels or track keys: `may_leave`.  If its store is dropped it loses all that, and has the flag STORE_LOST until it
+channels or track keys.  If its store is dropped it loses all that, and has the flag STORE_LOST until it
 chooses another one; it never falls back to the main store.
 """
 
@@ -31,6 +31,7 @@ from kvstore.lifetimes.shard import CONTEXT_AT_HAND, DUE_FIRST, DUE_LAST, FRAMES
 from kvstore.lifetimes.store import CONTEXT_ADDRESS, NAMED_ADDRESS, OWN_FRAMES
 from kvstore.store.copying import leave_copy
 from kvstore.system.libc import words_at
+from kvstore.wire.errors import BRANCH_LEAVE, BRANCH_MEMORY
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.state import FREE_COUNT, TOTAL
 
@@ -102,8 +103,8 @@ def enter_main(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def may_leave(row):  # type: ignore[no-untyped-def]
-    """Whether the connection with this row keeps nothing in the store that it uses."""
+def _may_leave(row):  # type: ignore[no-untyped-def]
+    # Whether the connection with this row keeps nothing in the store that it uses.
     return row[FLAGS] & (SUBSCRIBER | TRACKING) == 0 and row[WATCH_COUNT] == 0
 
 
@@ -131,11 +132,13 @@ def stop_using(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def use(context, slot):  # type: ignore[no-untyped-def]
-    """Let the connection in `slot` use the store of this context: 1, or 0 with nothing changed when memory ran out."""
+    """Let the connection in `slot` use the store of this context: 0, or the number of an error with nothing changed."""
     row = connection(context, slot)
     if row[CONTEXT_OF] != context.store[CONTEXT_ADDRESS]:
+        if not _may_leave(row):
+            return BRANCH_LEAVE
         if not is_main(context) and named_of(context)[AREA] == 0 and area_open(context) == 0:
-            return 0
+            return BRANCH_MEMORY
         stop_using(context_at(row[CONTEXT_OF]), slot, row)
         row[CONTEXT_OF] = context.store[CONTEXT_ADDRESS]
         if not is_main(context):
@@ -147,4 +150,4 @@ def use(context, slot):  # type: ignore[no-untyped-def]
             own[USERS] += 1
         row[FLAGS] |= MOVED
     row[FLAGS] &= ~STORE_LOST
-    return 1
+    return 0

@@ -50,6 +50,7 @@ class Client:
     no_touch = _flag(connection.NO_TOUCH_MODE)
     no_evict = _flag(connection.NO_EVICT)
     monitors = _flag(connection.MONITOR_MODE)
+    store_lost = _flag(connection.STORE_LOST)
     unix = _flag(connection.UNIX_SOCKET)
     redirect = _field(connection.REDIRECT)
     name = _text(connection.NAME)

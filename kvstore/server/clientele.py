@@ -27,8 +27,8 @@ from kvstore.lifetimes.wiring import Shard
 from kvstore.net import timer
 from kvstore.net.waiting import unblock_connection
 from kvstore.observe.acllog import AclLog, Moment
-from kvstore.wire.errors import UNBLOCKED_ERROR
-from kvstore.wire.reply import NO_REPLY, Sentinel
+from kvstore.wire.errors import BRANCH_DROPPED, ERRORS, UNBLOCKED_ERROR
+from kvstore.wire.reply import NO_REPLY, CommandError, Sentinel
 from mmcore.jit import Table, address_of, int64, uint8, zeros
 
 
@@ -126,7 +126,9 @@ class Clientele:
         return int(find_connection(self.context, identity))
 
     def track(self, client: Client, modes: int, redirect: int, target: int, prefixes: Sequence[bytes]) -> None:
-        """CLIENT TRACKING ON; `prefixes` are added to those that the connection has."""
+        """CLIENT TRACKING ON; `prefixes` are added to those that the connection has.  Raises CommandError."""
+        if client.store_lost:
+            raise CommandError(ERRORS[BRANCH_DROPPED])
         self.commands.install_places(self.shard)
         tracking_on(self.context, client.slot, modes, redirect, target)
         for prefix in prefixes:

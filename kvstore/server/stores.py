@@ -19,7 +19,7 @@ from kvstore.net.stores import drop_store
 from kvstore.net.waiting import begin_wait, unblock_connection
 from kvstore.store.reserve import own_frames
 from kvstore.store.sampling import database_sizes
-from kvstore.wire.errors import BRANCH_LEAVE, BRANCH_MEMORY, ERRORS, NO_BRANCH, SAVE_FAILED
+from kvstore.wire.errors import BRANCH_MEMORY, ERRORS, NO_BRANCH, SAVE_FAILED
 from kvstore.wire.reply import NO_REPLY, CommandError, Sentinel
 from mmcore.holdings import Held, held
 from mmcore.jit import address_of
@@ -76,14 +76,9 @@ class Stores:
     def use_store(self, slot: int, name: bytes) -> None:
         """Let the connection in `slot` use the store of this name.  Raises CommandError."""
         one = self.named(name)
-        if one is None:
-            raise CommandError(ERRORS[NO_BRANCH])
-        row = self.shard.connections.row(slot)
-        keeps = row[connection.FLAGS] & (connection.SUBSCRIBER | connection.TRACKING) or row[connection.WATCH_COUNT]
-        if row[connection.CONTEXT_OF] != one.context and keeps:
-            raise CommandError(ERRORS[BRANCH_LEAVE])
-        if not use(self._context_of(one), slot):
-            raise CommandError(ERRORS[BRANCH_MEMORY])
+        error = NO_BRANCH if one is None else int(use(self._context_of(one), slot))
+        if error:
+            raise CommandError(ERRORS[error])
 
     def costs(self) -> Costs:
         """What branches and snapshots cost."""

@@ -44,6 +44,7 @@ def test_a_connection_whose_branch_was_dropped_is_told_until_it_chooses(server: 
         assert wire("EXEC") == Failure(f"EXECABORT Transaction discarded because of: {DROPPED}")
         assert wire("BRANCH", "CURRENT") == wire("BRANCH", "RESET") == wire("BRANCH", "CREATE", "y") == Failure(DROPPED)
         assert wire("SNAPSHOT", "CREATE", "y") == Failure(DROPPED)
+        assert wire("CLIENT", "TRACKING", "on") == Failure(DROPPED)  # it would hear of the main store's keys
         assert wire("BRANCH", "CREATE", "y", "FROM", "main") == OK
         assert wire("SNAPSHOT", "CREATE", "s", "FROM", "y") == OK
         assert wire("SNAPSHOT", "RESTORE", "s") == Failure(DROPPED)

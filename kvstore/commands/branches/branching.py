@@ -13,22 +13,21 @@ store that connections use.
 from kvstore.branches.lineage import NO_MEMORY, drop, make, reset_branch, restore
 from kvstore.branches.named import named
 from kvstore.branches.registry import find_named, is_name
-from kvstore.branches.using import may_leave, use
+from kvstore.branches.using import use
 from kvstore.commands.branches.differing import differ
 from kvstore.commands.branches.listing import reply_named
 from kvstore.connections.table import connection
 from kvstore.lifetimes.call import ARGC, CONNECTION
-from kvstore.lifetimes.connection import CONTEXT_OF, FLAGS, NEVER, STORE_LOST
+from kvstore.lifetimes.connection import FLAGS, NEVER, STORE_LOST
 from kvstore.lifetimes.context import CONTEXT, FOR_PYTHON, HANDLER, SERVED, context_at
 from kvstore.lifetimes.named import BRANCH, CONTEXT_OF_NAMED, KIND, NAME, NAME_SIZE, SNAPSHOT, USERS
 from kvstore.lifetimes.shard import NOW_MS
-from kvstore.lifetimes.store import CONTEXT_ADDRESS, NAMED_ADDRESS
+from kvstore.lifetimes.store import NAMED_ADDRESS
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, is_word, pack, word
 from kvstore.wire.errors import (
     BRANCH_DROPPED,
     BRANCH_EXISTS,
-    BRANCH_LEAVE,
     BRANCH_MEMORY,
     BRANCH_NAME,
     NO_BRANCH,
@@ -142,12 +141,9 @@ def _use(context):  # type: ignore[no-untyped-def]
     address = _named_argument(context, 2)
     if address == 0:
         return SERVED
-    chosen = context_at(named(address)[CONTEXT_OF_NAMED])
-    row = connection(context, context.call[CONNECTION])
-    if row[CONTEXT_OF] != chosen.store[CONTEXT_ADDRESS] and not may_leave(row):
-        reply_error(context, BRANCH_LEAVE)
-    elif use(chosen, context.call[CONNECTION]) == 0:
-        reply_error(context, BRANCH_MEMORY)
+    error = use(context_at(named(address)[CONTEXT_OF_NAMED]), context.call[CONNECTION])
+    if error != 0:
+        reply_error(context, error)
     else:
         reply_ok(context)
     return SERVED
