@@ -1,4 +1,4 @@
-"""What a fuzzer's rate is measured on, in fuzz.py and osfuzz.py: a loaded store, and a source of inputs for it.
+"""The target of the rates of fuzzers, in fuzz.py and osfuzz.py: a loaded store, and a source of inputs for it.
 
 Inputs consist of commands whose time does not depend on the number of keys, and a string is limited to 1 MiB.
 Otherwise a few inputs would take most of the time, and more of it the larger the store is.

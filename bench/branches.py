@@ -1,4 +1,4 @@
-"""What do branches of a loaded store cost: to make, to reset, to keep?
+"""The question: how much do branches of a loaded store cost, to make, to reset, to keep?
 
 Method.  One server holds `keys` strings; a second one, redis-server, holds the same and shows what people do without
 branches.
@@ -23,7 +23,7 @@ is larger than what 1,000 branches cost.
 
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from bench.client import Client
 from bench.load import fill, key_name
-from bench.report import Report, Say, say
+from bench.report import Report, Say, middle, say
 from bench.servers import DEFAULT, Server, present, server
 from bench.throughput import redis_benchmark
 
@@ -40,10 +40,6 @@ RESETS_BAR = 1000  # a second
 PIPELINE, CLIENTS, VALUE_SIZE = 16, 50, 64
 PING_AFTER = "PING after writes"
 WRITTEN = 10  # keys, by the branch whose frames are counted
-
-
-def _middle(values: Iterable[float]) -> float:
-    return float(np.median(list(values)))
 
 
 def _timed_us(client: Client, *command: str) -> float:
@@ -175,7 +171,7 @@ def _without_branches(one: Server, keys: int, rounds: int) -> dict[str, float]:
             found["DEBUG RELOAD"].append(_timed_us(client, "DEBUG", "RELOAD"))
             found["FLUSHALL"].append(_timed_us(client, "FLUSHALL"))
             fill(one.port, keys, VALUE_SIZE)
-    return {name: _middle(taken) for name, taken in found.items()}
+    return {name: middle(taken) for name, taken in found.items()}
 
 
 def run(
@@ -220,11 +216,11 @@ def run(
         progress("resets")
         rate, seen = resets(one, keys, seconds)
     told = report.table("As a client sees them [us]", "command", "median", "p99", "over that PING")
-    ping = after = _middle(taken["PING"])
+    ping = after = middle(taken["PING"])
     for name, found in taken.items():
         if name == PING_AFTER:
-            after = _middle(found)
-        told.add(name, _middle(found), float(np.percentile(found, 99)), _middle(found) / after)
+            after = middle(found)
+        told.add(name, middle(found), float(np.percentile(found, 99)), middle(found) / after)
     if "redis" in here:
         progress("redis-server")
         with server("redis", ("--enable-debug-command", "yes")) as rival:
@@ -237,13 +233,13 @@ def run(
     held.add("private pages and tables of its live root", counted["on their paths"])
     costs = report.table("Processor time of a request to the main store [ns]", "test", "alone", f"{alive:,} branches")
     for test in tests:
-        costs.add(test.upper(), *(_middle(pair[i] for pair in spent[test]) for i in (0, 1)))
-    report.figure("BRANCH CREATE over PING", _middle(taken["BRANCH CREATE"]) / ping, at_most=CREATE_BAR, unit=" ×")
-    over = _middle(taken["BRANCH RESET"]) / after
+        costs.add(test.upper(), *(middle(pair[i] for pair in spent[test]) for i in (0, 1)))
+    report.figure("BRANCH CREATE over PING", middle(taken["BRANCH CREATE"]) / ping, at_most=CREATE_BAR, unit=" ×")
+    over = middle(taken["BRANCH RESET"]) / after
     report.figure(f"BRANCH RESET after {writes} writes, over PING after as many", over, at_most=RESET_BAR, unit=" ×")
     report.figure("bytes of a branch beside its frames", counted["bytes beside"], at_most=BESIDE_BAR, unit=" B")
     for test in tests:
-        ratio = _middle(with_them / alone for alone, with_them in spent[test])
+        ratio = middle(with_them / alone for alone, with_them in spent[test])
         report.figure(f"{test.upper()} beside {alive:,} branches, over none", ratio, at_most=ALIVE_BAR, unit=" ×")
     report.figure(f"a write and a RESET, a second, for {seconds:.0f} s", rate, at_least=RESETS_BAR)
     report.figure("frames in use at the end of that, over the begin", seen[-1] / seen[0], at_most=1.01, unit=" ×")

@@ -200,6 +200,11 @@ def number(value: Cell) -> str:
 # ----------------------------------------------------------------------------------------------------------- statistics
 
 
+def middle(values: Iterable[float]) -> float:
+    """The median of values that there are."""
+    return float(np.median(list(values)))
+
+
 def median(values: Iterable[float]) -> float | None:
     """The median; None if there are no values."""
     values = list(values)

@@ -1,4 +1,4 @@
-"""What does it cost to give every unit test a loaded store of its own?
+"""The question: how long does it take to give every unit test a loaded store of its own?
 
 Method.  Servers hold `mib` MiB of strings.  `tests` tests each read, write and delete keys of it; each must find the
 store as it was loaded, and checks that.  For a test, set-up and tear-down are timed together, and its body apart.
@@ -21,7 +21,7 @@ that is started on a file finds it in the page cache.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ from bench.client import Client
 from bench.load import fill, key_name, value_of
 from bench.machine import ADDRESS, MIB, MODES, written
 from bench.paper import SOURCE
-from bench.report import Report, Say, say
+from bench.report import Report, Say, middle, say
 from bench.servers import DEFAULT, Server, present, server
 from mmcore.paging import HUGE_SIZE, PAGE_SIZE
 from mmcore.space import AddressSpace, ForkMode
@@ -55,10 +55,6 @@ class Stopwatch:
         began = time.perf_counter_ns()
         yield
         self.ms += (time.perf_counter_ns() - began) / 1e6
-
-
-def _middle(values: Iterable[float]) -> float:
-    return float(np.median(list(values)))
 
 
 def body(client: Client, keys: int, steps: int, seed: int) -> None:
@@ -172,7 +168,7 @@ def run(mib: int = 1024, tests: int = 200, slow_tests: int = 3, steps: int = 10,
         fill(one.port, keys, VALUE_SIZE)
         progress("a branch a test")
         around, inside = by_branches(one, keys, tests, steps)
-    table.add("a branch a test", _middle(around), max(around))
+    table.add("a branch a test", middle(around), max(around))
     if "redis" in here:
         with server("redis", ("--enable-debug-command", "yes")) as rival:
             fill(rival.port, keys, VALUE_SIZE)
@@ -182,19 +178,17 @@ def run(mib: int = 1024, tests: int = 200, slow_tests: int = 3, steps: int = 10,
                 ("a server a test", by_servers(rival, keys, slow_tests, steps)),
             ):
                 progress(way)
-                table.add(f"{way}, redis-server", _middle(found), max(found))
+                table.add(f"{way}, redis-server", middle(found), max(found))
     size = (mib * MIB) & -HUGE_SIZE
     progress("forks in process")
     with written(size) as space:
         forks = in_process(space, size, tests, COMMANDS_A_STEP * steps)
     told = report.table("Fork and release of a test's space, in process [ms]", "mode", "median", "the paper's fork")
     for name, found in forks.items():
-        told.add(name, _middle(found), PAPER_MS.get(name))
-    report.figure("a branch a test: set-up and tear-down", _middle(around), at_most=SET_UP_BAR_MS, unit=" ms")
-    report.figure("its body", _middle(inside), unit=" ms")
-    report.figure(
-        "classic over constant, in process", _middle(forks["classic"]) / _middle(forks["constant"]), unit=" ×"
-    )
+        told.add(name, middle(found), PAPER_MS.get(name))
+    report.figure("a branch a test: set-up and tear-down", middle(around), at_most=SET_UP_BAR_MS, unit=" ms")
+    report.figure("its body", middle(inside), unit=" ms")
+    report.figure("classic over constant, in process", middle(forks["classic"]) / middle(forks["constant"]), unit=" ×")
     return report
 
 

@@ -56,7 +56,7 @@ def count_held(mem, root, stack, out):  # type: ignore[no-untyped-def]
 
 
 class Held(NamedTuple):
-    """What a root holds, as smaps names it (Linux, proc(5))."""
+    """The memory that a root holds, as smaps names it (Linux, proc(5))."""
 
     rss: int  # [bytes]; shared + private
     shared: int
@@ -66,7 +66,7 @@ class Held(NamedTuple):
 
 
 def held(memory: Memory, root: int) -> Held:
-    """What the tree at `root` holds."""
+    """The memory that the tree at `root` holds."""
     out = zeros(int64, HELD_WORDS)
     count_held(memory, root, zeros(int64, 3 * (ROOT_LEVEL + 1)), out)
     pages, private, tables, own = (int(word) for word in out[:HELD_WORDS])

@@ -96,7 +96,7 @@ def word_of(db, hash_):  # type: ignore[no-untyped-def]
 
 @kernel
 def part_of_hash(word):  # type: ignore[no-untyped-def]
-    """What a word tells of its key's hash."""
+    """The part of its key's hash that a word holds."""
     return _reversed(word >> TAG_BITS & _HASH_MASK) | (word & _TAG_MASK) << TAG_SHIFT
 
 

@@ -1,4 +1,4 @@
-"""What branches and snapshots cost: their number, the frames that are theirs, and the costliest of them.
+"""The cost of branches and snapshots: their number, the frames that are theirs, and the costliest of them.
 
 A frame that a store's commands have taken is its own (OWN_FRAMES).  A frame that a snapshot alone still holds, because
 the store that it was made from has copied or dropped it, is nobody's in this account: BRANCH INFO finds such frames by
@@ -51,7 +51,7 @@ class Costs(NamedTuple):
 
 
 def costs(context: Context) -> Costs:
-    """What branches and snapshots cost."""
+    """The cost of branches and snapshots."""
     out = zeros(int64, _WORDS)
     add_costs(context, out)
     pairs = [(out[at], out[at + 1] * PAGE_SIZE) for at in range(_FIRST, _WORDS, 2) if out[at]]

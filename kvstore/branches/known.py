@@ -18,7 +18,7 @@ _NAMES = {named.MAIN: "main", named.BRANCH: "branch", named.SNAPSHOT: "snapshot"
 
 
 class Known(NamedTuple):
-    """What is known of a named store."""
+    """A named store, as its row describes it."""
 
     address: int
     context: int  # address of its context's record
@@ -42,7 +42,7 @@ def _words(address: int, count: int) -> Any:
 
 
 def known(address: int) -> Known:
-    """What is known of the named store at this address."""
+    """The named store whose row is at this address."""
     row = _words(address, named.NAMED_WORDS)
     return Known(
         address=address,

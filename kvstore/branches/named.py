@@ -69,7 +69,7 @@ def _clear(words):  # type: ignore[no-untyped-def]
 
 @view
 def named(address):  # type: ignore[no-untyped-def]
-    """What is known of a store, int64[NAMED_WORDS]."""
+    """The row of a named store, int64[NAMED_WORDS]."""
     return words_at(address, NAMED_WORDS)
 
 

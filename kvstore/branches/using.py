@@ -70,7 +70,7 @@ def come_to_hand(context, address):  # type: ignore[no-untyped-def]
 
 @kernel
 def settle(context):  # type: ignore[no-untyped-def]
-    """What follows takes frames that are not the store's at hand, so its account is settled up to now."""
+    """Settle the account of the store at hand: the frames that are taken from now on are not its own."""
     come_to_hand(context, context.shard[CONTEXT_AT_HAND])
 
 

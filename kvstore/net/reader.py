@@ -1,4 +1,4 @@
-"""What the reader's thread does: it runs long reads over frozen roots, one after the other (store/aside.py).
+"""The work of the reader's thread: it runs long reads over frozen roots, one after the other (store/aside.py).
 
 Its context has what a loop's context has, but nothing is shared with the owner's: registers, buffers, arguments and
 scratch memory, a processor, and a store that is read-only and has no listeners.  Only the frames are the same, and the

@@ -1,4 +1,4 @@
-"""What stores other than the main one need: work that their commands have left, and their end.
+"""The care of stores other than the main one: work that their commands have left, and their end.
 
 At the end of a turn, each store on the list of those that were used (branches/using.py) gets a part of the time:
 

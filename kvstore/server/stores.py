@@ -1,4 +1,4 @@
-"""What the server can do with named stores, for commands that Python serves: branches and snapshots."""
+"""Named stores, branches and snapshots, for commands that Python serves: found, used, exchanged, dropped, saved."""
 
 from collections.abc import Iterator
 
@@ -81,7 +81,7 @@ class Stores:
             raise CommandError(ERRORS[error])
 
     def costs(self) -> Costs:
-        """What branches and snapshots cost."""
+        """The cost of branches and snapshots."""
         return costs(self.main)
 
     def keys_of(self, one: Known) -> int:
@@ -99,16 +99,16 @@ class Stores:
         return int(own_frames(self._context_of(one))) * PAGE_SIZE
 
     def recorded_of(self, one: Known) -> dict[str, int]:
-        """What is recorded of changes to a store: how many, and the memory for that [bytes]."""
+        """The changes that are recorded of a store: how many, and the memory for them [bytes]."""
         changes, taken = recorded(int(self._context_of(one).store[LINE]))
         return {"changes": changes, "changes_bytes": taken}
 
     def held_by(self, one: Known) -> Held:
-        """What a store holds, shared and private."""
+        """The memory that a store holds, shared and private."""
         return _held(self._context_of(one))
 
     def held(self) -> Held:
-        """What the store at hand holds, shared and private."""
+        """The memory that the store at hand holds, shared and private."""
         return _held(self.context)
 
     def save_store(self, slot: int, one: Known, file: bytes) -> Sentinel:

@@ -137,7 +137,7 @@ JOB_WORDS = REGISTERS + len(_COPIED)
 
 @view
 def reads_of(context):  # type: ignore[no-untyped-def]
-    """What the two threads share."""
+    """The words that the two threads share."""
     return words_at(context.shard[READS_ADDRESS], READS_WORDS)
 
 
