@@ -207,5 +207,5 @@
     READS_ASIDE,  # so far,
     READS_IN_PLACE,  # and those that were as long, but could not go
 ) = range(184)
-SHARD_REGISTERS = 192
+SHARD_REGISTERS = 256
 assert SHARD_REGISTERS >= 184
