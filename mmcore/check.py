@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcore import heap, paging
+from mmcore import paging
 from mmcore.errors import CorruptMemory
 from mmcore.frames import (
     BLOCK_COUNT,
@@ -37,6 +37,7 @@ from mmcore.frames import (
     PARTIAL_OR_NONE,
     USED_RUN,
 )
+from mmcore.heap import layout as heap
 from mmcore.jit import in_python
 from mmcore.mapping import next_mapped
 from mmcore.memory import PhysicalMemory

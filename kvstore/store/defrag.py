@@ -2,7 +2,7 @@
 
 A cycle has three states, whose position the store's registers hold:
 
-    CHOOSING    the heap chooses the pages that are to be emptied (leaving pages, mmcore/heap.py)
+    CHOOSING    the heap chooses the pages that are to be emptied (leaving pages, mmcore/heap/leaving.py)
     WALKING     a walk over all tables of all databases moves what lies on them: entries with their long values and
                 their roots, the parts of great values (structures/evacuate.py), and overflow buckets
     RETURNING   pages that could not be emptied are used again

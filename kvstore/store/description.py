@@ -9,8 +9,8 @@ image's metadata.
     LAYOUT      "version 2, digest 0123456789abcdef"
 
 The digest changes when a constant changes.  A change of meaning that leaves all numbers alone, such as another rule for
-the bucket of a hash, must raise LAYOUT_VERSION (layout.py) or the number in HEAP_MAGIC (mmcore/heap.py).  A constant
-that says when something is done, and not where it lies, is not listed: its value does not affect an image.
+the bucket of a hash, must raise LAYOUT_VERSION (layout.py) or the number in HEAP_MAGIC (mmcore/heap/layout.py).  A
+constant that says when something is done, and not where it lies, is not listed: its value does not affect an image.
 """
 
 import xxhash
@@ -18,7 +18,8 @@ import xxhash
 from kvstore.store import entries, index, layout, scores
 from kvstore.structures import buckets, chain_layout, element, ints, kinds, packed_layout, record, table, tree
 from kvstore.structures import hash as hashing
-from mmcore import heap, paging
+from mmcore import paging
+from mmcore.heap import layout as heap
 
 _PAGING = "PAGE_SIZE"
 _LAYOUT = """

@@ -15,8 +15,8 @@ both.  A command that removes keys, or moves entries (EXPIRE, RENAME), must pass
 frames, as a snapshot's copies do.  So a full store can be overwritten and emptied, even while a snapshot shares it.
 
 COPY of a very long value takes no frames: the copy shares its pages.  A write to either needs them later, and so does
-an image of the store when it is loaded.  So pages that a value has borrowed (mmcore/heap.py) count as frames in use,
-and as long as there are some, a command reserves for copies as it does under a snapshot.
+an image of the store when it is loaded.  So pages that a value has borrowed (mmcore/heap/ranges.py) count as frames in
+use, and as long as there are some, a command reserves for copies as it does under a snapshot.
 
 A branch is refused before the main store is.  Each of its commands, also one that removes, may copy pages which it
 shares; so it is refused as soon as its own frames exceed its quota, or the frames in force are used up but for a part.

@@ -1,4 +1,4 @@
-"""Evacuation: moving the parts of a value off pages that the heap wants to empty (leaving pages, mmcore/heap.py).
+"""Evacuation: moving the parts of a value off leaving pages, which the heap wants to empty (mmcore/heap/leaving.py).
 
     root = root_evacuate(space, root, tally)                              the root itself; the owner stores its address
     position = record_evacuate(space, root, seed, position, budget, tally)    a step through the parts of a record

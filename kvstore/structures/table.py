@@ -9,8 +9,8 @@ points at an element; the hash is that of the element's key.
 
 A table of LOAD_MAX elements a bucket gets one more bucket for each element that is added: bucket N, which takes its
 share of bucket N - 2^(k-1).  That is one bucket's work, however large the table is.  The allocation grows by a page for
-every 64 splits.  Where its range is full, its pages move to a larger one, and no byte is copied (mmcore/heap.py).  A
-removal from a table of less than LOAD_MIN elements a bucket undoes the last split.
+every 64 splits.  Where its range is full, its pages move to a larger one, and no byte is copied
+(mmcore/heap/ranges.py).  A removal from a table of less than LOAD_MIN elements a bucket undoes the last split.
 
 Scan.  Cursors visit buckets in the order of their reversed numbers (linear.py), so a scan meets every element that
 exists throughout, however the table grows and shrinks meanwhile.

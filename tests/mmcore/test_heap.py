@@ -10,18 +10,13 @@ import pytest
 from mmcore import AddressSpace, CorruptMemory, ForkMode, PhysicalMemory, check_memory
 from mmcore.check import check_heap
 from mmcore.heap import (
-    BORROWED,
     CLASS_SIZES,
     CONTROL,
     HEAP_END,
     HEAP_FRAMES,
     LARGE_BASE,
-    LARGE_FRESH,
-    LARGE_META,
     OWNER_BASE,
-    QUEUE_PAGES,
     SLAB_BASE,
-    SLAB_META,
     heap_alloc,
     heap_free,
     heap_init,
@@ -33,6 +28,8 @@ from mmcore.heap import (
     heap_size,
     heap_used,
 )
+from mmcore.heap.layout import BORROWED, LARGE_FRESH, LARGE_META, SLAB_META
+from mmcore.heap.ranges import QUEUE_PAGES
 from tests.mmcore.support import MIB2, PAGE, contents, frame_at, machine, only, scaled, seeds
 
 SIZES = (1, 8, 9, 16, 17, 64, 100, 112, 128, 129, 500, 512, 513, 585, 1000, 1361, 2048, 2049, 4096, 4097, 9000, 30_000)

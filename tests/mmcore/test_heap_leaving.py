@@ -8,13 +8,8 @@ import pytest
 from mmcore import AddressSpace, CorruptMemory, ForkMode, PhysicalMemory, check_memory
 from mmcore.check import check_heap
 from mmcore.heap import (
-    CLASS_PAGES,
     CONTROL,
     HEAP_FRAMES,
-    LEAVERS,
-    LEAVING,
-    MOVE_FRAMES,
-    SLAB_META,
     heap_alloc,
     heap_choose_step,
     heap_free,
@@ -29,6 +24,8 @@ from mmcore.heap import (
     heap_slab_used,
     heap_used,
 )
+from mmcore.heap.layout import CLASS_PAGES, LEAVERS, LEAVING, SLAB_META
+from mmcore.heap.leaving import MOVE_FRAMES
 from tests.mmcore.support import PAGE, contents, machine, only, scaled, seeds, some
 
 SIZES = (8, 16, 24, 64, 100, 128, 300, 500, 584, 1000, 1361, 2048, 4096)

@@ -8,7 +8,7 @@ import pytest
 
 import mmcore
 
-FILES = sorted(Path(mmcore.__file__).parent.glob("*.py"))
+FILES = sorted(path for folder in ("", "heap") for path in (Path(mmcore.__file__).parent / folder).glob("*.py"))
 ALLOWED = {"numpy", "mmcore", "typing", "collections", "dataclasses", "enum", "types"}
 BY_FILE = {
     "__init__.py": {"importlib"},

@@ -19,15 +19,8 @@ from kvstore.structures.table import table_add, table_find, table_remove
 from kvstore.structures.tree import check_tree, tree_insert, tree_insert_at, tree_remove
 from mmcore import AddressSpace, ForkMode, check_memory
 from mmcore.check import check_heap
-from mmcore.heap import (
-    CLASS_SIZES,
-    MOVE_FRAMES,
-    heap_alloc,
-    heap_choose_step,
-    heap_free,
-    heap_return_step,
-    heap_slab_pages,
-)
+from mmcore.heap import CLASS_SIZES, heap_alloc, heap_choose_step, heap_free, heap_return_step, heap_slab_pages
+from mmcore.heap.leaving import MOVE_FRAMES
 from mmcore.jit import int64, linked, void
 from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
