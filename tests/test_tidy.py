@@ -90,7 +90,6 @@ FILE_LINES, FUNCTION_LINES = 400, 40
 LONG = {
     "kvstore/store/check.py": "one proof, whose steps share the picture of the store that they read",
     "kvstore/server/server.py": "the process: one class, whose methods are short",
-    "kvstore/structures/tree.py": "nodes, search and change of one structure share its private accessors",
     "kvstore/wire/doubles.py": "reading and printing share the format of a double",
     "kvstore/wire/glob.py": "a compiler and its machine, which share the form of the program",
     "kvstore/commands/info.py:memory_fields": "a list of fields",
@@ -105,7 +104,7 @@ LONG = {
     "kvstore/net/execution.py:execute": "one admission after another, each with its own refusal",
     "kvstore/net/pipeline.py:run_pipeline": "the loop over a pipeline, with its ways out",
     "kvstore/net/receiving.py:receive": "the outcomes of one recv",
-    "kvstore/structures/tree.py:_remove": "one descent that joins nodes on its way",
+    "kvstore/structures/tree/removal.py:_remove": "one descent that joins nodes on its way",
     "kvstore/store/check.py:contents": "one pass over a store, in which the bytes of all parts are added up",
     "kvstore/wire/doubles.py:_digits": "Grisu2 as published",
     "kvstore/wire/glob.py:_compile": "one case for each element of a pattern",

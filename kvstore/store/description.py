@@ -16,8 +16,9 @@ constant that says when something is done, and not where it lies, is not listed:
 import xxhash
 
 from kvstore.store import entries, index, layout, scores
-from kvstore.structures import buckets, chain_layout, element, ints, kinds, packed_layout, record, table, tree
+from kvstore.structures import buckets, chain_layout, element, ints, kinds, packed_layout, record, table
 from kvstore.structures import hash as hashing
+from kvstore.structures.tree import nodes as tree
 from mmcore import paging
 from mmcore.heap import layout as heap
 

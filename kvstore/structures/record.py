@@ -6,7 +6,7 @@ OFFSET  SIZE  DESCRIPTION
 8       8     elements
 16      8     buckets of the hash table, 0 without one                      table.py
 24      8     address of its first bucket; of a list: a sum of sizes         sequence.py
-32      8     root node of the tree, 0 without one                          tree.py
+32      8     root node of the tree, 0 without one                          tree/
 40      8     levels of the tree, 1 when the root is a leaf
 48      8     first packed of a list, 0 without one                     sequence.py
 56      8     last packed of a list, 0 without one

@@ -5,7 +5,7 @@ An element is bytes.  It is an item of a packed, which knows its size, so nothin
 A short sequence is one packed.  Any other is a record, with packeds from the first to the last:
 
     HEAD        first packed, or none: the one that is pushed to and popped from
-    tree        the packeds between, by weight (tree.py)
+    tree        the packeds between, by weight (tree/)
     TAIL        last packed, or none
 
 So a push or a pop changes one packed and the record; only where the packed is full or empty, the tree is changed, too.

@@ -8,7 +8,7 @@
     at = cursor_next(space, root, at)                   or cursor_previous; 0 at the end
 
 Ranks are of `ordered` words (kvstore/store/scores.py).  A cursor is a spot in a chain (kvstore/structures/chain.py),
-and a position in a tree (kvstore/structures/tree.py).
+and a position in a tree (kvstore/structures/tree/).
 """
 
 from kvstore.lifetimes.call import PROTOCOL
