@@ -12,7 +12,7 @@ no difference.
 
 A comparison that does not end within its first turn goes on in the next ones, while other clients are served.  Nothing
 it reads may change meanwhile, so it freezes both stores then: it forks their roots, and their lines.  Usually it need
-not.  What it has found by then holds for the same moment.
+not.  Its findings so far hold for the same moment.
 
     a comparison, int64[_WORDS]     the state of candidates.py
                                     what is known of the call, the names of which are below

@@ -1,6 +1,7 @@
 """Named stores as Python sees them: a picture of the registry, and a context over one of them.
 
-Python looks at named stores only for commands like BRANCH LIST.  What it keeps of them is valid until the next command.
+Python looks at named stores only for commands like BRANCH LIST.  Its copies of their figures are valid until the next
+command.
 """
 
 import ctypes

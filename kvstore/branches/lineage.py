@@ -10,7 +10,7 @@ None of these touches a key, so none depends on how many there are.  Lines of co
 Trees that nobody needs any more are released in steps between turns (store/flush.py).  All take the context of the
 store concerned, which need not be the one at hand.
 
-What becomes of those who listen at a store whose contents are replaced (reset, restore, swap): a watched key counts as
+Those who listen at a store learn that its contents are replaced (reset, restore, swap): a watched key counts as
 changed, a tracking client is told that nothing in its cache is valid, waited keys are looked up again, and no keyspace
 event is published.  Subscriptions and waits stay with the name of the store, as they stay with the number of a database
 in SWAPDB.

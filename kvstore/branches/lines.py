@@ -8,8 +8,8 @@ position of another one, its parent:
                      └── a ──┬────►
                              └── a's child ────►
 
-What the contents of two stores can differ in is what was recorded on the two ways from the point where they parted: in
-the lines below the common one, and in the common one between the two positions.  So positions of different lines are
+The contents of two stores can differ only in keys that were recorded on the two ways from the point where they parted:
+in the lines below the common one, and in the common one between the two positions.  So positions of different lines are
 never compared.
 
 The contents have a line, and not the name.  So a command that gives a store other contents gives it another line:

@@ -1,4 +1,4 @@
-"""A named store: the main store, a branch or a snapshot.  What is known of it by its name is one allocation.
+"""A named store: the main store, a branch or a snapshot.  All that is known of it by its name is one allocation.
 
     words
     0               what is known of it, below

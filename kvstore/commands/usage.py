@@ -35,7 +35,7 @@ EMPTY_FRAMES = 5  # of a store without a key: its control page, and a table of e
 
 
 def memory_figures(server: "Server") -> dict[str, int]:
-    """What memory is used for [bytes]; INFO and MEMORY STATS are made from it."""
+    """The uses of memory [bytes]; INFO and MEMORY STATS are made from it."""
     usage, frames = server.usage(), server.frames()
     of_clients = server.client_totals().memory
     used = usage.heap + usage.indices + of_clients

@@ -102,7 +102,7 @@ def output_append(context, row, address, count):  # type: ignore[no-untyped-def]
     """Append bytes to the connection's own output: 1, or 0 when memory ran out."""
     start, pending = row[OUTPUT_START], row[OUTPUT_LENGTH] - row[OUTPUT_START]
     if start >= pending and row[OUTPUT_LENGTH] + count > row[OUTPUT_CAPACITY]:
-        # What was sent makes room: the buffer of a client that is always a little late must not grow for ever.
+        # Bytes that were sent make room: the buffer of a client that is always a little late must not grow for ever.
         out = bytes_at(row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY])
         copy_bytes(out, 0, out, start, pending)
         row[OUTPUT_START], row[OUTPUT_LENGTH] = 0, pending

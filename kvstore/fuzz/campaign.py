@@ -93,7 +93,7 @@ def _play_all(target: Target, inputs: Sequence[bytes], examine: int, shared: mma
 
 
 def _listen(reader: int, pid: int, done: memoryview, hang_s: float) -> tuple[str, bool]:
-    # What the child says before it ends, and whether it had to be killed.
+    # The child's output, and whether it had to be killed.
     said, seen, hung = b"", -1, False
     while True:
         ready, _, _ = select.select([reader], [], [], hang_s)

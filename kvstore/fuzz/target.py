@@ -108,7 +108,7 @@ class Target:
         self._progress = over(shared, int64)[:1]
 
     def run(self, inputs: Sequence[bytes], mode: int = CONSTANT) -> None:
-        """Play each of the inputs in a fork of its own.  What a kernel raises leaves the target unusable."""
+        """Play each of the inputs in a fork of its own.  The target cannot be used after an exception of a kernel."""
         data, ends = over(b"".join(inputs) + b"\0", uint8), zeros(int64, len(inputs))
         end = 0
         for i, one in enumerate(inputs):

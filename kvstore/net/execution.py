@@ -292,7 +292,7 @@ def execute(context, row):  # type: ignore[no-untyped-def]
 def execute_again(context, row):  # type: ignore[no-untyped-def]
     """Admit and run the command at hand, which has waited, once more; returns EVENT_NONE, or EVENT_BLOCKED to wait on.
 
-    What may have changed meanwhile is checked anew.  Its time is that of both runs, without the wait.
+    It checks anew all that may have changed meanwhile.  Its time is that of both runs, without the wait.
     """
     call, store = context.call, context.store
     command = call[COMMAND]

@@ -1,4 +1,4 @@
-"""What the server can do to its connections, and tell of them, for commands that Python serves."""
+"""The server's view of its connections, for commands that Python serves: it lists, changes and ends them."""
 
 import ctypes
 from array import array

@@ -1,4 +1,4 @@
-"""What the server can tell of its store and of itself: counters, memory, digests."""
+"""Figures of the store and of the process: counters, memory, digests."""
 
 import time
 
@@ -160,7 +160,7 @@ class Figures:
         }
 
     def usage(self) -> Usage:
-        """What the store takes."""
+        """The memory of the store."""
         used, index = memory_used(self.context), index_pages(self.context) * PAGE_SIZE
         self._peak = max(self._peak, used)
         return Usage(used - index, index, self._peak)

@@ -7,7 +7,7 @@ class wires the lifetimes it works on, and acts on what it returns:
           ─► EVENT_SAVE    ─► a snapshot that could not be begun
           ─► EVENT_WAKE    ─► a signal, or the writer's outcome
 
-What cold commands ask of the server stands in its bases: settings.py, clientele.py, figures.py,
+Its bases answer the questions of cold commands: settings.py, clientele.py, figures.py,
 stores.py.
 
 Nothing here runs per data command.  One thread owns the store: the one that calls `run`.

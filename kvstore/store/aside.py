@@ -28,7 +28,7 @@ nothing goes aside.  The client gets the reply when it is complete (net/reads.py
 A job belongs to one thread at a time, and the counts hand it over (system/eventfds.py).  There is one exception: the
 owner may set its GIVEN_UP at any time.  Jobs are a ring, served and taken in the order in which they were asked.
 
-What a command does besides replying, the owner has done by then, in its own run: expired keys are deleted, hits and
+By then the owner has done all that a command does besides replying, in its own run: expired keys are deleted, hits and
 misses counted and announced, clocks of use set.  The reader finds a read-only store to which nobody listens, so its run
 changes nothing but its own registers, which nobody reads.  Deadlines are compared with the clock of the fork.
 
@@ -101,7 +101,7 @@ _COPIED = (
 )  # fmt: skip
 COPIED = constant(_COPIED, int64)
 
-# What the two threads share: READS_WORDS words, and behind them the jobs.
+# The two threads share READS_WORDS words, and behind them the jobs.
 (
     WAKE,  # eventfds: of the reader,
     NEWS,  # and of the owner

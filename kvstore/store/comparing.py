@@ -6,8 +6,8 @@
 It compares contents and not their form: a set is the same as integers, as a chain or as a table, and the same value
 written again is no difference.  Nothing is estimated: no digest stands for a value.
 
-What makes it fast is that the two stores share frames (mmcore/sameness.py).  A page that they have in common is not
-looked into:
+It is fast because the two stores share frames (mmcore/sameness.py).  A page that they have in common is not looked
+into:
 
     string          by page, or by 2 MiB where a whole page table is shared
     table           bucket by bucket, if both tables lie at the same place and have equally many buckets.  A slot in a
@@ -77,7 +77,7 @@ _BEGIN, _STRING, _ELEMENTS = range(3)
 _WHERE, _ITEM, _OTHER_WHERE, _OTHER_ITEM = range(_ROOM, _ROOM + 4)  # packeds of the two lists, and places in them
 _DIGITS_MAX = 20  # of an integer [bytes]
 assert 8 * WALK_WORDS >= _DIGITS_MAX and COMPARE_WORDS > _OTHER_ITEM
-# What the budget counts, some 40 ns each.
+# The units of the budget, some 40 ns each.
 PAGE_COST, ELEMENT_COST = 8, 6
 
 

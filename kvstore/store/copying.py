@@ -1,8 +1,8 @@
 """COPY of a great value: in steps, one a turn, from a frozen root.
 
 The other clients go on, and may change the value meanwhile.  So COPY forks the store first, as a snapshot does, and
-copies from the frozen root, through a second space on the same memory.  The client waits.  What it gets is the value as
-it was when COPY began.  The copy becomes a key when it is complete: that is when the destination is looked up.
+copies from the frozen root, through a second space on the same memory.  The client waits.  It gets the value as it was
+when COPY began.  The copy becomes a key when it is complete: that is when the destination is looked up.
 
     another way                           why not
     sharing pages, as long strings do     elements of several values lie on one slab page
@@ -104,7 +104,7 @@ def leave_copy(context, slot):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def copy_end(context):  # type: ignore[no-untyped-def]
-    """The COPY of the connection at hand has ended, one way or another.  What was built and not taken is freed."""
+    """The COPY of the connection at hand has ended, one way or another.  A copy that was not taken is freed."""
     context.store[COPY_OWNER] = 0
     release_copied(context)
 

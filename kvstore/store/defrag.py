@@ -15,7 +15,7 @@ between two steps anything may happen to the store, even FLUSHALL.  A part that 
 next cycle.
 
 Nothing that clients see changes.  No command keeps an address of the space from one turn to the next, and the walk
-runs between turns only.  What waits to be freed (detached indices, the grave, queued ranges) is not moved.
+runs between turns only.  Data that wait to be freed (detached indices, the grave, queued ranges) are not moved.
 
 While a frozen root exists, or one that waits for its release, nothing is done: every move would copy pages and tables
 that the root shares, and so cost more memory than it saves.  The cycle goes on afterwards.

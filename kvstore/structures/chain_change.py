@@ -111,7 +111,7 @@ def chain_relink(space, root, before, block):  # type: ignore[no-untyped-def]
     return root
 
 
-# A change puts one element, or none, in the place of n elements of a block, from place i on.  What comes of it is a
+# A change puts one element, or none, in the place of n elements of a block, from place i on.  The result is a
 # virtual sequence: the elements before i, the new one, and those from i + n on.  Any range [first, last) of it can be
 # made a block.  `new` is the shape of the new element, or NOTHING.
 

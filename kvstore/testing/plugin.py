@@ -97,7 +97,7 @@ def kvstore_server(request: pytest.FixtureRequest) -> Iterator["Server"]:
 
 @pytest.fixture(scope="session")
 def kvstore_seed() -> "Seed":
-    """What writes the data that tests start from: a function that takes a client, or None.  Override it."""
+    """A function that writes the data that tests start from; it takes a client.  None by default.  Override it."""
     return None
 
 
@@ -177,7 +177,7 @@ def _options(config: pytest.Config) -> dict[str, str]:
 
 
 def _given(config: pytest.Config) -> dict[str, str]:
-    # What the owner of the server has told this worker; empty if this is no worker.
+    # The addresses that the owner of the server has told this worker; empty if this is no worker.
     found: dict[str, str] = getattr(config, "workerinput", {}).get("kvstore", {})
     return found
 

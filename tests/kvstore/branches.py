@@ -65,7 +65,7 @@ class Stores(Bare):
     # ------------------------------------------------------------------------------------------------------- commands
 
     def pipeline(self, who: int, *commands: tuple[Argument, ...]) -> list[object]:
-        """What connection `who` is answered; its turn ends where it has to."""
+        """The reply to connection `who`; its turn ends where it has to."""
         data = ctypes.create_string_buffer(b"".join(encode(*command) for command in commands))
         size, at = len(data) - 1, 0
         r, row = self.registers, self.shard.connections.row(self.slots[who])
@@ -88,7 +88,7 @@ class Stores(Bare):
         return found
 
     def say(self, who: int, *words: Argument) -> object:
-        """What connection `who` is answered to a command."""
+        """The reply to a command of connection `who`."""
         (reply,) = self.pipeline(who, words)
         return reply
 

@@ -98,7 +98,7 @@ def write(store: Bare, twin: Pairs, r: random.Random) -> None:
 
 
 def read(store: Bare, twin: Pairs, r: random.Random) -> None:
-    """What all reading commands say of it."""
+    """The replies of all reading commands."""
     asked = [*some(r), *r.sample(sorted(twin), min(len(twin), 5))]
     assert pairs(store, "HGETALL", "h") == twin
     assert store("HLEN", "h") == len(twin)

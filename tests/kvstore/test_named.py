@@ -229,7 +229,7 @@ def test_nothing_of_the_listeners_of_a_dropped_store_stays_behind() -> None:
 
 
 def test_a_snapshot_with_work_left_is_never_written() -> None:
-    """What its store had to free when it was made stays there, and is freed in what is made of it."""
+    """A store to be freed when a branch is made stays there, and is freed in the branch too."""
     with Stores(24 << 20, connections=2) as stores:
         for start in range(0, 4000, 500):
             stores.say(0, "SADD", "big", *(f"member {i}" for i in range(start, start + 500)))

@@ -210,7 +210,7 @@ class Play:
                 self._apply(who, words, reply)
 
     def _apply(self, who: int, words: list[Any], reply: object) -> None:
-        # What a command that was served means for the model; its reply is checked where the model knows it.
+        # Play a command that was served to the model; its reply is checked where the model knows it.
         model, now = self.models[self.at[who]], self.stores.clock_ms
         if words[0] == "SELECT":
             self.db[who] = words[1]

@@ -94,7 +94,7 @@ def store():  # type: ignore[no-untyped-def]
 
 
 def found(store: Bare, kernel: object, part: bytes) -> list[int]:
-    """What the kernel puts out for an argument between others."""
+    """The output of the kernel for an argument between others."""
     text = np.frombuffer(b"9(" + part + b"9", np.uint8).copy()
     store.context.args[:6] = memoryview(array("q", (0, 2, 2, len(part), 2 + len(part), 1)))
     store.registers.QUERY_ADDRESS, store.registers.QUERY_SIZE = text.ctypes.data, len(text)

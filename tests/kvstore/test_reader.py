@@ -149,7 +149,7 @@ def write(store: Aside, draw: random.Random, count: int) -> None:
 
 
 def beside(store: Aside, draw: random.Random, count: int) -> None:
-    """What the owner does while the reader reads: write, fork, release, return frames."""
+    """The owner's work while the reader reads: write, fork, release, return frames."""
     write(store, draw, count)
     if len(store.forks) < 3:
         store.fork()

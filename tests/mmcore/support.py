@@ -1,4 +1,4 @@
-"""What the tests of mmcore share."""
+"""Shared by the tests of mmcore."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -238,7 +238,7 @@ def test_a_shared_table_is_copied_by_a_write_and_by_unsharing_ahead(mode: ForkMo
     assert states(space) == states(child) == [SHARED_TABLE] * 3 + [UNTOUCHED]
     space.write(2 * MIB2, b"x")
     assert states(space) == [SHARED_TABLE, PAGES_COPIED, SHARED_TABLE, UNTOUCHED]
-    # What the parent no longer has is the child's own, which has copied nothing.
+    # Pages that the parent no longer has are the child's own, although it has copied nothing.
     assert states(child) == [SHARED_TABLE, PAGES_COPIED, SHARED_TABLE, UNTOUCHED]
     while space.unshare_step(100):
         pass

@@ -1,4 +1,4 @@
-"""What changed since an epoch: everything that did, and no table looked into in which nothing did."""
+"""The changes since an epoch: all of them are found, and no table is looked into in which there are none."""
 
 import numpy as np
 import pytest

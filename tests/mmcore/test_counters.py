@@ -1,4 +1,4 @@
-"""What forks and faults cost, counted exactly."""
+"""The costs of forks and faults, counted exactly."""
 
 import numpy as np
 import pytest

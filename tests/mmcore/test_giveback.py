@@ -223,7 +223,7 @@ def test_sparse_blocks_are_advised_against_huge_pages_until_they_are_full_again(
 
 
 def flags_of(memory: PhysicalMemory, frame: int) -> list[str]:
-    """What the system says of the mapping that holds a frame (VmFlags of smaps)."""
+    """The system's flags of the mapping that holds a frame (VmFlags of smaps)."""
     address, inside = address_of(memory.state.bytes) + (frame << PAGE_SHIFT), False
     with open("/proc/self/smaps") as smaps:
         for line in smaps:

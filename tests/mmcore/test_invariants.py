@@ -355,7 +355,7 @@ def test_invariant_10_a_and_d_are_set_as_the_processor_sets_them(mode: ForkMode)
     child = space.fork(mode)
     space.write(BASE + 2 * PAGE, b"x")
     assert traces(space, 2) == ["A", "A", "A", "AD"]
-    # What the parent leaves in its copies is not in the child's; what was there before the fork is in both.
+    # The parent's copies do not show in the child; data from before the fork is in both.
     assert traces(child, 2)[-1] == "" and traces(child, 1)[-1] == "AD"
     child.read(BASE + 2 * PAGE, 1)
     assert traces(child, 2) == ["A", "A", "A", "A"]

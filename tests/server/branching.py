@@ -1,4 +1,4 @@
-"""What the tests of branches share: commands as text, what BRANCH INFO tells, and an end without branches."""
+"""Shared by the tests of branches: commands as text, what BRANCH INFO tells, and an end without branches."""
 
 from typing import Any
 

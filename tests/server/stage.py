@@ -1,7 +1,8 @@
 """Several connections to one server, whose commands are played in one order; and all the bytes that each got.
 
 A command is not sent before the server has read, and so executed, the one before it, on whatever connection that was:
-total_net_input_bytes says so.  What a connection gets is compared as a whole, because a message may arrive at any time.
+total_net_input_bytes says so.  The output of a connection is compared as a whole, because a message may arrive at any
+time.
 
 Both servers' bytes are read as a flat sequence of parts, in which a message or a confirmation is one part.  Redis makes
 no promise about two orders, which `canonical` makes the same: of messages of several patterns, and of what

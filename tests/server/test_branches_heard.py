@@ -1,4 +1,4 @@
-"""What clients hear of in stores: watched keys, waits, messages, events, caches; when contents are replaced, too."""
+"""Clients hear of changes in their store alone: watched keys, waits, messages, events, caches; new contents, too."""
 
 import pytest
 

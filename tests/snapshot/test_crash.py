@@ -48,7 +48,7 @@ def newest_number(images: ImageDirectory) -> int:
 
 
 def assert_sound(directory: Path, durable: int) -> None:
-    """What was durable is there, and after cleaning nothing else but images."""
+    """All that was durable is there, and after cleaning nothing else but images."""
     images = ImageDirectory(directory)
     number = newest_number(images)
     assert durable <= number <= durable + 1

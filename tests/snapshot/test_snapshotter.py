@@ -72,7 +72,7 @@ class WaitingFiles(Files):
 
 
 class Model:
-    """What each mapped page should hold; a fork is a copy."""
+    """The expected contents of each mapped page; a fork is a copy."""
 
     def __init__(self, space: AddressSpace, rng: random.Random) -> None:
         self.pages: dict[int, bytearray] = {}

@@ -14,7 +14,7 @@ from kvstore.testing.shared import Shared, ask
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What happens to servers, none of which is real."""
+    """A record of what happens to servers, none of which is real."""
     seen: list[str] = []
 
     @contextlib.contextmanager

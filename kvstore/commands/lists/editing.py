@@ -1,6 +1,6 @@
 """LSET, LINSERT, LREM, LTRIM: commands that change a list within.
 
-LSET and LINSERT are bounded by their arguments.  What the others remove is bounded by the list.
+LSET and LINSERT are bounded by their arguments.  The others remove no more than the list has.
 """
 
 from kvstore.commands.lists.reading import from_start

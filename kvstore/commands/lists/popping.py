@@ -1,4 +1,4 @@
-"""LPOP, RPOP, LMPOP.  What they remove is bounded by the list: they reserve frames, and then cannot fail.
+"""LPOP, RPOP, LMPOP.  They remove no more than the list has: they reserve frames, and then cannot fail.
 
 blocking.py has the forms that wait.
 """

@@ -16,7 +16,7 @@ record, as it grows: each member reserves its own frames.  Its encoding is decid
 draft is freed.
 
 The encoding.  Redis 7.2 adds one member after the other to an intset or a listpack, which turns into something larger
-on its way.  What comes of that is the same for any order of the members, except that an intset with too many integers
+on its way.  The outcome is the same for any order of the members, except that an intset with too many integers
 becomes a hash table, whatever comes behind them.
 """
 

@@ -37,7 +37,7 @@ _RUN = 8  # rows that are sorted by insertion
 
 @view
 def gathered(context):  # type: ignore[no-untyped-def]
-    """What was gathered, int64[GATHERED]."""
+    """The gathered members and scores, int64[GATHERED]."""
     return words_at(context.shard[SCRATCH_ADDRESS] + 8 * _STATE, GATHERED)
 
 

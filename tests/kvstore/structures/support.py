@@ -1,4 +1,4 @@
-"""What the tests of structures share: a space with a heap, and bytes by address.  `only` takes frames away."""
+"""Shared by the tests of structures: a space with a heap, and bytes by address.  `only` takes frames away."""
 
 import ctypes
 

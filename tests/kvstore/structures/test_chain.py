@@ -159,7 +159,7 @@ class Stream:
         return None if any(key == other for other, _ in self.list) else (key, self.payload(p))
 
     def fits(self, k: int, p: int) -> bool:
-        """What chain_fits says, which is bound to say so for little and for much."""
+        """The answer of chain_fits, which must be true for little and false for much."""
         fits = bool(chain_fits(self.space.state, self.root, k, p))
         there = weight(self.list) + k + p + 2
         assert fits or there > CHAIN_MAX // 2

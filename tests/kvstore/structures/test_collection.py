@@ -80,7 +80,7 @@ def element(space: AddressSpace, va: int) -> tuple[bytes, bytes]:
 
 
 def walked(space: AddressSpace, root: int) -> list[tuple[bytes, bytes]]:
-    """What a walk meets."""
+    """The elements that a walk meets."""
     walk, found = np.zeros(WALK_WORDS, np.int64), []
     walk_begin(space.state, root, walk)
     while va := int(walk_next(space.state, walk)):

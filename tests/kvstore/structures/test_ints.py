@@ -67,7 +67,7 @@ class Width:
         self.bytes, self.units = 2, range(-2, 2)
 
     def with_one(self, contents: list[int], value: int) -> "Width":
-        """What it is when one more integer is added."""
+        """The model with one more integer."""
         wider = Width()
         for wider.bytes in (size for size in (2, 4) if size >= self.bytes):
             unit = 1 << 8 * wider.bytes - 2
@@ -95,7 +95,7 @@ def space() -> AddressSpace:
 
 
 class Stream:
-    """Random changes of one set and of a sorted list.  What it holds is wider from part to part."""
+    """Random changes of one set and of a sorted list.  Its integers are wider from part to part."""
 
     def __init__(self, space: AddressSpace, seed: int) -> None:
         self.space, self.random, self.list, self.width = space, random.Random(seed), list[int](), Width()

@@ -1,4 +1,4 @@
-"""What an edit compiles: what it changes, and nothing else."""
+"""An edit compiles the kernels that it changes, and nothing else."""
 
 import os
 import subprocess
