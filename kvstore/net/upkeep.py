@@ -17,8 +17,8 @@ So expiry takes most of the time when nearly all keys are overdue.  That slows d
 bounds the share of dead keys.  A slice is at most SLICE_MAX_US long, so that no client waits for long at once.
 
 Releasing memory gets one step a turn, and beside that a quarter of the time that serving took.  It keeps as credit the
-part that it does not use at once, because a turn has room for BACKGROUND_SLICE_US only: serving seems long, too, when another
-process took the processor meanwhile.
+part that it does not use at once, because a turn has room for BACKGROUND_SLICE_US only: serving seems long, too, when
+another process took the processor meanwhile.
 
 Defragmentation (store/defrag.py) gets a share of all time, and no more: between active-defrag-cycle-min and -max
 percent, as fragmentation lies between the thresholds.  It runs in slices of at most DEFRAG_SLICE_US.  It is planned

@@ -9,8 +9,8 @@ start                     the items, end to end
 capacity - 2(i+1)   2     end of item i, as an offset from the packed's begin
 
 The ends grow downwards from the end of the allocation.  So an item is found without a walk over those before it, and an
-item is put in by two memory moves, one of items and one of ends.  The contents of an item are the caller's affair; it may
-be empty.
+item is put in by two memory moves, one of items and one of ends.  The contents of an item are the caller's affair; it
+may be empty.
 
 The free room lies on both sides of the items.  So an item is put in front of the first, or taken away there, without a
 move of items, as often as at the end: packeds are the ends of lists, which are used as queues and as stacks.  Where the

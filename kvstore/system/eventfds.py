@@ -1,7 +1,7 @@
 """Eventfds as kernels use them: a count that one thread raises and another takes.
 
-The count is all that two threads need to agree on.  All that the first has written before it raises the count
-is there for the second after it has taken it: both are system calls, which neither the compiler nor the processor moves stores
+The count is all that two threads need to agree on.  All that the first has written before it raises the count is there
+for the second after it has taken it: both are system calls, which neither the compiler nor the processor moves stores
 across.
 """
 
