@@ -37,11 +37,15 @@ WRITING: dict[str, tuple[Command, ...]] = {
     "set": (
         ("SET", "new", 1), ("SET", "text", "v"), ("SET", "text", "v", "NX"), ("SET", "none", "v", "XX"),
         ("SET", "text", "v", "EX", 100), ("SET", "timed", "v", "KEEPTTL"), ("SET", "timed", "v"),
-        ("SET", "text", "v", "GET"), ("SET", "text", "v", "PXAT", LATER),
+        ("SET", "text", "v", "GET"), ("SET", "text", "v", "PXAT", LATER), ("SET", "text", "v", "IFEQ", "value"),
+        ("SET", "text", "v", "IFEQ", "other"), ("SET", "none", "v", "IFEQ", ""), ("SET", "list", "v", "IFEQ", "v"),
     ),
     "setnx": (("SETNX", "new", 1), ("SETNX", "text", 1)),
     "setex": (("SETEX", "text", 100, "v"),),
     "psetex": (("PSETEX", "new", 100_000, "v"),),
+    "delifeq": (
+        ("DELIFEQ", "text", "value"), ("DELIFEQ", "text", "v"), ("DELIFEQ", "none", ""), ("DELIFEQ", "list", "x"),
+    ),
     "getset": (("GETSET", "text", "v"), ("GETSET", "new", "v")),
     "getdel": (("GETDEL", "text"), ("GETDEL", "none")),
     "getex": (

@@ -15,7 +15,7 @@ from tests.attack.seeds import seeds, told
 from tests.harness import Process
 from tests.server.wire import OK, Wire, info, wait_until
 
-NEW = ("client|no-touch", "client|setinfo")
+NEW = ("client|no-touch", "client|setinfo", "delifeq")
 """Rows of the table that redis-server 7.0 does not have."""
 
 Commands = tuple[tuple[str, ...], ...]
@@ -30,6 +30,8 @@ class Meant:
     theirs: bytes
     why: str
 
+
+LONG = "v" * 9000
 
 SAME: dict[str, Commands] = {
     "no-touch": (
@@ -60,6 +62,24 @@ SAME: dict[str, Commands] = {
     "set with get": (
         ("SET", "k", "v", "GET"), ("SET", "k", "w", "NX", "GET"), ("SET", "k", "w", "XX", "GET"), ("GET", "k"),
         ("SET", "k", "x", "KEEPTTL", "EX", "10"), ("SET", "k", "x", "PXAT", "0"), ("SET", "k", "x", "NX", "XX"),
+    ),
+    "set if equal": (
+        ("SET", "k", "v"), ("SET", "k", "w", "IFEQ", "v"), ("GET", "k"), ("SET", "k", "x", "IFEQ", "v"),
+        ("SET", "k", "x", "IFEQ", "v", "GET"), ("SET", "k", "x", "ifeq", "w", "get"), ("GET", "k"),
+        ("SET", "none", "x", "IFEQ", ""), ("SET", "none", "x", "IFEQ", "", "GET"), ("EXISTS", "none"),
+        ("SET", "k", "y", "IFEQ", "x", "EX", "100"), ("TTL", "k"), ("SET", "k", "z", "KEEPTTL", "IFEQ", "y"),
+        ("TTL", "k"), ("SET", "k", "5", "IFEQ", "z"), ("SET", "k", "6", "IFEQ", "5"), ("SET", "k", "7", "IFEQ", "06"),
+        ("SET", "k", LONG, "IFEQ", "6"), ("SET", "k", "v", "IFEQ", LONG[1:]), ("SET", "k", "v", "IFEQ", LONG),
+        ("SET", "k", "v", "IFEQ"), ("SET", "k", "v", "IFEQ", "v", "NX"), ("SET", "k", "v", "XX", "IFEQ", "v"),
+        ("SET", "k", "v", "IFEQ", "v", "IFEQ", "v"), ("SET", "k", "v", "IFEQ", "NX"), ("GETEX", "k", "IFEQ", "v"),
+        ("SET", "k", "v", "IFEQ", "v", "EX", "0"), ("SET", "k", "v", "EX", "7", "IFEQ", "v", "PX", "8"),
+        ("RPUSH", "l", "x"), ("SET", "l", "v", "IFEQ", "x"), ("SET", "l", "v", "IFEQ", "x", "GET"), ("TYPE", "l"),
+    ),
+    "delete if equal": (
+        ("SET", "k", "v"), ("DELIFEQ", "k", "w"), ("DELIFEQ", "k", "v"), ("DELIFEQ", "k", "v"), ("SET", "n", "12"),
+        ("DELIFEQ", "n", "012"), ("DELIFEQ", "n", "12"), ("SET", "k", LONG), ("DELIFEQ", "k", LONG[1:]),
+        ("DELIFEQ", "k", LONG), ("EXISTS", "k"), ("SET", "e", ""), ("DELIFEQ", "none", ""), ("DELIFEQ", "e", ""),
+        ("RPUSH", "l", "x"), ("DELIFEQ", "l", "x"), ("DELIFEQ", "k"), ("DELIFEQ", "k", "v", "w"),
     ),
     "reset": (("RESET",), ("RESET", "x")),
     "unknown": (

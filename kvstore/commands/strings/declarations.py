@@ -46,6 +46,16 @@ COMMANDS = (
     ),
     Command(
         _strings,
+        "DELIFEQ key value",
+        "Deletes a key that holds a certain string.",
+        since="9.0.0",
+        cost="O(1)",
+        flags="write fast",
+        keys="RM delete",
+        kernel="setting:delifeq",
+    ),
+    Command(
+        _strings,
         "GET key",
         "Answers the string at a key.",
         since="1.0.0",
@@ -182,8 +192,8 @@ COMMANDS = (
     ),
     Command(
         _strings,
-        "SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | "
-        "PXAT unix-time-milliseconds | KEEPTTL]",
+        "SET key value [NX | XX | IFEQ comparison-value] [GET] [EX seconds | PX milliseconds | "
+        "EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         "Sets a key to a string, whatever it held.",
         since="1.0.0",
         cost="O(1)",
@@ -192,12 +202,13 @@ COMMANDS = (
         notes="RW and ACCESS due to the optional `GET` argument",
         plain_keys=("GET", "OW update"),
         groups="condition expiration",
-        added="condition:2.6.12 GET:6.2.0 EX:2.6.12 PX:2.6.12 EXAT:6.2.0 PXAT:6.2.0 KEEPTTL:6.0.0",
+        added="NX:2.6.12 XX:2.6.12 IFEQ:8.1.0 GET:6.2.0 EX:2.6.12 PX:2.6.12 EXAT:6.2.0 PXAT:6.2.0 KEEPTTL:6.0.0",
         history=(
             ("2.6.12", "Added the `EX`, `PX`, `NX` and `XX` options."),
             ("6.0.0", "Added the `KEEPTTL` option."),
             ("6.2.0", "Added the `GET`, `EXAT` and `PXAT` option."),
             ("7.0.0", "Allowed the `NX` and `GET` options to be used together."),
+            ("8.1.0", "Added the `IFEQ` option."),
         ),
         kernel="setting:set_",
         keeps=refcounts.KEEPS_VALUE,

@@ -5,6 +5,7 @@ from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.entries import EXPIRY, HEADER, LARGE, TYPE_MASK, entry_flags, entry_length, entry_value
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import lookup_read
+from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument
 from kvstore.wire.errors import NOT_INTEGER, WRONG_TYPE
 from kvstore.wire.resp import (
@@ -17,7 +18,7 @@ from kvstore.wire.resp import (
     reply_null,
 )
 from mmcore.jit import bytes32, int64, kernel, linked, void
-from mmcore.mmu import load64, read_address
+from mmcore.mmu import compare, load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
 
@@ -55,6 +56,14 @@ def is_refused(context, entry):  # type: ignore[no-untyped-def]
         return False
     reply_error(context, WRONG_TYPE)
     return True
+
+
+@kernel
+def has_value(context, entry, value, size):  # type: ignore[no-untyped-def]
+    """Whether the value of an entry, which is a string, is the `size` bytes at `value` in the process."""
+    if entry_length(context, entry) != size:
+        return False
+    return compare(context.space, entry_value(context, entry), bytes_at(value, size), 0, size)
 
 
 @linked(HANDLER)

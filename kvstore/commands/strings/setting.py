@@ -1,6 +1,10 @@
-"""SET and its family: commands that set a key to a whole value, or read a key and delete it."""
+"""SET and its family: commands that set a key to a whole value, or read a key and delete it.
 
-from kvstore.commands.strings.getting import is_refused, reply_value, slot_entry
+SET with IFEQ, and DELIFEQ, compare first, in one piece: a lock is released, or a value replaced, only by one who knows
+what is there.  They are Valkey's.
+"""
+
+from kvstore.commands.strings.getting import has_value, is_refused, reply_value, slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import DEL, EXPIRE
 from kvstore.effects.events import PERSIST as PERSISTED
@@ -37,11 +41,12 @@ from kvstore.wire.resp import reply_error, reply_integer, reply_null, reply_ok
 from mmcore.jit import copy_bytes, int64, kernel, linked
 
 _NX_WORD, _XX_WORD, _GET_WORD = pack(b"NX"), pack(b"XX"), pack(b"GET")
-_KEEPTTL_WORD, _PERSIST_WORD = pack(b"KEEPTTL"), pack(b"PERSIST")
+_KEEPTTL_WORD, _PERSIST_WORD, _IFEQ_WORD = pack(b"KEEPTTL"), pack(b"PERSIST"), pack(b"IFEQ")
 _EX_WORD, _PX_WORD, _EXAT_WORD, _PXAT_WORD = pack(b"EX"), pack(b"PX"), pack(b"EXAT"), pack(b"PXAT")
 
-NX, XX, OLD, KEEPTTL, PERSIST, EX, PX, EXAT, PXAT = (1 << i for i in range(9))  # OLD is for GET
-TIME_SHIFT = 16
+NX, XX, OLD, KEEPTTL, PERSIST, EX, PX, EXAT, PXAT, IFEQ = (1 << i for i in range(10))  # OLD is for GET
+TIME_SHIFT, IFEQ_SHIFT = 16, 40  # of the numbers of arguments, which have less than PLACE_BITS
+PLACE_BITS = IFEQ_SHIFT - TIME_SHIFT
 
 
 @kernel
@@ -76,15 +81,16 @@ def _only_last(context, start, end):  # type: ignore[no-untyped-def]
 def _options(context, first, allowed):  # type: ignore[no-untyped-def]
     """The options from argument `first` on, as a sum of the constants above, of which `allowed` may occur.
 
-    The bits above them hold the number of the argument with a time.  -1 with an error reply for contradictory options.
+    The bits above them hold the numbers of the arguments with a time and with a value to compare.  -1 with an error
+    reply for contradictory options.
     """
-    given, time, i = 0, 0, first
+    given, time, compared, i = 0, 0, 0, first
     while i < context.call[ARGC]:
         option, takes_time = 0, False
         name = word(context, i)
-        if name == _NX_WORD or name == _XX_WORD:
-            option = NX if name == _NX_WORD else XX
-            refused = given & (NX | XX) & ~option
+        if name == _NX_WORD or name == _XX_WORD or name == _IFEQ_WORD:
+            option = NX if name == _NX_WORD else XX if name == _XX_WORD else IFEQ
+            refused = given & (NX | XX | IFEQ) & ~(option & ~IFEQ)
         elif name == _GET_WORD:
             option, refused = OLD, 0
         else:
@@ -104,37 +110,52 @@ def _options(context, first, allowed):  # type: ignore[no-untyped-def]
                 elif name == _PERSIST_WORD:
                     option = PERSIST
             refused = given & (EX | PX | EXAT | PXAT | KEEPTTL | PERSIST) & ~option
-        if option & allowed == 0 or refused != 0 or (takes_time and i + 1 >= context.call[ARGC]):
+        takes_word = takes_time or option == IFEQ
+        if option & allowed == 0 or refused != 0 or (takes_word and i + 1 >= context.call[ARGC]):
             reply_error(context, SYNTAX)
             return -1
         given |= option
-        if takes_time:
+        if takes_word:
             i += 1
-            time = i
+            time = i if takes_time else time
+            compared = compared if takes_time else i
         i += 1
-    return given | time << TIME_SHIFT
+    return given | time << TIME_SHIFT | compared << IFEQ_SHIFT
 
 
 @linked(int64(CONTEXT, int64, int64))
 def _deadline_option(context, options, error):  # type: ignore[no-untyped-def]
     """The deadline that the options ask for, NO_DEADLINE without one; -2 with an error reply for a bad one."""
-    if options >> TIME_SHIFT == 0:
+    place = options >> TIME_SHIFT & ((1 << PLACE_BITS) - 1)
+    if place == 0:
         return NO_DEADLINE
-    deadline = expiry_argument(
-        context, options >> TIME_SHIFT, options & (EX | EXAT) != 0, options & (EXAT | PXAT) != 0, error
-    )
+    deadline = expiry_argument(context, place, options & (EX | EXAT) != 0, options & (EXAT | PXAT) != 0, error)
     return deadline if deadline >= 0 else -2
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _is_kept(context, options, entry):  # type: ignore[no-untyped-def]
+    """Whether the options keep SET from setting the key of this entry, 0 for none; then it has replied (0 or 1)."""
+    if options & IFEQ and entry != 0 and options & OLD == 0 and is_refused(context, entry):
+        return 1
+    kept = (options & NX and entry != 0) or (options & XX and entry == 0)
+    if options & IFEQ:
+        value, size = argument(context, options >> IFEQ_SHIFT)
+        kept = entry == 0 or not has_value(context, entry, value, size)
+    if kept and options & OLD == 0:
+        reply_null(context)
+    return 1 if kept else 0
 
 
 @linked(HANDLER)
 def set_(context):  # type: ignore[no-untyped-def]
-    """SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT seconds | PXAT ms | KEEPTTL]"""
+    """SET key value [NX | XX | IFEQ old] [GET] [EX seconds | PX ms | EXAT seconds | PXAT ms | KEEPTTL]"""
     call = context.call
     key, key_size = argument(context, 1)
     value, value_size = argument(context, 2)
     options, deadline = 0, NO_DEADLINE
     if call[ARGC] > 3:
-        options = _options(context, 3, NX | XX | OLD | KEEPTTL | EX | PX | EXAT | PXAT)
+        options = _options(context, 3, NX | XX | IFEQ | OLD | KEEPTTL | EX | PX | EXAT | PXAT)
         if options < 0:
             return 0
         deadline = _deadline_option(context, options, EXPIRE_SET)
@@ -158,9 +179,7 @@ def set_(context):  # type: ignore[no-untyped-def]
         if is_refused(context, entry):
             return 0
         reply_value(context, entry)
-    if (options & NX and entry != 0) or (options & XX and entry == 0):
-        if options & OLD == 0:
-            reply_null(context)
+    if options & (NX | XX | IFEQ) and _is_kept(context, options, entry):
         return 0
     new_deadline = deadline != NO_DEADLINE
     if options & KEEPTTL and entry != 0:
@@ -262,6 +281,25 @@ def getdel(context):  # type: ignore[no-untyped-def]
     if slot != 0:
         delete_entry(context, context.call[DB], slot, hash_)
         changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
+    return 0
+
+
+@linked(HANDLER)
+def delifeq(context):  # type: ignore[no-untyped-def]
+    """DELIFEQ key value"""
+    key, key_size = argument(context, 1)
+    value, size = argument(context, 2)
+    if not reserve_removal(context, 1):
+        return 0
+    hash_ = key_hash(context, key, key_size)
+    slot = lookup_write(context, key, key_size, hash_)
+    if is_refused(context, slot_entry(context, slot)):
+        return 0
+    equal = slot != 0 and has_value(context, slot_entry(context, slot), value, size)
+    if equal:
+        delete_entry(context, context.call[DB], slot, hash_)
+        changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
+    reply_integer(context, 1 if equal else 0)
     return 0
 
 
