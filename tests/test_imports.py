@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("mmcore", "snapshot", "kvstore", "bench")  # each may import those before it
 ROOMS = (  # of kvstore: likewise
     "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store",
-    "branches", "durable", "commands", "net", "fuzz", "server", "cli", "testing",
+    "branches", "durable", "commands", "net", "fuzz", "server", "top", "cli", "testing",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The command line: serve, snapshot, inspect, info, fuzz, bench.
+"""The command line: serve, snapshot, inspect, info, top, fuzz, bench.
 
 `serve` is here only for its help; serving.py runs it, without this file.  The bench group lives in a package that may
 import this one, and not the reverse, so it is looked up by name when a user calls it.
@@ -147,7 +147,7 @@ def fuzz(
 
 def _address(command: Any) -> Any:
     for option in (
-        click.option("--unixsocket", type=click.Path(), help="Connect to a Unix socket instead."),
+        click.option("--unixsocket", "--socket", type=click.Path(), help="Connect to a Unix socket instead."),
         click.option("--password", envvar="REDISCLI_AUTH", help="What to AUTH with; also from $REDISCLI_AUTH."),
         click.option("--port", default=6379, show_default=True),
         click.option("--host", default="127.0.0.1", show_default=True),
@@ -223,6 +223,40 @@ def info(sections: tuple[str, ...], host: str, port: int, password: str | None, 
     with _connect(host, port, password, unixsocket) as connection:
         text = connection.command("INFO", *sections)
     click.echo(text.decode().strip() if isinstance(text, bytes) else str(text).strip())
+
+
+@main.command(epilog="Example: kvstore top --port 7000; kvstore top --once --json --url redis://default:secret@host")
+@_address
+@click.option("--url", metavar="URL", help="redis://user:password@host:port, or unix://user:password@/path.")
+@click.option("--interval", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--once", is_flag=True, help="Print one frame and end; so does output that is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print one frame as JSON.")
+def top(
+    host: str,
+    port: int,
+    password: str | None,
+    unixsocket: str | None,
+    url: str | None,
+    interval: float,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Watch a running server: requests, latency, memory, copies, branches, images, slow commands.
+
+    It works with Redis and Valkey, too; what they do not tell is a dash.  Keys: q quits, p pauses, s changes the order.
+    """
+    places, screen = import_module("kvstore.top.place"), import_module("kvstore.top.screen")
+    try:
+        place = places.place_of_url(url) if url else places.Place(host, port, unixsocket, None, password)
+    except places.BadUrl as error:
+        raise click.BadParameter(str(error), param_hint="--url") from error
+    try:
+        if once or as_json or not sys.stdout.isatty():
+            screen.once(place, interval, as_json)
+        else:
+            screen.watch(place, interval)
+    except screen.GONE as error:
+        raise click.ClickException(f"cannot reach {place}: {error}") from error
 
 
 @main.command(epilog="Example: kvstore inspect data/dump-0000000042.kvimg")

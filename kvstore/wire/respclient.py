@@ -197,6 +197,7 @@ class Connection:
         port: int = 6379,
         *,
         unixsocket: str | None = None,
+        username: str | None = None,
         password: str | None = None,
         timeout_s: float | None = 10.0,
     ) -> None:
@@ -215,7 +216,7 @@ class Connection:
         self._ready: list[Any] = []
         if password:
             try:
-                self.command("AUTH", password)
+                self.command("AUTH", *([username] if username else []), password)
             except BaseException:
                 self.close()
                 raise

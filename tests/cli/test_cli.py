@@ -25,7 +25,7 @@ def kvstore(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("command", ["serve", "snapshot", "inspect", "info", "fuzz", "bench"])
+@pytest.mark.parametrize("command", ["serve", "snapshot", "inspect", "info", "top", "fuzz", "bench"])
 def test_help_of_each_command_has_an_example(command):
     done = kvstore(command, "--help")
     assert done.returncode == 0
