@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kvstore.connections.addresses import ADDRESS_ROOM, write_address
 from kvstore.connections.interests import interest_count, topic_count
 from kvstore.connections.memory import connection_memory, names_of_topics, next_used, store_of
+from kvstore.connections.pieces import may_send_output, output_waiting
 from kvstore.connections.table import connection, text_length
 from kvstore.lifetimes.call import PROTOCOL, REPLY_LENGTH
 from kvstore.lifetimes.connection import (
@@ -215,7 +216,7 @@ def _put_flags(context, flags):  # type: ignore[no-untyped-def]
 
 @kernel
 def _put_buffers(context, row):  # type: ignore[no-untyped-def]
-    pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
+    pending = output_waiting(row)
     unread = row[INPUT_LENGTH] - row[INPUT_START]
     free = row[INPUT_CAPACITY] - unread
     if row[BODY_PAGES] > 0:
@@ -229,7 +230,7 @@ def _put_buffers(context, row):  # type: ignore[no-untyped-def]
     _put_number(context, _MULTI_MEM, 0 if waits else row[QUEUE_CAPACITY])
     _put_number(context, _OBL, pending)
     _put_number(context, _OLL, 1 if pending > 0 else 0)
-    _put_number(context, _OMEM, row[OUTPUT_CAPACITY])
+    _put_number(context, _OMEM, row[OUTPUT_CAPACITY] + pending - (row[OUTPUT_LENGTH] - row[OUTPUT_START]))
     _put_number(context, _TOT_MEM, connection_memory(row))
 
 
@@ -261,7 +262,7 @@ def put_connection(context, slot):  # type: ignore[no-untyped-def]
     _put_number(context, _SSUB, row[SHARD_CHANNELS_COUNT])
     _put_buffers(context, row)
     _put(context, _EVENTS)
-    if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+    if may_send_output(row):
         _put(context, _WRITABLE)
     _put(context, _CMD)
     if row[LAST_COMMAND] < 0:

@@ -11,6 +11,7 @@ connection with CLIENT NO-EVICT is not closed; if there are no others, the next 
 """
 
 from kvstore.connections.interests import INTEREST_MEMORY, interest_count, names_memory
+from kvstore.connections.pieces import WAITING, pieces_of
 from kvstore.connections.table import connection, give_turn
 from kvstore.lifetimes.connection import (
     BODY_PAGES,
@@ -24,6 +25,7 @@ from kvstore.lifetimes.connection import (
     NO_EVICT,
     OUTPUT_CAPACITY,
     PATTERNS_COUNT,
+    PIECES,
     PREFIXES_COUNT,
     QUEUE_CAPACITY,
     SHARD_CHANNELS_COUNT,
@@ -65,6 +67,8 @@ def interests_of(row):  # type: ignore[no-untyped-def]
 def connection_memory(row):  # type: ignore[no-untyped-def]
     """Memory of a connection [bytes]."""
     buffers = row[INPUT_CAPACITY] + row[OUTPUT_CAPACITY] + row[QUEUE_CAPACITY] + (row[BODY_PAGES] << PAGE_SHIFT)
+    if row[PIECES] != 0:
+        buffers += pieces_of(row)[WAITING]
     return 8 * FIELDS + buffers + INTEREST_MEMORY * interests_of(row)
 
 

@@ -15,6 +15,7 @@ Memory is bounded: if there are too many records, or too many bytes in them, `sp
 output, where the limits of client-output-buffer-limit hold.
 """
 
+from kvstore.connections.pieces import output_waiting
 from kvstore.connections.table import connection, give_turn, grow
 from kvstore.lifetimes.call import REPLY_ADDRESS
 from kvstore.lifetimes.connection import (
@@ -87,14 +88,14 @@ def hard_limit(context, row):  # type: ignore[no-untyped-def]
 
 @kernel
 def exceeds_limit(context, row, count):  # type: ignore[no-untyped-def]
-    """Whether so many more bytes in the connection's own output are more than its hard limit allows.
+    """Whether so many more bytes that wait for the connection are more than its hard limit allows.
 
     A connection that is held has no limit for its own replies, but others may fill its output with messages.
     """
     limit, flags = hard_limit(context, row), row[FLAGS]
     if limit == 0 or (flags & HELD and flags & (SUBSCRIBER | TRACKING | MONITOR_MODE) == 0):
         return False
-    return row[OUTPUT_LENGTH] - row[OUTPUT_START] + count > limit
+    return output_waiting(row) + count > limit
 
 
 @linked(int64(CONTEXT, int64[::1], int64, int64))
@@ -194,6 +195,14 @@ def _spill_list(context, slot, row, number):  # type: ignore[no-untyped-def]
         elif output_append(context, row, piece_address(context, record), record[SIZE]) == 0:
             give_turn(context, slot, row, KILLED)
     give_turn(context, slot, row, 0)
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def spill_own(context, slot, row):  # type: ignore[no-untyped-def]
+    """Move all that waits for the end of the turn for one connection to its own output."""
+    if row[SEND_FIRST] > 0:
+        _spill_list(context, slot, row, row[SEND_FIRST])
+        row[SEND_FIRST] = row[SEND_LAST] = 0
 
 
 @linked(void(CONTEXT, int64))

@@ -82,7 +82,7 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     # the connections that use the same store, unless that is the main one; slots plus 1
     NEXT_USER,
     BEFORE_USER,
-    READ_NUMBER,  # of the read that another thread runs for it, 0 for none: see store/aside.py
+    PIECES,  # address of what it is sent before its own output, 0 for none: see connections/pieces.py
     PEER,  # the client's address and our own, as struct sockaddr: the first ADDRESS_WORDS words of it each
 ) = range(72)
 ADDRESS_WORDS = 4  # a sockaddr_in6 has 28 bytes

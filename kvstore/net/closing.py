@@ -3,6 +3,7 @@
 from kvstore.branches.difference import leave_difference
 from kvstore.branches.using import stop_using
 from kvstore.connections.deadlines import deadline_drop
+from kvstore.connections.pieces import pieces_drop
 from kvstore.connections.table import connection, drop
 from kvstore.effects.monitors import monitor_end
 from kvstore.effects.subscriptions import end_subscriptions
@@ -44,7 +45,8 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     unwatch_all(context, row)
     end_subscriptions(context, row)
     stop_waiting(context, row)
-    read_give_up(context, row)
+    read_give_up(context, slot, row)
+    pieces_drop(context, row)
     tracking_off(context, slot)
     monitor_end(context, slot)
     deadline_drop(context, row)

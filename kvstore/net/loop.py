@@ -15,6 +15,7 @@ longest turn: including what Python did in it, and excluding the time that other
 
 from kvstore.branches.using import enter, enter_main
 from kvstore.connections.memory import evict_connections
+from kvstore.connections.pieces import has_output
 from kvstore.connections.table import connection, give_turn, take_turn
 from kvstore.durable.saving import save_begin
 from kvstore.effects.broadcasts import broadcast
@@ -29,8 +30,6 @@ from kvstore.lifetimes.connection import (
     INPUT_START,
     KILLED,
     NEVER,
-    OUTPUT_LENGTH,
-    OUTPUT_START,
     POSTPONED,
     TRACKED_COUNT,
 )
@@ -107,7 +106,7 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
             drop_body(own, row)
             close_connection(own, slot)
             continue
-        if row[OUTPUT_LENGTH] > row[OUTPUT_START] or row[FLAGS] & CLOSE_AFTER_REPLY:
+        if has_output(row) or row[FLAGS] & CLOSE_AFTER_REPLY:
             keep_output(context, slot, row)
         if row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & (KILLED | POSTPONED) == 0:
             event = run_input(enter(context, row[CONTEXT_OF]), slot, row)

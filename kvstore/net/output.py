@@ -4,9 +4,24 @@ A turn first executes every ready command, and then sends all replies, and all m
 are made durable between the two.  connections/sends.py keeps what waits, and all that waits for one connection is sent
 by one system call.
 
-Bytes that a socket does not take become the connection's own output.
+Bytes that a socket does not take become the connection's own output.  Nor is a socket offered more than its part of
+SEND_TURN in a turn: a client that receives as fast as the server sends would keep the loop at it to the end of a long
+reply.
 """
 
+from kvstore.connections.pieces import ADDRESS as PIECE_ADDRESS
+from kvstore.connections.pieces import (
+    END,
+    FIRST,
+    WAITING,
+    has_output,
+    may_send_output,
+    node_at,
+    output_waiting,
+    piece_drop,
+    pieces_of,
+)
+from kvstore.connections.pieces import START as PIECE_START
 from kvstore.connections.sends import (
     KIND,
     NEXT,
@@ -41,6 +56,7 @@ from kvstore.lifetimes.connection import (
     OUTPUT_LENGTH,
     OUTPUT_SOFT_SINCE_MS,
     OUTPUT_START,
+    PIECES,
     REPLY_OFF,
     REPLY_SKIP,
     REPLY_SKIP_NEXT,
@@ -65,10 +81,11 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.sizes import SENDS_MAX
 from kvstore.net.epoll import IOV_MAX, poll_write, put_piece, socket_send, socket_send_pieces
-from kvstore.system.libc import free
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
 from mmcore.jit import int64, kernel, linked, void
 
+SEND_TURN = 1 << 20  # [bytes] that are sent in a turn to those who wait to send, in equal parts,
+SEND_LEAST = 1 << 14  # but no smaller ones
 UNAUTHENTICATED_OUTPUT_MAX = 1024  # [bytes] of held replies; REPLY_BUFFER_SIZE_UNAUTHENTICATED_CLIENT
 
 
@@ -82,42 +99,54 @@ def _ask_for_write(context, slot, row, wanted):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def send_share(context):  # type: ignore[no-untyped-def]
+    """Bytes that one connection may send in this turn of what has waited."""
+    return max(SEND_TURN // max(context.shard[WANTING_WRITE], 1), SEND_LEAST)
+
+
+@kernel
 def send_bytes(context, row, address, count):  # type: ignore[no-untyped-def]
-    """Send as many bytes as the socket takes; returns how many, or -1 for a broken connection."""
-    sent = socket_send(context, row[FD], address, count)
+    """Send as many bytes as the socket takes, and a turn may; returns how many, or -1 for a broken connection."""
+    sent = socket_send(context, row[FD], address, min(count, send_share(context)))
     if sent > 0:
         context.shard[NET_OUTPUT_BYTES] += sent
         row[BYTES_OUT] += sent
     return sent
 
 
-@linked(void(CONTEXT, int64, int64[::1]))
-def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
-    """Send the connection's own output, or hold it for EPOLLOUT; enforce the limits on held output."""
-    shard = context.shard
-    if row[FLAGS] & HELD:
-        _ask_for_write(context, slot, row, False)
-        return
-    if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
-        pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
-        sent = send_bytes(context, row, row[OUTPUT_ADDRESS] + row[OUTPUT_START], pending)
+@linked(int64(CONTEXT, int64[::1]))
+def _send_kept(context, row):  # type: ignore[no-untyped-def]
+    """Send the connection's pieces, then its own output: 0, or -1 for a broken connection."""
+    room, full = send_share(context), False
+    while room > 0 and not full and row[PIECES] != 0 and pieces_of(row)[FIRST] != 0:
+        node = node_at(pieces_of(row)[FIRST])
+        count = min(node[END] - node[PIECE_START], room)
+        sent = send_bytes(context, row, node[PIECE_ADDRESS] + node[PIECE_START], count)
         if sent < 0:
-            give_turn(context, slot, row, KILLED)
-            return
+            return -1
+        node[PIECE_START] += sent
+        pieces_of(row)[WAITING] -= sent
+        room -= sent
+        full = sent < count
+        if node[PIECE_START] == node[END]:
+            piece_drop(context, row)
+    count = min(row[OUTPUT_LENGTH] - row[OUTPUT_START], room)
+    if count > 0 and not full and row[PIECES] == 0:
+        sent = send_bytes(context, row, row[OUTPUT_ADDRESS] + row[OUTPUT_START], count)
+        if sent < 0:
+            return -1
         row[OUTPUT_START] += sent
-    pending = row[OUTPUT_LENGTH] - row[OUTPUT_START]
-    if pending == 0:
-        row[OUTPUT_START] = row[OUTPUT_LENGTH] = row[OUTPUT_SOFT_SINCE_MS] = 0
-        drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
-        _ask_for_write(context, slot, row, False)
-        if row[FLAGS] & CLOSE_AFTER_REPLY and row[SEND_FIRST] == 0:
-            give_turn(context, slot, row, KILLED)
-        return
-    _ask_for_write(context, slot, row, True)
+    return 0
+
+
+@linked(int64(CONTEXT, int64[::1], int64))
+def _waits_too_long(context, row, pending):  # type: ignore[no-untyped-def]
+    """Whether so many bytes that wait exceed the limits of the connection."""
+    shard = context.shard
     hard, soft, soft_ms = hard_limit(context, row), shard[OUTPUT_SOFT_LIMIT], shard[OUTPUT_SOFT_MS]
     if row[FLAGS] & SUBSCRIBER:
         soft, soft_ms = shard[PUBSUB_SOFT_LIMIT], shard[PUBSUB_SOFT_MS]
-    too_much = hard > 0 and pending > hard
+    too_much = 0 < hard < pending
     if shard[REQUIRE_AUTH] and row[FLAGS] & AUTHENTICATED == 0 and pending > UNAUTHENTICATED_OUTPUT_MAX:
         too_much = True  # an unauthenticated client that does not read must not use memory
     if soft > 0 and pending > soft:
@@ -127,25 +156,39 @@ def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
             too_much = True
     else:
         row[OUTPUT_SOFT_SINCE_MS] = 0
-    if too_much:
-        shard[OUTPUT_LIMIT_CLOSED] += 1
+    return 1 if too_much else 0
+
+
+@linked(void(CONTEXT, int64, int64[::1]))
+def keep_output(context, slot, row):  # type: ignore[no-untyped-def]
+    """Send what waits for the connection, or hold it for EPOLLOUT; enforce the limits on held output."""
+    if row[FLAGS] & HELD:
+        _ask_for_write(context, slot, row, False)
+        return
+    if _send_kept(context, row) < 0:
+        give_turn(context, slot, row, KILLED)
+        return
+    if row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        row[OUTPUT_START] = row[OUTPUT_LENGTH] = 0
+        drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    _ask_for_write(context, slot, row, may_send_output(row))
+    if not has_output(row):
+        row[OUTPUT_SOFT_SINCE_MS] = 0
+        if row[FLAGS] & CLOSE_AFTER_REPLY and row[SEND_FIRST] == 0:
+            give_turn(context, slot, row, KILLED)
+    elif _waits_too_long(context, row, output_waiting(row)):
+        context.shard[OUTPUT_LIMIT_CLOSED] += 1
         give_turn(context, slot, row, KILLED)
 
 
 @kernel
-def _own(context, row, address, room, start, end):  # type: ignore[no-untyped-def]
-    # A malloc'd buffer becomes the connection's own output, which is empty; `end` bytes of it, from `start` on.
-    drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
-    row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY] = address, room
-    row[OUTPUT_START], row[OUTPUT_LENGTH] = start, end
-    context.shard[CLIENT_BUFFERS] += room
-
-
-@kernel
 def _take_over_reply(context, row, record, sent):  # type: ignore[no-untyped-def]
-    # A long reply that is alone in the buffer is not copied: the connection takes over the buffer.
+    # A long reply that is alone in the buffer is not copied: the connection, which has no own output, takes it over.
     call = context.call
-    _own(context, row, call[REPLY_ADDRESS], call[REPLY_CAPACITY], sent, record[SIZE])
+    drop(context, row, OUTPUT_ADDRESS, OUTPUT_CAPACITY)
+    row[OUTPUT_ADDRESS], row[OUTPUT_CAPACITY] = call[REPLY_ADDRESS], call[REPLY_CAPACITY]
+    row[OUTPUT_START], row[OUTPUT_LENGTH] = sent, record[SIZE]
+    context.shard[CLIENT_BUFFERS] += row[OUTPUT_CAPACITY]
     call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = 0
 
 
@@ -183,7 +226,7 @@ def _keep(context, slot, row, address, count):  # type: ignore[no-untyped-def]
     """
     if exceeds_limit(context, row, count):
         keep_output(context, slot, row)
-        if row[FLAGS] & (KILLED | HELD) == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+        if row[FLAGS] & (KILLED | HELD) == 0 and not has_output(row):
             sent = send_bytes(context, row, address, count)
             address, count = address + max(0, sent), count - max(0, sent)
         if row[FLAGS] & KILLED or exceeds_limit(context, row, count):
@@ -204,7 +247,7 @@ def _deliver(context, slot, row):  # type: ignore[no-untyped-def]
     row[SEND_FIRST] = row[SEND_LAST] = 0
     if row[FLAGS] & KILLED:
         return
-    if row[OUTPUT_LENGTH] == row[OUTPUT_START] and row[FLAGS] & HELD == 0:
+    if not has_output(row) and row[FLAGS] & HELD == 0:
         sent = _send_list(context, row, number)
         if sent < 0:
             give_turn(context, slot, row, KILLED)
@@ -224,35 +267,8 @@ def _deliver(context, slot, row):  # type: ignore[no-untyped-def]
         sent, kept = 0, True
     if kept:
         keep_output(context, slot, row)
-    elif row[FLAGS] & CLOSE_AFTER_REPLY and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
+    elif row[FLAGS] & CLOSE_AFTER_REPLY and not has_output(row):
         give_turn(context, slot, row, KILLED)
-
-
-@linked(void(CONTEXT, int64, int64[::1], int64, int64, int64))
-def send_buffer(context, slot, row, address, room, count):  # type: ignore[no-untyped-def]
-    """Send the first `count` bytes of a malloc'd buffer of `room` bytes, behind all that the connection has got before.
-
-    The buffer is taken over.
-    """
-    if row[SEND_FIRST] > 0:
-        send_waiting(context)
-    sent = 0
-    if row[FLAGS] & (KILLED | HELD) == 0 and row[OUTPUT_LENGTH] == row[OUTPUT_START]:
-        sent = send_bytes(context, row, address, count)
-    if sent < 0:
-        give_turn(context, slot, row, KILLED)
-    elif sent < count and row[FLAGS] & KILLED == 0:
-        if row[OUTPUT_LENGTH] > row[OUTPUT_START]:
-            _keep(context, slot, row, address, count)
-        elif exceeds_limit(context, row, count - sent):
-            context.shard[OUTPUT_LIMIT_CLOSED] += 1
-            give_turn(context, slot, row, KILLED)
-        else:
-            _own(context, row, address, room, sent, count)
-            address = 0
-        if row[FLAGS] & KILLED == 0:
-            keep_output(context, slot, row)
-    free(address)
 
 
 @linked(void(CONTEXT))

@@ -12,6 +12,7 @@ stamp counter, which is read anyway to account for each command.
 
 from kvstore.commands.accounts import account, count_error
 from kvstore.commands.rows import OF_CLIENT, REFUSED, ROW_FLAGS, row_of
+from kvstore.connections.pieces import read_under_way
 from kvstore.connections.sends import SEND_EARLY
 from kvstore.connections.table import connection, drop, give_turn, grow
 from kvstore.lifetimes.call import (
@@ -63,6 +64,7 @@ from kvstore.net.bodies import begin_body, offer_body, withdraw_body
 from kvstore.net.events import EVENT_AGAIN, EVENT_BLOCKED, EVENT_NONE, EVENT_POSTPONED
 from kvstore.net.execution import execute, note_read, run_transaction
 from kvstore.net.output import queue_reply, takes_reply
+from kvstore.net.reads import read_begun
 from kvstore.net.waiting import begin_wait
 from kvstore.system.libc import bytes_at, cycles
 from kvstore.wire.arguments import query
@@ -139,6 +141,8 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
                 return EVENT_NONE
             if event == EVENT_BLOCKED:
                 if begin_wait(context, row):
+                    if read_under_way(row) != 0:
+                        read_begun(context, slot, row)
                     if row[FLAGS] & AFTERWARDS:
                         afterwards(context, slot, row)
                     continue  # it may have been served already

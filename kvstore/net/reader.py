@@ -17,10 +17,7 @@ from kvstore.lifetimes.call import (
     QUERY_SIZE,
     QUEUE_POSITION,
     QUEUE_REMAINING,
-    REPLY_ADDRESS,
     REPLY_BASE,
-    REPLY_CAPACITY,
-    REPLY_LENGTH,
     REPLY_MAX,
 )
 from kvstore.lifetimes.context import CONTEXT, HANDLER, SERVED
@@ -35,10 +32,7 @@ from kvstore.store.aside import (
     NEWS,
     READER_WORD,
     REGISTERS,
-    REPLY,
     REPLY_LIMIT,
-    REPLY_ROOM,
-    REPLY_SIZE,
     ROOT,
     SEED,
     SPENT,
@@ -46,6 +40,7 @@ from kvstore.store.aside import (
     STOP,
     UNTOUCHED,
     WAKE,
+    hand_over,
     job_of,
     reads_of,
 )
@@ -62,7 +57,7 @@ _call = indirect(HANDLER)
 
 @linked(void(CONTEXT, int64[::1]))
 def _run(context, job):  # type: ignore[no-untyped-def]
-    """Run the command of a job over its root; the reply is the job's."""
+    """Run the command of a job over its root, and hand over its reply."""
     call, shard, begun = context.call, context.shard, cycles()
     for i in range(len(COPIED)):
         shard[COPIED[i]] = job[REGISTERS + i]
@@ -72,12 +67,14 @@ def _run(context, job):  # type: ignore[no-untyped-def]
     call[GIVEN_UP_AT], call[REPLY_MAX] = int64(job.ctypes.data) + _GIVEN_UP_PLACE, job[REPLY_LIMIT]
     call[QUERY_ADDRESS], call[QUERY_SIZE] = job[COMMAND_ADDRESS], job[COMMAND_SIZE]
     call[QUEUE_POSITION], call[QUEUE_REMAINING] = 0, 1
-    call[REPLY_ADDRESS] = call[REPLY_CAPACITY] = call[COMMAND_REPLY] = call[REPLY_BASE] = 0
+    call[COMMAND_REPLY] = call[REPLY_BASE] = 0
     reply_reset(context)
     command = next_queued(context)
     code = _call(row_of(context, command)[ROW_HANDLER], context)
     assert code == SERVED, "a read was not answered at once"
-    job[REPLY], job[REPLY_ROOM], job[REPLY_SIZE] = call[REPLY_ADDRESS], call[REPLY_CAPACITY], call[REPLY_LENGTH]
+    if job[GIVEN_UP] == WANTED:
+        hand_over(context, 0)
+    reply_reset(context)
     job[SPENT] = cycles() - begun
 
 

@@ -1,6 +1,7 @@
 """The timer, every 1/hz s: time-outs of connections, save points, samples for INFO."""
 
 from kvstore.commands.accounts import measure_slowness
+from kvstore.connections.pieces import has_output
 from kvstore.connections.table import connection, give_turn
 from kvstore.effects.tracking import TRIMMED_BY_TIMER, trim_tracked
 from kvstore.lifetimes.call import CONNECTION, DEPTH
@@ -13,8 +14,6 @@ from kvstore.lifetimes.connection import (
     IN_USE,
     KILLED,
     MONITOR_MODE,
-    OUTPUT_LENGTH,
-    OUTPUT_START,
     POSTPONED,
     SUBSCRIBER,
     WAITS_FOR_TURN,
@@ -127,7 +126,7 @@ def tick(context):  # type: ignore[no-untyped-def]
         may_time_out = row[FLAGS] & (BLOCKED | MONITOR_MODE | SUBSCRIBER) == 0
         if may_time_out and shard[TIMEOUT_MS] > 0 and now - row[ACTIVE_MS] > shard[TIMEOUT_MS]:
             give_turn(context, slot, row, KILLED)
-        elif row[OUTPUT_LENGTH] > row[OUTPUT_START]:
+        elif has_output(row):
             keep_output(context, slot, row)
     sample = words_at(shard[SAMPLES_ADDRESS] + shard[SAMPLE_NEXT] * 32, 4)
     shard[SAMPLE_NEXT] = (shard[SAMPLE_NEXT] + 1) % SAMPLES

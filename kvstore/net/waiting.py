@@ -122,7 +122,7 @@ def end_wait(context, slot, row):  # type: ignore[no-untyped-def]
     """The connection waits no more; it goes on with the input that it has kept."""
     shard = context.shard
     stop_waiting(context, row)
-    read_give_up(context, row)
+    read_give_up(context, slot, row)
     deadline_drop(context, row)
     row[QUEUE_LENGTH] = row[QUEUE_BYTES] = 0
     drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)

@@ -105,7 +105,8 @@ class Clientele:
 
         A client whose long read another thread serves does not wait in this sense: its command is being executed.
         """
-        if self.shard.connections[slot, connection.READ_NUMBER]:
+        row = self.shard.connections.row(slot)
+        if row[connection.FLAGS] & connection.BLOCKED and row[connection.BLOCKED_ANSWER] == connection.ANSWER_READ:
             return False
         return bool(unblock_connection(self.context, slot, UNBLOCKED_ERROR if error else 0))
 

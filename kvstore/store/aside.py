@@ -18,15 +18,22 @@ hash take, 0.2 us each, or so many keys of its database.  It is counted by numbe
 
 From READ_ASIDE_OVER on (read-aside-threshold) this forks the store, in constant time, and the connection waits as in
 BLPOP.  A thread runs the same kernel once more, in a context of its own over the frozen root (net/reader.py), where
-nothing goes aside.  The client gets the reply when it is complete (net/reads.py): the store as it was at the fork.
+nothing goes aside.  The client gets the reply in pieces, as they come (net/reads.py): the store as it was at the fork.
 
     the owner                                        the reader
     looks up the keys, forks, fills a job
     raises the count of WAKE                    ►    takes it; walks the frozen root, and replies to its own buffer
-    takes it; has the buffer and the root again ◄    raises the count of NEWS
+    takes it, and sends it                      ◄    copies a piece of its reply; raises the count of NEWS
+    takes it; has the root again                ◄    raises the count of NEWS at the end
 
-A job belongs to one thread at a time, and the counts hand it over (system/eventfds.py).  There is one exception: the
-owner may set its GIVEN_UP at any time.  Jobs are a ring, served and taken in the order in which they were asked.
+A job belongs to one thread at a time, and the counts hand it over (system/eventfds.py).  There are two exceptions: the
+owner may set its GIVEN_UP at any time, and the pieces.  These are a list that always ends with an empty node.  The
+reader fills this node and links the next empty one behind it before it raises the count, so neither thread touches what
+the other may free.  Jobs are a ring, served and taken in the order in which they were asked.
+
+A piece may leave as soon as nothing in it will change.  So the loop of a command that has replied the header of its
+array at first says `reply_leaves` now and then, and a reply of any length takes the memory of a few pieces, if the
+client receives it.  A reply whose header comes last is cut into pieces at its end.
 
 By then the owner has done all that a command does besides replying, in its own run: expired keys are deleted, hits and
 misses counted and announced, clocks of use set.  The reader finds a read-only store to which nobody listens, so its run
@@ -39,25 +46,48 @@ changes nothing but its own registers, which nobody reads.  Deadlines are compar
 A read runs in place, as if there were no reader, in these cases:
 
     in a transaction, or another nested call         its reply belongs in the middle of another one
-    its connection tracks keys                       an invalidation, sent at once, must not overtake what it is about
     READS_MAX are under way                          each keeps its root, and what was written since
     fewer than FRAMES_SPARE frames are free          writes beside it copy pages
     the reader does not run                          while the store is being loaded
 """
 
+from kvstore.connections.pieces import (
+    ADDRESS,
+    BEGUN,
+    END,
+    MAPPED,
+    NEXT,
+    PIECE,
+    ROOM,
+    node_at,
+    node_free,
+    node_new,
+    piece_map,
+    pieces_begin,
+    pieces_end,
+    pieces_of,
+    read_under_way,
+)
 from kvstore.connections.sends import hard_limit
-from kvstore.connections.table import connection
-from kvstore.lifetimes.call import CONNECTION, DB, DEPTH, NO_TOUCH, PROTOCOL
+from kvstore.connections.table import connection, give_turn
+from kvstore.lifetimes.call import (
+    CONNECTION,
+    DB,
+    DEPTH,
+    GIVEN_UP_AT,
+    NO_TOUCH,
+    PROTOCOL,
+    REPLY_ADDRESS,
+    REPLY_LENGTH,
+)
 from kvstore.lifetimes.connection import (
     ANSWER_READ,
     BLOCKED_ANSWER,
     BLOCKED_KIND,
     BLOCKED_UNTIL_MS,
-    FLAGS,
+    KILLED,
     QUEUE_ADDRESS,
     QUEUE_LENGTH,
-    READ_NUMBER,
-    TRACKING,
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import LENT_ROOTS
@@ -91,6 +121,7 @@ from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
 
 READS_MAX = 64  # that are under way at once
 FRAMES_SPARE = 1024
+HEAD_MAX = 64
 LIMIT_SLACK = 4 << 20  # [bytes] that a socket may take at once: a limit holds for what it does not take
 
 # Registers that a read is to find as they were at the fork.
@@ -125,13 +156,16 @@ READS_WORDS = 8
     SPOKEN,  # protocol of the reply
     UNTOUCHED,  # NO_TOUCH
     SEED,
-    # the reader's results
-    REPLY,  # address; malloc'd
-    REPLY_ROOM,
-    REPLY_SIZE,
+    PIECES_FIRST,  # the node that the owner will take next,
+    PIECES_TAKEN,  # and how many it has taken
+    # the reader's
+    PIECES_LAST,  # the empty node
+    PIECES_MADE,
     SPENT,  # [cycles]
+    HEAD_SIZE,  # bytes of the beginning of the reply,
+    HEAD,  # HEAD_MAX at most: whether it is an error, and which
     REGISTERS,  # COPIED
-) = range(16)
+) = (*range(18), 17 + HEAD_MAX // 8)
 JOB_WORDS = REGISTERS + len(_COPIED)
 
 
@@ -154,8 +188,8 @@ def read_begin(context):  # type: ignore[no-untyped-def]
     if shard[READS_ADDRESS] == 0 or call[DEPTH] != 0:
         return 0
     row, reads = connection(context, call[CONNECTION]), reads_of(context)
-    may, root = row[FLAGS] & TRACKING == 0 and reads[ASKED] - reads[TAKEN] < READS_MAX, -1
-    if may and has_frames(context.space, FRAMES_SPARE):
+    root = -1
+    if reads[ASKED] - reads[TAKEN] < READS_MAX and has_frames(context.space, FRAMES_SPARE):
         root = fork(context.space, CONSTANT)
     if root < 0:
         shard[READS_IN_PLACE] += 1
@@ -197,7 +231,8 @@ def read_ask(context, row):  # type: ignore[no-untyped-def]
     call, shard, reads = context.call, context.shard, reads_of(context)
     size = row[QUEUE_LENGTH]
     command = malloc(size)
-    if command == 0:
+    if command == 0 or not pieces_begin(context, row, reads[ASKED] + 1):
+        free(command)
         read_withdraw(context)
         return 0
     copy_bytes(bytes_at(command, size), 0, bytes_at(row[QUEUE_ADDRESS], size), 0, size)
@@ -207,29 +242,78 @@ def read_ask(context, row):  # type: ignore[no-untyped-def]
     job[REPLY_LIMIT] = limit + LIMIT_SLACK if limit > 0 else 0
     job[COMMAND_ADDRESS], job[COMMAND_SIZE] = command, size
     job[DATABASE_READ], job[SPOKEN], job[UNTOUCHED] = call[DB], call[PROTOCOL], call[NO_TOUCH]
-    job[SEED], job[REPLY], job[REPLY_SIZE], job[SPENT] = context.store[HASH_SEED], 0, 0, 0
+    job[SEED], job[SPENT], job[HEAD_SIZE] = context.store[HASH_SEED], 0, 0
+    job[PIECES_FIRST] = job[PIECES_LAST] = node_new()
+    job[PIECES_TAKEN] = job[PIECES_MADE] = 0
     for i in range(len(COPIED)):
         job[REGISTERS + i] = shard[COPIED[i]]
-    row[READ_NUMBER] = reads[ASKED]
     shard[READS_ASIDE] += 1
     count_raise(reads[WAKE], shard[READS_ADDRESS] + 8 * OWNER_WORD, 1)
     return 1
 
 
-@linked(void(CONTEXT, int64[::1]))
-def read_give_up(context, row):  # type: ignore[no-untyped-def]
-    """The connection with this row waits for its read no longer, if it has one under way."""
-    if row[READ_NUMBER] == 0:
+@linked(void(CONTEXT, int64, int64[::1]))
+def read_give_up(context, slot, row):  # type: ignore[no-untyped-def]
+    """The connection waits for its read no longer, if it has one under way; it is closed if it has got half a reply."""
+    number = read_under_way(row)
+    if number == 0:
         return
-    job = job_of(context, row[READ_NUMBER] - 1)
-    if job[NUMBER] == row[READ_NUMBER]:
+    job = job_of(context, number - 1)
+    if job[NUMBER] == number:
         job[GIVEN_UP] = UNWANTED
-    row[READ_NUMBER] = 0
+    if pieces_of(row)[BEGUN]:
+        give_turn(context, slot, row, KILLED)
+    pieces_end(context, slot, row)
 
 
 @linked(void(CONTEXT, int64[::1]))
 def job_end(context, job):  # type: ignore[no-untyped-def]
-    """Free what a job has, but its reply; the root goes back."""
+    """Free what a job has; its pieces have been taken, and the root goes back."""
     read_root_back(context, job[ROOT])
+    node_free(job[PIECES_FIRST])
     free(job[COMMAND_ADDRESS])
     job[NUMBER] = job[COMMAND_ADDRESS] = 0
+
+
+@linked(int64(int64[::1]))
+def piece_take(job):  # type: ignore[no-untyped-def]
+    """The node of the next piece of a job, which is the caller's now; 0 if what has come is the job's end."""
+    if job[PIECES_TAKEN] == job[PIECES_MADE]:
+        return 0
+    job[PIECES_TAKEN] += 1
+    address = job[PIECES_FIRST]
+    job[PIECES_FIRST] = node_at(address)[NEXT]
+    return address
+
+
+# --------------------------------------------------------------------------------------------------------- the reader
+
+
+@linked(void(CONTEXT, int64))
+def hand_over(context, least):  # type: ignore[no-untyped-def]
+    """Hand the reply so far to the owner, in pieces; a last one of less than `least` bytes stays."""
+    call, shard, reads, at = context.call, context.shard, reads_of(context), 0
+    job = words_at(call[GIVEN_UP_AT] - 8 * GIVEN_UP, JOB_WORDS)
+    length = call[REPLY_LENGTH]
+    reply = bytes_at(call[REPLY_ADDRESS], length)
+    if job[PIECES_MADE] == 0:
+        job[HEAD_SIZE] = min(length, HEAD_MAX)
+        copy_bytes(bytes_at(int64(job.ctypes.data) + 8 * HEAD, HEAD_MAX), 0, reply, 0, job[HEAD_SIZE])
+    while length - at >= max(least, 1):
+        count, following = min(length - at, PIECE), node_new()
+        node, address = node_at(job[PIECES_LAST]), piece_map(count)
+        copy_bytes(bytes_at(address, count), 0, reply, at, count)
+        node[ADDRESS], node[ROOM], node[END], node[MAPPED], node[NEXT] = address, count, count, 1, following
+        job[PIECES_LAST] = following
+        job[PIECES_MADE] += 1
+        count_raise(reads[NEWS], shard[READS_ADDRESS] + 8 * READER_WORD, 1)
+        at += count
+    copy_bytes(reply, 0, reply, at, length - at)
+    call[REPLY_LENGTH] = length - at
+
+
+@kernel
+def reply_leaves(context):  # type: ignore[no-untyped-def]
+    """What has been replied to the command at hand will not be changed: if another thread runs it, it may be sent."""
+    if context.call[GIVEN_UP_AT] != 0 and context.call[REPLY_LENGTH] >= PIECE:
+        hand_over(context, PIECE)

@@ -29,10 +29,15 @@ realloc = external("realloc", int64(int64, int64))
 free = external("free", void(int64))
 read = external("read", int64(int32, int64, int64))
 write = external("write", int64(int32, int64, int64))
+mmap = external("mmap", int64(int64, int64, int32, int32, int32, int64))
+munmap = external("munmap", int32(int64, int64))
 memchr = external("memchr", int64(int64, int32, int64))
 _errno_location = external("__errno_location", int64())
 
 EINTR, EAGAIN = 4, 11
+PROT_READ, PROT_WRITE = 1, 2
+MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE = 0x02, 0x20, 0x8000
+MAP_FAILED = -1
 EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP = 0x001, 0x004, 0x008, 0x010
 EPOLL_CTL_ADD, EPOLL_CTL_MOD = 1, 3
 EPOLL_EVENT_SIZE = 12  # struct epoll_event is packed on x86-64: uint32 events, uint64 data

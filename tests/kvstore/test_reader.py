@@ -16,8 +16,9 @@ import pytest
 from kvstore.commands.compiled import CommandTable
 from kvstore.commands.table import COMMANDS
 from kvstore.commands.transactions import keep_command
+from kvstore.connections.pieces import ADDRESS, END, NODE_WORDS, PIECE, START, node_free, pieces_end, read_under_way
 from kvstore.lifetimes import connection
-from kvstore.lifetimes.connection import NEVER, READ_NUMBER
+from kvstore.lifetimes.connection import NEVER, PIECES
 from kvstore.lifetimes.context import BLOCKS
 from kvstore.server.reader import Reader
 from kvstore.store.aside import (
@@ -27,10 +28,9 @@ from kvstore.store.aside import (
     OWNER_WORD,
     READS_MAX,
     READS_WORDS,
-    REPLY,
-    REPLY_SIZE,
     TAKEN,
     job_end,
+    piece_take,
     read_ask,
     read_give_up,
 )
@@ -45,12 +45,11 @@ pytestmark = pytest.mark.skipif(DISABLED, reason="there is no reader without the
 
 PATIENCE_S = 60
 ROWS = {command.name.encode(): number for number, command in enumerate(COMMANDS)}
-_free = ctypes.CDLL(None).free
-_free.argtypes, _free.restype = [ctypes.c_void_p], None
 READS = (
     "HGETALL hash", "HVALS hash:2", "SMEMBERS set", "SUNION set set:2", "SINTER set set:2", "SDIFF set:2 set",
     "LRANGE list 0 -1", "LPOS list nothing", "ZRANGE zset 0 -1 WITHSCORES", "ZUNION 2 zset set", "ZINTER 2 zset set",
-    "KEYS *", "SCAN 0 COUNT 100000", "MEMORY USAGE hash SAMPLES 0", "HSCAN hash 0 COUNT 9000",
+    "KEYS *", "SCAN 0 COUNT 100000", "HGETALL large", "HSCAN large 0 COUNT 100",
+    "MEMORY USAGE hash SAMPLES 0", "HSCAN hash 0 COUNT 9000",
 )  # fmt: skip
 
 
@@ -65,6 +64,8 @@ class Aside(Bare):
         self.reader = Reader(self.memory, self.table, self.shard, lambda: None)
         self.reader.start()
         self.row, self.reads = self.shard.connections.row(0), self.reader.shared
+        self.pieces: list[bytes] = []  # of the read under way, as far as they have come
+        self.sizes: list[int] = []  # of all pieces
 
     def close(self) -> None:
         self.reader.close()
@@ -101,18 +102,28 @@ class Aside(Bare):
         reads, found = self.reads, []
         for _ in range(count_take(reads[NEWS], address_of(self.reads) + 8 * OWNER_WORD)):
             job = self.job(reads[TAKEN])
+            address = piece_take(job)
+            if address:
+                node = (ctypes.c_int64 * NODE_WORDS).from_address(address)
+                self.pieces.append(ctypes.string_at(node[ADDRESS] + node[START], node[END] - node[START]))
+                self.sizes.append(len(self.pieces[-1]))
+                node_free(address)
+                continue
             reads[TAKEN] += 1
-            reply = ctypes.string_at(job[REPLY], job[REPLY_SIZE]) if job[REPLY] else b""
-            found.append((int(job[GIVEN_UP]), reply))
-            _free(job[REPLY])
+            found.append((int(job[GIVEN_UP]), b"".join(self.pieces)))
+            self.pieces.clear()
+            if read_under_way(self.row):
+                pieces_end(self.context, 0, self.row)
             job_end(self.context, job)
         return found
 
     def answer(self) -> tuple[int, bytes]:
         """The only read under way."""
-        assert self.ready(PATIENCE_S), "the reader does not answer"
-        (found,) = self.take()
-        return found
+        found: list[tuple[int, bytes]] = []
+        while not found:
+            assert self.ready(PATIENCE_S), "the reader does not answer"
+            found = self.take()
+        return found[0]
 
 
 def fill(store: Aside, count: int) -> None:
@@ -126,6 +137,7 @@ def fill(store: Aside, count: int) -> None:
         store("RPUSH", "list", *(f"e{i}" for i in some))
         store("ZADD", "zset", *(word for i in some for word in (i * 0.3, f"m{i}")))
         store("SET", f"string:{first}", "x" * (first % 5000))
+        store("HSET", "large", f"f{first}", "z" * 60_000)  # more than one piece
 
 
 def write(store: Aside, draw: random.Random, count: int) -> None:
@@ -160,15 +172,18 @@ def beside(store: Aside, draw: random.Random, count: int) -> None:
 def hammer(mode: int, seed: int, count: int, seconds: float) -> None:
     """Reads aside, one after the other, beside such an owner."""
     draw, ends = random.Random(seed), time.monotonic() + seconds
-    with Aside(mode) as store:
+    with Aside(mode, 96 << 20) as store:
         fill(store, count)
         rounds = meanwhile = 0
         while time.monotonic() < ends or rounds < 2 * len(READS):
             expected = store.ask(*READS[rounds % len(READS)].split())
-            while not store.ready():
-                beside(store, draw, count)
-                meanwhile += 1
-            ((given_up, reply),) = store.take()
+            found: list[tuple[int, bytes]] = []
+            while not found:
+                while not store.ready():
+                    beside(store, draw, count)
+                    meanwhile += 1
+                found = store.take()
+            given_up, reply = found[0]
             assert given_up == WANTED and reply == expected, READS[rounds % len(READS)]
             if rounds % 20 == 0:
                 store.check()
@@ -209,8 +224,8 @@ def test_a_read_that_is_given_up_ends_and_its_root_comes_back(store: Aside) -> N
     fill(store, 2000)
     for _ in range(20):
         store.ask("ZUNION", 2, "zset", "set")
-        read_give_up(store.context, store.row)
-        assert store.row[READ_NUMBER] == 0
+        read_give_up(store.context, 0, store.row)
+        assert store.row[PIECES] == 0
         given_up, _ = store.answer()
         assert given_up == UNWANTED and store.reader.pending == 0
     expected = store.ask("SMEMBERS", "set")
@@ -221,11 +236,22 @@ def test_a_reply_beyond_the_limit_ends_early(store: Aside) -> None:
     for i in range(400):
         store("HSET", "large", f"f{i}", "v" * 30_000)
     store.registers.OUTPUT_HARD_LIMIT = 1 << 20
-    expected = store.ask("HGETALL", "large")
-    given_up, reply = store.answer()
-    assert given_up == TOO_LONG and len(reply) < len(expected) // 1.2
-    store.registers.OUTPUT_HARD_LIMIT = 0
+    expected = store.ask("HSCAN", "large", 0, "COUNT", 9000)  # its header comes last
+    assert len(expected) > 12_000_000 and store.answer() == (TOO_LONG, b"")
     assert store.ask("HGETALL", "large") == store.answer()[1]
+    store.registers.OUTPUT_HARD_LIMIT = 0
+    assert store.ask("HSCAN", "large", 0, "COUNT", 9000) == store.answer()[1]
+
+
+def test_a_long_reply_comes_in_pieces(store: Aside) -> None:
+    for i in range(400):
+        store("HSET", "large", f"f{i}", "v" * 30_000)
+    for command in ("HGETALL large", "HSCAN large 0 COUNT 9000"):
+        expected = store.ask(*command.split())
+        store.sizes.clear()
+        assert store.answer() == (WANTED, expected)
+        whole, rest = divmod(len(expected), PIECE)
+        assert store.sizes == [PIECE] * whole + [rest]
 
 
 def test_the_clock_is_that_of_the_fork(store: Aside) -> None:

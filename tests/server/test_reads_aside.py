@@ -190,16 +190,6 @@ def test_in_a_transaction_it_runs_in_place(wire: Wire) -> None:
     assert figures(wire)[0] == before
 
 
-def test_a_client_that_tracks_is_served_in_place(wire: Wire) -> None:
-    if wire.protocol == 2:
-        pytest.skip("tracking needs RESP3")
-    fill(wire)
-    assert wire("CLIENT", "TRACKING", "ON") == OK
-    aside, _, in_place = figures(wire)
-    assert len(wire("HGETALL", "hash3")) == 3
-    assert figures(wire)[0] == aside and figures(wire)[2] == in_place + 1
-
-
 def test_client_reply_off_and_skip(server: Process, wire2: Wire) -> None:
     fill(wire2)
     wire2.send(encode("CLIENT", "REPLY", "SKIP") + encode("HGETALL", "hash900") + encode("PING"))
@@ -323,18 +313,24 @@ def test_more_reads_than_fit_run_in_place(server: Process, great: Wire) -> None:
     assert after[0] - before[0] + after[2] - before[2] == READS_MAX + 6
 
 
+def closed(wire: Wire) -> int:
+    """Clients that were closed because too much waited for them."""
+    return int(info(wire, "stats")["client_output_buffer_limit_disconnections"])
+
+
 def test_a_client_over_its_limit_is_closed(server: Process, great: Wire) -> None:
     limit = great("CONFIG", "GET", "client-output-buffer-limit")[1]
     value = "v" * 1000
     assert len(great.pipeline([("HSET", "large", f"f{i}", value) for i in range(20_000)])) == 20_000
     assert great("CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 0 0") == OK
     try:
-        before = int(info(great, "stats")["client_output_buffer_limit_disconnections"])
-        with Wire(server.address) as client:
-            client.send(encode("HGETALL", "large"))
-            with pytest.raises((Closed, ConnectionError)):
-                client.reply()
-        assert int(info(great, "stats")["client_output_buffer_limit_disconnections"]) == before + 1
+        for command in ("HGETALL large", "HSCAN large 0 COUNT 100000"):  # in pieces as it is made, and at its end
+            before = closed(great)
+            with Wire(server.address) as client:
+                client.send(encode(*command.split()))
+                wait_until(lambda before=before: closed(great) == before + 1, "the limit")  # type: ignore[misc]
+                with pytest.raises((Closed, ConnectionError)):
+                    client.reply()
     finally:
         assert great("CONFIG", "SET", "client-output-buffer-limit", limit) == OK
 
@@ -394,6 +390,72 @@ def test_a_branch_that_is_dropped_reset_or_exchanged_meanwhile(server: Process, 
         assert isinstance(dropped("GET", "a"), Failure)
         assert {client.reply() for client in busy} == {COUNT}
         assert great("BRANCH", "DROP", "b", "FORCE") == OK
+    settled(great)
+
+
+# --- messages meanwhile ----------------------------------------------------------------------------------------------
+
+
+def test_a_message_does_not_come_before_the_reply_or_in_its_middle(server: Process, great: Wire) -> None:
+    value = "v" * 1000
+    assert len(great.pipeline([("HSET", "large", f"f{i}", value) for i in range(20_000)])) == 20_000
+    with crowd(server, 4), Wire(server.address, 3) as client:
+        assert client("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+        ask(great, client, ("HLEN", "large"), ("HGETALL", "large"), ("HLEN", "large"), ("HKEYS", "large"))
+        before = figures(great)[0]
+        assert great("PUBLISH", "news", "1") == 1
+        assert client.reply() == 20_000
+        assert len(client.reply()) == 20_000
+        assert client.reply() == [b"message", b"news", b"1"]
+        assert client.reply() == 20_000 and len(client.reply()) == 20_000
+        assert great("PUBLISH", "news", "2") == 1 and client.reply() == [b"message", b"news", b"2"]
+        assert figures(great)[0] == before + 1
+
+
+@pytest.mark.parametrize("modes", ["", "OPTIN", "BCAST"])
+def test_what_a_client_tracks_is_told_behind_the_reply_that_it_concerns(
+    server: Process, great: Wire, modes: str
+) -> None:
+    fill(great)
+    with crowd(server, 4), Wire(server.address, 3) as client:
+        assert client("CLIENT", "TRACKING", "ON", *modes.split()) == OK
+        if modes == "OPTIN":
+            assert client("CLIENT", "CACHING", "YES") == OK
+        ask(great, client, ("SUNION", "set3", "set900"), ("HGETALL", "hash900"))
+        assert great("SADD", "set3", "new") == 1 and great("SADD", "set900", "new") == 1
+        assert len(client.reply()) == 900
+        told = [client.reply() for _ in range(2)]
+        assert told == [[b"invalidate", [b"set3"]], [b"invalidate", [b"set900"]]]
+        assert len(client.reply()) == 900
+        tracked = int(info(great, "stats")["tracking_total_keys"])
+        assert tracked == (1 if modes == "" else 0)
+
+
+def test_a_client_that_tracks_is_told_once_for_a_read_aside(server: Process, great: Wire) -> None:
+    fill(great)
+    with Wire(server.address, 3) as client:
+        assert client("CLIENT", "TRACKING", "ON") == OK
+        before = figures(great)[0]
+        assert len(client("MEMORY", "USAGE", "hash900") and client("ZINTER", 2, "zset900", "set3")) == 3
+        assert figures(great)[0] == before + 2
+        assert great("DEL", "hash900", "zset900") == 2 and great("SADD", "zset900", "again") == 1
+        told = [client.reply() for _ in range(2)]
+        assert sorted(told) == [[b"invalidate", [b"hash900"]], [b"invalidate", [b"zset900"]]]
+        assert client("PING").text == "PONG"
+
+
+def test_a_client_that_loses_its_branch_in_the_middle_of_a_reply_is_closed(server: Process, great: Wire) -> None:
+    value = "v" * 1000
+    assert len(great.pipeline([("HSET", "large", f"f{i}", value) for i in range(30_000)])) == 30_000
+    assert great("BRANCH", "CREATE", "b") == OK
+    with Wire(server.address) as client:
+        assert client("BRANCH", "USE", "b") == OK
+        client.send(encode("HGETALL", "large") * 40)
+        wait_until(lambda: b" oll=0 " not in great("CLIENT", "LIST", "ID", 1 + int(great("CLIENT", "ID"))), "a piece")
+        assert great("BRANCH", "DROP", "b", "FORCE") == OK
+        with pytest.raises((Closed, ConnectionError)):
+            for _ in range(40):
+                assert len(client.reply()) == 60_000
     settled(great)
 
 

@@ -4,7 +4,7 @@ from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.hashes.reading import reply_field, reply_field_value
 from kvstore.lifetimes.call import ARGC, PROTOCOL
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside
+from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
@@ -42,6 +42,7 @@ def _reply_distinct(context, root, count, values):  # type: ignore[no-untyped-de
         if is_given_up(context):
             break
         _reply_drawn(context, drawn[i], values)
+        reply_leaves(context)
     free(address)
 
 
@@ -84,4 +85,5 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
             if is_given_up(context):
                 break
             _reply_drawn(context, draw(context, root), values)
+            reply_leaves(context)
     return 0

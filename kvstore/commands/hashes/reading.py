@@ -4,7 +4,7 @@ from kvstore.commands.hashes.value import field_find
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
-from kvstore.store.aside import goes_aside
+from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
@@ -138,6 +138,7 @@ def _reply_all(context, parts):  # type: ignore[no-untyped-def]
             reply_field(context, element)
         if parts & VALUES:
             reply_field_value(context, element)
+        reply_leaves(context)
         element = walk_next(space, walk)
     return 0
 

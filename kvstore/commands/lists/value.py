@@ -9,6 +9,7 @@ Adding is bounded by the arguments, and removing by the list itself.  Both reser
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LIST_MAX_LISTPACK_SIZE
+from kvstore.store.aside import reply_leaves
 from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding
 from kvstore.store.reserve import BYTES_PER_CHANGE, reserve_change, reserve_elements
 from kvstore.store.types import COMPACT, WIDE
@@ -136,6 +137,7 @@ def reply_elements(context, root, rank, n, step):  # type: ignore[no-untyped-def
             reply_element(context, packed, i)
             i += step
         n -= here
+        reply_leaves(context)
         if n == 0 or is_given_up(context):
             break
         where = where_next(space, root, where) if step > 0 else where_previous(space, root, where)

@@ -4,7 +4,7 @@ from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.sets.reading import reply_drawn
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside
+from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_root
 from kvstore.structures.collection import root_count
@@ -30,6 +30,7 @@ def _reply_distinct(context, root, count):  # type: ignore[no-untyped-def]
         if is_given_up(context):
             break
         reply_drawn(context, root, drawn[i])
+        reply_leaves(context)
     free(address)
 
 
@@ -70,4 +71,5 @@ def srandmember(context):  # type: ignore[no-untyped-def]
             if is_given_up(context):
                 break
             reply_drawn(context, root, draw(context, root))
+            reply_leaves(context)
     return 0

@@ -4,7 +4,7 @@ from kvstore.commands.sets.members import KEY, SIZE, members_begin, members_next
 from kvstore.commands.sets.value import set_has
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside
+from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_root
 from kvstore.structures.collection import root_count
@@ -38,6 +38,7 @@ def reply_members(context, root):  # type: ignore[no-untyped-def]
     members_begin(context, root)
     while members_next(context):
         reply_member(context)
+        reply_leaves(context)
 
 
 @linked(void(CONTEXT, int64, int64))

@@ -45,7 +45,7 @@ from kvstore.effects.events import ZDIFFSTORE, ZINTERSTORE, ZUNIONSTORE
 from kvstore.lifetimes.call import ARGC, PROTOCOL
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
-from kvstore.store.aside import goes_aside
+from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.lookup import key_hash
 from kvstore.store.scores import score_word
 from kvstore.system.libc import bytes_at, free, malloc, words_at
@@ -290,6 +290,7 @@ def _reply_gathered(context):  # type: ignore[no-untyped-def]
         reply_bulk(context, bytes_at(row[ROW_ADDRESS], row[ROW_LENGTH]), 0, row[ROW_LENGTH])
         if with_scores:
             reply_score(context, row[ROW_SCORE])
+        reply_leaves(context)
 
 
 @linked(int64(int64, int64, int64))

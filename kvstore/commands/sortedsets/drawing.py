@@ -4,7 +4,7 @@ from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.sortedsets.order import reply_header, reply_member, reply_scored
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside
+from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
 from kvstore.store.scores import element_score
@@ -38,6 +38,7 @@ def _reply_distinct(context, root, count, scores):  # type: ignore[no-untyped-de
         if is_given_up(context):
             break
         _reply_drawn(context, drawn[i], scores)
+        reply_leaves(context)
     free(address)
 
 
@@ -88,4 +89,5 @@ def zrandmember(context):  # type: ignore[no-untyped-def]
             if is_given_up(context):
                 break
             _reply_drawn(context, draw(context, root), scores)
+            reply_leaves(context)
     return 0

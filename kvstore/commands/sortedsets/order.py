@@ -13,6 +13,7 @@ and a position in a tree (kvstore/structures/tree/).
 
 from kvstore.lifetimes.call import PROTOCOL
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.store.aside import reply_leaves
 from kvstore.store.scores import element_score, ordered
 from kvstore.structures.chain import (
     block_count,
@@ -159,4 +160,5 @@ def reply_members(context, root, rank, count, reverse, with_scores):  # type: ig
         if is_given_up(context):
             break
         reply_scored(context, cursor_element(space, root, at), cursor_score(space, root, at), with_scores)
+        reply_leaves(context)
         at = cursor_previous(space, root, at) if reverse else cursor_next(space, root, at)
