@@ -54,7 +54,7 @@ from kvstore.store.comparing import (
     compare_entries,
 )
 from kvstore.store.databases import db_load, key_base
-from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_hash, entry_key_length
+from kvstore.store.entries import NO_DEADLINE, entry_deadline, entry_hash, entry_key, entry_key_length
 from kvstore.store.flush import release_root
 from kvstore.store.index import entry_of
 from kvstore.store.layout import DB_KEY_BUCKETS
@@ -132,11 +132,11 @@ def _is_there(context, entry, now_ms):  # type: ignore[no-untyped-def]
 def _counterpart(a, b, db, entry, now_ms):  # type: ignore[no-untyped-def]
     """The entry of b with the same key as an entry of a; 0 for none, or a due one."""
     count = entry_key_length(a, entry)
-    key, copied = pin(a.space, entry + HEADER, count), 0
+    key, copied = pin(a.space, entry_key(a, entry), count), 0
     if key == 0:
         key = copied = malloc(max(count, 1))
         assert key != 0, "out of memory for a long key"
-        copy_out(a.space, entry + HEADER, bytes_at(key, count), 0, count)
+        copy_out(a.space, entry_key(a, entry), bytes_at(key, count), 0, count)
     slot = find_slot(b, db, key, count, entry_hash(a, entry, a.store[HASH_SEED]))
     free(copied)
     found = entry_of(load64(b.space, slot)) if slot != 0 else 0
@@ -175,7 +175,7 @@ def _tell(context, state, db, entry, what):  # type: ignore[no-untyped-def]
     at = _put_line(out, at, 42, 3)
     at = _put_line(out, at, 58, db)
     at = _put_line(out, at, 36, count)
-    copy_out(context.space, entry + HEADER, out, at, count)
+    copy_out(context.space, entry_key(context, entry), out, at, count)
     out[at + count], out[at + count + 1] = 13, 10
     at += count + 2
     size = _TEXT_START[what + 1] - _TEXT_START[what]

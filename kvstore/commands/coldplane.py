@@ -138,7 +138,7 @@ class Usage(NamedTuple):
     """Memory that the store uses [bytes]."""
 
     heap: int  # keys and values
-    indices: int  # pages of the indices
+    indices: int  # pages of the indices, and the clocks of use
     peak: int  # highest sum of the two so far
 
 

@@ -1,14 +1,13 @@
 """The description of a key for Python: the place of its entry and the form of its value (DEBUG OBJECT)."""
 
 from kvstore.commands.coldplane import Described
-from kvstore.commands.keys.introspection import encoding_of, idle_s
+from kvstore.commands.keys.introspection import encoding_of
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.lifetimes.context import CONTEXT, Context
+from kvstore.store.clocks import clock_of, idle_s
 from kvstore.store.entries import (
-    CLOCK_MASK,
     STRING,
     entry_encoding,
-    entry_flags,
     entry_length,
     entry_memory,
     entry_type,
@@ -23,7 +22,8 @@ ENCODINGS = ("int", "embstr", "raw")  # of strings
 @linked(int64(CONTEXT, int64, int64, int64, int64[::1]))
 def describe(context, db, key, count, out):  # type: ignore[no-untyped-def]
     """Write a key's address, type, encoding, size, clock and idle time to `out`; returns 0 without the key."""
-    slot = lookup(context, db, key, count, key_hash(context, key, count))
+    hash_ = key_hash(context, key, count)
+    slot = lookup(context, db, key, count, hash_)
     if slot == 0:
         return 0
     entry = slot_entry(context, slot)
@@ -33,8 +33,8 @@ def describe(context, db, key, count, out):  # type: ignore[no-untyped-def]
         out[2], out[3] = encoding_of(context, entry), entry_length(context, entry)
     else:
         out[2], out[3] = entry_encoding(context, entry), entry_memory(context, entry, 0)
-    out[4] = entry_flags(context, entry) & CLOCK_MASK
-    out[5] = idle_s(context, entry)
+    out[4] = clock_of(context, db, hash_)
+    out[5] = idle_s(context, out[4])
     return 1
 
 

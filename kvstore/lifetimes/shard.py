@@ -206,6 +206,23 @@
     READS_ADDRESS,  # of what the two threads share, 0 without a reader
     READS_ASIDE,  # so far,
     READS_IN_PLACE,  # and those that were as long, but could not go
-) = range(184)
+    # clocks of use, of the main store: see store/clocks.py
+    CLOCKS_ADDRESS,
+    CLOCK_LINES,
+    CLOCK_LINES_MAX,
+    CLOCKS_BEGAN,  # LRU_CLOCK when there were none
+    # eviction, as configured: see store/eviction.py
+    MAXMEMORY_POLICY,
+    MAXMEMORY_SAMPLES,
+    EVICTION_TENACITY,
+    LFU_LOG_FACTOR,
+    LFU_DECAY_TIME,  # [min], 0 for never
+    # and what it has done
+    EVICTION_POOL_ADDRESS,
+    EVICTION_DB,  # where it goes on
+    EVICTION_BEGAN_MS,  # since when memory has been above maxmemory; 0 while it is not
+    EVICTION_EXCEEDED_MS,  # for how long it has been above, in all, until then
+    EVICTION_IDLE_MS,  # until when nothing is evicted, because it had no effect
+) = range(198)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 184
+assert SHARD_REGISTERS >= 198

@@ -18,6 +18,7 @@ SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256
 NAMES_WORDS = 9  # of the table of named stores: branches/registry.py
 CALLS_MAX = 8  # that nest
+CLOCK_LINE, CLOCK_LINES_MIN = 64, 64  # of the clocks of use [bytes], and how many there are: store/clocks.py
 # Error replies by their first word: int64[ERROR_WORDS, ERROR_WIDTH], its bytes as two words, and how many.
 ERROR_WORDS, ERROR_WIDTH = 32, 3
 RELEASES_MAX = 4096  # old trees that can wait; int64[RELEASES_MAX, CURSOR_SIZE] at RELEASE_ADDRESS

@@ -63,7 +63,7 @@
     COPY_NUMBER,  # in the record that it builds; each gets another one
     COPY_ROOT,  # the frozen root that it reads, -1 for none
     COPY_READER_ADDRESS,  # of the record of the space that reads it
-    COPY_FORM,  # flags and clock of the value's entry
+    COPY_FORM,  # flags of the value's entry
     COPY_DEADLINE,  # of the value's entry, -1 for none
     COPY_STATE,  # COPYING_WORDS words: see structures/copying.py
     # a store among others: see branches/named.py

@@ -20,6 +20,8 @@ from kvstore.lifetimes.sizes import (
     ARGUMENTS_MAX,
     BROADCAST_WORDS,
     CALLS_MAX,
+    CLOCK_LINE,
+    CLOCK_LINES_MIN,
     COPYING_WORDS,
     DEADLINE_WORDS,
     ERROR_WIDTH,
@@ -48,6 +50,7 @@ from mmcore.state import FROZEN, Space
 
 TICK_MS = 100
 SPACES_MAX = 1 << 16  # that a shard works on
+CLOCKS_SHARE = 16  # clocks of use take one part in so many of the memory at most
 CHANGES_MAX = 1 << 18  # changed keys that a line of contents records: 6 MiB
 CHANGES_BYTES_MAX = 64 << 20  # that all lines take for that
 
@@ -68,6 +71,10 @@ LIMITS = {
     shard.ZSET_MAX_LISTPACK_ENTRIES: 128,
     shard.ZSET_MAX_LISTPACK_VALUE: 64,
     shard.LIST_MAX_LISTPACK_SIZE: -2,
+    shard.MAXMEMORY_SAMPLES: 5,
+    shard.EVICTION_TENACITY: 10,
+    shard.LFU_LOG_FACTOR: 10,
+    shard.LFU_DECAY_TIME: 1,
 }
 
 
@@ -121,6 +128,7 @@ class Shard:
         words[shard.CALLS_ADDRESS], words[shard.SENDS_ADDRESS] = self._calls.address, self._sends.address
         self._deadlines = Table(connections, DEADLINE_WORDS)
         words[shard.DEADLINES_ADDRESS] = self._deadlines.address
+        self._clocks = Table(0, CLOCK_LINE // 8)  # see reserve_clocks
         self.errors, self.samples = Table(ERROR_WORDS, ERROR_WIDTH), Table(SAMPLES, 4)
         self._rooms = {
             shard.SHARED_ADDRESS: zeros(uint8, INPUT_MAX),
@@ -143,6 +151,13 @@ class Shard:
         words[shard.SLOW_US] = words[shard.SLOW_CYCLES] = NEVER  # until slow commands are to be recorded
         words[shard.READ_ASIDE_OVER] = NEVER
         self.call[call.PROTOCOL] = 2
+
+    def reserve_clocks(self, size: int) -> None:
+        """Memory for the clocks of use, for a machine of so many bytes; it is touched only as far as it is used."""
+        lines, words = max(CLOCK_LINES_MIN, size // CLOCKS_SHARE // CLOCK_LINE), self.registers
+        self._clocks = Table(lines, CLOCK_LINE // 8)
+        words[shard.CLOCKS_ADDRESS], words[shard.CLOCK_LINES_MAX] = self._clocks.address, lines
+        words[shard.CLOCK_LINES] = CLOCK_LINES_MIN
 
     def reader(self, memory: PhysicalMemory) -> Space:
         """The space by which kernels read frozen roots of this memory; no two of them at the same time."""
@@ -178,4 +193,5 @@ class OpenStore:
         self.registers[store.CONTEXT_ADDRESS] = self.context.address
         if loop.registers[shard.MAIN_CONTEXT] == 0:
             loop.registers[shard.MAIN_CONTEXT] = loop.registers[shard.CONTEXT_AT_HAND] = self.context.address
+            loop.reserve_clocks(memory.memory.size)
         self._owners: Sequence[object] = (memory, loop)  # the registers point at their buffers

@@ -3,7 +3,8 @@
 A lookup waits for memory twice: for its key's bucket, and for the entry that the bucket points at.  With millions of
 keys neither is in the cache, and one wait takes as long as the rest of the command.  But the commands of a pipeline lie
 in the query buffer together, and a processor can wait for several lines at once.  So before these commands run one by
-one, `look_ahead` hashes all their keys, prefetches the lines of all their buckets, and then the lines of the entries.
+one, `look_ahead` hashes all their keys, prefetches the lines of all their buckets and of their clocks of use, and then
+the lines of the entries.
 
 The first argument is taken for the key, which is right for nearly every command.  For the others a line is fetched in
 vain.  Looking ahead changes nothing but the contents of the caches and the TLB.
@@ -13,6 +14,7 @@ from kvstore.lifetimes.call import DB, QUERY_SIZE
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import AHEAD, INPUT_POSITION
 from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.clocks import clock_prefetch
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.index import index_prefetch, index_prefetch_entry
 from kvstore.store.layout import DB_KEY_BUCKETS
@@ -72,6 +74,7 @@ def look_ahead(context):  # type: ignore[no-untyped-def]
         if 0 <= length <= KEY_MAX:
             hash_ = int64(hash_bytes(text, key, length, store[HASH_SEED]))
             index_prefetch(context, base, buckets, hash_)
+            clock_prefetch(context, hash_)
             hashes[found] = hash_
             found += 1
     for i in range(found):

@@ -55,6 +55,7 @@ from kvstore.net.epoll import judge_busy_poll
 from kvstore.net.output import keep_output
 from kvstore.net.serving import has_waiting, serve_waiting
 from kvstore.net.stores import end_stores, note_used_stores
+from kvstore.store.clocks import clocks_fit
 from kvstore.store.flush import give_back_credit
 from kvstore.system.clock import calibrate
 from kvstore.system.libc import words_at
@@ -111,6 +112,7 @@ def tick(context):  # type: ignore[no-untyped-def]
     judge_busy_poll(context)
     trim_tracked(context, TRIMMED_BY_TIMER)
     give_back_credit(context)
+    clocks_fit(context)
     end_stores(context)
     if shard[PAUSED_UNTIL_MS] != 0 and shard[PAUSED_UNTIL_MS] <= now:
         resume_postponed(context)

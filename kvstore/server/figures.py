@@ -16,14 +16,13 @@ from kvstore.lifetimes.wiring import Shard
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import Histogram, Scale
 from kvstore.server.reader import Reader
-from kvstore.store.databases import index_pages, memory_used
+from kvstore.store.databases import memory_used, overhead_memory
 from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step
 from kvstore.store.sampling import database_sizes
 from kvstore.wire.errors import ERRORS, READ_ONLY_REPLICA
 from kvstore.wire.reply import CommandError
 from mmcore.memory import PhysicalMemory
-from mmcore.paging import PAGE_SIZE
 from mmcore.populate import Populator
 from mmcore.state import EMPTY_COUNT, FRESH, RETURNED
 
@@ -161,7 +160,7 @@ class Figures:
 
     def usage(self) -> Usage:
         """The memory of the store."""
-        used, index = memory_used(self.context), index_pages(self.context) * PAGE_SIZE
+        used, index = memory_used(self.context), overhead_memory(self.context)
         self._peak = max(self._peak, used)
         return Usage(used - index, index, self._peak)
 

@@ -10,7 +10,20 @@ from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store import layout
 from kvstore.store.description import LAYOUT_WORD
-from kvstore.store.entries import EXPIRY, HASH, HEADER, LARGE, LIST, ROOT_SIZE, SET, TYPE_MASK, TYPE_SHIFT, entry_hash
+from kvstore.store.entries import (
+    EXPIRY,
+    HASH,
+    HEADER,
+    LARGE,
+    LIST,
+    LONG_HEADER,
+    LONG_KEY,
+    ROOT_SIZE,
+    SET,
+    TYPE_MASK,
+    TYPE_SHIFT,
+    entry_hash,
+)
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK
 from kvstore.structures.chain import check_chain
 from kvstore.structures.element import element_hash
@@ -134,6 +147,14 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
     merged = reader.words(base + BUCKET_SIZE * buckets, 8 * spare) if buckets and not detached else []
     assert not any(merged), "a merged bucket is not empty"
     return found, overflows
+
+
+def _header(reader: _Reader, entry: int) -> tuple[int, int, int, int]:
+    """Where an entry's key begins, the key's length, the value's, and the flags."""
+    form, length = struct.unpack("<2I", reader.bytes(entry, HEADER))
+    if form & LONG_KEY < LONG_KEY:
+        return HEADER, form & LONG_KEY, length, form & ~LONG_KEY
+    return LONG_HEADER, reader.words(entry + HEADER, 1)[0], length, form & ~LONG_KEY
 
 
 def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
@@ -344,13 +365,12 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
         found: dict[bytes, tuple[Any, int | None]] = {}
         with_deadline = set()
         for entry, (tag, number) in entries.items():
-            header = reader.bytes(entry, HEADER)
-            key_length, length, flags = struct.unpack("<3I", header)
-            key = reader.bytes(entry + HEADER, key_length)
+            begin, key_length, length, flags = _header(reader, entry)
+            key = reader.bytes(entry + begin, key_length)
             hash_ = int(entry_hash(context, entry, seed))
             assert hash_ >> 48 == tag, "the tag of a slot is not its entry's"
             assert bucket_of(hash_, key_buckets) == number, "an entry is in the wrong bucket"
-            at, deadline = entry + HEADER + key_length, None
+            at, deadline = entry + begin + key_length, None
             if flags & EXPIRY:
                 with_deadline.add(entry)
                 deadline = reader.words(at, 1)[0]
@@ -382,8 +402,8 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
         entries, overflows = _walk(reader, key_region, key_buckets, True)
         taken += BUCKET_SIZE * (overflows + _walk(reader, deadline_region, deadline_buckets, True)[1])
         for entry in entries:
-            key_length, length, flags = struct.unpack("<3I", reader.bytes(entry, HEADER))
-            size = HEADER + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
+            begin, key_length, length, flags = _header(reader, entry)
+            size = begin + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
             taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
             if flags & TYPE_MASK:
                 root = reader.words(entry + size - ROOT_SIZE, 1)[0]

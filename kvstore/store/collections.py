@@ -20,7 +20,6 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import LONG_ADDRESS, LONG_CAPACITY
 from kvstore.store.entries import (
     ENCODING_SHIFT,
-    HEADER,
     NO_DEADLINE,
     ROOT_SIZE,
     TYPE_SHIFT,
@@ -29,6 +28,7 @@ from kvstore.store.entries import (
     entry_set_flags,
     entry_set_root,
     entry_type,
+    header_size,
 )
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import find_slot, key_hash, lookup, lookup_read, lookup_write
@@ -86,7 +86,7 @@ def _add(context, key, size, hash_, type_, encoding, root):  # type: ignore[no-u
     """A new entry with this root.  Frames were reserved."""
     entry = entry_alloc(context, size, ROOT_SIZE, NO_DEADLINE)
     assert entry != 0, "no frame was reserved for an entry"
-    copy_in(context.space, entry + HEADER, bytes_at(key, size), 0, size)
+    copy_in(context.space, entry + header_size(size), bytes_at(key, size), 0, size)
     entry_set_flags(context, entry, entry_flags(context, entry) | type_ << TYPE_SHIFT | encoding << ENCODING_SHIFT)
     entry_set_root(context, entry, root)
     add_entry(context, context.call[DB], hash_, entry, NO_DEADLINE)

@@ -7,6 +7,7 @@ descriptor.
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import COPY_STALE, HASH_SEED, MAXMEMORY
+from kvstore.store.clocks import clocks_empty, clocks_memory
 from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.index import PAGE_BUCKETS
 from kvstore.store.layout import (
@@ -30,6 +31,7 @@ from mmcore.errors import NO_FRAME
 from mmcore.heap import heap_init, heap_used
 from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, put64
 from mmcore.mmu import load64, read_address, store64, write_address
+from mmcore.paging import PAGE_SIZE
 
 FRAMES_TO_REMOVE = 128  # that must be free for a removal
 KEYS, TIMES = 0, 1  # a database's two tables; selects their fields in the descriptor
@@ -54,6 +56,7 @@ def keyspace_init(context):  # type: ignore[no-untyped-def]
         at = pa + DESCRIPTORS - CONTROL_BASE + db * DESCRIPTOR_SIZE
         put64(memory, at + DB_KEY_REGION, 2 * db)
         put64(memory, at + DB_DEADLINE_REGION, 2 * db + 1)
+    clocks_empty(context)
     return 0
 
 
@@ -66,6 +69,7 @@ def keyspace_open(context):  # type: ignore[no-untyped-def]
         return -1
     context.store[HASH_SEED] = load64(context.space, CONTROL_BASE + CONTROL_SEED)
     context.store[COPY_STALE] = 1
+    clocks_empty(context)
     return 0
 
 
@@ -106,9 +110,15 @@ def index_pages(context):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT))
+def overhead_memory(context):  # type: ignore[no-untyped-def]
+    """Memory of the indices and the clocks of use [bytes]."""
+    return index_pages(context) * PAGE_SIZE + clocks_memory(context)
+
+
+@linked(int64(CONTEXT))
 def memory_used(context):  # type: ignore[no-untyped-def]
-    """Memory that the store uses: entries and indices [bytes]."""
-    return heap_used(context.space) + index_pages(context) * 4096
+    """Memory that the store uses: entries, indices and clocks [bytes]."""
+    return heap_used(context.space) + overhead_memory(context)
 
 
 @linked(int64(CONTEXT))

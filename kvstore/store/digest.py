@@ -23,12 +23,12 @@ from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import (
     EXPIRY,
-    HEADER,
     LIST,
     SET,
     STRING,
     ZSET,
     entry_flags,
+    entry_key,
     entry_key_length,
     entry_length,
     entry_root,
@@ -213,7 +213,7 @@ def _mix_database(context, room, db):  # type: ignore[no-untyped-def]
                 entry = bucket_element(context.space, bucket, i)
                 if entry != 0:
                     _clear(room, KEY)
-                    _mix_bytes(context, room, KEY, entry + HEADER, entry_key_length(context, entry))
+                    _mix_bytes(context, room, KEY, entry_key(context, entry), entry_key_length(context, entry))
                     _mix_value(context, room, entry)
                     sha1_words(room, room, KEY, HASH_WORDS)
                     _xor_hash(room, STORE)

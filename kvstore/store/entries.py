@@ -1,12 +1,12 @@
 """An entry: a key, its deadline and its value, in one allocation of the heap.
 
     OFFSET      SIZE  DESCRIPTION
-    0           4     length of the key, k
+    0           3     length of the key, k; LONG_KEY stands for a longer one
+    3           1     flags, encoding and type
     4           4     length of the value, v
-    8           3     when it was last used: Unix time [s], modulo 2^24
-    11          1     flags, encoding and type
-    12          k     key
-    12+k        8     deadline, Unix time [ms]                        with EXPIRY or LARGE
+    8           8     length of the key                               with LONG_KEY, and all that follows 8 bytes later
+    8           k     key
+    8+k         8     deadline, Unix time [ms]                        with EXPIRY or LARGE
     ...         v     value
                 8     or the address of the value, in a heap allocation of its own     with LARGE
 
@@ -20,27 +20,25 @@
 The value of any type but STRING is eight bytes: the address of its root (kvstore/structures/kinds.py).  Its entry has
 an encoding (types.py) in the place of RAW and TEXT.
 
+An entry does not know when it was last used: clocks.py does.
+
 An entry whose key is too long for a page is a run of pages.  All functions here work across page boundaries.
 """
 
-from kvstore.lifetimes.call import NO_TOUCH
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import LRU_CLOCK
-from kvstore.lifetimes.store import READ_ONLY
-from kvstore.store.copies import is_shared
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.structures.collection import root_free, root_memory
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, free, malloc
-from mmcore.frames import has_frames
 from mmcore.heap import heap_alloc, heap_free, heap_size
 from mmcore.jit import bytes32, equal_bytes, int64, kernel, linked, void
 from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32, store64, write_address
-from mmcore.paging import PAGE_MASK, PAGE_SIZE, ROOT_LEVEL
+from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
 NO_DEADLINE = -1  # returned by `entry_deadline` for an entry without a deadline
-KEY_LENGTH, VALUE_LENGTH, FLAGS = 0, 4, 8  # offsets in the header
-HEADER = 12
+FORM, VALUE_LENGTH, LONG_LENGTH = 0, 4, 8  # offsets in the header; the first word has flags and the key's length
+HEADER, LONG_HEADER = 8, 16
+LONG_KEY = (1 << 24) - 1  # keys of so many bytes have a LONG_HEADER
 EXPIRY, LARGE, RAW, TEXT = 1 << 24, 1 << 25, 1 << 26, 1 << 27
 EDITED = RAW | TEXT
 ENCODING_SHIFT, TYPE_SHIFT = 26, 28
@@ -49,13 +47,38 @@ STRING, LIST, SET, ZSET, HASH = range(5)
 VALUE_FORM = TYPE_MASK | ENCODING_MASK  # the flags that belong to the value, wherever its entry is
 ROOT_SIZE = 8  # [bytes] of the value of a type that has a root
 assert ENCODING_MASK == EDITED
-CLOCK_MASK = (1 << 24) - 1
+
+
+@kernel
+def header_size(key_length):  # type: ignore[no-untyped-def]
+    """Where the key of so many bytes begins in its entry."""
+    return HEADER if key_length < LONG_KEY else LONG_HEADER
+
+
+@kernel
+def _key_length(context, entry, form):  # type: ignore[no-untyped-def]
+    # The same as entry_key_length, with the first word at hand.
+    short = form & LONG_KEY
+    return short if short < LONG_KEY else load64(context.space, entry + LONG_LENGTH)
+
+
+@kernel
+def _behind_key(context, entry, form):  # type: ignore[no-untyped-def]
+    # Address of the first byte behind the key.
+    length = _key_length(context, entry, form)
+    return entry + header_size(length) + length
 
 
 @kernel
 def entry_key_length(context, entry):  # type: ignore[no-untyped-def]
     """Length of the key [bytes]."""
-    return load32(context.space, entry + KEY_LENGTH)
+    return _key_length(context, entry, load32(context.space, entry + FORM))
+
+
+@kernel
+def entry_key(context, entry):  # type: ignore[no-untyped-def]
+    """Address of the key's first byte."""
+    return entry + (HEADER if load32(context.space, entry + FORM) & LONG_KEY < LONG_KEY else LONG_HEADER)
 
 
 @kernel
@@ -66,14 +89,14 @@ def entry_length(context, entry):  # type: ignore[no-untyped-def]
 
 @kernel
 def entry_flags(context, entry):  # type: ignore[no-untyped-def]
-    """Flags and clock, one word."""
-    return load32(context.space, entry + FLAGS)
+    """The first word: flags, encoding, type, and in its low bits the key's length."""
+    return load32(context.space, entry + FORM)
 
 
 @kernel
 def entry_size(key_length, value_length, flags):  # type: ignore[no-untyped-def]
     """Size of the allocation for an entry with these flags [bytes]."""
-    size = HEADER + key_length
+    size = header_size(key_length) + key_length
     if flags & (EXPIRY | LARGE):
         size += 8
     return size + (8 if flags & LARGE else value_length)
@@ -110,22 +133,23 @@ def _store_across(context, va, word):  # type: ignore[no-untyped-def]
 @kernel
 def entry_deadline(context, entry):  # type: ignore[no-untyped-def]
     """Unix time [ms], or -1 for an entry without a deadline."""
-    if entry_flags(context, entry) & EXPIRY == 0:
+    flags = entry_flags(context, entry)
+    if flags & EXPIRY == 0:
         return -1
-    return _load_across(context, entry + HEADER + entry_key_length(context, entry))
+    return _load_across(context, _behind_key(context, entry, flags))
 
 
 @kernel
 def entry_set_deadline(context, entry, deadline):  # type: ignore[no-untyped-def]
     """Store the deadline of an entry that has room for one."""
-    _store_across(context, entry + HEADER + entry_key_length(context, entry), deadline)
+    _store_across(context, _behind_key(context, entry, entry_flags(context, entry)), deadline)
 
 
 @kernel
 def entry_value(context, entry):  # type: ignore[no-untyped-def]
     """Address of the value's first byte."""
     flags = entry_flags(context, entry)
-    at = entry + HEADER + entry_key_length(context, entry)
+    at = _behind_key(context, entry, flags)
     if flags & (EXPIRY | LARGE):
         at += 8
     return _load_across(context, at) if flags & LARGE else at
@@ -136,11 +160,13 @@ def entry_is(context, entry, key, count):  # type: ignore[no-untyped-def]
     """Whether the entry's key is the `count` bytes at `key`."""
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
-    if bytes32(memory, pa + KEY_LENGTH) != count:
+    if bytes32(memory, pa + FORM) & LONG_KEY != min(count, LONG_KEY):
         return False
     if (entry & PAGE_MASK) + HEADER + count <= PAGE_SIZE:
         return equal_bytes(memory, pa + HEADER, bytes_at(key, count), 0, count)
-    return compare(context.space, entry + HEADER, bytes_at(key, count), 0, count)
+    if entry_key_length(context, entry) != count:
+        return False
+    return compare(context.space, entry + header_size(count), bytes_at(key, count), 0, count)
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -153,10 +179,19 @@ def entry_hash(context, entry, seed):  # type: ignore[no-untyped-def]
     address = malloc(count)
     assert address != 0, "out of memory for a long key"
     key = bytes_at(address, count)
-    copy_out(context.space, entry + HEADER, key, 0, count)
+    copy_out(context.space, entry + header_size(count), key, 0, count)
     hash_ = hash_bytes(key, 0, count, seed)
     free(address)
     return hash_
+
+
+@kernel
+def _begin(context, entry, key_length, value_length, flags):  # type: ignore[no-untyped-def]
+    # Write the header of a new entry.
+    store32(context.space, entry + FORM, flags | min(key_length, LONG_KEY))
+    store32(context.space, entry + VALUE_LENGTH, value_length)
+    if key_length >= LONG_KEY:
+        store64(context.space, entry + LONG_LENGTH, key_length)
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
@@ -179,10 +214,8 @@ def entry_alloc(context, key_length, value_length, deadline):  # type: ignore[no
         if value == 0:
             heap_free(space, entry, size)
             return 0
-    store32(space, entry + KEY_LENGTH, key_length)
-    store32(space, entry + VALUE_LENGTH, value_length)
-    store32(space, entry + FLAGS, flags | (context.shard[LRU_CLOCK] & CLOCK_MASK))
-    at = entry + HEADER + key_length
+    _begin(context, entry, key_length, value_length, flags)
+    at = entry + header_size(key_length) + key_length
     if flags & EXPIRY:
         _store_across(context, at, deadline)
     if flags & LARGE:
@@ -196,12 +229,11 @@ def entry_alloc_around(context, key_length, value_length, deadline, value):  # t
     flags = LARGE | (EXPIRY if deadline >= 0 else 0)
     entry = heap_alloc(context.space, entry_size(key_length, value_length, flags))
     if entry != 0:
-        store32(context.space, entry + KEY_LENGTH, key_length)
-        store32(context.space, entry + VALUE_LENGTH, value_length)
-        store32(context.space, entry + FLAGS, flags)
+        _begin(context, entry, key_length, value_length, flags)
+        at = entry + header_size(key_length) + key_length
         if deadline >= 0:
-            _store_across(context, entry + HEADER + key_length, deadline)
-        _store_across(context, entry + HEADER + key_length + 8, value)
+            _store_across(context, at, deadline)
+        _store_across(context, at + 8, value)
     return entry
 
 
@@ -236,7 +268,7 @@ def entry_set_encoding(context, entry, encoding):  # type: ignore[no-untyped-def
     """Store the encoding of a value with a root, unless it is there already."""
     flags = entry_flags(context, entry)
     if flags >> ENCODING_SHIFT & 3 != encoding:
-        store32(context.space, entry + FLAGS, flags & ~ENCODING_MASK | encoding << ENCODING_SHIFT)
+        store32(context.space, entry + FORM, flags & ~ENCODING_MASK | encoding << ENCODING_SHIFT)
 
 
 @linked(void(CONTEXT, int64))
@@ -276,20 +308,9 @@ def entry_memory(context, entry, samples):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def entry_touch(context, entry):  # type: ignore[no-untyped-def]
-    """Update an entry's clock, unless that would copy a page shared with a frozen root, or the store is read-only."""
-    call, shard, store = context.call, context.shard, context.store
-    flags = entry_flags(context, entry)
-    clock = shard[LRU_CLOCK] & CLOCK_MASK
-    if flags & CLOCK_MASK != clock and not (is_shared(context) | store[READ_ONLY] | call[NO_TOUCH]):
-        if has_frames(context.space, ROOT_LEVEL):
-            store32(context.space, entry + FLAGS, (flags & ~CLOCK_MASK) | clock)
-
-
-@kernel
 def entry_set_flags(context, entry, flags):  # type: ignore[no-untyped-def]
-    """Store flags and clock."""
-    store32(context.space, entry + FLAGS, flags)
+    """Store the first word; the key's length in it is to stay."""
+    store32(context.space, entry + FORM, flags)
 
 
 @kernel
@@ -301,4 +322,4 @@ def entry_set_length(context, entry, length):  # type: ignore[no-untyped-def]
 @kernel
 def entry_set_value(context, entry, va):  # type: ignore[no-untyped-def]
     """Store where the value of a LARGE entry is."""
-    _store_across(context, entry + HEADER + entry_key_length(context, entry) + 8, va)
+    _store_across(context, _behind_key(context, entry, entry_flags(context, entry)) + 8, va)

@@ -10,16 +10,16 @@ from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
 from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
+from kvstore.store.clocks import clock_touch
 from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, key_base
 from kvstore.store.entries import (
     EXPIRY,
-    HEADER,
     NO_DEADLINE,
     entry_deadline,
     entry_flags,
     entry_free,
+    entry_key,
     entry_key_length,
-    entry_touch,
 )
 from kvstore.store.index import entry_of, index_find, index_find_entry
 from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS, INDEX_BASE, INDEX_STRIDE
@@ -55,7 +55,7 @@ def tell_expired(context, db, entry, hash_):  # type: ignore[no-untyped-def]
     count = entry_key_length(context, entry)
     key = malloc(max(count, 1))
     assert key != 0, "out of memory for a key that has expired"
-    copy_out(context.space, entry + HEADER, bytes_at(key, count), 0, count)
+    copy_out(context.space, entry_key(context, entry), bytes_at(key, count), 0, count)
     changed(context, db, key, count, hash_, EXPIRED, 0)
     free(key)
 
@@ -94,7 +94,7 @@ def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def lookup(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
-    """Slot of a live key of `db`, or 0.  Leaves the entry's clock alone."""
+    """Slot of a live key of `db`, or 0.  Notes no use."""
     slot = find_slot(context, db, key, count, hash_)
     if slot != 0 and entry_flags(context, entry_of(load64(context.space, slot))) & EXPIRY:
         if expire_if_due(context, db, slot, hash_):
@@ -107,7 +107,7 @@ def lookup_write(context, key, count, hash_):  # type: ignore[no-untyped-def]
     """Slot of a key of the selected database, to be changed; 0 when there is none."""
     slot = lookup(context, context.call[DB], key, count, hash_)
     if slot != 0:
-        entry_touch(context, entry_of(load64(context.space, slot)))
+        clock_touch(context, context.call[DB], hash_)
     return slot
 
 
@@ -139,11 +139,14 @@ def lookup_peek(context, key, count):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def lookup_read(context, key, count):  # type: ignore[no-untyped-def]
-    """Like lookup_peek, but updates the entry's clock."""
-    entry = lookup_peek(context, key, count)
-    if entry != 0:
-        entry_touch(context, entry)
-    return entry
+    """Like lookup_peek, but notes a use."""
+    hash_ = key_hash(context, key, count)
+    slot = lookup(context, context.call[DB], key, count, hash_)
+    note_lookup(context, slot != 0, key, count, hash_)
+    if slot == 0:
+        return 0
+    clock_touch(context, context.call[DB], hash_)
+    return entry_of(load64(context.space, slot))
 
 
 @linked(int64(CONTEXT, int64, int64, int64))

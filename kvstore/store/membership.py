@@ -8,6 +8,7 @@ Commands that write reserve frames first (reserve.py), so no function here runs 
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.clocks import clock_begin
 from kvstore.store.copies import is_shared
 from kvstore.store.databases import KEYS, TIMES, db_load, db_store, deadline_base, key_base
 from kvstore.store.entries import EXPIRY, NO_DEADLINE, entry_flags, entry_free
@@ -107,8 +108,9 @@ def remove_deadline(context, db, hash_, entry):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def add_entry(context, db, hash_, entry, deadline):  # type: ignore[no-untyped-def]
-    """Add a new entry to its database."""
+    """Add a new entry to its database.  Its key counts as used now."""
     _add(context, db, KEYS, hash_, entry)
+    clock_begin(context, db, hash_)
     if deadline != NO_DEADLINE:
         add_deadline(context, db, hash_, entry)
 

@@ -4,13 +4,10 @@ from kvstore.effects.door import changed, noticed
 from kvstore.effects.events import NEW, SET
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import LRU_CLOCK
 from kvstore.store.bodies import adopt_body, is_body
 from kvstore.store.entries import (
-    CLOCK_MASK,
     EDITED,
     EXPIRY,
-    HEADER,
     LARGE,
     NO_DEADLINE,
     RAW,
@@ -22,6 +19,7 @@ from kvstore.store.entries import (
     entry_flags,
     entry_free,
     entry_free_around,
+    entry_key,
     entry_key_length,
     entry_length,
     entry_set_deadline,
@@ -30,6 +28,7 @@ from kvstore.store.entries import (
     entry_set_value,
     entry_size,
     entry_value,
+    header_size,
     is_large,
 )
 from kvstore.store.index import entry_of
@@ -80,7 +79,7 @@ def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # t
     entry = entry_alloc(context, count, length, deadline)
     if entry == 0:
         return 0
-    copy_in(space, entry + HEADER, bytes_at(key, count), 0, count)
+    copy_in(space, entry + header_size(count), bytes_at(key, count), 0, count)
     if slot == 0:
         add_entry(context, db, hash_, entry, deadline)
         noticed(context, db, key, count, hash_, NEW)
@@ -101,8 +100,7 @@ def _set_body(context, db, key, count, slot, hash_, length, deadline):  # type: 
         code = heap_free(context.space, value, length)
         assert code == 0, "no frame was reserved for a release"
         return 0
-    entry_set_flags(context, entry, entry_flags(context, entry) | (context.shard[LRU_CLOCK] & CLOCK_MASK))
-    copy_in(context.space, entry + HEADER, bytes_at(key, count), 0, count)
+    copy_in(context.space, entry + header_size(count), bytes_at(key, count), 0, count)
     if slot == 0:
         add_entry(context, db, hash_, entry, deadline)
         noticed(context, db, key, count, hash_, NEW)
@@ -157,7 +155,7 @@ def change_deadline(context, db, slot, hash_, deadline):  # type: ignore[no-unty
         new = entry_alloc(context, count, length, deadline)
         if new == 0:
             return 0
-        copy_within(space, new + HEADER, old + HEADER, count)
+        copy_within(space, entry_key(context, new), entry_key(context, old), count)
         copy_within(space, entry_value(context, new), entry_value(context, old), length)
         entry_set_flags(context, new, entry_flags(context, new) | (flags & VALUE_FORM))
         _point_anew(context, db, slot, hash_, old, new)
@@ -200,7 +198,7 @@ def resize_value(context, db, slot, hash_, length):  # type: ignore[no-untyped-d
     new = entry_alloc(context, count, length, entry_deadline(context, old))
     if new == 0:
         return 0
-    copy_within(space, new + HEADER, old + HEADER, count)
+    copy_within(space, entry_key(context, new), entry_key(context, old), count)
     copy_within(space, entry_value(context, new), entry_value(context, old), min(before, length))
     entry_set_flags(context, new, entry_flags(context, new) | RAW)
     _point_anew(context, db, slot, hash_, old, new)

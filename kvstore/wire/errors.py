@@ -100,6 +100,10 @@ NO_LFU = _error(
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
     "switching between policies at runtime LRU and LFU data will take some time to adjust."
 )
+NO_IDLE_TIME = _error(
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when "
+    "switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
 UNSUPPORTED_OPTION = _error("ERR Unsupported option ")
 INT_RANGE = _error("ERR value is out of range, value must between -2147483648 and 2147483647")
 TIMEOUT_NOT_INTEGER = _error("ERR timeout is not an integer or out of range")

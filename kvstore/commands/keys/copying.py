@@ -24,8 +24,6 @@ from kvstore.store.copying import (
     is_great,
 )
 from kvstore.store.entries import (
-    CLOCK_MASK,
-    HEADER,
     LARGE,
     ROOT_SIZE,
     TYPE_MASK,
@@ -40,6 +38,7 @@ from kvstore.store.entries import (
     entry_set_flags,
     entry_set_root,
     entry_value,
+    header_size,
 )
 from kvstore.store.index import entry_of
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
@@ -63,9 +62,9 @@ _REFUSED = -1
 
 @kernel
 def _finish(context, new, key, count, form):  # type: ignore[no-untyped-def]
-    # Write an entry's key, and the flags and the clock of the one that it is a copy of.
-    copy_in(context.space, new + HEADER, bytes_at(key, count), 0, count)
-    entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (form & (VALUE_FORM | CLOCK_MASK)))
+    # Write an entry's key, and the form of the value that it is a copy of.
+    copy_in(context.space, new + header_size(count), bytes_at(key, count), 0, count)
+    entry_set_flags(context, new, entry_flags(context, new) | (form & VALUE_FORM))
     return new
 
 

@@ -4,10 +4,10 @@ from kvstore.commands.refcounts import is_held
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.lifetimes.shard import LRU_CLOCK, SCRATCH_ADDRESS
+from kvstore.lifetimes.shard import MAXMEMORY_POLICY, SCRATCH_ADDRESS
 from kvstore.store.aside import goes_aside
+from kvstore.store.clocks import POLICY_LFU, clock_of, frequency, idle_s
 from kvstore.store.entries import (
-    CLOCK_MASK,
     EDITED,
     RAW,
     STRING,
@@ -25,7 +25,7 @@ from kvstore.store.types import ENCODING_BYTES, ENCODING_START, encoding_place
 from kvstore.structures.collection import root_count
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
-from kvstore.wire.errors import NO_LFU, NOT_INTEGER, SYNTAX
+from kvstore.wire.errors import NO_IDLE_TIME, NO_LFU, NOT_INTEGER, SYNTAX
 from kvstore.wire.resp import reply_bulk, reply_error, reply_integer, reply_null
 from mmcore.jit import constant, int64, kernel, linked
 from mmcore.mmu import copy_out, load8
@@ -60,9 +60,14 @@ def encoding_of(context, entry):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def idle_s(context, entry):  # type: ignore[no-untyped-def]
-    """Time since the entry was last used [s]; its clock has 24 bits."""
-    return (context.shard[LRU_CLOCK] - entry_flags(context, entry)) & CLOCK_MASK
+def _reply_use(context, hash_, wanted_lfu):  # type: ignore[no-untyped-def]
+    # How often, or how long ago, a key was used, if the policy keeps that.
+    lfu = context.shard[MAXMEMORY_POLICY] & POLICY_LFU != 0
+    clock = clock_of(context, context.call[DB], hash_)
+    if lfu != wanted_lfu:
+        reply_error(context, NO_LFU if wanted_lfu else NO_IDLE_TIME)
+    else:
+        reply_integer(context, frequency(context, clock) if lfu else idle_s(context, clock))
 
 
 @linked(HANDLER)
@@ -89,10 +94,8 @@ def object_(context):  # type: ignore[no-untyped-def]
             reply_bulk(context, _EMBSTR_NAME, 0, 6)
         else:
             reply_bulk(context, _RAW_NAME, 0, 3)
-    elif what == _FREQ:
-        reply_error(context, NO_LFU)
-    elif what == _IDLETIME:
-        reply_integer(context, idle_s(context, entry))
+    elif what == _FREQ or what == _IDLETIME:
+        _reply_use(context, hash_, what == _FREQ)
     else:
         # Redis shares one object for each integer below 10,000, and reports this number as its reference count.
         shared = entry_length(context, entry) <= 4 and is_integer(context, entry)

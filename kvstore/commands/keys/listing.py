@@ -18,7 +18,7 @@ from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.aside import goes_aside
 from kvstore.store.databases import db_load, key_base
-from kvstore.store.entries import HEADER, NO_DEADLINE, entry_deadline, entry_key_length, entry_type
+from kvstore.store.entries import NO_DEADLINE, entry_deadline, entry_key, entry_key_length, entry_type
 from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.types import type_named
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
@@ -43,7 +43,7 @@ def _reply_live(context, entry, pattern):  # type: ignore[no-untyped-def]
     """Append the entry's key if it is alive and matches an open pattern (0: any): 1 or 0; -1 when memory ran out."""
     if is_due(context, entry):
         return 0
-    return reply_if_match(context, entry + HEADER, entry_key_length(context, entry), pattern)
+    return reply_if_match(context, entry_key(context, entry), entry_key_length(context, entry), pattern)
 
 
 @linked(HANDLER)

@@ -6,9 +6,8 @@ from kvstore.effects.door import changed, noticed
 from kvstore.effects.events import MOVE_FROM, MOVE_TO, NEW, RENAME_FROM, RENAME_TO
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.store.clocks import clock_of, clock_set, clock_touch
 from kvstore.store.entries import (
-    CLOCK_MASK,
-    HEADER,
     LARGE,
     TYPE_MASK,
     VALUE_FORM,
@@ -23,6 +22,7 @@ from kvstore.store.entries import (
     entry_set_flags,
     entry_set_root,
     entry_value,
+    header_size,
 )
 from kvstore.store.layout import DATABASES
 from kvstore.store.lookup import key_hash, lookup
@@ -47,12 +47,12 @@ def _renamed(context, entry, key, count):  # type: ignore[no-untyped-def]
         new = entry_alloc(context, count, length, deadline)
     if new == 0:
         return 0
-    copy_in(context.space, new + HEADER, bytes_at(key, count), 0, count)
+    copy_in(context.space, new + header_size(count), bytes_at(key, count), 0, count)
     if flags & TYPE_MASK:
         entry_set_root(context, new, entry_root(context, entry))
     elif flags & LARGE == 0:
         copy_within(context.space, entry_value(context, new), entry_value(context, entry), length)
-    entry_set_flags(context, new, (entry_flags(context, new) & ~CLOCK_MASK) | (flags & (VALUE_FORM | CLOCK_MASK)))
+    entry_set_flags(context, new, entry_flags(context, new) | (flags & VALUE_FORM))
     return new
 
 
@@ -83,6 +83,8 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     if new == 0:
         reply_out_of_frames(context)
         return 0
+    clock_touch(context, db, source_hash)
+    clock = clock_of(context, db, source_hash)
     if target != 0:
         delete_entry(context, db, target, target_hash)
         slot = lookup(context, db, key, key_size, source_hash)
@@ -92,6 +94,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     else:
         entry_free(context, entry)
     add_entry(context, db, target_hash, new, entry_deadline(context, new))
+    clock_set(context, db, target_hash, clock)
     noticed(context, db, new_key, new_size, target_hash, NEW)
     changed(context, db, key, key_size, source_hash, RENAME_FROM, 0)
     changed(context, db, new_key, new_size, target_hash, RENAME_TO, 1)
@@ -133,8 +136,11 @@ def move(context):  # type: ignore[no-untyped-def]
         return 0
     slot = lookup(context, db, key, key_size, hash_)
     entry = slot_entry(context, slot)
+    clock_touch(context, db, hash_)
+    clock = clock_of(context, db, hash_)
     unlink_entry(context, db, slot, hash_)
     add_entry(context, target, hash_, entry, entry_deadline(context, entry))
+    clock_set(context, target, hash_, clock)
     noticed(context, target, key, key_size, hash_, NEW)
     changed(context, db, key, key_size, hash_, MOVE_FROM, 0)
     changed(context, target, key, key_size, hash_, MOVE_TO, 1)

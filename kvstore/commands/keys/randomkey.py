@@ -5,7 +5,7 @@ from kvstore.lifetimes.call import DB, DEPTH
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
 from kvstore.store.databases import FRAMES_TO_REMOVE, db_load, key_base
-from kvstore.store.entries import HEADER, entry_hash, entry_key_length
+from kvstore.store.entries import entry_hash, entry_key, entry_key_length
 from kvstore.store.index import index_find_entry
 from kvstore.store.layout import DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.lookup import expire_if_due
@@ -58,7 +58,7 @@ def randomkey(context):  # type: ignore[no-untyped-def]
         base, buckets = key_base(context, db), db_load(context, db, DB_KEY_BUCKETS)
         entry = random_entry(context, base, buckets)
         if not is_due(context, entry):
-            reply_bulk_memory(context, entry + HEADER, entry_key_length(context, entry))
+            reply_bulk_memory(context, entry_key(context, entry), entry_key_length(context, entry))
             return 0
         hash_ = entry_hash(context, entry, store[HASH_SEED])
         expire_if_due(context, db, index_find_entry(context, base, buckets, hash_, entry), hash_)
@@ -67,7 +67,7 @@ def randomkey(context):  # type: ignore[no-untyped-def]
     at_once = call[DEPTH] != 0 or store[READ_ONLY] or not has_frames(context.space, FRAMES_TO_REMOVE)
     entry = _live_entry(context, buckets if at_once else RANDOM_BUCKETS) if buckets > 0 else 0
     if entry != 0:
-        reply_bulk_memory(context, entry + HEADER, entry_key_length(context, entry))
+        reply_bulk_memory(context, entry_key(context, entry), entry_key_length(context, entry))
     elif at_once or buckets <= RANDOM_BUCKETS:
         reply_null(context)
     else:

@@ -15,7 +15,7 @@ from kvstore.wire.errors import NOT_INTEGER, OFFSET_RANGE, TOO_LONG
 from kvstore.wire.resp import reply_error, reply_integer, reply_out_of_frames
 from mmcore.jit import fill_bytes, kernel, linked
 from mmcore.mmu import copy_in, write_address
-from mmcore.paging import PAGE_MASK
+from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
 
 @kernel
@@ -57,7 +57,8 @@ def append(context):  # type: ignore[no-untyped-def]
 @kernel
 def _fill_zero(context, va, count):  # type: ignore[no-untyped-def]
     # Zero the `count` bytes that a value has gained at `va`, up to the page's end: the pages behind it are fresh.
-    here = min(count, -va & PAGE_MASK)
+    # A value at the start of a page may be a short one, whose page is not fresh.
+    here = min(count, PAGE_SIZE - (va & PAGE_MASK))
     if here > 0:
         pa = write_address(context.space, va)
         assert pa >= 0, "no frame was reserved for zeros"

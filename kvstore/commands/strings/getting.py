@@ -2,7 +2,7 @@
 
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import CONTEXT, HANDLER
-from kvstore.store.entries import EXPIRY, HEADER, LARGE, TYPE_MASK, entry_flags, entry_length, entry_value
+from kvstore.store.entries import EXPIRY, HEADER, LARGE, LONG_KEY, TYPE_MASK, entry_flags, entry_length, entry_value
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import lookup_read
 from kvstore.system.libc import bytes_at
@@ -30,11 +30,11 @@ def reply_value(context, entry):  # type: ignore[no-untyped-def]
         return
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
-    length, flags = bytes32(memory, pa + 4), bytes32(memory, pa + 8)
+    flags, length = bytes32(memory, pa), bytes32(memory, pa + 4)
     if flags & TYPE_MASK:
         reply_error(context, WRONG_TYPE)
         return
-    at = HEADER + bytes32(memory, pa)
+    at = HEADER + (flags & LONG_KEY)  # beyond the page for a long key
     if flags & EXPIRY:
         at += 8
     if flags & LARGE == 0 and (entry & PAGE_MASK) + at + length <= PAGE_SIZE:

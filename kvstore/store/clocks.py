@@ -1,0 +1,307 @@
+"""Clocks of use: when each key of the main store was last used, or how often; outside the address space.
+
+If an entry held its clock, every read would write to a page, and under a snapshot it would copy that page.  So the
+clocks lie in an array of their own, which no fork shares.  A read leaves all pages alone, and the clocks go on while
+snapshots and branches live.
+
+    line    16 cells, one line of the cache; the low bits of a key's hash choose the line
+    cell    tag (8 bits, from other bits of the hash and the database's region) << 24 | clock; 0 for an empty cell
+    clock   when the key was last used: Unix time [s], modulo 2^24;
+            under an LFU policy when its counter was last decayed: Unix time [min] modulo 2^16, << 8 | the counter
+
+A key that has no cell takes the stalest one of its line, so the array forgets the clocks of those keys first that
+matter least.  It has three cells for four keys.  A key without a cell counts as stale as the stalest of its line; in a
+line that has empty cells, as not used since the array was emptied.  Two keys of a line may have the same tag, with a
+chance of 6 %; then they share a cell, and each counts as used when the other is.
+
+Growth is linear hashing (structures/linear.py): a line is added at the end as a copy of the line that it is split from,
+because a cell does not tell which of the two it belongs to.  The copies that belong to the other line grow stale and
+are displaced.  The last line is removed by moving its cells into that line.  The timer does so in bounded steps.  The
+memory is reserved at the start, one part in sixteen of the machine's, and touched as the array grows; a store with so
+many keys that this does not do has fewer cells for each.  `memory_used` counts the lines in use.
+
+A use costs one line of the cache, which `net/ahead.py` prefetches.
+
+Only the main store has clocks.  In a branch or a snapshot every key counts as just used.  Images do not hold them:
+after a restart all keys count as used at the start.  When the store is emptied or replaced, or the policy changes
+between LRU and LFU, the array is emptied.  An EXEC that is undone does not take back the uses that it noted.
+"""
+
+from kvstore.lifetimes.call import NO_TOUCH
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import (
+    CLOCK_LINES,
+    CLOCK_LINES_MAX,
+    CLOCKS_ADDRESS,
+    CLOCKS_BEGAN,
+    LFU_DECAY_TIME,
+    LFU_LOG_FACTOR,
+    LRU_CLOCK,
+    MAIN_CONTEXT,
+    MAXMEMORY_POLICY,
+)
+from kvstore.lifetimes.sizes import CLOCK_LINE, CLOCK_LINES_MIN
+from kvstore.lifetimes.store import CONTEXT_ADDRESS
+from kvstore.store.layout import DATABASES, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
+from kvstore.structures.buckets import TAG_SHIFT
+from kvstore.structures.linear import bucket_mask, bucket_number
+from kvstore.system.libc import bytes_at
+from kvstore.system.random import next_random
+from mmcore.jit import (
+    bytes32,
+    copy_bytes,
+    external,
+    fill_bytes,
+    int32,
+    int64,
+    kernel,
+    linked,
+    prefetch,
+    put32,
+    view,
+    void,
+)
+from mmcore.mmu import load64
+from mmcore.paging import PAGE_MASK, PAGE_SIZE
+
+POLICY_LRU, POLICY_LFU, POLICY_RANDOM, POLICY_TTL, POLICY_ALLKEYS = 1, 2, 4, 8, 16  # MAXMEMORY_POLICY; 0 is noeviction
+CELLS = CLOCK_LINE // 4
+CELL_SHIFT = 24  # of the tag
+CLOCK_MASK = (1 << CELL_SHIFT) - 1
+MINUTES_MASK = 0xFFFF
+COUNTER_MAX = 255
+LFU_INIT = 5  # the counter of a new key, as in Redis
+KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 6, 3  # three lines for 64 keys
+FIT_STEP = 8192  # lines that the timer adds or removes at a time
+_FOREVER = 1 << CELL_SHIFT  # staler than any clock
+_MADV_DONTNEED = 4
+_madvise = external("madvise", int32(int64, int64, int32))
+
+
+@kernel
+def has_clocks(context):  # type: ignore[no-untyped-def]
+    """Whether the store is one that has clocks: the main store of a shard."""
+    return context.shard[MAIN_CONTEXT] == context.store[CONTEXT_ADDRESS] and context.shard[CLOCK_LINES] > 0
+
+
+@view
+def _cells(context):  # type: ignore[no-untyped-def]
+    return bytes_at(context.shard[CLOCKS_ADDRESS], CLOCK_LINE * context.shard[CLOCK_LINES])
+
+
+@kernel
+def _line(context, hash_):  # type: ignore[no-untyped-def]
+    # Offset of the line of a hash.
+    return CLOCK_LINE * bucket_number(hash_, context.shard[CLOCK_LINES])
+
+
+@kernel
+def _tag(context, db, hash_):  # type: ignore[no-untyped-def]
+    # From 1 on.  The region identifies a database's keys even when databases change places.
+    region = load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEY_REGION)
+    return max(((hash_ >> TAG_SHIFT) + 29 * region) & 255, 1)
+
+
+@kernel
+def _place(cells, line, tag):  # type: ignore[no-untyped-def]
+    # Offset of the cell with this tag, or -1.  No line has a tag twice.
+    place = 0
+    for i in range(CELLS):
+        at = line + 4 * i
+        place |= -int64(bytes32(cells, at) >> CELL_SHIFT == tag) & (at + 1)
+    return place - 1
+
+
+@kernel
+def _minutes(time):  # type: ignore[no-untyped-def]
+    return (time // 60) & MINUTES_MASK
+
+
+@kernel
+def _is_lfu(context):  # type: ignore[no-untyped-def]
+    return context.shard[MAXMEMORY_POLICY] & POLICY_LFU != 0
+
+
+@kernel
+def _clock_at(context, time):  # type: ignore[no-untyped-def]
+    # The clock of a key that came at this Unix time [s].
+    return _minutes(time) << 8 | LFU_INIT if _is_lfu(context) else time & CLOCK_MASK
+
+
+@kernel
+def idle_s(context, clock):  # type: ignore[no-untyped-def]
+    """Time since the last use by an LRU clock [s]."""
+    return (context.shard[LRU_CLOCK] - clock) & CLOCK_MASK
+
+
+@kernel
+def frequency(context, clock):  # type: ignore[no-untyped-def]
+    """The counter of an LFU clock as it has decayed until now."""
+    elapsed = (_minutes(context.shard[LRU_CLOCK]) - (clock >> 8)) & MINUTES_MASK
+    decay = context.shard[LFU_DECAY_TIME]
+    periods = elapsed // max(decay, 1) if decay > 0 else 0
+    return max((clock & COUNTER_MAX) - periods, 0)
+
+
+@kernel
+def staleness(context, clock):  # type: ignore[no-untyped-def]
+    """How stale a clock is: the higher, the sooner its key should go."""
+    return COUNTER_MAX - frequency(context, clock) if _is_lfu(context) else idle_s(context, clock)
+
+
+@kernel
+def _stalest(context, cells, line):  # type: ignore[no-untyped-def]
+    # Offset of an empty cell of the line, or else of the stalest.
+    most, place = -1, line
+    for i in range(CELLS):
+        cell = bytes32(cells, line + 4 * i)
+        stale = staleness(context, cell & CLOCK_MASK) if cell != 0 else _FOREVER
+        if stale > most:
+            most, place = stale, line + 4 * i
+    return place
+
+
+@kernel
+def _unknown(context, cells, line):  # type: ignore[no-untyped-def]
+    # The clock that stands for that of a key without a cell.
+    cell = bytes32(cells, _stalest(context, cells, line))
+    return cell & CLOCK_MASK if cell != 0 else _clock_at(context, context.shard[CLOCKS_BEGAN])
+
+
+@linked(int64(CONTEXT, int64, int64))
+def clock_of(context, db, hash_):  # type: ignore[no-untyped-def]
+    """The clock of the key of `db` that has this hash."""
+    if not has_clocks(context):
+        return _clock_at(context, context.shard[LRU_CLOCK])
+    cells, line = _cells(context), _line(context, hash_)
+    place = _place(cells, line, _tag(context, db, hash_))
+    return bytes32(cells, place) & CLOCK_MASK if place >= 0 else _unknown(context, cells, line)
+
+
+@kernel
+def _put(context, cells, line, tag, clock):  # type: ignore[no-untyped-def]
+    place = _place(cells, line, tag)
+    if place < 0:
+        place = _stalest(context, cells, line)
+    put32(cells, place, tag << CELL_SHIFT | clock)
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def clock_set(context, db, hash_, clock):  # type: ignore[no-untyped-def]
+    """Give the key of `db` that has this hash a clock."""
+    if has_clocks(context):
+        _put(context, _cells(context), _line(context, hash_), _tag(context, db, hash_), clock)
+
+
+@linked(void(CONTEXT, int64, int64))
+def clock_begin(context, db, hash_):  # type: ignore[no-untyped-def]
+    """Give a new key of `db` its first clock."""
+    if has_clocks(context):
+        clock = _clock_at(context, context.shard[LRU_CLOCK])
+        _put(context, _cells(context), _line(context, hash_), _tag(context, db, hash_), clock)
+
+
+@kernel
+def _counted(context, counter):  # type: ignore[no-untyped-def]
+    # The counter after one more use.  It grows by chance, the more slowly the higher it is.
+    above = max(counter - LFU_INIT, 0)
+    if counter < COUNTER_MAX and next_random(context) % (above * context.shard[LFU_LOG_FACTOR] + 1) == 0:
+        counter += 1
+    return counter
+
+
+@linked(void(CONTEXT, int64, int64))
+def clock_touch(context, db, hash_):  # type: ignore[no-untyped-def]
+    """Note a use of the key of `db` that has this hash, unless the command is to leave no trace."""
+    if context.call[NO_TOUCH] or not has_clocks(context):
+        return
+    now, cells, line, tag = context.shard[LRU_CLOCK], _cells(context), _line(context, hash_), _tag(context, db, hash_)
+    place = _place(cells, line, tag)
+    if not _is_lfu(context):
+        cell = tag << CELL_SHIFT | (now & CLOCK_MASK)
+        if place < 0:
+            place = _stalest(context, cells, line)
+        if bytes32(cells, place) != cell:
+            put32(cells, place, cell)
+        return
+    clock = bytes32(cells, place) & CLOCK_MASK if place >= 0 else _unknown(context, cells, line)
+    counter = _counted(context, frequency(context, clock))
+    _put(context, cells, line, tag, _minutes(now) << 8 | counter)
+
+
+@kernel
+def clock_prefetch(context, hash_):  # type: ignore[no-untyped-def]
+    """Prefetch the line of a key of the main store."""
+    if context.shard[CLOCK_LINES] > 0:
+        prefetch(_cells(context), _line(context, hash_))
+
+
+@kernel
+def clocks_memory(context):  # type: ignore[no-untyped-def]
+    """What the clocks of the store take [bytes]."""
+    return CLOCK_LINE * context.shard[CLOCK_LINES] if has_clocks(context) else 0
+
+
+@kernel
+def _give_back(context, first, last):  # type: ignore[no-untyped-def]
+    # Give the pages of the lines from `first` on, before `last`, back to the system; they become zeros.
+    begin = (context.shard[CLOCKS_ADDRESS] + CLOCK_LINE * first + PAGE_MASK) // PAGE_SIZE * PAGE_SIZE
+    end = (context.shard[CLOCKS_ADDRESS] + CLOCK_LINE * last) // PAGE_SIZE * PAGE_SIZE
+    if end > begin:
+        _madvise(begin, end - begin, int32(_MADV_DONTNEED))
+
+
+@linked(void(CONTEXT))
+def clocks_empty(context):  # type: ignore[no-untyped-def]
+    """Forget all clocks of the store, if it has any."""
+    shard = context.shard
+    if not has_clocks(context):
+        return
+    shard[CLOCKS_BEGAN] = shard[LRU_CLOCK]
+    _give_back(context, CLOCK_LINES_MIN, shard[CLOCK_LINES])
+    shard[CLOCK_LINES] = CLOCK_LINES_MIN
+    fill_bytes(_cells(context), 0, 0, CLOCK_LINE * CLOCK_LINES_MIN)
+
+
+@kernel
+def _split_from(line):  # type: ignore[no-untyped-def]
+    # Number of the line that this one was split from.
+    return line - ((bucket_mask(line + 1) + 1) >> 1)
+
+
+@linked(void(CONTEXT))
+def _merge_last(context):  # type: ignore[no-untyped-def]
+    """Remove the last line; its cells go to the line that it was split from, as far as they are fresher."""
+    cells = _cells(context)
+    last = context.shard[CLOCK_LINES] - 1
+    line = CLOCK_LINE * _split_from(last)
+    for i in range(CELLS):
+        cell = bytes32(cells, CLOCK_LINE * last + 4 * i)
+        if cell == 0:
+            continue
+        place = _place(cells, line, cell >> CELL_SHIFT)
+        if place < 0:
+            place = _stalest(context, cells, line)
+        there = bytes32(cells, place)
+        if there == 0 or staleness(context, cell & CLOCK_MASK) < staleness(context, there & CLOCK_MASK):
+            put32(cells, place, cell)
+    context.shard[CLOCK_LINES] = last
+
+
+@linked(void(CONTEXT))
+def clocks_fit(context):  # type: ignore[no-untyped-def]
+    """Add or remove some lines, so that their number fits that of the keys; called by the timer."""
+    shard, keys = context.shard, 0
+    for db in range(DATABASES):
+        keys += load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEYS)
+    wanted = max(CLOCK_LINES_MIN, min((LINES_PER_KEYS * keys) >> KEYS_PER_LINE_SHIFT, shard[CLOCK_LINES_MAX]))
+    before = shard[CLOCK_LINES]
+    for _ in range(min(wanted - before, FIT_STEP)):
+        line = shard[CLOCK_LINES]
+        shard[CLOCK_LINES] += 1
+        cells = _cells(context)
+        copy_bytes(cells, CLOCK_LINE * line, cells, CLOCK_LINE * _split_from(line), CLOCK_LINE)
+    if before > wanted + (wanted >> 2):  # not back and forth
+        for _ in range(min(before - wanted, FIT_STEP)):
+            _merge_last(context)
+        _give_back(context, shard[CLOCK_LINES], before)
