@@ -246,13 +246,13 @@ def _databases(view: View) -> Table:
 
 
 def _slow(view: View) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold underline")
-    table.add_column("slow", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("client", no_wrap=True)
-    table.add_column("command", no_wrap=True, overflow="ellipsis")
-    for one in view.slow[:ROWS_MAX]:
-        table.add_row(clock(one.unix_s), duration(one.us), Text(printable(one.client)), Text(printable(one.command)))
+    # One column, so that a long command is cut, and not the others.
+    rows = [(clock(one.unix_s), duration(one.us), printable(one.client), one.command) for one in view.slow[:ROWS_MAX]]
+    at, took, client = (max((len(row[i]) for row in rows), default=0) for i in range(3))
+    table = _table("slow commands")
+    for row in rows:
+        start = f"{row[0]:<{at}}  {row[1]:>{took}}  {row[2]:<{client}}  "
+        table.add_row(Text(start + printable(row[3])))
     return table
 
 
