@@ -12,6 +12,7 @@ A scan of a table visits buckets in the order of their reversed numbers (structu
 elements were met, and visits at most SCAN_EFFORT buckets for each of COUNT.
 """
 
+from kvstore.commands.elements import reply_payload
 from kvstore.lifetimes.call import ARGC, QUERY_ADDRESS, REPLY_LENGTH
 from kvstore.lifetimes.context import BLOCKS, CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
@@ -24,7 +25,7 @@ from kvstore.store.types import WIDE
 from kvstore.structures.buckets import SLOTS, bucket_element, next_overflow
 from kvstore.structures.chain import chain_element
 from kvstore.structures.collection import root_count
-from kvstore.structures.element import element_key, element_key_length, element_payload, element_payload_length
+from kvstore.structures.element import element_key, element_key_length
 from kvstore.structures.ints import ints_at
 from kvstore.structures.kinds import INTS, RECORD, kind_of
 from kvstore.structures.linear import scan_bucket, scan_next
@@ -195,11 +196,10 @@ def _reply_part(context, element, part):  # type: ignore[no-untyped-def]
 
     Redis scans a large sorted set with the scores in seventeen digits.
     """
-    space = context.space
     if part == VALUE:
-        reply_bulk_memory(context, element_payload(space, element), element_payload_length(space, element))
+        reply_payload(context, element)
         return
-    text, score = bytes_at(context.shard[SCRATCH_ADDRESS], DOUBLE_MAX), double_of(element_score(space, element))
+    text, score = bytes_at(context.shard[SCRATCH_ADDRESS], DOUBLE_MAX), double_of(element_score(context.space, element))
     reply_bulk(context, text, 0, put_double17(text, 0, score) if part == LONG_SCORE else put_double(text, 0, score))
 
 

@@ -1,7 +1,8 @@
 """HRANDFIELD."""
 
 from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
-from kvstore.commands.hashes.reading import reply_field, reply_field_value
+from kvstore.commands.elements import reply_key
+from kvstore.commands.hashes.reading import reply_field_value
 from kvstore.lifetimes.call import ARGC, PROTOCOL
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.store.aside import goes_aside, reply_leaves
@@ -23,7 +24,7 @@ def _reply_drawn(context, element, values):  # type: ignore[no-untyped-def]
     """An element that was drawn; in RESP3, one with its value is an array of two."""
     if values and context.call[PROTOCOL] == 3:
         reply_array(context, 2)
-    reply_field(context, element)
+    reply_key(context, element)
     if values:
         reply_field_value(context, element)
 
@@ -76,7 +77,7 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
     if goes_aside(context, 2 * abs(count)):
         return BLOCKS
     if argc == 2:
-        reply_field(context, draw(context, root))
+        reply_key(context, draw(context, root))
     elif count > 0:
         _reply_distinct(context, root, count, values)
     else:

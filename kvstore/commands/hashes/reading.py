@@ -1,5 +1,6 @@
 """HGET, HMGET, HGETALL, HKEYS, HVALS, HLEN, HSTRLEN, HEXISTS."""
 
+from kvstore.commands.elements import reply_key, reply_payload
 from kvstore.commands.hashes.value import field_find
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
@@ -9,49 +10,25 @@ from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
-    BARE,
-    SHORT_MAX,
-    element_key,
-    element_key_length,
-    element_payload,
     element_payload_length,
 )
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import words_at
 from kvstore.wire.arguments import argument
-from kvstore.wire.resp import reply_array, reply_bulk, reply_bulk_memory, reply_integer, reply_map, reply_null
+from kvstore.wire.resp import reply_array, reply_integer, reply_map, reply_null
 from kvstore.wire.wanted import is_given_up
-from mmcore.jit import int64, kernel, linked, void
-from mmcore.mmu import read_address
-from mmcore.paging import PAGE_MASK, PAGE_SIZE
+from mmcore.jit import int64, linked, void
 
 FIELDS, VALUES = 1, 2  # parts of an element
-
-
-@kernel
-def reply_field(context, element):  # type: ignore[no-untyped-def]
-    """The field of an element."""
-    reply_bulk_memory(context, element_key(context.space, element), element_key_length(context.space, element))
 
 
 @linked(void(CONTEXT, int64))
 def reply_field_value(context, element):  # type: ignore[no-untyped-def]
     """The value of an element, or null for none."""
-    space = context.space
     if element == 0:
         reply_null(context)
-        return
-    memory = space.mem.bytes
-    if element >= BARE:  # in one page
-        payload = read_address(space, element_payload(space, element))
-        reply_bulk(context, memory, payload, element_payload_length(space, element))
-        return
-    pa = read_address(space, element)
-    k, p = int64(memory[pa]), int64(memory[pa + 1])
-    if k <= SHORT_MAX and p <= SHORT_MAX and (element & PAGE_MASK) + 2 + k + p <= PAGE_SIZE:
-        reply_bulk(context, memory, pa + 2 + k, p)  # the usual case, without further translations
     else:
-        reply_bulk_memory(context, element_payload(space, element), element_payload_length(space, element))
+        reply_payload(context, element)
 
 
 @linked(int64(CONTEXT))
@@ -135,9 +112,9 @@ def _reply_all(context, parts):  # type: ignore[no-untyped-def]
         element = walk_next(space, walk)
     while element != 0 and not is_given_up(context):
         if parts & FIELDS:
-            reply_field(context, element)
+            reply_key(context, element)
         if parts & VALUES:
-            reply_field_value(context, element)
+            reply_payload(context, element)
         reply_leaves(context)
         element = walk_next(space, walk)
     return 0

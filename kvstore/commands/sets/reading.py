@@ -1,5 +1,6 @@
 """SCARD, SISMEMBER, SMISMEMBER, SMEMBERS."""
 
+from kvstore.commands.elements import reply_key
 from kvstore.commands.sets.members import KEY, SIZE, members_begin, members_next, members_of
 from kvstore.commands.sets.value import set_has
 from kvstore.lifetimes.call import ARGC
@@ -8,7 +9,6 @@ from kvstore.store.aside import goes_aside, reply_leaves
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_root
 from kvstore.structures.collection import root_count
-from kvstore.structures.element import element_key, element_key_length
 from kvstore.structures.ints import ints_at
 from kvstore.structures.kinds import INTS, kind_of
 from kvstore.system.libc import bytes_at
@@ -17,7 +17,6 @@ from kvstore.wire.resp import (
     reply_array,
     reply_bulk,
     reply_bulk_integer,
-    reply_bulk_memory,
     reply_integer,
     reply_set,
 )
@@ -48,7 +47,7 @@ def reply_drawn(context, root, drawn):  # type: ignore[no-untyped-def]
     if kind_of(space, root) == INTS:
         reply_bulk_integer(context, ints_at(space, root, drawn))
     else:
-        reply_bulk_memory(context, element_key(space, drawn), element_key_length(space, drawn))
+        reply_key(context, drawn)
 
 
 @linked(HANDLER)

@@ -1,7 +1,8 @@
 """ZRANDMEMBER."""
 
 from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
-from kvstore.commands.sortedsets.order import reply_header, reply_member, reply_scored
+from kvstore.commands.elements import reply_key
+from kvstore.commands.sortedsets.order import reply_header, reply_scored
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.store.aside import goes_aside, reply_leaves
@@ -80,7 +81,7 @@ def zrandmember(context):  # type: ignore[no-untyped-def]
     if goes_aside(context, 2 * abs(count)):
         return BLOCKS
     if argc == 2:
-        reply_member(context, draw(context, root))
+        reply_key(context, draw(context, root))
     elif count > 0:
         _reply_distinct(context, root, count, scores)
     else:

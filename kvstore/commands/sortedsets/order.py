@@ -11,6 +11,7 @@ Ranks are of `ordered` words (kvstore/store/scores.py).  A cursor is a spot in a
 and a position in a tree (kvstore/structures/tree/).
 """
 
+from kvstore.commands.elements import reply_key
 from kvstore.lifetimes.call import PROTOCOL
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.store.aside import reply_leaves
@@ -25,7 +26,7 @@ from kvstore.structures.chain import (
     spot_next,
     spot_previous,
 )
-from kvstore.structures.element import element_compare, element_key, element_key_length
+from kvstore.structures.element import element_compare
 from kvstore.structures.kinds import CHAIN, kind_of
 from kvstore.structures.tree import (
     position_address,
@@ -37,7 +38,7 @@ from kvstore.structures.tree import (
     tree_seek,
 )
 from kvstore.wire.doubles import double_of
-from kvstore.wire.resp import reply_array, reply_bulk_memory, reply_double
+from kvstore.wire.resp import reply_array, reply_double
 from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.state import SPACE
@@ -123,12 +124,6 @@ def cursor_previous(space, root, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def reply_member(context, element):  # type: ignore[no-untyped-def]
-    """The member of an element."""
-    reply_bulk_memory(context, element_key(context.space, element), element_key_length(context.space, element))
-
-
-@kernel
 def reply_score(context, word):  # type: ignore[no-untyped-def]
     """A score; in RESP2 a bulk string that spells it."""
     reply_double(context, double_of(word))
@@ -145,7 +140,7 @@ def reply_scored(context, element, word, with_score):  # type: ignore[no-untyped
     """An item of such an array."""
     if with_score and context.call[PROTOCOL] == 3:
         reply_array(context, 2)
-    reply_member(context, element)
+    reply_key(context, element)
     if with_score:
         reply_score(context, word)
 

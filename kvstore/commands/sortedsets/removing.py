@@ -4,6 +4,7 @@ The number of members is known before any is removed, so each command reserves f
 all members go, the key is deleted with its value, which takes one step.  blocking.py has the forms that wait.
 """
 
+from kvstore.commands.elements import reply_key
 from kvstore.commands.sortedsets.bounds import BY_LEX, BY_RANK, BY_SCORE, check_bounds, range_ranks
 from kvstore.commands.sortedsets.order import (
     cursor_at,
@@ -11,7 +12,6 @@ from kvstore.commands.sortedsets.order import (
     cursor_next,
     cursor_previous,
     cursor_score,
-    reply_member,
     reply_score,
 )
 from kvstore.commands.sortedsets.value import members_remove
@@ -64,7 +64,7 @@ def _reply_popped(context, root, count, last, nested):  # type: ignore[no-untype
     for _ in range(count):
         if nested:
             reply_array(context, 2)
-        reply_member(context, cursor_element(space, root, at))
+        reply_key(context, cursor_element(space, root, at))
         reply_score(context, cursor_score(space, root, at))
         at = cursor_previous(space, root, at) if last else cursor_next(space, root, at)
 
