@@ -17,7 +17,7 @@ class Event(NamedTuple):
     """A keyspace event."""
 
     name: str
-    letter: str  # g: of any type; $ h s z l: of strings, hashes, sets, sorted sets, lists; x: expired; n: new; m: miss
+    letter: str  # g: of any type; $ h s z l t: of strings, hashes, ..., streams; x: expired; n: new; m: miss; or none
 
 
 EVENTS = (
@@ -65,6 +65,16 @@ EVENTS = (
     Event("linsert", "l"),
     Event("lrem", "l"),
     Event("ltrim", "l"),
+    Event("xadd", "t"),
+    Event("xtrim", "t"),
+    Event("xdel", "t"),
+    Event("xsetid", "t"),
+    Event("xgroup-create", "t"),
+    Event("xgroup-setid", "t"),
+    Event("xgroup-destroy", "t"),
+    Event("xgroup-createconsumer", "t"),
+    Event("xgroup-delconsumer", "t"),
+    Event("xpending", ""),
     # notices
     Event("new", "n"),
     Event("keymiss", "m"),
@@ -114,6 +124,16 @@ EVENTS = (
     LINSERT,
     LREM,
     LTRIM,
+    XADD,
+    XTRIM,
+    XDEL,
+    XSETID,
+    XGROUP_CREATE,
+    XGROUP_SETID,
+    XGROUP_DESTROY,
+    XGROUP_CREATECONSUMER,
+    XGROUP_DELCONSUMER,
+    XPENDING,
     NEW,
     KEYMISS,
 ) = range(len(EVENTS))

@@ -223,6 +223,9 @@
     EVICTION_BEGAN_MS,  # since when memory has been above maxmemory; 0 while it is not
     EVICTION_EXCEEDED_MS,  # for how long it has been above, in all, until then
     EVICTION_IDLE_MS,  # until when nothing is evicted, because it had no effect
-) = range(198)
+    # a node of a stream holds no more, 0 for no limit
+    STREAM_NODE_MAX_BYTES,
+    STREAM_NODE_MAX_ENTRIES,
+) = range(200)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 198
+assert SHARD_REGISTERS >= 200

@@ -75,6 +75,8 @@ LIMITS = {
     shard.EVICTION_TENACITY: 10,
     shard.LFU_LOG_FACTOR: 10,
     shard.LFU_DECAY_TIME: 1,
+    shard.STREAM_NODE_MAX_BYTES: 4096,
+    shard.STREAM_NODE_MAX_ENTRIES: 100,
 }
 
 

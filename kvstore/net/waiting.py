@@ -72,7 +72,7 @@ from mmcore.jit import int64, linked, void
 @linked(int64(CONTEXT, int64[::1]))
 def _keep_waiting(context, row):  # type: ignore[no-untyped-def]
     """Keep the command at hand, and ask for it if it is a read that goes aside: 1, or 0 when memory ran out."""
-    kept = keep_command(context, row) >= 0
+    kept = row[QUEUE_LENGTH] > 0 or keep_command(context, row) >= 0  # the kernel may have kept another form of it
     if row[BLOCKED_ANSWER] != ANSWER_READ:
         return 1 if kept else 0
     if not kept:

@@ -53,6 +53,8 @@ APPLIED = [
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
     "list-max-listpack-size",
+    "stream-node-max-bytes",
+    "stream-node-max-entries",
     "notify-keyspace-events",
     "tracking-table-max-keys",
 ]
@@ -163,6 +165,8 @@ _REGISTERS = {
     "zset-max-listpack-entries": ("ZSET_MAX_LISTPACK_ENTRIES", 1),
     "zset-max-listpack-value": ("ZSET_MAX_LISTPACK_VALUE", 1),
     "list-max-listpack-size": ("LIST_MAX_LISTPACK_SIZE", 1),
+    "stream-node-max-bytes": ("STREAM_NODE_MAX_BYTES", 1),
+    "stream-node-max-entries": ("STREAM_NODE_MAX_ENTRIES", 1),
     "tracking-table-max-keys": ("TRACKING_KEYS_MAX", 1),
 }
 _ACTIONS: dict[str, Callable[[Settings], None]] = {

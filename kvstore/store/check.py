@@ -1,7 +1,6 @@
 """check_keyspace: walks the whole store and proves that indices, entries, counts and the heap's bytes agree."""
 
 import struct
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,8 @@ import numpy as np
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store import layout
+from kvstore.store.check_reader import PAGE, Reader, class_size, read_element, tree_bytes, tree_items
+from kvstore.store.check_streams import owned_bytes, read_stream
 from kvstore.store.description import LAYOUT_WORD
 from kvstore.store.entries import (
     EXPIRY,
@@ -24,23 +25,22 @@ from kvstore.store.entries import (
     TYPE_SHIFT,
     entry_hash,
 )
+from kvstore.store.entries import STREAM as STREAM_TYPE
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK
 from kvstore.structures.chain import check_chain
 from kvstore.structures.element import element_hash
 from kvstore.structures.ints import check_ints, ints_at, ints_capacity, ints_count
-from kvstore.structures.kinds import CHAIN, INTS, PACKED, RECORD
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, RECORD, STREAM
 from kvstore.structures.linear import bucket_number
 from kvstore.structures.record import LINK as RECORD_LINK
-from kvstore.structures.record import OWNS_PACKEDS
+from kvstore.structures.record import OWNS_BELOW, OWNS_ITEMS, OWNS_PACKEDS
 from kvstore.structures.table import table_room
 from kvstore.structures.tree import check_tree
-from mmcore.heap import CLASS_SIZES, heap_used
+from mmcore.heap import heap_used
 from mmcore.jit import int64, linked
 from mmcore.mapping import next_mapped
-from mmcore.mmu import copy_out, load64
+from mmcore.mmu import load64
 from mmcore.state import SPACE
-
-PAGE = 4096
 
 
 @linked(int64(int64, int64))
@@ -84,45 +84,7 @@ def heap_bytes(space):  # type: ignore[no-untyped-def]
     return heap_used(space)
 
 
-class _Reader:
-    """Reads a store that does not change meanwhile; by pages, because it has many small entries."""
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._pages: dict[int, bytes] = {}
-
-    def _read(self, va: int, count: int) -> bytes:
-        out = np.empty(count, np.uint8)
-        copy_out(self.context.space, va, out, 0, count)
-        return out.tobytes()
-
-    def page(self, va: int) -> bytes:
-        page = self._pages.get(va)
-        if page is None:
-            page = self._pages[va] = self._read(va, PAGE)
-        return page
-
-    def bytes(self, va: int, count: int) -> bytes:
-        start = va % PAGE
-        if not 0 < count <= PAGE - start:
-            return self._read(va, count)
-        return self.page(va - start)[start : start + count]
-
-    def words(self, va: int, count: int) -> list[int]:
-        return list(struct.unpack(f"<{count}q", self.bytes(va, 8 * count)))
-
-
-def read_words(context: Context, va: int, count: int) -> list[int]:
-    """Words of the store's address space."""
-    return _Reader(context).words(va, count)
-
-
-@cache  # asked for each element
-def _class_size(size: int) -> int:
-    return next((fit for fit in CLASS_SIZES if fit >= size), -(-size // PAGE) * PAGE)
-
-
-def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) -> tuple[dict[int, tuple[int, int]], int]:
+def _walk(reader: Reader, region: int, buckets: int, detached: bool = False) -> tuple[dict[int, tuple[int, int]], int]:
     """The tag and bucket of each entry of a table, and the number of its overflow buckets."""
     base, overflows = layout.INDEX_BASE + layout.INDEX_STRIDE * region, 0
     found: dict[int, tuple[int, int]] = {}
@@ -149,7 +111,7 @@ def _walk(reader: _Reader, region: int, buckets: int, detached: bool = False) ->
     return found, overflows
 
 
-def _header(reader: _Reader, entry: int) -> tuple[int, int, int, int]:
+def _header(reader: Reader, entry: int) -> tuple[int, int, int, int]:
     """Where an entry's key begins, the key's length, the value's, and the flags."""
     form, length = struct.unpack("<2I", reader.bytes(entry, HEADER))
     if form & LONG_KEY < LONG_KEY:
@@ -157,26 +119,7 @@ def _header(reader: _Reader, entry: int) -> tuple[int, int, int, int]:
     return LONG_HEADER, reader.words(entry + HEADER, 1)[0], length, form & ~LONG_KEY
 
 
-def _element(reader: _Reader, va: int) -> tuple[bytes, bytes, int]:
-    """(key, payload, size) of an element."""
-    start = va % PAGE
-    if start < PAGE - 2:  # nearly all are short and within a page
-        page = reader.page(va - start)
-        k, p = page[start], page[start + 1]
-        if k < 0x80 and p < 0x80 and start + 2 + k + p <= PAGE:
-            middle = start + 2 + k
-            return page[start + 2 : middle], page[middle : middle + p], 2 + k + p
-    at, lengths = va, []
-    for _ in range(2):
-        first = reader.bytes(at, 1)[0]
-        size = 1 if first < 0x80 else 4
-        lengths.append(int.from_bytes(reader.bytes(at, size), "big") & (0x7F if size == 1 else 0x7FFF_FFFF))
-        at += size
-    k, p = lengths
-    return reader.bytes(at, k), reader.bytes(at + k, p), at + k + p - va
-
-
-def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
+def _items(reader: Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
     """The elements of a packed, which are keys alone, and the bytes that it takes."""
     header, count, start = struct.unpack("<2HI", reader.bytes(va, 8))
     assert header & 7 == PACKED and count > 0, "a packed without elements"
@@ -184,15 +127,15 @@ def _items(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
     if capacity == 0:  # a long packed
         size = start
         assert count == 1 and size > 4086, "a long packed of a short item"
-        return [(reader.bytes(va + 8, size), b"")], _class_size(8 + size)
+        return [(reader.bytes(va + 8, size), b"")], class_size(8 + size)
     for i in range(count):
         (end,) = struct.unpack("<H", reader.bytes(va + capacity - 2 * (i + 1), 2))
         found.append((reader.bytes(va + start, end - start), b""))
         start = end
-    return found, _class_size(capacity)
+    return found, class_size(capacity)
 
 
-def _blocks(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
+def _blocks(reader: Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
     """The elements of a chain, and the bytes that it takes."""
     check_chain(reader.context.space, va)
     found, taken = list[tuple[bytes, bytes]](), 0
@@ -205,7 +148,7 @@ def _blocks(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
             found.append((reader.bytes(at, k), reader.bytes(at + k, p)))
             at += k + p
         assert at == va + 8 + used, "the bytes of a block"
-        taken += _class_size(capacity)
+        taken += class_size(capacity)
         va = reader.words(va + capacity - 8, 1)[0] if linked else 0
     assert len({key for key, _ in found}) == len(found), "a key is twice in a chain"
     return found, taken
@@ -214,7 +157,7 @@ def _blocks(reader: _Reader, va: int) -> tuple[list[tuple[bytes, bytes]], int]:
 class _Collection:
     """A value with a root: its elements, and the bytes of the heap that it takes."""
 
-    def __init__(self, reader: _Reader, root: int, seed: int, buried: bool = False) -> None:
+    def __init__(self, reader: Reader, root: int, seed: int, buried: bool = False) -> None:
         self.reader, self.taken = reader, 0
         self.elements: list[tuple[bytes, bytes]] = []
         kind = reader.bytes(root, 1)[0] & 7
@@ -225,25 +168,30 @@ class _Collection:
         elif kind == INTS:
             check_ints(reader.context.space, root)
             capacity, values = _integers(reader, root)
-            self.elements, self.taken = [(b"%d" % value, b"") for value in values], _class_size(capacity)
+            self.elements, self.taken = [(b"%d" % value, b"") for value in values], class_size(capacity)
+        elif kind == STREAM:
+            self.elements, self.taken = read_stream(reader, root)
         else:
             assert kind == RECORD, f"a root of kind {kind}"
             self._record(root, seed, buried)
 
     def _record(self, root: int, seed: int, buried: bool) -> None:
         flags, count, buckets, base, tree, _, head, tail, _ = self.reader.words(root, 9)
-        self.taken += _class_size(72)
+        self.taken += class_size(72)
         by_address: dict[int, tuple[bytes, bytes]] = {}
         if buckets:
-            self.taken += _class_size(table_room_of(buckets))
+            self.taken += class_size(table_room_of(buckets))
         found = np.zeros(max(count, 0) + 8 * buckets, np.int64)
         outcome = table_elements(self.reader.context.space, base, buckets, seed, found)
         assert outcome >= 0, "a bucket is wrong"
         self.taken += BUCKET_SIZE * (outcome >> 32)
         for address in found[: outcome & 0xFFFF_FFFF].tolist():
-            key, payload, size = _element(self.reader, address)
+            key, payload, size = read_element(self.reader, address)
             by_address[address] = key, payload
-            self.taken += _class_size(size)
+            self.taken += class_size(size)
+        if flags & (OWNS_ITEMS | OWNS_BELOW) or (tree and not buckets and not flags & OWNS_PACKEDS):
+            self.taken += owned_bytes(self.reader, root) - class_size(72)
+            return
         self.elements = list(by_address.values())
         assert len({key for key, _ in self.elements}) == outcome & 0xFFFF_FFFF, "an element is there twice"
         self._ordered(root, tree, head, tail, by_address, bool(flags & OWNS_PACKEDS), buried)
@@ -261,9 +209,9 @@ class _Collection:
     ) -> None:
         items: list[tuple[int, int]] = []
         if tree:
-            self.taken += _tree_bytes(self.reader, tree)
+            self.taken += tree_bytes(self.reader, tree)
             items = (
-                _tree_items(self.reader, tree) if buried else check_tree(self.reader.context.space, root, int(packeds))
+                tree_items(self.reader, tree) if buried else check_tree(self.reader.context.space, root, int(packeds))
             )
         if not packeds:
             if tree and not buried:
@@ -278,32 +226,7 @@ class _Collection:
                 self.taken += taken
 
 
-def _tree_nodes(reader: _Reader, node: int) -> list[tuple[int, int, list[int]]]:
-    """(node, level, words) of every node below and with this one; the children are read from their array."""
-    first, second = reader.words(node, 2)
-    count, level = first >> 48, (second >> 48) & 0xFF
-    words = reader.words(node, (1024 if level == 1 else 2048) // 8)
-    nodes = [(node, level, words)]
-    if level > 1:
-        for child in words[(16 + 2 * 504) // 8 :][:count]:
-            nodes += _tree_nodes(reader, child)
-    return nodes
-
-
-def _tree_bytes(reader: _Reader, node: int) -> int:
-    return sum(_class_size(1024 if level == 1 else 2048) for _, level, _ in _tree_nodes(reader, node))
-
-
-def _tree_items(reader: _Reader, node: int) -> list[tuple[int, int]]:
-    items: list[tuple[int, int]] = []
-    for _, level, words in _tree_nodes(reader, node):
-        if level == 1:
-            count = words[0] >> 48
-            items += zip(words[2 : 2 + count], words[65 : 65 + count], strict=True)
-    return items
-
-
-def _integers(reader: _Reader, va: int) -> tuple[int, list[int]]:
+def _integers(reader: Reader, va: int) -> tuple[int, list[int]]:
     """(capacity, values) of a set of integers."""
     space = reader.context.space
     return int(ints_capacity_of(space, va)), [int(ints_value(space, va, i)) for i in range(ints_total(space, va))]
@@ -344,7 +267,7 @@ def _value_of(type_: int, elements: list[tuple[bytes, bytes]]) -> Any:
 
 def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]:
     """Value and deadline [Unix ms] of each key, due or not, by database; proves the store sound."""
-    reader = _Reader(context)
+    reader = Reader(context)
     seed = int(context.store[HASH_SEED])
     magic, kept_seed, digest, regions, flushing, buried = reader.words(layout.CONTROL_BASE, 6)
     assert magic == layout.CONTROL_MAGIC and kept_seed == seed and digest == LAYOUT_WORD
@@ -379,15 +302,15 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
             size = at - entry
             if flags & LARGE:
                 at, size = reader.words(at, 1)[0], size + 8
-                taken += _class_size(length)
+                taken += class_size(length)
             else:
                 size += length
-            taken += _class_size(size)
+            taken += class_size(size)
             assert key not in found, "a key is there twice"
             value: Any = reader.bytes(at, length)
             if flags & TYPE_MASK:
                 collection = _Collection(reader, struct.unpack("<q", value)[0], seed)
-                assert collection.elements, "a value without elements"
+                assert collection.elements or flags >> TYPE_SHIFT & 7 == STREAM_TYPE, "a value without elements"
                 taken += collection.taken
                 value = _value_of(flags >> TYPE_SHIFT & 7, collection.elements)
             found[key] = value, deadline
@@ -404,7 +327,7 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
         for entry in entries:
             begin, key_length, length, flags = _header(reader, entry)
             size = begin + key_length + (8 if flags & (EXPIRY | LARGE) else 0) + (8 if flags & LARGE else length)
-            taken += _class_size(size) + (_class_size(length) if flags & LARGE else 0)
+            taken += class_size(size) + (class_size(length) if flags & LARGE else 0)
             if flags & TYPE_MASK:
                 root = reader.words(entry + size - ROOT_SIZE, 1)[0]
                 taken += _Collection(reader, root, seed).taken

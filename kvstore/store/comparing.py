@@ -18,6 +18,7 @@ into:
                     enough
     small ones      likewise
     list            element by element, except for packeds in shared pages
+    stream          likewise: see comparing_streams.py
 
 A difference ends the comparison at once, so most comparisons are short.  A comparison can be interrupted behind any
 element, and goes on in the next turn.  Until its end nothing may change in either store.  One element is compared in
@@ -26,9 +27,12 @@ one piece, however long it is.
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.comparing_bytes import same_bytes
+from kvstore.store.comparing_streams import compare_streams
 from kvstore.store.entries import (
     LARGE,
     LIST,
+    STREAM,
     TYPE_MASK,
     ZSET,
     entry_deadline,
@@ -62,7 +66,7 @@ from kvstore.structures.table import table_at, table_find
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, free, malloc, words_at
 from kvstore.wire.numerals import put_decimal
-from mmcore.jit import boolean, bytes64, equal_bytes, int64, kernel, linked
+from mmcore.jit import boolean, bytes64, int64, kernel, linked
 from mmcore.mmu import copy_out, load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.sameness import is_same_page, same_until
@@ -88,27 +92,12 @@ def compare_begin(state, budget):  # type: ignore[no-untyped-def]
 
 
 @linked(boolean(SPACE, SPACE, int64, int64, int64))
-def _same_bytes(x, y, at, other, count):  # type: ignore[no-untyped-def]
-    """Whether the `count` bytes at `at` in x are those at `other` in y."""
-    memory = x.mem.bytes
-    while count > 0:
-        piece = min(count, min(PAGE_SIZE - (at & PAGE_MASK), PAGE_SIZE - (other & PAGE_MASK)))
-        here, there = read_address(x, at), read_address(y, other)
-        if here != there and not equal_bytes(memory, here, memory, there, piece):
-            return False
-        at += piece
-        other += piece
-        count -= piece
-    return True
-
-
-@linked(boolean(SPACE, SPACE, int64, int64, int64))
 def _same_payload(x, y, element, other, scored):  # type: ignore[no-untyped-def]
     """Whether two elements have the same payload; with `scored`, it is a score, which may be shortened."""
     size, others = element_payload_length(x, element), element_payload_length(y, other)
     if scored and (size != WORD_SIZE or others != WORD_SIZE):  # a chain does not tell -0 from 0
         return ordered(element_score(x, element)) == ordered(element_score(y, other))
-    return size == others and _same_bytes(x, y, element_payload(x, element), element_payload(y, other), size)
+    return size == others and same_bytes(x, y, element_payload(x, element), element_payload(y, other), size)
 
 
 @linked(boolean(SPACE, SPACE, int64, int64, int64, int64))
@@ -209,7 +198,7 @@ def _compare_tables(x, y, root, other, scored, seed, same, state):  # type: igno
                 if shared and element & PAGE_MASK and is_same_page(mem, one, two, same, element):
                     continue
                 left -= ELEMENT_COST
-                if shared and _same_bytes(x, y, element, element, element_bytes(x, element)):
+                if shared and same_bytes(x, y, element, element, element_bytes(x, element)):
                     continue
                 if not _is_in_table(x, y, element, other, scored, seed):
                     return DIFFERENT
@@ -240,7 +229,7 @@ def _compare_lists(x, y, root, others, same, state):  # type: ignore[no-untyped-
             size = packed_item_size(x, packed, i)
             if size != packed_item_size(y, other, j):
                 return DIFFERENT
-            if not _same_bytes(x, y, packed_item(x, packed, i), packed_item(y, other, j), size):
+            if not same_bytes(x, y, packed_item(x, packed, i), packed_item(y, other, j), size):
                 return DIFFERENT
             i += 1
             j += 1
@@ -265,6 +254,8 @@ def _compare_elements(a, b, one, other, same, state):  # type: ignore[no-untyped
         state[_AT] = 0
     if type_ == LIST:
         return _compare_lists(x, y, root, others, same, state)
+    if type_ == STREAM:
+        return compare_streams(x, y, root, others, same, state)
     scored, kind, others_kind = 1 if type_ == ZSET else 0, kind_of(x, root), kind_of(y, others)
     if kind == RECORD and others_kind == RECORD:
         return _compare_tables(x, y, root, others, scored, seed, same, state)
@@ -296,7 +287,7 @@ def _compare_strings(a, b, one, other, same, state):  # type: ignore[no-untyped-
             state[LEFT] -= 1
             continue
         piece = min(length - state[_AT], PAGE_SIZE - (va & PAGE_MASK))
-        if not _same_bytes(x, y, va, others + state[_AT], piece):
+        if not same_bytes(x, y, va, others + state[_AT], piece):
             return DIFFERENT
         state[_AT] += piece
         state[LEFT] -= PAGE_COST

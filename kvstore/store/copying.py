@@ -50,11 +50,13 @@ from kvstore.structures.copying import (
     copying_next,
     copying_record,
     copying_step,
+    copying_stream,
     copying_take,
 )
 from kvstore.structures.grave import bury
-from kvstore.structures.kinds import RECORD, kind_of
+from kvstore.structures.kinds import RECORD, STREAM, kind_of
 from kvstore.structures.record import BASE, OWNS_PACKEDS, record_owns
+from kvstore.structures.stream_whole import stream_take
 from kvstore.system.libc import words_at
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import int64, kernel, linked, view, void
@@ -80,6 +82,8 @@ def is_great(context, entry):  # type: ignore[no-untyped-def]
     if entry_flags(context, entry) & TYPE_MASK == 0:
         return 0
     root = entry_root(context, entry)
+    if kind_of(space, root) == STREAM:
+        return 1 if root_memory(space, root, STEP_WORK) > GREAT_BYTES else 0
     if kind_of(space, root) != RECORD:
         return 0
     if record_owns(space, root, OWNS_PACKEDS):
@@ -152,4 +156,8 @@ def copy_step(context):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT))
 def copy_take(context):  # type: ignore[no-untyped-def]
     """The root of the copy, which is complete; 0 with nothing changed when frames ran out."""
-    return copying_take(context.space, _state(context))
+    state, source = _state(context), _reader(context)
+    stream = copying_stream(source, state)
+    if stream != 0:
+        return stream_take(context.space, source, stream, copying_record(state))
+    return copying_take(context.space, state)

@@ -76,8 +76,9 @@ from kvstore.structures.evacuate import (
     root_evacuate,
     should_move,
 )
-from kvstore.structures.kinds import RECORD, kind_of
+from kvstore.structures.kinds import RECORD, STREAM, kind_of
 from kvstore.structures.linear import scan_bucket, scan_next
+from kvstore.structures.stream import NODES
 from kvstore.system.libc import words_at
 from mmcore.heap import heap_choose_step, heap_leaving, heap_return_step, heap_slab_pages, heap_slab_used
 from mmcore.jit import int64, kernel, linked, view, void
@@ -168,7 +169,9 @@ def _move_parts(context, entry, budget):  # type: ignore[no-untyped-def]
     if entry_flags(context, entry) & TYPE_MASK == 0:
         return _OVER
     root = entry_root(context, entry)
-    if kind_of(context.space, root) != RECORD:
+    if kind_of(context.space, root) == STREAM:
+        root = load64(context.space, root + NODES)
+    if root == 0 or kind_of(context.space, root) != RECORD:
         return _OVER
     budget = min(budget, context.shard[DEFRAG_MAX_SCAN_FIELDS])
     return record_evacuate(context.space, root, store[HASH_SEED], store[DEFRAG_POSITION], budget, _tally(context))

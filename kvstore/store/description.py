@@ -16,7 +16,19 @@ constant that says when something is done, and not where it lies, is not listed:
 import xxhash
 
 from kvstore.store import entries, index, layout, scores
-from kvstore.structures import buckets, chain_layout, element, ints, kinds, packed_layout, record, table
+from kvstore.structures import (
+    buckets,
+    chain_layout,
+    element,
+    groups,
+    ints,
+    kinds,
+    packed_layout,
+    record,
+    stream,
+    stream_layout,
+    table,
+)
 from kvstore.structures import hash as hashing
 from kvstore.structures.tree import nodes as tree
 from mmcore import paging
@@ -38,13 +50,14 @@ _HEAP = """
 """
 _ENTRIES = """
     FORM VALUE_LENGTH LONG_LENGTH HEADER LONG_HEADER LONG_KEY EXPIRY LARGE RAW TEXT ENCODING_SHIFT TYPE_SHIFT
-    STRING LIST SET ZSET HASH
+    STRING LIST SET ZSET HASH STREAM
 """
-_KINDS = "PACKED INTS RECORD CHAIN KIND_MASK"
+_KINDS = "PACKED INTS RECORD CHAIN STREAM KIND_MASK"
 _ELEMENT = "SHORT_MAX"
 _CHAIN_LAYOUT = "BLOCK_HEADER SHAPE_SIZE LINK_SIZE LINKED MIXED COUNT_PLACE SHAPE_PLACE USED_PLACE _CAPACITY"
 _RECORD = """
     FLAGS COUNT BUCKETS BASE TREE LEVELS HEAD TAIL LINK RECORD_SIZE FLAG_SHIFT OWNS_ELEMENTS OWNS_PACKEDS
+    OWNS_ITEMS OWNS_BELOW BELOW
 """
 _BUCKETS = "BUCKET_SIZE SLOTS LINK ADDRESS TAG_SHIFT LAST"
 _INDEX = "PAGE_BUCKETS"
@@ -56,6 +69,15 @@ _TREE = """
     LEAF_SIZE INNER_SIZE ARRAY COUNT_WORD LEVEL_WORD WORDS ADDRESSES CHILDREN WEIGHTS ADDRESS_BITS ADDRESS WEIGHTED
 """
 _SCORES = "WORD_SIZE MINUS_ZERO"
+_STREAM = "COUNT LAST_MS LAST_SEQ DELETED_MS DELETED_SEQ ADDED NODES TAIL GROUPS STREAM_SIZE"
+_STREAM_LAYOUT = """
+    KEY_SIZE KEY_OFFSET BASE_MS BASE_SEQ COUNTS FORM CONTENT SPARE END_SIZE ADDED_PLACE STOP_PLACE START_PLACE
+    CAPACITY_PLACE SAME MS_PLACE SEQ_PLACE FORM_SIZE LENGTH_SHORT ORDERED NODE_MAX
+"""
+_GROUPS = """
+    PENDING CONSUMERS GIVEN_MS GIVEN_SEQ READ SEEN ACTIVE DROPPED TIME TIMES CONSUMER
+    GROUP_SIZE CONSUMER_SIZE PENDING_SIZE UNKNOWN NEVER
+"""
 CONSTANTS = (
     (paging, _PAGING),
     (heap, _HEAP),
@@ -73,6 +95,9 @@ CONSTANTS = (
     (table, _TABLE),
     (tree, _TREE),
     (scores, _SCORES),
+    (stream, _STREAM),
+    (stream_layout, _STREAM_LAYOUT),
+    (groups, _GROUPS),
 )
 
 

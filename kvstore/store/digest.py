@@ -3,6 +3,7 @@
     mix(data)           digest = SHA-1(digest xor SHA-1(data))
     value               from zeros: mix(type), its contents, and xor SHA-1("!!expire!!") where the key has a deadline
     contents            string: mix(bytes); list: mix(element) in order; set: xor SHA-1(member) for each;
+                        stream: mix("ms.seq"), mix(field) and mix(value) for each in order;
                         hash, sorted set: xor SHA-1(element) for each, where an element is, from zeros, mix(field or
                         member) and mix(value or score); a score is printed as by "%.17g"
     key                 from zeros: mix(key), then as its value
@@ -25,6 +26,7 @@ from kvstore.store.entries import (
     EXPIRY,
     LIST,
     SET,
+    STREAM,
     STRING,
     ZSET,
     entry_flags,
@@ -46,10 +48,16 @@ from kvstore.structures.kinds import INTS, kind_of
 from kvstore.structures.packed import packed_count, packed_item, packed_item_size
 from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
 from kvstore.structures.sha1 import HASH_WORDS, STATE, sha1_begin, sha1_end, sha1_update, sha1_words
+from kvstore.structures.stream import NOWHERE as NO_NODE
+from kvstore.structures.stream import entry_identifier, node_entries, node_where
+from kvstore.structures.stream import where_first as first_node
+from kvstore.structures.stream import where_next as next_node
+from kvstore.structures.stream_entry import entry_begin, entry_pair
+from kvstore.structures.stream_layout import ORDERED
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.doubles import double_of, put_double17
-from kvstore.wire.numerals import put_decimal
+from kvstore.wire.numerals import put_decimal, put_unsigned
 from mmcore.jit import Array, address_of, constant, int64, kernel, linked, void, zeros
 from mmcore.mmu import load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
@@ -165,6 +173,30 @@ def _mix_list(context, room, root):  # type: ignore[no-untyped-def]
         where = where_next(space, root, where)
 
 
+@linked(void(CONTEXT, int64[::1], int64))
+def _mix_stream(context, room, root):  # type: ignore[no-untyped-def]
+    """Mix the entries of a stream into the digest of the key."""
+    space, where = context.space, first_node(context.space, root)
+    text = bytes_at(context.shard[SCRATCH_ADDRESS], _TEXT)
+    while where != NO_NODE:
+        node = node_where(space, root, where)
+        for i in range(node_entries(space, node)):
+            ms, seq = entry_identifier(space, node, i)
+            count = put_unsigned(text, 0, ms ^ ORDERED)
+            text[count] = 46
+            count += 1 + put_unsigned(text, count + 1, seq ^ ORDERED)
+            sha1_begin(room)
+            sha1_update(room, text, 0, count)
+            sha1_end(room)
+            _mix_hash(room, KEY)
+            fields, master, at = entry_begin(space, node, i)
+            for _ in range(fields):
+                name, k, value, v, master, at = entry_pair(space, master, at)
+                _mix_bytes(context, room, KEY, name, k)
+                _mix_bytes(context, room, KEY, value, v)
+        where = next_node(space, where)
+
+
 @linked(void(CONTEXT, int64[::1], int64, int64))
 def _mix_elements(context, room, type_, root):  # type: ignore[no-untyped-def]
     """Mix the elements of a set, a sorted set or a hash into the digest of the key."""
@@ -191,6 +223,8 @@ def _mix_value(context, room, entry):  # type: ignore[no-untyped-def]
         _mix_bytes(context, room, KEY, entry_value(context, entry), entry_length(context, entry))
     elif type_ == LIST:
         _mix_list(context, room, entry_root(context, entry))
+    elif type_ == STREAM:
+        _mix_stream(context, room, entry_root(context, entry))
     elif kind_of(context.space, entry_root(context, entry)) == INTS:
         _mix_integers(context, room, entry_root(context, entry))
     else:

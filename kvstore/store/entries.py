@@ -15,7 +15,7 @@
              the entry moves.  Such an entry always has room for a deadline, so EXPIRE does not even move the entry
     RAW      the value was edited in place; OBJECT ENCODING reports it as raw
     TEXT     the value was computed as text; OBJECT ENCODING does not report an integer, even if it spells one
-    type     three bits, numbered as in Redis: STRING, LIST, SET, ZSET, HASH
+    type     three bits, numbered as in Redis: STRING, LIST, SET, ZSET, HASH, STREAM
 
 The value of any type but STRING is eight bytes: the address of its root (kvstore/structures/kinds.py).  Its entry has
 an encoding (types.py) in the place of RAW and TEXT.
@@ -44,6 +44,7 @@ EDITED = RAW | TEXT
 ENCODING_SHIFT, TYPE_SHIFT = 26, 28
 ENCODING_MASK, TYPE_MASK = 3 << ENCODING_SHIFT, 7 << TYPE_SHIFT
 STRING, LIST, SET, ZSET, HASH = range(5)
+STREAM = 6
 VALUE_FORM = TYPE_MASK | ENCODING_MASK  # the flags that belong to the value, wherever its entry is
 ROOT_SIZE = 8  # [bytes] of the value of a type that has a root
 assert ENCODING_MASK == EDITED
@@ -239,7 +240,7 @@ def entry_alloc_around(context, key_length, value_length, deadline, value):  # t
 
 @kernel
 def entry_type(context, entry):  # type: ignore[no-untyped-def]
-    """The type of the value: STRING, LIST, SET, ZSET or HASH."""
+    """The type of the value: STRING, LIST, SET, ZSET, HASH or STREAM."""
     return entry_flags(context, entry) >> TYPE_SHIFT & 7
 
 

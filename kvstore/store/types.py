@@ -12,7 +12,7 @@ A new type is a row here, a line in digest.py, and its own folder of commands.
 from itertools import accumulate
 from typing import NamedTuple
 
-from kvstore.store.entries import HASH, LIST, SET, STRING, ZSET
+from kvstore.store.entries import HASH, LIST, SET, STREAM, STRING, ZSET
 from kvstore.wire.arguments import pack
 from mmcore.jit import constant, int64, kernel
 
@@ -34,13 +34,15 @@ TYPES = (
     Type(SET, "set", ("listpack", "hashtable", "intset")),
     Type(ZSET, "zset", ("listpack", "skiplist")),
     Type(HASH, "hash", ("listpack", "hashtable")),
+    Type(5, "", ()),  # of modules in Redis, which are not served
+    Type(STREAM, "stream", ("stream",)),
 )
 assert [type_.number for type_ in TYPES] == list(range(len(TYPES)))
 
 _NAMES = [type_.name.encode() for type_ in TYPES]
 NAME_BYTES = constant(b"".join(_NAMES))
 NAME_START = constant([0, *accumulate(map(len, _NAMES))], int64)
-_WORDS = constant([pack(name.upper()) for name in _NAMES], int64)
+_WORDS = constant([pack(name.upper()) if name else -1 for name in _NAMES], int64)
 _TYPE_COUNT = len(TYPES)
 _ENCODED = [(*type_.encodings, *[""] * _ENCODINGS)[i].encode() for type_ in TYPES for i in range(_ENCODINGS)]
 ENCODING_BYTES = constant(b"".join(_ENCODED))

@@ -13,10 +13,12 @@ from kvstore.structures.copying import COPIED, copying_begin, copying_record, co
 from kvstore.structures.element import element_bytes
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
-from kvstore.structures.kinds import CHAIN, INTS, PACKED, kind_of
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, STREAM, kind_of
 from kvstore.structures.packed import packed_capacity, packed_copy, packed_count, packed_free
 from kvstore.structures.record import BUCKETS, OWNS_PACKEDS, RECORD_SIZE, TREE, record_count, record_owns
 from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
+from kvstore.structures.stream import stream_count
+from kvstore.structures.stream_whole import stream_free, stream_memory, stream_take
 from kvstore.structures.table import table_room
 from kvstore.structures.tree import FULL, LEAF_SIZE, tree_weight
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
@@ -37,6 +39,8 @@ def root_count(space, root):  # type: ignore[no-untyped-def]
         return chain_count(space, root)
     if kind == PACKED:
         return packed_count(space, root)
+    if kind == STREAM:
+        return stream_count(space, root)
     return ints_count(space, root) if kind == INTS else record_count(space, root)
 
 
@@ -83,6 +87,8 @@ def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
         return heap_size(packed_capacity(space, root))
     if kind == INTS:
         return heap_size(ints_capacity(space, root))
+    if kind == STREAM:
+        return stream_memory(space, root, samples)
     taken = heap_size(RECORD_SIZE)
     if record_owns(space, root, OWNS_PACKEDS):
         return taken + _packeds_memory(space, root, samples)
@@ -105,6 +111,8 @@ def root_free(space, grave, root):  # type: ignore[no-untyped-def]
         packed_free(space, root)
     elif kind == INTS:
         ints_free(space, root)
+    elif kind == STREAM:
+        stream_free(space, grave, root)
     else:
         bury(space, grave, root)
 
@@ -117,7 +125,7 @@ def element_duplicate(space, element):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, int64, int64, int64))
 def _record_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
-    """root_copy of a record."""
+    """root_copy of a record, or of a stream."""
     address = malloc(8 * COPYING_WORDS)
     assert address != 0, "out of memory for a copy"
     state, copy = words_at(address, COPYING_WORDS), 0
@@ -126,6 +134,10 @@ def _record_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
         if copying_step(space, space, seed, state, _ALL_AT_ONCE) != COPIED:
             bury(space, grave, copy)
             copy = 0
+        elif kind_of(space, root) == STREAM:
+            built = copy
+            copy = stream_take(space, space, root, built)
+            bury(space, grave, built)
     free(address)
     return copy
 

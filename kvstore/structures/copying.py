@@ -10,6 +10,9 @@ A copy that takes several turns grows in the grave (grave.py): its owner buries 
 it gives to no other copy.  The record is in the middle of a list then, so at the end `copying_take` moves what it
 names to a new record, and the empty one stays behind to be dug out.
 
+Of a stream, which has a root of another kind, the record of its nodes is copied so; its last node and its groups are
+copied when the copy is taken (stream_whole.py).
+
 A sorted set is copied in the order of its tree.  Each element is added to the table and to the end of the tree, so no
 element has to be found again.  The copy is sound between two steps, whatever the stage.
 
@@ -19,7 +22,7 @@ element has to be found again.  The copy is sound between two steps, whatever th
     2     stage: ELEMENTS of a table alone, ITEMS of a tree, the FRONT and the BACK of a list, OVER
     3     ELEMENTS: the next element; ITEMS: position of the next item
     4     ITEMS: rank of the next item in the copy
-    5     ELEMENTS: the walk (walk.py)
+    5     ELEMENTS: the walk (walk.py); of a stream, its root, else no root of a stream
 
 Work is counted in elements, and in parts of them of BYTES_PER_WORK bytes; an item of a tree counts one more.  A step
 does at least one element or packed, however long, and no further one that is more than what is left of its budget.
@@ -36,6 +39,7 @@ from kvstore.structures.element import (
     element_write,
     pin,
 )
+from kvstore.structures.kinds import STREAM, kind_of
 from kvstore.structures.packed import long_frames, packed_copy, packed_used
 from kvstore.structures.record import (
     BASE,
@@ -45,12 +49,15 @@ from kvstore.structures.record import (
     HEAD,
     LINK,
     OWNS,
+    OWNS_ITEMS,
     OWNS_PACKEDS,
     TAIL,
     TREE,
+    record_add_count,
     record_new,
     record_owns,
 )
+from kvstore.structures.stream import NODES
 from kvstore.structures.table import TABLE_FRAMES, table_add
 from kvstore.structures.tree import (
     COPY_FRAMES,
@@ -100,13 +107,18 @@ def element_across(space, source, element, frames):  # type: ignore[no-untyped-d
 
 @linked(int64(SPACE, SPACE, int64, int64, int64[::1]))
 def copying_begin(space, source, root, number, state):  # type: ignore[no-untyped-def]
-    """Begin to copy a record: 1, or 0 with nothing changed when frames ran out."""
-    owns = load64(source, root + FLAGS) & OWNS
+    """Begin to copy a record or a stream: 1, or 0 with nothing changed when frames ran out."""
+    stream, whole = kind_of(source, root) == STREAM, root
+    root = load64(source, root + NODES) if stream else root
+    owns = OWNS_ITEMS if stream else load64(source, root + FLAGS) & OWNS
     copy = record_new(space, owns | number << BUILDER_SHIFT)
     if copy == 0:
         return 0
+    state[_WALK] = whole if stream else 0
     state[_ROOT], state[_COPY], state[_NEXT], state[_RANK] = root, copy, 0, 0
-    if load64(source, root + TREE) != 0:
+    if stream and (root == 0 or load64(source, root + TREE) == 0):
+        state[_STAGE] = _OVER
+    elif load64(source, root + TREE) != 0:
         state[_STAGE], state[_NEXT] = _ITEMS, tree_seek(source, root, 0, int64(owns & OWNS_PACKEDS != 0))
     elif owns & OWNS_PACKEDS:
         state[_STAGE] = _FRONT
@@ -120,6 +132,13 @@ def copying_begin(space, source, root, number, state):  # type: ignore[no-untype
 def copying_record(state):  # type: ignore[no-untyped-def]
     """The record that is built."""
     return state[_COPY]
+
+
+@kernel
+def copying_stream(source, state):  # type: ignore[no-untyped-def]
+    """The root of the stream that is copied; 0 for anything else."""
+    root = state[_WALK]
+    return root if root != 0 and kind_of(source, root) == STREAM else int64(0)
 
 
 @kernel
@@ -172,7 +191,10 @@ def _copy_item(space, source, seed, state, size):  # type: ignore[no-untyped-def
     position, copy = state[_NEXT], state[_COPY]
     word, item = position_word(source, position), position_address(source, position)
     weights, frames = int64(record_owns(space, copy, OWNS_PACKEDS)), tree_frames(space, copy)
-    if not weights:
+    if record_owns(space, copy, OWNS_ITEMS):
+        twin = element_across(space, source, item, frames)
+        record_add_count(space, copy, int64(twin != 0))
+    elif not weights:
         twin = _add_twin(space, source, seed, copy, item, frames)
     else:
         twin = packed_copy(space, source, item) if has_frames(space, long_frames(size) + frames) else int64(0)

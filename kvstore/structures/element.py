@@ -27,7 +27,7 @@ from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_END, HEAP_FRAMES, heap_alloc, heap_free
 from mmcore.jit import boolean, bytes64, int64, kernel, linked, void
-from mmcore.mmu import compare, copy_in, copy_out, load8, read_address, store8
+from mmcore.mmu import compare, copy_in, copy_out, load8, load64, read_address, store8, store64
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
 
@@ -200,6 +200,27 @@ def order_texts(a, at, k, b, start, n):  # type: ignore[no-untyped-def]
     if order != 0:
         return order
     return 0 if k == n else -1 if k < n else 1
+
+
+@linked(int64(SPACE, int64))
+def load_word(space, va):  # type: ignore[no-untyped-def]
+    """The word at `va`, which may straddle two pages."""
+    if va & PAGE_MASK <= PAGE_SIZE - 8:
+        return load64(space, va)
+    word = 0
+    for i in range(8):
+        word |= load8(space, va + i) << (8 * i)
+    return word
+
+
+@linked(void(SPACE, int64, int64))
+def store_word(space, va, word):  # type: ignore[no-untyped-def]
+    """Store a word at `va`, even across two pages."""
+    if va & PAGE_MASK <= PAGE_SIZE - 8:
+        store64(space, va, word)
+    else:
+        for i in range(8):
+            store8(space, va + i, word >> (8 * i) & 0xFF)
 
 
 @linked(int64(SPACE, int64, int64, int64))

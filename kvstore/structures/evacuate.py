@@ -14,6 +14,10 @@ record knows the addresses of its parts:
                                                                   item below a child
     a node of the tree                                            its parent or the record; of a leaf, both neighbours
     a packed                                                      its item; the record for the first and the last
+    a node of a stream, an element                                its item, and the nodes above; the root for the last
+
+A stream's root moves with its last node and the two records it names; its other nodes are the parts of one of these.
+What lies below its groups stays where it is.
 
 Elements of a record with a table and a tree are met in the order of the tree: the table has each element's hash, so the
 way from an item to its slot needs no score.
@@ -31,10 +35,23 @@ from kvstore.structures.chain import block_capacity, block_next
 from kvstore.structures.chain_change import chain_relink
 from kvstore.structures.element import element_bytes, element_hash
 from kvstore.structures.ints import ints_capacity
-from kvstore.structures.kinds import CHAIN, INTS, PACKED, kind_of
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, STREAM, kind_of
 from kvstore.structures.linear import bucket_number, scan_bucket, scan_next
 from kvstore.structures.packed import packed_capacity
-from kvstore.structures.record import BASE, BUCKETS, HEAD, LEVELS, OWNS_PACKEDS, RECORD_SIZE, TAIL, TREE, record_owns
+from kvstore.structures.record import (
+    BASE,
+    BUCKETS,
+    HEAD,
+    LEVELS,
+    OWNS_ITEMS,
+    OWNS_PACKEDS,
+    RECORD_SIZE,
+    TAIL,
+    TREE,
+    record_owns,
+)
+from kvstore.structures.stream import GROUPS, NODES, STREAM_SIZE
+from kvstore.structures.stream import TAIL as STREAM_TAIL
 from kvstore.structures.table import PAGE_BUCKETS, table_bucket, table_room
 from kvstore.structures.tree import (
     ADDRESS,
@@ -101,14 +118,30 @@ def _chain_evacuate(space, root, tally):  # type: ignore[no-untyped-def]
     return root
 
 
+@linked(void(SPACE, int64, int64[::1]))
+def _evacuate_stream(space, root, tally):  # type: ignore[no-untyped-def]
+    """Move the last node of a stream, and the records that its root names."""
+    tail = load64(space, root + STREAM_TAIL)
+    if tail != 0 and should_move(space, tail, tally):
+        move_pointed(space, root + STREAM_TAIL, tail, element_bytes(space, tail), tally)
+    for field in (NODES, GROUPS):
+        record = load64(space, root + field)
+        if record != 0 and should_move(space, record, tally):
+            move_pointed(space, root + field, record, RECORD_SIZE, tally)
+
+
 @linked(int64(SPACE, int64, int64[::1]))
 def root_evacuate(space, root, tally):  # type: ignore[no-untyped-def]
     """Move the allocation of a root, and the blocks of a chain: the root's address, which the caller stores."""
     kind = kind_of(space, root)
     if kind == CHAIN:
         return _chain_evacuate(space, root, tally)
+    if kind == STREAM:
+        _evacuate_stream(space, root, tally)
     if not should_move(space, root, tally):
         return root
+    if kind == STREAM:
+        return move_part(space, root, STREAM_SIZE, tally)
     if kind == PACKED:
         return move_part(space, root, packed_capacity(space, root), tally)
     return move_part(space, root, ints_capacity(space, root) if kind == INTS else RECORD_SIZE, tally)
@@ -211,6 +244,7 @@ def _evacuate_node(space, pointer, level, tally):  # type: ignore[no-untyped-def
 def _evacuate_leaf(space, record, seed, rank, tally):  # type: ignore[no-untyped-def]
     """The nodes on the way to the leaf that holds a rank, and its items.  The rank behind it, or _OVER."""
     packeds, tabled = record_owns(space, record, OWNS_PACKEDS), load64(space, record + BUCKETS) != 0
+    owned = record_owns(space, record, OWNS_ITEMS)
     pointer, level, rest = record + TREE, load64(space, record + LEVELS), rank
     if level == 0:
         return _OVER
@@ -230,10 +264,11 @@ def _evacuate_leaf(space, record, seed, rank, tally):  # type: ignore[no-untyped
                 move_pointed(space, at, item, packed_capacity(space, item), tally)
             here += load64(space, node + WORDS + 8 * place)
             continue
-        if tabled and should_move(space, item, tally):
+        if (tabled or owned) and should_move(space, item, tally):
             moved = move_pointed(space, at, item, element_bytes(space, item), tally)
             if moved != item:
-                _point_slot(space, record, seed, item, moved)
+                if tabled:
+                    _point_slot(space, record, seed, item, moved)
                 if place == 0:
                     _point_separators(space, record, here, item, moved)
         here += 1

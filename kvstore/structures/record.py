@@ -14,6 +14,8 @@ OFFSET  SIZE  DESCRIPTION
 
 OWNS_ELEMENTS   the elements in the table belong to the record and are freed with it
 OWNS_PACKEDS    the tree's items are packeds, which belong to the record and are freed with it
+OWNS_ITEMS      the tree's items are elements, which belong to the record, and there is no table
+OWNS_BELOW      so do the records that the first BELOW words of each item's payload name; 0 is none
 """
 
 from kvstore.structures.kinds import RECORD
@@ -27,7 +29,9 @@ FLAGS, COUNT, BUCKETS, BASE, TREE, LEVELS, HEAD, TAIL, LINK = range(0, 72, 8)
 RECORD_SIZE = 72
 FLAG_SHIFT = 8
 OWNS_ELEMENTS, OWNS_PACKEDS = 1 << FLAG_SHIFT, 2 << FLAG_SHIFT
-OWNS = OWNS_ELEMENTS | OWNS_PACKEDS
+OWNS_ITEMS, OWNS_BELOW = 4 << FLAG_SHIFT, 8 << FLAG_SHIFT
+OWNS = OWNS_ELEMENTS | OWNS_PACKEDS | OWNS_ITEMS | OWNS_BELOW
+BELOW = 2
 BUILDER_SHIFT = 16
 
 

@@ -155,6 +155,55 @@ SSUBSCRIBE_IN_EXEC = _error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING cl
 OUT_OF_SUBSCRIPTIONS = _error("OOM no memory left for the subscription")
 TIMEOUT_NOT_FLOAT = _error("ERR timeout is not a float or out of range")
 OUT_OF_WAITING = _error("OOM no memory left for a command that waits")
+XADD_ARITY = _error("ERR wrong number of arguments for 'xadd' command")
+STREAM_ID = _error("ERR Invalid stream ID specified as stream command argument")
+STREAM_ID_LEAST = _error("ERR The ID specified in XADD must be greater than 0-0")
+STREAM_ID_SMALL = _error("ERR The ID specified in XADD is equal or smaller than the target stream top item")
+STREAM_EXHAUSTED = _error("ERR The stream has exhausted the last possible ID, unable to add more items")
+STREAM_TOO_LARGE = _error("ERR Elements are too large to be stored")
+TRIM_TWICE = _error("ERR syntax error, MAXLEN and MINID options at the same time are not compatible")
+TRIM_MAXLEN = _error("ERR The MAXLEN argument must be >= 0.")
+TRIM_LIMIT = _error("ERR The LIMIT argument must be >= 0.")
+TRIM_LIMIT_ALONE = _error("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
+TRIM_LIMIT_EXACT = _error("ERR syntax error, LIMIT cannot be used without the special ~ option")
+TRIM_NOTHING = _error("ERR syntax error, XTRIM must be called with a trimming strategy")
+INTERVAL_START = _error("ERR invalid start ID for the interval")
+INTERVAL_END = _error("ERR invalid end ID for the interval")
+XSETID_SMALL = _error("ERR The ID specified in XSETID is smaller than the target stream top item")
+XSETID_DELETED = _error("ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id")
+XSETID_DELETED_NOW = _error("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id")
+XSETID_ADDED = _error("ERR The entries_added specified in XSETID is smaller than the target stream length")
+XSETID_ADDED_NEGATIVE = _error("ERR entries_added must be positive")
+XREAD_UNBALANCED = _error("ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.")
+XREADGROUP_UNBALANCED = _error(
+    "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified."
+)
+XREAD_GROUP = _error("ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.")
+XREAD_NOACK = _error("ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.")
+XREAD_NO_GROUP = _error("ERR Missing GROUP option for XREADGROUP")
+XREADGROUP_DOLLAR = _error(
+    "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by "
+    "specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set."
+)
+XREADGROUP_PLUS = _error(
+    "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by "
+    "specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set."
+)
+XREAD_NEW = _error(
+    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option."
+)
+XGROUP_NO_KEY = _error(
+    "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option "
+    "to create an empty stream automatically."
+)
+XGROUP_BUSY = _error("BUSYGROUP Consumer Group name already exists")
+XGROUP_ENTRIES_READ = _error("ERR value for ENTRIESREAD must be positive or -1")
+XCLAIM_IDLE = _error("ERR Invalid min-idle-time argument for XCLAIM")
+XCLAIM_OPTION_IDLE = _error("ERR Invalid IDLE option argument for XCLAIM")
+XCLAIM_OPTION_TIME = _error("ERR Invalid TIME option argument for XCLAIM")
+XCLAIM_OPTION_TIMES = _error("ERR Invalid RETRYCOUNT option argument for XCLAIM")
+XAUTOCLAIM_IDLE = _error("ERR Invalid min-idle-time argument for XAUTOCLAIM")
+XAUTOCLAIM_COUNT = _error("ERR COUNT must be > 0")
 
 ERRORS = tuple(_TEXTS)
 _ENCODED = [b"-" + text.encode() + b"\r\n" for text in ERRORS]

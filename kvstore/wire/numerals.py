@@ -23,3 +23,17 @@ def put_decimal(out, start, value):  # type: ignore[no-untyped-def]
         out[end - 1 - i] = uint8(magnitude % uint64(10)) + 48
         magnitude //= uint64(10)
     return end - start
+
+
+@kernel
+def put_unsigned(out, start, value):  # type: ignore[no-untyped-def]
+    """put_decimal of a word without a sign."""
+    rest, digits = uint64(value), 1
+    left = rest // uint64(10)
+    while left > uint64(0):
+        digits += 1
+        left //= uint64(10)
+    for i in range(digits):
+        out[start + digits - 1 - i] = uint8(rest % uint64(10)) + 48
+        rest //= uint64(10)
+    return digits

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from kvstore.store import layout
-from kvstore.store.check import read_words
+from kvstore.store.check_reader import read_words
 from kvstore.store.flush import background_step
 from kvstore.store.index import BUCKETS_MIN, LOAD_MAX
 from tests.kvstore.bare import Bare

@@ -154,6 +154,7 @@ WHOLE: dict[bytes, tuple[bytes, ...]] = {
     b"set": (b"SMEMBERS",),
     b"zset": (b"ZRANGE", b"0", b"-1", b"WITHSCORES"),
     b"list": (b"LRANGE", b"0", b"-1"),
+    b"stream": (b"XRANGE", b"-", b"+"),
     b"string": (b"GET",),
 }
 """The command that answers all of a value, by type."""

@@ -128,7 +128,7 @@ ENCODINGS = [
     *("hash-max-listpack-entries", "hash-max-listpack-value", "set-max-intset-entries", "set-max-listpack-entries"),
     *("set-max-listpack-value", "zset-max-listpack-entries", "zset-max-listpack-value", "list-max-listpack-size"),
     *("list-compress-depth", "hash-max-ziplist-entries", "hash-max-ziplist-value", "zset-max-ziplist-entries"),
-    *("zset-max-ziplist-value", "list-max-ziplist-size"),
+    *("zset-max-ziplist-value", "list-max-ziplist-size", "stream-node-max-bytes", "stream-node-max-entries"),
 ]
 OF_VALKEY = {"set-max-listpack-entries", "set-max-listpack-value"}  # and of Redis 7.2
 
@@ -145,7 +145,8 @@ def test_limits_of_encodings_are_redis_own(
                       b"-2147483648", b"9223372036854775807", default):  # fmt: skip
             assert wire.raw("CONFIG", "SET", name, value) == other.raw("CONFIG", "SET", name, value), value
             one, two = (
-                settings(each("CONFIG", "GET", "*list-*", "*-max-*list*", "set-max-*")) for each in (wire, other)
+                settings(each("CONFIG", "GET", "*list-*", "*-max-*list*", "set-max-*", "stream-*"))
+                for each in (wire, other)
             )
             both = one.keys() & two.keys()
             assert {name.encode() for name in ENCODINGS} - both <= {name.encode() for name in OF_VALKEY}

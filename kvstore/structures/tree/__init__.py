@@ -7,6 +7,7 @@ again a number of elements.  The argument `weights` is 0 for the former and 1 fo
 
     nodes       their form              removal     of an item, and of a whole tree
     search      by word, by rank        weights     of an item changed
+    cut         in two
     insertion                           check       the invariants, proved
 
 Invariants, which check_tree proves
@@ -20,6 +21,7 @@ Invariants, which check_tree proves
 """
 
 from kvstore.structures.tree.check import check_tree
+from kvstore.structures.tree.cut import tree_cut
 from kvstore.structures.tree.insertion import tree_insert, tree_insert_at
 from kvstore.structures.tree.nodes import (
     ADDRESS,
@@ -77,6 +79,7 @@ __all__ = [
     "position_previous",
     "position_word",
     "tree_add_weight",
+    "tree_cut",
     "tree_drop_step",
     "tree_frames",
     "tree_insert",

@@ -5,8 +5,9 @@ that a parent can always lose a child.  While a tree is dropped, only the counts
 maintained.
 """
 
+from kvstore.structures.element import element_free, element_payload, load_word
 from kvstore.structures.packed import packed_free
-from kvstore.structures.record import LEVELS, OWNS_PACKEDS, TREE, record_owns
+from kvstore.structures.record import BELOW, LEVELS, LINK, OWNS_BELOW, OWNS_ITEMS, OWNS_PACKEDS, TREE, record_owns
 from kvstore.structures.tree.nodes import (
     ADDRESSES,
     CHILDREN,
@@ -165,14 +166,29 @@ def tree_remove_at(space, record, rank, weights):  # type: ignore[no-untyped-def
     return _remove(space, record, 0, rank, position_word(space, position), 0, weights)
 
 
+@linked(void(SPACE, int64, int64))
+def _item_drop(space, record, item):  # type: ignore[no-untyped-def]
+    """Free what an item names and the record owns.  Records below it get behind this one in the grave (grave.py)."""
+    if record_owns(space, record, OWNS_PACKEDS):
+        code = packed_free(space, item)
+    else:
+        for i in range(BELOW if record_owns(space, record, OWNS_BELOW) else 0):
+            below = load_word(space, element_payload(space, item) + 8 * i)
+            if below != 0:
+                store64(space, below + LINK, load64(space, record + LINK))
+                store64(space, record + LINK, below)
+        code = element_free(space, item)
+    assert code == 0, "no frames were reserved for the heap"
+
+
 @linked(int64(SPACE, int64, int64))
 def tree_drop_step(space, record, budget):  # type: ignore[no-untyped-def]
-    """Free up to `budget` nodes, and packeds if the record owns them, the last ones first.
+    """Free up to `budget` nodes, and items if the record owns them, the last ones first.
 
     Returns how many; 0 when the tree is gone, or there are too few frames to free anything.
     """
     memory = space.mem.bytes
-    owned, done = record_owns(space, record, OWNS_PACKEDS), 0
+    owned, done = record_owns(space, record, OWNS_PACKEDS | OWNS_ITEMS), 0
     while done < budget and load64(space, record + TREE) != 0 and has_frames(space, LEVEL_FRAMES):
         node, level = load64(space, record + TREE), load64(space, record + LEVELS)
         parent = int64(0)
@@ -183,8 +199,7 @@ def tree_drop_step(space, record, budget):  # type: ignore[no-untyped-def]
             level -= 1
         count = node_count(memory, pa)
         if level == 1 and owned and count > 0:
-            code = packed_free(space, node_at(memory, pa, ADDRESSES, count - 1))
-            assert code == 0, "no frames were reserved for the heap"
+            _item_drop(space, record, node_at(memory, pa, ADDRESSES, count - 1))
             node_set_count(memory, node_write(space, node), count - 1)
         else:
             node_free(space, node, level)
