@@ -4,7 +4,7 @@ Every benchmark prints its results and its method.  --json saves them, --plot dr
 seconds at a size whose numbers mean nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ def against(*default: str) -> Callable[..., Any]:
         default=default,
         help=f"What to measure; may be given more than once.  By default {', '.join(default)}.",
     )
+
+
+def chosen_parts(only: str | None, parts: Sequence[str]) -> Sequence[str]:
+    """The parts that --only names, all by default."""
+    chosen = only.split(",") if only else parts
+    if unknown := set(chosen) - set(parts):
+        raise click.BadParameter(f"no such part: {', '.join(sorted(unknown))}", param_hint="--only")
+    return chosen
 
 
 def finish(report: Report, json_file: Path | None) -> Report:
@@ -602,11 +610,28 @@ def collections_command(
     """
     from bench import collections
 
-    parts = only.split(",") if only else collections.PARTS
-    if unknown := set(parts) - set(collections.PARTS):
-        raise click.BadParameter(f"no such part: {', '.join(sorted(unknown))}", param_hint="--only")
+    parts = chosen_parts(only, collections.PARTS)
     sizes = collections.SMOKE if smoke else collections.Sizes(rounds=rounds)
     finish(collections.run(parts, subjects, sizes), json_file)
+
+
+@bench.command("data")
+@against(DEFAULT, *RIVALS)
+@click.option("--only", help="Parts, with commas between: rates, memory, bits.")
+@in_rounds(5)
+@common
+def data_command(subjects: tuple[str, ...], only: str | None, rounds: int, smoke: bool, json_file: Path | None) -> None:
+    """Streams, HyperLogLogs, bits, geography and SORT: speed, memory, long commands.
+
+    \b
+    Example:
+      kvstore bench data --only rates
+    """
+    from bench import data
+
+    parts = chosen_parts(only, data.PARTS)
+    sizes = data.Sizes(**data.SMOKE) if smoke else data.Sizes(**data.FULL, rounds=rounds)
+    finish(data.run(parts, subjects, sizes), json_file)
 
 
 @bench.command("pages")
@@ -736,7 +761,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
     first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
-    for name in f"{first} aside collections pages pubsub blocking branches tests scan".split():
+    for name in f"{first} aside collections data pages pubsub blocking branches tests scan".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)
     paper = directory / "snapshot-paper.json"
