@@ -29,7 +29,9 @@ from kvstore.effects.changes import (
     END,
     FLOOR,
     PARENT,
+    RANGE,
     START,
+    WIDTH_SHIFT,
     line_at,
     record_at,
 )
@@ -60,8 +62,9 @@ from mmcore.state import CR3
     SECOND_LINE,
     UNKNOWN,  # databases of which all keys are candidates, as bits
     SCANNED,  # those where that was so, and there were keys
-) = range(7)
-STATE_WORDS = 7
+    INHABITED,  # those that have keys in either store
+) = range(8)
+STATE_WORDS = 8
 COMPARING = STATE_WORDS  # the state of the comparison of two entries, whose budget is that of the whole
 FIRST_CANDIDATE = COMPARING + COMPARE_WORDS
 CANDIDATES_MAX = 2048
@@ -74,6 +77,7 @@ END_PLACE = DATABASES << DB_PLACE
 _TAG_MASK, _HASH_MASK = (1 << TAG_BITS) - 1, PLACES - 1
 _EVERY = (1 << DATABASES) - 1
 _ENOUGH = 128  # candidates that a scan gathers before they are compared
+assert DATABASES <= RANGE < ALL
 _GAPS = constant([1750, 701, 301, 132, 57, 23, 10, 4, 1], int64)  # of Shell's sort (Ciura 2001)
 
 
@@ -168,59 +172,6 @@ def _only_whole(line, position):  # type: ignore[no-untyped-def]
     return _EVERY if db == ALL else 1 << db
 
 
-@linked(void(int64[::1], int64, int64, int64, int64))
-def _read_line(state, address, first, last, keys):  # type: ignore[no-untyped-def]
-    """Look through the records of a line from position `first` to before `last`.
-
-    Without `keys`, find the databases that are UNKNOWN; with it, add the keys of the others.
-    """
-    line = line_at(address)
-    if first >= last:
-        return
-    if line[FLOOR] > first:
-        state[UNKNOWN] = _EVERY
-    elif keys == 0:
-        for at in range(first, last):
-            state[UNKNOWN] |= _only_whole(line, at)
-    else:
-        for at in range(first, last):
-            record = record_at(line, at)
-            db = record >> DB_SHIFT & ALL
-            if state[UNKNOWN] >> db & 1 == 0:
-                _add(state, word_of(db, record & ~DB_BITS))
-
-
-@kernel
-def _depth(address):  # type: ignore[no-untyped-def]
-    depth = 0
-    while address != 0:
-        depth += 1
-        address = line_at(address)[PARENT]
-    return depth
-
-
-@linked(void(int64[::1], int64))
-def _read_lines(state, keys):  # type: ignore[no-untyped-def]
-    """Look through all that was recorded since the two lines parted; see _read_line."""
-    one, other = state[FIRST_LINE], state[SECOND_LINE]
-    depth, others_depth = _depth(one), _depth(other)
-    at = line_at(one)[END] if one != 0 else 0
-    others_at = line_at(other)[END] if other != 0 else 0
-    while one != other and one != 0 and other != 0:
-        if depth >= others_depth:
-            _read_line(state, one, line_at(one)[START], at, keys)
-            at, one = line_at(one)[BEGIN], line_at(one)[PARENT]
-            depth -= 1
-        else:
-            _read_line(state, other, line_at(other)[START], others_at, keys)
-            others_at, other = line_at(other)[BEGIN], line_at(other)[PARENT]
-            others_depth -= 1
-    if one == 0 or other == 0:
-        state[UNKNOWN] = _EVERY
-    else:
-        _read_line(state, one, min(at, others_at), max(at, others_at), keys)
-
-
 @kernel
 def _range_end(place, buckets):  # type: ignore[no-untyped-def]
     # The end of the range of places, within a database, that belong to the bucket of this place.
@@ -272,39 +223,117 @@ def _bucket_at(context, db, place, buckets):  # type: ignore[no-untyped-def]
     return key_base(context, db) + BUCKET_SIZE * bucket_number(_reversed(place), buckets)
 
 
+@linked(int64(CONTEXT, CONTEXT, int64[::1], int64, int64, int64))
+def _add_buckets(a, b, state, db, place, end):  # type: ignore[no-untyped-def]
+    """Add the keys of the buckets at a place of a database, up to `end` there; returns the place behind them."""
+    one, other = db_load(a, db, DB_KEY_BUCKETS), db_load(b, db, DB_KEY_BUCKETS)
+    if one != 0:
+        end = min(end, _range_end(place, one))
+    if other != 0:
+        end = min(end, _range_end(place, other))
+    comparing_of(state)[LEFT] -= 1
+    if one == other and key_base(a, db) == key_base(b, db):
+        if one != 0:
+            _add_different(a, b, state, db, _bucket_at(a, db, place, one), place, end)
+        return end
+    if one != 0:
+        _add_chain(a, state, db, _bucket_at(a, db, place, one), place, end)
+    if other != 0:
+        _add_chain(b, state, db, _bucket_at(b, db, place, other), place, end)
+    return end
+
+
+@linked(void(CONTEXT, CONTEXT, int64[::1], int64))
+def _add_range(a, b, state, record):  # type: ignore[no-untyped-def]
+    """Add the keys of a range of hashes, of all databases but those that are scanned."""
+    bits = record >> WIDTH_SHIFT
+    first = _reversed(record & ((1 << bits) - 1))
+    last = first + (PLACES >> bits)
+    db = state[PLACE] >> DB_PLACE
+    while db < DATABASES and db << DB_PLACE < state[LIMIT]:
+        if state[INHABITED] & ~state[UNKNOWN] & (1 << db):
+            place = max(first, state[PLACE] - (db << DB_PLACE))
+            while place < last and (db << DB_PLACE) + place < state[LIMIT]:
+                place = _add_buckets(a, b, state, db, place, last)
+        db += 1
+
+
+@linked(void(CONTEXT, CONTEXT, int64[::1], int64, int64, int64, int64))
+def _read_line(a, b, state, address, first, last, keys):  # type: ignore[no-untyped-def]
+    """Look through the records of a line from position `first` to before `last`.
+
+    Without `keys`, find the databases that are UNKNOWN; with it, add the keys of the others.
+    """
+    line = line_at(address)
+    if first >= last:
+        return
+    if line[FLOOR] > first:
+        state[UNKNOWN] = _EVERY
+    elif keys == 0:
+        for at in range(first, last):
+            state[UNKNOWN] |= _only_whole(line, at)
+    else:
+        for at in range(first, last):
+            record = record_at(line, at)
+            db = record >> DB_SHIFT & ALL
+            if db == RANGE:
+                _add_range(a, b, state, record)
+            elif state[UNKNOWN] >> db & 1 == 0:
+                _add(state, word_of(db, record & ~DB_BITS))
+
+
+@kernel
+def _depth(address):  # type: ignore[no-untyped-def]
+    depth = 0
+    while address != 0:
+        depth += 1
+        address = line_at(address)[PARENT]
+    return depth
+
+
+@linked(void(CONTEXT, CONTEXT, int64[::1], int64))
+def _read_lines(a, b, state, keys):  # type: ignore[no-untyped-def]
+    """Look through all that was recorded since the two lines parted; see _read_line."""
+    one, other = state[FIRST_LINE], state[SECOND_LINE]
+    depth, others_depth = _depth(one), _depth(other)
+    at = line_at(one)[END] if one != 0 else 0
+    others_at = line_at(other)[END] if other != 0 else 0
+    while one != other and one != 0 and other != 0:
+        if depth >= others_depth:
+            _read_line(a, b, state, one, line_at(one)[START], at, keys)
+            at, one = line_at(one)[BEGIN], line_at(one)[PARENT]
+            depth -= 1
+        else:
+            _read_line(a, b, state, other, line_at(other)[START], others_at, keys)
+            others_at, other = line_at(other)[BEGIN], line_at(other)[PARENT]
+            others_depth -= 1
+    if one == 0 or other == 0:
+        state[UNKNOWN] = _EVERY
+    else:
+        _read_line(a, b, state, one, min(at, others_at), max(at, others_at), keys)
+
+
 @linked(void(CONTEXT, CONTEXT, int64[::1], int64))
 def _scan(a, b, state, db):  # type: ignore[no-untyped-def]
     """Add keys of a database from PLACE on, bucket by bucket."""
-    one, other = db_load(a, db, DB_KEY_BUCKETS), db_load(b, db, DB_KEY_BUCKETS)
     state[LIMIT] = (db + 1) << DB_PLACE
-    if db_load(a, db, DB_KEYS) == 0 and db_load(b, db, DB_KEYS) == 0:
+    if state[INHABITED] >> db & 1 == 0:
         return
     state[SCANNED] |= 1 << db
-    aligned = one == other and key_base(a, db) == key_base(b, db)
     place = state[PLACE] & _HASH_MASK
     while place < PLACES and state[CANDIDATES] < _ENOUGH and comparing_of(state)[LEFT] > 0:
-        end = PLACES
-        if one != 0:
-            end = min(end, _range_end(place, one))
-        if other != 0:
-            end = min(end, _range_end(place, other))
-        comparing_of(state)[LEFT] -= 1
-        if aligned:
-            _add_different(a, b, state, db, _bucket_at(a, db, place, one), place, end)
-        else:
-            if one != 0:
-                _add_chain(a, state, db, _bucket_at(a, db, place, one), place, end)
-            if other != 0:
-                _add_chain(b, state, db, _bucket_at(b, db, place, other), place, end)
-        place = end
+        place = _add_buckets(a, b, state, db, place, PLACES)
     state[LIMIT] = min(state[LIMIT], (db << DB_PLACE) + place)
 
 
 @linked(void(CONTEXT, CONTEXT, int64[::1]))
 def gather(a, b, state):  # type: ignore[no-untyped-def]
     """Gather the next candidates, from PLACE on."""
-    state[CANDIDATES] = state[UNKNOWN] = 0
-    _read_lines(state, 0)
+    state[CANDIDATES] = state[UNKNOWN] = state[INHABITED] = 0
+    for db in range(DATABASES):
+        if db_load(a, db, DB_KEYS) != 0 or db_load(b, db, DB_KEYS) != 0:
+            state[INHABITED] |= 1 << db
+    _read_lines(a, b, state, 0)
     db = state[PLACE] >> DB_PLACE
     if state[UNKNOWN] >> db & 1:
         _scan(a, b, state, db)
@@ -312,5 +341,5 @@ def gather(a, b, state):  # type: ignore[no-untyped-def]
         while db < DATABASES and state[UNKNOWN] >> db & 1 == 0:
             db += 1
         state[LIMIT] = db << DB_PLACE
-        _read_lines(state, 1)
+        _read_lines(a, b, state, 1)
     _sort(state)

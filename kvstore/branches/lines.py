@@ -43,19 +43,19 @@ from kvstore.effects.changes import (
     NEXT,
     OWNER,
     PARENT,
-    RECORD_BYTES,
     RING,
+    RING_BYTES,
     RING_MIN,
     START,
     line_at,
     line_clear,
     replay,
+    ring_bytes,
     ring_free,
     ring_new,
 )
 from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.listeners import RECORDED
-from kvstore.lifetimes.pool import CHANGES_BYTES, CHANGES_BYTES_MAX, CHANGES_MAX
 from kvstore.lifetimes.store import CONTEXT_ADDRESS, LINE, LISTENERS
 from kvstore.system.libc import free, malloc
 from mmcore.jit import int64, kernel, linked, void
@@ -136,7 +136,7 @@ def line_begin(origin):  # type: ignore[no-untyped-def]
 @kernel
 def _forget(context, line):  # type: ignore[no-untyped-def]
     # Nobody can ask about what the line has recorded.
-    ring_free(context, line[RING], line[CAPACITY])
+    ring_free(context, line[RING], line[RING_BYTES])
     line_clear(line)
     _listen(line)
 
@@ -145,18 +145,18 @@ def _forget(context, line):  # type: ignore[no-untyped-def]
 def _put_before(context, line, child):  # type: ignore[no-untyped-def]
     """Put what a line has recorded before the position of `child` in front of what that has recorded."""
     begin, floor, end, ring, capacity = child[BEGIN], child[FLOOR], child[END], child[RING], child[CAPACITY]
+    bytes_before = child[RING_BYTES]
     if floor > child[START] or begin == line[START]:
         return
-    pool, needed, room = context.pool, begin - line[START] + end - floor, RING_MIN
+    needed, room = begin - line[START] + end - floor, RING_MIN
     while room < needed:
         room *= 2
-    fits = room <= pool[CHANGES_MAX] and pool[CHANGES_BYTES] + RECORD_BYTES * room <= pool[CHANGES_BYTES_MAX]
-    if line[FLOOR] > line[START] or not fits or ring_new(context, child, room) == 0:
+    if line[FLOOR] > line[START] or ring_new(context, child, room, ring_bytes(context, room)) == 0:
         child[START] -= 1  # the child has forgotten its beginning
         return
     replay(child, line[RING], line[CAPACITY], line[START], begin, 0)
     replay(child, ring, capacity, floor, end, child[FIRST])
-    ring_free(context, ring, capacity)
+    ring_free(context, ring, bytes_before)
 
 
 @linked(void(CONTEXT, int64))
@@ -174,7 +174,7 @@ def _become_one(context, address):  # type: ignore[no-untyped-def]
         below[PARENT] = 0
         if below[FIRST] == 0:
             _forget(context, below)
-    ring_free(context, line[RING], line[CAPACITY])
+    ring_free(context, line[RING], line[RING_BYTES])
     free(address)
 
 
@@ -189,7 +189,7 @@ def line_end(context, address):  # type: ignore[no-untyped-def]
         parent = line[PARENT]
         if parent != 0:
             _unlink(address)
-        ring_free(context, line[RING], line[CAPACITY])
+        ring_free(context, line[RING], line[RING_BYTES])
         free(address)
         if parent == 0:
             return

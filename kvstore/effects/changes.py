@@ -5,11 +5,13 @@ needs the keys that changed between two points of it.  branches/lines.py says ho
 of them records.
 
     ring      int64[CAPACITY]: the changed keys, in order.  The record at position p is in ring[p % CAPACITY]
-    filter    int64[2 * CAPACITY]: positions by key, so that a key is not recorded again and again
+    filter    int64[SLOTS]: positions by key, so that a key is not recorded again and again
+    bits      one for each range of hashes: whether it has been recorded since the line became coarse
 
     a record  hash of the key, in which the database replaces five bits in the middle: 59 bits of the hash are left,
               among them all that choose a bucket, and the tag.  WHOLE in the place of the hash: all keys of that
-              database
+              database.  RANGE in the place of the database: all keys, of any database, whose hashes end in these bits,
+              the number of which is in the place of the tag
 
 A name is not kept: the key is found by its hash, in whichever of the stores has it.  If two keys share a record, one of
 them is compared needlessly.  For the same reason nothing is taken back when a transaction is undone.
@@ -25,11 +27,16 @@ them is compared needlessly.  For the same reason nothing is taken back when a t
 By (3), a change behind MARK needs no second record: nobody asks about a point between the two.  The filter looks into a
 few places only.  If it misses a key, that is recorded twice.
 
+Behind a MARK, the first keys are recorded one by one, as many as half the filter has slots.  Then the line is *coarse*:
+it records ranges.  A store of a million keys that are all written at random needs one bit for eight of them, 16 KiB,
+which stay in a cache; a filter of as many keys would be in none, and would miss twice for each write.  All ranges
+together fit into the largest ring.  So a line forgets nothing that was recorded behind its MARK.
+
 When the ring is full, it is made again: twice as large, or of the same size without the records that later forks made
 superfluous.  Beyond CHANGES_MAX records, or CHANGES_BYTES_MAX bytes of all lines, the older half is forgotten.  Then
 BRANCH DIFF compares all keys, if it needs that half.
 
-A change costs a branch that is not watched otherwise some twenty instructions, if its key was recorded lately.
+A change costs a store that is not watched otherwise some twenty instructions, if its key was recorded before.
 """
 
 import ctypes
@@ -54,19 +61,26 @@ from mmcore.jit import int64, kernel, linked, over, view, void
     FLOOR,
     END,
     MARK,
-    RING,  # address of the ring, with the filter behind it; 0 before the first change
-    FILTER,
+    RING,  # address of the ring, with the filter and the bits behind it; 0 before the first change
+    RING_BYTES,  # that all three take
     CAPACITY,
-) = range(15)
-LINE_WORDS = 15
+    FILTER,
+    SLOTS,  # of the filter, a power of two
+    BITS,  # address; 0 without any, in a ring that has not more records than the line may have before it is coarse
+    RANGE_BITS,  # of a hash, that number its range
+    COARSE_FROM,  # the position from which on the line is coarse, if that is behind MARK
+) = range(20)
+LINE_WORDS = 20
 FIRST_POSITION = 1  # so that 0 in the filter is no position
 DB_SHIFT = 43
 ALL = 31  # in the place of a database: all of them
+RANGE = 30
 DB_BITS = ALL << DB_SHIFT
 WHOLE = 0
 assert ALL_DATABASES & ALL == ALL
+WIDTH_SHIFT = 48  # of RANGE_BITS in the record of a range
 RING_MIN = 16
-RECORD_BYTES = 24  # a record, and two words of the filter
+_FINE_SHIFT = 5  # one part in so many of CHANGES_MAX are recorded key by key
 _PROBES = 8
 
 
@@ -92,17 +106,33 @@ def record_at(line, position):  # type: ignore[no-untyped-def]
 def line_clear(line):  # type: ignore[no-untyped-def]
     """Nothing is recorded.  Nobody may have begun at the line."""
     line[START] = line[FLOOR] = line[END] = line[MARK] = FIRST_POSITION
-    line[RING] = line[FILTER] = line[CAPACITY] = 0
+    line[RING] = line[RING_BYTES] = line[CAPACITY] = line[COARSE_FROM] = 0
 
 
 @kernel
-def _put(line, record):  # type: ignore[no-untyped-def]
-    # Append a record, for which there is room, unless it is there behind MARK.
-    capacity, mark = line[CAPACITY], line[MARK]
-    ring, positions = words_at(line[RING], capacity), words_at(line[FILTER], 2 * capacity)
+def _is_coarse(line):  # type: ignore[no-untyped-def]
+    return line[COARSE_FROM] > line[MARK]
+
+
+@view
+def _bits_of(line):  # type: ignore[no-untyped-def]
+    return words_at(line[BITS], max(1, 1 << line[RANGE_BITS] >> 6))
+
+
+@kernel
+def _range_number(line, record):  # type: ignore[no-untyped-def]
+    # The number of the range that a hash, or the record of a key or of a range, lies in.
+    return record & ((1 << line[RANGE_BITS]) - 1)
+
+
+@kernel
+def _is_in_filter(line, record):  # type: ignore[no-untyped-def]
+    # Whether the filter knows that this is recorded behind MARK.  If not, it will from now on.
+    capacity, mark, slots = line[CAPACITY], line[MARK], line[SLOTS]
+    ring, positions = words_at(line[RING], capacity), words_at(line[FILTER], slots)
     place = -1
     for i in range(_PROBES):
-        slot = (record + i) & (2 * capacity - 1)
+        slot = (record + i) & (slots - 1)
         at = positions[slot]
         if at < mark:
             if place < 0:
@@ -110,12 +140,31 @@ def _put(line, record):  # type: ignore[no-untyped-def]
             if at == 0:
                 break
         elif ring[at & (capacity - 1)] == record:
-            return
+            return True
     if place < 0:
-        place = record & (2 * capacity - 1)
+        place = record & (slots - 1)
     positions[place] = line[END]
-    ring[line[END] & (capacity - 1)] = record
+    return False
+
+
+@kernel
+def _put(line, record):  # type: ignore[no-untyped-def]
+    # Append a record, for which there is room, unless it is there behind MARK.
+    if _is_coarse(line) and record & ~DB_BITS != WHOLE:
+        number, bits = _range_number(line, record), _bits_of(line)
+        if bits[number >> 6] >> (number & 63) & 1:
+            return
+        bits[number >> 6] |= 1 << (number & 63)
+        record = line[RANGE_BITS] << WIDTH_SHIFT | RANGE << DB_SHIFT | number
+    elif _is_in_filter(line, record):
+        return
+    words_at(line[RING], line[CAPACITY])[line[END] & (line[CAPACITY] - 1)] = record
     line[END] += 1
+    if line[BITS] != 0 and 2 * (line[END] - line[MARK]) >= line[SLOTS] and not _is_coarse(line):
+        bits = _bits_of(line)
+        for i in range(bits.size):
+            bits[i] = 0
+        line[COARSE_FROM] = line[END]
 
 
 @linked(void(int64[::1], int64, int64, int64, int64, int64))
@@ -133,26 +182,62 @@ def replay(line, ring, capacity, first, last, child):  # type: ignore[no-untyped
             _put(line, records[at & (capacity - 1)])
 
 
-@linked(int64(CONTEXT, int64[::1], int64))
-def ring_new(context, line, capacity):  # type: ignore[no-untyped-def]
-    """Give a line an empty ring, from FLOOR on; the old one is the caller's.  0 with nothing changed without memory."""
-    address = malloc(RECORD_BYTES * capacity)
+@kernel
+def _fine(pool):  # type: ignore[no-untyped-def]
+    # How many keys are recorded one by one behind a MARK.
+    return max(pool[CHANGES_MAX] >> _FINE_SHIFT, 1)
+
+
+@kernel
+def _range_bits(pool):  # type: ignore[no-untyped-def]
+    # All ranges take half the largest ring.
+    count = 1
+    while 4 << count <= pool[CHANGES_MAX]:
+        count += 1
+    return count
+
+
+@linked(int64(CONTEXT, int64))
+def ring_bytes(context, capacity):  # type: ignore[no-untyped-def]
+    """The memory of a ring of this capacity, with its filter and its bits; 0 if that is more than one may take."""
+    pool, fine = context.pool, _fine(context.pool)
+    size = 8 * capacity + 16 * min(capacity, fine)
+    if capacity > fine:
+        size += 8 * max(1, 1 << _range_bits(pool) >> 6)
+    return size if capacity <= pool[CHANGES_MAX] and pool[CHANGES_BYTES] + size <= pool[CHANGES_BYTES_MAX] else 0
+
+
+@linked(int64(CONTEXT, int64[::1], int64, int64))
+def ring_new(context, line, capacity, size):  # type: ignore[no-untyped-def]
+    """Give a line an empty ring, from FLOOR on; the old one is the caller's.  0 with nothing changed without memory.
+
+    size: ring_bytes of the capacity.
+    """
+    address = malloc(size) if size > 0 else 0
     if address == 0:
         return 0
-    positions = words_at(address + 8 * capacity, 2 * capacity)
-    for i in range(2 * capacity):
+    fine = _fine(context.pool)
+    line[RING], line[RING_BYTES], line[CAPACITY] = address, size, capacity
+    line[FILTER], line[SLOTS], line[RANGE_BITS] = (
+        address + 8 * capacity,
+        2 * min(capacity, fine),
+        _range_bits(context.pool),
+    )
+    line[BITS] = line[FILTER] + 8 * line[SLOTS] if capacity > fine else 0
+    positions = words_at(line[FILTER], line[SLOTS])
+    for i in range(positions.size):
         positions[i] = 0
-    context.pool[CHANGES_BYTES] += RECORD_BYTES * capacity
-    line[RING], line[FILTER], line[CAPACITY] = address, address + 8 * capacity, capacity
+    context.pool[CHANGES_BYTES] += size
     line[END] = line[MARK] = line[FLOOR]
+    line[COARSE_FROM] = 0
     return 1
 
 
 @kernel
-def ring_free(context, ring, capacity):  # type: ignore[no-untyped-def]
-    """Free a ring."""
+def ring_free(context, ring, size):  # type: ignore[no-untyped-def]
+    """Free a ring that takes so many bytes."""
     free(ring)
-    context.pool[CHANGES_BYTES] -= RECORD_BYTES * capacity
+    context.pool[CHANGES_BYTES] -= size
 
 
 @kernel
@@ -164,30 +249,31 @@ def child_behind(line, position):  # type: ignore[no-untyped-def]
     return child
 
 
-@linked(int64(CONTEXT, int64[::1], int64))
-def _make_again(context, line, capacity):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64[::1], int64, int64))
+def _make_again(context, line, capacity, size):  # type: ignore[no-untyped-def]
     """Let the ring have this capacity, and no record that is superfluous; 0 with nothing changed without memory."""
-    end, ring, before = line[END], line[RING], line[CAPACITY]
-    if ring_new(context, line, capacity) == 0:
+    end, ring, before, bytes_before = line[END], line[RING], line[CAPACITY], line[RING_BYTES]
+    if ring_new(context, line, capacity, size) == 0:
         return 0
     replay(line, ring, before, line[FLOOR], end, child_behind(line, line[FLOOR]))
-    ring_free(context, ring, before)
+    ring_free(context, ring, bytes_before)
     return 1
 
 
 @linked(int64(CONTEXT, int64[::1]))
 def _make_room(context, line):  # type: ignore[no-untyped-def]
     """Room for one more record in a full ring: 1, or 0 when the change is forgotten with all before it."""
-    pool, capacity = context.pool, line[CAPACITY]
+    capacity = line[CAPACITY]
     if line[PARENT] == 0 and line[FIRST] != 0:
         line[FLOOR] = max(line[FLOOR], min(line_at(line[FIRST])[BEGIN], line[END]))
     if line[END] - line[FLOOR] < capacity:
         return 1
     larger = max(2 * capacity, RING_MIN)
-    grows = larger <= pool[CHANGES_MAX] and pool[CHANGES_BYTES] + RECORD_BYTES * larger <= pool[CHANGES_BYTES_MAX]
+    size = ring_bytes(context, larger)
+    grows = size > 0
     if not grows:
-        larger = capacity
-    if larger == 0 or _make_again(context, line, larger) == 0:
+        larger, size = capacity, line[RING_BYTES]
+    if _make_again(context, line, larger, size) == 0:
         line[END] += 1
         line[FLOOR] = line[MARK] = line[END]
         return 0
@@ -204,15 +290,24 @@ def _note(context, record):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _is_noted(line, record):  # type: ignore[no-untyped-def]
+    # Whether a look at one place says that a record is superfluous.
+    if _is_coarse(line):
+        number = _range_number(line, record)
+        return _bits_of(line)[number >> 6] >> (number & 63) & 1 != 0
+    capacity = line[CAPACITY]
+    if capacity == 0:
+        return False
+    at = words_at(line[FILTER], line[SLOTS])[record & (line[SLOTS] - 1)]
+    return at >= line[MARK] and words_at(line[RING], capacity)[at & (capacity - 1)] == record
+
+
+@kernel
 def note_change(context, db, hash_):  # type: ignore[no-untyped-def]
     """Record that a key with this hash has changed.  The store has a line."""
-    line, record = line_at(context.store[LINE]), record_of(db, hash_)
-    capacity = line[CAPACITY]
-    if capacity != 0:
-        at = words_at(line[FILTER], 2 * capacity)[record & (2 * capacity - 1)]
-        if at >= line[MARK] and words_at(line[RING], capacity)[at & (capacity - 1)] == record:
-            return
-    _note(context, record)
+    record = record_of(db, hash_)
+    if not _is_noted(line_at(context.store[LINE]), record):
+        _note(context, record)
 
 
 @kernel
@@ -226,4 +321,4 @@ def recorded(address: int) -> tuple[int, int]:
     if address == 0:
         return 0, 0
     line = over((ctypes.c_int64 * LINE_WORDS).from_address(address), int64)
-    return line[END] - line[FLOOR], line[CAPACITY] * RECORD_BYTES
+    return line[END] - line[FLOOR], line[RING_BYTES]

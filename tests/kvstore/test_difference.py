@@ -184,7 +184,7 @@ class Stores(Bare):
             line = Line(registers.LINE)
             assert line.owner == one.context
             assert bool(registers.LISTENERS & RECORDED) == bool(line.parent or line.first), "(3)"
-        assert sum(line.capacity * changes.RECORD_BYTES for line in lines) == self.registers.CHANGES_BYTES
+        assert sum(line.ring_bytes for line in lines) == self.registers.CHANGES_BYTES
 
 
 def difference(one: Dump, other: Dump) -> Changes:
@@ -298,7 +298,7 @@ class Stream:
         return self.choose.sample(names, 2) if len(names) > 1 else []
 
 
-@pytest.fixture(params=[1 << 18, 16])
+@pytest.fixture(params=[1 << 18, 64])
 def records(request: pytest.FixtureRequest) -> int:
     """How many changes a line may record."""
     return int(request.param)
@@ -471,6 +471,30 @@ def test_a_key_is_recorded_once_between_two_forks() -> None:
             stores("SET", "key:1", "v")
         assert 1001 <= line.end - line.floor <= 1011
         stores.drop(name)
+
+
+def test_a_line_with_many_changes_records_ranges_and_forgets_none_of_them() -> None:
+    """With 256 records, the first eight keys are recorded one by one, and of the others one of 128 ranges."""
+    with Stores(256) as stores:
+        for i in range(2000):
+            stores("SET", f"key:{i}", "v")
+        name = stores.make("main")
+        line = Line(stores.registers.LINE)
+        for turn in range(3):
+            for i in range(0, 2000, 2):
+                stores("SET", f"key:{i}", turn)
+            assert 8 < line.end - line.floor <= 8 + 128
+        stores("SELECT", 1)
+        stores("SET", "key:1", "v")
+        expected = {(0, b"key:%d" % i): "changed" for i in range(0, 2000, 2)} | {(1, b"key:1"): "gone"}
+        assert stores.differ("main", name) == expected
+        assert stores.scanned == 0
+        later = stores.make("main")
+        stores("SELECT", 0)
+        stores("SET", "key:3", "w")
+        assert stores.differ(later, "main") == {(0, b"key:3"): "changed"} and stores.scanned == 0
+        assert stores.differ(name, "main").keys() == {*expected, (0, b"key:3")} and stores.scanned == 0
+        stores.check_lines()
 
 
 def test_forks_that_are_gone_leave_no_records_behind() -> None:
