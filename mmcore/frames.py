@@ -16,6 +16,7 @@ arbitrary contents; empty runs hold zeros because they were given back to the sy
     BLOCK_STATE     PARTIAL_OR_NONE, USED_RUN or EMPTY_RUN
     BLOCK_PREVIOUS  the block before it in its list, or -1
     BLOCK_NEXT      the block after it, or -1
+    BLOCK_SPLIT     not 0: a part of it was given back, so that it is no huge page for the system any more
 
     epoch of a free frame in a partial block:  (the next one + 1) << 1 | whether it holds zeros
 
@@ -49,7 +50,8 @@ from mmcore.state import (
 POISON_BYTE = 0xDB
 BLOCK_SHIFT = 9
 assert 1 << BLOCK_SHIFT == RUN_FRAMES
-BLOCK_FREE, BLOCK_COUNT, BLOCK_EMPTY, BLOCK_STATE, BLOCK_PREVIOUS, BLOCK_NEXT, BLOCK_WORDS = 0, 1, 2, 3, 4, 5, 8
+BLOCK_FREE, BLOCK_COUNT, BLOCK_EMPTY, BLOCK_STATE, BLOCK_PREVIOUS, BLOCK_NEXT, BLOCK_SPLIT = range(7)
+BLOCK_WORDS = 8
 PARTIAL_OR_NONE, USED_RUN, EMPTY_RUN = 0, 1, 2
 
 

@@ -19,6 +19,7 @@ from mmcore.frames import (
     BLOCK_COUNT,
     BLOCK_EMPTY,
     BLOCK_SHIFT,
+    BLOCK_SPLIT,
     BLOCK_WORDS,
     add_empty_run,
     add_used_run,
@@ -87,6 +88,7 @@ def _return_pieces(mem, block, budget):  # type: ignore[no-untyped-def]
                 return REFUSED
             for given in range(begin, frame):
                 mem.epoch[given] |= 1
+            mem.blocks[at + BLOCK_SPLIT] = 1
             mem.blocks[at + BLOCK_EMPTY] += count
             mem.frames[EMPTY_COUNT] += count
             work += count + CALL_WORTH

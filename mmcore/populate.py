@@ -15,8 +15,13 @@ it may even come too late.
 The same thread advises the system where not to use huge pages.  Where frames in use and frames given back lie side by
 side, khugepaged would join them into a huge page again and thus undo the giving back.  From time to time the thread
 examines all blocks.  It advises against huge pages in blocks with at least SPARSE frames given back, and for huge pages
-again once a block has fewer.  It reads the blocks' words while the owner changes them; a stale word only makes the
-advice come too early or too late.
+again once a block has fewer, or is about to be populated as a run.  It reads the blocks' words while the owner changes
+them; a stale word only makes the advice come too early or too late.
+
+A part that was given back splits the huge page that the block was for the system.  Once such a block is in use again,
+but for SPARSE frames, it is joined into a huge page, one each pause.  khugepaged would need hours for that, and until
+then every access to the block may miss the processor's TLB: a GET costs a sixth more.  To join copies 2 MiB.  The owner
+waits for it only if it touches that block meanwhile.
 """
 
 import contextlib
@@ -25,7 +30,15 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from mmcore.frames import BLOCK_COUNT, BLOCK_EMPTY, BLOCK_SHIFT, BLOCK_WORDS
+from mmcore.frames import (
+    BLOCK_COUNT,
+    BLOCK_EMPTY,
+    BLOCK_SHIFT,
+    BLOCK_SPLIT,
+    BLOCK_STATE,
+    BLOCK_WORDS,
+    PARTIAL_OR_NONE,
+)
 from mmcore.jit import DISABLED, address_of, boolean, build, external, int32, int64, kernel, linked, uint8, void, zeros
 from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
@@ -40,6 +53,9 @@ PAUSE_NS = 10_000_000  # sleep between two looks at FRESH when there is nothing 
 _PAUSES_PER_LOOK = 100  # pauses between two examinations of the blocks
 _MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14
+_MADV_COLLAPSE = 25  # since Linux 6.1
+REFUSED_MAX = 1000  # refusals in a row, after which nobody asks again; then khugepaged joins them some day
+HUGE, SMALL, TO_JOIN = range(3)  # of a block: huge pages are advised; are not; and the block is to become one
 
 (
     STOP,  # not 0: the loop ends
@@ -49,9 +65,11 @@ _MADV_POPULATE_WRITE = 23  # since Linux 5.14
     RUN_READY,  # block of the run that was populated last, -1 for none
     HUGE_PAGES,  # 0: the memory is nowhere advised for huge pages
     ADVISED,  # number of blocks advised against huge pages
+    JOINING,  # number of blocks that are to be joined
+    REFUSED,  # how often in a row the system has refused to join one
     _PAUSES,  # since the last examination of the blocks
     _TIMESPEC,  # two words: the time to sleep
-) = range(9)
+) = range(11)
 CONTROL_SIZE = _TIMESPEC + 2
 
 
@@ -65,19 +83,53 @@ def _advise(mem, first, count, advice):  # type: ignore[no-untyped-def]
     return _madvise(address, count << PAGE_SHIFT, int32(advice)) == 0
 
 
+@kernel
+def _set_state(control, small, block, state):  # type: ignore[no-untyped-def]
+    control[ADVISED] += int64(state == SMALL) - int64(small[block] == SMALL)
+    control[JOINING] += int64(state == TO_JOIN) - int64(small[block] == TO_JOIN)
+    small[block] = state
+
+
+@kernel
+def _is_in_use(mem, block):  # type: ignore[no-untyped-def]
+    at = block * BLOCK_WORDS
+    return mem.blocks[at + BLOCK_COUNT] < SPARSE and mem.blocks[at + BLOCK_STATE] == PARTIAL_OR_NONE
+
+
 @linked(void(MEMORY, int64[::1], uint8[::1]))
 def advise_blocks(mem, control, small):  # type: ignore[no-untyped-def]
     """Advise against huge pages in blocks that became sparse, and for them in blocks that no longer are.
 
-    `small` is 1 for each block that is currently advised against huge pages.
+    `small` has what each block is: HUGE, SMALL or TO_JOIN.
     """
     for block in range(mem.frames[FRESH] >> BLOCK_SHIFT):
-        sparse = mem.blocks[block * BLOCK_WORDS + BLOCK_EMPTY] >= SPARSE
-        if sparse == (small[block] != 0) or (sparse and control[ADVISED] >= ADVICES_MAX):
-            continue
-        if _advise(mem, block << BLOCK_SHIFT, RUN_FRAMES, _MADV_NOHUGEPAGE if sparse else _MADV_HUGEPAGE):
-            small[block] = 1 if sparse else 0
-            control[ADVISED] += 1 if sparse else -1
+        at = block * BLOCK_WORDS
+        sparse = mem.blocks[at + BLOCK_EMPTY] >= SPARSE
+        if sparse != (small[block] == SMALL) and not (sparse and control[ADVISED] >= ADVICES_MAX):
+            advice = _MADV_NOHUGEPAGE if sparse else _MADV_HUGEPAGE
+            if _advise(mem, block << BLOCK_SHIFT, RUN_FRAMES, advice):
+                _set_state(control, small, block, SMALL if sparse else HUGE)
+        may_join = small[block] == HUGE and control[REFUSED] < REFUSED_MAX
+        if may_join and mem.blocks[at + BLOCK_SPLIT] != 0 and _is_in_use(mem, block):
+            mem.blocks[at + BLOCK_SPLIT] = 0
+            _set_state(control, small, block, TO_JOIN)
+
+
+@linked(void(MEMORY, int64[::1], uint8[::1]))
+def join_next(mem, control, small):  # type: ignore[no-untyped-def]
+    """Join the first block that is to be joined, if there is one, into a huge page.
+
+    The system refuses when it has no huge page, or when the block is busy, and is asked again later.
+    """
+    for block in range(small.size if control[JOINING] > 0 else 0):
+        if small[block] == TO_JOIN:
+            _set_state(control, small, block, HUGE)
+            if _advise(mem, block << BLOCK_SHIFT, RUN_FRAMES, _MADV_COLLAPSE):
+                control[REFUSED] = 0
+            else:
+                control[REFUSED] += 1
+                mem.blocks[block * BLOCK_WORDS + BLOCK_SPLIT] = 1
+            break
 
 
 @linked(void(MEMORY, int64[::1], uint8[::1]))
@@ -89,6 +141,8 @@ def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
         first = max(control[WATERMARK], fresh)
         count = min(min(PIECE, total - first), fresh + control[AHEAD_FRAMES] - first)
         if run >= 0 and run != control[RUN_READY]:
+            if small[run] == SMALL and _advise(mem, run << BLOCK_SHIFT, RUN_FRAMES, _MADV_HUGEPAGE):
+                _set_state(control, small, run, HUGE)
             if not _advise(mem, run << BLOCK_SHIFT, RUN_FRAMES, _MADV_POPULATE_WRITE):
                 control[FAILED] = 1
                 break
@@ -100,6 +154,7 @@ def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
             control[WATERMARK] = first + count
         else:
             _nanosleep(timespec, 0)
+            join_next(mem, control, small)
             control[_PAUSES] += 1
             if control[_PAUSES] >= _PAUSES_PER_LOOK and control[HUGE_PAGES] != 0:
                 control[_PAUSES] = 0

@@ -122,7 +122,8 @@ class Preload:
                 if self._mapping is None:
                     # Reserve some more: a store without a free frame could not even delete.
                     least = needed + FIRST_FRAME
-                    self._mapping = reserve(max(self._size, (least + needed // 8) * PAGE_SIZE), least * PAGE_SIZE)
+                    wanted = -(-(least + needed // 8) // FIRST_FRAME) * FIRST_FRAME * PAGE_SIZE
+                    self._mapping = reserve(max(self._size, wanted), least * PAGE_SIZE)
             except MemoryError:
                 self._files.close(fd)
                 raise

@@ -15,7 +15,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-PAGE_SIZE = 4096
+HUGE_SIZE = 2 << 20  # a mapping of whole huge pages begins at one, since Linux 6.7
 RESERVED_LEAST = 64 << 20
 BESIDE = 192 << 20  # resident beside the frames: the interpreter, the kernels, buffers
 BESIDE_ADDRESSES = 1_000 << 20  # of address space beside the frames, mostly untouched
@@ -74,7 +74,7 @@ def in_force(configured: int, reserved: int) -> int:
 def reservation(configured: int, memory: int, group: int | None, addresses: int | None) -> int:
     """How much to reserve [bytes].  Raises MemoryError, with a hint, if not even the least can be reserved."""
     there = max(RESERVED_LEAST, min(memory, memory if group is None else group) - BESIDE)
-    wanted = max(there, configured + -(-configured // (SPARE_SHARE - 1)))
+    wanted = -(-max(there, configured + -(-configured // (SPARE_SHARE - 1))) // HUGE_SIZE) * HUGE_SIZE
     if addresses is not None:
         room = addresses - BESIDE_ADDRESSES
         if room < RESERVED_LEAST:
@@ -84,7 +84,7 @@ def reservation(configured: int, memory: int, group: int | None, addresses: int 
                 f"limit (ulimit -v {least >> 10})"
             )
         wanted = min(wanted, max(RESERVED_LEAST, room - room // 8))
-    return wanted // PAGE_SIZE * PAGE_SIZE
+    return wanted // HUGE_SIZE * HUGE_SIZE
 
 
 def memory_to_reserve(configured: int) -> int:

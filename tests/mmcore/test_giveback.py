@@ -9,7 +9,7 @@ from mmcore import AddressSpace, Caches, ForkMode, PhysicalMemory, check_memory
 from mmcore.giveback import CALL_WORTH, give_back, resident_free
 from mmcore.jit import DISABLED, address_of
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
-from mmcore.populate import ADVISED, HUGE_PAGES, Populator, advise_blocks
+from mmcore.populate import ADVISED, HUGE, HUGE_PAGES, JOINING, SMALL, TO_JOIN, Populator, advise_blocks, join_next
 from mmcore.state import EMPTY_COUNT, EMPTY_RUNS, FREE_COUNT, FRESH, RETURNED, RETURNS, RUN_COUNT
 from tests.mmcore.support import GIB, MIB2, PAGE, contents, frame_at, machine, scaled, seeds
 from tests.mmcore.test_populate import resident
@@ -219,7 +219,33 @@ def test_sparse_blocks_are_advised_against_huge_pages_until_they_are_full_again(
     for page in range(0, 3 * RUN_FRAMES, 2):
         space.map(GIB + page * PAGE, PAGE)
     advise_blocks(memory.state, control, small)
-    assert control[ADVISED] == 0 == small.sum() and "hg" in flags_of(memory, 0)
+    assert small.tolist()[:3] == [TO_JOIN] * 3 and control[ADVISED] == 0 and "hg" in flags_of(memory, 0)
+
+
+@pytest.mark.skipif(DISABLED, reason="the advice of a thread that is not there")
+def test_blocks_that_are_full_again_are_joined_one_by_one_and_keep_their_contents() -> None:
+    memory = PhysicalMemory(8 * MIB2)
+    space = AddressSpace(memory, caches=Caches(tlb=64))
+    space.map(GIB, 3 * MIB2)
+    for page in range(3 * RUN_FRAMES):
+        space.write(GIB + page * PAGE, b"%d" % page)
+    for page in range(0, 3 * RUN_FRAMES, 2):
+        space.unmap(GIB + page * PAGE, PAGE)
+    memory.give_back()
+    control, small = np.zeros(16, np.int64), np.zeros(8, np.uint8)
+    advise_blocks(memory.state, control, small)
+    for page in range(0, 2 * RUN_FRAMES, 2):  # the last block stays sparse
+        space.map(GIB + page * PAGE, PAGE)
+    advise_blocks(memory.state, control, small)
+    states = [sorted(small.tolist()[:3])]
+    for _ in range(3):
+        join_next(memory.state, control, small)
+        states.append(sorted(small.tolist()[:3]))
+    assert states == [[SMALL, TO_JOIN, TO_JOIN], [HUGE, SMALL, TO_JOIN], [HUGE, HUGE, SMALL], [HUGE, HUGE, SMALL]]
+    assert control[JOINING] == 0 and control[ADVISED] == 1
+    for page in range(1, 3 * RUN_FRAMES, 2):
+        assert space.read(GIB + page * PAGE, 5) == (b"%d" % page).ljust(5, b"\0")
+    check_memory(memory, [space])
 
 
 def flags_of(memory: PhysicalMemory, frame: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Memory taken from the system before it is needed."""
 
 import ctypes
+import os
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.jit import DISABLED, address_of
-from mmcore.paging import PAGE_SIZE
+from mmcore.paging import PAGE_SIZE, RUN_FRAMES
 from mmcore.populate import Populator, is_populated
 from mmcore.state import FRESH
 
@@ -85,6 +86,15 @@ def test_what_was_written_meanwhile_stays():
         expected = b"%d" % page
         assert space.read((1 << 30) + page * PAGE_SIZE, len(expected)) == expected
     check_memory(memory, [space])
+
+
+@pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 7), reason="an older Linux puts a mapping anywhere"
+)
+def test_the_blocks_of_a_memory_of_whole_huge_pages_are_those_of_the_system():
+    for count in (1, 3, 500):
+        memory = PhysicalMemory(count * RUN_FRAMES * PAGE_SIZE)
+        assert address_of(memory.state.bytes) % (RUN_FRAMES * PAGE_SIZE) == 0
 
 
 def test_closing_twice_is_closing_once():
