@@ -55,7 +55,7 @@ def random_gets(context, room, keys, reads, clock):  # type: ignore[no-untyped-d
         seed ^= seed << 17
         size = len(PREFIX) + put_decimal(text, len(PREFIX), (seed & 0x7FFF_FFFF) % keys)
         entry = lookup_read(context, room, size)
-        reply_value(context, entry)
+        reply_value(context, entry, 0)
         reply_truncate(context, 0)
         found += entry != 0
     after = now(clock)

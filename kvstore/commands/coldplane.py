@@ -240,8 +240,11 @@ class Server(Protocol):
     def describe(self, db: int, key: bytes) -> Described | None:
         """How the value of a key is kept, or None without the key; does not count as a use of it."""
 
-    def digest(self) -> str:
-        """A digest of all data, in 40 hexadecimal digits; equal to Redis's digest of the same data."""
+    def digest(self, slot: int) -> str | None:
+        """A digest of all data, in 40 hexadecimal digits; equal to Redis's digest of the same data.
+
+        None if another thread makes it, and the connection in `slot`, whose command is at hand, waits for it.
+        """
 
     def value_digest(self, db: int, key: bytes) -> str:
         """The digest of a key's value; 40 zeros without the key."""

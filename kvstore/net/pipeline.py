@@ -201,8 +201,10 @@ def go_on(context, slot):  # type: ignore[no-untyped-def]
     elif call[COMMAND] == REFUSED:
         count_error(context, call[COMMAND_REPLY])
     call[COMMAND_CYCLES] = cycles()
-    if call[DEPTH] == 0:
+    if call[DEPTH] == 0 and row[FLAGS] & BLOCKED == 0:
         _command_over(context, row)
+    elif row[FLAGS] & BLOCKED and row[FLAGS] & AFTERWARDS:
+        afterwards(context, slot, row)
     event = run_pipeline(context, slot, row)
     if event != EVENT_NONE:
         return event

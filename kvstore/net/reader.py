@@ -21,7 +21,7 @@ from kvstore.lifetimes.call import (
     REPLY_MAX,
 )
 from kvstore.lifetimes.context import CONTEXT, HANDLER, SERVED
-from kvstore.lifetimes.shard import READS_ADDRESS
+from kvstore.lifetimes.shard import KEYSPACE_HITS, KEYSPACE_MISSES, READS_ADDRESS
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.aside import (
     COMMAND_ADDRESS,
@@ -29,6 +29,8 @@ from kvstore.store.aside import (
     COPIED,
     DATABASE_READ,
     GIVEN_UP,
+    HITS,
+    MISSES,
     NEWS,
     READER_WORD,
     REGISTERS,
@@ -40,10 +42,10 @@ from kvstore.store.aside import (
     STOP,
     UNTOUCHED,
     WAKE,
-    hand_over,
     job_of,
     reads_of,
 )
+from kvstore.store.leaving import hand_over
 from kvstore.system.eventfds import count_raise, count_take
 from kvstore.system.libc import cycles
 from kvstore.wire.resp import reply_reset
@@ -67,7 +69,7 @@ def _run(context, job):  # type: ignore[no-untyped-def]
     call[GIVEN_UP_AT], call[REPLY_MAX] = int64(job.ctypes.data) + _GIVEN_UP_PLACE, job[REPLY_LIMIT]
     call[QUERY_ADDRESS], call[QUERY_SIZE] = job[COMMAND_ADDRESS], job[COMMAND_SIZE]
     call[QUEUE_POSITION], call[QUEUE_REMAINING] = 0, 1
-    call[COMMAND_REPLY] = call[REPLY_BASE] = 0
+    call[COMMAND_REPLY] = call[REPLY_BASE] = shard[KEYSPACE_HITS] = shard[KEYSPACE_MISSES] = 0
     reply_reset(context)
     command = next_queued(context)
     code = _call(row_of(context, command)[ROW_HANDLER], context)
@@ -75,6 +77,7 @@ def _run(context, job):  # type: ignore[no-untyped-def]
     if job[GIVEN_UP] == WANTED:
         hand_over(context, 0)
     reply_reset(context)
+    job[HITS], job[MISSES] = shard[KEYSPACE_HITS], shard[KEYSPACE_MISSES]
     job[SPENT] = cycles() - begun
 
 

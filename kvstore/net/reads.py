@@ -47,7 +47,7 @@ from kvstore.lifetimes.connection import (
     TRACKING,
 )
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import MESSAGES_LENGTH, OUTPUT_LIMIT_CLOSED, READS_ADDRESS
+from kvstore.lifetimes.shard import KEYSPACE_HITS, KEYSPACE_MISSES, MESSAGES_LENGTH, OUTPUT_LIMIT_CLOSED, READS_ADDRESS
 from kvstore.net.execution import note_read
 from kvstore.net.output import put_reply, takes_reply
 from kvstore.net.waiting import end_wait, push_waiting
@@ -56,6 +56,9 @@ from kvstore.store.aside import (
     HEAD,
     HEAD_MAX,
     HEAD_SIZE,
+    HITS,
+    LOOKS_UP,
+    MISSES,
     NEWS,
     NUMBER,
     OWNER_WORD,
@@ -138,6 +141,9 @@ def _take_end(context, job):  # type: ignore[no-untyped-def]
     row = connection(context, slot)
     waits = _waits(row, job)
     own = enter(context, row[CONTEXT_OF]) if waits else main_of(context)
+    if job[LOOKS_UP]:
+        shard[KEYSPACE_HITS] += job[HITS]
+        shard[KEYSPACE_MISSES] += job[MISSES]
     if waits and job[GIVEN_UP] == TOO_LONG:
         shard[OUTPUT_LIMIT_CLOSED] += 1
         give_turn(context, slot, row, KILLED)

@@ -13,9 +13,12 @@ from kvstore.durable.persistence import Persistence
 from kvstore.lifetimes import sizes
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.wiring import Shard
+from kvstore.net.reads import read_begun
+from kvstore.net.waiting import begin_wait
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import Histogram, Scale
 from kvstore.server.reader import Reader
+from kvstore.store.aside import read_begin
 from kvstore.store.databases import memory_used, overhead_memory
 from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step
@@ -27,6 +30,7 @@ from mmcore.populate import Populator
 from mmcore.state import EMPTY_COUNT, FRESH, RETURNED
 
 PURGE_PAGES = 1024  # in a step
+DIGESTED_PER_FIELD = 6  # log2 of the bytes that are digested in the time that a field of a hash takes (store/aside.py)
 
 PURGE_S = 0.005
 
@@ -194,9 +198,16 @@ class Figures:
         """How the value of a key is kept."""
         return describe_key(self.context, db, key)
 
-    def digest(self) -> str:
-        """DEBUG DIGEST"""
-        return store_digest(self.context)
+    def digest(self, slot: int) -> str | None:
+        """DEBUG DIGEST; None if it goes aside."""
+        keys, row = sum(keys for keys, _, _ in self.db_sizes()), self.shard.connections.row(slot)
+        work = max(keys, memory_used(self.context) >> DIGESTED_PER_FIELD)
+        if work <= self.registers.READ_ASIDE_OVER or not read_begin(self.context):
+            return store_digest(self.context)
+        if begin_wait(self.context, row):
+            read_begun(self.context, slot, row)
+            self.registers.COMMAND = rows.UNCOUNTED  # it is accounted for when it is answered
+        return None
 
     def value_digest(self, db: int, key: bytes) -> str:
         """DEBUG DIGEST-VALUE"""

@@ -1,7 +1,7 @@
 """Long reads aside: another thread reads a fork of the store, while the owner goes on serving everybody else.
 
 A kernel of a reading command looks up its keys.  Then it knows how much work is ahead: as much as so many fields of a
-hash take, 0.2 us each, or so many keys of its database.  It is counted by numbers alone, not by the elements' lengths.
+hash take, 0.2 us each, or so many keys of its database.
 
     HGETALL, HKEYS, HVALS, SMEMBERS, ZRANGE and its kin    the elements answered
     KEYS                                                   the keys of the database
@@ -12,6 +12,9 @@ hash take, 0.2 us each, or so many keys of its database.  It is counted by numbe
     LRANGE                                                 a quarter of the elements answered
     LPOS                                                   a sixteenth of those compared
     MEMORY USAGE                                           the elements measured
+    HMGET, SMISMEMBER, ZMSCORE, MGET                       the elements or keys named
+    GET, GETRANGE                                          the KiB answered
+    DEBUG DIGEST                                           the keys of the store
 
     if goes_aside(context, work):
         return BLOCKS
@@ -31,13 +34,13 @@ owner may set its GIVEN_UP at any time, and the pieces.  These are a list that a
 reader fills this node and links the next empty one behind it before it raises the count, so neither thread touches what
 the other may free.  Jobs are a ring, served and taken in the order in which they were asked.
 
-A piece may leave as soon as nothing in it will change.  So the loop of a command that has replied the header of its
-array at first says `reply_leaves` now and then, and a reply of any length takes the memory of a few pieces, if the
-client receives it.  A reply whose header comes last is cut into pieces at its end.
+store/leaving.py says when a piece may leave, and how a read goes aside whose reply has become long in bytes.
 
 By then the owner has done all that a command does besides replying, in its own run: expired keys are deleted, hits and
 misses counted and announced, clocks of use set.  The reader finds a read-only store to which nobody listens, so its run
-changes nothing but its own registers, which nobody reads.  Deadlines are compared with the clock of the fork.
+changes nothing but its own registers, which nobody reads.  Deadlines are compared with the clock of the fork.  MGET is
+the exception, because its lookups are the work: the reader makes them, and its hits and misses count.  What is due is
+hidden but not deleted, clocks of use stay, and where misses are announced, MGET runs in place.
 
     (7) of mmcore/frozen.py says what another thread may do: read what can be reached from a root that holds a
     reference.  The reader has a processor of its own, so its translations are its own; in a frozen space they set
@@ -52,17 +55,11 @@ A read runs in place, as if there were no reader, in these cases:
 """
 
 from kvstore.connections.pieces import (
-    ADDRESS,
     BEGUN,
-    END,
-    MAPPED,
     NEXT,
-    PIECE,
-    ROOM,
     node_at,
     node_free,
     node_new,
-    piece_map,
     pieces_begin,
     pieces_end,
     pieces_of,
@@ -74,11 +71,8 @@ from kvstore.lifetimes.call import (
     CONNECTION,
     DB,
     DEPTH,
-    GIVEN_UP_AT,
     NO_TOUCH,
     PROTOCOL,
-    REPLY_ADDRESS,
-    REPLY_LENGTH,
 )
 from kvstore.lifetimes.connection import (
     ANSWER_READ,
@@ -139,11 +133,12 @@ COPIED = constant(_COPIED, int64)
     STOP,  # not 0: the reader ends when it is woken
     ASKED,  # jobs so far; the owner's, like the following
     TAKEN,
-    ROOT_AT_HAND,  # between `goes_aside` and `read_ask`
+    ROOT_AT_HAND,  # between `goes_aside` and `read_ask`,
+    LOOKS_UP_AT_HAND,  # likewise: see `reader_looks_up`
     OWNER_WORD,  # for the eventfds
     READER_WORD,
-) = range(8)
-READS_WORDS = 8
+) = range(9)
+READS_WORDS = 9
 (
     NUMBER,  # from 1 on
     SLOT,  # of the connection that waits
@@ -156,6 +151,9 @@ READS_WORDS = 8
     SPOKEN,  # protocol of the reply
     UNTOUCHED,  # NO_TOUCH
     SEED,
+    LOOKS_UP,  # whether the lookups of the reader count,
+    HITS,  # which found so many keys,
+    MISSES,  # and so many not
     PIECES_FIRST,  # the node that the owner will take next,
     PIECES_TAKEN,  # and how many it has taken
     # the reader's
@@ -165,7 +163,7 @@ READS_WORDS = 8
     HEAD_SIZE,  # bytes of the beginning of the reply,
     HEAD,  # HEAD_MAX at most: whether it is an error, and which
     REGISTERS,  # COPIED
-) = (*range(18), 17 + HEAD_MAX // 8)
+) = (*range(21), 20 + HEAD_MAX // 8)
 JOB_WORDS = REGISTERS + len(_COPIED)
 
 
@@ -195,7 +193,7 @@ def read_begin(context):  # type: ignore[no-untyped-def]
         shard[READS_IN_PLACE] += 1
         return 0
     context.pool[LENT_ROOTS] += 1
-    reads[ROOT_AT_HAND] = root
+    reads[ROOT_AT_HAND], reads[LOOKS_UP_AT_HAND] = root, 0
     row[BLOCKED_KIND], row[BLOCKED_ANSWER], row[BLOCKED_UNTIL_MS] = 0, ANSWER_READ, 0
     return 1
 
@@ -207,6 +205,12 @@ def goes_aside(context, work):  # type: ignore[no-untyped-def]
     Its keys have been looked up, and nothing has been replied yet.
     """
     return work > context.shard[READ_ASIDE_OVER] and read_begin(context) == 1
+
+
+@kernel
+def reader_looks_up(context):  # type: ignore[no-untyped-def]
+    """The read at hand, which goes aside, has not looked up its keys: the reader's hits and misses will count."""
+    reads_of(context)[LOOKS_UP_AT_HAND] = 1
 
 
 @linked(void(CONTEXT, int64))
@@ -245,6 +249,7 @@ def read_ask(context, row):  # type: ignore[no-untyped-def]
     job[SEED], job[SPENT], job[HEAD_SIZE] = context.store[HASH_SEED], 0, 0
     job[PIECES_FIRST] = job[PIECES_LAST] = node_new()
     job[PIECES_TAKEN] = job[PIECES_MADE] = 0
+    job[LOOKS_UP], job[HITS], job[MISSES] = reads[LOOKS_UP_AT_HAND], 0, 0
     for i in range(len(COPIED)):
         job[REGISTERS + i] = shard[COPIED[i]]
     shard[READS_ASIDE] += 1
@@ -284,36 +289,3 @@ def piece_take(job):  # type: ignore[no-untyped-def]
     address = job[PIECES_FIRST]
     job[PIECES_FIRST] = node_at(address)[NEXT]
     return address
-
-
-# --------------------------------------------------------------------------------------------------------- the reader
-
-
-@linked(void(CONTEXT, int64))
-def hand_over(context, least):  # type: ignore[no-untyped-def]
-    """Hand the reply so far to the owner, in pieces; a last one of less than `least` bytes stays."""
-    call, shard, reads, at = context.call, context.shard, reads_of(context), 0
-    job = words_at(call[GIVEN_UP_AT] - 8 * GIVEN_UP, JOB_WORDS)
-    length = call[REPLY_LENGTH]
-    reply = bytes_at(call[REPLY_ADDRESS], length)
-    if job[PIECES_MADE] == 0:
-        job[HEAD_SIZE] = min(length, HEAD_MAX)
-        copy_bytes(bytes_at(int64(job.ctypes.data) + 8 * HEAD, HEAD_MAX), 0, reply, 0, job[HEAD_SIZE])
-    while length - at >= max(least, 1):
-        count, following = min(length - at, PIECE), node_new()
-        node, address = node_at(job[PIECES_LAST]), piece_map(count)
-        copy_bytes(bytes_at(address, count), 0, reply, at, count)
-        node[ADDRESS], node[ROOM], node[END], node[MAPPED], node[NEXT] = address, count, count, 1, following
-        job[PIECES_LAST] = following
-        job[PIECES_MADE] += 1
-        count_raise(reads[NEWS], shard[READS_ADDRESS] + 8 * READER_WORD, 1)
-        at += count
-    copy_bytes(reply, 0, reply, at, length - at)
-    call[REPLY_LENGTH] = length - at
-
-
-@kernel
-def reply_leaves(context):  # type: ignore[no-untyped-def]
-    """What has been replied to the command at hand will not be changed: if another thread runs it, it may be sent."""
-    if context.call[GIVEN_UP_AT] != 0 and context.call[REPLY_LENGTH] >= PIECE:
-        hand_over(context, PIECE)

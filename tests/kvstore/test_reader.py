@@ -34,6 +34,7 @@ from kvstore.store.aside import (
     read_ask,
     read_give_up,
 )
+from kvstore.store.flush import background_step
 from kvstore.system.eventfds import count_take
 from kvstore.wire.wanted import TOO_LONG, UNWANTED, WANTED
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
@@ -196,7 +197,7 @@ def hammer(mode: int, seed: int, count: int, seconds: float) -> None:
 
 @pytest.fixture
 def store() -> Iterator[Aside]:
-    with Aside() as aside:
+    with Aside(size=96 << 20) as aside:
         yield aside
         aside.check()
 
@@ -211,6 +212,24 @@ def test_reads_beside_an_owner_that_writes_forks_and_releases(mode: int) -> None
 @pytest.mark.parametrize("seed", range(2))
 def test_the_same_for_minutes(mode: int, seed: int) -> None:
     hammer(mode, seed=seed, count=20_000, seconds=120)
+
+
+def emptied(store: Aside, count: int) -> None:
+    """What else the owner may do meanwhile: lose everything, free it in steps, and fill the same frames anew."""
+    store("FLUSHALL")
+    while background_step(store.context, 64):
+        pass
+    fill(store, count)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(40, marks=pytest.mark.slow)])
+def test_the_store_is_emptied_and_filled_again_meanwhile(store: Aside, rounds: int) -> None:
+    fill(store, 500)
+    for command in READS * rounds:
+        expected = store.ask(*command.split())
+        emptied(store, 500)
+        assert store.answer() == (WANTED, expected), command
+    store.check()
 
 
 def test_the_root_keeps_what_it_had_though_the_store_is_emptied(store: Aside) -> None:

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.usefixtures("ours")
 COUNT = 200_000  # members of two great sets
 LONG: tuple[Argument, ...] = ("SINTERCARD", 2, "great", "greater")  # takes some 50 ms, and its reply is short
 
-# Commands that go aside, with keys from `fill`.
+KEYS = 66  # that `fill` makes
+
+# Commands that go aside, with those keys.
 READS: tuple[str, ...] = (
     "KEYS *",
     "KEYS *s*",
@@ -63,6 +65,22 @@ READS: tuple[str, ...] = (
     "SUNION set3 hash3",
     "ZUNION 2 zset3 hash3",
     "HGETALL missing",
+    "HMGET hash900 f1 f2 missing f1",
+    "HMGET missing f1 f2",
+    "HMGET set3 f1 f2",
+    "SMISMEMBER set900 e1 nothing e2",
+    "SMISMEMBER ints 3 4 x",
+    "ZMSCORE zset900 e1 nothing e2",
+    "MGET string1 string2 missing hash3 string1 long",
+    "GET long",
+    "GETRANGE long 10 -10",
+    "GETRANGE long 0 300000",
+    "HVALS large",
+    "SMEMBERS large:2",
+    "LRANGE large:3 0 -1",
+    "ZRANGE large:4 0 -1 WITHSCORES",
+    "MGET long long string1",
+    "HMGET large f0 f1 f2 nothing f1",
 )  # fmt: skip
 
 
@@ -78,6 +96,14 @@ def fill(wire: Wire) -> None:
             ("ZADD", f"zset{size}", *(word for i in range(size) for word in (i * 0.7, f"e{i}"))),
         ]
     commands += [("SET", f"string{i}", i) for i in range(50)]
+    commands += [("SET", "long", bytes(range(256)) * 6000)]
+    texts = ["x" * 700_000 + str(i) for i in range(3)]
+    commands += [
+        ("HSET", "large", *(word for i, text in enumerate(texts) for word in (f"f{i}", text))),
+        ("SADD", "large:2", *texts),
+        ("RPUSH", "large:3", *texts),
+        ("ZADD", "large:4", *(word for i, text in enumerate(texts) for word in (i, text))),
+    ]
     assert not any(isinstance(reply, Failure) for reply in wire.pipeline(commands))
 
 
@@ -138,6 +164,66 @@ def test_every_command_replies_as_in_place(wire: Wire) -> None:
         assert one == other, command
     went = figures(wire)[0] - before
     assert went > 60, "hardly anything went aside"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["HVALS large", "SMEMBERS large:2", "LRANGE large:3 0 -1", "ZRANGE large:4 0 -1", "MGET long long long",
+     "HMGET large f0 f1 f2", "GET great", "GETRANGE great 1 -1"],
+)  # fmt: skip
+def test_a_read_of_few_elements_goes_aside_when_they_are_large(wire: Wire, command: str) -> None:
+    fill(wire)
+    assert wire("SETRANGE", "great", 3_000_000, "x") == 3_000_001
+    threshold(wire, 0)
+    expected = wire.raw(*command.split())
+    threshold(wire, 2500)
+    assert wire("CONFIG", "RESETSTAT") == OK
+    assert wire.raw(*command.split()) == expected
+    assert figures(wire)[0] == 1
+    stats = info(wire, "stats")
+    assert (stats["keyspace_hits"], stats["keyspace_misses"]) == ("3" if command.startswith("MGET") else "1", "0")
+    before = figures(wire)[2]
+    replies = wire.pipeline([("MULTI",), tuple(command.split()), ("EXEC",)])
+    assert replies[1] == QUEUED and len(replies[2]) == 1
+    assert (figures(wire)[0], figures(wire)[2]) == (1, before)
+
+
+def test_mget_aside_counts_its_hits_and_misses_and_in_place_announces_them(server: Process, wire2: Wire) -> None:
+    fill(wire2)
+    many = [f"string{i}" for i in range(60)]
+    assert wire2("CONFIG", "RESETSTAT") == OK
+    assert wire2("MGET", *many) == [str(i).encode() for i in range(50)] + [None] * 10
+    stats = info(wire2, "stats")
+    assert (stats["keyspace_hits"], stats["keyspace_misses"], stats["reads_aside"]) == ("50", "10", "1")
+    assert wire2("CONFIG", "SET", "notify-keyspace-events", "Km") == OK
+    try:
+        with Wire(server.address) as listener:
+            assert listener("SUBSCRIBE", "__keyspace@0__:string59") is not None
+            assert wire2("MGET", *many) == [str(i).encode() for i in range(50)] + [None] * 10
+            assert listener.reply() == [b"message", b"__keyspace@0__:string59", b"keymiss"]
+            assert figures(wire2)[0] == 1
+    finally:
+        wire2("CONFIG", "SET", "notify-keyspace-events", "")
+
+
+def test_a_digest_is_made_aside(server: Process, wire: Wire) -> None:
+    fill(wire)
+    threshold(wire, 0)
+    expected = wire("DEBUG", "DIGEST")
+    threshold(wire, 1)
+    before = figures(wire)[0]
+    replies = wire.pipeline([("GET", "string1"), ("DEBUG", "DIGEST"), ("GET", "string2")])
+    assert replies == [b"1", expected, b"2"] and figures(wire)[0] == before + 1
+    wire.send(encode("CLIENT", "REPLY", "SKIP") + encode("DEBUG", "DIGEST") + encode("PING"))
+    assert wire.reply().text == "PONG"
+    replies = wire.pipeline([("MULTI",), ("DEBUG", "DIGEST"), ("SET", "a", "b"), ("EXEC",)])
+    assert replies[3] == [expected, OK] and figures(wire)[0] == before + 2
+    assert wire("DEBUG", "DIGEST") != expected
+    assert isinstance(wire("DEBUG", "NOSUCH"), Failure)
+    calls = dict(field.split("=") for field in info(wire, "commandstats")["cmdstat_debug"].split(","))["calls"]
+    assert wire("DEBUG", "DIGEST") != expected
+    line = info(wire, "commandstats")["cmdstat_debug"]
+    assert int(dict(field.split("=") for field in line.split(","))["calls"]) == int(calls) + 1
     settled(wire)
 
 
@@ -186,7 +272,7 @@ def test_in_a_transaction_it_runs_in_place(wire: Wire) -> None:
     expected, before = wire("HGETALL", "hash3"), figures(wire)[0]
     replies = wire.pipeline([("MULTI",), ("HGETALL", "hash3"), ("KEYS", "*"), ("SET", "k", "v"), ("EXEC",)])
     assert replies[:4] == [OK, QUEUED, QUEUED, QUEUED]
-    assert replies[4][0] == expected and len(replies[4][1]) == 61 and replies[4][2] == OK
+    assert replies[4][0] == expected and len(replies[4][1]) == KEYS and replies[4][2] == OK
     assert figures(wire)[0] == before
 
 
@@ -352,7 +438,7 @@ def test_a_paused_client_asks_later(server: Process, wire: Wire) -> None:
     with Wire(server.address) as other:
         assert wire("CLIENT", "PAUSE", 100) == OK
         other.send(encode("SMEMBERS", "set900") + encode("DBSIZE"))
-        assert len(other.reply()) == 900 and other.reply() == 61
+        assert len(other.reply()) == 900 and other.reply() == KEYS
     assert figures(wire)[0] == before + 1
 
 

@@ -5,9 +5,10 @@ from kvstore.commands.elements import reply_key
 from kvstore.commands.hashes.reading import reply_field_value
 from kvstore.lifetimes.call import ARGC, PROTOCOL
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside, reply_leaves
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
+from kvstore.store.leaving import reply_leaves
 from kvstore.structures.collection import root_count
 from kvstore.system.libc import free, words_at
 from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argument, is_word

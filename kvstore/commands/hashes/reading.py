@@ -5,9 +5,10 @@ from kvstore.commands.hashes.value import field_find
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
-from kvstore.store.aside import goes_aside, reply_leaves
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import HASH, entry_root
+from kvstore.store.leaving import reply_goes_on, reply_limit
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import (
     element_payload_length,
@@ -15,7 +16,7 @@ from kvstore.structures.element import (
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import words_at
 from kvstore.wire.arguments import argument
-from kvstore.wire.resp import reply_array, reply_integer, reply_map, reply_null
+from kvstore.wire.resp import reply_array, reply_integer, reply_length, reply_map, reply_null
 from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, linked, void
 
@@ -74,10 +75,20 @@ def hmget(context):  # type: ignore[no-untyped-def]
     entry = collection_read(context, key, key_size, HASH)
     if entry == OTHER_TYPE:
         return 0
-    reply_array(context, context.call[ARGC] - 2)
-    for i in range(2, context.call[ARGC]):
+    count, start = context.call[ARGC] - 2, reply_length(context)
+    if goes_aside(context, count):
+        return BLOCKS
+    limit = reply_limit(context, start)
+    reply_array(context, count)
+    for i in range(2, count + 2):
         field, k = argument(context, i)
         reply_field_value(context, field_find(context, entry_root(context, entry), field, k) if entry != 0 else 0)
+        if reply_length(context) >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                return BLOCKS
+        if is_given_up(context):
+            break
     return 0
 
 
@@ -102,6 +113,8 @@ def _reply_all(context, parts):  # type: ignore[no-untyped-def]
     count = root_count(space, entry_root(context, entry)) if entry != 0 else 0
     if goes_aside(context, count):
         return BLOCKS
+    start = reply_length(context)
+    limit = reply_limit(context, start)
     if parts == FIELDS | VALUES:
         reply_map(context, count)
     else:
@@ -115,7 +128,10 @@ def _reply_all(context, parts):  # type: ignore[no-untyped-def]
             reply_key(context, element)
         if parts & VALUES:
             reply_payload(context, element)
-        reply_leaves(context)
+        if reply_length(context) >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                return BLOCKS
         element = walk_next(space, walk)
     return 0
 

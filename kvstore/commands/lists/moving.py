@@ -10,6 +10,7 @@ from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import LPOP, LPUSH, RPOP, RPUSH
 from kvstore.lifetimes.call import DB, REPLY_ADDRESS, REPLY_LENGTH
+from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.collections import collection_new, collection_write
 from kvstore.store.entries import LIST, entry_encoding, entry_root, entry_set_encoding, entry_set_root
@@ -95,7 +96,7 @@ def move(context, from_front, to_front):  # type: ignore[no-untyped-def]
     k = packed_item_size(space, packed, rank - first)
     if not reserve_list(context, root, 2, arg_length(context, 2) + 2 * (k + END_SIZE), _MOVING):
         return 1
-    reply_elements(context, root, rank, 1, 1)
+    reply_elements(context, root, rank, 1, 1, 0, NEVER)
     # The reply holds the element, so that it stays where it is while the lists change.
     element = call[REPLY_ADDRESS] + call[REPLY_LENGTH] - _LINE_END - k
     if slot == other_slot:

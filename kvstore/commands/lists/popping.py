@@ -8,6 +8,7 @@ from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import LPOP, RPOP
 from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.collections import collection_first, collection_gone, collection_write
 from kvstore.store.entries import LIST, entry_root, entry_set_root
@@ -54,9 +55,9 @@ def remove_end(context, entry, key, size, hash_, front, n):  # type: ignore[no-u
 def _reply_end(context, root, front, n):  # type: ignore[no-untyped-def]
     """The first `n` elements, or the last ones, the last one first."""
     if front:
-        reply_elements(context, root, 0, n, 1)
+        reply_elements(context, root, 0, n, 1, 0, NEVER)
     else:
-        reply_elements(context, root, sequence_count(context.space, root) - 1, n, -1)
+        reply_elements(context, root, sequence_count(context.space, root) - 1, n, -1, 0, NEVER)
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))

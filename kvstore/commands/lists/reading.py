@@ -6,11 +6,19 @@ from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import LIST, entry_root
+from kvstore.store.leaving import reply_limit
 from kvstore.structures.sequence import sequence_count, sequence_find, sequence_match
 from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argument, pack, word
 from kvstore.wire.deferred import begin_array, end_array
 from kvstore.wire.errors import COUNT_NEGATIVE, LONG_RANGE, MAXLEN_NEGATIVE, NOT_INTEGER, RANK_ZERO, SYNTAX
-from kvstore.wire.resp import reply_array, reply_empty_array, reply_error, reply_integer, reply_null
+from kvstore.wire.resp import (
+    reply_array,
+    reply_empty_array,
+    reply_error,
+    reply_integer,
+    reply_length,
+    reply_null,
+)
 from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked
 
@@ -72,9 +80,10 @@ def lrange(context):  # type: ignore[no-untyped-def]
         return 0
     if goes_aside(context, (stop - start + 1) >> 2):
         return BLOCKS
-    reply_array(context, stop - start + 1)
-    reply_elements(context, entry_root(context, entry), start, stop - start + 1, 1)
-    return 0
+    count, began = stop - start + 1, reply_length(context)
+    limit = reply_limit(context, began)
+    reply_array(context, count)
+    return reply_elements(context, entry_root(context, entry), start, count, 1, began, limit)
 
 
 @kernel

@@ -7,10 +7,10 @@ also whether the elements lie in one node of its quicklist, which depends on the
 Adding is bounded by the arguments, and removing by the list itself.  Both reserve frames, and then cannot fail.
 """
 
-from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, SERVED
 from kvstore.lifetimes.shard import LIST_MAX_LISTPACK_SIZE
-from kvstore.store.aside import reply_leaves
 from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding
+from kvstore.store.leaving import reply_goes_on
 from kvstore.store.reserve import BYTES_PER_CHANGE, reserve_change, reserve_elements
 from kvstore.store.types import COMPACT, WIDE
 from kvstore.structures.listpack import LISTPACK_EMPTY
@@ -27,7 +27,7 @@ from kvstore.structures.sequence import (
     where_next,
     where_previous,
 )
-from kvstore.wire.resp import reply_bulk, reply_bulk_memory
+from kvstore.wire.resp import reply_bulk, reply_bulk_memory, reply_length
 from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import read_address
@@ -121,12 +121,15 @@ def reply_element(context, packed, i):  # type: ignore[no-untyped-def]
     reply_bulk(context, memory, at + start, offset_at(memory, at, capacity, i + 1) - start)
 
 
-@linked(void(CONTEXT, int64, int64, int64, int64))
-def reply_elements(context, root, rank, n, step):  # type: ignore[no-untyped-def]
-    """`n` elements of a list from a rank on, in steps of 1 or -1, without the header of an array."""
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def reply_elements(context, root, rank, n, step, start, limit):  # type: ignore[no-untyped-def]
+    """`n` elements of a list from a rank on, in steps of 1 or -1, without the header of an array.
+
+    Returns BLOCKS if the read, whose reply began at `start`, goes aside when it reaches `limit`, else SERVED.
+    """
     space = context.space
     if n <= 0:
-        return
+        return SERVED
     where, packed, first = sequence_find(space, root, rank)
     i = rank - first
     while True:
@@ -137,9 +140,12 @@ def reply_elements(context, root, rank, n, step):  # type: ignore[no-untyped-def
             reply_element(context, packed, i)
             i += step
         n -= here
-        reply_leaves(context)
+        if reply_length(context) >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                return BLOCKS
         if n == 0 or is_given_up(context):
-            break
+            return SERVED
         where = where_next(space, root, where) if step > 0 else where_previous(space, root, where)
         assert where != NOWHERE, "a rank beyond a list"
         packed = packed_where(space, root, where)

@@ -13,7 +13,7 @@ from kvstore.commands.allowed import is_allowed
 from kvstore.commands.help import help_lines
 from kvstore.commands.refusals import unknown_subcommand_or_arity
 from kvstore.wire.errors import ERRORS, NO_KEY, NOT_INTEGER, SYNTAX, TOO_LONG
-from kvstore.wire.reply import OK, CommandError, Reply, Simple
+from kvstore.wire.reply import NO_REPLY, OK, CommandError, Reply, Simple
 from kvstore.wire.words import integer, word
 from snapshot.errors import SnapshotError
 
@@ -30,8 +30,9 @@ NOT_ALLOWED = (
 )
 
 
-def _digest(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
-    return Simple(server.digest())
+def _digest(server: "Server", client: "Client", _args: list[bytes]) -> Reply:
+    found = server.digest(client.slot)
+    return NO_REPLY if found is None else Simple(found)
 
 
 def _digest_value(server: "Server", client: "Client", args: list[bytes]) -> Reply:

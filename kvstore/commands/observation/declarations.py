@@ -16,6 +16,7 @@ COMMANDS = (
         flags="admin noscript loading stale",
         doc_flags="syscmd",
         arity=-2,
+        kernel="digesting:debug",
         python="kvstore.commands.observation.debug:debug",
     ),
     Command(

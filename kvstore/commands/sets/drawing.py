@@ -4,9 +4,10 @@ from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
 from kvstore.commands.sets.reading import reply_drawn
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside, reply_leaves
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import SET, entry_root
+from kvstore.store.leaving import reply_leaves
 from kvstore.structures.collection import root_count
 from kvstore.system.libc import free, words_at
 from kvstore.wire.arguments import INT64_MIN, argument, integer_argument

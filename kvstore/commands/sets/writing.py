@@ -23,6 +23,7 @@ from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import SADD, SPOP, SREM
 from kvstore.lifetimes.call import ARGC, DB
+from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENTRIES
 from kvstore.store.collections import collection_gone, collection_lost, collection_new, collection_write
@@ -195,7 +196,7 @@ def _pop_all(context, entry, hash_):  # type: ignore[no-untyped-def]
         return 0
     key, key_size = argument(context, 1)
     root = entry_root(context, entry)
-    reply_members(context, root)
+    reply_members(context, root, NEVER)
     changed(context, context.call[DB], key, key_size, hash_, SPOP, root_count(context.space, root))
     collection_gone(context, key, key_size, hash_)
     return 0

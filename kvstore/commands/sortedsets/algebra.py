@@ -45,7 +45,8 @@ from kvstore.effects.events import ZDIFFSTORE, ZINTERSTORE, ZUNIONSTORE
 from kvstore.lifetimes.call import ARGC, PROTOCOL
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
-from kvstore.store.aside import goes_aside, reply_leaves
+from kvstore.store.aside import goes_aside
+from kvstore.store.leaving import reply_leaves
 from kvstore.store.lookup import key_hash
 from kvstore.store.scores import score_word
 from kvstore.system.libc import bytes_at, free, malloc, words_at

@@ -5,9 +5,10 @@ from kvstore.commands.elements import reply_key
 from kvstore.commands.sortedsets.order import reply_header, reply_scored
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.store.aside import goes_aside, reply_leaves
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
+from kvstore.store.leaving import reply_leaves
 from kvstore.store.scores import element_score
 from kvstore.structures.collection import root_count
 from kvstore.system.libc import free, words_at

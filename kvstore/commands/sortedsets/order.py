@@ -13,8 +13,8 @@ and a position in a tree (kvstore/structures/tree/).
 
 from kvstore.commands.elements import reply_key
 from kvstore.lifetimes.call import PROTOCOL
-from kvstore.lifetimes.context import CONTEXT
-from kvstore.store.aside import reply_leaves
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, SERVED
+from kvstore.store.leaving import reply_goes_on, reply_limit
 from kvstore.store.scores import element_score, ordered
 from kvstore.structures.chain import (
     block_count,
@@ -38,7 +38,7 @@ from kvstore.structures.tree import (
     tree_seek,
 )
 from kvstore.wire.doubles import double_of
-from kvstore.wire.resp import reply_array, reply_double
+from kvstore.wire.resp import reply_array, reply_double, reply_length
 from kvstore.wire.wanted import is_given_up
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.state import SPACE
@@ -145,15 +145,20 @@ def reply_scored(context, element, word, with_score):  # type: ignore[no-untyped
         reply_score(context, word)
 
 
-@linked(void(CONTEXT, int64, int64, int64, int64, int64))
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
 def reply_members(context, root, rank, count, reverse, with_scores):  # type: ignore[no-untyped-def]
-    """An array of `count` members from this rank on, or in reverse from this rank down."""
-    space = context.space
+    """An array of `count` members from this rank on, or in reverse from this rank down; BLOCKS if it goes aside."""
+    space, start = context.space, reply_length(context)
+    limit = reply_limit(context, start)
     reply_header(context, count, with_scores)
     at = cursor_at(space, root, rank)
     for _ in range(count):
         if is_given_up(context):
             break
         reply_scored(context, cursor_element(space, root, at), cursor_score(space, root, at), with_scores)
-        reply_leaves(context)
+        if reply_length(context) >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                return BLOCKS
         at = cursor_previous(space, root, at) if reverse else cursor_next(space, root, at)
+    return SERVED

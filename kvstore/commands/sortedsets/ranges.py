@@ -116,8 +116,7 @@ def _range(context, kind, direction):  # type: ignore[no-untyped-def]
     rank = lowest + count - 1 if state[REVERSE] else lowest
     if goes_aside(context, count):
         return BLOCKS
-    reply_members(context, root, rank, count, state[REVERSE], state[SCORES])
-    return 0
+    return reply_members(context, root, rank, count, state[REVERSE], state[SCORES])
 
 
 @linked(HANDLER)

@@ -4,14 +4,17 @@ from kvstore.commands.sortedsets.bounds import lex_bounds, lex_ranks, score_boun
 from kvstore.commands.sortedsets.order import reply_score, zset_rank
 from kvstore.commands.sortedsets.value import member_find
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
+from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import ZSET, entry_root
+from kvstore.store.leaving import reply_leaves
 from kvstore.store.scores import element_score, ordered
 from kvstore.structures.collection import root_count
 from kvstore.wire.arguments import argument, is_word
 from kvstore.wire.errors import SYNTAX, ZRANK_ARITY, ZREVRANK_ARITY
 from kvstore.wire.resp import reply_array, reply_error, reply_integer, reply_null, reply_null_array
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import constant, int64, kernel, linked
 
 _WITHSCORE = constant(b"WITHSCORE")
@@ -58,9 +61,14 @@ def zmscore(context):  # type: ignore[no-untyped-def]
     entry = collection_read(context, key, key_size, ZSET)
     if entry == OTHER_TYPE:
         return 0
+    if goes_aside(context, context.call[ARGC] - 2):
+        return BLOCKS
     reply_array(context, context.call[ARGC] - 2)
     for i in range(2, context.call[ARGC]):
         _reply_score_of(context, entry, i)
+        reply_leaves(context)
+        if is_given_up(context):
+            break
     return 0
 
 

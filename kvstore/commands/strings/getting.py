@@ -1,9 +1,15 @@
 """GET, MGET, STRLEN, GETRANGE."""
 
+from kvstore.effects.events import CLASS_OF, KEYMISS
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.connection import NEVER
+from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
+from kvstore.lifetimes.shard import KEYSPACE_HITS, KEYSPACE_MISSES
+from kvstore.lifetimes.store import NOTIFY
+from kvstore.store.aside import goes_aside, reader_looks_up
 from kvstore.store.entries import EXPIRY, HEADER, LARGE, LONG_KEY, TYPE_MASK, entry_flags, entry_length, entry_value
 from kvstore.store.index import entry_of
+from kvstore.store.leaving import reply_goes_on, reply_limit, reply_long
 from kvstore.store.lookup import lookup_read
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument
@@ -11,36 +17,45 @@ from kvstore.wire.errors import NOT_INTEGER, WRONG_TYPE
 from kvstore.wire.resp import (
     reply_array,
     reply_bulk,
-    reply_bulk_memory,
     reply_empty_bulk,
     reply_error,
     reply_integer,
+    reply_length,
     reply_null,
 )
-from mmcore.jit import bytes32, int64, kernel, linked, void
+from kvstore.wire.wanted import is_given_up
+from mmcore.jit import bytes32, int64, kernel, linked
 from mmcore.mmu import compare, load64, read_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
+COPIED_PER_FIELD = 10  # log2 of the bytes that are copied in the time that a field of a hash takes (store/aside.py)
 
-@linked(void(CONTEXT, int64))
-def reply_value(context, entry):  # type: ignore[no-untyped-def]
-    """The value of an entry, or null for none; an error for one that is not a string."""
+
+@linked(int64(CONTEXT, int64, int64))
+def reply_value(context, entry, reads):  # type: ignore[no-untyped-def]
+    """The value of an entry, or null for none; an error for one that is not a string.
+
+    Returns BLOCKS if the command `reads` and has done nothing else, and goes aside to copy a very long value.
+    """
     if entry == 0:
         reply_null(context)
-        return
+        return SERVED
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
     flags, length = bytes32(memory, pa), bytes32(memory, pa + 4)
     if flags & TYPE_MASK:
         reply_error(context, WRONG_TYPE)
-        return
+        return SERVED
     at = HEADER + (flags & LONG_KEY)  # beyond the page for a long key
     if flags & EXPIRY:
         at += 8
     if flags & LARGE == 0 and (entry & PAGE_MASK) + at + length <= PAGE_SIZE:
         reply_bulk(context, memory, pa + at, length)
+    elif reads and goes_aside(context, length >> COPIED_PER_FIELD):
+        return BLOCKS
     else:
-        reply_bulk_memory(context, entry_value(context, entry), length)
+        reply_long(context, entry_value(context, entry), length)
+    return SERVED
 
 
 @kernel
@@ -70,20 +85,34 @@ def has_value(context, entry, value, size):  # type: ignore[no-untyped-def]
 def get(context):  # type: ignore[no-untyped-def]
     """GET key"""
     key, key_size = argument(context, 1)
-    reply_value(context, lookup_read(context, key, key_size))
-    return 0
+    return reply_value(context, lookup_read(context, key, key_size), 1)
 
 
 @linked(HANDLER)
 def mget(context):  # type: ignore[no-untyped-def]
     """MGET key [key ...]"""
-    reply_array(context, context.call[ARGC] - 1)
-    for i in range(1, context.call[ARGC]):
+    shard, count, start = context.shard, context.call[ARGC] - 1, reply_length(context)
+    hits, misses = shard[KEYSPACE_HITS], shard[KEYSPACE_MISSES]
+    silent = context.store[NOTIFY] & CLASS_OF[KEYMISS] == 0
+    if silent and goes_aside(context, count):
+        reader_looks_up(context)
+        return BLOCKS
+    limit = reply_limit(context, start) if silent else NEVER
+    reply_array(context, count)
+    for i in range(1, count + 1):
         key, key_size = argument(context, i)
         entry = lookup_read(context, key, key_size)
         if entry != 0 and entry_flags(context, entry) & TYPE_MASK:
             entry = 0  # MGET knows no error
-        reply_value(context, entry)
+        reply_value(context, entry, 0)
+        if reply_length(context) >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                shard[KEYSPACE_HITS], shard[KEYSPACE_MISSES] = hits, misses
+                reader_looks_up(context)
+                return BLOCKS
+        if is_given_up(context):
+            break
     return 0
 
 
@@ -119,6 +148,8 @@ def getrange(context):  # type: ignore[no-untyped-def]
     end = min(end, length - 1)
     if start > end or length == 0:
         reply_empty_bulk(context)
+    elif goes_aside(context, (end - start + 1) >> COPIED_PER_FIELD):
+        return BLOCKS
     else:
-        reply_bulk_memory(context, entry_value(context, entry) + start, end - start + 1)
+        reply_long(context, entry_value(context, entry) + start, end - start + 1)
     return 0

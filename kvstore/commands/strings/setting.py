@@ -178,7 +178,7 @@ def set_(context):  # type: ignore[no-untyped-def]
         note_lookup(context, entry != 0, key, key_size, hash_)
         if is_refused(context, entry):
             return 0
-        reply_value(context, entry)
+        reply_value(context, entry, 0)
     if options & (NX | XX | IFEQ) and _is_kept(context, options, entry):
         return 0
     new_deadline = deadline != NO_DEADLINE
@@ -259,7 +259,7 @@ def getset(context):  # type: ignore[no-untyped-def]
     if is_refused(context, slot_entry(context, slot)):
         return 0
     before = context.call[REPLY_LENGTH]
-    reply_value(context, slot_entry(context, slot))
+    reply_value(context, slot_entry(context, slot), 0)
     reply_end = context.call[REPLY_LENGTH]
     if not set_value(context, key, key_size, slot, hash_, value, value_size, NO_DEADLINE):
         _only_last(context, before, reply_end)
@@ -277,7 +277,7 @@ def getdel(context):  # type: ignore[no-untyped-def]
     note_lookup(context, slot != 0, key, key_size, hash_)
     if is_refused(context, slot_entry(context, slot)):
         return 0
-    reply_value(context, slot_entry(context, slot))
+    reply_value(context, slot_entry(context, slot), 0)
     if slot != 0:
         delete_entry(context, context.call[DB], slot, hash_)
         changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
@@ -317,7 +317,7 @@ def getex(context):  # type: ignore[no-untyped-def]
     deadline = _deadline_option(context, options, EXPIRE_GETEX) if entry != 0 else NO_DEADLINE
     if deadline < NO_DEADLINE:
         return 0
-    reply_value(context, entry)
+    reply_value(context, entry, 0)
     if entry == 0 or options == 0:
         return 0
     hash_ = key_hash(context, key, key_size)
