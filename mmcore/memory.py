@@ -54,7 +54,8 @@ class PhysicalMemory:
         if count < FRAMES_MIN:
             raise MemoryTooSmall(size, FRAMES_MIN * PAGE_SIZE)
         if mapping is None:
-            mapping = anonymous(count * PAGE_SIZE)
+            # Of whole huge pages, so that it begins at one: since Linux 6.7.
+            mapping = anonymous(-(-count // RUN_FRAMES) * RUN_FRAMES * PAGE_SIZE)
             if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
                 mapping.madvise(mmap.MADV_HUGEPAGE)
         elif len(mapping) != count * PAGE_SIZE:
@@ -66,9 +67,10 @@ class PhysicalMemory:
         registers[FREE_COUNT] = registers[TOTAL] = count
         registers[POISON] = poison
         blocks = BLOCK_WORDS * -(-count // RUN_FRAMES)
+        frames = memoryview(mapping)[: count * PAGE_SIZE]
         self._state: Memory | None = Memory(
-            over(mapping, uint8),
-            over(mapping, uint64),
+            over(frames, uint8),
+            over(frames, uint64),
             zeros(int32, count),
             zeros(int64, count),
             zeros(int64, blocks),

@@ -6,22 +6,20 @@ At the end of a turn, each store on the list of those that were used (branches/u
     2   its broadcasts are sent
     3   a step of what its commands have left to be freed
     4   the memory for its users is freed, if there is none any more
-    5   a store that was dropped comes to its end
+    5   a store that was dropped comes to its end; connections that wait in it are answered first
 
 It stays on the list while something is left.  A store that nobody uses costs a turn nothing.  Active expiry and
 defragmentation work on the main store alone; in the others, a key that is due is deleted when it is looked up.
 """
 
 from kvstore.branches.lineage import drop, end
+from kvstore.branches.losing import lose
 from kvstore.branches.named import area_close, named, named_of
-from kvstore.branches.using import come_to_hand, enter_main, note_due, stop_using
+from kvstore.branches.using import come_to_hand, enter_main, note_due
 from kvstore.connections.table import connection
 from kvstore.effects.broadcasts import broadcast
-from kvstore.effects.subscriptions import end_subscriptions
-from kvstore.effects.tracking import tracking_off
-from kvstore.effects.watch import unwatch_all
 from kvstore.lifetimes.call import ARGC
-from kvstore.lifetimes.connection import DIRTY_EXEC, FLAGS, MOVED, MULTI, NEVER, STORE_LOST
+from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.named import (
     AFTER,
@@ -48,11 +46,32 @@ STORES_A_TURN = 64
 PAGES_A_STORE = 16
 
 
+@linked(void(CONTEXT))
+def _lose_all(context):  # type: ignore[no-untyped-def]
+    """The connections that use the store of this context lose it, also those that wait in it."""
+    own = named_of(context)
+    while own[USER_FIRST] > 0:
+        slot = own[USER_FIRST] - 1
+        unblock_connection(context, slot, BRANCH_DROPPED)
+        lose(context, slot, connection(context, slot))
+
+
+@linked(void(CONTEXT))
+def drop_store(context):  # type: ignore[no-untyped-def]
+    """Drop the branch or snapshot of this context.  The connections that use it lose it."""
+    _lose_all(context)
+    drop(context)
+
+
 @linked(int64(CONTEXT))
 def _look_after(context):  # type: ignore[no-untyped-def]
     """Do a part of what a store has left; returns whether there may be more (0 or 1)."""
     own, store = named_of(context), context.store
     if own[KIND] == DROPPED:
+        if own[USERS] > 0:
+            context.call[ARGC] = 0  # the last command is over, so that its arguments' place is free
+            _lose_all(context)
+            return 1
         end(context)
         return 0
     if own[USERS] > 0:
@@ -83,29 +102,6 @@ def look_after_stores(context):  # type: ignore[no-untyped-def]
             note_due(concerned)
         enter_main(context)
     return 1 if shard[DUE_FIRST] != 0 else 0
-
-
-@linked(void(CONTEXT, int64, int64[::1]))
-def _lose(context, slot, row):  # type: ignore[no-untyped-def]
-    """Take the store of this context away from the connection in `slot`, which uses it."""
-    unblock_connection(context, slot, BRANCH_DROPPED)
-    unwatch_all(context, row)
-    end_subscriptions(context, row)
-    tracking_off(context, slot)
-    stop_using(context, slot, row)
-    row[FLAGS] |= STORE_LOST | MOVED
-    if row[FLAGS] & MULTI:
-        row[FLAGS] |= DIRTY_EXEC
-
-
-@linked(void(CONTEXT))
-def drop_store(context):  # type: ignore[no-untyped-def]
-    """Drop the branch or snapshot of this context.  The connections that use it lose it."""
-    own = named_of(context)
-    while own[USER_FIRST] > 0:
-        slot = own[USER_FIRST] - 1
-        _lose(context, slot, connection(context, slot))
-    drop(context)
 
 
 @linked(void(CONTEXT))

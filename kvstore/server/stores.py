@@ -1,4 +1,4 @@
-"""Named stores, branches and snapshots, for commands that Python serves: found, used, exchanged, dropped, saved."""
+"""Named stores, branches and snapshots, for commands that Python serves: found, used, exchanged, saved."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,6 @@ from kvstore.lifetimes import connection
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.lifetimes.store import LINE
 from kvstore.lifetimes.wiring import Shard
-from kvstore.net.stores import drop_store
 from kvstore.net.waiting import begin_wait, unblock_connection
 from kvstore.store.reserve import own_frames
 from kvstore.store.sampling import database_sizes
@@ -68,10 +67,6 @@ class Stores:
     def swap_stores(self, first: Known, second: Known) -> None:
         """Exchange the contents of two stores."""
         swap(self._context_of(first), self._context_of(second))
-
-    def drop_store(self, one: Known) -> None:
-        """Drop a branch or a snapshot; the connections that use it lose it."""
-        drop_store(self._context_of(one))
 
     def use_store(self, slot: int, name: bytes) -> None:
         """Let the connection in `slot` use the store of this name.  Raises CommandError."""

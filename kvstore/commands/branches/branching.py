@@ -1,16 +1,17 @@
 """BRANCH and SNAPSHOT: the subcommands that tests, fuzzers and pools of connections send all the time, as kernels.
 
     BRANCH CREATE name [FROM source] [TTL seconds] [MAXMEMORY bytes] [IFNX]
-    BRANCH USE name     BRANCH CURRENT     BRANCH RESET [name]     BRANCH DROP name     BRANCH LIST
+    BRANCH USE name     BRANCH CURRENT     BRANCH RESET [name]     BRANCH DROP name [FORCE]     BRANCH LIST
     BRANCH DIFF first second [CURSOR cursor] [COUNT count]     (differing.py)
     SNAPSHOT CREATE name [FROM source] [TTL seconds] [IFNX]
-    SNAPSHOT RESTORE name [INTO branch]              SNAPSHOT DROP name              SNAPSHOT LIST
+    SNAPSHOT RESTORE name [INTO branch]     SNAPSHOT DROP name [FORCE]     SNAPSHOT LIST
 
-The other subcommands are served by Python, and so is every form that these kernels do not take, such as the drop of a
-store that connections use.
+The other subcommands are served by Python, and so is every form that these kernels do not take, such as the refusal to
+drop a store that connections use.
 """
 
-from kvstore.branches.lineage import NO_MEMORY, drop, make, reset_branch, restore
+from kvstore.branches.lineage import NO_MEMORY, make, reset_branch, restore
+from kvstore.branches.losing import drop_in_use
 from kvstore.branches.named import named
 from kvstore.branches.registry import find_named, is_name
 from kvstore.branches.using import use
@@ -42,7 +43,7 @@ from kvstore.wire.resp import reply_bulk, reply_error, reply_null, reply_ok, rep
 from mmcore.errors import NO_SPACE
 from mmcore.jit import constant, int64, kernel, linked
 
-_FROM, _TTL, _IFNX, _INTO = pack(b"FROM"), pack(b"TTL"), pack(b"IFNX"), pack(b"INTO")
+_FROM, _TTL, _IFNX, _INTO, _FORCE = (pack(name) for name in (b"FROM", b"TTL", b"IFNX", b"INTO", b"FORCE"))
 _MAXMEMORY = constant(b"MAXMEMORY")
 _CREATE, _USE, _CURRENT, _RESET, _DROP, _RESTORE, _LIST, _DIFF = (
     constant(name) for name in (b"CREATE", b"USE", b"CURRENT", b"RESET", b"DROP", b"RESTORE", b"LIST", b"DIFF")
@@ -171,9 +172,12 @@ def _drop(context, kind):  # type: ignore[no-untyped-def]
     if named(address)[KIND] != kind:
         reply_error(context, NOT_A_BRANCH if kind == BRANCH else NOT_A_SNAPSHOT)
         return SERVED
-    if named(address)[USERS] > 0:
-        return FOR_PYTHON
-    drop(context_at(named(address)[CONTEXT_OF_NAMED]))
+    if context.call[ARGC] == 4 and word(context, 3) != _FORCE:
+        reply_error(context, SYNTAX)
+        return SERVED
+    if context.call[ARGC] == 3 and named(address)[USERS] > 0:
+        return FOR_PYTHON  # to say how many there are
+    drop_in_use(context_at(named(address)[CONTEXT_OF_NAMED]))
     reply_ok(context)
     return SERVED
 
@@ -214,7 +218,7 @@ def branch(context):  # type: ignore[no-untyped-def]
         return _reset(context)
     if count >= 3 and is_word(context, 1, _CREATE):
         return _create(context, BRANCH)
-    if count == 3 and is_word(context, 1, _DROP):
+    if 3 <= count <= 4 and is_word(context, 1, _DROP):
         return _drop(context, BRANCH)
     if count == 2 and is_word(context, 1, _LIST):
         reply_named(context, 0)
@@ -238,7 +242,7 @@ def snapshot(context):  # type: ignore[no-untyped-def]
         return _create(context, SNAPSHOT)
     if (count == 3 or count == 5) and is_word(context, 1, _RESTORE):
         return _restore(context)
-    if count == 3 and is_word(context, 1, _DROP):
+    if 3 <= count <= 4 and is_word(context, 1, _DROP):
         return _drop(context, SNAPSHOT)
     if count == 2 and is_word(context, 1, _LIST):
         reply_named(context, 1)

@@ -1,15 +1,13 @@
-"""BRANCH and SNAPSHOT, what Python serves of them: INFO, RENAME, SWAP, SAVE, and the drop of stores in use."""
+"""BRANCH and SNAPSHOT, what Python serves of them: INFO, RENAME, SWAP, SAVE, and a refusal of DROP."""
 
 from typing import TYPE_CHECKING
 
 from kvstore.branches.known import KINDS, Known
-from kvstore.commands.table import options
 from kvstore.wire.errors import (
     BRANCH_EXISTS,
     BRANCH_NAME,
     ERRORS,
     NO_BRANCH,
-    NOT_A_BRANCH,
     NOT_A_SNAPSHOT,
     SNAPSHOT_READ_ONLY,
     SYNTAX,
@@ -86,15 +84,9 @@ def branch_swap(server: "Server", _client: "Client", args: list[bytes]) -> Reply
 
 
 def drop(server: "Server", _client: "Client", args: list[bytes]) -> Reply:
-    """BRANCH DROP name [FORCE], SNAPSHOT DROP name [FORCE]"""
-    forced = "force" in options(args)
-    one, kind = _find(server, args[2]), args[0].lower().decode()
-    if one.kind != kind:
-        raise CommandError(ERRORS[NOT_A_BRANCH if kind == "branch" else NOT_A_SNAPSHOT])
-    if one.users and not forced:
-        raise CommandError(IN_USE.format(KINDS[one.kind], one.users, "s" * (one.users > 1)))
-    server.drop_store(one)
-    return OK
+    """BRANCH DROP name, SNAPSHOT DROP name, of a store in use"""
+    one = _find(server, args[2])
+    raise CommandError(IN_USE.format(KINDS[one.kind], one.users, "s" * (one.users > 1)))
 
 
 def branch_save(server: "Server", client: "Client", args: list[bytes]) -> Reply:
