@@ -7,12 +7,19 @@ commands that wait for it.
 
 Nothing is looked at here but the events.  Whether a marked key exists by then, and of which type it is, is found out
 when it is served.  An event that can only remove a key, or that belongs to a type that no command waits for, marks
-nothing, so that the queue has the order in which Redis serves keys.
+nothing, so that the queue has the order in which Redis serves keys.  But a command that reads in a group of consumers
+is to fail when its key or its group is gone (GROUP_READ): for that, an event that can remove the key marks it.
 """
 
 from kvstore.connections.interests import (
+    CONNECTION as INTERESTED,
+)
+from kvstore.connections.interests import (
     NUMBER,
     interest_add,
+    interest_at,
+    interest_first,
+    interest_next,
     interests_end,
     topic_after,
     topic_at,
@@ -22,7 +29,7 @@ from kvstore.connections.interests import (
     topic_mark,
 )
 from kvstore.connections.table import connection
-from kvstore.effects.events import ALL_DATABASES, EMPTIED, EVENTS, REPLACED, SWAPPED
+from kvstore.effects.events import ALL_DATABASES, EMPTIED, EVENTS, REPLACED, SWAPPED, Event
 from kvstore.lifetimes.call import CONNECTION, DB, DEPTH
 from kvstore.lifetimes.connection import (
     AFTERWARDS,
@@ -36,19 +43,28 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, SERVED
 from kvstore.lifetimes.listeners import WAITING
-from kvstore.lifetimes.store import HASH_SEED, LISTENERS, WAITED_KEYS
+from kvstore.lifetimes.store import GROUP_READERS, HASH_SEED, LISTENERS, WAITED_KEYS
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument
 from kvstore.wire.errors import OUT_OF_WAITING
 from kvstore.wire.resp import reply_error, reply_null_array
-from mmcore.jit import constant, int64, kernel, linked, uint8, void
+from mmcore.jit import boolean, constant, int64, kernel, linked, uint8, void
 
 _AWAITED_BY_NONE = "$hsxe"  # classes of events: strings, hashes, sets; expiry and eviction
 _REMOVING = ("del", "expire", "persist", "rename_from", "move_from")
-_MAKES = constant(
-    [event.letter not in _AWAITED_BY_NONE and event.name not in _REMOVING for event in EVENTS], uint8
-)  # by event: whether it may make a key that a command waits for
+GROUP_READ = 7  # in the place of a type: of a command that is to be told when the key or its group is gone
+_HARMLESS = ["xtrim", "xdel", "xsetid", "xgroup-setid", "xgroup-createconsumer", "xgroup-delconsumer", "xpending"]
+_NOTHING, _MAKES, _ENDS = range(3)  # what an event may do to a key that a command waits for
+
+
+def _effect(event: Event) -> int:
+    if event.name in _HARMLESS:
+        return _NOTHING
+    return _ENDS if event.letter in _AWAITED_BY_NONE or event.name in _REMOVING else _MAKES
+
+
+_EFFECTS = constant([_effect(event) for event in EVENTS], uint8)
 
 
 @kernel
@@ -72,6 +88,8 @@ def may_wait(context):  # type: ignore[no-untyped-def]
 def stop_waiting(context, row):  # type: ignore[no-untyped-def]
     """End the interests of the connection with this row in keys."""
     interests_end(context.store[WAITED_KEYS], row, KEYS_FIRST)
+    context.store[GROUP_READERS] -= int64(row[BLOCKED_KIND] == GROUP_READ + 1)
+    row[BLOCKED_KIND] = 0
     note_waiting(context)
 
 
@@ -86,6 +104,8 @@ def wait_for_keys(context, first, keys, type_, timeout_ms):  # type: ignore[no-u
     row = connection(context, call[CONNECTION])
     if row[FLAGS] & BLOCKED:
         return BLOCKS
+    row[BLOCKED_KIND] = type_ + 1
+    store[GROUP_READERS] += int64(type_ == GROUP_READ)
     for i in range(first, first + keys):
         key, size = argument(context, i)
         hash_ = hash_bytes(bytes_at(key, size), 0, size, store[HASH_SEED])
@@ -94,7 +114,7 @@ def wait_for_keys(context, first, keys, type_, timeout_ms):  # type: ignore[no-u
             reply_error(context, OUT_OF_WAITING)
             return SERVED
     note_waiting(context)
-    row[BLOCKED_KIND], row[BLOCKED_ANSWER], row[BLOCKED_UNTIL_MS] = type_ + 1, ANSWER_NULL_ARRAY, timeout_ms
+    row[BLOCKED_ANSWER], row[BLOCKED_UNTIL_MS] = ANSWER_NULL_ARRAY, timeout_ms
     return BLOCKS
 
 
@@ -107,12 +127,26 @@ def wait_or_answer(context, first, keys, type_, timeout_ms):  # type: ignore[no-
     return wait_for_keys(context, first, keys, type_, timeout_ms)
 
 
+@linked(boolean(CONTEXT, int64))
+def _is_read_in_group(context, topic):  # type: ignore[no-untyped-def]
+    """Whether a command waits for a key that must know when the key is gone."""
+    table = context.store[WAITED_KEYS]
+    at = interest_first(table, topic)
+    while at >= 0:
+        if connection(context, interest_at(table, at)[INTERESTED])[BLOCKED_KIND] == GROUP_READ + 1:
+            return True
+        at = interest_next(table, at)
+    return False
+
+
 @kernel
-def _mark_database(context, db):  # type: ignore[no-untyped-def]
+def _mark_database(context, db, gone):  # type: ignore[no-untyped-def]
+    # With `gone`, only keys whose end somebody waits for.
     table = context.store[WAITED_KEYS]
     topic = topic_first(table)
     while topic >= 0:
-        if db == ALL_DATABASES or topic_at(table, topic)[NUMBER] == db:
+        there = db == ALL_DATABASES or topic_at(table, topic)[NUMBER] == db
+        if there and (gone == 0 or _is_read_in_group(context, topic)):
             topic_mark(table, topic)
         topic = topic_after(table, topic)
 
@@ -122,15 +156,19 @@ def mark_waited(context, event, db, key, size, hash_):  # type: ignore[no-untype
     """Hear of a change: mark the key if somebody waits for it, and all keys of databases that changed places."""
     call, table = context.call, context.store[WAITED_KEYS]
     if event == SWAPPED:
-        _mark_database(context, db)
-        _mark_database(context, hash_)
+        _mark_database(context, db, 0)
+        _mark_database(context, hash_, 0)
     elif event == REPLACED:
-        _mark_database(context, ALL_DATABASES)
-    elif event == EMPTIED or _MAKES[event] == 0:
+        _mark_database(context, ALL_DATABASES, 0)
+    elif event == EMPTIED:
+        if context.store[GROUP_READERS] == 0:
+            return
+        _mark_database(context, db, 1)
+    elif _EFFECTS[event] != _MAKES and (_EFFECTS[event] == _NOTHING or context.store[GROUP_READERS] == 0):
         return
     else:
         topic = topic_find(table, hash_, db, key, size)
-        if topic < 0:
+        if topic < 0 or (_EFFECTS[event] == _ENDS and not _is_read_in_group(context, topic)):
             return
         topic_mark(table, topic)
     if call[CONNECTION] >= 0:

@@ -73,9 +73,10 @@
     TRACKERS,  # connections of its that track keys
     FRAMES_MAX,  # the most that it may have of them; 0 for the main store, which has no such limit
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
-) = range(63)
+    GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
+) = range(64)
 STORE_REGISTERS = 68
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 63
+assert STORE_REGISTERS >= 64

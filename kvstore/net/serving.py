@@ -3,8 +3,8 @@
 It runs between two commands, when the door has marked waited keys (effects/waiting.py): behind the command, or the
 transaction, that made them, and before any other.  For one marked key after the other, in the order of the marks,
 
-    each connection that waits for it, in the order of arrival, runs its command again, in a nested call, while the key
-    exists and has the type that the command waits for
+    each connection that waits for it, in the order of arrival, runs its command again, in a nested call, if the key
+    exists and has the type that the command waits for, or the command is to know that it is gone
 
 so the command takes from the first key of its list that has something, and its effects go through the door as always.
 They may mark further keys, as BLMOVE does; those come last, and it ends when no key is marked.  A connection whose
@@ -33,13 +33,13 @@ from kvstore.connections.interests import (
 )
 from kvstore.connections.sends import REPLY, send_put, spill, undefer
 from kvstore.connections.table import connection
-from kvstore.effects.waiting import note_waiting
+from kvstore.effects.waiting import GROUP_READ, note_waiting
 from kvstore.lifetimes.call import ARGC, ARGS, COMMAND_CYCLES, REPLY_BASE, REPLY_LENGTH
 from kvstore.lifetimes.connection import AFTERWARDS, BLOCKED, BLOCKED_KIND, CLOSE_AFTER_REPLY, FLAGS, KILLED
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import PAUSED_UNTIL_MS, SENDS, TIMER_MS
 from kvstore.lifetimes.sizes import SENDS_MAX
-from kvstore.lifetimes.store import WAITED_KEYS
+from kvstore.lifetimes.store import GROUP_READERS, WAITED_KEYS
 from kvstore.net.events import EVENT_BLOCKED, EVENT_NONE
 from kvstore.net.execution import execute_again
 from kvstore.net.output import takes_reply
@@ -51,6 +51,8 @@ from kvstore.system.libc import cycles
 from kvstore.system.nesting import call_pop
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import load64
+
+NO_KIND = -1
 
 
 @kernel
@@ -92,13 +94,14 @@ def _serve_key(context, topic):  # type: ignore[no-untyped-def]
     at = interest_first(table, topic)
     while at >= 0:
         slot = lookup(context, db, key, size, hash_)
-        if slot == 0:
+        if slot == 0 and context.store[GROUP_READERS] == 0:
             return
-        kind = entry_type(context, entry_of(load64(context.space, slot))) + 1
+        kind = entry_type(context, entry_of(load64(context.space, slot))) + 1 if slot != 0 else NO_KIND
         connected = interest_at(table, at)[INTERESTED]
         at = interest_next(table, at)  # being served may end the interest, and with the last one the topic
         row = connection(context, connected)
-        if row[FLAGS] & (BLOCKED | KILLED | CLOSE_AFTER_REPLY) == BLOCKED and row[BLOCKED_KIND] == kind:
+        served = row[BLOCKED_KIND] == kind or row[BLOCKED_KIND] == GROUP_READ + 1
+        if served and row[FLAGS] & (BLOCKED | KILLED | CLOSE_AFTER_REPLY) == BLOCKED:
             _serve(context, connected, row)
 
 

@@ -122,25 +122,27 @@ def _same_pending(x, y, where, theirs):  # type: ignore[no-untyped-def]
 
 @linked(int64(SPACE, SPACE, int64, int64, int64[::1]))
 def _compare_groups(x, y, groups, others, state):  # type: ignore[no-untyped-def]
-    """Compare the groups from where the state is on."""
+    """Compare the groups from where the state is on: at least one pending entry, or the rest of a group, in a call."""
     where, theirs = tree_seek(x, groups, state[WHERE], 0), tree_seek(y, others, state[WHERE], 0)
     while where != 0:
         group, other = position_address(x, where), position_address(y, theirs)
         if state[PLACE] == 0 and (not same_key(x, y, group, other) or not _same_consumers(x, y, group, other)):
             return DIFFERENT
-        state[LEFT] -= ENTRY_COST * (1 + record_count(x, word_at(x, group, CONSUMERS)))
         at = tree_seek(x, word_at(x, group, PENDING), state[PLACE], 0)
         its = tree_seek(y, word_at(y, other, PENDING), state[PLACE], 0)
         while at != 0:
-            if state[LEFT] <= 0:
-                return MORE
             if not _same_pending(x, y, at, its):
                 return DIFFERENT
             at, its = position_next(x, at), position_next(y, its)
             state[PLACE] += 1
             state[LEFT] -= ENTRY_COST
+            if state[LEFT] <= 0 and at != 0:
+                return MORE
         where, theirs = position_next(x, where), position_next(y, theirs)
         state[WHERE], state[PLACE] = state[WHERE] + 1, 0
+        state[LEFT] -= ENTRY_COST * (1 + record_count(x, word_at(x, group, CONSUMERS)))
+        if state[LEFT] <= 0 and where != 0:
+            return MORE
     return SAME
 
 

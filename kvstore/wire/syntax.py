@@ -187,7 +187,8 @@ def _joined(members: tuple[Argument, ...]) -> Argument:
     first = members[0]
     if len(members) == 1:
         return first
-    token = first.token if first.type != "pure-token" and not any(member.token for member in members[1:]) else ""
+    of_all = first.type != "pure-token" and not first.optional and not any(member.token for member in members[1:])
+    token = first.token if of_all else ""
     if token:
         members = (first._replace(token=""), *members[1:])
     return Argument("", "block", token, arguments=members)

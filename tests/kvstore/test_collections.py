@@ -95,6 +95,35 @@ def lists(r: random.Random, key: str) -> Command:
     )
 
 
+def streams(r: random.Random, key: str) -> Command:
+    fields = [part for _ in range(r.choice([1, 1, 1, 3, 40])) for part in (r.choice(MEMBERS), b"v" * r.randrange(30))]
+    consumer, ids = r.choice("mno"), [f"{r.randrange(1, 90)}-{r.randrange(3)}" for _ in range(r.randrange(1, 12))]
+    return r.choice(
+        [
+            ("XADD", key, "*", *fields),
+            ("XADD", key, f"{r.randrange(1, 90)}-*", "f", r.choice(MEMBERS)),
+            ("XADD", key, "MAXLEN", "~", 20, "*", *fields),
+            ("XDEL", key, *ids),
+            ("XTRIM", key, "MAXLEN", r.randrange(30)),
+            ("XTRIM", key, "MINID", ids[0]),
+            ("XSETID", key, "1800000000000-0", "ENTRIESADDED", 1000),
+            ("XRANGE", key, "-", "+"),
+            ("XGROUP", "CREATE", key, "g", 0, "MKSTREAM"),
+            ("XGROUP", "CREATE", key, "g", 0, "MKSTREAM"),
+            ("XGROUP", "DESTROY", key, "g"),
+            ("XGROUP", "SETID", key, "g", 0),
+            ("XGROUP", "CREATECONSUMER", key, "g", consumer),
+            ("XGROUP", "DELCONSUMER", key, "g", consumer),
+            ("XREADGROUP", "GROUP", "g", consumer, "COUNT", r.randrange(1, 30), "STREAMS", key, ">"),
+            ("XREADGROUP", "GROUP", "g", consumer, "STREAMS", key, ">"),
+            ("XREADGROUP", "GROUP", "g", consumer, "STREAMS", key, 0),
+            ("XACK", key, "g", *ids),
+            ("XCLAIM", key, "g", consumer, 0, *ids, "FORCE"),
+            ("XAUTOCLAIM", key, "g", consumer, 0, "-", "COUNT", r.randrange(1, 20)),
+        ]
+    )
+
+
 def keys(r: random.Random, key: str) -> Command:
     kind, other = key[0], r.choice("abc")
     return r.choice(
@@ -113,6 +142,7 @@ FAMILIES: dict[str, Callable[[random.Random, str], Command]] = {
     "s": sets,
     "z": sorted_sets,
     "l": lists,
+    "x": streams,
 }
 LIMITS = {
     "HASH_MAX_LISTPACK_ENTRIES": 20,
@@ -120,6 +150,7 @@ LIMITS = {
     "SET_MAX_LISTPACK_ENTRIES": 20,
     "ZSET_MAX_LISTPACK_ENTRIES": 20,
     "LIST_MAX_LISTPACK_SIZE": 20,
+    "STREAM_NODE_MAX_ENTRIES": 7,
 }
 
 
@@ -143,7 +174,7 @@ def agree(store: Bare, twin: Bare) -> bool:
 
 
 def is_served(family: str) -> bool:
-    names = {"h": b"HSET", "s": b"SADD", "z": b"ZADD", "l": b"RPUSH"}
+    names = {"h": b"HSET", "s": b"SADD", "z": b"ZADD", "l": b"RPUSH", "x": b"XADD"}
     return names[family] in HANDLERS and find(names[family]) is not None
 
 

@@ -28,7 +28,7 @@ from tests.mmcore.support import only
 
 FOREVER = 10**9
 KINDS = ("strings", "hashes", "great hashes", "zsets", "great zsets", "deadlines")
-SEQUENCES = ("ints", "sets", "great sets", "lists", "great lists")
+SEQUENCES = ("ints", "sets", "great sets", "lists", "great lists", "streams", "great streams")
 
 
 @linked(int64(SPACE))
@@ -76,6 +76,12 @@ def write(store: Bare, kind: str, i: int, draw: random.Random) -> None:
         store("SADD", key, *(f"m{j}" for j in range(1 + i % 40)))
     elif kind == "lists":
         store("RPUSH", key, *(b"v" * (size % 60) for _ in range(1 + i % 40)))
+    elif kind == "streams":
+        for j in range(1 + i % 40):
+            store("XADD", key, f"{j + 1}-1", "f", b"v" * (size % 60))
+    elif kind == "great streams" and i % 100 == 0:
+        for j in range(1000):
+            store("XADD", key, f"{j + 1}-1", "field", f"value:{j}")
     elif kind == "great sets" and i % 100 == 0:
         store("SADD", key, *(f"member:{j}" for j in range(1000)))
     elif kind == "great lists" and i % 100 == 0:

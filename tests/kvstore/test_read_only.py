@@ -55,6 +55,19 @@ READING = {
     "sintercard": [("SINTERCARD", 2, "set", "set:big", "LIMIT", 3)],
     "sunion": [("SUNION", "set", "set:big", "ints")],
     "sdiff": [("SDIFF", "set:big", "set"), ("SDIFF", "ints", "set:big")],
+    "xinfo": [
+        ("XINFO", "STREAM", "stream"),
+        ("XINFO", "STREAM", "stream", "FULL"),
+        ("XINFO", "GROUPS", "stream"),
+        ("XINFO", "CONSUMERS", "stream", "g"),
+        ("XINFO", "GROUPS", "none"),
+    ],
+    "xpending": [
+        ("XPENDING", "stream", "g"),
+        ("XPENDING", "stream", "g", "-", "+", 5),
+        ("XPENDING", "stream", "none"),
+        ("XPENDING", "stream", "g", "IDLE", 1, "3", "+", 5, "one"),
+    ],
     "xlen": [("XLEN", "stream"), ("XLEN", "none")],
     "xrange": [
         ("XRANGE", "stream", "-", "+", "COUNT", 7),
@@ -112,6 +125,8 @@ def fill(store: Bare) -> None:
             store("RPUSH", f"list{colon}", *(f"e{3 * i + j}" for j in range(3)))
     for i in range(1, 400):
         store("XADD", "stream", f"{i}-1", "field", i)
+    store("XGROUP", "CREATE", "stream", "g", 0)
+    store("XREADGROUP", "GROUP", "g", "one", "COUNT", 150, "STREAMS", "stream", ">")
     store("SADD", "ints", *range(0, 100, 7))
     store("SELECT", 1)
     store("SET", "other", "database")
@@ -144,7 +159,7 @@ def both(request) -> Iterator[tuple[Bare, Bare]]:
 def test_every_reading_command_has_a_sample() -> None:
     kernels = {name.decode().lower() for name in HANDLERS}
     reading = {command.name for command in COMMANDS if "readonly" in command.flags and command.name in kernels}
-    assert (reading - ELSEWHERE) | {"object"} == set(READING)
+    assert (reading - ELSEWHERE) | {"object", "xinfo"} == set(READING)
 
 
 def test_it_answers_as_the_owner_does_and_changes_nothing(both: tuple[Bare, Bare]) -> None:

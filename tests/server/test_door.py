@@ -28,12 +28,15 @@ BEFORE: tuple[Command, ...] = (
     ("ZADD", "zset:1", 1, "a"),
     ("XADD", "stream", "1-1", "f", "v"),
     ("XADD", "stream", "2-1", "f", "w"),
+    ("XGROUP", "CREATE", "stream", "g", 0),
+    ("XREADGROUP", "GROUP", "g", "one", "COUNT", 1, "STREAMS", "stream", ">"),
     ("RPUSH", "list", "a", "b", "c", "b", "long" * 30),
     ("RPUSH", "list:1", "a"),
     ("SELECT", 1),
     ("SET", "there", "z"),
     ("SELECT", 0),
 )
+IDLE_READ = ("XREADGROUP", "GROUP", "g", "one", "STREAMS", "stream", 0)
 PAST, LATER = 1_000, 1_900_000_000_000
 WRITING: dict[str, tuple[Command, ...]] = {
     "set": (
@@ -144,6 +147,19 @@ WRITING: dict[str, tuple[Command, ...]] = {
         ("XADD", "text", "*", "f", "v"), ("XADD", "new", "NOMKSTREAM", "*", "f", "v"),
         ("XADD", "stream", "MAXLEN", "=", 1, "*", "f", "v"),
     ),
+    "xack": (("XACK", "stream", "g", "1-1"), ("XACK", "stream", "g", "7-7"), ("XACK", "none", "g", "1-1")),
+    "xautoclaim": (
+        ("XAUTOCLAIM", "stream", "g", "two", 0, 0), ("XAUTOCLAIM", "stream", "g", "one", 1000, 0, "JUSTID"),
+        ("XAUTOCLAIM", "stream", "none", "one", 0, 0),
+    ),
+    "xclaim": (
+        ("XCLAIM", "stream", "g", "two", 0, "1-1"), ("XCLAIM", "stream", "g", "one", 0, "7-7"),
+        ("XCLAIM", "stream", "g", "one", 0, "2-1", "FORCE", "LASTID", "3-3"), ("XCLAIM", "none", "g", "one", 0, "1-1"),
+    ),
+    "xreadgroup": (
+        ("XREADGROUP", "GROUP", "g", "one", "STREAMS", "stream", ">"), IDLE_READ,
+        ("XREADGROUP", "GROUP", "g", "two", "NOACK", "STREAMS", "stream", ">"),
+    ),
     "xdel": (("XDEL", "stream", "1-1", "7-7"), ("XDEL", "stream", "7-7"), ("XDEL", "none", "1-1")),
     "xtrim": (("XTRIM", "stream", "MAXLEN", 1), ("XTRIM", "stream", "MINID", 0), ("XTRIM", "none", "MAXLEN", 1)),
     "xsetid": (("XSETID", "stream", "9-9"), ("XSETID", "stream", "0-1"), ("XSETID", "none", "1-1")),
@@ -151,8 +167,19 @@ WRITING: dict[str, tuple[Command, ...]] = {
     "flushdb": (("FLUSHDB",),),
     "flushall": (("FLUSHALL",),),
 }  # fmt: skip
-TELLS_NO_CHANGE = {("LTRIM", "list", 0, -1)}  # as Redis: an event, and nothing to save
-SAMPLES = [sample for samples in WRITING.values() for sample in samples]
+TELLS_NO_CHANGE = {
+    ("LTRIM", "list", 0, -1),  # as Redis: an event, and nothing to save
+    ("XAUTOCLAIM", "stream", "g", "one", 1000, 0, "JUSTID"),  # the consumer was seen, which nobody saves
+    ("XCLAIM", "stream", "g", "one", 0, "7-7"),
+}
+OF_CONTAINERS: tuple[Command, ...] = (
+    ("XGROUP", "CREATE", "stream", "h", "$"), ("XGROUP", "CREATE", "new", "h", "0", "MKSTREAM"),
+    ("XGROUP", "CREATE", "stream", "g", "0"), ("XGROUP", "SETID", "stream", "g", "0", "ENTRIESREAD", 1),
+    ("XGROUP", "DESTROY", "stream", "g"), ("XGROUP", "DESTROY", "stream", "none"),
+    ("XGROUP", "CREATECONSUMER", "stream", "g", "two"), ("XGROUP", "CREATECONSUMER", "stream", "g", "one"),
+    ("XGROUP", "DELCONSUMER", "stream", "g", "one"), ("XGROUP", "DELCONSUMER", "stream", "g", "two"),
+)  # fmt: skip
+SAMPLES = [*(sample for samples in WRITING.values() for sample in samples), *OF_CONTAINERS]
 Found = dict[tuple[int, bytes], object]
 
 

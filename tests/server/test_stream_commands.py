@@ -43,8 +43,9 @@ setid = several(
 )
 
 
-def _flat(words: object) -> Command:
-    return tuple(word for one in words for word in (_flat(one) if isinstance(one, tuple | list) else (one,)))  # type: ignore[attr-defined]
+def flat(words: object) -> Command:
+    """The words of a command that was made of parts."""
+    return tuple(word for one in words for word in (flat(one) if isinstance(one, tuple | list) else (one,)))  # type: ignore[attr-defined]
 
 
 def xread(most: int) -> st.SearchStrategy[Command]:
@@ -53,7 +54,7 @@ def xread(most: int) -> st.SearchStrategy[Command]:
         lambda n: st.tuples(
             of(b"XREAD"), counted, of(b"STREAMS"), st.lists(key, min_size=n, max_size=n),
             st.lists(st.one_of(ids, of(b"$", b"0", b"x", b"-", b">")), min_size=n, max_size=n),
-        ).map(_flat)
+        ).map(flat)
     )  # fmt: skip
 
 
