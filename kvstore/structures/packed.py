@@ -50,7 +50,7 @@ from kvstore.structures.packed_layout import (
 )
 from mmcore.frames import has_frames
 from mmcore.heap import HEAP_FRAMES, heap_alloc, heap_free, heap_size
-from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, void
+from mmcore.jit import boolean, bytes32, copy_bytes, int64, kernel, linked, prefetch, void
 from mmcore.mmu import copy_across, read_address, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
@@ -100,6 +100,21 @@ def packed_item_size(space, va, i):  # type: ignore[no-untyped-def]
     if capacity == 0:
         return long_size_at(space.mem.bytes, at)
     return offset_at(space.mem.bytes, at, capacity, i + 1) - offset_at(space.mem.bytes, at, capacity, i)
+
+
+@kernel
+def packed_prefetch(space, va, i, count):  # type: ignore[no-untyped-def]
+    """Ask for the cache lines in which item `i` of `count` is found.
+
+    Its end lies in the one line, and the item in another, and each is known only after the line before it has come.  So
+    they are guessed: as if the packed were a full one whose items have one size.
+    """
+    at = read_address(space, va)
+    prefetch(space.mem.bytes, at)
+    if va & PAGE_MASK == 0:
+        ends = END_SIZE * count
+        prefetch(space.mem.bytes, at + PACKED_MAX - END_SIZE * (i + 1))
+        prefetch(space.mem.bytes, at + PACKED_HEADER + (PACKED_MAX - PACKED_HEADER - ends) * i // count)
 
 
 @kernel

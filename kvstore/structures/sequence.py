@@ -33,6 +33,7 @@ from kvstore.structures.packed import (
     packed_count,
     packed_is_long,
     packed_item_size,
+    packed_prefetch,
     packed_used,
 )
 from kvstore.structures.packed_layout import PACKED_HEADER, capacity_at, count_at, long_size_at, offset_at
@@ -48,6 +49,8 @@ from kvstore.structures.tree import (
     position_address,
     position_next,
     position_previous,
+    position_word,
+    tree_find,
     tree_frames,
     tree_seek,
     tree_seek_start,
@@ -107,8 +110,11 @@ def sequence_find(space, root, rank):  # type: ignore[no-untyped-def]
     if rank >= start:
         assert tail != 0, "a rank beyond a sequence"
         return int64(BACK), tail, start
-    position = tree_seek(space, root, rank - heads, 1)
-    return position, position_address(space, position), heads + tree_seek_start(space, root, rank - heads, 1)
+    position, rest = tree_find(space, root, rank - heads, 1)
+    assert position != 0, "a rank beyond the tree"
+    packed = position_address(space, position)
+    packed_prefetch(space, packed, rest, position_word(space, position))
+    return position, packed, rank - rest
 
 
 @kernel

@@ -27,6 +27,8 @@ from mmcore.jit import bytes64, int64, kernel, linked
 from mmcore.mmu import load64
 from mmcore.state import SPACE
 
+STRIDE = 8  # weights that are added before they are compared with a rank: a cache line of them
+
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64, int64))
 def tree_before(space, node, word, element, key, k, after):  # type: ignore[no-untyped-def]
@@ -62,6 +64,12 @@ def tree_before(space, node, word, element, key, k, after):  # type: ignore[no-u
 def holder_of_rank(memory, node, rank, field):  # type: ignore[no-untyped-def]
     """The place that holds a rank, and what is left of the rank there.  Place `count` where the rank is beyond."""
     place, count = 0, node_count(memory, node)
+    while place + STRIDE <= count:
+        weight = node_sum(memory, node, field, place, STRIDE)
+        if rank < weight:
+            break
+        rank -= weight
+        place += STRIDE
     while place < count:
         weight = node_at(memory, node, field, place)
         if rank < weight:
@@ -82,17 +90,17 @@ def child_holding(space, node, ordered, rank, word, element):  # type: ignore[no
 
 
 @kernel
-def _seek(space, record, rank, weights):  # type: ignore[no-untyped-def]
-    # The leaf, the place, and what is left of the rank there.  Leaf 0 where the rank is beyond.
+def tree_find(space, record, rank, weights):  # type: ignore[no-untyped-def]
+    """The position of the item that holds a rank, and what is left of the rank there; position 0 beyond the last."""
     memory = space.mem.bytes
     node, level = load64(space, record + TREE), load64(space, record + LEVELS)
     if level == 0 or rank < 0:
-        return int64(0), int64(0), int64(0)
+        return int64(0), int64(0)
     pa = node_read(space, node)
     while level > 1:
         place, rank = holder_of_rank(memory, pa, rank, WEIGHTS)
         if place == node_count(memory, pa):
-            return int64(0), int64(0), int64(0)
+            return int64(0), int64(0)
         node = node_at(memory, pa, CHILDREN, place)
         pa = node_read(space, node)
         level -= 1
@@ -101,8 +109,8 @@ def _seek(space, record, rank, weights):  # type: ignore[no-untyped-def]
     else:
         place, rank = rank, int64(0)
     if place >= node_count(memory, pa):
-        return int64(0), int64(0), int64(0)
-    return node, place, rank
+        return int64(0), int64(0)
+    return node << PLACE_BITS | place, rank
 
 
 @linked(int64(SPACE, int64))
@@ -155,15 +163,15 @@ def tree_rank_word(space, record, word, after):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64, int64, int64))
 def tree_seek(space, record, rank, weights):  # type: ignore[no-untyped-def]
     """The position of the item that holds a rank; 0 beyond the last one."""
-    leaf, place, _ = _seek(space, record, rank, weights)
-    return leaf << PLACE_BITS | place
+    position, _ = tree_find(space, record, rank, weights)
+    return position
 
 
 @linked(int64(SPACE, int64, int64, int64))
 def tree_seek_start(space, record, rank, weights):  # type: ignore[no-untyped-def]
     """The rank of the first element of the item that holds a rank, which is in the tree."""
-    leaf, _, rest = _seek(space, record, rank, weights)
-    assert leaf != 0, "a rank beyond the tree"
+    position, rest = tree_find(space, record, rank, weights)
+    assert position != 0, "a rank beyond the tree"
     return rank - rest
 
 
