@@ -35,7 +35,7 @@ from kvstore.structures.buckets import (
 )
 from kvstore.structures.linear import bucket_mask, bucket_number
 from mmcore.heap import heap_free
-from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, prefetch, put64, void
+from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, prefetch, put64
 from mmcore.mapping import map_pages, unmap_pages
 from mmcore.mmu import load64, read_address, store64, write_address
 
@@ -94,9 +94,12 @@ def index_prefetch(context, base, buckets, hash_):  # type: ignore[no-untyped-de
     prefetch(context.space.mem.bytes, read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets)))
 
 
-@linked(void(CONTEXT, int64, int64, int64))
+@linked(int64(CONTEXT, int64, int64, int64))
 def index_prefetch_entry(context, base, buckets, hash_):  # type: ignore[no-untyped-def]
-    """Prefetch the first lines of an entry whose tag in the bucket matches this hash."""
+    """Prefetch the first lines of an entry whose tag in the bucket matches this hash: its address, or 0 without one.
+
+    The entry may have another key.
+    """
     memory = context.space.mem.bytes
     pa = read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets))
     entry = 0
@@ -108,6 +111,7 @@ def index_prefetch_entry(context, base, buckets, hash_):  # type: ignore[no-unty
         pa = read_address(context.space, entry)
         prefetch(memory, pa)
         prefetch(memory, pa + LINE)
+    return entry
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64))

@@ -117,6 +117,15 @@ def sequence_find(space, root, rank):  # type: ignore[no-untyped-def]
     return position, packed, rank - rest
 
 
+@linked(void(SPACE, int64, int64))
+def sequence_prefetch(space, root, rank):  # type: ignore[no-untyped-def]
+    """Prefetch the lines in which the element of a rank is found, if that lies in the tree."""
+    if kind_of(space, root) != PACKED:
+        position, rest = tree_find(space, root, rank - heads_of(space, root), 1)
+        if position != 0:
+            packed_prefetch(space, position_address(space, position), rest, position_word(space, position))
+
+
 @kernel
 def packed_where(space, root, where):  # type: ignore[no-untyped-def]
     """The packed that is there."""

@@ -64,10 +64,18 @@ def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
         for i in range(keys):
             store("SET", f"key:{i}", "v" * generator.randrange(6000 if i % 50 == 0 else 60))
         store("SET", "k" * 5000, "long")
+        store("RPUSH", "short", "a", "b")
+        for _ in range(60 if keys else 0):
+            store("RPUSH", "list", *("v" * generator.randrange(40) for _ in range(100)))
         pieces = [
             command(b"GET", b"key:1"),
             command(b"PING"),
             command(b"SET", b"", b"v" * 1000),
+            *(command(b"LINDEX", b"list", b"%d" % rank) for rank in (-1, 0, 10, 3000, 5999, 6000, 10**8)),
+            command(b"lindex", b"short", b"1"),
+            command(b"LINDEX", b"key:1", b"1"),
+            command(b"LINDEX", b"list", b"3000", b"more"),
+            command(b"LINDEX", b"list", b"3x"),
             command(b"GET", b"k" * 5000),
             command(*[b"MGET"] + [b"key:%d" % i for i in range(40)]),
             b"PING\r\n",
