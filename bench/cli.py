@@ -637,7 +637,7 @@ def data_command(subjects: tuple[str, ...], only: str | None, rounds: int, smoke
 @bench.command("pages")
 @against(DEFAULT, *RIVALS)
 @click.option("--elements", type=click.IntRange(1), default=200_000, show_default=True, help="Of each collection.")
-@click.option("--writes", type=click.IntRange(1), multiple=True, help="Beside one fork; default 100 and 1,000.")
+@click.option("--writes", type=click.IntRange(1), multiple=True, help="Beside one fork; default 100, 500, 1,000.")
 @in_rounds(5)
 @common
 def pages_command(
