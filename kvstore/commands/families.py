@@ -6,6 +6,7 @@ FAMILIES = (
     "kvstore.commands.cluster.declarations",
     "kvstore.commands.configuration.declarations",
     "kvstore.commands.connection.declarations",
+    "kvstore.commands.geo.declarations",
     "kvstore.commands.hashes.declarations",
     "kvstore.commands.introspection.declarations",
     "kvstore.commands.keys.declarations",

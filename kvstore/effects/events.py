@@ -75,6 +75,9 @@ EVENTS = (
     Event("xgroup-createconsumer", "t"),
     Event("xgroup-delconsumer", "t"),
     Event("xpending", ""),
+    Event("georadiusstore", "z"),
+    Event("geosearchstore", "z"),
+    Event("sortstore", "l"),
     # notices
     Event("new", "n"),
     Event("keymiss", "m"),
@@ -134,6 +137,9 @@ EVENTS = (
     XGROUP_CREATECONSUMER,
     XGROUP_DELCONSUMER,
     XPENDING,
+    GEORADIUSSTORE,
+    GEOSEARCHSTORE,
+    SORTSTORE,
     NEW,
     KEYMISS,
 ) = range(len(EVENTS))

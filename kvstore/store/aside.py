@@ -11,6 +11,7 @@ hash take, 0.2 us each, or so many keys of its database.
     SRANDMEMBER, HRANDFIELD, ZRANDMEMBER                   draws, twice
     LRANGE                                                 a quarter of the elements answered
     LPOS                                                   a sixteenth of those compared
+    GEOSEARCH and its kin                                  half of the members of the cells that are searched
     MEMORY USAGE                                           the elements measured
     HMGET, SMISMEMBER, ZMSCORE, MGET                       the elements or keys named
     GET, GETRANGE                                          the KiB answered

@@ -183,12 +183,12 @@ def _is_token(word: str) -> bool:
 
 
 def _joined(members: tuple[Argument, ...]) -> Argument:
-    # Several arguments as one; a token before them is the token of all.
+    # Several arguments as one; a token before them is the token of all, unless tokens or groups are among them.
     first = members[0]
     if len(members) == 1:
         return first
-    of_all = first.type != "pure-token" and not first.optional and not any(member.token for member in members[1:])
-    token = first.token if of_all else ""
+    among = any(member.token or member.arguments for member in members[1:])
+    token = "" if first.type == "pure-token" or first.optional or among else first.token
     if token:
         members = (first._replace(token=""), *members[1:])
     return Argument("", "block", token, arguments=members)

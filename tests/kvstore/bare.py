@@ -16,6 +16,7 @@ from types import TracebackType
 
 import numpy as np
 
+from kvstore.commands.geo import declarations as geo
 from kvstore.commands.hashes import declarations as hashes
 from kvstore.commands.keys import declarations as keys
 from kvstore.commands.lists import declarations as lists
@@ -40,7 +41,7 @@ from snapshot.begin import TICKET_WORDS
 
 HANDLERS = {
     command.name.upper().encode(): kernel_of(command)
-    for family in (hashes, keys, lists, memory, sets, sortedsets, streams, strings)
+    for family in (geo, hashes, keys, lists, memory, sets, sortedsets, streams, strings)
     for command in family.COMMANDS
 }
 START_MS = 1_700_000_000_000

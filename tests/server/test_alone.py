@@ -249,7 +249,6 @@ def test_the_doctor_is_meant_for_people(wire: Wire) -> None:
 LEFT_OUT = {
     "bitmap": "bitmaps",
     "hyperloglog": "HyperLogLog",
-    "geo": "geography",
     "scripting": "scripting and functions",
 }
 

@@ -118,6 +118,23 @@ WRITING: dict[str, tuple[Command, ...]] = {
     "zunionstore": (("ZUNIONSTORE", "new", 2, "zset", "set"), ("ZUNIONSTORE", "text", 1, "none")),
     "zinterstore": (("ZINTERSTORE", "new", 2, "zset", "zset:1"), ("ZINTERSTORE", "new", 2, "zset", "none")),
     "zdiffstore": (("ZDIFFSTORE", "new", 2, "zset", "zset:1"), ("ZDIFFSTORE", "zset", 2, "zset:1", "zset")),
+    "geoadd": (
+        ("GEOADD", "zset", 13, 38, "a", 15, 37, "new"), ("GEOADD", "new", "CH", 1, 2, "a"),
+        ("GEOADD", "zset", "XX", 1, 1, "x"), ("GEOADD", "zset", "NX", 1, 1, "a"), ("GEOADD", "text", 1, 1, "a"),
+    ),
+    "georadius": (
+        ("GEORADIUS", "zset", -180, -85, 9000, "km", "STORE", "new"), ("GEORADIUS", "zset", 0, 0, 1, "m"),
+        ("GEORADIUS", "zset", 0, 0, 1, "m", "STOREDIST", "text"), ("GEORADIUS", "none", 0, 0, 1, "m", "STORE", "set"),
+    ),
+    "georadiusbymember": (
+        ("GEORADIUSBYMEMBER", "zset", "a", 1, "km", "STOREDIST", "zset"),
+        ("GEORADIUSBYMEMBER", "zset", "none", 1, "km", "STORE", "new"),
+    ),
+    "geosearchstore": (
+        ("GEOSEARCHSTORE", "new", "zset", "FROMMEMBER", "a", "BYRADIUS", 9, "km", "STOREDIST"),
+        ("GEOSEARCHSTORE", "text", "zset", "FROMLONLAT", 0, 0, "BYBOX", 1, 1, "km"),
+        ("GEOSEARCHSTORE", "none", "none", "FROMLONLAT", 0, 0, "BYBOX", 1, 1, "km"),
+    ),
     "lpush": (("LPUSH", "list", "x", "y"), ("LPUSH", "new", "x"), ("LPUSH", "text", "x")),
     "rpush": (("RPUSH", "list", "x", "y"), ("RPUSH", "new", "x")),
     "lpushx": (("LPUSHX", "list", "x"), ("LPUSHX", "new", "x")),

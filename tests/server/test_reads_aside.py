@@ -59,6 +59,9 @@ READS: tuple[str, ...] = (
     *(f"{name}SCAN {key} 0 COUNT 5000" for name, key in (
         ("H", "hash900"), ("S", "set900"), ("Z", "zset900"), ("H", "hash3"), ("S", "ints"))),
     "HSCAN hash900 0 COUNT 5000 NOVALUES",
+    "GEOSEARCH zset900 FROMMEMBER e500 BYRADIUS 30 m WITHDIST WITHCOORD",
+    "GEOSEARCH zset900 FROMMEMBER e3 BYBOX 900 900 km DESC COUNT 100 WITHHASH",
+    "GEORADIUS_RO zset900 -180 -85 9000 km COUNT 5 ANY",
     "MEMORY USAGE hash900 SAMPLES 0",
     "MEMORY USAGE zset900",
     "HGETALL set3",

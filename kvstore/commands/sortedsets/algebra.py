@@ -323,7 +323,7 @@ def _answer(context, sources, count, first, operation, purpose, event):  # type:
     elif purpose == REPLIED:
         _reply_gathered(context)
     else:
-        store_gathered(context, event)
+        store_gathered(context, 1, event)
     gather_end(context)
     return SERVED
 

@@ -108,10 +108,10 @@ def _store_some(context, key, key_size, event):  # type: ignore[no-untyped-def]
     return 1
 
 
-@linked(void(CONTEXT, int64))
-def store_gathered(context, event):  # type: ignore[no-untyped-def]
-    """Store the rows, in order, at the key in argument 1; with none, delete the key.  Reply their number."""
-    key, key_size = argument(context, 1)
+@linked(void(CONTEXT, int64, int64))
+def store_gathered(context, i, event):  # type: ignore[no-untyped-def]
+    """Store the rows, in order, at the key in argument i; with none, delete the key.  Reply their number."""
+    key, key_size = argument(context, i)
     count = gathered(context)[COUNT]
     if count == 0:
         if not reserve_removal(context, 1):
@@ -151,7 +151,7 @@ def zrangestore(context):  # type: ignore[no-untyped-def]
     if entry == OTHER_TYPE:
         return 0
     if _gather_range(context, entry_root(context, entry)) if entry != 0 else gather_begin(context, 0):
-        store_gathered(context, ZRANGESTORE)
+        store_gathered(context, 1, ZRANGESTORE)
     else:
         reply_error(context, OUT_OF_RESULT)
     gather_end(context)

@@ -24,10 +24,10 @@ from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_size
 from kvstore.system.libc import words_at
 from kvstore.wire.arguments import arg_length, argument, pack, word
-from kvstore.wire.doubles import double_argument, double_of
+from kvstore.wire.doubles import bits_of_double, double_argument, double_of, double_of_bits
 from kvstore.wire.errors import GT_LT_NX, INCR_PAIR, NOT_FLOAT, SCORE_NAN, SYNTAX, XX_AND_NX
 from kvstore.wire.resp import reply_error, reply_integer, reply_null
-from mmcore.jit import int64, kernel, linked
+from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import load64
 
 _NX_WORD, _XX_WORD, _GT_WORD, _LT_WORD = pack(b"NX"), pack(b"XX"), pack(b"GT"), pack(b"LT")
@@ -89,11 +89,11 @@ def _note(context, score):  # type: ignore[no-untyped-def]
     words_at(context.shard[SCRATCH_ADDRESS], 1)[0] = score_word(score)
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def _put(context, entry, i, options):  # type: ignore[no-untyped-def]
-    """Add or move the member whose score is in argument i: what became of it."""
-    _, score = double_argument(context, i)
-    member, k = argument(context, i + 1)
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def _put(context, entry, i, options, bits):  # type: ignore[no-untyped-def]
+    """Add the member in argument i, or move it, with the score that has these bits: what became of it."""
+    score = double_of_bits(bits)
+    member, k = argument(context, i)
     element = member_find(context, entry_root(context, entry), member, k)
     if element == 0:
         if options & XX:
@@ -117,34 +117,21 @@ def _put(context, entry, i, options):  # type: ignore[no-untyped-def]
     return MOVED
 
 
-@linked(int64(CONTEXT, int64))
-def _add(context, given):  # type: ignore[no-untyped-def]
-    """ZADD, and ZINCRBY with INCR given."""
-    argc = context.call[ARGC]
-    options = _options(context, given)
-    if options < 0:
-        return 0
-    first = options >> _FIRST_SHIFT
-    key, key_size = argument(context, 1)
-    hash_ = key_hash(context, key, key_size)
-    slot = collection_write(context, key, key_size, hash_, ZSET)
-    if slot < 0:
-        return 0
-    if slot == 0 and options & XX:
-        if options & INCR:
-            reply_null(context)
-        else:
-            reply_integer(context, 0)
-        return 0
-    size, pairs = key_size, (argc - first) // 2
-    for i in range(first, argc, 2):
-        size += element_size(arg_length(context, i + 1), WORD_SIZE)
-    if not reserve_members(context, slot, pairs, size):
-        return 0
-    entry = zset_for_writing(context, slot, key, key_size, hash_, pairs)
+@kernel
+def _score_bits(context, scores, number, i):  # type: ignore[no-untyped-def]
+    # The bits of a score: from those at an address, or of the argument in front of the member's.
+    if scores != 0:
+        return words_at(scores, number + 1)[number]
+    _, score = double_argument(context, i - 1)
+    return bits_of_double(score)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def _put_all(context, entry, options, first, step, scores):  # type: ignore[no-untyped-def]
+    """Add or move the members in every `step`th argument from `first` on, and reply: how many were added or moved."""
     added, moved, outcome = 0, 0, KEPT
-    for i in range(first, argc, 2):
-        outcome = _put(context, entry, i, options)
+    for number, i in enumerate(range(first, context.call[ARGC], step)):
+        outcome = _put(context, entry, i, options, _score_bits(context, scores, number, i))
         added += int64(outcome == ADDED)
         moved += int64(outcome == MOVED)
     if outcome == NAN:
@@ -155,8 +142,44 @@ def _add(context, given):  # type: ignore[no-untyped-def]
         reply_null(context)
     else:
         reply_score(context, words_at(context.shard[SCRATCH_ADDRESS], 1)[0])
-    if added + moved > 0:
-        changed(context, context.call[DB], key, key_size, hash_, ZINCR if options & INCR else ZADD, added + moved)
+    return added + moved
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def add_members(context, options, first, step, scores):  # type: ignore[no-untyped-def]
+    """Add or move the members in every `step`th argument from `first` on.
+
+    The bits of their scores are at an address in the process; with 0 each score is the argument in front of a member.
+    """
+    argc = context.call[ARGC]
+    key, key_size = argument(context, 1)
+    hash_ = key_hash(context, key, key_size)
+    slot = collection_write(context, key, key_size, hash_, ZSET)
+    if slot < 0:
+        return
+    if slot == 0 and options & XX:
+        if options & INCR:
+            reply_null(context)
+        else:
+            reply_integer(context, 0)
+        return
+    size, members = key_size, (argc - first + step - 1) // step
+    for i in range(first, argc, step):
+        size += element_size(arg_length(context, i), WORD_SIZE)
+    if not reserve_members(context, slot, members, size):
+        return
+    entry = zset_for_writing(context, slot, key, key_size, hash_, members)
+    changes = _put_all(context, entry, options, first, step, scores)
+    if changes > 0:
+        changed(context, context.call[DB], key, key_size, hash_, ZINCR if options & INCR else ZADD, changes)
+
+
+@linked(int64(CONTEXT, int64))
+def _add(context, given):  # type: ignore[no-untyped-def]
+    """ZADD, and ZINCRBY with INCR given."""
+    options = _options(context, given)
+    if options >= 0:
+        add_members(context, options, (options >> _FIRST_SHIFT) + 1, 2, 0)
     return 0
 
 
