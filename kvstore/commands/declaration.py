@@ -23,7 +23,7 @@ rest.
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvstore.wire.syntax import Argument, parse, words_of
 
@@ -62,7 +62,7 @@ CATEGORIES = tuple(_CATEGORIES.split())  # of Redis's ACLs; those of types that 
 CONTAINER_ARITY = -2
 
 Secrets = Callable[[list[bytes]], list[int]]
-_NOT_KEY = "not_key"
+_NOT_KEY, _PATTERNS, _UNTOLD = "not_key", "patterns", "untold"
 _NOTHING: dict[str, str] = {}
 
 
@@ -98,7 +98,7 @@ class Command:
         cost: str,
         flags: str = "",
         keys: str | tuple[str, ...] = (),
-        notes: str = "",
+        notes: str | tuple[str, ...] = "",
         plain_keys: tuple[str, str] | None = None,
         tips: str = "",
         categories: str = "",
@@ -123,8 +123,9 @@ class Command:
 
         flags               Redis's names for what it may do, and when it may run
         keys, notes         what is done to the keys, for each run of them: RO, RW, OW or RM, and what is done with the
-                            value: access, update, insert, delete; and a remark on the first run.  not_key: these are
-                            shard channels
+                            value: access, update, insert, delete; and remarks on the first runs.  not_key: these are
+                            shard channels.  patterns: these are keys that patterns name.  untold: COMMAND INFO does
+                            not say where they are.  One entry for several keys in a row makes them one run
         plain_keys          a token, and what is done to the keys where it is not given
         tips                for clients and proxies
         categories          of ACLs, that follow neither from the flags nor from the group
@@ -147,7 +148,8 @@ class Command:
         served = kernel or python or subcommands
         self.kernel, self.python = family.whole(kernel), family.whole(python if served else family.python)
         self.loop, self.keeps, self.secrets, self.subcommands = loop, keeps, secrets, subcommands
-        self._keys, self._notes, self._plain_keys = (keys,) if isinstance(keys, str) else keys, notes, plain_keys
+        self._keys, self._plain_keys = (keys,) if isinstance(keys, str) else keys, plain_keys
+        self._notes = (notes,) if isinstance(notes, str) else notes
         self._categories, self._category_of_group = categories, category_of_group
         self._annotations = groups, types, names, added, outdated
         self._arity = arity
@@ -174,17 +176,28 @@ class Command:
     @cached_property
     def key_specs(self) -> "tuple[KeySpec, ...]":
         """The positions of the keys, and the effect on them."""
-        from kvstore.wire.keyspecs import KeySpec, is_shard_channel, places  # here: no command needs it to be admitted
-
-        found = places(self.arguments, self.named)
-        if self._keys == (_NOT_KEY,):
-            found = places(self.arguments, self.named, is_shard_channel)
-        assert len(found) == len(self._keys), f"{self.name}: {len(self._keys)} runs of keys are declared, not {found}"
-        notes = (self._notes, *[""] * len(found))
-        return tuple(
-            KeySpec(begin, find, tuple(flags.split()), note)
-            for (begin, find), flags, note in zip(found, self._keys, notes, strict=False)
+        from kvstore.wire.keyspecs import (  # here: no command needs it to be admitted
+            KeySpec,
+            Range,
+            is_shard_channel,
+            places,
+            together,
         )
+
+        found: list[Any] = list(places(self.arguments, self.named))
+        if self._keys == (_NOT_KEY,):
+            found = list(places(self.arguments, self.named, is_shard_channel))
+        if len(found) > 1 == len(self._keys):
+            found = list(together(found))
+        for number, words in enumerate(self._keys):
+            if _PATTERNS in words:
+                found.insert(number, (None, Range(0)))
+        assert len(found) == len(self._keys), f"{self.name}: {len(self._keys)} runs of keys are declared, not {found}"
+        specs = []
+        for (begin, find), words, note in zip(found, self._keys, (*self._notes, *[""] * len(found)), strict=False):
+            flags = tuple(word for word in words.split() if word not in (_PATTERNS, _UNTOLD))
+            specs.append(KeySpec(begin, find, flags, note, _UNTOLD not in words and begin is not None))
+        return tuple(specs)
 
     @property
     def has_keys(self) -> bool:

@@ -17,6 +17,7 @@ FAMILIES = (
     "kvstore.commands.pubsub.declarations",
     "kvstore.commands.sets.declarations",
     "kvstore.commands.sortedsets.declarations",
+    "kvstore.commands.sorting.declarations",
     "kvstore.commands.streams.declarations",
     "kvstore.commands.strings.declarations",
     "kvstore.commands.transactions",

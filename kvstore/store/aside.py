@@ -12,6 +12,8 @@ hash take, 0.2 us each, or so many keys of its database.
     LRANGE                                                 a quarter of the elements answered
     LPOS                                                   a sixteenth of those compared
     GEOSEARCH and its kin                                  half of the members of the cells that are searched
+    SORT                                                   the elements, and the keys looked up for each answered
+    LCS                                                    a 128th of the words of its rows
     MEMORY USAGE                                           the elements measured
     HMGET, SMISMEMBER, ZMSCORE, MGET                       the elements or keys named
     GET, GETRANGE                                          the KiB answered

@@ -12,6 +12,9 @@ A key specification gives the beginning of a search and the arguments that it fi
     GEORADIUS key ... [STORE key]               Keyword(STORE, 6)   Range(0)
     XREAD ... STREAMS <key [key ...] id ...>    Keyword(STREAMS, 1) Range(-1, limit=2)
 
+SORT's patterns name keys that are not among the arguments: their specification has no beginning, and COMMAND INFO says
+that the places are unknown.  So it says of SORT's STORE, which Redis finds by going through the options.
+
 The command's first word is argument 0.  `last` counts from the beginning of the search; a negative one counts from the
 end of the command.
 """
@@ -94,10 +97,11 @@ class NoKeys(ValueError):
 class KeySpec:
     """A run of keys, and the command's effect on them."""
 
-    begin: Index | Keyword
+    begin: Index | Keyword | None
     find: Range | Count
     flags: tuple[str, ...]  # RO, RW, OW or RM, and the effect on the value: access, update, insert, delete
     notes: str = ""
+    told: bool = True  # whether COMMAND INFO says where they are
 
     @property
     def is_range(self) -> bool:
@@ -121,6 +125,8 @@ class KeySpec:
         return range(first, last + 1, step)
 
     def _begin(self, args: Sequence[bytes]) -> int | None:
+        if self.begin is None:
+            return None
         if isinstance(self.begin, Index):
             return self.begin.at
         word, start = self.begin.keyword.lower().encode(), self.begin.start
@@ -186,6 +192,14 @@ def _places_in(
         yield Index(required), Range(-1 - after if argument.multiple else 0)
 
 
+def together(found: list[Place]) -> list[Place]:
+    """Keys at arguments that follow each other as one run."""
+    assert [place[1] for place in found] == [Range(0)] * len(found), found
+    begins = [begin.at for begin, _ in found if isinstance(begin, Index)]
+    assert begins == list(range(begins[0], begins[0] + len(found))), found
+    return [(Index(begins[0]), Range(len(found) - 1))]
+
+
 def as_one_run(specs: Sequence[KeySpec]) -> tuple[tuple[int, int, int], bool]:
     """First key, last key and step, zeros without keys; and whether some keys are not among these."""
     if len(specs) == 1 and specs[0].is_range:
@@ -212,7 +226,7 @@ def places_table(commands: Sequence[Sequence[KeySpec]]) -> Table:
     table = Table(SPECS * len(commands), SPEC_WIDTH)
     for command, specs in enumerate(commands):
         assert len(specs) <= SPECS
-        for number, spec in enumerate(specs):
+        for number, spec in enumerate(spec for spec in specs if spec.begin is not None):
             for field, value in _words(spec).items():
                 table[SPECS * command + number, field] = value
     return table
@@ -223,6 +237,7 @@ def _words(spec: KeySpec) -> dict[int, int]:
     if isinstance(begin, Index):
         words[START] = begin.at
     else:
+        assert begin is not None
         keyword = begin.keyword.upper().encode()
         words |= {START: begin.start, KEYWORD_SIZE: len(keyword)}
         words |= {KEYWORD: pack(keyword[:8]), KEYWORD_REST: pack(keyword[8:])}

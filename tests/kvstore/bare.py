@@ -23,6 +23,7 @@ from kvstore.commands.lists import declarations as lists
 from kvstore.commands.memory import declarations as memory
 from kvstore.commands.sets import declarations as sets
 from kvstore.commands.sortedsets import declarations as sortedsets
+from kvstore.commands.sorting import declarations as sorting
 from kvstore.commands.streams import declarations as streams
 from kvstore.commands.strings import declarations as strings
 from kvstore.commands.table import find, kernel_of
@@ -41,7 +42,7 @@ from snapshot.begin import TICKET_WORDS
 
 HANDLERS = {
     command.name.upper().encode(): kernel_of(command)
-    for family in (geo, hashes, keys, lists, memory, sets, sortedsets, streams, strings)
+    for family in (geo, hashes, keys, lists, memory, sets, sortedsets, sorting, streams, strings)
     for command in family.COMMANDS
 }
 START_MS = 1_700_000_000_000

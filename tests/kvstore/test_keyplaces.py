@@ -70,7 +70,7 @@ def places():
 
 def expected(specs: Sequence[KeySpec], args: Sequence[bytes]) -> list[list[int]] | None:
     try:
-        return [list(spec.positions(args)) for spec in specs]
+        return [list(spec.positions(args)) for spec in specs if spec.begin is not None]
     except NoKeys:
         return None
 

@@ -105,12 +105,23 @@ READING = {
     "geosearch": [("GEOSEARCH", "zset:big", "FROMMEMBER", "m5", "BYRADIUS", 9, "m", "WITHDIST", "COUNT", 40)],
     "georadius_ro": [("GEORADIUS_RO", "zset", -180, -85, 90, "km", "DESC", "WITHCOORD", "WITHHASH")],
     "georadiusbymember_ro": [("GEORADIUSBYMEMBER_RO", "zset", "m1", 9, "mi")],
+    "sort_ro": [
+        ("SORT_RO", "list:big", "ALPHA", "DESC"),
+        ("SORT_RO", "ints", "BY", "key:*", "GET", "#", "GET", "key:*"),
+        ("SORT_RO", "zset:big", "BY", "hash*->f1", "ALPHA", "LIMIT", 5, 50),
+        ("SORT_RO", "set", "BY", "nosort"),
+    ],
+    "lcs": [
+        ("LCS", "key:299", "long"),
+        ("LCS", "text", "number", "IDX", "WITHMATCHLEN"),
+        ("LCS", "text", "due", "LEN"),
+    ],
     "llen": [("LLEN", "list"), ("LLEN", "list:big")],
     "lrange": [("LRANGE", "list", 0, -1), ("LRANGE", "list:big", 100, 2000)],
     "lindex": [("LINDEX", "list:big", 1500), ("LINDEX", "list", -1)],
     "lpos": [("LPOS", "list:big", "e1500"), ("LPOS", "list", "e3", "COUNT", 0)],
 }
-ELSEWHERE = {"memory", "lolwut", "lcs", "dump"}  # with forms that Python serves, or not served as yet
+ELSEWHERE = {"memory", "lolwut", "dump"}  # with forms that Python serves, or not served as yet
 
 
 def fill(store: Bare) -> None:

@@ -135,6 +135,10 @@ WRITING: dict[str, tuple[Command, ...]] = {
         ("GEOSEARCHSTORE", "text", "zset", "FROMLONLAT", 0, 0, "BYBOX", 1, 1, "km"),
         ("GEOSEARCHSTORE", "none", "none", "FROMLONLAT", 0, 0, "BYBOX", 1, 1, "km"),
     ),
+    "sort": (
+        ("SORT", "list", "ALPHA", "STORE", "new"), ("SORT", "ints", "DESC", "STORE", "list"), ("SORT", "ints"),
+        ("SORT", "none", "STORE", "text"), ("SORT", "list", "STORE", "new"), ("SORT", "text", "STORE", "new"),
+    ),
     "lpush": (("LPUSH", "list", "x", "y"), ("LPUSH", "new", "x"), ("LPUSH", "text", "x")),
     "rpush": (("RPUSH", "list", "x", "y"), ("RPUSH", "new", "x")),
     "lpushx": (("LPUSHX", "list", "x"), ("LPUSHX", "new", "x")),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from kvstore.commands.declaration import CATEGORIES, Command
@@ -23,6 +24,8 @@ def _names(words: Iterable[str]) -> Set:
 def _key_specification(spec: KeySpec) -> dict[str, Reply]:
     told: dict[str, Reply] = {"notes": spec.notes} if spec.notes else {}
     told["flags"] = _names(spec.flags)
+    if not spec.told or spec.begin is None:
+        return told | {place: {"type": "unknown", "spec": {}} for place in ("begin_search", "find_keys")}
     if isinstance(spec.begin, Index):
         told["begin_search"] = {"type": "index", "spec": {"index": spec.begin.at}}
     else:
@@ -51,12 +54,14 @@ def command_row(command: Command) -> Reply:
     ]
 
 
-def _document_arguments(arguments: tuple[Argument, ...], keys: Iterator[int]) -> Reply:
+def _document_arguments(arguments: tuple[Argument, ...], keys: Iterator[int], patterns: int | None) -> Reply:
     described: list[Reply] = []
     for argument in arguments:
         fields: dict[str, Reply] = {"name": argument.name, "type": argument.type}
         if argument.type == "key":
             fields["key_spec_index"] = next(keys)
+        if argument.type == "pattern" and patterns is not None:
+            fields["key_spec_index"] = patterns
         if argument.token:
             fields["token"] = argument.token
         if argument.since:
@@ -67,9 +72,17 @@ def _document_arguments(arguments: tuple[Argument, ...], keys: Iterator[int]) ->
         if flags:
             fields["flags"] = _names(flags)
         if argument.arguments:
-            fields["arguments"] = _document_arguments(argument.arguments, keys)
+            fields["arguments"] = _document_arguments(argument.arguments, keys, patterns)
         described.append(fields)
     return described
+
+
+def _specifications(command: Command) -> tuple[Iterator[int], int | None]:
+    # The numbers of the specifications of keys, in the order of the arguments that are keys, and that of patterns.
+    specs = command.key_specs
+    numbers = [number for number, spec in enumerate(specs) if spec.begin is not None]
+    patterns = next((number for number, spec in enumerate(specs) if spec.begin is None), None)
+    return chain(numbers, repeat(numbers[-1] if numbers else 0)), patterns
 
 
 def document(command: Command) -> dict[str, Reply]:
@@ -88,7 +101,7 @@ def document(command: Command) -> dict[str, Reply]:
     if command.history:
         fields["history"] = Set([version, change] for version, change in command.history)
     if command.arguments:
-        fields["arguments"] = _document_arguments(command.arguments, iter(range(len(command.key_specs))))
+        fields["arguments"] = _document_arguments(command.arguments, *_specifications(command))
     if command.subcommands:
         fields["subcommands"] = {sub.name: document(sub) for sub in command.subcommands}
     return fields

@@ -144,6 +144,17 @@ COMMANDS = (
     ),
     Command(
         _strings,
+        "LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]",
+        "Answers the longest common subsequence of two strings, its length, or where it is.",
+        since="7.0.0",
+        cost="O(N*M) with N and M the lengths of the strings, for 64 bytes of the second at a time",
+        flags="readonly",
+        keys="RO access",
+        types="key1:key key2:key len:integer",
+        kernel="subsequences:lcs",
+    ),
+    Command(
+        _strings,
         "MGET key [key ...]",
         "Answers the strings at several keys.",
         since="1.0.0",
