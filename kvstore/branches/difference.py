@@ -90,8 +90,9 @@ from mmcore.spaces import space_close, space_open
     OUT,  # address of the replies about them, their length, the capacity
     OUT_LENGTH,
     OUT_CAPACITY,
-) = range(GATHER_WORDS, GATHER_WORDS + 18)
-_RECORDS = GATHER_WORDS + 18
+    WITHOUT_MEMORY,  # not 0: there was none for a long key, or for the replies
+) = range(GATHER_WORDS, GATHER_WORDS + 19)
+_RECORDS = GATHER_WORDS + 19
 _WORDS = _RECORDS + 2 * CONTEXT_WORDS
 
 FIRST_BUDGET, TURN_BUDGET = 25_000, 5_000  # of the first turn, some 1 ms, and of each further one
@@ -128,19 +129,21 @@ def _is_there(context, entry, now_ms):  # type: ignore[no-untyped-def]
     return deadline == NO_DEADLINE or deadline > now_ms
 
 
-@linked(int64(CONTEXT, CONTEXT, int64, int64, int64))
-def _counterpart(a, b, db, entry, now_ms):  # type: ignore[no-untyped-def]
-    """The entry of b with the same key as an entry of a; 0 for none, or a due one."""
+@linked(int64(CONTEXT, CONTEXT, int64[::1], int64, int64))
+def _counterpart(a, b, state, db, entry):  # type: ignore[no-untyped-def]
+    """The entry of b with the same key as an entry of a; 0 for none, or a due one, or WITHOUT_MEMORY."""
     count = entry_key_length(a, entry)
     key, copied = pin(a.space, entry_key(a, entry), count), 0
     if key == 0:
         key = copied = malloc(max(count, 1))
-        assert key != 0, "out of memory for a long key"
+        if key == 0:
+            state[WITHOUT_MEMORY] = 1
+            return 0
         copy_out(a.space, entry_key(a, entry), bytes_at(key, count), 0, count)
     slot = find_slot(b, db, key, count, entry_hash(a, entry, a.store[HASH_SEED]))
     free(copied)
     found = entry_of(load64(b.space, slot)) if slot != 0 else 0
-    return found if found != 0 and _is_there(b, found, now_ms) else 0
+    return found if found != 0 and _is_there(b, found, state[NOW]) else 0
 
 
 @linked(int64(int64[::1], int64))
@@ -169,8 +172,9 @@ def _put_line(out, at, kind, number):  # type: ignore[no-untyped-def]
 def _tell(context, state, db, entry, what):  # type: ignore[no-untyped-def]
     """Add the reply about a difference: the database, the key, and what has become of it."""
     count = entry_key_length(context, entry)
-    fits = _out_room(state, count + 100)
-    assert fits, "out of memory for a reply"
+    if _out_room(state, count + 100) == 0:
+        state[WITHOUT_MEMORY] = 1
+        return
     out, at = bytes_at(state[OUT], state[OUT_CAPACITY]), state[OUT_LENGTH]
     at = _put_line(out, at, 42, 3)
     at = _put_line(out, at, 58, db)
@@ -189,7 +193,9 @@ def _compare_entry(here, there, state, db, entry):  # type: ignore[no-untyped-de
     """Compare an entry of the store at hand with that of the other store: 1, or 0 with the budget used up."""
     if not _is_there(here, entry, state[NOW]):
         return 1
-    other = _counterpart(here, there, db, entry, state[NOW])
+    other = _counterpart(here, there, state, db, entry)
+    if state[WITHOUT_MEMORY]:
+        return 0
     if other == 0:
         _tell(here, state, db, entry, _GONE if state[SIDE] == 0 else _NEW)
     elif state[SIDE] == 0:
@@ -231,7 +237,7 @@ def _is_full(state):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, CONTEXT, int64[::1]))
 def _go_on(a, b, state):  # type: ignore[no-untyped-def]
-    """Go on with a comparison: 1 at its end, with the next cursor in PLACE; 0 with the budget used up."""
+    """Go on with a comparison: 1 at its end, with the next cursor in PLACE, or WITHOUT_MEMORY; 0 if there is more."""
     while True:
         while state[CANDIDATE] < state[CANDIDATES]:
             word = state[FIRST_CANDIDATE + state[CANDIDATE]]
@@ -240,7 +246,9 @@ def _go_on(a, b, state):  # type: ignore[no-untyped-def]
                 return 1
             found = state[FOUND]
             if comparing_of(state)[LEFT] <= 0 or _compare(a, b, state, word) == 0:
-                return 0
+                return state[WITHOUT_MEMORY]
+            if state[WITHOUT_MEMORY]:
+                return 1
             if state[FOUND] > found:
                 state[TOLD] = word >> TAG_BITS
             state[CANDIDATE] += 1
@@ -295,7 +303,7 @@ def difference_begin(a, b, slot, cursor, wanted):  # type: ignore[no-untyped-def
 
 @linked(int64(int64, int64))
 def difference_step(address, budget):  # type: ignore[no-untyped-def]
-    """Go on with a comparison, with this budget: 1 at its end, with the next cursor in PLACE; 0 if there is more."""
+    """Go on with a comparison, with this budget; see _go_on."""
     state = difference_at(address)
     comparing_of(state)[LEFT] = budget
     return _go_on(context_at(state[FIRST_CONTEXT]), context_at(state[SECOND_CONTEXT]), state)

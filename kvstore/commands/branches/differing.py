@@ -25,6 +25,7 @@ from kvstore.branches.difference import (
     SECOND_STORE,
     TURN_BUDGET,
     WANTED,
+    WITHOUT_MEMORY,
     difference_at,
     difference_begin,
     difference_end,
@@ -156,7 +157,10 @@ def differ(context):  # type: ignore[no-untyped-def]
             return SERVED
     if difference_step(address, budget):
         state = difference_at(address)
-        _reply(context, state[PLACE], state[SCANNED], state[FOUND], state[OUT], state[OUT_LENGTH])
+        if state[WITHOUT_MEMORY]:
+            reply_error(context, BRANCH_MEMORY)
+        else:
+            _reply(context, state[PLACE], state[SCANNED], state[FOUND], state[OUT], state[OUT_LENGTH])
         difference_end(context, address)
         return SERVED
     if difference_freeze(context, address):
