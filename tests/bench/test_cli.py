@@ -198,6 +198,7 @@ def test_a_long_read_is_measured_aside_in_place_and_elsewhere(tmp_path: Path) ->
     ]
     ways = ["aside", "in place", *HERE[1:]]
     assert all(row[f"{way}, {what}"] > 0 for row in found for way in ways for what in ("idle", "read"))
+    assert all(row[f"{way}, turn"] > 0 for row in found for way in ways[:2])
 
 
 def test_a_bystander_is_told_of_every_pipeline(tmp_path: Path) -> None:
