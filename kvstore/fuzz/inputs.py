@@ -18,7 +18,7 @@ import random
 from collections.abc import Sequence
 
 from kvstore.commands.declaration import Command
-from kvstore.fuzz.target import COLLECTIONS, PLAYED, SIZES, collection
+from kvstore.fuzz.target import COLLECTIONS, CONSUMER, GROUP, PLAYED, SIZES, collection
 from kvstore.wire.respclient import encode_command
 from kvstore.wire.syntax import Argument
 
@@ -33,7 +33,8 @@ LIMITS = (
 ODD = (b"", b"\0", b"\r\n", b"*", b"[", b"\\", b"a*" * 20 + b"b", b"$5\r\n", b"\xff" * 9, b"{a}b", b"%s", b"(inf", b"(")
 LENGTHS = (0, 1, 63, 64, 65, 127, 128, 129, 4080, 4096, 5000, 70_000)
 _PREFERRED = 0.8  # of the keys of a command are of its type
-_FORMS = {"hash": "hash", "list": "list", "set": "set", "sorted-set": "zset"}
+_FORMS = {"hash": "hash", "list": "list", "set": "set", "sorted-set": "zset", "stream": "stream"}
+_IDENTIFIERS = ("id", "start", "end", "last-id", "max_deleted_entry_id")  # arguments of stream commands
 _BYTES_TOO = 8  # one input in so many is changed as bytes as well
 _CHANGES = (1, 1, 2, 3)
 
@@ -113,6 +114,10 @@ class Inputs:
         if argument.type == "pattern":
             return [choose.choice((b"*", b"key:1*", b"[ab]?", *ODD))]
         number = choose.randrange(SIZES[-1])
+        if row.group == "stream" and argument.name in _IDENTIFIERS:
+            return [choose.choice((b"%d-1", b"%d-*", b"%d", b"(%d-1")) % number if choose.random() < 0.9 else b">"]
+        if row.group == "stream" and argument.name.startswith(("group", "consumer")):
+            return [GROUP if argument.name.startswith("group") else CONSUMER]
         return [choose.choice((b"field:%d", b"item:%d", b"member:%d", b"value:%d", b"%d")) % number]
 
     # ------------------------------------------------------------------------------------------------------ mutations

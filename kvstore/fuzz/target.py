@@ -36,7 +36,8 @@ _REPLY_ROOM = 1 << 16
 NOT_PLAYED = ("bgsave", "branch", "snapshot", "slowlog")
 PLAYED = tuple(row for row in ROWS if row.kernel and row.name.partition("|")[0] not in NOT_PLAYED)
 
-COLLECTIONS = ("hash", "list", "set", "zset")
+COLLECTIONS = ("hash", "list", "set", "zset", "stream")
+GROUP, CONSUMER = b"group", b"consumer"  # of the streams
 SIZES = (3, 200)  # of the collections: a packed one, and one with a record
 
 
@@ -58,6 +59,10 @@ def _loading() -> list[bytes]:
             encode_command(b"SADD", collection("set", size), *numbers),
             encode_command(b"ZADD", collection("zset", size), *scored),
         ]
+        key = collection("stream", size)
+        made += [encode_command(b"XADD", key, b"%d-1" % (i + 1), b"field", b"value:%d" % i) for i in range(size)]
+        reading = (b"XREADGROUP", b"GROUP", GROUP, CONSUMER, b"COUNT", b"%d" % (size // 2), b"STREAMS", key, b">")
+        made += [encode_command(b"XGROUP", b"CREATE", key, GROUP, b"0"), encode_command(*reading)]
     return [*made, encode_command(b"EXPIRE", b"key:0", b"1000")]
 
 

@@ -99,6 +99,8 @@ def thin(store: Bare, kinds: tuple[str, ...], keep: list[bool], draw: random.Ran
                 store("DEL", f"{kind}:{i}")
             elif kind == "great sets" and i % 100 == 0:
                 store("SREM", f"{kind}:{i}", *(f"member:{j}" for j in range(1000) if draw.random() < 0.9))
+            elif kind == "great streams" and i % 100 == 0:
+                store("XTRIM", f"{kind}:{i}", "MAXLEN", 700)
             elif kind == "great lists" and i % 100 == 0:
                 store("LTRIM", f"{kind}:{i}", 200, 2000)
             elif kind == "great hashes" and i % 100 == 0:
@@ -132,6 +134,9 @@ def copy_of(store: Bare) -> Bare:
                 other("HSET", key, *(part for pair in value.items() for part in pair))
             elif isinstance(value, set):
                 other("SADD", key, *value)
+            elif isinstance(value[-1], tuple) and value[-1][0] == "groups":
+                for id_, texts in value[:-4]:
+                    other("XADD", key, f"{id_[0]}-{id_[1]}", *texts)
             elif isinstance(value[0], bytes):
                 other("RPUSH", key, *value)
             else:

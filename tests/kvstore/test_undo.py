@@ -153,7 +153,8 @@ def test_a_transaction_on_collections_is_undone_as_a_whole(family: str) -> None:
             store(*command)
         store.settle()
         before, digest = contents(store.context), store_digest(store.context)
-        commands = [command for command in stream(r, family, 150) if command[0] != "RENAME"]
+        # RENAME has an error of its own, and Python decides whether a command with subcommands may be queued.
+        commands = [command for command in stream(r, family, 150) if command[0] not in ("RENAME", "XGROUP")]
         fill = [("SET", f"new:{i}", bytes(3000)) for i in range(80)]
         outcomes = set()
         for spare in range(100, 3000, 150):

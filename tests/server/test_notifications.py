@@ -174,7 +174,25 @@ FORMS = """
     LLEN none
     LRANGE none 0 -1
     LINDEX none 0
-    LPOS none a"""
+    LPOS none a
+    XADD stream MAXLEN 1 9-1 f v | XADD stream 1-1 f v | XADD new 0-* f v | XADD stream MAXLEN 9 9-1 f v
+    XDEL stream 1-1 1-1 | XDEL stream 1-1 2-1 | XDEL text 1-1
+    XTRIM stream MAXLEN 0 | XTRIM stream MINID 2 | XTRIM stream MAXLEN ~ 0 | XTRIM text MAXLEN 0
+    XSETID stream 9 ENTRIESADDED 9 | XSETID text 9 | XSETID stream 1
+    XLEN none
+    XRANGE none - +
+    XREVRANGE none + -
+    XREAD STREAMS none stream 0 0 | XREAD STREAMS stream none $ 0
+    XGROUP CREATE stream h $ | XGROUP CREATE new h $ MKSTREAM | XGROUP CREATE none h $ | XGROUP CREATE stream g $
+    XGROUP SETID stream g 0 | XGROUP DESTROY stream g | XGROUP DESTROY stream none | XGROUP SETID stream none 0
+    XGROUP CREATECONSUMER stream g two | XGROUP DELCONSUMER stream g one | XGROUP DELCONSUMER stream g two
+    XREADGROUP GROUP g two STREAMS stream > | XREADGROUP GROUP g one STREAMS stream 0
+    XREADGROUP GROUP none two STREAMS stream > | XREADGROUP GROUP g two NOACK STREAMS stream >
+    XACK stream g 1-1 | XACK none g 1-1
+    XPENDING stream g | XPENDING none g
+    XCLAIM stream g two 0 1-1 | XCLAIM stream g one 0 9-9 | XCLAIM stream g two 0 2-1 FORCE
+    XAUTOCLAIM stream g two 0 0 | XAUTOCLAIM stream none two 0 0
+    XINFO STREAM none | XINFO GROUPS stream"""
 """Forms of commands beside those in test_door.py, which are the forms of writing commands."""
 
 SEQUENCES: tuple[tuple[Command, ...], ...] = (

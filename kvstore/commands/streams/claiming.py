@@ -14,13 +14,12 @@ from kvstore.commands.streams.identifiers import (
     reply_identifier,
 )
 from kvstore.commands.streams.value import options_of, reply_entry, room_of
-from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import XPENDING
 from kvstore.lifetimes.call import ARGC, DB, REPLY_LENGTH
 from kvstore.lifetimes.context import CONTEXT, HANDLER, SERVED
 from kvstore.lifetimes.shard import NOW_MS
-from kvstore.store.collections import collection_write
+from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import STREAM, entry_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_elements
@@ -196,11 +195,11 @@ def xclaim(context):  # type: ignore[no-untyped-def]
     options = options_of(context)
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
-    slot = collection_write(context, key, key_size, hash_, STREAM)
-    if slot < 0:
+    entry = collection_read(context, key, key_size, STREAM)  # a miss is announced, as in Redis
+    if entry == OTHER_TYPE:
         return SERVED
-    root = entry_root(context, slot_entry(context, slot)) if slot != 0 else int64(0)
-    group = find_group(context, root, 2) if slot != 0 else int64(0)
+    root = entry_root(context, entry) if entry != 0 else int64(0)
+    group = find_group(context, root, 2) if entry != 0 else int64(0)
     if group == 0:
         refuse_no_group(context, 1, 2, 0)
         return SERVED
@@ -312,11 +311,11 @@ def xautoclaim(context):  # type: ignore[no-untyped-def]
         return SERVED
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
-    slot = collection_write(context, key, key_size, hash_, STREAM)
-    if slot < 0:
+    entry = collection_read(context, key, key_size, STREAM)  # a miss is announced, as in Redis
+    if entry == OTHER_TYPE:
         return SERVED
-    root = entry_root(context, slot_entry(context, slot)) if slot != 0 else int64(0)
-    group = find_group(context, root, 2) if slot != 0 else int64(0)
+    root = entry_root(context, entry) if entry != 0 else int64(0)
+    group = find_group(context, root, 2) if entry != 0 else int64(0)
     if group == 0:
         refuse_no_group(context, 1, 2, 0)
         return SERVED

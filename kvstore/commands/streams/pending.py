@@ -7,14 +7,13 @@ may have to look at all that is pending; then it goes aside.
 from kvstore.commands.streams.groups import find_consumer, find_group, refuse_no_group
 from kvstore.commands.streams.identifiers import LEAST, bound_argument, identifier_argument, reply_identifier
 from kvstore.commands.streams.value import options_of, room_of
-from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import XPENDING
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.aside import goes_aside
-from kvstore.store.collections import OTHER_TYPE, collection_read, collection_write
+from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import STREAM, entry_root
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_removal_of
@@ -59,10 +58,10 @@ def xack(context):  # type: ignore[no-untyped-def]
     space, argc, id_ = context.space, context.call[ARGC], options_of(context)
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
-    slot = collection_write(context, key, key_size, hash_, STREAM)
-    if slot < 0:
+    entry = collection_read(context, key, key_size, STREAM)  # a miss is announced, as in Redis
+    if entry == OTHER_TYPE:
         return SERVED
-    group = find_group(context, entry_root(context, slot_entry(context, slot)), 2) if slot != 0 else int64(0)
+    group = find_group(context, entry_root(context, entry), 2) if entry != 0 else int64(0)
     if group == 0:
         reply_integer(context, 0)
         return SERVED

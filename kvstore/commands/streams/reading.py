@@ -225,6 +225,8 @@ def xread(context):  # type: ignore[no-untyped-def]
     if work < 0:
         return SERVED
     if work == 0:
+        for i in range(options[STREAMS]):
+            stream_of(context, options[STREAMS_AT] + i)  # Redis looks up twice, too, and counts that
         if options[TIMEOUT] != NO_TIMEOUT and may_wait(context):
             return _wait(context)
         reply_null_array(context)
