@@ -46,7 +46,9 @@ from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.structures.collection import root_count, root_memory
 from kvstore.structures.copying import (
     BYTES_PER_WORK,
+    COPIED,
     copying_begin,
+    copying_groups,
     copying_next,
     copying_record,
     copying_step,
@@ -56,7 +58,7 @@ from kvstore.structures.copying import (
 from kvstore.structures.grave import bury
 from kvstore.structures.kinds import RECORD, STREAM, kind_of
 from kvstore.structures.record import BASE, OWNS_PACKEDS, record_owns
-from kvstore.structures.stream_whole import stream_take
+from kvstore.structures.stream_whole import groups_begin, groups_step, stream_take
 from kvstore.system.libc import words_at
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import int64, kernel, linked, view, void
@@ -138,6 +140,15 @@ def copy_begin(context, entry, begins):  # type: ignore[no-untyped-def]
         copy_end(context)
         return 0
     bury(space, CONTROL_BASE + CONTROL_GRAVE, copying_record(_state(context)))
+    stream = copying_stream(_reader(context), _state(context))
+    groups = (
+        groups_begin(space, stream, store[COPY_NUMBER], copying_groups(_state(context))) if stream != 0 else int64(0)
+    )
+    if groups < 0:
+        copy_end(context)
+        return 0
+    if groups > 0:
+        bury(space, CONTROL_BASE + CONTROL_GRAVE, groups)
     return 1
 
 
@@ -150,7 +161,12 @@ def copy_next(context):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT))
 def copy_step(context):  # type: ignore[no-untyped-def]
     """A step of the COPY under way: COPIED, MORE, or NO_FRAME."""
-    return copying_step(context.space, _reader(context), context.store[HASH_SEED], _state(context), STEP_WORK)
+    state, source = _state(context), _reader(context)
+    code = copying_step(context.space, source, context.store[HASH_SEED], state, STEP_WORK)
+    stream = copying_stream(source, state)
+    if code == COPIED and stream != 0:
+        code = groups_step(context.space, source, stream, copying_groups(state), STEP_WORK)
+    return code
 
 
 @linked(int64(CONTEXT))
@@ -159,5 +175,5 @@ def copy_take(context):  # type: ignore[no-untyped-def]
     state, source = _state(context), _reader(context)
     stream = copying_stream(source, state)
     if stream != 0:
-        return stream_take(context.space, source, stream, copying_record(state))
+        return stream_take(context.space, source, stream, copying_record(state), copying_groups(state)[0])
     return copying_take(context.space, state)

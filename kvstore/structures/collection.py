@@ -9,7 +9,14 @@ root_copy     a second one like it
 from kvstore.lifetimes.sizes import COPYING_WORDS
 from kvstore.structures.chain import chain_count, chain_memory
 from kvstore.structures.chain_change import chain_copy, chain_free
-from kvstore.structures.copying import COPIED, copying_begin, copying_record, copying_step, element_across
+from kvstore.structures.copying import (
+    COPIED,
+    copying_begin,
+    copying_groups,
+    copying_record,
+    copying_step,
+    element_across,
+)
 from kvstore.structures.element import element_bytes
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
@@ -18,7 +25,7 @@ from kvstore.structures.packed import packed_capacity, packed_copy, packed_count
 from kvstore.structures.record import BUCKETS, OWNS_PACKEDS, RECORD_SIZE, TREE, record_count, record_owns
 from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
 from kvstore.structures.stream import stream_count
-from kvstore.structures.stream_whole import stream_free, stream_memory, stream_take
+from kvstore.structures.stream_whole import groups_begin, groups_step, stream_free, stream_memory, stream_take
 from kvstore.structures.table import table_room
 from kvstore.structures.tree import FULL, LEAF_SIZE, tree_weight
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
@@ -123,6 +130,18 @@ def element_duplicate(space, element):  # type: ignore[no-untyped-def]
     return element_across(space, space, element, 0)
 
 
+@linked(int64(SPACE, int64, int64, int64, int64[::1]))
+def _stream_copied(space, grave, root, built, words):  # type: ignore[no-untyped-def]
+    """The copy of a stream whose nodes have been copied to the record `built`; 0 when frames ran out."""
+    groups, copy = groups_begin(space, root, 0, words), int64(0)
+    if groups >= 0 and groups_step(space, space, root, words, _ALL_AT_ONCE) == COPIED:
+        copy = stream_take(space, space, root, built, groups)
+    bury(space, grave, built)
+    if groups > 0:
+        bury(space, grave, groups)
+    return copy
+
+
 @linked(int64(SPACE, int64, int64, int64))
 def _record_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
     """root_copy of a record, or of a stream."""
@@ -135,9 +154,7 @@ def _record_copy(space, grave, root, seed):  # type: ignore[no-untyped-def]
             bury(space, grave, copy)
             copy = 0
         elif kind_of(space, root) == STREAM:
-            built = copy
-            copy = stream_take(space, space, root, built)
-            bury(space, grave, built)
+            copy = _stream_copied(space, grave, root, copy, copying_groups(state))
     free(address)
     return copy
 

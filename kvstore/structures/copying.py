@@ -10,8 +10,8 @@ A copy that takes several turns grows in the grave (grave.py): its owner buries 
 it gives to no other copy.  The record is in the middle of a list then, so at the end `copying_take` moves what it
 names to a new record, and the empty one stays behind to be dug out.
 
-Of a stream, which has a root of another kind, the record of its nodes is copied so; its last node and its groups are
-copied when the copy is taken (stream_whole.py).
+Of a stream, which has a root of another kind, the record of its nodes is copied so.  Its groups are copied in further
+steps (stream_whole.py), and the last node when the copy is taken.
 
 A sorted set is copied in the order of its tree.  Each element is added to the table and to the end of the tree, so no
 element has to be found again.  The copy is sound between two steps, whatever the stage.
@@ -22,7 +22,8 @@ element has to be found again.  The copy is sound between two steps, whatever th
     2     stage: ELEMENTS of a table alone, ITEMS of a tree, the FRONT and the BACK of a list, OVER
     3     ELEMENTS: the next element; ITEMS: position of the next item
     4     ITEMS: rank of the next item in the copy
-    5     ELEMENTS: the walk (walk.py); of a stream, its root, else no root of a stream
+    5     ELEMENTS: the walk (walk.py); of a stream, its root, else no root of a stream, and behind it how far the
+          copy of its groups is (stream_whole.py)
 
 Work is counted in elements, and in parts of them of BYTES_PER_WORK bytes; an item of a tree counts one more.  A step
 does at least one element or packed, however long, and no further one that is more than what is left of its budget.
@@ -81,7 +82,8 @@ COPIED, MORE = 0, 1
 BYTES_PER_WORK = 1024
 _ROOT, _COPY, _STAGE, _NEXT, _RANK, _WALK = range(6)
 _ELEMENTS, _ITEMS, _FRONT, _BACK, _OVER = range(5)
-assert _WALK + WALK_WORDS == COPYING_WORDS
+GROUPS_WORDS = 4
+assert _WALK + WALK_WORDS == COPYING_WORDS and GROUPS_WORDS < WALK_WORDS
 
 
 @view
@@ -114,6 +116,8 @@ def copying_begin(space, source, root, number, state):  # type: ignore[no-untype
     copy = record_new(space, owns | number << BUILDER_SHIFT)
     if copy == 0:
         return 0
+    for i in range(WALK_WORDS):
+        state[_WALK + i] = 0
     state[_WALK] = whole if stream else 0
     state[_ROOT], state[_COPY], state[_NEXT], state[_RANK] = root, copy, 0, 0
     if stream and (root == 0 or load64(source, root + TREE) == 0):
@@ -139,6 +143,12 @@ def copying_stream(source, state):  # type: ignore[no-untyped-def]
     """The root of the stream that is copied; 0 for anything else."""
     root = state[_WALK]
     return root if root != 0 and kind_of(source, root) == STREAM else int64(0)
+
+
+@view
+def copying_groups(state):  # type: ignore[no-untyped-def]
+    """How far the copy of a stream's groups is: GROUPS_WORDS words, zeros at the begin."""
+    return words_at(int64(state.ctypes.data) + 8 * (_WALK + 1), GROUPS_WORDS)
 
 
 @kernel

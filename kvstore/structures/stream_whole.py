@@ -1,10 +1,11 @@
 """A whole stream (stream.py) with its groups (groups.py): freeing it, its memory, and the end of a copy.
 
-A copy has two parts.  The nodes in the tree are copied in steps (copying.py).  `stream_take` then makes the stream, and
-copies the last node and the groups in one turn.  That is some 0.5 us for each pending entry.
+A copy has three parts.  The nodes in the tree are copied in steps (copying.py), and so are the groups, with what is
+pending, into a second record that grows in the grave.  `stream_take` then makes the stream of both, and copies the last
+node.
 """
 
-from kvstore.structures.copying import element_across
+from kvstore.structures.copying import COPIED, MORE, element_across
 from kvstore.structures.element import element_bytes, element_free
 from kvstore.structures.grave import bury
 from kvstore.structures.groups import (
@@ -16,6 +17,7 @@ from kvstore.structures.groups import (
     word_at,
 )
 from kvstore.structures.record import (
+    BUILDER_SHIFT,
     COUNT,
     LINK,
     OWNS_BELOW,
@@ -37,6 +39,7 @@ from kvstore.structures.tree import (
     tree_insert_at,
     tree_seek,
 )
+from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import heap_free, heap_size
 from mmcore.jit import int64, kernel, linked, void
@@ -102,7 +105,11 @@ def stream_memory(space, root, samples):  # type: ignore[no-untyped-def]
     return taken + (groups_memory(space, groups) if groups != 0 else int64(0))
 
 
-# --- the end of a copy -----------------------------------------------------------------------------------------------
+# How far the copy of groups is: the record that is built; the ranks of the next group, consumer and pending entry.
+_BUILT, _GROUP, _CONSUMER, _PENDING_AT = range(4)
+
+
+# --- the rest of a copy -----------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -127,58 +134,111 @@ def _record(space, flags):  # type: ignore[no-untyped-def]
     return record
 
 
-@linked(void(SPACE, SPACE, int64, int64, int64))
-def _copy_pending(space, source, consumer, twin, pending):  # type: ignore[no-untyped-def]
-    """Copy what a consumer was given to its twin, and to the group's record of pending entries."""
-    record = _record(space, 0)
-    put_word(space, twin, PENDING, record)
-    where = tree_seek(source, word_at(source, consumer, PENDING), 0, 0)
-    while where != 0:
-        word, element = position_word(source, where), _twin(space, source, position_address(source, where))
-        put_word(space, element, CONSUMER, twin)
-        _append(space, record, word, element)
-        code = tree_insert(space, pending, word, element)
-        assert code == 0, "no frame was reserved for a tree"
-        record_add_count(space, pending, 1)
-        where = position_next(source, where)
-
-
-@linked(void(SPACE, SPACE, int64, int64))
-def _copy_group(space, source, group, twin):  # type: ignore[no-untyped-def]
-    """Copy what is below a group to its twin."""
-    pending, consumers = _record(space, OWNS_ITEMS), _record(space, OWNS_ITEMS | OWNS_BELOW)
-    put_word(space, twin, PENDING, pending)
-    put_word(space, twin, CONSUMERS, consumers)
-    where = tree_seek(source, word_at(source, group, CONSUMERS), 0, 0)
-    while where != 0:
-        consumer = position_address(source, where)
-        new = _twin(space, source, consumer)
-        _append(space, consumers, position_word(source, where), new)
-        _copy_pending(space, source, consumer, new, pending)
-        where = position_next(source, where)
-
-
-@linked(int64(SPACE, SPACE, int64))
-def _groups_copy(space, source, groups):  # type: ignore[no-untyped-def]
-    """A copy of the record of groups.  Frames were reserved."""
-    copy = _record(space, OWNS_ITEMS | OWNS_BELOW)
-    where = tree_seek(source, groups, 0, 0)
-    while where != 0:
-        group = position_address(source, where)
-        twin = _twin(space, source, group)
-        _append(space, copy, position_word(source, where), twin)
-        _copy_group(space, source, group, twin)
-        where = position_next(source, where)
-    return copy
+@kernel
+def _item(space, record, rank):  # type: ignore[no-untyped-def]
+    # The item of a tree with this rank; 0 beyond the last one.
+    where = tree_seek(space, record, rank, 0)
+    return position_address(space, where) if where != 0 else int64(0)
 
 
 @linked(int64(SPACE, SPACE, int64, int64))
-def stream_take(space, source, root, built):  # type: ignore[no-untyped-def]
-    """A stream like `root` of `source`, with the nodes of the record `built`, which becomes empty; 0 without frames."""
-    groups, tail = load64(source, root + GROUPS), load64(source, root + TAIL)
+def _group_twin(space, source, where, copy):  # type: ignore[no-untyped-def]
+    """Copy the group at a position, without what is below it."""
+    twin = _twin(space, source, position_address(source, where))
+    put_word(space, twin, PENDING, _record(space, OWNS_ITEMS))
+    put_word(space, twin, CONSUMERS, _record(space, OWNS_ITEMS | OWNS_BELOW))
+    _append(space, copy, position_word(source, where), twin)
+    return twin
+
+
+@linked(int64(SPACE, SPACE, int64, int64, int64))
+def _consumer_twin(space, source, consumers, rank, twins):  # type: ignore[no-untyped-def]
+    """The copy of the consumer with this rank, which is made if need be, without what is pending of it."""
+    if record_count(space, twins) > rank:
+        return _item(space, twins, rank)
+    where = tree_seek(source, consumers, rank, 0)
+    twin = _twin(space, source, position_address(source, where))
+    put_word(space, twin, PENDING, _record(space, 0))
+    _append(space, twins, position_word(source, where), twin)
+    return twin
+
+
+@linked(void(SPACE, SPACE, int64, int64, int64))
+def _pending_twin(space, source, where, twin, pending):  # type: ignore[no-untyped-def]
+    """Copy the pending entry at a position, for the copy of its consumer and of its group."""
+    word, element = position_word(source, where), _twin(space, source, position_address(source, where))
+    put_word(space, element, CONSUMER, twin)
+    _append(space, word_at(space, twin, PENDING), word, element)
+    code = tree_insert(space, pending, word, element)
+    assert code == 0, "no frame was reserved for a tree"
+    record_add_count(space, pending, 1)
+
+
+@linked(int64(SPACE, int64, int64, int64[::1]))
+def groups_begin(space, root, number, words):  # type: ignore[no-untyped-def]
+    """Begin to copy the groups of a stream: the record that is built, 0 without groups; -1 when frames ran out."""
+    if load64(space, root + GROUPS) == 0:
+        return 0
+    words[_BUILT] = record_new(space, OWNS_ITEMS | OWNS_BELOW | number << BUILDER_SHIFT)
+    return words[_BUILT] if words[_BUILT] != 0 else int64(-1)
+
+
+@linked(int64(SPACE, SPACE, int64, int64[::1], int64))
+def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-def]
+    """Copy about `budget` of the groups, consumers and pending entries of a stream: COPIED, MORE or NO_FRAME."""
+    groups, copy, done = load64(source, root + GROUPS), words[_BUILT], int64(0)
+    while copy != 0:
+        where = tree_seek(source, groups, words[_GROUP], 0)
+        if where == 0:
+            break
+        if done >= budget:
+            return MORE
+        if not has_frames(space, 3 * TREE_FRAMES):
+            return NO_FRAME
+        group = position_address(source, where)
+        if record_count(space, copy) == words[_GROUP]:
+            twin = _group_twin(space, source, where, copy)
+        else:
+            twin = _item(space, copy, words[_GROUP])
+        done += 1
+        consumers = word_at(source, group, CONSUMERS)
+        consumer = _item(source, consumers, words[_CONSUMER])
+        if consumer == 0:
+            words[_GROUP], words[_CONSUMER], words[_PENDING_AT] = words[_GROUP] + 1, 0, 0
+            continue
+        own = _consumer_twin(space, source, consumers, words[_CONSUMER], word_at(space, twin, CONSUMERS))
+        at = tree_seek(source, word_at(source, consumer, PENDING), words[_PENDING_AT], 0)
+        while at != 0 and done < budget:
+            if not has_frames(space, 3 * TREE_FRAMES):
+                return NO_FRAME
+            _pending_twin(space, source, at, own, word_at(space, twin, PENDING))
+            words[_PENDING_AT] += 1
+            done += 1
+            at = position_next(source, at)
+        if at == 0:
+            words[_CONSUMER], words[_PENDING_AT] = words[_CONSUMER] + 1, 0
+    return COPIED
+
+
+@kernel
+def _taken(space, built, flags):  # type: ignore[no-untyped-def]
+    # What a record has, as a new record; it becomes empty.
+    record = _record(space, flags)
+    for field in range(COUNT, LINK, 8):
+        store64(space, record + field, load64(space, built + field))
+        store64(space, built + field, 0)
+    return record
+
+
+@linked(int64(SPACE, SPACE, int64, int64, int64))
+def stream_take(space, source, root, built, groups):  # type: ignore[no-untyped-def]
+    """A stream like `root` of `source`, with the nodes of the record `built`, and with copied groups, 0 for none.
+
+    The two records become empty.  Returns 0 with nothing changed when frames ran out.
+    """
+    tail = load64(source, root + TAIL)
     size = element_bytes(source, tail) if tail != 0 else int64(0)
-    size += groups_memory(source, groups) if groups != 0 else int64(0)
-    if not has_frames(space, 3 * TREE_FRAMES + (size >> 11)):
+    if not has_frames(space, 2 * TREE_FRAMES + (size >> 11)):
         return 0
     copy = stream_new(space)
     if copy == 0:
@@ -186,13 +246,9 @@ def stream_take(space, source, root, built):  # type: ignore[no-untyped-def]
     for field in range(8, NODES, 8):
         store64(space, copy + field, load64(source, root + field))
     if record_count(space, built) > 0:
-        record = _record(space, OWNS_ITEMS)
-        for field in range(COUNT, LINK, 8):
-            store64(space, record + field, load64(space, built + field))
-            store64(space, built + field, 0)
-        store64(space, copy + NODES, record)
+        store64(space, copy + NODES, _taken(space, built, OWNS_ITEMS))
     if tail != 0:
         store64(space, copy + TAIL, _twin(space, source, tail))
     if groups != 0:
-        store64(space, copy + GROUPS, _groups_copy(space, source, groups))
+        store64(space, copy + GROUPS, _taken(space, groups, OWNS_ITEMS | OWNS_BELOW))
     return copy
