@@ -98,7 +98,6 @@ LONG = {
     "kvstore/commands/keys/deadlines.py:_expire": "its conditions are tested in Redis's order, with an error each",
     "kvstore/commands/keys/moving.py:_rename": "lookups that may delete keys, in an order that matters",
     "kvstore/commands/strings/counting.py:incrbyfloat": "two numbers are read, each with its own error",
-    "kvstore/commands/strings/editing.py:setrange": "its limits are tested in Redis's order, with an error each",
     "kvstore/commands/strings/setting.py:set_": "the plain SET returns early, and options follow in Redis's order",
     "kvstore/net/execution.py:execute": "one admission after another, each with its own refusal",
     "kvstore/net/pipeline.py:run_pipeline": "the loop over a pipeline, with its ways out",

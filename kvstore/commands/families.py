@@ -2,12 +2,14 @@
 
 FAMILIES = (
     "kvstore.commands.alone.declarations",
+    "kvstore.commands.bitmaps.declarations",
     "kvstore.commands.branches.declarations",
     "kvstore.commands.cluster.declarations",
     "kvstore.commands.configuration.declarations",
     "kvstore.commands.connection.declarations",
     "kvstore.commands.geo.declarations",
     "kvstore.commands.hashes.declarations",
+    "kvstore.commands.hyperloglog.declarations",
     "kvstore.commands.introspection.declarations",
     "kvstore.commands.keys.declarations",
     "kvstore.commands.lists.declarations",

@@ -121,6 +121,7 @@ SERVED = (
     Parameter("list-max-listpack-size", Integer(INT_MIN, INT_MAX), -2),
     Parameter("stream-node-max-bytes", Memory(), 4096),  # of which a page is the most
     Parameter("stream-node-max-entries", Integer(0, LONG_MAX), 100),
+    Parameter("hll-sparse-max-bytes", Memory(), 3000),  # of a HyperLogLog that stays sparse
     Parameter("list-compress-depth", Integer(0, INT_MAX), 0, ignored="the elements of lists are not compressed"),
     Parameter("tracking-table-max-keys", Integer(0, LONG_MAX), 1_000_000),  # that clients may hold in a cache
     # reports on commands
@@ -182,8 +183,6 @@ IGNORED = {
     "no other process is forked, and there is no other allocator": """
         activerehashing yes  bgsave_cpulist ""  disable-thp yes  jemalloc-bg-thread yes
         oom-score-adj no  oom-score-adj-values "0 200 800" """,
-    "there are no counters of the HyperLogLog kind": """
-        hll-sparse-max-bytes 3000""",
     "there is no such feature": """
         acl-pubsub-default resetchannels  busy-reply-threshold 5000  enable-module-command no
         locale-collate ""  bind-source-addr ""  socket-mark-id 0

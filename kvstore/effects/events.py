@@ -78,6 +78,9 @@ EVENTS = (
     Event("georadiusstore", "z"),
     Event("geosearchstore", "z"),
     Event("sortstore", "l"),
+    Event("setbit", "$"),
+    Event("pfadd", "$"),
+    Event("pfcount", ""),  # a cardinality was cached, or a sketch made dense: Redis publishes nothing
     # notices
     Event("new", "n"),
     Event("keymiss", "m"),
@@ -140,6 +143,9 @@ EVENTS = (
     GEORADIUSSTORE,
     GEOSEARCHSTORE,
     SORTSTORE,
+    SETBIT,
+    PFADD,
+    PFCOUNT,
     NEW,
     KEYMISS,
 ) = range(len(EVENTS))

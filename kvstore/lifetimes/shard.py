@@ -226,6 +226,7 @@
     # a node of a stream holds no more, 0 for no limit
     STREAM_NODE_MAX_BYTES,
     STREAM_NODE_MAX_ENTRIES,
-) = range(200)
+    HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
+) = range(201)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 200
+assert SHARD_REGISTERS >= 201

@@ -55,6 +55,7 @@ APPLIED = [
     "list-max-listpack-size",
     "stream-node-max-bytes",
     "stream-node-max-entries",
+    "hll-sparse-max-bytes",
     "notify-keyspace-events",
     "tracking-table-max-keys",
 ]
@@ -167,6 +168,7 @@ _REGISTERS = {
     "list-max-listpack-size": ("LIST_MAX_LISTPACK_SIZE", 1),
     "stream-node-max-bytes": ("STREAM_NODE_MAX_BYTES", 1),
     "stream-node-max-entries": ("STREAM_NODE_MAX_ENTRIES", 1),
+    "hll-sparse-max-bytes": ("HLL_SPARSE_MAX_BYTES", 1),
     "tracking-table-max-keys": ("TRACKING_KEYS_MAX", 1),
 }
 _ACTIONS: dict[str, Callable[[Settings], None]] = {

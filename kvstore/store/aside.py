@@ -17,6 +17,8 @@ hash take, 0.2 us each, or so many keys of its database.
     MEMORY USAGE                                           the elements measured
     HMGET, SMISMEMBER, ZMSCORE, MGET                       the elements or keys named
     GET, GETRANGE                                          the KiB answered
+    BITCOUNT, BITPOS                                       the pages looked at
+    PFCOUNT of several keys                                64 for each
     DEBUG DIGEST                                           the keys of the store
 
     if goes_aside(context, work):

@@ -37,7 +37,7 @@ from kvstore.structures.buckets import slot_word
 from kvstore.system.libc import bytes_at
 from kvstore.wire.resp import reply_out_of_frames
 from mmcore.heap import heap_free, heap_repay, heap_resize, heap_size
-from mmcore.jit import int64, linked, void
+from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import copy_in, copy_within, load64, store64
 
 
@@ -52,6 +52,25 @@ def _point_anew(context, db, slot, hash_, old, new):  # type: ignore[no-untyped-
     elif has:
         add_deadline(context, db, hash_, new)
     store64(context.space, slot, slot_word(hash_, new))
+
+
+@kernel
+def _give(context, db, key, count, slot, hash_, entry, deadline):  # type: ignore[no-untyped-def]
+    # Give a key an entry that has everything but its key, in the place of the old one.
+    copy_in(context.space, entry + header_size(count), bytes_at(key, count), 0, count)
+    if slot == 0:
+        add_entry(context, db, hash_, entry, deadline)
+        noticed(context, db, key, count, hash_, NEW)
+    else:
+        old = entry_of(load64(context.space, slot))
+        _point_anew(context, db, slot, hash_, old, entry)
+        entry_free(context, old)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def give_entry(context, db, key, count, slot, hash_, entry, deadline):  # type: ignore[no-untyped-def]
+    """Give a key, whose slot is given, or 0, an entry that has everything but its key; the old one is freed."""
+    _give(context, db, key, count, slot, hash_, entry, deadline)
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
@@ -79,13 +98,7 @@ def set_value_room(context, db, key, count, slot, hash_, length, deadline):  # t
     entry = entry_alloc(context, count, length, deadline)
     if entry == 0:
         return 0
-    copy_in(space, entry + header_size(count), bytes_at(key, count), 0, count)
-    if slot == 0:
-        add_entry(context, db, hash_, entry, deadline)
-        noticed(context, db, key, count, hash_, NEW)
-    else:
-        _point_anew(context, db, slot, hash_, old, entry)
-        entry_free(context, old)
+    _give(context, db, key, count, slot, hash_, entry, deadline)
     return entry_value(context, entry)
 
 
@@ -100,14 +113,7 @@ def _set_body(context, db, key, count, slot, hash_, length, deadline):  # type: 
         code = heap_free(context.space, value, length)
         assert code == 0, "no frame was reserved for a release"
         return 0
-    copy_in(context.space, entry + header_size(count), bytes_at(key, count), 0, count)
-    if slot == 0:
-        add_entry(context, db, hash_, entry, deadline)
-        noticed(context, db, key, count, hash_, NEW)
-    else:
-        old = entry_of(load64(context.space, slot))
-        _point_anew(context, db, slot, hash_, old, entry)
-        entry_free(context, old)
+    _give(context, db, key, count, slot, hash_, entry, deadline)
     return value
 
 

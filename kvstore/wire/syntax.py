@@ -149,7 +149,7 @@ class _Reader:
         if not repeats:
             found.append(group._replace(optional=True))
         elif tail == members and len(members) > 1:
-            found[-len(members) :] = [group._replace(multiple=True)]
+            found[-len(members) :] = [group._replace(multiple=True, multiple_token=bool(group.token))]
         elif tail == members:
             found[-1] = found[-1]._replace(multiple=True, multiple_token=bool(found[-1].token))
         elif len(tail) == len(members) == 1 and tail[0]._replace(token="") == members[0]:

@@ -65,7 +65,7 @@ def heap_resize(space, va, old, new):  # type: ignore[no-untyped-def]
     if heap_size(old) == heap_size(new):
         return va
     if old > SMALL_MAX and new > SMALL_MAX:
-        return large_resize(space, va, old, new)
+        return large_resize(space, va, old, new, 0)
     moved = heap_alloc(space, new)
     if moved == 0:
         return 0

@@ -2,6 +2,7 @@
 
     va                      contents
     0x1000_0000             the control page: the first half is the heap's, the rest from OWNER_BASE on the owner's
+    0x1000_1000             the page of zeros, once an allocation has borrowed it; nobody writes it
     0x2010_0000             metadata of slab pages, SLOT_SIZE bytes each, by page number
     0x18_0000_0000          metadata of large pages, the same
     PML4 entry 1 .. 15      slab pages
@@ -47,6 +48,7 @@ from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 CONTROL = 0x1000_0000
 OWNER_BASE = CONTROL + 0x800
+ZEROS = CONTROL + 0x1000
 SLAB_META = 0x2010_0000  # its first page and the control page have different TLB entries
 LARGE_META = 0x18_0000_0000
 SLAB_BASE = 1 << 39

@@ -13,6 +13,10 @@ to its origin may need a frame for each, and so does a copy of the space that sh
 pages, for an owner that wants to be sure of these frames.  A page that was written since still counts: the whole
 allocation counts until it is freed, or said to be written whole (heap_repay).  heap_settle ends all debts.
 
+heap_extend gives an allocation zeros at its end that it borrows, too: each page is one page of zeros, which the first
+write to it copies.  Before a write, heap_repay_zeros takes such pages off the debt.  So a sparse allocation has the
+frames that were written, and its debt is exactly what it has not.
+
 Word 0 of a range's metadata: order | mapped pages << 8 | state << 56.
 """
 
@@ -38,6 +42,7 @@ from mmcore.heap.layout import (
     SIZE_MAX,
     SLOT_SHIFT,
     USED,
+    ZEROS,
     control_add,
     order_of,
     pages_of,
@@ -45,9 +50,10 @@ from mmcore.heap.layout import (
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mapping import map_pages, remap_pages, unmap_pages
 from mmcore.mmu import load64, read_address, store64, write_address
-from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, PAGE_MASK, PAGE_SHIFT
-from mmcore.share import share_pages
-from mmcore.state import SPACE
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmcore.share import share_pages, share_repeated
+from mmcore.state import CR3, SPACE
+from mmcore.walk import walk
 
 ADOPT_MIN = 1 << 20  # more bytes than this have a range that begins at a multiple of 2 MiB
 QUEUE_PAGES = 64
@@ -227,18 +233,33 @@ def heap_reclaim_step(space, budget):  # type: ignore[no-untyped-def]
     return released
 
 
-@linked(int64(SPACE, int64, int64, int64))
-def _large_move(space, page, before, after):  # type: ignore[no-untyped-def]
-    """Move the `before` pages of a range to a range for `after` pages.  Returns its va, or 0 with nothing changed."""
+@linked(void(SPACE, int64, int64))
+def _borrow_zeros(space, va, pages):  # type: ignore[no-untyped-def]
+    """Map the page of zeros at each of the `pages` pages from `va` on; the frames for tables are reserved."""
+    if read_address(space, ZEROS) < 0:
+        code = map_pages(space, ZEROS, 1)
+        assert code == 0, "no frames were reserved for the heap"
+    share_repeated(space, ZEROS, va, pages)
+
+
+@linked(int64(SPACE, int64, int64, int64, int64))
+def _large_move(space, page, before, after, zeros):  # type: ignore[no-untyped-def]
+    """Move the `before` pages of a range to a range for `after` pages.  Returns its va, or 0 with nothing changed.
+
+    If `zeros` is 1, the pages that it gains are borrowed.
+    """
     # Shared tables of the old range are copied, and tables for the new range are made; pages are not copied.
-    frames = after - before + _tables(before) + _tables(after) + HEAP_FRAMES
+    gained = max(0, after - before) if zeros != 0 else 0
+    frames = after - before - gained + _tables(before) + _tables(after) + _tables(gained) + HEAP_FRAMES
     if after << PAGE_SHIFT > SIZE_MAX or not has_frames(space, frames):
         return 0
     order = order_of(after)
     moved = _take_range(space, order)
-    code = remap_pages(space, _large_va(page), before, _large_va(moved), after, 0)
+    code = remap_pages(space, _large_va(page), before, _large_va(moved), after - gained, 0)
     assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
-    borrowed = _borrowed(space, page)
+    if gained > 0:
+        _borrow_zeros(space, _large_va(moved + before), gained)
+    borrowed = _borrowed(space, page) + gained
     _set_borrowed(space, page, 0)
     _describe(space, moved, order, after, borrowed)
     order = _range_order(load64(space, _large_meta(page)))
@@ -247,26 +268,30 @@ def _large_move(space, page, before, after):  # type: ignore[no-untyped-def]
     return _large_va(moved)
 
 
-@linked(int64(SPACE, int64, int64, int64))
-def large_resize(space, va, old, new):  # type: ignore[no-untyped-def]
-    """heap_resize for two large sizes, in place if the range has room."""
+@linked(int64(SPACE, int64, int64, int64, int64))
+def large_resize(space, va, old, new, zeros):  # type: ignore[no-untyped-def]
+    """heap_resize for two large sizes, in place if the range has room; if `zeros` is 1, new pages are borrowed."""
     before, after = pages_of(old), pages_of(new)
     page = (va - LARGE_BASE) >> PAGE_SHIFT
     word = load64(space, _large_meta(page))
     order = _range_order(word)
     assert _range_state(word) == LIVE and _range_pages(word) == before, "resized what was not allocated"
     if after > 1 << order:
-        return _large_move(space, page, before, after)
+        return _large_move(space, page, before, after, zeros)
     grown = max(0, after - before)
-    if not has_frames(space, grown + _tables(grown) + HEAP_FRAMES):
+    gained = grown if zeros != 0 else 0
+    if not has_frames(space, grown - gained + _tables(grown) + _tables(gained) + HEAP_FRAMES):
         return 0
-    if after > before:
+    code = 0
+    if gained > 0:
+        _borrow_zeros(space, va + (before << PAGE_SHIFT), gained)
+    elif after > before:
         code = map_pages(space, va + (before << PAGE_SHIFT), grown)
-    else:
+    elif after < before:
         code = unmap_pages(space, va + (after << PAGE_SHIFT), before - after)
     assert code == 0, "a page of the heap was mapped already, or no frames were reserved for it"
     store64(space, _large_meta(page), _range_word(order, after, LIVE))
-    _set_borrowed(space, page, min(after, _borrowed(space, page)))
+    _set_borrowed(space, page, min(after, _borrowed(space, page) + gained))
     _add_used(space, (after - before) << PAGE_SHIFT)
     return va
 
@@ -318,6 +343,27 @@ def heap_repay(space, va):  # type: ignore[no-untyped-def]
     """All pages of the allocation at `va` were written: none of them is borrowed any more."""
     if va >= LARGE_BASE and heap_borrowed(space) != 0:
         _set_borrowed(space, (va - LARGE_BASE) >> PAGE_SHIFT, 0)
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def heap_extend(space, va, old, new):  # type: ignore[no-untyped-def]
+    """heap_resize of a large allocation to a larger size, by zeros that it borrows: they take tables, but no page."""
+    return large_resize(space, va, old, new, 1)
+
+
+@linked(void(SPACE, int64, int64, int64))
+def heap_repay_zeros(space, va, first, count):  # type: ignore[no-untyped-def]
+    """The `count` bytes from `first` on of the allocation at `va` will be written now: their zeros are owed no more."""
+    if va < LARGE_BASE or heap_borrowed(space) == 0:
+        return
+    zeros, page = walk(space.mem, space.cpu[CR3], ZEROS, 0), (va - LARGE_BASE) >> PAGE_SHIFT
+    at, repaid = (va + first) & ~PAGE_MASK, 0
+    while at < va + first + count:
+        if walk(space.mem, space.cpu[CR3], at, 0) == zeros:
+            repaid += 1
+        at += PAGE_SIZE
+    owed = _borrowed(space, page)
+    _set_borrowed(space, page, owed - min(owed, repaid))
 
 
 @linked(void(SPACE))

@@ -22,7 +22,7 @@ If all kernels of a program are in a library, the program opens that library and
 """
 
 from mmcore.jit.arrays import Array, Table, address_of, anonymous, constant, over, zeros
-from mmcore.jit.bytes import bytes32, bytes64, copy_bytes, equal_bytes, fill_bytes, prefetch, put32, put64
+from mmcore.jit.bytes import bytes32, bytes64, copy_bytes, equal_bytes, fill_bytes, ones, prefetch, put32, put64
 from mmcore.jit.errors import CannotCompile, Undigestible, Unsupported
 from mmcore.jit.leaves import Leaf, in_python, intrinsic, kernel, view
 from mmcore.jit.library import Progress, build
@@ -56,5 +56,5 @@ __all__ = [
     "build", "cache_root", "Progress", "Linked", "Leaf", "CannotCompile", "Undigestible", "Unsupported",
     "BOUNDSCHECK", "DISABLED",
     # bytes
-    "bytes32", "bytes64", "put32", "put64", "copy_bytes", "fill_bytes", "equal_bytes", "prefetch",
+    "bytes32", "bytes64", "put32", "put64", "copy_bytes", "fill_bytes", "equal_bytes", "prefetch", "ones",
 ]  # fmt: skip

@@ -38,6 +38,10 @@ if DISABLED:
         """The 64-bit word at `array[start:]`, as int64."""
         return np.int64(int.from_bytes(array[_within(array, start, 8)].tobytes(), "little", signed=True))
 
+    def ones(word: int) -> Any:
+        """How many bits of a 64-bit word are set."""
+        return np.int64((int(word) & 0xFFFF_FFFF_FFFF_FFFF).bit_count())
+
     def prefetch(array: Array, start: int) -> None:
         """Ask for the cache line of `array[start]`, which may lie outside: a hint."""
 
@@ -84,6 +88,15 @@ else:
             return builder.call(function, [one, other, values[4]])
 
         return types.int32(first, types.int64, second, types.int64, types.int64), codegen
+
+    @intrinsic
+    def ones(typingctx, word):  # type: ignore[no-untyped-def]
+        """How many bits of a 64-bit word are set."""
+
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            return builder.ctpop(values[0])
+
+        return types.int64(types.int64), codegen
 
     @intrinsic
     def prefetch(typingctx, array, start):  # type: ignore[no-untyped-def]

@@ -46,7 +46,7 @@ ODD = [
 OPTIONS = [
     b"NX", b"XX", b"GT", b"LT", b"GET", b"KEEPTTL", b"PERSIST", b"EX", b"PX", b"EXAT", b"PXAT", b"MATCH", b"COUNT",
     b"TYPE", b"string", b"REPLACE", b"DB", b"ASYNC", b"SYNC", b"SCHEDULE", b"HELP", b"nx", b"get", b"on", b"OFF",
-    b"yes",
+    b"yes", b"AND", b"NOT", b"SET", b"INCRBY", b"OVERFLOW", b"FAIL", b"u8", b"i64", b"#1", b"BIT",
 ]  # fmt: skip
 QUIET_PARAMETERS = [b"hz", b"tcp-keepalive", b"lfu-log-factor", b"maxmemory-samples", b"nosuch", b"", b"x\r\ny"]
 

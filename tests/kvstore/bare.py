@@ -16,8 +16,10 @@ from types import TracebackType
 
 import numpy as np
 
+from kvstore.commands.bitmaps import declarations as bitmaps
 from kvstore.commands.geo import declarations as geo
 from kvstore.commands.hashes import declarations as hashes
+from kvstore.commands.hyperloglog import declarations as hyperloglog
 from kvstore.commands.keys import declarations as keys
 from kvstore.commands.lists import declarations as lists
 from kvstore.commands.memory import declarations as memory
@@ -40,11 +42,8 @@ from mmcore.memory import PhysicalMemory
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from snapshot.begin import TICKET_WORDS
 
-HANDLERS = {
-    command.name.upper().encode(): kernel_of(command)
-    for family in (geo, hashes, keys, lists, memory, sets, sortedsets, sorting, streams, strings)
-    for command in family.COMMANDS
-}
+_FAMILIES = (bitmaps, geo, hashes, hyperloglog, keys, lists, memory, sets, sortedsets, sorting, streams, strings)
+HANDLERS = {command.name.upper().encode(): kernel_of(command) for family in _FAMILIES for command in family.COMMANDS}
 START_MS = 1_700_000_000_000
 
 

@@ -18,10 +18,12 @@ from mmcore.heap import (
     OWNER_BASE,
     SLAB_BASE,
     heap_alloc,
+    heap_extend,
     heap_free,
     heap_init,
     heap_reclaim_step,
     heap_repay,
+    heap_repay_zeros,
     heap_resize,
     heap_settle,
     heap_share,
@@ -187,6 +189,57 @@ def test_a_shared_allocation_takes_no_page_and_borrows_all_of_them() -> None:
     heap_free(space.state, fourth, size)
     assert borrowed(space) == 0
     check(memory, space)
+
+
+def test_an_allocation_is_extended_by_zeros_that_it_borrows() -> None:
+    """In its range and in a new one; a write takes a frame, and a page off the debt."""
+    memory, space = heap(5000)
+    va = heap_alloc(space.state, 2 * PAGE)
+    space.write(va, b"first")
+    free, size = memory.frames_free, 2 * PAGE
+    for larger in (3 * PAGE, 5 * PAGE, MIB2 - PAGE, MIB2 + PAGE, 3 * MIB2 + 5 * PAGE, 3 * MIB2 + 6 * PAGE + 1):
+        va = heap_extend(space.state, va, size, larger)
+        assert borrowed(space) == -(-larger // PAGE) - 2 and space.read(va, larger)[5:] == bytes(larger - 5)
+        assert heap_used(space.state) == -(-larger // PAGE) * PAGE
+        size = larger
+        check(memory, space)
+    assert free - memory.frames_free < 16
+    debt, child = borrowed(space), space.fork(ForkMode.CONSTANT)
+    for at, count, pages in ((0, 9, 0), (MIB2 + 9, 5, 1), (MIB2 + 9, 5, 0), (2 * MIB2 - 3, 6, 2), (size - 1, 1, 1)):
+        heap_repay_zeros(space.state, va, at, count)
+        space.write(va + at, b"x" * count)
+        debt -= pages
+        assert borrowed(space) == debt
+        check(memory, space, child)
+    assert space.read(va, size).count(b"x") == 21 and child.read(va, size).count(b"x") == 0
+    twin = heap_share(space.state, va, size)
+    assert heap_resize(space.state, twin, size, MIB2) == twin and space.read(twin + MIB2 - 2, 2) == bytes(2)
+    check(memory, space, child)
+    for one, length in ((va, size), (twin, MIB2)):
+        heap_free(space.state, one, length)
+    while heap_reclaim_step(space.state, 100):
+        pass
+    assert borrowed(space) == 0 and heap_used(space.state) == 0
+    check(memory, space, child)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_extension_that_gets_no_frames_changes_nothing(shared: bool) -> None:
+    for free in range(0, 80, 3):
+        memory, space = heap(5000)
+        va = heap_alloc(space.state, MIB2)
+        spaces = [space, space.fork(ForkMode.CONSTANT)] if shared else [space]
+        before = [contents(memory, each.root) for each in spaces]
+        with only(memory, free) as held:
+            moved = heap_extend(space.state, va, MIB2, 5 * MIB2 + PAGE)
+            check_memory(memory, spaces, held)
+            if moved == 0:
+                assert [contents(memory, each.root) for each in spaces] == before
+        if moved != 0:
+            assert borrowed(space) == 3 * 512 + 513
+            check(memory, *spaces)
+            return
+    pytest.fail("never succeeded")
 
 
 def test_a_shared_allocation_needs_few_frames_and_says_so() -> None:

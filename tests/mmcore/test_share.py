@@ -6,6 +6,7 @@ import pytest
 
 from mmcore import AddressSpace, AlreadyMapped, ForkMode, NotMapped, OutOfFrames, Overlap, PhysicalMemory, check_memory
 from mmcore.paging import ENTRY_COUNT
+from mmcore.share import share_repeated
 from tests.mmcore.support import GIB, MIB2, PAGE, contents, count_at, frame_at, machine, only, some
 
 BLOCKS = 3
@@ -172,6 +173,26 @@ def test_bad_ranges_are_refused_with_nothing_changed() -> None:
         space.share(0, 2 * PAGE, PAGE)
     assert contents(memory, space.root) == before
     check_memory(memory, [space])
+
+
+@pytest.mark.parametrize("first", [0, 3, 511])
+@pytest.mark.parametrize("count", [1, 2, 509, 512, 513, 1024, 5 * 512 + 7])
+def test_one_page_stands_for_many(first: int, count: int) -> None:
+    memory, space = machine(3000)
+    space.map(0, PAGE)
+    space.write(0, b"again")
+    free, to = memory.frames_free, GIB + first * PAGE
+    share_repeated(space.state, 0, to, count)
+    assert free - memory.frames_free <= 5 and space.mapped(to, count * PAGE)
+    assert all(frame_at(space, to + page * PAGE) == frame_at(space, 0) for page in (0, count // 2, count - 1))
+    child = space.fork(ForkMode.ON_DEMAND)
+    space.write(to + count // 2 * PAGE, b"other")
+    assert space.read(0, 5) == child.read(to + count // 2 * PAGE, 5) == b"again"
+    texts = [space.read(to + page * PAGE, 5) for page in range(count)]
+    assert texts.count(b"other") == 1 and texts.count(b"again") == count - 1
+    check_memory(memory, [space, child])
+    space.unmap(to, count * PAGE)
+    check_memory(memory, [space, child])
 
 
 OPERATIONS: dict[str, Callable[[AddressSpace], None]] = {

@@ -247,8 +247,6 @@ def test_the_doctor_is_meant_for_people(wire: Wire) -> None:
 
 # README's names for groups of Redis's commands that are entirely absent; for other groups it names each command.
 LEFT_OUT = {
-    "bitmap": "bitmaps",
-    "hyperloglog": "HyperLogLog",
     "scripting": "scripting and functions",
 }
 

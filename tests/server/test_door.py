@@ -32,6 +32,8 @@ BEFORE: tuple[Command, ...] = (
     ("XREADGROUP", "GROUP", "g", "one", "COUNT", 1, "STREAMS", "stream", ">"),
     ("RPUSH", "list", "a", "b", "c", "b", "long" * 30),
     ("RPUSH", "list:1", "a"),
+    ("PFADD", "sketch", "a", "b"),
+    ("PFADD", "sketch:dense", *range(3000)),
     ("SELECT", 1),
     ("SET", "there", "z"),
     ("SELECT", 0),
@@ -138,6 +140,20 @@ WRITING: dict[str, tuple[Command, ...]] = {
     "sort": (
         ("SORT", "list", "ALPHA", "STORE", "new"), ("SORT", "ints", "DESC", "STORE", "list"), ("SORT", "ints"),
         ("SORT", "none", "STORE", "text"), ("SORT", "list", "STORE", "new"), ("SORT", "text", "STORE", "new"),
+    ),
+    "setbit": (
+        ("SETBIT", "text", 1, 0), ("SETBIT", "text", 1, 1), ("SETBIT", "new", 9, 0), ("SETBIT", "text", 5000, 0),
+        ("SETBIT", "list", 1, 1),
+    ),
+    "bitop": (("BITOP", "NOT", "new", "text"), ("BITOP", "OR", "text", "none"), ("BITOP", "AND", "none", "none")),
+    "bitfield": (
+        ("BITFIELD", "text", "SET", "u8", 0, 7, "INCRBY", "u8", 0, 1), ("BITFIELD", "text", "GET", "u8", 0),
+        ("BITFIELD", "new", "SET", "u8", 0, 0), ("BITFIELD", "text", "OVERFLOW", "FAIL", "INCRBY", "u1", 900, 5),
+    ),
+    "pfadd": (("PFADD", "sketch", "c"), ("PFADD", "sketch", "a"), ("PFADD", "new"), ("PFADD", "sketch:dense", "x")),
+    "pfmerge": (("PFMERGE", "sketch", "sketch:dense"), ("PFMERGE", "new"), ("PFMERGE", "text", "sketch")),
+    "pfdebug": (
+        ("PFDEBUG", "TODENSE", "sketch"), ("PFDEBUG", "TODENSE", "sketch:dense"), ("PFDEBUG", "ENCODING", "sketch"),
     ),
     "lpush": (("LPUSH", "list", "x", "y"), ("LPUSH", "new", "x"), ("LPUSH", "text", "x")),
     "rpush": (("RPUSH", "list", "x", "y"), ("RPUSH", "new", "x")),
