@@ -4,8 +4,8 @@ If an entry held its clock, every read would write to a page, and under a snapsh
 clocks lie in an array of their own, which no fork shares.  A read leaves all pages alone, and the clocks go on while
 snapshots and branches live.
 
-    line    16 cells, one line of the cache; the low bits of a key's hash choose the line
-    cell    tag (8 bits, from other bits of the hash and the database's region) << 24 | clock; 0 for an empty cell
+    line    16 cells, one line of the cache (clockline.py); the low bits of a key's hash choose the line
+    cell    a tag of 8 bits, from other bits of the hash and the database's region, and a clock of 24
     clock   when the key was last used: Unix time [s], modulo 2^24;
             under an LFU policy when its counter was last decayed: Unix time [min] modulo 2^16, << 8 | the counter
 
@@ -42,13 +42,22 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.sizes import CLOCK_LINE, CLOCK_LINES_MIN
 from kvstore.lifetimes.store import CONTEXT_ADDRESS
+from kvstore.store.clockline import (
+    CELLS,
+    CLOCK_MASK,
+    LINE_SIZE,
+    cell_clock,
+    cell_set,
+    cell_set_clock,
+    cell_tag,
+    cell_with,
+)
 from kvstore.store.layout import DATABASES, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
 from kvstore.structures.buckets import TAG_SHIFT
 from kvstore.structures.linear import bucket_mask, bucket_number
 from kvstore.system.libc import bytes_at
 from kvstore.system.random import next_random
 from mmcore.jit import (
-    bytes32,
     copy_bytes,
     external,
     fill_bytes,
@@ -57,7 +66,6 @@ from mmcore.jit import (
     kernel,
     linked,
     prefetch,
-    put32,
     view,
     void,
 )
@@ -65,15 +73,12 @@ from mmcore.mmu import load64
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
 POLICY_LRU, POLICY_LFU, POLICY_RANDOM, POLICY_TTL, POLICY_ALLKEYS = 1, 2, 4, 8, 16  # MAXMEMORY_POLICY; 0 is noeviction
-CELLS = CLOCK_LINE // 4
-CELL_SHIFT = 24  # of the tag
-CLOCK_MASK = (1 << CELL_SHIFT) - 1
 MINUTES_MASK = 0xFFFF
 COUNTER_MAX = 255
+assert LINE_SIZE == CLOCK_LINE
 LFU_INIT = 5  # the counter of a new key, as in Redis
 KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 6, 3  # three lines for 64 keys
 FIT_STEP = 8192  # lines that the timer adds or removes at a time
-_FOREVER = 1 << CELL_SHIFT  # staler than any clock
 _MADV_DONTNEED = 4
 _madvise = external("madvise", int32(int64, int64, int32))
 
@@ -85,7 +90,7 @@ def has_clocks(context):  # type: ignore[no-untyped-def]
 
 
 @view
-def _cells(context):  # type: ignore[no-untyped-def]
+def _lines(context):  # type: ignore[no-untyped-def]
     return bytes_at(context.shard[CLOCKS_ADDRESS], CLOCK_LINE * context.shard[CLOCK_LINES])
 
 
@@ -100,16 +105,6 @@ def _tag(context, db, hash_):  # type: ignore[no-untyped-def]
     # From 1 on.  The region identifies a database's keys even when databases change places.
     region = load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEY_REGION)
     return max(((hash_ >> TAG_SHIFT) + 29 * region) & 255, 1)
-
-
-@kernel
-def _place(cells, line, tag):  # type: ignore[no-untyped-def]
-    # Offset of the cell with this tag, or -1.  No line has a tag twice.
-    place = 0
-    for i in range(CELLS):
-        at = line + 4 * i
-        place |= -int64(bytes32(cells, at) >> CELL_SHIFT == tag) & (at + 1)
-    return place - 1
 
 
 @kernel
@@ -139,8 +134,9 @@ def frequency(context, clock):  # type: ignore[no-untyped-def]
     """The counter of an LFU clock as it has decayed until now."""
     elapsed = (_minutes(context.shard[LRU_CLOCK]) - (clock >> 8)) & MINUTES_MASK
     decay = context.shard[LFU_DECAY_TIME]
-    periods = elapsed // max(decay, 1) if decay > 0 else 0
-    return max((clock & COUNTER_MAX) - periods, 0)
+    if decay != 1:
+        elapsed = elapsed // max(decay, 1) if decay > 0 else 0
+    return max((clock & COUNTER_MAX) - elapsed, 0)
 
 
 @kernel
@@ -149,23 +145,30 @@ def staleness(context, clock):  # type: ignore[no-untyped-def]
     return COUNTER_MAX - frequency(context, clock) if _is_lfu(context) else idle_s(context, clock)
 
 
-@kernel
-def _stalest(context, cells, line):  # type: ignore[no-untyped-def]
-    # Offset of an empty cell of the line, or else of the stalest.
-    most, place = -1, line
-    for i in range(CELLS):
-        cell = bytes32(cells, line + 4 * i)
-        stale = staleness(context, cell & CLOCK_MASK) if cell != 0 else _FOREVER
-        if stale > most:
-            most, place = stale, line + 4 * i
-    return place
+@linked(int64(CONTEXT, int64))
+def _to_displace(context, line):  # type: ignore[no-untyped-def]
+    """An empty cell of the line at this offset, or else the stalest."""
+    lines = _lines(context)
+    empty = cell_with(lines, line, 0)
+    if empty < CELLS:
+        return empty
+    most, now = -1, context.shard[LRU_CLOCK]
+    if _is_lfu(context):
+        for i in range(CELLS):
+            most = max(most, (COUNTER_MAX - frequency(context, cell_clock(lines, line, i))) * CELLS + i)
+    else:
+        for i in range(CELLS):
+            most = max(most, ((now - cell_clock(lines, line, i)) & CLOCK_MASK) * CELLS + i)
+    return most % CELLS
 
 
-@kernel
-def _unknown(context, cells, line):  # type: ignore[no-untyped-def]
-    # The clock that stands for that of a key without a cell.
-    cell = bytes32(cells, _stalest(context, cells, line))
-    return cell & CLOCK_MASK if cell != 0 else _clock_at(context, context.shard[CLOCKS_BEGAN])
+@linked(int64(CONTEXT, int64))
+def _unknown(context, line):  # type: ignore[no-untyped-def]
+    """The clock that stands for that of a key without a cell in the line at this offset."""
+    lines, cell = _lines(context), _to_displace(context, line)
+    if cell_tag(lines, line, cell) != 0:
+        return cell_clock(lines, line, cell)
+    return _clock_at(context, context.shard[CLOCKS_BEGAN])
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -173,32 +176,27 @@ def clock_of(context, db, hash_):  # type: ignore[no-untyped-def]
     """The clock of the key of `db` that has this hash."""
     if not has_clocks(context):
         return _clock_at(context, context.shard[LRU_CLOCK])
-    cells, line = _cells(context), _line(context, hash_)
-    place = _place(cells, line, _tag(context, db, hash_))
-    return bytes32(cells, place) & CLOCK_MASK if place >= 0 else _unknown(context, cells, line)
-
-
-@kernel
-def _put(context, cells, line, tag, clock):  # type: ignore[no-untyped-def]
-    place = _place(cells, line, tag)
-    if place < 0:
-        place = _stalest(context, cells, line)
-    put32(cells, place, tag << CELL_SHIFT | clock)
+    lines, line = _lines(context), _line(context, hash_)
+    cell = cell_with(lines, line, _tag(context, db, hash_))
+    return cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
 
 
 @linked(void(CONTEXT, int64, int64, int64))
 def clock_set(context, db, hash_, clock):  # type: ignore[no-untyped-def]
     """Give the key of `db` that has this hash a clock."""
-    if has_clocks(context):
-        _put(context, _cells(context), _line(context, hash_), _tag(context, db, hash_), clock)
+    if not has_clocks(context):
+        return
+    lines, line, tag = _lines(context), _line(context, hash_), _tag(context, db, hash_)
+    cell = cell_with(lines, line, tag)
+    if cell == CELLS:
+        cell = _to_displace(context, line)
+    cell_set(lines, line, cell, tag, clock)
 
 
 @linked(void(CONTEXT, int64, int64))
 def clock_begin(context, db, hash_):  # type: ignore[no-untyped-def]
     """Give a new key of `db` its first clock."""
-    if has_clocks(context):
-        clock = _clock_at(context, context.shard[LRU_CLOCK])
-        _put(context, _cells(context), _line(context, hash_), _tag(context, db, hash_), clock)
+    clock_set(context, db, hash_, _clock_at(context, context.shard[LRU_CLOCK]))
 
 
 @kernel
@@ -210,30 +208,36 @@ def _counted(context, counter):  # type: ignore[no-untyped-def]
     return counter
 
 
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def _touch_lfu(context, line, tag, cell, now):  # type: ignore[no-untyped-def]
+    """Count a use at Unix time `now` [s] in the cell of a tag, which is CELLS if the tag is not in the line."""
+    lines = _lines(context)
+    clock = cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
+    if cell == CELLS:
+        cell = _to_displace(context, line)
+    cell_set(lines, line, cell, tag, _minutes(now) << 8 | _counted(context, frequency(context, clock)))
+
+
 @linked(void(CONTEXT, int64, int64))
 def clock_touch(context, db, hash_):  # type: ignore[no-untyped-def]
     """Note a use of the key of `db` that has this hash, unless the command is to leave no trace."""
     if context.call[NO_TOUCH] or not has_clocks(context):
         return
-    now, cells, line, tag = context.shard[LRU_CLOCK], _cells(context), _line(context, hash_), _tag(context, db, hash_)
-    place = _place(cells, line, tag)
-    if not _is_lfu(context):
-        cell = tag << CELL_SHIFT | (now & CLOCK_MASK)
-        if place < 0:
-            place = _stalest(context, cells, line)
-        if bytes32(cells, place) != cell:
-            put32(cells, place, cell)
-        return
-    clock = bytes32(cells, place) & CLOCK_MASK if place >= 0 else _unknown(context, cells, line)
-    counter = _counted(context, frequency(context, clock))
-    _put(context, cells, line, tag, _minutes(now) << 8 | counter)
+    now, lines, line, tag = context.shard[LRU_CLOCK], _lines(context), _line(context, hash_), _tag(context, db, hash_)
+    cell = cell_with(lines, line, tag)
+    if _is_lfu(context):
+        _touch_lfu(context, line, tag, cell, now)
+    elif cell < CELLS:
+        cell_set_clock(lines, line, cell, now & CLOCK_MASK)
+    else:
+        cell_set(lines, line, _to_displace(context, line), tag, now & CLOCK_MASK)
 
 
 @kernel
 def clock_prefetch(context, hash_):  # type: ignore[no-untyped-def]
     """Prefetch the line of a key of the main store."""
     if context.shard[CLOCK_LINES] > 0:
-        prefetch(_cells(context), _line(context, hash_))
+        prefetch(_lines(context), _line(context, hash_))
 
 
 @kernel
@@ -260,7 +264,7 @@ def clocks_empty(context):  # type: ignore[no-untyped-def]
     shard[CLOCKS_BEGAN] = shard[LRU_CLOCK]
     _give_back(context, CLOCK_LINES_MIN, shard[CLOCK_LINES])
     shard[CLOCK_LINES] = CLOCK_LINES_MIN
-    fill_bytes(_cells(context), 0, 0, CLOCK_LINE * CLOCK_LINES_MIN)
+    fill_bytes(_lines(context), 0, 0, CLOCK_LINE * CLOCK_LINES_MIN)
 
 
 @kernel
@@ -272,20 +276,20 @@ def _split_from(line):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT))
 def _merge_last(context):  # type: ignore[no-untyped-def]
     """Remove the last line; its cells go to the line that it was split from, as far as they are fresher."""
-    cells = _cells(context)
-    last = context.shard[CLOCK_LINES] - 1
-    line = CLOCK_LINE * _split_from(last)
+    lines = _lines(context)
+    number = context.shard[CLOCK_LINES] - 1
+    last, line = CLOCK_LINE * number, CLOCK_LINE * _split_from(number)
     for i in range(CELLS):
-        cell = bytes32(cells, CLOCK_LINE * last + 4 * i)
-        if cell == 0:
+        tag, clock = cell_tag(lines, last, i), cell_clock(lines, last, i)
+        if tag == 0:
             continue
-        place = _place(cells, line, cell >> CELL_SHIFT)
-        if place < 0:
-            place = _stalest(context, cells, line)
-        there = bytes32(cells, place)
-        if there == 0 or staleness(context, cell & CLOCK_MASK) < staleness(context, there & CLOCK_MASK):
-            put32(cells, place, cell)
-    context.shard[CLOCK_LINES] = last
+        cell = cell_with(lines, line, tag)
+        if cell == CELLS:
+            cell = _to_displace(context, line)
+        empty = cell_tag(lines, line, cell) == 0
+        if empty or staleness(context, clock) < staleness(context, cell_clock(lines, line, cell)):
+            cell_set(lines, line, cell, tag, clock)
+    context.shard[CLOCK_LINES] = number
 
 
 @linked(void(CONTEXT))
@@ -299,8 +303,8 @@ def clocks_fit(context):  # type: ignore[no-untyped-def]
     for _ in range(min(wanted - before, FIT_STEP)):
         line = shard[CLOCK_LINES]
         shard[CLOCK_LINES] += 1
-        cells = _cells(context)
-        copy_bytes(cells, CLOCK_LINE * line, cells, CLOCK_LINE * _split_from(line), CLOCK_LINE)
+        lines = _lines(context)
+        copy_bytes(lines, CLOCK_LINE * line, lines, CLOCK_LINE * _split_from(line), CLOCK_LINE)
     if before > wanted + (wanted >> 2):  # not back and forth
         for _ in range(min(before - wanted, FIT_STEP)):
             _merge_last(context)

@@ -42,7 +42,7 @@ from mmcore.mmu import load64, read_address, store64, write_address
 PAGE_BUCKETS = 4096 // BUCKET_SIZE
 BUCKETS_MIN = PAGE_BUCKETS  # of a table that is not empty
 BUCKETS_MAX = 1 << 28  # what a region has room for
-LOAD_MAX = 5  # entries a bucket: then one is split for each that is added
+LOAD_MAX = 6  # entries a bucket: then one is split for each that is added
 
 
 @kernel

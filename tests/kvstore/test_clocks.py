@@ -8,7 +8,8 @@ from kvstore.lifetimes.sizes import CLOCK_LINE, CLOCK_LINES_MIN
 from kvstore.lifetimes.wiring import OpenStore
 from kvstore.store import clocks
 from kvstore.store.check import check_keyspace
-from kvstore.store.clocks import CLOCK_MASK, LFU_INIT, POLICY_ALLKEYS, POLICY_LFU, clocks_empty, clocks_fit
+from kvstore.store.clockline import CLOCK_MASK
+from kvstore.store.clocks import LFU_INIT, POLICY_ALLKEYS, POLICY_LFU, clocks_empty, clocks_fit
 from kvstore.store.databases import memory_used
 from tests.kvstore.bare import Bare
 from tests.mmcore.support import seeds
