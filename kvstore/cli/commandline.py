@@ -79,7 +79,7 @@ class _Serve(click.Command):
 @click.option("--bind", metavar="ADDRESSES", help="Addresses to listen on.  [127.0.0.1 -::1]")
 @click.option("--unixsocket", metavar="PATH", help="Listen on a Unix socket too.")
 @click.option("--dir", metavar="PATH", help="Where images are kept.  [.]")
-@click.option("--maxmemory", metavar="BYTES", help="Refuse writes above that; 100mb, 2gb ...  [0: no limit]")
+@click.option("--maxmemory", metavar="BYTES", help="Above that evict or refuse writes; 100mb, 2gb ...  [0: no limit]")
 @click.option("--save", metavar="POINTS", help="Save points: pairs of seconds and changes; '' for none.")
 @click.option("--fork-mode", metavar="MODE", help="constant, on-demand or classic.  [constant]")
 @click.option("--requirepass", metavar="PASSWORD", help="What clients must AUTH with.")

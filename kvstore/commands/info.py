@@ -159,7 +159,7 @@ def memory_fields(server: "Server") -> Fields:
         "rss_overhead_bytes": ratios.overhead.bytes,
         "mem_fragmentation_ratio": f"{ratios.whole.ratio:.2f}",
         "mem_fragmentation_bytes": ratios.whole.bytes,
-        "mem_not_counted_for_evict": 0,
+        "mem_not_counted_for_evict": of["clients"],
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_clients_slaves": 0,

@@ -85,7 +85,11 @@ SERVED = (
     # memory
     Parameter("maxmemory", Memory(), 0),
     Parameter("maxmemory-clients", MemoryOrPercentage(), 0),
-    Parameter("maxmemory-policy", Only(Choice(_POLICIES), "noeviction", "only noeviction is supported"), "noeviction"),
+    Parameter("maxmemory-policy", Choice(_POLICIES), "noeviction"),
+    Parameter("maxmemory-samples", Integer(1, INT_MAX), 5),
+    Parameter("maxmemory-eviction-tenacity", Integer(0, 100), 10),
+    Parameter("lfu-log-factor", Integer(0, INT_MAX), 10),
+    Parameter("lfu-decay-time", Integer(0, INT_MAX), 1),  # minutes
     Parameter("machine-memory", MachineSize(), 0, mutable=False),  # size of the physical memory; 0: derived
     Parameter("databases", Only(Integer(1), 16, "there are always 16 databases"), 16, mutable=False),
     # moving data together
@@ -173,8 +177,6 @@ IGNORED = {
         tls-cluster no  tls-dh-params-file ""  tls-key-file ""  tls-key-file-pass ""  tls-prefer-server-ciphers no
         tls-protocols ""  tls-replication no  tls-session-cache-size 20480  tls-session-cache-timeout 300
         tls-session-caching yes""",
-    "keys are not evicted": """
-        lfu-decay-time 1  lfu-log-factor 10  maxmemory-eviction-tenacity 10  maxmemory-samples 5""",
     "memory is given back in bounded steps in any case": """
         lazyfree-lazy-eviction no  lazyfree-lazy-expire no  lazyfree-lazy-server-del no  lazyfree-lazy-user-del no
         lazyfree-lazy-user-flush no""",

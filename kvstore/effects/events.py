@@ -17,7 +17,8 @@ class Event(NamedTuple):
     """A keyspace event."""
 
     name: str
-    letter: str  # g: of any type; $ h s z l t: of strings, hashes, ..., streams; x: expired; n: new; m: miss; or none
+    # g: of any type; $ h s z l t: of strings, hashes, ..., streams; x: expired; e: evicted; n: new; m: miss; or none
+    letter: str
 
 
 EVENTS = (
@@ -35,6 +36,7 @@ EVENTS = (
     Event("incrby", "$"),
     Event("incrbyfloat", "$"),
     Event("expired", "x"),
+    Event("evicted", "e"),
     Event("hset", "h"),
     Event("hincrby", "h"),
     Event("hincrbyfloat", "h"),
@@ -100,6 +102,7 @@ EVENTS = (
     INCRBY,
     INCRBYFLOAT,
     EXPIRED,
+    EVICTED,
     HSET,
     HINCRBY,
     HINCRBYFLOAT,

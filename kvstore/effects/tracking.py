@@ -36,7 +36,7 @@ from kvstore.connections.interests import (
 )
 from kvstore.connections.table import connection
 from kvstore.effects.broadcasts import collect
-from kvstore.effects.events import EXPIRED, READ
+from kvstore.effects.events import EVICTED, EXPIRED, READ
 from kvstore.effects.invalidations import KEY, NULL, invalidation_begin, invalidation_tell
 from kvstore.effects.pending import pending_put
 from kvstore.lifetimes.call import CONNECTION
@@ -155,7 +155,7 @@ def _forget(context, topic, changer):  # type: ignore[no-untyped-def]
 def tracking_changed(context, event, key, size, hash_):  # type: ignore[no-untyped-def]
     """A key was changed by the command at hand, or has expired."""
     store = context.store
-    changer = -1 if event == EXPIRED else context.call[CONNECTION]
+    changer = -1 if event == EXPIRED or event == EVICTED else context.call[CONNECTION]
     topic = topic_find(store[TRACKED_KEYS], hash_, 0, key, size)
     if topic >= 0:
         _forget(context, topic, changer)

@@ -14,6 +14,7 @@ BROADCAST_WORDS = 13  # of the keys that are to be told by prefix: effects/broad
 INVALIDATION_WORDS = 8  # of a message that invalidates keys: effects/invalidations.py
 COPYING_WORDS = 10  # of a record that is copied in steps: structures/copying.py
 DEADLINE_WORDS = 2  # of a node of the heap in connections/deadlines.py
+EVICTION_POOL_WORDS = 1 + 16 * 4  # candidates for eviction: store/evictionpool.py
 SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256
 NAMES_WORDS = 9  # of the table of named stores: branches/registry.py

@@ -27,6 +27,7 @@ from kvstore.lifetimes.sizes import (
     ERROR_WIDTH,
     ERROR_WORDS,
     EVENTS_CAPACITY,
+    EVICTION_POOL_WORDS,
     INPUT_MAX,
     INTERESTS_WORDS,
     INVALIDATION_WORDS,
@@ -139,6 +140,7 @@ class Shard:
             shard.INLINE_ADDRESS: zeros(uint8, LINE_ROOM),
             shard.SCRATCH_ADDRESS: zeros(int64, SCRATCH_WORDS),
             shard.DECIMAL_ADDRESS: zeros(uint8, 2 * TEXT_MAX + RESULT_MAX),
+            shard.EVICTION_POOL_ADDRESS: zeros(int64, EVICTION_POOL_WORDS),
         }
         for register, room in self._rooms.items():
             words[register] = address_of(room)

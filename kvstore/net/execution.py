@@ -69,8 +69,7 @@ from kvstore.lifetimes.shard import (
 from kvstore.lifetimes.store import DIRTY, MAXMEMORY, READ_ONLY, WRITES_REFUSED
 from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
 from kvstore.store.copying import leave_copy
-from kvstore.store.databases import memory_exceeded
-from kvstore.store.expire import make_room
+from kvstore.store.eviction import lacks_memory
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
 from kvstore.wire.errors import (
@@ -176,11 +175,8 @@ def _flags_of(context, command):  # type: ignore[no-untyped-def]
 
 @kernel
 def _lacks_memory(context, effects):  # type: ignore[no-untyped-def]
-    # Whether maxmemory forbids a command with these effects.
-    store = context.store
-    if effects & DENY_OOM and store[MAXMEMORY] > 0 and store[READ_ONLY] == 0:
-        return memory_exceeded(context) and not make_room(context)
-    return False
+    # Whether maxmemory, which limits the main store alone, forbids a command with these effects.
+    return effects & DENY_OOM != 0 and context.store[MAXMEMORY] > 0 and lacks_memory(context) != 0
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Upkeep: the server's work beside its clients' commands, and the share of its one thread's time for that work.
 
-Two kinds of work wait: deleting due keys (expire.py), and releasing memory in steps (flush.py).  Neither may stop the
+Deleting due keys (expire.py) and releasing memory in steps (flush.py) are work that waits.  Neither may stop the
 clients, and no client may make either fall behind for good.  So the loop calls `upkeep` once a turn, and in a long turn
 also between two connections.  The time that upkeep takes depends on the amount of waiting work.
 
@@ -19,6 +19,8 @@ bounds the share of dead keys.  A slice is at most SLICE_MAX_US long, so that no
 Releasing memory gets one step a turn, and beside that a quarter of the time that serving took.  It keeps as credit the
 part that it does not use at once, because a turn has room for BACKGROUND_SLICE_US only: serving seems long, too, when
 another process took the processor meanwhile.
+
+Eviction (store/eviction.py) gets up to half a millisecond a turn while the store is above maxmemory.
 
 Defragmentation (store/defrag.py) gets a share of all time, and no more: between active-defrag-cycle-min and -max
 percent, as fragmentation lies between the thresholds.  It runs in slices of at most DEFRAG_SLICE_US.  It is planned
@@ -53,7 +55,7 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     UPKEEP_CYCLES,
 )
-from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC
+from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC, MAXMEMORY
 from kvstore.observe.latency import EXPIRE_EVENT, latency_sample
 from kvstore.store.defrag import (
     RESTING,
@@ -64,6 +66,7 @@ from kvstore.store.defrag import (
     may_move,
     wasted_bytes,
 )
+from kvstore.store.eviction import evict_between
 from kvstore.store.expire import ALL, deadline_buckets, expire_step
 from kvstore.store.flush import background_step
 from kvstore.system.libc import cycles
@@ -259,6 +262,8 @@ def upkeep(context, idle):  # type: ignore[no-untyped-def]
         if shard[EXPIRE_LIVELY_MS] > shard[TIMER_MS]:
             rest_ms = min(rest_ms, PROBE_MS)
     if release_memory(context, served):
+        rest_ms = 0
+    if store[MAXMEMORY] > 0 and evict_between(context):
         rest_ms = 0
     if shard[TIMER_MS] >= shard[DEFRAG_LOOK_MS]:
         plan_defrag(context)

@@ -15,6 +15,7 @@ The kinds of event are:
     fast-command    a command that is declared to be O(1) or O(log N)
     fork            the fork of the address space for a snapshot
     expire-cycle    one step of active expiry
+    eviction-cycle  one step of eviction
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from kvstore.lifetimes.shard import LATENCY_ADDRESS, LATENCY_MS, NOW_MS
 from kvstore.system.libc import words_at
 from mmcore.jit import Table, int64, linked, void
 
-EVENTS = ("command", "fast-command", "fork", "expire-cycle")
-COMMAND_EVENT, FAST_COMMAND_EVENT, FORK_EVENT, EXPIRE_EVENT = range(len(EVENTS))
+EVENTS = ("command", "fast-command", "fork", "expire-cycle", "eviction-cycle")
+COMMAND_EVENT, FAST_COMMAND_EVENT, FORK_EVENT, EXPIRE_EVENT, EVICTION_EVENT = range(len(EVENTS))
 SAMPLES = 160  # Redis's LATENCY_TS_LEN
 _NEXT, _LONGEST, _FIRST = 0, 1, 2
 EVENT_WORDS = _FIRST + 2 * SAMPLES

@@ -48,6 +48,7 @@ _RESETTABLE = (
     "LOOP_LONGEST_NS",
     "EVICTED_CLIENTS",
     "EVICTED_KEYS",
+    "EVICTION_EXCEEDED_MS",
     "DEFRAG_HITS",
     "DEFRAG_MISSES",
     "DEFRAG_KEY_HITS",
@@ -86,6 +87,7 @@ class Figures:
         r = self.registers
         ops, bytes_in, bytes_out = self._rates()
         defragged_ms = r.TIMER_MS - r.DEFRAG_BEGAN_MS if r.DEFRAG_RUNNING else 0
+        exceeded_ms = r.TIMER_MS - r.EVICTION_BEGAN_MS if r.EVICTION_BEGAN_MS else 0
         return {
             "total_connections_received": r.TOTAL_CONNECTIONS,
             "total_commands_processed": r.COMMANDS_PROCESSED,
@@ -100,6 +102,8 @@ class Figures:
             "expire_cycle_cpu_milliseconds": int(r.EXPIRE_CYCLES / self._cycles_per_us() / 1000),
             "evicted_keys": r.EVICTED_KEYS,
             "evicted_clients": r.EVICTED_CLIENTS,
+            "total_eviction_exceeded_time": r.EVICTION_EXCEEDED_MS + exceeded_ms,
+            "current_eviction_exceeded_time": exceeded_ms,
             "active_defrag_hits": r.DEFRAG_HITS,
             "active_defrag_misses": r.DEFRAG_MISSES,
             "active_defrag_key_hits": r.DEFRAG_KEY_HITS,

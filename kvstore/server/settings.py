@@ -11,6 +11,7 @@ from kvstore.observe.slowlog import SlowLog
 from kvstore.server.clientele import Clientele
 from kvstore.server.logfile import set_level
 from kvstore.server.stores import Stores
+from kvstore.store.eviction import POLICIES, use_policy
 from kvstore.system.descriptors import allow_clients
 from mmcore.jit import Table
 
@@ -19,6 +20,11 @@ CLIENTS_LIMIT_MIN = 128 << 10  # [bytes], as in Redis: below it no client could 
 APPLIED = [
     "maxmemory",
     "maxmemory-clients",
+    "maxmemory-policy",
+    "maxmemory-samples",
+    "maxmemory-eviction-tenacity",
+    "lfu-log-factor",
+    "lfu-decay-time",
     "requirepass",
     "protected-mode",
     "timeout",
@@ -102,6 +108,9 @@ class Settings(Clientele, Stores):
         r.MAXMEMORY_CLIENTS = max(of_clients, CLIENTS_LIMIT_MIN) if of_clients else 0
         r.EVICTION_REST_MS = 0
 
+    def _set_policy(self) -> None:
+        use_policy(self.main, POLICIES[self.config["maxmemory-policy"]])
+
     def _set_save_points(self) -> None:
         points = Table.of(self.config["save"].points, 2)
         self._save_points = points  # the register holds its address only
@@ -170,10 +179,15 @@ _REGISTERS = {
     "stream-node-max-entries": ("STREAM_NODE_MAX_ENTRIES", 1),
     "hll-sparse-max-bytes": ("HLL_SPARSE_MAX_BYTES", 1),
     "tracking-table-max-keys": ("TRACKING_KEYS_MAX", 1),
+    "maxmemory-samples": ("MAXMEMORY_SAMPLES", 1),
+    "maxmemory-eviction-tenacity": ("EVICTION_TENACITY", 1),
+    "lfu-log-factor": ("LFU_LOG_FACTOR", 1),
+    "lfu-decay-time": ("LFU_DECAY_TIME", 1),
 }
 _ACTIONS: dict[str, Callable[[Settings], None]] = {
     "maxmemory": Settings._set_memory,
     "maxmemory-clients": Settings._set_memory,
+    "maxmemory-policy": Settings._set_policy,
     "requirepass": Settings._set_access,
     "protected-mode": Settings._set_access,
     "bind": Settings._set_access,

@@ -10,9 +10,10 @@ snapshots and branches live.
             under an LFU policy when its counter was last decayed: Unix time [min] modulo 2^16, << 8 | the counter
 
 A key that has no cell takes the stalest one of its line, so the array forgets the clocks of those keys first that
-matter least.  It has three cells for four keys.  A key without a cell counts as stale as the stalest of its line; in a
-line that has empty cells, as not used since the array was emptied.  Two keys of a line may have the same tag, with a
-chance of 6 %; then they share a cell, and each counts as used when the other is.
+matter least.  It has fifteen cells for sixteen keys.  A key without a cell is staler than all of its line,
+and eviction takes it before them.  OBJECT tells the stalest clock of its line, or in a line that has empty cells, when
+the array was emptied.  Two keys of a line may have the same tag, with
+a chance of 6 %; then they share a cell, and each counts as used when the other is.
 
 Growth is linear hashing (structures/linear.py): a line is added at the end as a copy of the line that it is split from,
 because a cell does not tell which of the two it belongs to.  The copies that belong to the other line grow stale and
@@ -77,7 +78,7 @@ MINUTES_MASK = 0xFFFF
 COUNTER_MAX = 255
 assert LINE_SIZE == CLOCK_LINE
 LFU_INIT = 5  # the counter of a new key, as in Redis
-KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 6, 3  # three lines for 64 keys
+KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 8, 15  # fifteen lines for 256 keys
 FIT_STEP = 8192  # lines that the timer adds or removes at a time
 _MADV_DONTNEED = 4
 _madvise = external("madvise", int32(int64, int64, int32))
@@ -101,10 +102,20 @@ def _line(context, hash_):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def clock_tags(context, db):  # type: ignore[no-untyped-def]
+    """What the tags of a database's keys depend on: its region, because that stays when databases change places."""
+    return 29 * load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEY_REGION)
+
+
+@kernel
+def _tag_of(tags, upper):  # type: ignore[no-untyped-def]
+    # From 1 on; `upper` are the bits of the hash that a slot has.
+    return max((upper + tags) & 255, 1)
+
+
+@kernel
 def _tag(context, db, hash_):  # type: ignore[no-untyped-def]
-    # From 1 on.  The region identifies a database's keys even when databases change places.
-    region = load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEY_REGION)
-    return max(((hash_ >> TAG_SHIFT) + 29 * region) & 255, 1)
+    return _tag_of(clock_tags(context, db), hash_ >> TAG_SHIFT)
 
 
 @kernel
@@ -152,14 +163,14 @@ def _to_displace(context, line):  # type: ignore[no-untyped-def]
     empty = cell_with(lines, line, 0)
     if empty < CELLS:
         return empty
-    most, now = -1, context.shard[LRU_CLOCK]
+    most, now, turn = -1, context.shard[LRU_CLOCK], next_random(context) % CELLS  # among equals any is displaced
     if _is_lfu(context):
         for i in range(CELLS):
-            most = max(most, (COUNTER_MAX - frequency(context, cell_clock(lines, line, i))) * CELLS + i)
+            most = max(most, (COUNTER_MAX - frequency(context, cell_clock(lines, line, i))) * CELLS + (i ^ turn))
     else:
         for i in range(CELLS):
-            most = max(most, ((now - cell_clock(lines, line, i)) & CLOCK_MASK) * CELLS + i)
-    return most % CELLS
+            most = max(most, ((now - cell_clock(lines, line, i)) & CLOCK_MASK) * CELLS + (i ^ turn))
+    return most % CELLS ^ turn
 
 
 @linked(int64(CONTEXT, int64))
@@ -179,6 +190,28 @@ def clock_of(context, db, hash_):  # type: ignore[no-untyped-def]
     lines, line = _lines(context), _line(context, hash_)
     cell = cell_with(lines, line, _tag(context, db, hash_))
     return cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
+
+
+@linked(int64(CONTEXT, int64, int64))
+def clock_own(context, db, hash_):  # type: ignore[no-untyped-def]
+    """The clock of the key of `db` that has this hash; -1 if it has no cell."""
+    lines, line = _lines(context), _line(context, hash_)
+    cell = cell_with(lines, line, _tag(context, db, hash_))
+    return cell_clock(lines, line, cell) if cell < CELLS else -1
+
+
+@kernel
+def knows_lines(context, buckets):  # type: ignore[no-untyped-def]
+    """Whether in an index of so many buckets all entries of a bucket have the same line."""
+    return bucket_mask(context.shard[CLOCK_LINES]) <= bucket_mask(buckets) >> 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def clock_beside(context, tags, number, upper):  # type: ignore[no-untyped-def]
+    """The same, of an entry in bucket `number` of such an index; of its hash only the upper bits need to be known."""
+    lines, line = _lines(context), _line(context, number)
+    cell = cell_with(lines, line, _tag_of(tags, upper))
+    return cell_clock(lines, line, cell) if cell < CELLS else -1
 
 
 @linked(void(CONTEXT, int64, int64, int64))

@@ -46,18 +46,24 @@ def find_slot(context, db, key, count, hash_):  # type: ignore[no-untyped-def]
     return index_find(context, base, buckets, hash_, key, count)
 
 
-@linked(void(CONTEXT, int64, int64, int64))
-def tell_expired(context, db, entry, hash_):  # type: ignore[no-untyped-def]
-    """Count an entry of `db` that is due, and announce its expiry.  The entry still exists."""
-    context.shard[EXPIRED_KEYS] += 1
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def tell_gone(context, db, entry, hash_, event):  # type: ignore[no-untyped-def]
+    """Announce that an entry of `db`, which still exists, goes without a command: EXPIRED or EVICTED."""
     if not is_heard(context):
         return
     count = entry_key_length(context, entry)
     key = malloc(max(count, 1))
-    assert key != 0, "out of memory for a key that has expired"
+    assert key != 0, "out of memory for a key that goes"
     copy_out(context.space, entry_key(context, entry), bytes_at(key, count), 0, count)
-    changed(context, db, key, count, hash_, EXPIRED, 0)
+    changed(context, db, key, count, hash_, event, 0)
     free(key)
+
+
+@kernel
+def tell_expired(context, db, entry, hash_):  # type: ignore[no-untyped-def]
+    """Count an entry of `db` that is due, and announce its expiry.  The entry still exists."""
+    context.shard[EXPIRED_KEYS] += 1
+    tell_gone(context, db, entry, hash_, EXPIRED)
 
 
 @linked(void(CONTEXT, int64, int64, int64))

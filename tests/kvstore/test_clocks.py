@@ -95,7 +95,7 @@ def test_lines_follow_the_number_of_keys_and_keep_what_is_recent() -> None:
         bare.clock_ms += 7_000
         used = memory_used(bare.context)
         lines = fit(bare)
-        assert lines == 20_000 * 3 // 64
+        assert lines == 20_000 * 15 // 256
         assert memory_used(bare.context) - used == (lines - CLOCK_LINES_MIN) * CLOCK_LINE
         assert [idle(bare, f"k:{i}") for i in range(300)] == [7] * 300
         for i in range(1000, 20_000):
@@ -115,7 +115,7 @@ def test_no_more_lines_than_were_reserved() -> None:
 
 def test_a_step_of_growth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with Bare(size=1 << 27) as bare:
-        for i in range(64 * (clocks.FIT_STEP + 200) // 3 // 4):
+        for i in range(256 * (clocks.FIT_STEP + 200) // 15 // 4):
             bare("MSET", *(text for j in range(4) for text in (f"{i}:{j}", "v")))
         clocks_fit(bare.context)
         assert bare.registers.CLOCK_LINES == CLOCK_LINES_MIN + clocks.FIT_STEP
@@ -188,7 +188,7 @@ def test_an_emptied_store_begins_anew() -> None:
     with Bare() as bare:
         for i in range(MANY):
             bare("SET", i, "v")
-        assert fit(bare) == MANY * 3 // 64
+        assert fit(bare) == MANY * 15 // 256
         bare.clock_ms += 5_000
         bare("FLUSHALL")
         assert bare.registers.CLOCK_LINES == CLOCK_LINES_MIN

@@ -81,7 +81,12 @@ def test_kinds_of_event_are_forgotten_by_name() -> None:
         assert watched.monitor.reset("fork")
         assert not watched.monitor.reset("fork")
         assert not watched.monitor.reset("nosuch")
-        assert [series.event for series in watched.monitor.series()] == ["command", "fast-command", "expire-cycle"]
+        assert [series.event for series in watched.monitor.series()] == [
+            "command",
+            "fast-command",
+            "expire-cycle",
+            "eviction-cycle",
+        ]
 
 
 # ------------------------------------------------------------------------------------------------------- what is said

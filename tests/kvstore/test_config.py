@@ -181,7 +181,14 @@ REFUSED = [
     ("unixsocketperm", "999", "argument couldn't be parsed into an octal number between 0 and 777"),
     ("appendonly", "maybe", "argument must be 'yes' or 'no'"),
     ("appendonly", "yes", "there is no append-only file; data are made durable by snapshots"),
-    ("maxmemory-policy", "allkeys-lru", "only noeviction is supported"),
+    (
+        "maxmemory-policy",
+        "allkeys",
+        "argument(s) must be one of the following: volatile-lru, volatile-lfu, volatile-random, "
+        "volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
+    ),
+    ("maxmemory-samples", "0", "argument must be between 1 and 2147483647 inclusive"),
+    ("maxmemory-eviction-tenacity", "101", "argument must be between 0 and 100 inclusive"),
     ("replicaof", "host 1", "replication is not supported"),
     ("min-slaves-to-write", "1", "replication is not supported"),
     ("databases", "32", "there are always 16 databases"),
@@ -264,7 +271,11 @@ def test_limits_are_the_same_with_and_without_a_configuration() -> None:
     limits = [
         name
         for name in PARAMETERS
-        if "-max-listpack-" in name or "intset" in name or "active-defrag-" in name or name == "proto-max-bulk-len"
+        if any(
+            part in name
+            for part in ("-max-listpack-", "intset", "active-defrag-", "lfu-", "max-bulk-len", "stream-node")
+        )
+        or name in ("maxmemory-samples", "maxmemory-eviction-tenacity")
     ]
     assert len(limits) == len(LIMITS) and set(limits) <= set(APPLIED)
     for name in limits:

@@ -131,6 +131,8 @@ def _advice(server: "Server", found: set[str]) -> Iterator[str]:
             yield "The fork here copies one page, so the system was slow: look for what else runs on this machine."
         else:
             yield f"A fork of mode {config['fork-mode']} copies page tables, 'CONFIG SET fork-mode constant' a page."
+    if "eviction-cycle" in found:
+        yield "Eviction takes long: a larger maxmemory, or a lower maxmemory-eviction-tenacity, lets others in between."
     if "expire-cycle" in found:
         yield "Many keys expire at the same time: some random seconds added to each deadline spread the work."
 

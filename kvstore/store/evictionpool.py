@@ -1,0 +1,199 @@
+"""The best candidates for eviction: a pool of sixteen, into which samples of all databases go, as in Redis.
+
+    score     LRU: seconds since the last use; LFU: 255 less the counter; above both, a key whose clock was forgotten;
+              volatile-ttl: the higher, the sooner it is due
+    sample    all entries of a few adjacent buckets, from a random one on: maxmemory-samples, or some more, of each
+              database that has any; of the keys with a deadline under the volatile policies
+
+A candidate stays in the pool until it is taken, or displaced by better ones.  So the pool holds good candidates of many
+samples, and what is evicted is nearer to the stalest key than the stalest of one sample is.
+
+A candidate is the word of its slot, with the table and the bucket in which it was seen.  It is given up if the slot is
+not there any more, because the key was deleted, moved, or written anew; or if the key has been used since.
+
+Clocks are found without a look at the entries.  The entries of a bucket agree in the low bits of their hashes, which
+choose the line of the clocks, too; and the slot has the bits that the tag is made of.  So a sample costs two lines of
+the cache: one of the index, one of clocks.  Where the table is too small for that, and for deadlines, it costs a look
+at each entry.
+"""
+
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import EVICTION_POOL_ADDRESS, MAXMEMORY_POLICY, MAXMEMORY_SAMPLES
+from kvstore.lifetimes.sizes import EVICTION_POOL_WORDS
+from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.clocks import (
+    POLICY_ALLKEYS,
+    POLICY_TTL,
+    clock_beside,
+    clock_own,
+    clock_tags,
+    knows_lines,
+    staleness,
+)
+from kvstore.store.databases import KEYS, TIMES, db_load
+from kvstore.store.entries import entry_deadline, entry_hash
+from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, INDEX_BASE, INDEX_STRIDE
+from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK, SLOTS, TAG_SHIFT, next_overflow
+from kvstore.system.libc import words_at
+from kvstore.system.random import next_random
+from mmcore.jit import int64, kernel, linked, view, void
+from mmcore.mmu import load64
+
+# int64[EVICTION_POOL_WORDS]: how many candidates there are; then the candidates, the best last.
+COUNT = 0
+SCORE, TABLE, BUCKET, WORD = range(4)  # of a candidate; its table is 2 * database + KEYS or TIMES
+CANDIDATE_WORDS = 4
+POOL_SIZE = (EVICTION_POOL_WORDS - 1) // CANDIDATE_WORDS
+BUCKETS_PER_SAMPLE = 8  # looked at for each entry that is wanted, at most, in a sparse table
+_SOONEST = 1 << 62
+_FORGOTTEN = 1 << 24  # staler than any clock
+
+
+@view
+def _pool(context):  # type: ignore[no-untyped-def]
+    return words_at(context.shard[EVICTION_POOL_ADDRESS], EVICTION_POOL_WORDS)
+
+
+@view
+def _candidate(context, number):  # type: ignore[no-untyped-def]
+    return words_at(context.shard[EVICTION_POOL_ADDRESS] + 8 * (1 + CANDIDATE_WORDS * number), CANDIDATE_WORDS)
+
+
+@kernel
+def which_keys(context):  # type: ignore[no-untyped-def]
+    """The table of a database whose entries may be evicted."""
+    return KEYS if context.shard[MAXMEMORY_POLICY] & POLICY_ALLKEYS else TIMES
+
+
+@kernel
+def evictable(context, db):  # type: ignore[no-untyped-def]
+    """How many keys of a database may be evicted."""
+    return db_load(context, db, DB_KEYS + 8 * which_keys(context))
+
+
+@linked(void(CONTEXT))
+def pool_clear(context):  # type: ignore[no-untyped-def]
+    """Forget all candidates."""
+    _pool(context)[COUNT] = 0
+
+
+@kernel
+def _shift(context, number, by):  # type: ignore[no-untyped-def]
+    # Copy a candidate to the place of a neighbour.
+    one, other = _candidate(context, number), _candidate(context, number + by)
+    for i in range(CANDIDATE_WORDS):
+        other[i] = one[i]
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def pool_offer(context, score, table, bucket, word):  # type: ignore[no-untyped-def]
+    """Put a candidate into the pool, unless it is there already, or the pool is full of better ones."""
+    pool = _pool(context)
+    count, place = pool[COUNT], 0  # place: how many are worse
+    for i in range(count):
+        other = _candidate(context, i)
+        if other[WORD] == word and other[TABLE] == table:
+            return
+        place += int64(other[SCORE] < score)
+    if count == POOL_SIZE:
+        if place == 0:
+            return
+        place -= 1
+        for i in range(place):
+            _shift(context, i + 1, -1)
+    else:
+        for i in range(count, place, -1):
+            _shift(context, i - 1, 1)
+        pool[COUNT] += 1
+    new = _candidate(context, place)
+    new[SCORE], new[TABLE], new[BUCKET], new[WORD] = score, table, bucket, word
+
+
+@kernel
+def _base(context, table):  # type: ignore[no-untyped-def]
+    return INDEX_BASE + INDEX_STRIDE * db_load(context, table >> 1, DB_KEY_REGION + 8 * (table & 1))
+
+
+@kernel
+def _buckets(context, table):  # type: ignore[no-untyped-def]
+    return db_load(context, table >> 1, DB_KEY_BUCKETS + 8 * (table & 1))
+
+
+@kernel
+def _score_of(context, clock):  # type: ignore[no-untyped-def]
+    # Of a clock, or of a key that has none: -1.
+    return staleness(context, clock) if clock >= 0 else _FORGOTTEN
+
+
+@kernel
+def _score(context, table, word):  # type: ignore[no-untyped-def]
+    # By a look at the entry.
+    entry = word & ADDRESS
+    if context.shard[MAXMEMORY_POLICY] & POLICY_TTL:
+        return _SOONEST - entry_deadline(context, entry)
+    return _score_of(context, clock_own(context, table >> 1, entry_hash(context, entry, context.store[HASH_SEED])))
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _sample_bucket(context, table, number):  # type: ignore[no-untyped-def]
+    """Offer the entries of a bucket and its overflow; returns how many there are."""
+    bucket, offered = _base(context, table) + BUCKET_SIZE * number, 0
+    beside = context.shard[MAXMEMORY_POLICY] & POLICY_TTL == 0 and knows_lines(context, _buckets(context, table))
+    tags = clock_tags(context, table >> 1)
+    while bucket != 0:
+        for i in range(SLOTS):
+            word = load64(context.space, bucket + 8 * i)
+            if word == 0 or word & LINK:
+                continue
+            if beside:
+                score = _score_of(context, clock_beside(context, tags, number, word >> TAG_SHIFT))
+            else:
+                score = _score(context, table, word)
+            pool_offer(context, score, table, number, word)
+            offered += 1
+        bucket = next_overflow(context.space, bucket)
+    return offered
+
+
+@linked(void(CONTEXT))
+def pool_sample(context):  # type: ignore[no-untyped-def]
+    """Sample each database that has keys which may be evicted."""
+    for db in range(DATABASES):
+        wanted = min(context.shard[MAXMEMORY_SAMPLES], evictable(context, db))
+        if wanted == 0:
+            continue
+        table = 2 * db + which_keys(context)
+        buckets = _buckets(context, table)
+        number = next_random(context) % buckets
+        for _ in range(min(BUCKETS_PER_SAMPLE * wanted, buckets)):
+            wanted -= _sample_bucket(context, table, number)
+            if wanted <= 0:
+                break
+            number = number + 1 if number + 1 < buckets else 0
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _is_there(context, table, number, word):  # type: ignore[no-untyped-def]
+    """Whether a bucket of a table, or its overflow, has a slot with this word (0 or 1)."""
+    if which_keys(context) != table & 1 or number >= _buckets(context, table):
+        return 0
+    bucket = _base(context, table) + BUCKET_SIZE * number
+    while bucket != 0:
+        for i in range(SLOTS):
+            if load64(context.space, bucket + 8 * i) == word:
+                return 1
+        bucket = next_overflow(context.space, bucket)
+    return 0
+
+
+@linked(int64(CONTEXT))
+def pool_take(context):  # type: ignore[no-untyped-def]
+    """Take the best candidate that is still one: its entry's address << 8 | its database; 0 if there is none."""
+    pool = _pool(context)
+    while pool[COUNT] > 0:
+        pool[COUNT] -= 1
+        best = _candidate(context, pool[COUNT])
+        table, word = best[TABLE], best[WORD]
+        if _is_there(context, table, best[BUCKET], word) and _score(context, table, word) >= best[SCORE]:
+            return (word & ADDRESS) << 8 | table >> 1
+    return 0
