@@ -440,6 +440,25 @@ def restart_command(
     finish(restart.run(subjects, keys, value_size, repetitions), json_file)
 
 
+@bench.command("eviction")
+@against(DEFAULT, "redis", "valkey")
+@click.option("--keys", type=click.IntRange(100), default=400_000, show_default=True, help="Asked for; a quarter fits.")
+@in_rounds(3)
+@common
+def eviction_command(subjects: tuple[str, ...], keys: int, rounds: int, smoke: bool, json_file: Path | None) -> None:
+    """How many requests a cache hits under LRU and LFU, and what a SET costs that evicts.
+
+    \b
+    Example:
+      kvstore bench eviction --keys 1000000 --rounds 5
+    """
+    from bench import eviction
+
+    if smoke:
+        keys, rounds = min(keys, 40_000), 1
+    finish(eviction.run(subjects, keys, rounds), json_file)
+
+
 @bench.command("expiry")
 @against(DEFAULT, "redis")
 @click.option("--keys", type=click.IntRange(1), default=1_000_000, show_default=True, help="That expire at once.")

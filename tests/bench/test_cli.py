@@ -220,6 +220,16 @@ def test_a_bystander_is_told_of_every_pipeline(tmp_path: Path) -> None:
     assert [figure["at_most"] for figure in report["figures"]] == [15.0] * len(found)
 
 
+def test_eviction_tells_of_hits_and_of_the_cost_of_a_set(tmp_path: Path) -> None:
+    report = run(tmp_path, "eviction", *AGAINST)
+    for number in range(2):
+        assert [row["server"] for row in rows(report, number)] == HERE
+        for row in rows(report, number):
+            assert 50 < row["hits [%]"] < 95 and 5000 < row["keys held"] < 15_000
+            assert row["a SET at maxmemory [us]"] > 0
+    assert [figure["at_least"] for figure in report["figures"]] == [0.99, 1.3] * 2 * (len(HERE) - 1)
+
+
 def test_expiry_tells_when_keys_are_gone_and_how_many_are_held(tmp_path: Path) -> None:
     report = run(tmp_path, "expiry", *AGAINST)
     assert [row["server"] for row in rows(report)] == HERE
