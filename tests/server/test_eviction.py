@@ -102,7 +102,7 @@ def test_evictions_are_published_and_watched(limited: Wire, server) -> None:
         fill(limited, 100, 8000)
         assert limited("EXISTS", *(f"k:{i}" for i in range(100))) < 100
         assert watcher("EXEC") == NULL_ARRAY
-        kind, channel, key = listener.read()
+        kind, channel, key = listener.reply()
         assert (kind, channel) == (b"message", b"__keyevent@0__:evicted") and key.startswith(b"k:")
         assert limited("CONFIG", "SET", "notify-keyspace-events", "") == OK
 
