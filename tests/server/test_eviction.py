@@ -22,6 +22,10 @@ def used(wire: Wire) -> int:
     return int(info(wire, "memory")["used_memory"])
 
 
+def evicted(wire: Wire) -> int:
+    return int(info(wire, "stats")["evicted_keys"])
+
+
 @pytest.fixture
 def limited(wire2: Wire):
     """A server with so much room for data; by default under allkeys-lru."""
@@ -60,12 +64,13 @@ def test_writes_beyond_the_limit_evict_or_are_refused(limited: Wire, policy: str
     assert limited("CONFIG", "SET", "maxmemory-policy", policy) == OK
     replies = fill(limited, 0, 8000, "EX", "1000")
     settle(limited)
-    stats = info(limited, "stats")
+    before = evicted(limited)
+    gone = 8000 - int(limited("DBSIZE"))
     if policy == "noeviction":
-        assert replies[-1] == OUT_OF_MEMORY and stats["evicted_keys"] == "0"
+        assert replies[-1] == OUT_OF_MEMORY and evicted(limited) == 0
     else:
-        assert set(map(str, replies)) == {"OK"} or set(replies) == {OK}
-        assert int(stats["evicted_keys"]) == 8000 - int(limited("DBSIZE")) > 3000
+        assert set(replies) == {OK}
+        assert before <= gone <= evicted(limited) and gone > 3000  # upkeep may evict between two commands
     assert used(limited) < int(info(limited, "memory")["maxmemory"]) + 300_000
 
 
