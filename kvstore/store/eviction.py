@@ -138,16 +138,14 @@ def _evict_any(context):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT))
 def _evict_best(context):  # type: ignore[no-untyped-def]
     """Evict the best candidate: FITS if it did, CANNOT if there is nothing to evict, GOES_ON if all were just used."""
-    keys = 0
-    for db in range(DATABASES):
-        keys += evictable(context, db)
-    for _ in range(SAMPLES_MAX if keys > 0 else 0):
-        pool_sample(context)
+    for _ in range(SAMPLES_MAX):
+        if pool_sample(context) == 0:
+            return CANNOT
         taken = pool_take(context)
         if taken != 0:
             _evict(context, taken & 0xFF, taken >> 8)
             return FITS
-    return GOES_ON if keys > 0 else CANNOT
+    return GOES_ON
 
 
 @linked(int64(CONTEXT))

@@ -32,12 +32,21 @@ from kvstore.store.clocks import (
 )
 from kvstore.store.databases import KEYS, TIMES, db_load
 from kvstore.store.entries import entry_deadline, entry_hash
-from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, INDEX_BASE, INDEX_STRIDE
+from kvstore.store.layout import (
+    DATABASES,
+    DB_KEY_BUCKETS,
+    DB_KEY_REGION,
+    DB_KEYS,
+    DESCRIPTOR_SIZE,
+    DESCRIPTORS,
+    INDEX_BASE,
+    INDEX_STRIDE,
+)
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK, SLOTS, TAG_SHIFT, next_overflow
 from kvstore.system.libc import words_at
 from kvstore.system.random import next_random
-from mmcore.jit import int64, kernel, linked, view, void
-from mmcore.mmu import load64
+from mmcore.jit import bytes64, int64, kernel, linked, view, void
+from mmcore.mmu import load64, read_address
 
 # int64[EVICTION_POOL_WORDS]: how many candidates there are; then the candidates, the best last.
 COUNT = 0
@@ -90,14 +99,14 @@ def pool_offer(context, score, table, bucket, word):  # type: ignore[no-untyped-
     """Put a candidate into the pool, unless it is there already, or the pool is full of better ones."""
     pool = _pool(context)
     count, place = pool[COUNT], 0  # place: how many are worse
+    if count == POOL_SIZE and _candidate(context, 0)[SCORE] >= score:
+        return
     for i in range(count):
         other = _candidate(context, i)
         if other[WORD] == word and other[TABLE] == table:
             return
         place += int64(other[SCORE] < score)
     if count == POOL_SIZE:
-        if place == 0:
-            return
         place -= 1
         for i in range(place):
             _shift(context, i + 1, -1)
@@ -155,13 +164,16 @@ def _sample_bucket(context, table, number):  # type: ignore[no-untyped-def]
     return offered
 
 
-@linked(void(CONTEXT))
+@linked(int64(CONTEXT))
 def pool_sample(context):  # type: ignore[no-untyped-def]
-    """Sample each database that has keys which may be evicted."""
+    """Sample each database that has keys which may be evicted; returns how many keys these are."""
+    keys, counts = 0, read_address(context.space, DESCRIPTORS + DB_KEYS + 8 * which_keys(context))
     for db in range(DATABASES):
-        wanted = min(context.shard[MAXMEMORY_SAMPLES], evictable(context, db))
-        if wanted == 0:
+        count = bytes64(context.space.mem.bytes, counts + DESCRIPTOR_SIZE * db)
+        if count == 0:
             continue
+        keys += count
+        wanted = min(context.shard[MAXMEMORY_SAMPLES], count)
         table = 2 * db + which_keys(context)
         buckets = _buckets(context, table)
         number = next_random(context) % buckets
@@ -170,6 +182,7 @@ def pool_sample(context):  # type: ignore[no-untyped-def]
             if wanted <= 0:
                 break
             number = number + 1 if number + 1 < buckets else 0
+    return keys
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
