@@ -206,3 +206,16 @@ def test_an_entry_that_finds_no_frames_changes_nothing() -> None:
         store.check()
         assert store("XTRIM", "s", "MAXLEN", 10) == added - 10
         store.check()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["GET s", "APPEND s x", "HGETALL s", "HSET s f v", "SADD s m", "SUNION s", "ZADD s 1 m", "ZUNION 1 s", "LPUSH s e",
+     "LRANGE s 0 -1", "SORT s", "SORT_RO s ALPHA", "GEOPOS s m", "STRLEN s", "SETBIT s 7 1", "PFADD s e"],
+)  # fmt: skip
+def test_commands_of_other_types_refuse_a_stream(command: str) -> None:
+    with Bare() as store:
+        store("XADD", "s", "1-1", "f", "v")
+        wrong = ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        assert store(*command.split()) == wrong
+        store.check()

@@ -52,7 +52,7 @@ from kvstore.commands.sorting.texts import (
 )
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
 from kvstore.store.aside import goes_aside
-from kvstore.store.entries import HASH, SET, STRING, entry_root, entry_type
+from kvstore.store.entries import HASH, SET, STREAM, STRING, entry_root, entry_type
 from kvstore.store.leaving import reply_leaves
 from kvstore.store.lookup import lookup_read
 from kvstore.structures.collection import root_count
@@ -258,7 +258,7 @@ def _serve(context, may_store):  # type: ignore[no-untyped-def]
     entry = lookup_read(context, key, key_size)
     if entry != 0:
         type_ = entry_type(context, entry)
-        if type_ == STRING or type_ == HASH:
+        if type_ == STRING or type_ == HASH or type_ == STREAM:
             reply_error(context, WRONG_TYPE)
             return SERVED
         total = root_count(context.space, entry_root(context, entry))

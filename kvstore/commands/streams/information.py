@@ -266,6 +266,18 @@ def _how_many(context):  # type: ignore[no-untyped-def]
     return _COUNT_DEFAULT if most < 0 else most if most > 0 else ALL
 
 
+@linked(int64(CONTEXT, int64, int64))
+def _work(context, root, most):  # type: ignore[no-untyped-def]
+    """How much work XINFO STREAM FULL has ahead: entries, and pending entries, of which each is told twice."""
+    space, groups = context.space, load64(context.space, root + GROUPS)
+    work = min(most, stream_count(space, root))
+    where = tree_seek(space, groups, 0, 0) if groups != 0 else int64(0)
+    while where != 0:
+        work += 1 + 2 * min(most, pending_count(space, position_address(space, where)))
+        where = position_next(space, where)
+    return work >> 1
+
+
 @linked(HANDLER)
 def xinfo(context):  # type: ignore[no-untyped-def]
     """XINFO STREAM | GROUPS | CONSUMERS; its other forms are left to Python"""
@@ -290,7 +302,7 @@ def xinfo(context):  # type: ignore[no-untyped-def]
             _consumers(context, group)
     else:
         most = _how_many(context)
-        if most > 0 and goes_aside(context, min(most, stream_count(context.space, root)) >> 1):
+        if most > 0 and goes_aside(context, _work(context, root, most)):
             return BLOCKS
         if most != _REFUSED:
             _stream(context, root, most)
