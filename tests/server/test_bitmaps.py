@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.server import streams
 from tests.server.streams import OTHER, STRING, Command, Pair, relaxed
 from tests.server.test_differential import command, of, several
+from tests.server.wire import OK, info
 
 BEFORE: list[Command] = [
     (b"SET", STRING, b"\xff\xf0\x00"), (b"RPUSH", OTHER, b"x"), (b"SET", b"a", b"foobar"), (b"SET", b"b", b"12345"),
@@ -153,6 +154,7 @@ def test_every_range_of_a_short_string(pair: Pair) -> None:
 @pytest.mark.parametrize("size", [1 << 20, 5_000_001])
 def test_long_strings_are_combined_and_counted(pair: Pair, size: int) -> None:
     """Of more than a page, and not of whole words; BITCOUNT and BITPOS of them go aside."""
+    assert pair.mine.wire("CONFIG", "SET", "read-aside-threshold", 50) == OK
     for side in (pair.mine, pair.theirs):
         side.reset({}, [])
         side.wire("SET", "a", bytes(range(251)) * (size // 251))
@@ -172,4 +174,6 @@ def test_long_strings_are_combined_and_counted(pair: Pair, size: int) -> None:
             (b"BITPOS", b"d", b"0", b"1"), (b"GETRANGE", b"to", b"5000", b"5100"),
         ):  # fmt: skip
             assert not pair.step(look)
+    assert int(info(pair.mine.wire, "stats")["reads_aside"]) > 0
+    assert pair.mine.wire("CONFIG", "SET", "read-aside-threshold", 2500) == OK
     assert pair.mine.wire("DEBUG", "DIGEST") == pair.theirs.wire("DEBUG", "DIGEST")
