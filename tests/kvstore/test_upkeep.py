@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.net.upkeep import BACKGROUND_PAGES, BACKGROUND_SLICES_MAX, release_memory
-from kvstore.store.check import read_words
+from kvstore.store.check_reader import read_words
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.structures.collection import root_count
 from tests.kvstore.bare import Bare
