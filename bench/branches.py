@@ -10,8 +10,8 @@ branches.
     frames      The frames in use before a branch is made, and after it was made and 10 keys in it were written.  Then
                 `alive` branches are made: how much the process has grown, without their frames.
     alive       redis-benchmark sends GETs and SETs to the main store, in turn without any branch and with `alive` of
-                them; what is compared is the server's processor time per request.  Before each run every page is
-                written, so that no copy of a page falls into it.
+                them; what is compared is the server's processor time per request.  It is the steady cost: before each
+                run every page is written, so that the copies of pages, which each fork costs once, fall outside of it.
     resets      One client writes a key and resets its branch, again and again, for `seconds`.  The frames in use are
                 read twice a second.
 
