@@ -175,8 +175,10 @@ def _flags_of(context, command):  # type: ignore[no-untyped-def]
 
 @kernel
 def _lacks_memory(context, effects):  # type: ignore[no-untyped-def]
-    # Whether maxmemory, which limits the main store alone, forbids a command with these effects.
-    return effects & DENY_OOM != 0 and context.store[MAXMEMORY] > 0 and lacks_memory(context) != 0
+    # Whether maxmemory, which limits the main store alone, forbids a command with these effects.  A read-only store
+    # refuses the command anyway, and nothing can be deleted from it.
+    store = context.store
+    return effects & DENY_OOM != 0 and store[MAXMEMORY] > 0 and store[READ_ONLY] == 0 and lacks_memory(context) != 0
 
 
 @kernel
