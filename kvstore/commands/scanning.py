@@ -19,7 +19,8 @@ from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.lifetimes.sizes import SCRATCH_WORDS
 from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
-from kvstore.store.entries import entry_encoding, entry_root
+from kvstore.store.entries import HASH, entry_encoding, entry_root
+from kvstore.store.fields import fields_hidden, is_element_due
 from kvstore.store.scores import element_score
 from kvstore.store.types import WIDE
 from kvstore.structures.buckets import SLOTS, bucket_element, next_overflow
@@ -203,9 +204,12 @@ def _reply_part(context, element, part):  # type: ignore[no-untyped-def]
     reply_bulk(context, text, 0, put_double17(text, 0, score) if part == LONG_SCORE else put_double(text, 0, score))
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def _scan_table(context, root, cursor, part):  # type: ignore[no-untyped-def]
-    """Reply with elements from a cursor on; returns the next cursor, -1 when memory ran out."""
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def _scan_table(context, root, cursor, part, hides):  # type: ignore[no-untyped-def]
+    """Reply with elements from a cursor on; returns the next cursor, -1 when memory ran out.
+
+    hides: whether fields of a hash are due, and are not shown.
+    """
     space, state = context.space, scan_state(context)
     count, buckets = state[COUNT], load64(space, root + BUCKETS)
     enough, pattern = open_pattern(context, state[PATTERN])
@@ -217,6 +221,8 @@ def _scan_table(context, root, cursor, part):  # type: ignore[no-untyped-def]
                 element = bucket_element(space, bucket, i)
                 if element != 0:
                     met += 1
+                    if hides and is_element_due(context, root, element):
+                        continue
                     matches = reply_key_if_match(context, element, pattern)
                     enough = enough and matches >= 0
                     if matches > 0:
@@ -288,7 +294,8 @@ def scan_collection(context, type_, part):  # type: ignore[no-untyped-def]
     if goes_aside(context, min(scan_state(context)[COUNT], root_count(context.space, root))):
         return BLOCKS
     if kind_of(context.space, root) == RECORD:
-        following = _scan_table(context, root, cursor, part)
+        hides = int64(type_ == HASH and fields_hidden(context, root) > 0)
+        following = _scan_table(context, root, cursor, part, hides)
     else:
         following = _scan_whole(context, root, part)
     if following < 0:

@@ -83,6 +83,9 @@ EVENTS = (
     Event("setbit", "$"),
     Event("pfadd", "$"),
     Event("pfcount", ""),  # a cardinality was cached, or a sketch made dense: Redis publishes nothing
+    Event("hexpire", "h"),
+    Event("hexpired", "h"),
+    Event("hpersist", "h"),
     # notices
     Event("new", "n"),
     Event("keymiss", "m"),
@@ -149,6 +152,9 @@ EVENTS = (
     SETBIT,
     PFADD,
     PFCOUNT,
+    HEXPIRE,
+    HEXPIRED,
+    HPERSIST,
     NEW,
     KEYMISS,
 ) = range(len(EVENTS))

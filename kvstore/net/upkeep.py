@@ -13,6 +13,9 @@ lately, and else with the tick.  Expiry is pressed from PRESSED on:
                                          deadlines, up to a half; the due share itself when it is more than a half; at
                                          most SHARE_MAX
 
+Due fields of hashes (store/expiring.py) are looked for as often, and get a slice of IDLE_SLICE_US after an idle turn,
+and else a quarter of the time that serving took.
+
 So expiry takes most of the time when nearly all keys are overdue.  That slows down the clients that cause it, and
 bounds the share of dead keys.  A slice is at most SLICE_MAX_US long, so that no client waits for long at once.
 
@@ -55,7 +58,7 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     UPKEEP_CYCLES,
 )
-from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC, MAXMEMORY
+from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC, FIELDS_WAIT, MAXMEMORY
 from kvstore.observe.latency import EXPIRE_EVENT, latency_sample
 from kvstore.store.defrag import (
     RESTING,
@@ -68,6 +71,7 @@ from kvstore.store.defrag import (
 )
 from kvstore.store.eviction import evict_between
 from kvstore.store.expire import ALL, deadline_buckets, expire_step
+from kvstore.store.expiring import expire_fields, fields_wait
 from kvstore.store.flush import background_step
 from kvstore.system.libc import cycles
 from mmcore.heap import heap_leaving
@@ -80,6 +84,7 @@ CALM_BUCKETS_PER_MS = 20
 CALM_SLICE, CALM_IDLE_SLICE = 32, 256  # buckets, in a turn that served a client and in one that did not
 PROBE_MS, LIVELY_MS = 10, 1_000  # time between two looks, and how long it looks that often after a key expired
 STEP = 8  # buckets between two looks at the counter
+FIELDS_STEP = 16  # fields, likewise
 IDLE_SLICE_US, SLICE_MIN_US, SLICE_MAX_US = 200, 20, 5_000
 LONG_TURN_US = 1_000  # a longer turn is interrupted for upkeep between two connections
 BACKGROUND_PAGES = 64
@@ -153,6 +158,25 @@ def _expire_calmly(context, idle):  # type: ignore[no-untyped-def]
     return shard[EXPIRE_CALM]
 
 
+@linked(int64(CONTEXT, int64, int64))
+def _expire_fields_for(context, served, idle):  # type: ignore[no-untyped-def]
+    """A slice for due fields of hashes; returns whether more are due (0 or 1)."""
+    shard, store, began = context.shard, context.store, cycles()
+    longest = _cycles_of(context, SLICE_MAX_US)
+    budget = max(_cycles_of(context, IDLE_SLICE_US if idle else SLICE_MIN_US), min(served >> 2, longest))
+    while store[FIELDS_WAIT]:
+        done = expire_fields(context, FIELDS_STEP)
+        _note(context, done)
+        if done == 0:
+            store[FIELDS_WAIT] = 0
+        if cycles() - began >= budget:
+            break
+    took = cycles() - began
+    shard[EXPIRE_CYCLES] += took
+    latency_sample(context, EXPIRE_EVENT, took // shard[CYCLES_PER_MS])
+    return store[FIELDS_WAIT]
+
+
 @linked(void(CONTEXT))
 def plan_expiry(context):  # type: ignore[no-untyped-def]
     """Grant the calm walk buckets for the time that has passed: at most a tick's worth, and at most a round."""
@@ -160,6 +184,7 @@ def plan_expiry(context):  # type: ignore[no-untyped-def]
     passed = shard[TIMER_MS] - shard[EXPIRE_PLANNED_MS]
     if passed >= PROBE_MS or passed >= shard[TICK_MS]:
         shard[EXPIRE_PLANNED_MS] = shard[TIMER_MS]
+        context.store[FIELDS_WAIT] = fields_wait(context)
         granted = CALM_BUCKETS_PER_MS * min(passed, shard[TICK_MS])
         shard[EXPIRE_CALM] = min(shard[EXPIRE_CALM] + granted, deadline_buckets(context))
 
@@ -252,6 +277,8 @@ def upkeep(context, idle):  # type: ignore[no-untyped-def]
     if shard[ACTIVE_EXPIRE_ENABLED]:
         plan_expiry(context)
         if shard[EXPIRE_CALM] > 0 and _expire_calmly(context, idle) > 0:
+            rest_ms = 0
+        if store[FIELDS_WAIT] and _expire_fields_for(context, served, idle):
             rest_ms = 0
         if store[EXPIRED_STALE_PERC] >= PRESSED:
             budget = expiry_slice(context, served, idle)

@@ -160,6 +160,7 @@ class _Collection:
     def __init__(self, reader: Reader, root: int, seed: int, buried: bool = False) -> None:
         self.reader, self.taken = reader, 0
         self.elements: list[tuple[bytes, bytes]] = []
+        self.deadlines: dict[bytes, int] = {}
         kind = reader.bytes(root, 1)[0] & 7
         if kind == PACKED:
             self.elements, self.taken = _items(reader, root)
@@ -194,8 +195,24 @@ class _Collection:
             return
         self.elements = list(by_address.values())
         assert len({key for key, _ in self.elements}) == outcome & 0xFFFF_FFFF, "an element is there twice"
+        if head and not flags & OWNS_PACKEDS:
+            self._dated(head, seed, buried)
+            head = 0
         self._ordered(root, tree, head, tail, by_address, bool(flags & OWNS_PACKEDS), buried)
         assert buried or len(self.elements) == count, f"{len(self.elements)} elements, and {count} are counted"
+
+    def _dated(self, agenda: int, seed: int, buried: bool) -> None:
+        """The agenda of a hash: the fields that have a deadline get it beside their value."""
+        found = _Collection(self.reader, agenda, seed, buried)
+        self.taken += found.taken
+        if buried:
+            return
+        assert found.elements, "an agenda without texts"
+        times = [time for _, time in _times(found)]
+        assert times == sorted(times), "an agenda is not in the order of its times"
+        pairs = dict(self.elements)
+        assert all(name in pairs for name, _ in found.elements), "an agenda has a field that its hash has not"
+        self.deadlines = dict(_times(found))
 
     def _ordered(
         self,
@@ -224,6 +241,18 @@ class _Collection:
                 assert buried or weight in (0, len(found)), "a weight is not the number of items"
                 self.elements += found
                 self.taken += taken
+
+
+def _times(agenda: _Collection) -> list[tuple[bytes, int]]:
+    """The texts of an agenda with their times."""
+    return [(text, int.from_bytes(time, "little")) for text, time in agenda.elements]
+
+
+def _check_dated(names: dict[bytes, int], hashes: dict[bytes, dict[bytes, int]]) -> None:
+    """The agenda of a database has all its dated hashes, by a time that is no later than the least of theirs."""
+    for key, deadlines in hashes.items():
+        assert key in names, "a hash with deadlines is not in the agenda of its database"
+        assert names[key] <= min(deadlines.values()), "a hash is in the agenda of its database by too late a time"
 
 
 def _integers(reader: Reader, va: int) -> tuple[int, list[int]]:
@@ -256,13 +285,19 @@ def table_room_of(buckets):  # type: ignore[no-untyped-def]
     return table_room(buckets)
 
 
-def _value_of(type_: int, elements: list[tuple[bytes, bytes]]) -> Any:
-    """The elements as Python has them: a list, a set, a dictionary, or pairs of a member and its packed score."""
+def _value_of(type_: int, found: _Collection) -> Any:
+    """The elements as Python has them: a list, a set, a dictionary, or pairs of a member and its packed score.
+
+    In a dictionary, a field that has a deadline has a pair: its value, and the deadline.
+    """
     if type_ == LIST:
-        return [key for key, _ in elements]
+        return [key for key, _ in found.elements]
     if type_ == SET:
-        return {key for key, _ in elements}
-    return dict(elements) if type_ == HASH else elements
+        return {key for key, _ in found.elements}
+    if type_ != HASH:
+        return found.elements
+    deadlines = found.deadlines
+    return {key: (value, deadlines[key]) if key in deadlines else value for key, value in found.elements}
 
 
 def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]:
@@ -275,9 +310,11 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
     used_regions: set[int] = set()
     databases: dict[int, dict[bytes, tuple[Any, int | None]]] = {}
     for db in range(layout.DATABASES):
-        keys, deadlines, key_buckets, deadline_buckets, key_region, deadline_region = reader.words(
-            layout.DESCRIPTORS + db * layout.DESCRIPTOR_SIZE, 6
+        keys, deadlines, key_buckets, deadline_buckets, key_region, deadline_region, dated = reader.words(
+            layout.DESCRIPTORS + db * layout.DESCRIPTOR_SIZE, 7
         )
+        names, hashes = _Collection(reader, dated, seed) if dated else None, dict[bytes, dict[bytes, int]]()
+        taken += names.taken if names else 0
         assert not used_regions & {key_region, deadline_region} and key_region != deadline_region
         used_regions |= {key_region, deadline_region}
         entries, overflows = _walk(reader, key_region, key_buckets)
@@ -312,8 +349,11 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
                 collection = _Collection(reader, struct.unpack("<q", value)[0], seed)
                 assert collection.elements or flags >> TYPE_SHIFT & 7 == STREAM_TYPE, "a value without elements"
                 taken += collection.taken
-                value = _value_of(flags >> TYPE_SHIFT & 7, collection.elements)
+                value = _value_of(flags >> TYPE_SHIFT & 7, collection)
+                if collection.deadlines:
+                    hashes[key] = collection.deadlines
             found[key] = value, deadline
+        _check_dated(dict(_times(names)) if names else {}, hashes)
         assert with_deadline == set(due), "the index of deadlines has other entries than those that have one"
         if found:
             databases[db] = found

@@ -17,6 +17,7 @@ into:
     other tables    each element of the one is looked up in the other.  They have equally many elements, so one way is
                     enough
     small ones      likewise
+    deadlines       of a hash: the agendas of both, behind the fields, in the same way
     list            element by element, except for packeds in shared pages
     stream          likewise: see comparing_streams.py
 
@@ -29,7 +30,9 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.comparing_bytes import same_bytes
 from kvstore.store.comparing_streams import compare_streams
+from kvstore.store.dated import agenda_of
 from kvstore.store.entries import (
+    HASH,
     LARGE,
     LIST,
     STREAM,
@@ -77,7 +80,7 @@ SAME, DIFFERENT, MORE = range(3)
 # a walk, the digits of an integer, or the places in two lists.
 _STAGE, _AT, LEFT, _ROOM = range(4)
 COMPARE_WORDS = _ROOM + WALK_WORDS
-_BEGIN, _STRING, _ELEMENTS = range(3)
+_BEGIN, _STRING, _ELEMENTS, _DEADLINES = range(4)
 _WHERE, _ITEM, _OTHER_WHERE, _OTHER_ITEM = range(_ROOM, _ROOM + 4)  # packeds of the two lists, and places in them
 _DIGITS_MAX = 20  # of an integer [bytes]
 assert 8 * WALK_WORDS >= _DIGITS_MAX and COMPARE_WORDS > _OTHER_ITEM
@@ -242,21 +245,10 @@ def _compare_lists(x, y, root, others, same, state):  # type: ignore[no-untyped-
     return MORE
 
 
-@linked(int64(CONTEXT, CONTEXT, int64, int64, int64[::1], int64[::1]))
-def _compare_elements(a, b, one, other, same, state):  # type: ignore[no-untyped-def]
-    """Compare two values of the same type, which have roots."""
-    x, y, root, others = a.space, b.space, entry_root(a, one), entry_root(b, other)
-    type_, seed = entry_type(a, one), a.store[HASH_SEED]
-    if state[_STAGE] == _BEGIN:
-        if root_count(x, root) != root_count(y, others):
-            return DIFFERENT
-        state[_STAGE] = _ELEMENTS
-        state[_AT] = 0
-    if type_ == LIST:
-        return _compare_lists(x, y, root, others, same, state)
-    if type_ == STREAM:
-        return compare_streams(x, y, root, others, same, state)
-    scored, kind, others_kind = 1 if type_ == ZSET else 0, kind_of(x, root), kind_of(y, others)
+@linked(int64(SPACE, SPACE, int64, int64, int64, int64, int64[::1], int64[::1]))
+def _compare_roots(x, y, root, others, scored, seed, same, state):  # type: ignore[no-untyped-def]
+    """Look for the elements of one collection in the other, which has as many; neither is a list."""
+    kind, others_kind = kind_of(x, root), kind_of(y, others)
     if kind == RECORD and others_kind == RECORD:
         return _compare_tables(x, y, root, others, scored, seed, same, state)
     if kind == INTS:
@@ -266,6 +258,32 @@ def _compare_elements(a, b, one, other, same, state):  # type: ignore[no-untyped
     if kind == CHAIN:
         return _compare_chain(x, y, root, others, scored, seed, state)
     return _compare_chain(y, x, others, root, scored, seed, state)
+
+
+@linked(int64(CONTEXT, CONTEXT, int64, int64, int64[::1], int64[::1]))
+def _compare_elements(a, b, one, other, same, state):  # type: ignore[no-untyped-def]
+    """Compare two values of the same type, which have roots."""
+    x, y, root, others = a.space, b.space, entry_root(a, one), entry_root(b, other)
+    type_, seed = entry_type(a, one), a.store[HASH_SEED]
+    if state[_STAGE] == _BEGIN:
+        if root_count(x, root) != root_count(y, others):
+            return DIFFERENT
+        state[_STAGE], state[_AT] = _ELEMENTS, 0
+    if type_ == LIST:
+        return _compare_lists(x, y, root, others, same, state)
+    if type_ == STREAM:
+        return compare_streams(x, y, root, others, same, state)
+    if state[_STAGE] == _ELEMENTS:
+        code = _compare_roots(x, y, root, others, int64(type_ == ZSET), seed, same, state)
+        if code != SAME or type_ != HASH:
+            return code
+        state[_STAGE], state[_AT] = _DEADLINES, 0
+    agenda, others_agenda = agenda_of(a, root), agenda_of(b, others)
+    if agenda == 0 or others_agenda == 0:
+        return SAME if agenda == others_agenda else DIFFERENT
+    if root_count(x, agenda) != root_count(y, others_agenda):
+        return DIFFERENT
+    return _compare_roots(x, y, agenda, others_agenda, 0, seed, same, state)
 
 
 @linked(int64(CONTEXT, CONTEXT, int64, int64, int64[::1], int64[::1]))

@@ -57,7 +57,7 @@ from kvstore.structures.copying import (
 )
 from kvstore.structures.grave import bury
 from kvstore.structures.kinds import RECORD, STREAM, kind_of
-from kvstore.structures.record import BASE, OWNS_PACKEDS, record_owns
+from kvstore.structures.record import BASE, OWNS_PACKEDS, record_deadlines, record_owns
 from kvstore.structures.stream_whole import groups_begin, groups_step, stream_take
 from kvstore.system.libc import words_at
 from mmcore.fork import CONSTANT, fork
@@ -150,6 +150,12 @@ def copy_begin(context, entry, begins):  # type: ignore[no-untyped-def]
     if groups > 0:
         bury(space, CONTROL_BASE + CONTROL_GRAVE, groups)
     return 1
+
+
+@kernel
+def copy_is_dated(context):  # type: ignore[no-untyped-def]
+    """Whether the copy is a hash that has deadlines already, as it will when it is taken."""
+    return record_deadlines(context.space, copying_record(_state(context))) != 0
 
 
 @linked(int64(CONTEXT))

@@ -5,7 +5,8 @@
     contents            string: mix(bytes); list: mix(element) in order; set: xor SHA-1(member) for each;
                         stream: mix("ms.seq"), mix(field) and mix(value) for each in order;
                         hash, sorted set: xor SHA-1(element) for each, where an element is, from zeros, mix(field or
-                        member) and mix(value or score); a score is printed as by "%.17g"
+                        member) and mix(value or score); a score is printed as by "%.17g"; a field with a deadline
+                        has xor SHA-1("!!hexpire!!") behind its value
     key                 from zeros: mix(key), then as its value
     store               from zeros: for each database that has keys mix(number), and xor SHA-1(digest of a key) for each
 
@@ -22,6 +23,7 @@ takes 4.8 s.  Another thread makes the digest of a store that is not small (stor
 from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.databases import db_load, key_base
+from kvstore.store.dated import agenda_of
 from kvstore.store.entries import (
     EXPIRY,
     LIST,
@@ -37,6 +39,7 @@ from kvstore.store.entries import (
     entry_type,
     entry_value,
 )
+from kvstore.store.fields import NO_TIME, element_deadline
 from kvstore.store.index import entry_of
 from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS
 from kvstore.store.lookup import find_slot, key_hash
@@ -70,6 +73,8 @@ ROOM = NUMBER + 1
 _TEXT = 64  # [bytes] of a number; the words of a walk lie behind it
 _EXPIRE_TEXT = b"!!expire!!"
 _EXPIRE, _EXPIRE_LENGTH = constant(_EXPIRE_TEXT), len(_EXPIRE_TEXT)
+_FIELD_EXPIRE_TEXT = b"!!hexpire!!"
+_FIELD_EXPIRE, _FIELD_EXPIRE_LENGTH = constant(_FIELD_EXPIRE_TEXT), len(_FIELD_EXPIRE_TEXT)
 
 
 @kernel
@@ -125,13 +130,18 @@ def _mix_key_of(context, room, at, element):  # type: ignore[no-untyped-def]
     _mix_bytes(context, room, at, element_key(space, element), element_key_length(space, element))
 
 
-@linked(void(CONTEXT, int64[::1], int64))
-def _mix_pair(context, room, element):  # type: ignore[no-untyped-def]
-    """Mix a field and its value into the digest of the key."""
+@linked(void(CONTEXT, int64[::1], int64, int64))
+def _mix_pair(context, room, root, element):  # type: ignore[no-untyped-def]
+    """Mix a field and its value, and whether it has a deadline, into the digest of the key."""
     space = context.space
     _clear(room, ELEMENT)
     _mix_key_of(context, room, ELEMENT, element)
     _mix_bytes(context, room, ELEMENT, element_payload(space, element), element_payload_length(space, element))
+    if agenda_of(context, root) != 0 and element_deadline(context, root, element) != NO_TIME:
+        sha1_begin(room)
+        sha1_update(room, _FIELD_EXPIRE, 0, _FIELD_EXPIRE_LENGTH)
+        sha1_end(room)
+        _xor_hash(room, ELEMENT)
     sha1_words(room, room, ELEMENT, HASH_WORDS)
     _xor_hash(room, KEY)
 
@@ -211,7 +221,7 @@ def _mix_elements(context, room, type_, root):  # type: ignore[no-untyped-def]
         elif type_ == ZSET:
             _mix_scored(context, room, element)
         else:
-            _mix_pair(context, room, element)
+            _mix_pair(context, room, root, element)
         element = 0 if is_given_up(context) else walk_next(space, walk)
 
 

@@ -39,6 +39,7 @@ from kvstore.store.layout import (
     CONTROL_GRAVE,
     CONTROL_REGIONS,
     DATABASES,
+    DB_DATED,
     DB_DEADLINE_BUCKETS,
     DB_DEADLINE_REGION,
     DB_DEADLINES,
@@ -57,6 +58,7 @@ from kvstore.store.layout import (
 )
 from kvstore.store.membership import shrink
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
+from kvstore.structures.collection import root_free
 from kvstore.structures.grave import dig
 from kvstore.system.libc import words_at
 from mmcore.frames import has_frames
@@ -267,6 +269,9 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
     db_store(context, db, DB_DEADLINES, 0)
     db_store(context, db, DB_KEY_BUCKETS, 0)
     db_store(context, db, DB_DEADLINE_BUCKETS, 0)
+    if db_load(context, db, DB_DATED) != 0:
+        root_free(space, CONTROL_BASE + CONTROL_GRAVE, db_load(context, db, DB_DATED))
+        db_store(context, db, DB_DATED, 0)
     return 1
 
 

@@ -12,6 +12,7 @@ from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES
 from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
 from kvstore.store.clocks import clock_touch
 from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, key_base
+from kvstore.store.dated import forget_dated, is_dated
 from kvstore.store.entries import (
     EXPIRY,
     NO_DEADLINE,
@@ -79,6 +80,8 @@ def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped
     slot = index_find_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, entry)
     assert slot != 0, "an entry with a deadline is not among the keys"
     tell_expired(context, db, entry, hash_)
+    if is_dated(context, entry):
+        forget_dated(context, db, entry)
     remove_slot(context, db, TIMES, hash_, time_slot)
     remove_slot(context, db, KEYS, hash_, slot)
     entry_free(context, entry)

@@ -11,6 +11,7 @@ from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.clocks import clock_begin
 from kvstore.store.copies import is_shared
 from kvstore.store.databases import KEYS, TIMES, db_load, db_store, deadline_base, key_base
+from kvstore.store.dated import forget_dated, is_dated, note_dated
 from kvstore.store.entries import EXPIRY, NO_DEADLINE, entry_flags, entry_free
 from kvstore.store.index import (
     BUCKETS_MIN,
@@ -113,6 +114,8 @@ def add_entry(context, db, hash_, entry, deadline):  # type: ignore[no-untyped-d
     clock_begin(context, db, hash_)
     if deadline != NO_DEADLINE:
         add_deadline(context, db, hash_, entry)
+    if is_dated(context, entry):
+        note_dated(context, db, entry)
 
 
 @linked(void(CONTEXT, int64, int64, int64))
@@ -122,6 +125,8 @@ def unlink_entry(context, db, slot, hash_):  # type: ignore[no-untyped-def]
     if entry_flags(context, entry) & EXPIRY:
         remove_deadline(context, db, hash_, entry)
         shrink(context, db, TIMES)
+    if is_dated(context, entry):
+        forget_dated(context, db, entry)
     remove_slot(context, db, KEYS, hash_, slot)
     shrink(context, db, KEYS)
 

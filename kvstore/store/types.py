@@ -17,6 +17,7 @@ from kvstore.wire.arguments import pack
 from mmcore.jit import constant, int64, kernel
 
 COMPACT, WIDE, INTSET = 0, 1, 2  # the encodings of a value with a root
+DATED = 2  # what is reported for a COMPACT hash that has fields with a deadline
 _ENCODINGS = 4  # that the bits of an entry can tell
 
 
@@ -25,7 +26,7 @@ class Type(NamedTuple):
 
     number: int  # as Redis numbers types, and as an entry has it
     name: str
-    encodings: tuple[str, ...]  # by COMPACT, WIDE, INTSET
+    encodings: tuple[str, ...]  # by COMPACT, WIDE, INTSET or DATED
 
 
 TYPES = (
@@ -33,7 +34,7 @@ TYPES = (
     Type(LIST, "list", ("listpack", "quicklist")),
     Type(SET, "set", ("listpack", "hashtable", "intset")),
     Type(ZSET, "zset", ("listpack", "skiplist")),
-    Type(HASH, "hash", ("listpack", "hashtable")),
+    Type(HASH, "hash", ("listpack", "hashtable", "listpackex")),
     Type(5, "", ()),  # of modules in Redis, which are not served
     Type(STREAM, "stream", ("stream",)),
 )

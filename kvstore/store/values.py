@@ -5,6 +5,7 @@ from kvstore.effects.events import NEW, SET
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.store.bodies import adopt_body, is_body
+from kvstore.store.dated import forget_dated, is_dated
 from kvstore.store.entries import (
     EDITED,
     EXPIRY,
@@ -63,6 +64,8 @@ def _give(context, db, key, count, slot, hash_, entry, deadline):  # type: ignor
         noticed(context, db, key, count, hash_, NEW)
     else:
         old = entry_of(load64(context.space, slot))
+        if is_dated(context, old):
+            forget_dated(context, db, old)
         _point_anew(context, db, slot, hash_, old, entry)
         entry_free(context, old)
 

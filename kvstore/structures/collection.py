@@ -20,9 +20,17 @@ from kvstore.structures.copying import (
 from kvstore.structures.element import element_bytes
 from kvstore.structures.grave import bury
 from kvstore.structures.ints import ints_capacity, ints_copy, ints_count, ints_free
-from kvstore.structures.kinds import CHAIN, INTS, PACKED, STREAM, kind_of
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, RECORD, STREAM, kind_of
 from kvstore.structures.packed import packed_capacity, packed_copy, packed_count, packed_free
-from kvstore.structures.record import BUCKETS, OWNS_PACKEDS, RECORD_SIZE, TREE, record_count, record_owns
+from kvstore.structures.record import (
+    BUCKETS,
+    OWNS_PACKEDS,
+    RECORD_SIZE,
+    TREE,
+    record_count,
+    record_deadlines,
+    record_owns,
+)
 from kvstore.structures.sequence import NOWHERE, packed_where, where_first, where_next
 from kvstore.structures.stream import stream_count
 from kvstore.structures.stream_whole import groups_begin, groups_step, stream_free, stream_memory, stream_take
@@ -85,8 +93,8 @@ def _packeds_memory(space, root, samples):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(SPACE, int64, int64))
-def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
-    """Bytes of the heap that a collection takes, of a great one estimated from `samples` elements; 0 for all."""
+def _own_memory(space, root, samples):  # type: ignore[no-untyped-def]
+    """root_memory without the agenda of a hash."""
     kind = kind_of(space, root)
     if kind == CHAIN:
         return chain_memory(space, root)
@@ -106,6 +114,13 @@ def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
         if load64(space, root + TREE) != 0:  # leaves are about three quarters full
             taken += (tree_weight(space, root) * 4 // (3 * FULL) + 1) * LEAF_SIZE
     return taken
+
+
+@linked(int64(SPACE, int64, int64))
+def root_memory(space, root, samples):  # type: ignore[no-untyped-def]
+    """Bytes of the heap that a collection takes, of a great one estimated from `samples` elements; 0 for all."""
+    agenda = record_deadlines(space, root) if kind_of(space, root) == RECORD else int64(0)
+    return _own_memory(space, root, samples) + (_own_memory(space, agenda, samples) if agenda != 0 else 0)
 
 
 @linked(void(SPACE, int64, int64))

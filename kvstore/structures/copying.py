@@ -13,16 +13,21 @@ names to a new record, and the empty one stays behind to be dug out.
 Of a stream, which has a root of another kind, the record of its nodes is copied so.  Its groups are copied in further
 steps (stream_whole.py), and the last node when the copy is taken.
 
+A hash with deadlines has an agenda (agenda.py), which is copied behind its fields as a sorted set is.  From its
+beginning it is the agenda of the record that is built, so whatever frees the one frees the other.
+
 A sorted set is copied in the order of its tree.  Each element is added to the table and to the end of the tree, so no
 element has to be found again.  The copy is sound between two steps, whatever the stage.
 
     WORD  DESCRIPTION
     0     root of the record that is copied, in `source`
     1     the record that is built
-    2     stage: ELEMENTS of a table alone, ITEMS of a tree, the FRONT and the BACK of a list, OVER
+    2     stage: ELEMENTS of a table alone, ITEMS of a tree, the FRONT and the BACK of a list, the DEADLINES of a hash,
+          OVER
     3     ELEMENTS: the next element; ITEMS: position of the next item
     4     ITEMS: rank of the next item in the copy
-    5     ELEMENTS: the walk (walk.py); of a stream, its root, else no root of a stream, and behind it how far the
+    5     the record of the hash whose agenda is built, 0 until then
+    6     ELEMENTS: the walk (walk.py); of a stream, its root, else no root of a stream, and behind it how far the
           copy of its groups is (stream_whole.py)
 
 Work is counted in elements, and in parts of them of BYTES_PER_WORK bytes; an item of a tree counts one more.  A step
@@ -30,6 +35,8 @@ does at least one element or packed, however long, and no further one that is mo
 """
 
 from kvstore.lifetimes.sizes import COPYING_WORDS
+from kvstore.structures.chain import chain_memory
+from kvstore.structures.chain_change import CHAIN_FRAMES, chain_copy
 from kvstore.structures.element import (
     BARE,
     element_bytes,
@@ -40,21 +47,24 @@ from kvstore.structures.element import (
     element_write,
     pin,
 )
-from kvstore.structures.kinds import STREAM, kind_of
+from kvstore.structures.kinds import CHAIN, STREAM, kind_of
 from kvstore.structures.packed import long_frames, packed_copy, packed_used
 from kvstore.structures.record import (
     BASE,
     BUILDER_SHIFT,
     COUNT,
+    DEADLINES,
     FLAGS,
     HEAD,
     LINK,
     OWNS,
     OWNS_ITEMS,
     OWNS_PACKEDS,
+    RECORD_SIZE,
     TAIL,
     TREE,
     record_add_count,
+    record_deadlines,
     record_new,
     record_owns,
 )
@@ -80,8 +90,8 @@ from mmcore.state import SPACE
 
 COPIED, MORE = 0, 1
 BYTES_PER_WORK = 1024
-_ROOT, _COPY, _STAGE, _NEXT, _RANK, _WALK = range(6)
-_ELEMENTS, _ITEMS, _FRONT, _BACK, _OVER = range(5)
+_ROOT, _COPY, _STAGE, _NEXT, _RANK, _HASH, _WALK = range(7)
+_ELEMENTS, _ITEMS, _FRONT, _BACK, _DEADLINES, _OVER = range(6)
 GROUPS_WORDS = 4
 assert _WALK + WALK_WORDS == COPYING_WORDS and GROUPS_WORDS < WALK_WORDS
 
@@ -119,7 +129,7 @@ def copying_begin(space, source, root, number, state):  # type: ignore[no-untype
     for i in range(WALK_WORDS):
         state[_WALK + i] = 0
     state[_WALK] = whole if stream else 0
-    state[_ROOT], state[_COPY], state[_NEXT], state[_RANK] = root, copy, 0, 0
+    state[_ROOT], state[_COPY], state[_NEXT], state[_RANK], state[_HASH] = root, copy, 0, 0, 0
     if stream and (root == 0 or load64(source, root + TREE) == 0):
         state[_STAGE] = _OVER
     elif load64(source, root + TREE) != 0:
@@ -135,7 +145,7 @@ def copying_begin(space, source, root, number, state):  # type: ignore[no-untype
 @kernel
 def copying_record(state):  # type: ignore[no-untyped-def]
     """The record that is built."""
-    return state[_COPY]
+    return state[_HASH] if state[_HASH] != 0 else state[_COPY]
 
 
 @kernel
@@ -170,6 +180,9 @@ def copying_next(source, state):  # type: ignore[no-untyped-def]
             if record_owns(source, state[_ROOT], OWNS_PACKEDS)
             else element_bytes(source, item)
         )
+    if stage == _DEADLINES:
+        agenda = record_deadlines(source, state[_ROOT])
+        return chain_memory(source, agenda) if kind_of(source, agenda) == CHAIN else int64(RECORD_SIZE)
     packed = _end_of(source, state) if stage != _OVER else int64(0)
     return packed_used(source, packed) if packed != 0 else int64(0)
 
@@ -191,7 +204,24 @@ def _copy_element(space, source, seed, state):  # type: ignore[no-untyped-def]
         return 0
     state[_NEXT] = walk_next(source, _walk_of(state))
     if state[_NEXT] == 0:
-        state[_STAGE] = _OVER
+        state[_STAGE] = _DEADLINES if record_deadlines(source, state[_ROOT]) != 0 else _OVER
+    return 1
+
+
+@linked(int64(SPACE, SPACE, int64[::1], int64))
+def _copy_deadlines(space, source, state, size):  # type: ignore[no-untyped-def]
+    """Copy the agenda of a hash, or begin to copy one that is a record: 1, or 0 when frames ran out."""
+    agenda, copy = record_deadlines(source, state[_ROOT]), state[_COPY]
+    if not has_frames(space, CHAIN_FRAMES + (size >> 12) + COPY_FRAMES):
+        return 0
+    if kind_of(source, agenda) == CHAIN:
+        twin, state[_STAGE] = chain_copy(space, source, agenda), _OVER
+    else:
+        twin = record_new(space, load64(source, agenda + FLAGS) & OWNS)
+        state[_ROOT], state[_COPY], state[_HASH], state[_RANK] = agenda, twin, copy, 0
+        state[_STAGE], state[_NEXT] = _ITEMS, tree_seek(source, agenda, 0, 0)
+    assert twin != 0, "no frame was reserved for an agenda"
+    store64(space, copy + DEADLINES, twin)
     return 1
 
 
@@ -253,6 +283,8 @@ def copying_step(space, source, seed, state, budget):  # type: ignore[no-untyped
             copied = _copy_element(space, source, seed, state)
         elif state[_STAGE] == _ITEMS:
             copied = _copy_item(space, source, seed, state, size)
+        elif state[_STAGE] == _DEADLINES:
+            copied = _copy_deadlines(space, source, state, size)
         else:
             copied = _copy_end(space, source, state, size)
         if copied == 0:
@@ -264,7 +296,7 @@ def copying_step(space, source, seed, state, budget):  # type: ignore[no-untyped
 @linked(int64(SPACE, int64[::1]))
 def copying_take(space, state):  # type: ignore[no-untyped-def]
     """The copy, which is complete, as a record that is not in the grave; 0 with nothing changed when frames ran out."""
-    built = state[_COPY]
+    built = copying_record(state)
     if not has_frames(space, HEAP_FRAMES + COPY_FRAMES):
         return 0
     record = record_new(space, load64(space, built + FLAGS) & OWNS)

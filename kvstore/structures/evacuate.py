@@ -14,6 +14,7 @@ record knows the addresses of its parts:
                                                                   item below a child
     a node of the tree                                            its parent or the record; of a leaf, both neighbours
     a packed                                                      its item; the record for the first and the last
+    the agenda of a hash                                          the record; its parts follow those of the hash
     a node of a stream, an element                                its item, and the nodes above; the root for the last
 
 A stream's root moves with its last node and the two records it names; its other nodes are the parts of one of these.
@@ -35,7 +36,7 @@ from kvstore.structures.chain import block_capacity, block_next
 from kvstore.structures.chain_change import chain_relink
 from kvstore.structures.element import element_bytes, element_hash
 from kvstore.structures.ints import ints_capacity
-from kvstore.structures.kinds import CHAIN, INTS, PACKED, STREAM, kind_of
+from kvstore.structures.kinds import CHAIN, INTS, PACKED, RECORD, STREAM, kind_of
 from kvstore.structures.linear import bucket_number, scan_bucket, scan_next
 from kvstore.structures.packed import packed_capacity
 from kvstore.structures.record import (
@@ -48,6 +49,7 @@ from kvstore.structures.record import (
     RECORD_SIZE,
     TAIL,
     TREE,
+    record_deadlines,
     record_owns,
 )
 from kvstore.structures.stream import GROUPS, NODES, STREAM_SIZE
@@ -75,7 +77,7 @@ from mmcore.state import SPACE
 LOOKED, MOVED = range(2)
 TALLY_WORDS = 2
 FRAMES = (LEVELS_MAX + 4) * COPY_FRAMES  # for copies of all pages that name one part
-ENDS, TABLE, ITEMS = range(3)  # stages
+ENDS, TABLE, ITEMS, DEADLINES = range(4)  # stages; of an agenda, DEADLINES is added to the others
 _STAGE_SHIFT = 40
 _OVER = -1
 
@@ -149,11 +151,13 @@ def root_evacuate(space, root, tally):  # type: ignore[no-untyped-def]
 
 @linked(void(SPACE, int64, int64[::1]))
 def _evacuate_ends(space, record, tally):  # type: ignore[no-untyped-def]
-    """The first and the last packed, and the buckets of a small table."""
+    """The first and the last packed, or the agenda, and the buckets of a small table."""
     for field in range(HEAD, TAIL + 1, 8):
-        packed = load64(space, record + field)
-        if packed != 0 and should_move(space, packed, tally):
-            move_pointed(space, record + field, packed, packed_capacity(space, packed), tally)
+        root = load64(space, record + field)
+        if root != 0:
+            moved = root_evacuate(space, root, tally)
+            if moved != root:
+                store64(space, record + field, moved)
     buckets = load64(space, record + BUCKETS)
     if 0 < buckets <= PAGE_BUCKETS:
         base = load64(space, record + BASE)
@@ -276,8 +280,8 @@ def _evacuate_leaf(space, record, seed, rank, tally):  # type: ignore[no-untyped
 
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64[::1]))
-def record_evacuate(space, record, seed, position, budget, tally):  # type: ignore[no-untyped-def]
-    """Look at about `budget` parts of a record from a position on; returns the next position, -1 at the end."""
+def _evacuate_parts(space, record, seed, position, budget, tally):  # type: ignore[no-untyped-def]
+    """record_evacuate without the agenda of a hash."""
     stage, where = position >> _STAGE_SHIFT, position & ((1 << _STAGE_SHIFT) - 1)
     end = tally[LOOKED] + budget
     if stage == ENDS:
@@ -299,3 +303,18 @@ def record_evacuate(space, record, seed, position, budget, tally):  # type: igno
         if where == _OVER:
             return _OVER
     return stage << _STAGE_SHIFT | where
+
+
+@linked(int64(SPACE, int64, int64, int64, int64, int64[::1]))
+def record_evacuate(space, record, seed, position, budget, tally):  # type: ignore[no-untyped-def]
+    """Look at about `budget` parts of a record from a position on; returns the next position, -1 at the end."""
+    agenda, start = record_deadlines(space, record), DEADLINES << _STAGE_SHIFT
+    if agenda != 0 and kind_of(space, agenda) != RECORD:  # its root is all of it
+        agenda = int64(0)
+    if position < start:
+        position = _evacuate_parts(space, record, seed, position, budget, tally)
+        return start if position == _OVER and agenda != 0 else position
+    if agenda == 0:
+        return _OVER
+    position = _evacuate_parts(space, agenda, seed, position - start, budget, tally)
+    return position if position == _OVER else position + start

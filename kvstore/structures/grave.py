@@ -14,13 +14,15 @@ Its record has the number of the copy, and the owner that goes on with the copy 
 (2) A record with the number `builder` is left alone.
 """
 
+from kvstore.structures.chain_change import chain_free
+from kvstore.structures.kinds import CHAIN, PACKED, kind_of
 from kvstore.structures.packed import packed_free
 from kvstore.structures.record import BUCKETS, HEAD, LINK, RECORD_SIZE, TAIL, TREE, record_builder
 from kvstore.structures.table import TABLE_FRAMES, table_drop_step
 from kvstore.structures.tree import tree_drop_step
 from mmcore.frames import has_frames
 from mmcore.heap import heap_free
-from mmcore.jit import int64, kernel, linked
+from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
 
@@ -32,13 +34,19 @@ def bury(space, head, record):  # type: ignore[no-untyped-def]
     store64(space, head, record)
 
 
-@kernel
-def _free_end(space, record, field):  # type: ignore[no-untyped-def]
-    # Free the first or the last packed of a list.
-    packed = load64(space, record + field)
-    if packed != 0:
-        packed_free(space, packed)
-        store64(space, record + field, 0)
+@linked(void(SPACE, int64, int64, int64))
+def _free_end(space, head, record, field):  # type: ignore[no-untyped-def]
+    """Free the first or the last packed of a list, or the agenda of a hash; one that is a record is buried, too."""
+    root = load64(space, record + field)
+    if root == 0:
+        return
+    if kind_of(space, root) == PACKED:
+        packed_free(space, root)
+    elif kind_of(space, root) == CHAIN:
+        chain_free(space, root)
+    else:
+        bury(space, head, root)
+    store64(space, record + field, 0)
 
 
 @linked(int64(SPACE, int64, int64, int64))
@@ -60,9 +68,9 @@ def dig(space, head, budget, builder):  # type: ignore[no-untyped-def]
         elif load64(space, record + BUCKETS) != 0:
             work = table_drop_step(space, record, budget - done)
         else:
-            _free_end(space, record, HEAD)
-            _free_end(space, record, TAIL)
             store64(space, head, load64(space, record + LINK))
+            _free_end(space, head, record, HEAD)
+            _free_end(space, head, record, TAIL)
             code = heap_free(space, record, RECORD_SIZE)
             assert code == 0, "no frame was reserved for a release"
             work = 1

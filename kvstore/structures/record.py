@@ -9,6 +9,8 @@ OFFSET  SIZE  DESCRIPTION
 32      8     root node of the tree, 0 without one                          tree/
 40      8     levels of the tree, 1 when the root is a leaf
 48      8     first packed of a list, 0 without one                     sequence.py
+              of a hash: root of the agenda of its fields with a
+              deadline, 0 without one                                   agenda.py
 56      8     last packed of a list, 0 without one
 64      8     next record in the grave                                      grave.py
 
@@ -26,6 +28,7 @@ from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
 
 FLAGS, COUNT, BUCKETS, BASE, TREE, LEVELS, HEAD, TAIL, LINK = range(0, 72, 8)
+DEADLINES = HEAD  # of a hash
 RECORD_SIZE = 72
 FLAG_SHIFT = 8
 OWNS_ELEMENTS, OWNS_PACKEDS = 1 << FLAG_SHIFT, 2 << FLAG_SHIFT
@@ -65,6 +68,12 @@ def record_add_count(space, record, by):  # type: ignore[no-untyped-def]
 def record_owns(space, record, flag):  # type: ignore[no-untyped-def]
     """Whether the record has one of the flags."""
     return load64(space, record + FLAGS) & flag != 0
+
+
+@kernel
+def record_deadlines(space, record):  # type: ignore[no-untyped-def]
+    """The root of a hash's agenda; 0 without one, and for a list."""
+    return int64(0) if record_owns(space, record, OWNS_PACKEDS) else load64(space, record + DEADLINES)
 
 
 @kernel

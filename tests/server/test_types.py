@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.test_command import NOT_IN_REDIS
 from tests.server.wire import Wire
 
 # ---------------------------------------------------------------------------------------------------------- skeletons
@@ -169,7 +170,6 @@ def test_hello_has_redis_s_types(server, redis_server, protocol: int) -> None:
 # ------------------------------------------------------------------------------------------- the table of commands
 
 # Intended differences: commands that Redis 7.0 does not have, and commands that Redis 7.2 has changed.
-LATER_COMMANDS = {b"delifeq"}
 NOT_IN_REDIS_7_0 = {b"client|no-touch", b"client|setinfo"}
 CHANGED_SINCE = {b"command|getkeys": 1, b"command|getkeysandflags": 1, b"zrank": 1, b"zrevrank": 1}  # here: arity
 NOTED_IN_OTHER_WORDS = {b"set", b"getex"}  # why their keys are read and written
@@ -223,7 +223,8 @@ def _rows(reply: bytes) -> dict[bytes, list[bytes]]:
 def test_command_info_is_redis_s_to_the_byte(server, redis_server, protocol: int) -> None:
     """Compares every command and subcommand that both have; sets are compared without their order."""
     with Wire(server.address, protocol) as mine, Wire(redis_server.address, protocol) as theirs:
-        names = [entry[0] for entry in mine("COMMAND") if entry[0] not in {b"branch", b"snapshot", *LATER_COMMANDS}]
+        others = {b"branch", b"snapshot", *map(str.encode, NOT_IN_REDIS)}
+        names = [entry[0] for entry in mine("COMMAND") if entry[0] not in others]
         ours, redis = (_rows(one.raw("COMMAND", "INFO", *names)) for one in (mine, theirs))
     assert ours.keys() - redis.keys() == NOT_IN_REDIS_7_0
     assert redis.keys() - ours.keys() == SUBCOMMANDS_LEFT_OUT

@@ -1,7 +1,7 @@
 """HINCRBY and HINCRBYFLOAT: a field whose value is a number.  Bounded by their arguments."""
 
-from kvstore.commands.hashes.value import field_find, field_set
-from kvstore.commands.hashes.writing import hash_for_writing, reserve_fields
+from kvstore.commands.hashes.value import live_find
+from kvstore.commands.hashes.writing import hash_for_writing, reserve_fields, set_live
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import HINCRBY, HINCRBYFLOAT
@@ -44,11 +44,10 @@ from mmcore.mmu import copy_out
 def _store_number(context, slot, hash_, text, count, event):  # type: ignore[no-untyped-def]
     """Set the field in argument 2 to the text of a number: 1, or 0 with an error replied."""
     key, key_size = argument(context, 1)
-    field, k = argument(context, 2)
+    _, k = argument(context, 2)
     if not reserve_fields(context, slot, 1, key_size + element_size(k, count)):
         return 0
-    entry = hash_for_writing(context, slot, key, key_size, hash_)
-    field_set(context, entry, field, k, text, count)
+    set_live(context, hash_for_writing(context, slot, key, key_size, hash_), hash_, text, count)
     changed(context, context.call[DB], key, key_size, hash_, event, 1)
     return 1
 
@@ -69,7 +68,7 @@ def hincrby(context):  # type: ignore[no-untyped-def]
         return 0
     element, value = 0, 0
     if slot != 0:
-        element = field_find(context, entry_root(context, slot_entry(context, slot)), field, k)
+        element = live_find(context, entry_root(context, slot_entry(context, slot)), field, k)
     if element != 0:
         count = element_payload_length(space, element)
         valid = count <= 20
@@ -110,7 +109,7 @@ def hincrbyfloat(context):  # type: ignore[no-untyped-def]
         return 0
     element = 0
     if slot != 0:
-        element = field_find(context, entry_root(context, slot_entry(context, slot)), field, k)
+        element = live_find(context, entry_root(context, slot_entry(context, slot)), field, k)
     if element != 0:
         count, old = element_payload_length(space, element), bytes_at(result, RESULT_MAX)
         valid = count < TEXT_MAX

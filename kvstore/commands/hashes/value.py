@@ -6,6 +6,9 @@
 A hash that is COMPACT but does not fit a chain is a record all the same; OBJECT ENCODING reports its encoding.  A
 record never becomes a chain again.
 
+A hash that has fields with a deadline is a record, too, which has their agenda (kvstore/store/fields.py).  What finds a
+field for a client asks `live_find`, and what removes one says `field_discard`.
+
 Adding is bounded by its arguments, and by what a change of form writes anew: `conversion` tells how many elements that
 may be.
 """
@@ -13,7 +16,9 @@ may be.
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import HASH_MAX_LISTPACK_ENTRIES, HASH_MAX_LISTPACK_VALUE
 from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.dated import agenda_of
 from kvstore.store.entries import entry_encoding, entry_root, entry_set_encoding, entry_set_root
+from kvstore.store.fields import drop_deadline, live
 from kvstore.store.lookup import key_hash
 from kvstore.store.types import COMPACT, WIDE
 from kvstore.structures.chain import chain_count, chain_element, chain_fits, spot_element
@@ -47,6 +52,12 @@ def field_find(context, root, field, k):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def live_find(context, root, field, k):  # type: ignore[no-untyped-def]
+    """The same, or 0 for a field whose deadline has passed."""
+    return live(context, root, field_find(context, root, field, k), field, k)
+
+
+@kernel
 def conversion(context, root):  # type: ignore[no-untyped-def]
     """How many elements a change of form would write anew."""
     return chain_count(context.space, root) if kind_of(context.space, root) == CHAIN else 0
@@ -58,6 +69,13 @@ def _to_record(context, entry):  # type: ignore[no-untyped-def]
     record = record_of_chain(context.space, entry_root(context, entry), context.store[HASH_SEED], OWNS_ELEMENTS)
     assert record != 0, "no frame was reserved for a record"
     entry_set_root(context, entry, record)
+
+
+@kernel
+def ensure_record(context, entry):  # type: ignore[no-untyped-def]
+    """Make the hash a record, without another encoding.  Frames were reserved."""
+    if kind_of(context.space, entry_root(context, entry)) == CHAIN:
+        _to_record(context, entry)
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
@@ -126,8 +144,7 @@ def field_set(context, entry, field, k, value, v):  # type: ignore[no-untyped-de
 @linked(void(CONTEXT, int64))
 def make_wide(context, entry):  # type: ignore[no-untyped-def]
     """Let the hash have more than what is small, however few its fields are.  Frames were reserved."""
-    if kind_of(context.space, entry_root(context, entry)) == CHAIN:
-        _to_record(context, entry)
+    ensure_record(context, entry)
     entry_set_encoding(context, entry, WIDE)
 
 
@@ -148,4 +165,14 @@ def field_remove(context, entry, field, k):  # type: ignore[no-untyped-def]
     if slot == 0:
         return 0
     table_drop(space, root, hash_, slot)
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def field_discard(context, db, entry, field, k):  # type: ignore[no-untyped-def]
+    """Remove a field and its deadline: 1, or 0 without one.  Frames were reserved; the root may move."""
+    if field_remove(context, entry, field, k) == 0:
+        return 0
+    if agenda_of(context, entry_root(context, entry)) != 0:
+        drop_deadline(context, db, entry, field, k)
     return 1

@@ -18,11 +18,13 @@ from kvstore.store.copying import (
     copy_begin,
     copy_begins,
     copy_end,
+    copy_is_dated,
     copy_next,
     copy_step,
     copy_take,
     is_great,
 )
+from kvstore.store.dated import BYTES_TO_NOTE, is_dated
 from kvstore.store.entries import (
     LARGE,
     ROOT_SIZE,
@@ -141,7 +143,7 @@ def _continue(context, db, replace):  # type: ignore[no-untyped-def]
     """A step of the COPY under way, which is this connection's; in the end it publishes the copy and replies."""
     store = context.store
     key, count = argument(context, 2)
-    if not reserve(context, 2, count + copy_next(context)):
+    if not reserve(context, 2, count + copy_next(context) + (BYTES_TO_NOTE if copy_is_dated(context) else 0)):
         copy_end(context)
         return 0
     code, new = copy_step(context), 0
@@ -215,7 +217,8 @@ def copy(context):  # type: ignore[no-untyped-def]
         reply_integer(context, 0)
         return 0
     in_steps = call[DEPTH] == 0 and begins < BEGINS_MAX and is_great(context, entry) == 1
-    if not reserve(context, 2, new_size + (STEP_BYTES if in_steps else entry_memory(context, entry, 0))):
+    size = STEP_BYTES if in_steps else entry_memory(context, entry, 0)
+    if not reserve(context, 2, new_size + size + (BYTES_TO_NOTE if is_dated(context, entry) else 0)):
         return 0
     if _is_taken(context, db, replace):
         reply_integer(context, 0)

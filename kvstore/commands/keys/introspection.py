@@ -7,6 +7,7 @@ from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
 from kvstore.lifetimes.shard import MAXMEMORY_POLICY, SCRATCH_ADDRESS
 from kvstore.store.aside import goes_aside
 from kvstore.store.clocks import POLICY_LFU, clock_of, frequency, idle_s
+from kvstore.store.dated import is_dated
 from kvstore.store.entries import (
     EDITED,
     RAW,
@@ -21,7 +22,7 @@ from kvstore.store.entries import (
     entry_value,
 )
 from kvstore.store.lookup import count_lookup, key_hash, lookup
-from kvstore.store.types import ENCODING_BYTES, ENCODING_START, encoding_place
+from kvstore.store.types import COMPACT, DATED, ENCODING_BYTES, ENCODING_START, encoding_place
 from kvstore.structures.collection import root_count
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
@@ -84,7 +85,10 @@ def object_(context):  # type: ignore[no-untyped-def]
         reply_null(context)
         return 0
     if what == _ENCODING and entry_type(context, entry) != STRING:
-        place = encoding_place(entry_type(context, entry), entry_encoding(context, entry))
+        encoding = entry_encoding(context, entry)
+        if encoding == COMPACT and is_dated(context, entry):
+            encoding = DATED
+        place = encoding_place(entry_type(context, entry), encoding)
         reply_bulk(context, ENCODING_BYTES, ENCODING_START[place], ENCODING_START[place + 1] - ENCODING_START[place])
     elif what == _ENCODING:
         encoding = encoding_of(context, entry)

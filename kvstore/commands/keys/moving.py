@@ -7,6 +7,7 @@ from kvstore.effects.events import MOVE_FROM, MOVE_TO, NEW, RENAME_FROM, RENAME_
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.store.clocks import clock_of, clock_set, clock_touch
+from kvstore.store.dated import bytes_to_note
 from kvstore.store.entries import (
     LARGE,
     TYPE_MASK,
@@ -61,7 +62,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     call = context.call
     key, key_size = argument(context, 1)
     new_key, new_size = argument(context, 2)
-    if not reserve_change(context, 2, arg_length(context, 2) + 4096):
+    if not reserve_change(context, 2, arg_length(context, 2) + 4096 + bytes_to_note(context, call[DB])):
         return 0
     db, source_hash, target_hash = (call[DB], key_hash(context, key, key_size), key_hash(context, new_key, new_size))
     slot = lookup(context, db, key, key_size, source_hash)
@@ -128,7 +129,7 @@ def move(context):  # type: ignore[no-untyped-def]
     if target == db:
         reply_error(context, SAME_OBJECT)
         return 0
-    if not reserve_change(context, 2, 0):
+    if not reserve_change(context, 2, bytes_to_note(context, db)):
         return 0
     hash_ = key_hash(context, key, key_size)
     if lookup(context, db, key, key_size, hash_) == 0 or lookup(context, target, key, key_size, hash_) != 0:

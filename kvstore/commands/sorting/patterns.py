@@ -15,7 +15,7 @@ A pattern without an asterisk names nothing.  As in C, a zero byte ends the sear
     CAPACITY   of that [bytes]
 """
 
-from kvstore.commands.hashes.value import field_find
+from kvstore.commands.hashes.value import live_find
 from kvstore.commands.sorting.texts import LENGTH, NO_TEXT, REFERENCE, copy_text
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
@@ -132,7 +132,7 @@ def find_by(context, i, reference, k):  # type: ignore[no-untyped-def]
             _take(found, entry_value(context, entry), entry_length(context, entry))
     elif entry_type(context, entry) == HASH:
         field = arg_address(context, i) + arrow + 2
-        element = field_find(context, entry_root(context, entry), field, length - arrow - 2)
+        element = live_find(context, entry_root(context, entry), field, length - arrow - 2)
         if element != 0:
             _take(found, element_payload(context.space, element), element_payload_length(context.space, element))
     return 1

@@ -1,0 +1,81 @@
+"""Dated hashes: those that have fields with a deadline.  Each database has an agenda of their names.
+
+A hash has an agenda of its own, of the fields that have a deadline (structures/agenda.py, and DEADLINES in record.py);
+fields.py uses it.  The time of a hash in the agenda of its database is no later than its least deadline.  So active
+expiry looks at the first name only, and neither hashes nor fields are ever searched for those that are due.
+
+    a field gets a deadline that is the least of its hash       the name gets that time
+    the least deadline goes, or rises                           nothing: the name comes early, and gets another time
+    the last deadline goes; the key goes, or is overwritten     the name goes
+    the key is renamed, moved, copied                           add_entry notes the new name
+
+A name says more than the address of an entry, which moves.  Removing a key must not fail, so where frames are short the
+name stays; it is dropped when its time comes and there is no such hash.
+
+Hashes without deadlines, and other keys, pay for this with a look at the type where a key comes or goes.
+"""
+
+from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.store import HASH_SEED
+from kvstore.store.databases import db_load, db_store
+from kvstore.store.entries import HASH, entry_key, entry_key_length, entry_root, entry_type
+from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DB_DATED
+from kvstore.structures.agenda import agenda_has_frames, agenda_least, agenda_remove, agenda_set
+from kvstore.structures.element import pin
+from kvstore.structures.kinds import RECORD, kind_of
+from kvstore.structures.record import DEADLINES
+from kvstore.system.libc import bytes_at, free, malloc
+from mmcore.jit import int64, kernel, linked, void
+from mmcore.mmu import copy_out, load64
+
+BYTES_TO_NOTE = 2 << 20  # that a command must find free beside its own, if it gives a name to a dated hash
+
+
+@kernel
+def agenda_of(context, root):  # type: ignore[no-untyped-def]
+    """The root of a hash's agenda; 0 without one.  `root` is a hash's."""
+    return load64(context.space, root + DEADLINES) if kind_of(context.space, root) == RECORD else int64(0)
+
+
+@kernel
+def is_dated(context, entry):  # type: ignore[no-untyped-def]
+    """Whether an entry is a hash that has fields with a deadline."""
+    return entry_type(context, entry) == HASH and agenda_of(context, entry_root(context, entry)) != 0
+
+
+@kernel
+def bytes_to_note(context, db):  # type: ignore[no-untyped-def]
+    """Bytes that a command reserves which may give a hash of `db` another name."""
+    return BYTES_TO_NOTE if db_load(context, db, DB_DATED) != 0 else 0
+
+
+@linked(void(CONTEXT, int64, int64, int64))
+def _set_name(context, db, entry, time):  # type: ignore[no-untyped-def]
+    """Give the name of an entry a time in the agenda of its database, or remove it (-1)."""
+    space, k, copied = context.space, entry_key_length(context, entry), 0
+    root, seed = db_load(context, db, DB_DATED), context.store[HASH_SEED]
+    name = pin(space, entry_key(context, entry), k)
+    if name == 0:
+        name = copied = malloc(k)
+        assert name != 0, "out of memory for a long key"
+        copy_out(space, entry_key(context, entry), bytes_at(name, k), 0, k)
+    if time >= 0:
+        root = agenda_set(space, root, seed, name, k, time)
+    else:
+        root = agenda_remove(space, CONTROL_BASE + CONTROL_GRAVE, root, seed, name, k)
+    free(copied)
+    if root != db_load(context, db, DB_DATED):
+        db_store(context, db, DB_DATED, root)
+
+
+@kernel
+def note_dated(context, db, entry):  # type: ignore[no-untyped-def]
+    """A dated hash has come, or its least deadline has fallen.  Frames were reserved."""
+    _set_name(context, db, entry, agenda_least(context.space, agenda_of(context, entry_root(context, entry))))
+
+
+@kernel
+def forget_dated(context, db, entry):  # type: ignore[no-untyped-def]
+    """A dated hash goes, or has lost its last deadline."""
+    if agenda_has_frames(context.space, db_load(context, db, DB_DATED)):
+        _set_name(context, db, entry, -1)
