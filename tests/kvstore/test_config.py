@@ -273,7 +273,15 @@ def test_limits_are_the_same_with_and_without_a_configuration() -> None:
         for name in PARAMETERS
         if any(
             part in name
-            for part in ("-max-listpack-", "intset", "active-defrag-", "lfu-", "max-bulk-len", "stream-node")
+            for part in (
+                "-max-listpack-",
+                "intset",
+                "active-defrag-",
+                "lfu-",
+                "max-bulk-len",
+                "stream-node",
+                "hll-sparse",
+            )
         )
         or name in ("maxmemory-samples", "maxmemory-eviction-tenacity")
     ]

@@ -22,6 +22,7 @@ from tests.server import test_differential as differential
 from tests.server.conftest import Start
 from tests.server.streams import newer, relaxed, streams
 from tests.server.test_collections import EVERYTHING
+from tests.server.test_command import NOT_IN_REDIS
 from tests.server.test_door import BEFORE, SAMPLES
 from tests.server.wire import OK, Argument, Wire, encode, info, wait_until
 
@@ -243,9 +244,10 @@ def is_meant(words: Command) -> bool:
 
 
 def forms() -> list[Command]:
-    """All forms of commands, each once."""
+    """All forms of commands that redis-server has, each once."""
     lines = [form.split() for line in FORMS.splitlines() for form in line.split("|") if form.strip()]
-    return list(dict.fromkeys([*SAMPLES, *(tuple(word.strip('"') for word in words) for words in lines)]))
+    all_forms = dict.fromkeys([*SAMPLES, *(tuple(word.strip('"') for word in words) for words in lines)])
+    return [words for words in all_forms if _name(words).decode().lower() not in NOT_IN_REDIS and "IFEQ" not in words]
 
 
 class Side:
