@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.attack.seeds import seeds, told
+from tests.attack.seeds import told
 from tests.harness import Process
+from tests.mmcore.support import seeds
 from tests.server.wire import OK, Failure, Wire, wait_until
 
 TWICE = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"
@@ -103,7 +104,7 @@ def alike(mine: bytes, theirs: bytes) -> bool:
     return mine == theirs or (mine[:1] == theirs[:1] == b"-")
 
 
-@pytest.mark.parametrize("seed", list(seeds("fields", 12)))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_streams_have_valkeys_replies(pair: tuple[Wire, Wire], seed: int) -> None:
     """And the fields have the same deadlines in the end."""
     mine, theirs = pair
