@@ -243,6 +243,10 @@ def is_meant(words: Command) -> bool:
     return any(applies(words) for applies, _ in UNLIKE)
 
 
+GROWN = ("BITFIELD", "text", "OVERFLOW", "FAIL", "INCRBY", "u1", 900, 5)
+"""Redis grows the string and tells nobody; here the string has changed, and is told."""
+
+
 def forms() -> list[Command]:
     """All forms of commands that redis-server has, each once."""
     lines = [form.split() for line in FORMS.splitlines() for form in line.split("|") if form.strip()]
@@ -365,7 +369,10 @@ def test_each_form_of_each_command_is_told_as_in_redis(sides: tuple[Side, Side])
         for side in sides:
             side.prepare(BEFORE)
             heard.append(side.hear([words]))
-        found += difference(*heard, words)
+        if words == GROWN:
+            assert heard[0] and not heard[1]
+        else:
+            found += difference(*heard, words)
     assert not found, found
 
 
