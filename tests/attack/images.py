@@ -192,9 +192,10 @@ def load(directory: Path, files: Files | None = None) -> tuple[Contents | None, 
         image = adopt(preload, space.state, accept=accept_store)
         if image is None:
             return None, preload.refused
-        store = OpenStore(Pool(memory), Shard(arguments=8), space).context
-        assert keyspace_open(store) == 0
-        return contents(store), preload.refused
+        pool, shard = Pool(memory), Shard(arguments=8)  # a context does not keep all memory of theirs
+        opened = OpenStore(pool, shard, space)
+        assert keyspace_open(opened.context) == 0
+        return contents(opened.context), preload.refused
     finally:
         memory.close()
 
