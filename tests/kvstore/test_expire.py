@@ -143,7 +143,7 @@ def test_while_little_is_due_the_walk_follows_the_time(store: Bare) -> None:
     r = store.registers
     r.TICK_MS = 100
     assert plan(store, 1000) == 0
-    fill(store, "k", 1000, "PX", 1_000_000)
+    fill(store, "k", 1200, "PX", 1_000_000)
     round_ = int(deadline_buckets(store.context))
     assert 20 * upkeep.CALM_BUCKETS_PER_MS > round_ > 9 * upkeep.CALM_BUCKETS_PER_MS
     assert plan(store, upkeep.PROBE_MS - 1) == 0

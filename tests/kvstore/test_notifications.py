@@ -109,16 +109,16 @@ def test_keys_are_any_bytes_and_databases_have_their_numbers(server: Notifying) 
 
 
 def test_the_longest_names_have_room(server: Notifying) -> None:
-    assert max(len(event.name) for event in EVENTS) == len("zremrangebyscore")
+    assert max(len(event.name) for event in EVENTS) == len("xgroup-createconsumer")
     server.subscribe(server.listener, PATTERN, b"*")
-    server.run(("SELECT", 15), ("ZADD", "zset", 1, "a"))
-    set_classes(server.registers, "KEz")
-    server.run(("ZREMRANGEBYSCORE", "zset", 1, 1))
+    server.run(("SELECT", 15), ("XGROUP", "CREATE", "stream", "g", "$", "MKSTREAM"))
+    set_classes(server.registers, "KEt")
+    server.run(("XGROUP", "CREATECONSUMER", "stream", "g", "c"))
     assert server.heard() == b"".join(
         message(b"pmessage", b"*", *parts)
         for parts in (
-            (b"__keyspace@15__:zset", b"zremrangebyscore"),
-            (b"__keyevent@15__:zremrangebyscore", b"zset"),
+            (b"__keyspace@15__:stream", b"xgroup-createconsumer"),
+            (b"__keyevent@15__:xgroup-createconsumer", b"stream"),
         )
     )
 

@@ -122,7 +122,9 @@ def test_a_counter_that_went_back_has_no_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [None, sample(BEFORE.replace("run_id:a", "run_id:b"), 10.0), sample(AFTER, 12.0)], ids=repr
+    "before",
+    [None, sample(BEFORE.replace("run_id:a", "run_id:b"), 10.0), sample(AFTER, 12.0)],
+    ids=["none", "another process", "later"],
 )
 def test_without_a_sample_of_the_same_process_there_are_no_rates(before: Sample | None) -> None:
     view = view_of(before, sample(AFTER, 12.0))
