@@ -779,7 +779,7 @@ def all_command(context: click.Context, directory: Path, smoke: bool) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     context.invoke(paper_command, directory=directory, smoke=smoke)
-    first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry"
+    first = "translation frozen pause throughput snapshot restart memory givenback map bystander expiry eviction"
     for name in f"{first} aside collections data pages pubsub blocking branches tests scan".split():
         picture = {"plot": directory / f"{name}.png"} if name in PICTURED else {}
         context.invoke(bench.commands[name], smoke=smoke, json_file=directory / f"{name}.json", **picture)

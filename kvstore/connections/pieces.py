@@ -188,6 +188,9 @@ def pieces_end(context, slot, row):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1]))
 def pieces_drop(context, row):  # type: ignore[no-untyped-def]
-    """Free all that a connection has, whose read, if any, has been given up."""
-    while row[PIECES] != 0:
+    """Free all that a connection has; nobody wants its read, if it has one under way."""
+    while row[PIECES] != 0 and pieces_of(row)[FIRST] != 0:
         piece_drop(context, row)
+    if row[PIECES] != 0:
+        free(row[PIECES])
+        row[PIECES] = 0

@@ -31,7 +31,7 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.shard import BLOCKED_CLIENTS, CONNECTED_CLIENTS, FREE_SLOT, WANTING_WRITE
-from kvstore.store.aside import read_give_up
+from kvstore.store.aside import read_unwanted
 from kvstore.system.libc import close, free
 from mmcore.jit import int64, linked, void
 
@@ -45,7 +45,7 @@ def close_connection(context, slot):  # type: ignore[no-untyped-def]
     unwatch_all(context, row)
     end_subscriptions(context, row)
     stop_waiting(context, row)
-    read_give_up(context, slot, row)
+    read_unwanted(context, row)  # without a turn for the connection: its slot is free in a moment
     pieces_drop(context, row)
     tracking_off(context, slot)
     monitor_end(context, slot)

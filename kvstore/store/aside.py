@@ -262,15 +262,20 @@ def read_ask(context, row):  # type: ignore[no-untyped-def]
     return 1
 
 
+@linked(void(CONTEXT, int64[::1]))
+def read_unwanted(context, row):  # type: ignore[no-untyped-def]
+    """Nobody wants the read that the connection has under way, if it has one."""
+    number = read_under_way(row)
+    if number != 0 and job_of(context, number - 1)[NUMBER] == number:
+        job_of(context, number - 1)[GIVEN_UP] = UNWANTED
+
+
 @linked(void(CONTEXT, int64, int64[::1]))
 def read_give_up(context, slot, row):  # type: ignore[no-untyped-def]
     """The connection waits for its read no longer, if it has one under way; it is closed if it has got half a reply."""
-    number = read_under_way(row)
-    if number == 0:
+    if read_under_way(row) == 0:
         return
-    job = job_of(context, number - 1)
-    if job[NUMBER] == number:
-        job[GIVEN_UP] = UNWANTED
+    read_unwanted(context, row)
     if pieces_of(row)[BEGUN]:
         give_turn(context, slot, row, KILLED)
     pieces_end(context, slot, row)
