@@ -16,9 +16,15 @@ from kvstore.structures.table import table_random
 from kvstore.structures.walk import WALK_WORDS, walk_begin, walk_next
 from kvstore.system.libc import free, malloc, words_at
 from kvstore.system.random import next_random
-from mmcore.jit import int64, linked
+from mmcore.jit import int64, kernel, linked
 
 DRAWS_MAX = 1 << 26  # that may repeat, in one reply: more would fill the memory of the server
+
+
+@kernel
+def draws_work(count, elements):  # type: ignore[no-untyped-def]
+    """The work of drawing `count` of so many elements, as `goes_aside` counts it; below zero they may repeat."""
+    return 2 * min(count, elements) if count > 0 else 2 * min(-max(count, -DRAWS_MAX), DRAWS_MAX)
 
 
 @linked(int64(CONTEXT, int64))

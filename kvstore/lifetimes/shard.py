@@ -227,6 +227,7 @@
     STREAM_NODE_MAX_BYTES,
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
-) = range(201)
+    DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
+) = range(202)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 201
+assert SHARD_REGISTERS >= 202

@@ -44,9 +44,9 @@ def is_dated(context, entry):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def bytes_to_note(context, db):  # type: ignore[no-untyped-def]
-    """Bytes that a command reserves which may give a hash of `db` another name."""
-    return BYTES_TO_NOTE if db_load(context, db, DB_DATED) != 0 else 0
+def bytes_to_note(context, db, k):  # type: ignore[no-untyped-def]
+    """Bytes that a command reserves which may give a hash of `db` another name, of `k` bytes."""
+    return BYTES_TO_NOTE + k if db_load(context, db, DB_DATED) != 0 else 0
 
 
 @linked(void(CONTEXT, int64, int64, int64))

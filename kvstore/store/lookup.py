@@ -8,7 +8,7 @@ from kvstore.effects.door import changed, is_heard, noticed
 from kvstore.effects.events import EXPIRED, KEYMISS
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
+from kvstore.lifetimes.shard import COMMANDS_PROCESSED, DUE_HIDDEN, EXPIRED_KEYS, KEYSPACE_HITS, KEYSPACE_MISSES, NOW_MS
 from kvstore.lifetimes.store import HASH_SEED, READ_ONLY
 from kvstore.store.clocks import clock_touch
 from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, key_base
@@ -91,13 +91,17 @@ def delete_met(context, db, time_slot, hash_, entry):  # type: ignore[no-untyped
 def expire_if_due(context, db, slot, hash_):  # type: ignore[no-untyped-def]
     """Delete the slot's entry if it is due; returns 1 if it was due, else 0.
 
-    A read-only store, or one short of frames, keeps the entry, but still hides it.
+    A read-only store, or one short of frames, keeps the entry, but still hides it.  In the latter case the command must
+    get no frames later (reserve.py): it would add a key that is there.
     """
     deadline = entry_deadline(context, entry_of(load64(context.space, slot)))
     if deadline == NO_DEADLINE or deadline > context.shard[NOW_MS]:
         return 0
-    if context.store[READ_ONLY] == 0 and has_frames(context.space, FRAMES_TO_REMOVE):
-        delete_expired(context, db, slot, hash_)
+    if context.store[READ_ONLY] == 0:
+        if has_frames(context.space, FRAMES_TO_REMOVE):
+            delete_expired(context, db, slot, hash_)
+        else:
+            context.shard[DUE_HIDDEN] = context.shard[COMMANDS_PROCESSED] + 1
     return 1
 
 

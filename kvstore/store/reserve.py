@@ -29,7 +29,7 @@ Before a refusal, trees and ranges that wait to be released are released at once
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
-from kvstore.lifetimes.shard import CONTEXT_AT_HAND, FRAMES_IN_USE, NOW_MS
+from kvstore.lifetimes.shard import COMMANDS_PROCESSED, CONTEXT_AT_HAND, DUE_HIDDEN, FRAMES_IN_USE, NOW_MS
 from kvstore.lifetimes.store import CONTEXT_ADDRESS, FRAMES_MAX, OWN_FRAMES, UNDO_COPIES, UNDO_ROOT
 from kvstore.store.copies import copies_made, is_shared
 from kvstore.store.databases import FRAMES_TO_REMOVE
@@ -135,8 +135,13 @@ def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64, int64))
 def _look_again(context, worst, keys, enough):  # type: ignore[no-untyped-def]
-    """Like _judge, after releasing waiting memory, within bounds, until _judge answers `enough`."""
+    """Like _judge, after releasing waiting memory, within bounds, until _judge answers `enough`.
+
+    Nothing is released in a command that has found a due key hidden for want of frames.
+    """
     verdict = _judge(context, worst, keys)
+    if context.shard[DUE_HIDDEN] == context.shard[COMMANDS_PROCESSED] + 1:
+        return verdict
     for _ in range(PAY_STEPS):
         if verdict >= enough or release_some(context, PAY_PAGES) == 0:
             break

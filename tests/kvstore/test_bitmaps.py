@@ -304,3 +304,12 @@ def test_offsets_that_no_string_has(store: Bare, argument: str) -> None:
     assert store("BITFIELD", "k", "GET", "u8", "#" + argument) == error
     assert store("BITFIELD", "k", "SET", "u8", "#9223372036854775807", 1) == error
     assert store("EXISTS", "k") == 0
+
+
+def test_a_field_does_not_reach_beyond_the_longest_value() -> None:
+    """An entry has four bytes for the length of its value."""
+    with Bare(5 << 30, spare=1 << 28) as store:
+        store.registers.PROTO_MAX_BULK_LEN = (1 << 32) - 1
+        reply = store("BITFIELD", "k", "SET", "i64", ((1 << 32) - 2) * 8, 1)
+        assert str(reply) == "ERR bit offset is not an integer or out of range"
+        assert store("EXISTS", "k") == 0

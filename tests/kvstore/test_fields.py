@@ -503,3 +503,31 @@ def test_a_great_hash_with_deadlines_is_copied_in_steps(store: Bare) -> None:
     store.clock_ms += 10_000
     expire_all(store)
     assert contents(store.context)[0] == {b"h": ({b"f1": b"changed"}, None)}
+
+
+def fill(store: Bare) -> None:
+    """Values of 1 MiB up to the end of the store, but for nine."""
+    for i in range(1000):
+        if store("SET", f"fill{i}", b"x" * (1 << 20)) != "OK":
+            break
+    for i in range(9):
+        store("DEL", f"fill{i}")
+
+
+def test_a_long_name_is_reserved_twice() -> None:
+    """The agenda of the database has it, too."""
+    name = b"k" * (16 << 20)
+    with Bare(64 << 20, spare=4 << 20) as store:
+        assert store("HSET", name, "f", "v") == 1
+        fill(store)
+        assert str(store("HEXPIRE", name, 100, "FIELDS", 1, "f")) == ERRORS[OUT_OF_FRAMES]
+        store.check()
+
+
+def test_a_dated_hash_gets_no_long_name_that_would_not_have_room_twice() -> None:
+    with Bare(64 << 20, spare=4 << 20) as store:
+        assert store("HSET", "h", "f", "v") == 1
+        assert store("HEXPIRE", "h", 100, "FIELDS", 1, "f") == [1]
+        fill(store)
+        assert str(store("RENAME", "h", b"k" * (8 << 20))) == ERRORS[OUT_OF_FRAMES]
+        store.check()

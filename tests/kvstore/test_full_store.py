@@ -9,8 +9,9 @@ import pytest
 from kvstore.lifetimes.context import Context
 from kvstore.lifetimes.wiring import OpenStore
 from kvstore.store.check import contents
+from kvstore.store.databases import FRAMES_TO_REMOVE
 from kvstore.store.expire import expire_step
-from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit
+from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit, release_own
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
@@ -329,3 +330,27 @@ def test_a_purge_gives_all_back_whatever_waits() -> None:
         assert bare.memory.frames_kept == 0 == int(bare.registers.GIVE_ALL)
         assert np.count_nonzero(bare.memory.state.bytes[: 8 * MIB : 4096]) < 12
         bare.check()
+
+
+@pytest.mark.parametrize("words", [("APPEND", "x"), ("SETBIT", 3, 1), ("PFADD", "x"), ("HSET", "f", "v")])
+def test_a_due_key_that_cannot_be_deleted_is_not_added_again(words: tuple[str | int, ...]) -> None:
+    """The lookup hides it for want of frames; the command must not get those of a tree that is released behind that."""
+    with Bare(16 << 20, spare=1 << 20) as store:
+        for i in range(40_000):
+            store("SET", f"key{i}", b"v" * 40, "PX", 500)
+        for size, name in ((1 << 20, "large"), (4000, "small")):
+            for i in range(10_000):
+                if store("SET", f"{name}{i}", b"x" * size) != "OK":
+                    break
+        for i in range(3):
+            store("DEL", f"large{i}")
+        root = store.fork()
+        store.clock_ms += 500
+        while store.memory.frames_free >= FRAMES_TO_REMOVE and expire_step(store.context, 4):
+            pass
+        key = next(key for key in contents(store.context)[0] if key.startswith(b"key"))
+        store.forks.remove(root)
+        store.registers.FROZEN_ROOTS = 0
+        release_own(store.context, root)
+        assert str(store(words[0], key, *words[1:])) == ERRORS[OUT_OF_FRAMES]
+        store.check()

@@ -41,6 +41,7 @@ WINDOW = 9  # [bytes]
 _GET, _SET, _INCRBY, _OVERFLOW = pack(b"GET"), pack(b"SET"), pack(b"INCRBY"), pack(b"OVERFLOW")
 _WRAP, _SAT, _FAIL = pack(b"WRAP"), pack(b"SAT"), pack(b"FAIL")
 _FIELD_COPIES = 3 * PAGE_SIZE  # [bytes]: a snapshot may share the two pages that a field lies on, and their table
+_BITS_MAX = ((1 << 32) - 1) << 3  # an entry has four bytes for the length of its value
 
 
 @kernel
@@ -64,7 +65,7 @@ def _offset(context, i, bits):  # type: ignore[no-untyped-def]
         return -1
     if hashed:
         offset *= bits
-    return offset if bit_in_range(context, offset) else -1
+    return offset if bit_in_range(context, offset) and offset + bits <= _BITS_MAX else -1
 
 
 @kernel

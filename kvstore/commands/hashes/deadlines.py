@@ -92,6 +92,7 @@ def reserve_deadlines(context, slot, first, step, size):  # type: ignore[no-unty
     `size`: bytes that the command adds to the hash beside that.
     """
     count = 0
+    size += arg_length(context, 1)  # the name, in the agenda of the database
     for i in range(first, context.call[ARGC], step):
         size += arg_length(context, i) + AGENDA_COST
         count += 1

@@ -4,7 +4,7 @@ While fields are due and still there, draws from the table could miss without en
 and drawn from the list.
 """
 
-from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
+from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct, draws_work
 from kvstore.commands.elements import reply_key
 from kvstore.commands.hashes.reading import reply_field_value
 from kvstore.lifetimes.call import ARGC, PROTOCOL
@@ -148,7 +148,7 @@ def hrandfield(context):  # type: ignore[no-untyped-def]
         else:
             reply_null(context)
         return 0
-    if goes_aside(context, 2 * abs(count) + (live if hidden > 0 else 0)):
+    if goes_aside(context, draws_work(count, live) + (live if hidden > 0 else 0)):
         return BLOCKS
     if hidden > 0:
         _reply_of_live(context, root, live, count if argc > 2 else 0, values)

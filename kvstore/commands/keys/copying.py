@@ -143,7 +143,7 @@ def _continue(context, db, replace):  # type: ignore[no-untyped-def]
     """A step of the COPY under way, which is this connection's; in the end it publishes the copy and replies."""
     store = context.store
     key, count = argument(context, 2)
-    if not reserve(context, 2, count + copy_next(context) + (BYTES_TO_NOTE if copy_is_dated(context) else 0)):
+    if not reserve(context, 2, count + copy_next(context) + (BYTES_TO_NOTE + count if copy_is_dated(context) else 0)):
         copy_end(context)
         return 0
     code, new = copy_step(context), 0
@@ -218,7 +218,7 @@ def copy(context):  # type: ignore[no-untyped-def]
         return 0
     in_steps = call[DEPTH] == 0 and begins < BEGINS_MAX and is_great(context, entry) == 1
     size = STEP_BYTES if in_steps else entry_memory(context, entry, 0)
-    if not reserve(context, 2, new_size + size + (BYTES_TO_NOTE if is_dated(context, entry) else 0)):
+    if not reserve(context, 2, new_size + size + (BYTES_TO_NOTE + new_size if is_dated(context, entry) else 0)):
         return 0
     if _is_taken(context, db, replace):
         reply_integer(context, 0)

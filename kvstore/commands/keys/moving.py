@@ -31,7 +31,7 @@ from kvstore.store.membership import add_entry, delete_entry, unlink_entry
 from kvstore.store.reserve import reserve_change, reserve_removal
 from kvstore.store.swapping import swap_databases
 from kvstore.system.libc import bytes_at
-from kvstore.wire.arguments import arg_length, argument, integer_argument
+from kvstore.wire.arguments import argument, integer_argument
 from kvstore.wire.errors import DB_INDEX, FIRST_DB, NO_KEY, SAME_OBJECT, SECOND_DB
 from kvstore.wire.resp import reply_error, reply_integer, reply_ok, reply_out_of_frames
 from mmcore.jit import int64, linked
@@ -62,7 +62,7 @@ def _rename(context, only_new):  # type: ignore[no-untyped-def]
     call = context.call
     key, key_size = argument(context, 1)
     new_key, new_size = argument(context, 2)
-    if not reserve_change(context, 2, arg_length(context, 2) + 4096 + bytes_to_note(context, call[DB])):
+    if not reserve_change(context, 2, new_size + 4096 + bytes_to_note(context, call[DB], new_size)):
         return 0
     db, source_hash, target_hash = (call[DB], key_hash(context, key, key_size), key_hash(context, new_key, new_size))
     slot = lookup(context, db, key, key_size, source_hash)
@@ -129,7 +129,7 @@ def move(context):  # type: ignore[no-untyped-def]
     if target == db:
         reply_error(context, SAME_OBJECT)
         return 0
-    if not reserve_change(context, 2, bytes_to_note(context, db)):
+    if not reserve_change(context, 2, bytes_to_note(context, db, key_size)):
         return 0
     hash_ = key_hash(context, key, key_size)
     if lookup(context, db, key, key_size, hash_) == 0 or lookup(context, target, key, key_size, hash_) != 0:

@@ -1,6 +1,6 @@
 """SRANDMEMBER."""
 
-from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
+from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct, draws_work
 from kvstore.commands.sets.reading import reply_drawn
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
@@ -58,7 +58,7 @@ def srandmember(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root = entry_root(context, entry)
-    if goes_aside(context, 2 * abs(count)):
+    if goes_aside(context, draws_work(count, root_count(context.space, root))):
         return BLOCKS
     if argc == 2:
         reply_drawn(context, root, draw(context, root))

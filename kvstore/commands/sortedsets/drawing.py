@@ -1,6 +1,6 @@
 """ZRANDMEMBER."""
 
-from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct
+from kvstore.commands.drawing import DRAWS_MAX, draw, draw_distinct, draws_work
 from kvstore.commands.elements import reply_key
 from kvstore.commands.sortedsets.order import reply_header, reply_scored
 from kvstore.lifetimes.call import ARGC
@@ -79,7 +79,7 @@ def zrandmember(context):  # type: ignore[no-untyped-def]
             reply_null(context)
         return 0
     root, scores = entry_root(context, entry), int64(argc == 4)
-    if goes_aside(context, 2 * abs(count)):
+    if goes_aside(context, draws_work(count, root_count(context.space, root))):
         return BLOCKS
     if argc == 2:
         reply_key(context, draw(context, root))
