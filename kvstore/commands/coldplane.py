@@ -139,7 +139,8 @@ class Usage(NamedTuple):
 
     heap: int  # keys and values
     indices: int  # pages of the indices, and the clocks of use
-    peak: int  # highest sum of the two so far
+    clocks: int  # the clocks alone, which are not in frames
+    peak: int  # highest sum of heap and indices so far
 
 
 class Described(NamedTuple):

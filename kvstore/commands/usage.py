@@ -47,7 +47,7 @@ def memory_figures(server: "Server") -> dict[str, int]:
         "clients": of_clients,
         "overhead": usage.indices + of_clients,
         "dataset": usage.heap,
-        "allocated": usage.heap + usage.indices + EMPTY_FRAMES * PAGE_SIZE,
+        "allocated": usage.heap + usage.indices - usage.clocks + EMPTY_FRAMES * PAGE_SIZE,
         "active": frames.in_use * PAGE_SIZE,
         "resident": frames.resident * PAGE_SIZE,
         "process": server.own_resident,

@@ -170,7 +170,8 @@ class Figures:
         """The memory of the store."""
         used, index = memory_used(self.context), overhead_memory(self.context)
         self._peak = max(self._peak, used)
-        return Usage(used - index, index, self._peak)
+        clocks = sizes.CLOCK_LINE * self.registers.CLOCK_LINES if self.context is self.main else 0
+        return Usage(used - index, index, clocks, self._peak)
 
     def frames(self) -> Frames:
         """Physical memory."""

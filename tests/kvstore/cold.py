@@ -250,7 +250,7 @@ class FakeServer:
         return self.keys.get(key)
 
     def usage(self) -> coldplane.Usage:
-        return coldplane.Usage(100_000, 8192, 120_000)
+        return coldplane.Usage(100_000, 8192, 0, 120_000)
 
     def frames(self) -> coldplane.Frames:
         return self.physical
