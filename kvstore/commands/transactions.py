@@ -165,7 +165,7 @@ def multi(context):  # type: ignore[no-untyped-def]
 def _can_run(context, row):  # type: ignore[no-untyped-def]
     # Whether the queue may be run: its whole need is reserved, or it can be undone.
     flags = row[QUEUE_FLAGS]
-    if flags & DENY_OOM == 0:
+    if flags & (DENY_OOM | GROWS) == 0:
         return True
     if flags & GROWS == 0:
         if reserve_transaction(context, row[QUEUE_COUNT], row[QUEUE_ARGUMENTS], row[QUEUE_BYTES]):

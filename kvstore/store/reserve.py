@@ -316,5 +316,5 @@ def may_add(context, size):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64, int64, int64))
 def reserve_transaction(context, commands, keys, size):  # type: ignore[no-untyped-def]
     """Whether there are frames for so many commands together, with so many arguments of so many bytes (1 or 0)."""
-    worst = _worst(keys, size) + FRAMES_PER_COMMAND + FRAMES_OF_INDEX * commands
+    worst = _worst(keys, size + 2 * BYTES_PER_CHANGE) + FRAMES_PER_COMMAND + FRAMES_OF_INDEX * commands
     return 1 if _look_again(context, worst, keys, ALLOWED) == ALLOWED else 0

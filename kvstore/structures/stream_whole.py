@@ -183,6 +183,13 @@ def groups_begin(space, root, number, words):  # type: ignore[no-untyped-def]
     return words[_BUILT] if words[_BUILT] != 0 else int64(-1)
 
 
+@kernel
+def _has_room(space, source, element):  # type: ignore[no-untyped-def]
+    # Whether there are frames for a copy of an element, whose name may be long, and for the trees that name it.
+    size = element_bytes(source, element)
+    return has_frames(space, 3 * TREE_FRAMES + (size >> 12) + (size >> 20))
+
+
 @linked(int64(SPACE, SPACE, int64, int64[::1], int64))
 def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-def]
     """Copy about `budget` of the groups, consumers and pending entries of a stream: COPIED, MORE or NO_FRAME."""
@@ -197,6 +204,8 @@ def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-
             return NO_FRAME
         group = position_address(source, where)
         if record_count(space, copy) == words[_GROUP]:
+            if not _has_room(space, source, group):
+                return NO_FRAME
             twin = _group_twin(space, source, where, copy)
         else:
             twin = _item(space, copy, words[_GROUP])
@@ -206,7 +215,10 @@ def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-
         if consumer == 0:
             words[_GROUP], words[_CONSUMER], words[_PENDING_AT] = words[_GROUP] + 1, 0, 0
             continue
-        own = _consumer_twin(space, source, consumers, words[_CONSUMER], word_at(space, twin, CONSUMERS))
+        twins = word_at(space, twin, CONSUMERS)
+        if record_count(space, twins) <= words[_CONSUMER] and not _has_room(space, source, consumer):
+            return NO_FRAME
+        own = _consumer_twin(space, source, consumers, words[_CONSUMER], twins)
         at = tree_seek(source, word_at(source, consumer, PENDING), words[_PENDING_AT], 0)
         while at != 0 and done < budget:
             if not has_frames(space, 3 * TREE_FRAMES):

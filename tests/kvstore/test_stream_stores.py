@@ -114,3 +114,29 @@ def test_a_million_pending_entries_stop_nobody() -> None:
             store.release(root)
         store("XTRIM", "k", "MAXLEN", 10)
         assert store("XLEN", "k") == 10
+
+
+def test_a_copy_of_a_long_name_of_a_group_is_refused_and_not_begun() -> None:
+    with Bare(size=64 << 20, spare=8 << 20) as store:
+        store("XADD", "s", "1-1", "f", "v")
+        store("XGROUP", "CREATE", "s", b"n" * (24 << 20), 0)
+        assert store("COPY", "s", "t") == 1
+        assert str(store("COPY", "s", "u")).startswith("OOM")
+        store.check()
+
+
+def test_frames_are_reserved_for_all_entries_of_dense_nodes_behind_sparse_ones() -> None:
+    with Bare(size=32 << 20, spare=0) as store:
+        store.registers.STREAM_NODE_MAX_ENTRIES = 1
+        for i in range(1, 60_001):
+            store("XADD", "s", f"1-{i}", "", "")
+        store.registers.STREAM_NODE_MAX_ENTRIES = store.registers.STREAM_NODE_MAX_BYTES = 0
+        for i in range(1, 200_001):
+            store("XADD", "s", f"2-{i}", "", "")
+        store("XGROUP", "CREATE", "s", "g", "1-60000")
+        for i in range(10_000):
+            if store.memory.frames_free <= 2050:
+                break
+            store("SET", f"x{i}", b"x" * 65536)
+        assert str(store("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">")).startswith("OOM")
+        assert store("XPENDING", "s", "g") == [0, None, None, None]

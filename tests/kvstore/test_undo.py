@@ -173,3 +173,30 @@ def test_a_transaction_on_collections_is_undone_as_a_whole(family: str) -> None:
         assert outcomes == {"undone", "done"}
         store.settle()
         store.check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            ("XADD", "s", "*", "f", "v"),
+            ("HSET", "h", "f", "v"),
+            ("SADD", "t", "x"),
+            ("XCLAIM", "s", "h", "d", 0, "1-1"),
+        ),
+        ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_transaction_near_the_limit_is_whole_or_nothing(change: Command) -> None:
+    for extra in range(100, 1200, 40):
+        with Pipelines() as store:
+            store("SET", "a", 1)
+            for i in range(1, 51):
+                store("XADD", "s", f"{i}-1", "f", "v")
+            for group in "gh":
+                store("XGROUP", "CREATE", "s", group, 0)
+            store("XREADGROUP", "GROUP", "h", "c", "STREAMS", "s", ">")
+            store.registers.FRAMES_IN_FORCE = store.used + extra
+            undone = isinstance(store.transaction(("DEL", "a"), change), ReplyError)
+            assert store("EXISTS", "a") == int(undone), extra

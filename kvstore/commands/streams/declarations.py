@@ -70,6 +70,7 @@ COMMANDS = (
         keys="RW update",
         types="ms:integer",
         tips="nondeterministic_output",
+        loop=rows.GROWS,
         kernel="claiming:xclaim",
     ),
     Command(

@@ -33,7 +33,7 @@ from kvstore.commands.streams.reading import (
     stream_of,
 )
 from kvstore.commands.streams.trimming import is_sign
-from kvstore.commands.streams.value import entries_between, options_of, reply_entry, room_of
+from kvstore.commands.streams.value import entries_behind, options_of, reply_entry, room_of
 from kvstore.effects.door import changed
 from kvstore.effects.events import XPENDING
 from kvstore.effects.waiting import GROUP_READ, may_wait, wait_for_keys
@@ -107,7 +107,7 @@ def _identifier(context, i, key_at):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def _work(context, root, group):  # type: ignore[no-untyped-def]
-    """About how many entries of a stream the consumer will get."""
+    """How many entries of a stream the consumer will get at most: frames are reserved for so many."""
     options = options_of(context)
     if options[MS] != GREATEST or options[SEQ] != GREATEST:
         consumer = find_consumer(context, group, options[GROUP_AT] + 1)
@@ -116,8 +116,7 @@ def _work(context, root, group):  # type: ignore[no-untyped-def]
     if given_ms == GREATEST and given_seq == GREATEST:
         return 0
     ms, seq = identifier_after(given_ms, given_seq)
-    # An estimate by nodes may be off by one or two of these.
-    return min(2 * entries_between(context, root, ms, seq, GREATEST, GREATEST, options[MOST]) + 1000, options[MOST])
+    return entries_behind(context, root, ms, seq, options[MOST])
 
 
 @linked(int64(CONTEXT))

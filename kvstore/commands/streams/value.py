@@ -119,3 +119,14 @@ def entries_between(context, root, ms, seq, end_ms, end_seq, most):  # type: ign
     nodes = stream_nodes(space, root)
     first, behind = node_rank(space, root, ms, seq, room), node_rank(space, root, end_ms, end_seq, room)
     return min(count, max(behind - first + 1, 0) * stream_count(space, root) // nodes)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64))
+def entries_behind(context, root, ms, seq, most):  # type: ignore[no-untyped-def]
+    """How many entries do not come before an identifier, and no more than `most`; each node of them is looked at."""
+    space, count = context.space, int64(0)
+    where, place = stream_seek(space, root, ms, seq, room_of(context))
+    while where != NOWHERE and count < most:
+        count += node_entries(space, node_where(space, root, where)) - place
+        where, place = where_next(space, where), int64(0)
+    return min(count, most)
