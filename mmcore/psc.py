@@ -18,7 +18,11 @@ from mmcore.jit import kernel
 from mmcore.paging import ENTRY_SHIFT, PAGE_SHIFT, ROOT_LEVEL
 from mmcore.state import CR3, GENERATION, PSC_FIRST, PSC_HITS, PSC_MASK, PSC_MISSES
 
-PSC_ENTRIES = (0, 16, 512)  # default sizes of the PML4, PDPTE and PDE cache: those that pay in bench/translation.py
+PSC_ENTRIES = (
+    0,
+    16,
+    512,
+)  # default sizes of the PML4, PDPTE and PDE cache: those that pay in bench/paging/translation.py
 PSC_WORDS = 2
 _LOWEST = 2  # the level whose entries point at PTs
 _FOLD = 34  # as in the TLB: otherwise the first tables of all 16 GiB regions would share an entry

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from bench.ports import Port
-from bench.servers import valkey_binary
+from bench.rig.ports import Port
+from bench.rig.servers import valkey_binary
 from tests.server.wire import Closed, Status, Wire
 
 TARGET = os.environ.get("KVSTORE_TEST_TARGET", "kvstore")

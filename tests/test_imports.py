@@ -7,10 +7,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("mmcore", "snapshot", "kvstore", "bench")  # each may import those before it
-ROOMS = (  # of kvstore: likewise
-    "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store",
-    "branches", "durable", "commands", "net", "fuzz", "server", "top", "cli", "testing",
-)  # fmt: skip
+ROOMS = {  # of a layer: likewise
+    "kvstore": (
+        "lifetimes", "system", "structures", "wire", "config", "connections", "effects", "observe", "store",
+        "branches", "durable", "commands", "net", "fuzz", "server", "top", "cli", "testing",
+    ),
+    "bench": ("reporting", "rig", "paging", "serving", "values", "forks"),
+}  # fmt: skip
+FRONT_DOORS = ("__init__", "__main__", "cli", "options")  # modules beside the rooms, which rooms may not import
+SHARED = {"bench.options"}  # except these
 
 
 def _imported(path: Path) -> set[str]:
@@ -53,16 +58,19 @@ def _modules(folder: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_a_room_of_kvstore_imports_only_what_stands_before_it() -> None:
-    folders = {path.name for path in (ROOT / "kvstore").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(ROOMS)
+@pytest.mark.parametrize("layer", ROOMS)
+def test_a_room_imports_only_what_stands_before_it(layer: str) -> None:
+    rooms = ROOMS[layer]
+    folders = {path.name for path in (ROOT / layer).iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(rooms)
     wrong = []
-    for module, imported in _modules(ROOT / "kvstore").items():
+    for module, imported in _modules(ROOT / layer).items():
         room = module.split(".")[1]
-        if room not in ROOMS:  # the front door
+        if room not in rooms:  # a front door
+            assert room in FRONT_DOORS
             continue
-        allowed = ROOMS[: ROOMS.index(room) + 1]
-        wrong += [(module, other) for other in imported if other.split(".")[1] not in allowed]
+        allowed = rooms[: rooms.index(room) + 1]
+        wrong += [(module, other) for other in imported - SHARED if other.split(".")[1] not in allowed]
     assert wrong == []
 
 

@@ -10,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench import blocking, concurrent, osfork, restart, throughput
 from bench.cli import PAPER_PARTS, bench
-from bench.machine import MODES
-from bench.report import Report
-from bench.servers import DEFAULT, installed, present
-from bench.throughput import ClientFailed, redis_benchmark
+from bench.paging import concurrent
+from bench.reporting.report import Report
+from bench.rig import osfork
+from bench.rig.machine import MODES
+from bench.rig.redisbenchmark import ClientFailed, redis_benchmark
+from bench.rig.servers import DEFAULT, installed, present
+from bench.serving import blocking, restart, throughput
 from tests.bench.support import REQUIRED, needs_redis, needs_redis_benchmark
 
 HERE = [subject for subject in (DEFAULT, "redis") if installed(subject)]

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import collections
 from bench.cli import bench
-from bench.collection_memory import CASES, KINDS, items
-from bench.collection_rates import TESTS
-from bench.pages import CASES as WRITES
-from bench.pages import Kernels, chosen, filling
-from bench.servers import DEFAULT, RIVALS, installed
+from bench.rig.servers import DEFAULT, RIVALS, installed
+from bench.values import collections
+from bench.values.collection_memory import CASES, KINDS, items
+from bench.values.collection_rates import TESTS
+from bench.values.pages import CASES as WRITES
+from bench.values.pages import Kernels, chosen, filling
 from mmcore.jit import build
 from mmcore.memory import PhysicalMemory
 from tests.bench.support import needs_redis_benchmark

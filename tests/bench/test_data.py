@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench import data
-from bench.servers import DEFAULT, RIVALS, installed, server
+from bench.rig.servers import DEFAULT, RIVALS, installed, server
+from bench.values import data
 from kvstore.commands.table import find
 from tests.bench.support import needs_redis, needs_redis_benchmark
 from tests.bench.test_cli import rows, run

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from bench.client import encode
-from bench.elements import INTEGER_FIRST, commands, in_order, numbered, store, template
-from bench.openloop import HASH_KEY, ZSET_KEY, Plan, forms
-from bench.servers import server
+from bench.rig.client import encode
+from bench.rig.elements import INTEGER_FIRST, commands, in_order, numbered, store, template
+from bench.rig.openloop import HASH_KEY, ZSET_KEY, Plan, forms
+from bench.rig.servers import server
 from tests.bench.support import needs_redis, replying
 from tests.bench.test_openloop import generate
 

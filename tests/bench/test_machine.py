@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bench import osfork
-from bench.fork import Forks, fork_in_turn
-from bench.machine import (
+from bench.paging.fork import Forks, fork_in_turn
+from bench.paging.whole import crossings
+from bench.rig import osfork
+from bench.rig.machine import (
     ADDRESS,
     LAYOUTS,
     MIB,
@@ -23,7 +24,6 @@ from bench.machine import (
     timed_whole,
     written,
 )
-from bench.whole import crossings
 from mmcore import ForkMode, check_memory
 from mmcore.paging import PAGE_SIZE, PT_SPAN
 from mmcore.release import CURSOR_SIZE, release

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import bench
-from bench.map import MODES, NO_CELL, PATTERNS, Layout, Outcome, columns_for, grid, measure, places, run, shade
+from bench.paging.map import MODES, NO_CELL, PATTERNS, Layout, Outcome, columns_for, grid, measure, places, run, shade
 from mmcore import REGION, RegionState
 
 MIB2 = 1 << 21

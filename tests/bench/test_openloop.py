@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.echo import EchoServer, echo_server
-from bench.load import KEY_DIGITS, request_parts
-from bench.openloop import Generator, GeneratorFailed, Outcome, Plan
+from bench.rig.echo import EchoServer, echo_server
+from bench.rig.load import KEY_DIGITS, request_parts
+from bench.rig.openloop import Generator, GeneratorFailed, Outcome, Plan
 from tests.bench.support import replying
 from tests.server.wire import wait_until
 

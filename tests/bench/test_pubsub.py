@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import pubsub
-from bench.pubsub import Subscribers, run_once
-from bench.servers import DEFAULT, RIVALS, installed, server
-from bench.throughput import ClientFailed
+from bench.rig.redisbenchmark import ClientFailed
+from bench.rig.servers import DEFAULT, RIVALS, installed, server
+from bench.serving import pubsub
+from bench.serving.pubsub import Subscribers, run_once
 from tests.bench.support import needs_redis_benchmark
 from tests.bench.test_cli import rows, run
 

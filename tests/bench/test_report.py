@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.report import (
+from bench.reporting.report import (
     Figure,
     Report,
     largest,

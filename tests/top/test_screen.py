@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bench.servers import Server, server
+from bench.rig.servers import Server, server
 from kvstore.top.place import Place
 from kvstore.top.sampling import Sampler
 from kvstore.top.screen import State

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from bench.ports import Port
+from bench.rig.ports import Port
 
 WHEELS = Path(os.environ.get("KVSTORE_WHEEL_DIR", "")).resolve()
 ROOT = Path(__file__).resolve().parent.parent.parent

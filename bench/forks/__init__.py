@@ -1,0 +1,1 @@
+"""Benchmarks of branches, frozen stores, and the work that forks serve."""

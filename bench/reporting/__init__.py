@@ -1,0 +1,1 @@
+"""How a benchmark tells its result: tables and figures, pictures, and the paper's figures."""

@@ -1,0 +1,1 @@
+"""Benchmarks of collections, streams and the other types."""
