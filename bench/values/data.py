@@ -5,6 +5,8 @@ Method, rates: that of command_rates.py, with 50 clients and these commands:
     XADD             to one stream, with one field of four bytes
     XRANGE of 10     from random entries of a stream of 100,000
     PFADD            random elements of a million, to one key
+    PFADD, sparse    one of 500 elements, to one key, whose sketch stays sparse
+    PFADD, 30 keys   one of 30 elements, to one of 30 keys
     SETBIT, GETBIT   the same bit of random ones of 1,000 keys, because redis-benchmark's numbers have leading zeros
     GEOSEARCH        without a pipeline: the hundredth part of 100,000 places, which are spread evenly
     SORT             without a pipeline: a list of 10,000 random numbers
@@ -44,7 +46,7 @@ SMOKE: dict[str, Any] = {
     "clients": 5, "requests": 2000, "entries": 1000, "places": 1000, "sorted_": 100, "bitmap_bytes": 1 << 16,
     "rounds": 1,
 }  # fmt: skip
-BITMAPS, BIT, ELEMENTS = 1000, "12345", 1_000_000
+BITMAPS, BIT, ELEMENTS, FEW, SKETCHES = 1000, "12345", 1_000_000, 500, 30
 BOX = (0.0, 40.0, 10.0, 50.0)  # west, south, east, north [degrees], where places are
 SEARCHED_KM = 53  # the radius of the hundredth part of that
 AT_ONCE = 200
@@ -99,7 +101,7 @@ def _empty(key: str) -> Callable[[Client], None]:
 
 
 def _nothing(_client: Client) -> None:
-    pass  # SETBIT makes the keys
+    pass  # the command makes its keys
 
 
 def driven(sizes: Sizes) -> list[Driven]:
@@ -118,6 +120,8 @@ def driven(sizes: Sizes) -> list[Driven]:
             entries,
         ),
         Driven("PFADD", ("PFADD", "seen", RAND), _empty("seen"), requests, ELEMENTS, again=True),
+        Driven("PFADD, sparse", ("PFADD", "few", RAND), _empty("few"), requests, FEW, again=True),
+        Driven("PFADD, 30 keys", ("PFADD", f"few:{RAND}", RAND), _nothing, requests, SKETCHES),
         Driven("SETBIT", ("SETBIT", f"bits:{RAND}", BIT, "1"), _nothing, requests, BITMAPS),
         Driven("GETBIT", ("GETBIT", f"bits:{RAND}", BIT), _nothing, requests, BITMAPS),
         Driven("GEOSEARCH", around, lambda client: fill_places(client, places), searches, 1, pipeline=1),

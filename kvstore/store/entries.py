@@ -95,6 +95,13 @@ def entry_flags(context, entry):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def entry_head(context, entry):  # type: ignore[no-untyped-def]
+    """entry_flags and entry_length by one translation."""
+    memory, pa = context.space.mem.bytes, read_address(context.space, entry)
+    return bytes32(memory, pa + FORM), bytes32(memory, pa + VALUE_LENGTH)
+
+
+@kernel
 def entry_size(key_length, value_length, flags):  # type: ignore[no-untyped-def]
     """Size of the allocation for an entry with these flags [bytes]."""
     size = header_size(key_length) + key_length
@@ -154,6 +161,22 @@ def entry_value(context, entry):  # type: ignore[no-untyped-def]
     if flags & (EXPIRY | LARGE):
         at += 8
     return _load_across(context, at) if flags & LARGE else at
+
+
+@kernel
+def string_in_page(context, entry):  # type: ignore[no-untyped-def]
+    """A string whose value lies in the entry, and that in one page.  For commands to which each load counts.
+
+    Returns (the entry's index in mem.bytes, the place of the value in it, the length of the value); the place is 0 for
+    any other entry.
+    """
+    memory = context.space.mem.bytes
+    pa = read_address(context.space, entry)
+    form, length = bytes32(memory, pa + FORM), bytes32(memory, pa + VALUE_LENGTH)
+    place = HEADER + (form & LONG_KEY) + (8 if form & EXPIRY else 0)
+    if form & (TYPE_MASK | LARGE) or place + length > PAGE_SIZE:
+        place = 0
+    return pa, place, length
 
 
 @kernel

@@ -147,6 +147,25 @@ def test_a_reading_store_computes_and_keeps_nothing(store: Bare) -> None:
     assert store("PFCOUNT", "k") == frozen("PFCOUNT", "k") and store("GET", "k") != before
 
 
+def test_a_frozen_store_keeps_a_sketch_that_is_changed_in_its_place(store: Bare) -> None:
+    store("PFADD", "k", *range(40))
+    frozen, before = frozen_of(store), store("GET", "k")
+    for i in range(40, 300):
+        store("PFADD", "k", i)
+        assert frozen("GET", "k") == before
+    assert store("PFCOUNT", "k") != frozen("PFCOUNT", "k")
+
+
+def test_an_element_that_changes_nothing_copies_no_page(store: Bare) -> None:
+    store("PFADD", "sparse", *range(40))
+    store("PFADD", "dense", *range(5000))
+    root = store.fork()
+    copied = store.space.counters["write_faults"]
+    assert store("PFADD", "sparse", 7) == 0 and store("PFADD", "dense", 7, 8, 9) == 0
+    assert store.space.counters["write_faults"] == copied
+    store.release(root)
+
+
 # ------------------------------------------------------------------------------------------------------------- hostile
 
 
@@ -221,4 +240,9 @@ def test_a_full_store_keeps_its_sketches_as_they_are() -> None:
         count = store("PFCOUNT", "dense")  # is not kept
         assert isinstance(count, int) and abs(count - 5000) < 200 and contents(store.context) == before
         assert store("PFADD", "dense", *range(5000, 5100)) == 1
+        for i in range(100):
+            before = deepcopy(contents(store.context))
+            if store("PFADD", "sparse", 10_000 + i) == OOM:
+                break
+        assert i > 0 and contents(store.context) == before
         store.check()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.mmcore.support import seeds
 from tests.server import streams
 from tests.server.streams import OTHER, STRING, Command, Pair, relaxed
 from tests.server.test_differential import command, of, several
@@ -64,6 +65,61 @@ def test_every_byte_on_the_way_from_empty_to_dense(pair: Pair, limit: int) -> No
         words = (b"PFADD", b"k", *(b"%d" % r.randrange(1 << 40) for _ in range(at * at // 8)))
         for step in (words, (b"PFCOUNT", b"k") if at % 3 == 0 else (b"STRLEN", b"k"), (b"GET", b"k")):
             assert not pair.step(step), at
+
+
+def sparse_sketch(r: random.Random) -> bytes:
+    """A sketch of runs such as no server would make: neighbours of one value, zeros in several runs."""
+    out, left = bytearray(b"HYLL\x01" + bytes(11)), 16384
+    values, longest, share = r.choice([[1], [1, 2], range(1, 33)]), r.choice([1, 2, 4]), r.choice([0.02, 0.5, 0.97, 1])
+    zeros = r.choice([1, 5, 70, 3000])
+    while left > 0:
+        if r.random() < share:
+            count = r.randint(1, min(longest, left))
+            out.append(0x80 | r.choice(values) - 1 << 2 | count - 1)
+        else:
+            count = r.randint(1, min(zeros, left))
+            long = count > 64 or r.random() < 0.2
+            out += (0x4000 | count - 1).to_bytes(2, "big") if long else bytes([count - 1])
+        left -= count
+    return bytes(out)
+
+
+@pytest.mark.parametrize("seed", seeds(6))
+def test_sketches_of_strange_runs_are_added_to_and_merged_alike(pair: Pair, seed: int) -> None:
+    """All bytes after each element, and after PFMERGE, whose registers come one after the other."""
+    r = random.Random(seed)
+    for side in (pair.mine, pair.theirs):
+        side.reset({}, [])
+    for number in range(30):
+        limit = b"%d" % r.choice([3000, 3000, 100, 5000, 20_000, 100_000])
+        for step in (
+            (b"CONFIG", b"SET", b"hll-sparse-max-bytes", limit),
+            (b"SET", b"a", sparse_sketch(r)),
+            (b"SET", b"b", sparse_sketch(r)),
+            *((b"PFADD", b"a", b"%d" % r.randrange(1 << 40)) for _ in range(20)),
+            (b"GET", b"a"),
+            (b"PFMERGE", b"b", b"a"),
+            (b"GET", b"b"),
+            (b"PFMERGE", b"c%d" % number, b"a"),
+            (b"GET", b"c%d" % number),
+            (b"PFCOUNT", b"b", b"c0"),
+        ):
+            assert not pair.step(step), (seed, number, limit, step)
+
+
+@pytest.mark.parametrize("key", [b"k", b"k" * 1500, b"k" * 4050])
+def test_every_byte_of_a_sketch_that_grows_by_one_element_at_a_time(pair: Pair, key: bytes) -> None:
+    """It passes all size classes of the heap; its entry has a deadline, or comes to be longer than a page."""
+    for side in (pair.mine, pair.theirs):
+        side.reset({}, [])
+    r = random.Random(len(key))
+    for at in range(1200):
+        assert not pair.step((b"PFADD", key, b"%d" % r.randrange(2000))), at
+        if at == 50:
+            assert not pair.step((b"EXPIRE", key, b"10000"))
+        if at % 7 == 0:
+            assert not pair.step((b"GET", key)), at
+    assert pair.mine.wire("TTL", key) > 9000
 
 
 def test_many_elements_have_the_same_estimates(pair: Pair) -> None:

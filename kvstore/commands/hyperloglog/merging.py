@@ -4,14 +4,13 @@ It is bounded by its arguments, some ten microseconds for each key.
 """
 
 from kvstore.commands.hyperloglog.counting import unite
-from kvstore.commands.hyperloglog.elements import REGISTERS
 from kvstore.commands.hyperloglog.sketch import (
     CORRUPT,
     ENCODING,
     SPARSE,
     mark_stale,
+    raise_all,
     sketch_new,
-    sketch_set,
     to_dense,
 )
 from kvstore.commands.hyperloglog.value import (
@@ -62,10 +61,7 @@ def _united(context, slot, work, dense):  # type: ignore[no-untyped-def]
     length = load_sketch(context, slot_entry(context, slot), sketch) if slot != 0 else sketch_new(sketch)
     if dense and length != CORRUPT and sketch[ENCODING] == SPARSE:
         length = to_dense(sketch, length, room_in(work))
-    for index in range(REGISTERS):
-        if registers[index] != 0 and length != CORRUPT:
-            length = sketch_set(sketch, length, index, int64(registers[index]), limit, room_in(work)) >> 1
-    return length
+    return raise_all(sketch, length, registers, limit, room_in(work)) if length != CORRUPT else int64(CORRUPT)
 
 
 @linked(HANDLER)

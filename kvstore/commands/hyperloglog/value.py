@@ -22,20 +22,19 @@ from kvstore.commands.hyperloglog.sketch import (
     SLACK,
     SPARSE,
 )
-from kvstore.commands.strings.getting import is_refused
 from kvstore.lifetimes.call import DB
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.store.entries import NO_DEADLINE, entry_deadline, entry_length, entry_value
+from kvstore.store.entries import NO_DEADLINE, TYPE_MASK, entry_deadline, entry_head, entry_length, entry_value
 from kvstore.store.growing import mark_raw
 from kvstore.store.index import entry_of
 from kvstore.store.lookup import find_slot
 from kvstore.store.reserve import AS_BEFORE, reserve_value
 from kvstore.store.values import set_value_room
 from kvstore.system.libc import bytes_at, malloc
-from kvstore.wire.errors import NO_SKETCH, OUT_OF_RESULT
+from kvstore.wire.errors import NO_SKETCH, OUT_OF_RESULT, WRONG_TYPE
 from kvstore.wire.resp import reply_error, reply_out_of_frames
-from mmcore.jit import int64, kernel, linked, uint8, view
-from mmcore.mmu import copy_in, copy_out, load8, load32, load64
+from mmcore.jit import bytes32, int64, kernel, linked, uint8, view
+from mmcore.mmu import copy_in, copy_out, load8, load64, read_address
 
 _SKETCH_ROOM, _DENSE_ROOM = SKETCH_MAX + SLACK, DENSE_SIZE + SLACK
 WORK_SIZE = _SKETCH_ROOM + _DENSE_ROOM + REGISTERS
@@ -69,20 +68,26 @@ def registers_in(work):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64))
-def is_sketch(context, entry):  # type: ignore[no-untyped-def]
-    """Whether the entry's value looks like a sketch (0 or 1); else it replies an error."""
-    if is_refused(context, entry):
-        return 0
-    length = entry_length(context, entry)
+def sketch_of(context, entry):  # type: ignore[no-untyped-def]
+    """The address of the entry's value << 1 | its encoding, if it looks like a sketch; else -1 with an error reply."""
+    form, length = entry_head(context, entry)
+    if form & TYPE_MASK:
+        reply_error(context, WRONG_TYPE)
+        return -1
     if length >= HEADER:  # such a value does not straddle pages in its first bytes
-        value = entry_value(context, entry)
-        encoding = load8(context.space, value + ENCODING)
-        if load32(context.space, value) == MAGIC and (
-            encoding == SPARSE or (encoding == DENSE and length == DENSE_SIZE)
-        ):
-            return 1
+        value, memory = entry_value(context, entry), context.space.mem.bytes
+        pa = read_address(context.space, value)
+        encoding = int64(memory[pa + ENCODING])
+        if bytes32(memory, pa) == MAGIC and (encoding == SPARSE or (encoding == DENSE and length == DENSE_SIZE)):
+            return value << 1 | encoding
     reply_error(context, NO_SKETCH)
-    return 0
+    return -1
+
+
+@kernel
+def is_sketch(context, entry):  # type: ignore[no-untyped-def]
+    """Whether the entry's value looks like a sketch; else it replies an error."""
+    return sketch_of(context, entry) >= 0
 
 
 @kernel
