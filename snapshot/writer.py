@@ -2,7 +2,8 @@
 
 The thread exists before the first snapshot and waits on an eventfd.  Beginning a snapshot therefore adds only a write
 to the eventfd to the owner's pause, not the start of a thread.  The thread lowers its own priority and uses the batch
-scheduling policy, so that it does not preempt the owner when it wakes.
+scheduling policy, so that it does not preempt the owner when it wakes.  It does not use the idle policy: on busy cores
+the system could then stop it for long while it holds the GIL, for which the owner's Python would wait.
 
 For each chunk it makes two calls without the GIL: one gathers the pages from their frames, one computes the checksum.
 One more call writes a group of chunks.  Between these calls it holds the GIL for microseconds.  The pages are written
