@@ -16,6 +16,9 @@ The invariants, by their numbers in comments and messages:
     8   free and reachable frames are disjoint, and together are all frames
     9   a huge page is an aligned run of 512 frames; the refcount of its head is the number of entries, the others' is 1
     10  A is set along the path of every cached translation, D if it may be written; D only in entries that map a page
+    14  charges[a] is the number of frames in use that account a pays for; of a closed one less CLOSED
+
+11 to 13 are the heap's.
 """
 
 from collections.abc import Iterable
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from mmcore import paging
+from mmcore.charges import CLOSED
 from mmcore.errors import CorruptMemory
 from mmcore.frames import (
     BLOCK_COUNT,
@@ -45,10 +49,12 @@ from mmcore.paging import ENTRY_COUNT, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, RUN_FR
 from mmcore.psc import PSC_WORDS
 from mmcore.space import AddressSpace
 from mmcore.state import (
+    ACCOUNTS,
     CR3,
     EMPTY_COUNT,
     EMPTY_RUNS,
     EPOCH,
+    FREE_ACCOUNT,
     FREE_COUNT,
     FRESH,
     FROZEN,
@@ -281,8 +287,28 @@ def _check_psc(mem: Any, space: Space) -> None:
             _require(bool(flags & RW or not value & 1), f"(6) the cache of level {level} lets {va:#x} be written")
 
 
+def _check_charges(mem: Any, used: np.ndarray) -> None:
+    given = int(mem.frames[ACCOUNTS])
+    payers = mem.payer[used]
+    _require(bool(((payers >= 0) & (payers < given)).all()), "(14) a frame is charged to no account")
+    charged = np.bincount(payers, minlength=given)
+    free, account = set(), int(mem.frames[FREE_ACCOUNT])
+    while account != given:
+        _require(0 <= account < given and account not in free, "(14) the free numbers of accounts are no list")
+        free.add(account)
+        account = ~int(mem.charges[account])
+    for account, count in enumerate(mem.charges[:given].tolist()):
+        if account in free:
+            _require(charged[account] == 0, f"(14) frames are charged to account {account}, which is free")
+            continue
+        said = count + CLOSED if count < 0 else count
+        pays = int(charged[account])
+        _require(said == pays, f"(14) account {account} pays for {pays} frames, {said} are said")
+        _require(count >= 0 or said > 0, f"(14) account {account} is closed and has no frame, but is not free")
+
+
 def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: Iterable[int] = ()) -> None:
-    """Prove invariants 1, 2, 3, 4, 6, 8, 9 and 10, or raise CorruptMemory with the first violation.
+    """Prove invariants 1, 2, 3, 4, 6, 8, 9, 10 and 14, or raise CorruptMemory with the first violation.
 
     spaces: all live spaces on the memory; dead ones are skipped.
     roots: all other roots that are being read or released (the first word of a release cursor).
@@ -301,6 +327,7 @@ def check_memory(memory: PhysicalMemory, spaces: Iterable[AddressSpace], roots: 
     _require(not both.any(), f"(8) frame {_first(both) if both.any() else 0} is free and reachable")
     lost = ~free & (references == 0)
     _require(not lost.any(), f"(8) frame {_first(lost) if lost.any() else 0} is neither free nor reachable")
+    _check_charges(mem, ~free)
     last = int(mem.frames[LAST_EPOCH])
     late = ~free & (mem.epoch > last)
     _require(not late.any(), "a frame is stamped with an epoch to come")

@@ -31,6 +31,7 @@ and neighbouring pages of a fresh mapping are neighbours in physical memory.
 With POISON set, a freed frame is filled with POISON_BYTE.  An entry read from such a frame points outside of memory.
 """
 
+from mmcore.charges import charge, uncharge
 from mmcore.errors import NO_FRAME
 from mmcore.jit import boolean, copy_bytes, fill_bytes, int64, kernel, linked, void
 from mmcore.paging import HUGE_SIZE, PAGE_SHIFT, PAGE_SIZE, RUN_FRAMES
@@ -229,6 +230,7 @@ def frame_alloc(mem, stamp):  # type: ignore[no-untyped-def]
     registers[FREE_COUNT] -= 1
     mem.refcount[frame] = 1
     mem.epoch[frame] = stamp
+    charge(mem, frame)
     return frame
 
 
@@ -268,6 +270,7 @@ def frame_drop(mem, frame):  # type: ignore[no-untyped-def]
             fill_bytes(mem.bytes, frame << PAGE_SHIFT, POISON_BYTE, PAGE_SIZE)
         push_frame(mem, frame, 0)
         mem.frames[FREE_COUNT] += 1
+        uncharge(mem, frame, 1)
 
 
 @linked(void(MEMORY, int64))
@@ -327,6 +330,7 @@ def run_alloc(mem, stamp, zeroed):  # type: ignore[no-untyped-def]
         assert mem.refcount[frame] == 0, "a frame in use was in a free run"
         mem.refcount[frame] = 1
         mem.epoch[frame] = stamp
+        charge(mem, frame)
     mem.frames[FREE_COUNT] -= RUN_FRAMES
     return head
 
@@ -351,3 +355,4 @@ def run_drop(mem, head):  # type: ignore[no-untyped-def]
         mem.refcount[frame] = 0
     add_used_run(mem, head >> BLOCK_SHIFT)
     mem.frames[FREE_COUNT] += RUN_FRAMES
+    uncharge(mem, head, RUN_FRAMES)

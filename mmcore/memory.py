@@ -19,8 +19,10 @@ from mmcore.giveback import give_back, resident_free
 from mmcore.jit import anonymous, int32, int64, over, uint8, uint64, zeros
 from mmcore.paging import PAGE_SIZE, ROOT_LEVEL, RUN_FRAMES
 from mmcore.state import (
+    ACCOUNTS,
     EMPTY_RUNS,
     FRAMES_REGISTERS,
+    FREE_ACCOUNT,
     FREE_COUNT,
     PARTIAL_HEAD,
     POISON,
@@ -66,13 +68,16 @@ class PhysicalMemory:
             registers[list_head] = -1
         registers[FREE_COUNT] = registers[TOTAL] = count
         registers[POISON] = poison
+        registers[ACCOUNTS] = registers[FREE_ACCOUNT] = 1
         blocks = BLOCK_WORDS * -(-count // RUN_FRAMES)
         frames = memoryview(mapping)[: count * PAGE_SIZE]
         self._state: Memory | None = Memory(
             over(frames, uint8),
             over(frames, uint64),
             zeros(int32, count),
+            zeros(int32, count),
             zeros(int64, count),
+            zeros(int64, count + 2),
             zeros(int64, blocks),
             registers,
         )

@@ -7,7 +7,6 @@ loses one reference, and its entries are not visited.  A huge page is released a
     cursor[0]                     the root; RELEASED when all is done
     cursor[1]                     level of the current table, 0 before the first step
     cursor[2 * level], [... + 1]  table of that level, and index of the next entry to look at
-    cursor[CURSOR_SIZE - 1]       is the caller's
 
 Only the owner of the memory may call it, and only with a root that nobody reads any more.  From Python, `Release` is
 a cursor, and `release` goes all the way.

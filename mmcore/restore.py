@@ -10,6 +10,7 @@ Both kernels fill a space that maps nothing, in ascending order of addresses:
 Nothing is changed if there are too few frames: adopt_runs counts first, and the caller of place_pages does.
 """
 
+from mmcore.charges import charge
 from mmcore.errors import NO_FRAME
 from mmcore.fault import own_path
 from mmcore.frames import frame_alloc, has_frames, pass_over
@@ -92,6 +93,7 @@ def adopt_runs(space, runs, first):  # type: ignore[no-untyped-def]
             while va < stop:
                 mem.refcount[frame] = 1
                 mem.epoch[frame] = stamp
+                charge(mem, frame)
                 _map_frame(space, table, va, frame)
                 frame += 1
                 va += PAGE_SIZE

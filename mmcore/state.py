@@ -3,8 +3,8 @@
 Both are records of arrays (see records.py).  They cost nothing inside kernels and work the same without the compiler.
 Scalars that change are registers: named words of one int64 array.
 
-Only the owner thread writes `entries`, `refcount`, `epoch`, `frames` and the arrays of its processor.  Other threads
-may only read frames reachable from a frozen root (see frozen.py).
+Only the owner thread writes `entries`, `refcount`, `payer`, `epoch`, `charges`, `frames` and the arrays of its
+processor.  Other threads may only read frames reachable from a frozen root (see frozen.py).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ class Memory(Record):
     bytes: Array  # uint8[F * PAGE_SIZE]     the frames' contents
     entries: Array  # uint64[F * ENTRY_COUNT]  the same storage, as table entries
     refcount: Array  # int32[F]                 present entries, and roots, that point at the frame
+    payer: Array  # int32[F]                 in use: the account that the frame is charged to, see charges.py
     epoch: Array  # int64[F]                 in use: the epoch of its last change; free: see frames.py
+    charges: Array  # int64[F + 2]             frames charged to each account
     blocks: Array  # int64[BLOCK_WORDS * B]   free frames by block of RUN_FRAMES, see frames.py
     frames: Array  # int64[FRAMES_REGISTERS]  registers, below
 
@@ -37,7 +39,7 @@ class Space(Record):
     cpu: Array  # int64[CPU_REGISTERS]     the space's registers, below: a row of `spaces`
 
 
-MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), Plain(int32), Plain(int64), Plain(int64), Plain(int64))
+MEMORY = state_type(Memory, Plain(uint8), Plain(uint64), *[Plain(int32)] * 2, *[Plain(int64)] * 4)
 SPACE = state_type(Space, MEMORY, *[Plain(int64)] * 5)
 
 
@@ -65,8 +67,11 @@ def space_at(typingctx, address):  # type: ignore[no-untyped-def]
     GIVE_HAND,  # block at which give_back continues
     RETURNED,  # frames given back to the system since the start
     RETURNS,  # system calls made for that
+    CHARGED,  # the account that frames taken now are charged to
+    ACCOUNTS,  # numbers of accounts given so far
+    FREE_ACCOUNT,  # the first free one of them, or ACCOUNTS
     FORK_STACK,  # scratch space of fork, FORK_STACK_SIZE words
-) = range(14)
+) = range(17)
 FORK_STACK_SIZE = 15
 FRAMES_REGISTERS = 32
 assert FORK_STACK + FORK_STACK_SIZE <= FRAMES_REGISTERS

@@ -206,6 +206,7 @@ def warm(memory: PhysicalMemory) -> None:
     state = memory.state.arrays
     state.bytes[::PAGE_SIZE] = 0
     state.refcount.fill(0)
+    state.payer.fill(0)
     state.epoch.fill(0)
 
 

@@ -1,8 +1,8 @@
 """The cost of branches and snapshots: their number, the frames that are theirs, and the costliest of them.
 
-A frame that a store's commands have taken is its own (OWN_FRAMES).  A frame that a snapshot alone still holds, because
-the store that it was made from has copied or dropped it, is nobody's in this account: BRANCH INFO finds such frames by
-looking at the tables.
+A frame that a store's commands have taken is its own until it is free (mmcore/charges.py), even if a snapshot or
+another branch alone still holds it.  RESET, RESTORE and DROP end that: what the store took before is nobody's from then
+on.  BRANCH INFO finds the frames that a store alone holds by looking at the tables.
 """
 
 from typing import NamedTuple

@@ -40,7 +40,6 @@ from kvstore.branches.candidates import (
     word_of,
 )
 from kvstore.branches.lines import line_begin, line_end
-from kvstore.branches.using import charge_nobody, settle
 from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
 from kvstore.lifetimes.pool import LENT_ROOTS
 from kvstore.lifetimes.shard import DIFFS_FIRST, MAIN_CONTEXT, NOW_MS
@@ -336,10 +335,8 @@ def difference_freeze(context, address):  # type: ignore[no-untyped-def]
         return 1
     if not has_frames(context.space, 2):
         return 0
-    settle(context)
     one = fork(context_at(state[FIRST_CONTEXT]).space, CONSTANT)
     other = fork(context_at(state[SECOND_CONTEXT]).space, CONSTANT)
-    charge_nobody(context)
     assert one >= 0 and other >= 0, "no frames were reserved for two roots"
     if _open(context, state, 0, one) == 0:
         release_root(context, one)

@@ -19,7 +19,7 @@ in SWAPDB.
 from kvstore.branches.lines import follow, follow_from, line_begin, line_end
 from kvstore.branches.named import area_close, copy_name, named, named_alloc, named_free, named_of
 from kvstore.branches.registry import registry_add, registry_remove
-from kvstore.branches.using import charge_nobody, note_due, settle
+from kvstore.branches.using import note_due
 from kvstore.effects.door import replaced
 from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
 from kvstore.lifetimes.named import (
@@ -42,7 +42,9 @@ from kvstore.lifetimes.named import (
     SNAPSHOT,
 )
 from kvstore.lifetimes.pool import NAMED_END_MS, NAMED_STORES
+from kvstore.lifetimes.shard import CONTEXT_AT_HAND
 from kvstore.lifetimes.store import (
+    ACCOUNT,
     CONTEXT_ADDRESS,
     DEFRAG_STATE,
     EXPIRE_BUCKET,
@@ -50,13 +52,13 @@ from kvstore.lifetimes.store import (
     FRAMES_MAX,
     LINE,
     NAMED_ADDRESS,
-    OWN_FRAMES,
 )
 from kvstore.store.databases import keyspace_open
 from kvstore.store.defrag import RESTING
-from kvstore.store.flush import give_waiting, release_copied, release_root
+from kvstore.store.flush import release_copied, release_root
 from kvstore.store.reserve import leaves_enough
 from kvstore.system.libc import words_at
+from mmcore.charges import account_close, account_open, recharge
 from mmcore.errors import NO_FRAME, NO_SPACE
 from mmcore.fork import CONSTANT, fork
 from mmcore.frames import has_frames
@@ -64,7 +66,7 @@ from mmcore.jit import int64, kernel, linked, void
 from mmcore.mapping import load_cr3
 from mmcore.paging import PAGE_SHIFT
 from mmcore.spaces import space_close, space_open
-from mmcore.state import CR3, EPOCH
+from mmcore.state import CHARGED, CR3, EPOCH
 from mmcore.tlb import tlb_flush
 
 NO_MEMORY = -7  # of the process, beside NO_FRAME and NO_SPACE
@@ -72,16 +74,31 @@ FRAMES_OF_BRANCH = 2  # its two roots
 assert NO_MEMORY not in (NO_FRAME, NO_SPACE)
 
 
+@linked(void(CONTEXT, int64))
+def _take_account(context, account):  # type: ignore[no-untyped-def]
+    """Give the store of this context another account; its base, which stays with its name, is charged to it."""
+    context.store[ACCOUNT] = account
+    if context.shard[CONTEXT_AT_HAND] == context.store[CONTEXT_ADDRESS]:
+        context.space.mem.frames[CHARGED] = account
+    if named_of(context)[BASE] >= 0:
+        recharge(context.space.mem, named_of(context)[BASE], account)
+
+
+@linked(void(CONTEXT))
+def _open_account(context):  # type: ignore[no-untyped-def]
+    """Give the store of this context a new account, which pays for its roots."""
+    _take_account(context, account_open(context.space.mem))
+    recharge(context.space.mem, context.space.cpu[CR3], context.store[ACCOUNT])
+
+
 @linked(void(CONTEXT))
 def _begin(context):  # type: ignore[no-untyped-def]
     """The new store's first steps, in its own context: a branch forks its base."""
-    own, store = named_of(context), context.store
-    store[OWN_FRAMES] = 1
+    own = named_of(context)
     if own[KIND] == BRANCH:
         own[BASE] = fork(context.space, CONSTANT)
-        store[OWN_FRAMES] = FRAMES_OF_BRANCH
     if own[QUOTA] > 0:
-        store[FRAMES_MAX] = max(1, own[QUOTA] >> PAGE_SHIFT)
+        context.store[FRAMES_MAX] = max(1, own[QUOTA] >> PAGE_SHIFT)
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
@@ -102,7 +119,6 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
     if own[ORIGIN_NAME] == 0 or registry_add(context, address) == 0:
         named_free(address)
         return NO_MEMORY
-    settle(context)
     root = fork(context.space, CONSTANT)
     assert root >= 0, "no frame was reserved for a root"
     source = words_at(context.store[CONTEXT_ADDRESS], CONTEXT_WORDS)
@@ -111,12 +127,11 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
         registry_remove(context, address)
         named_free(address)
         release_root(context, root)
-        charge_nobody(context)
         context.pool[NAMED_STORES] -= 1
         return NO_SPACE
     made = context_at(own[CONTEXT_OF_NAMED])
     _begin(made)
-    charge_nobody(context)
+    _open_account(made)
     if kind == BRANCH:
         own[BASE_LINE] = line_begin(context.store[LINE])
     follow_from(made, context.store[LINE])
@@ -126,10 +141,10 @@ def make(context, name, size, kind, ends_ms, quota):  # type: ignore[no-untyped-
 
 @kernel
 def _own_again(context):  # type: ignore[no-untyped-def]
-    # The store owns its roots alone; none of the trees that wait to be released is its own any more.
-    give_waiting(context, context.store[CONTEXT_ADDRESS], 0)
-    context.store[OWN_FRAMES] = FRAMES_OF_BRANCH
-    charge_nobody(context)
+    # The store pays for its roots alone.  Its old account pays on for what it took before, until that is free.
+    old = context.store[ACCOUNT]
+    _open_account(context)
+    account_close(context.space.mem, old)
 
 
 @kernel
@@ -150,7 +165,6 @@ def reset_branch(context):  # type: ignore[no-untyped-def]
     own = named_of(context)
     if not has_frames(context.space, 1):
         return 0
-    settle(context)
     release_root(context, load_cr3(context.space, own[BASE]))
     own[BASE] = fork(context.space, CONSTANT)
     own[RESETS] += 1
@@ -164,7 +178,6 @@ def reset_branch(context):  # type: ignore[no-untyped-def]
 def restore(context, address):  # type: ignore[no-untyped-def]
     """Give the store of this context the contents of the named store at `address`: 1, or 0 when frames ran out."""
     source = context_at(named(address)[CONTEXT_OF_NAMED])
-    settle(context)
     root = fork(source.space, CONSTANT)
     if root < 0:
         return 0
@@ -179,12 +192,9 @@ def restore(context, address):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, CONTEXT))
 def swap(context, other):  # type: ignore[no-untyped-def]
     """Exchange the contents of two stores, each of which can be written."""
-    settle(context)
-    frames, mine, others = context.store[OWN_FRAMES], context.store[CONTEXT_ADDRESS], other.store[CONTEXT_ADDRESS]
-    context.store[OWN_FRAMES], other.store[OWN_FRAMES] = other.store[OWN_FRAMES], frames
-    give_waiting(context, mine, -1)
-    give_waiting(context, others, mine)
-    give_waiting(context, -1, others)
+    account = context.store[ACCOUNT]
+    _take_account(context, other.store[ACCOUNT])
+    _take_account(other, account)
     for register in (CR3, EPOCH):
         kept = context.space.cpu[register]
         context.space.cpu[register], other.space.cpu[register] = other.space.cpu[register], kept
@@ -216,7 +226,7 @@ def end(context):  # type: ignore[no-untyped-def]
     if own[AREA] != 0:
         area_close(context)
     release_copied(context)
-    give_waiting(context, context.store[CONTEXT_ADDRESS], 0)
+    account_close(context.space.mem, context.store[ACCOUNT])
     line_end(context, context.store[LINE])
     line_end(context, own[BASE_LINE])
     root = space_close(context.space)

@@ -4,8 +4,8 @@ A connection's row has the address of a context.  `enter` makes it the context a
 takes that context, and needs to know nothing of other stores.  The loop enters a store for each connection's turn, and
 the main store for its own work.  Usually it is the same store again, which costs a comparison.
 
-When another store comes to hand, the frames that were taken or given back meanwhile are added to the account of the
-one before: its OWN_FRAMES.  A store that comes to hand is put on the list of those that may have work left (due.py).
+The frames that are taken are charged to the account of the store at hand (mmcore/charges.py).  A store that comes to
+hand is put on the list of those that may have work left (due.py).
 
 A connection that begins to use another store must keep nothing in the old one.  It may not watch keys, listen to
 channels or track keys.  If its store is dropped it loses all that, and has the flag STORE_LOST until it
@@ -27,13 +27,13 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT, context_at
 from kvstore.lifetimes.named import AREA, DUE_NEXT, IS_DUE, NAMED_WORDS, USER_FIRST, USERS
-from kvstore.lifetimes.shard import CONTEXT_AT_HAND, DUE_FIRST, DUE_LAST, FRAMES_IN_USE, MAIN_CONTEXT
-from kvstore.lifetimes.store import CONTEXT_ADDRESS, NAMED_ADDRESS, OWN_FRAMES
+from kvstore.lifetimes.shard import CONTEXT_AT_HAND, DUE_FIRST, DUE_LAST, MAIN_CONTEXT
+from kvstore.lifetimes.store import ACCOUNT, CONTEXT_ADDRESS, NAMED_ADDRESS
 from kvstore.store.copying import leave_copy
 from kvstore.system.libc import words_at
 from kvstore.wire.errors import BRANCH_LEAVE, BRANCH_MEMORY
 from mmcore.jit import int64, kernel, linked, void
-from mmcore.state import FREE_COUNT, TOTAL
+from mmcore.state import CHARGED
 
 
 @kernel
@@ -61,24 +61,9 @@ def note_due(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def come_to_hand(context, address):  # type: ignore[no-untyped-def]
-    """Settle the account of the store at hand; that of the context at `address` comes to hand."""
-    shard, frames = context.shard, context.space.mem.frames
-    used = frames[TOTAL] - frames[FREE_COUNT]
-    context_at(shard[CONTEXT_AT_HAND]).store[OWN_FRAMES] += used - shard[FRAMES_IN_USE]
-    shard[CONTEXT_AT_HAND], shard[FRAMES_IN_USE] = address, used
-
-
-@kernel
-def settle(context):  # type: ignore[no-untyped-def]
-    """Settle the account of the store at hand: the frames that are taken from now on are not its own."""
-    come_to_hand(context, context.shard[CONTEXT_AT_HAND])
-
-
-@kernel
-def charge_nobody(context):  # type: ignore[no-untyped-def]
-    """The frames that were taken since `settle` are in no account."""
-    frames = context.space.mem.frames
-    context.shard[FRAMES_IN_USE] = frames[TOTAL] - frames[FREE_COUNT]
+    """The store of the context at `address` comes to hand; it pays from now on."""
+    context.shard[CONTEXT_AT_HAND] = address
+    context.space.mem.frames[CHARGED] = context_at(address).store[ACCOUNT]
 
 
 @linked(void(CONTEXT, int64))

@@ -197,7 +197,6 @@
     # stores: see branches/using.py
     MAIN_CONTEXT,  # addresses of the contexts of the main store,
     CONTEXT_AT_HAND,  # and of the store at hand
-    FRAMES_IN_USE,  # when it came to hand
     DUE_FIRST,  # stores that have been used and may have work left, as a list; 0 for none
     DUE_LAST,
     DIFFS_FIRST,  # address of the first of the comparisons of stores under way: see branches/difference.py; 0 for none
@@ -228,6 +227,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(202)
+) = range(201)
 SHARD_REGISTERS = 256
 assert SHARD_REGISTERS >= 202

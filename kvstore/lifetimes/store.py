@@ -69,7 +69,7 @@
     # a store among others: see branches/named.py
     CONTEXT_ADDRESS,  # of its context's record
     NAMED_ADDRESS,  # of what is known of it by its name; 0 while it has none
-    OWN_FRAMES,  # that the commands of its connections have taken, less those that they have given back
+    ACCOUNT,  # that the frames which its connections take are charged to: see mmcore/charges.py
     TRACKERS,  # connections of its that track keys
     FRAMES_MAX,  # the most that it may have of them; 0 for the main store, which has no such limit
     FIELDS_WAIT,  # whether fields of hashes are due: see store/expiring.py

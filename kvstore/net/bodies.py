@@ -43,7 +43,7 @@ from kvstore.lifetimes.pool import FRAMES_ADDRESS, POPULATOR_ADDRESS
 from kvstore.lifetimes.shard import CLIENT_BUFFERS, INPUT_POSITION, NET_INPUT_BYTES, QUERY_BUFFER_LIMIT, TIMER_MS
 from kvstore.lifetimes.sizes import INPUT_MAX
 from kvstore.net.epoll import CLOSED, socket_receive
-from kvstore.store.flush import release_own
+from kvstore.store.flush import release_root
 from kvstore.store.reserve import may_add
 from kvstore.system.libc import bytes_at, words_at
 from kvstore.wire.arguments import pack, word_at
@@ -144,7 +144,7 @@ def _forget(context, row):  # type: ignore[no-untyped-def]
 def drop_body(context, row):  # type: ignore[no-untyped-def]
     """Release what the connection has received into frames, if anything."""
     if row[BODY_ROOT_PLUS_1] != 0:
-        release_own(context, row[BODY_ROOT_PLUS_1] - 1)
+        release_root(context, row[BODY_ROOT_PLUS_1] - 1)
         _forget(context, row)
 
 

@@ -110,7 +110,7 @@ from kvstore.lifetimes.shard import (
     ZSET_MAX_LISTPACK_VALUE,
 )
 from kvstore.lifetimes.store import HASH_SEED
-from kvstore.store.flush import release_own
+from kvstore.store.flush import release_root
 from kvstore.system.eventfds import count_raise
 from kvstore.system.libc import bytes_at, free, malloc, words_at
 from kvstore.wire.wanted import UNWANTED, WANTED
@@ -220,9 +220,9 @@ def reader_looks_up(context):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64))
 def read_root_back(context, root):  # type: ignore[no-untyped-def]
-    """The root of a read, of the store of this context, is not read any more."""
+    """The root of a read is not read any more."""
     context.pool[LENT_ROOTS] -= 1
-    release_own(context, root)
+    release_root(context, root)
 
 
 @linked(void(CONTEXT))

@@ -8,7 +8,7 @@ a key to this argument makes the pages the entry's LARGE value.  No byte is copi
 
 from kvstore.lifetimes.call import BODY_ADDRESS, BODY_ROOT
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.store.flush import release_own
+from kvstore.store.flush import release_root
 from mmcore.heap import heap_adopt
 from mmcore.jit import int64, kernel, linked
 
@@ -31,6 +31,6 @@ def adopt_body(context, size):  # type: ignore[no-untyped-def]
     call = context.call
     va = heap_adopt(context.space, call[BODY_ROOT], size)
     if va != 0:
-        release_own(context, call[BODY_ROOT])
+        release_root(context, call[BODY_ROOT])
         call[BODY_ROOT] = -1
     return va

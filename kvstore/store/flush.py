@@ -10,25 +10,21 @@ snapshot goes on with the work.  layout.py describes the records of the list.
 grave) and long freed values, shrinks tables that have too many buckets for their keys, and returns free frames to the
 system (mmcore/giveback.py).
 
-The frames of a tree that is released in steps may come back while another store is at hand.  So each tree that waits
-has an owner, a branch whose account (OWN_FRAMES) they are taken off, or none.
+A frame of a tree that is released may have been charged to any store.  Each comes off the account that paid for it.
 """
 
 from kvstore.effects.door import emptied
 from kvstore.effects.events import ALL_DATABASES
-from kvstore.lifetimes.context import CONTEXT, context_at
+from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import GIVE_ALL, GIVE_CREDIT, RELEASE_ADDRESS, RELEASE_COUNT, RELEASE_FIRST
-from kvstore.lifetimes.shard import FRAMES_IN_USE, LAZYFREED_OBJECTS
+from kvstore.lifetimes.shard import LAZYFREED_OBJECTS
 from kvstore.lifetimes.sizes import RELEASES_MAX
 from kvstore.lifetimes.store import (
-    CONTEXT_ADDRESS,
     COPY_NUMBER,
     COPY_OWNER,
     COPY_ROOT,
     COPY_STALE,
-    FRAMES_MAX,
     FROZEN_ROOTS,
-    OWN_FRAMES,
 )
 from kvstore.store.databases import TIMES, db_load, db_store, keyspace_init
 from kvstore.store.entries import entry_free
@@ -74,7 +70,6 @@ KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
 GIVE_LEAST = 2048  # frames a tick
 GIVE_PER_TURN = 256  # frames, or as much work: some 100 us
 FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or one step of the work left for later
-_OWNER = CURSOR_SIZE - 1  # word of a cursor: address of the context of the tree's owner, 0 for none
 
 
 @view
@@ -85,53 +80,24 @@ def _release_cursor(context, i):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64))
 def _release_first(context, budget):  # type: ignore[no-untyped-def]
     """Release about `budget` frames of the tree that has waited for longest; returns how many."""
-    pool, frames = context.pool, context.space.mem.frames
-    cursor, free = _release_cursor(context, pool[RELEASE_FIRST]), frames[FREE_COUNT]
+    pool = context.pool
+    cursor = _release_cursor(context, pool[RELEASE_FIRST])
     done = release_step(context.space.mem, cursor, budget)
-    freed = frames[FREE_COUNT] - free
-    context.shard[FRAMES_IN_USE] -= freed  # they are not the store's at hand
-    if cursor[_OWNER] != 0:
-        owner = context_at(cursor[_OWNER]).store
-        owner[OWN_FRAMES] = max(0, owner[OWN_FRAMES] - freed)  # a root that was lent may have outlived a RESET
     if cursor[0] == RELEASED:
         pool[RELEASE_FIRST] += 1
         pool[RELEASE_COUNT] -= 1
     return done
 
 
-@kernel
-def _queue(context, root, owner):  # type: ignore[no-untyped-def]
+@linked(void(CONTEXT, int64))
+def release_root(context, root):  # type: ignore[no-untyped-def]
+    """Take over the root of a tree that is no longer read, and release it between turns."""
     pool = context.pool
     if pool[RELEASE_COUNT] == RELEASES_MAX:  # flushes come faster than trees can be released: release one now
         while pool[RELEASE_COUNT] == RELEASES_MAX:
             _release_first(context, 1 << 20)
-    cursor = _release_cursor(context, pool[RELEASE_FIRST] + pool[RELEASE_COUNT])
-    release_begin(cursor, root)
-    cursor[_OWNER] = owner
+    release_begin(_release_cursor(context, pool[RELEASE_FIRST] + pool[RELEASE_COUNT]), root)
     pool[RELEASE_COUNT] += 1
-
-
-@linked(void(CONTEXT, int64))
-def release_root(context, root):  # type: ignore[no-untyped-def]
-    """Take over the root of a tree that is no longer read, and release it between turns."""
-    _queue(context, root, 0)
-
-
-@linked(void(CONTEXT, int64))
-def release_own(context, root):  # type: ignore[no-untyped-def]
-    """The same, of a tree whose frames the store of this context has taken."""
-    store = context.store
-    _queue(context, root, store[CONTEXT_ADDRESS] if store[FRAMES_MAX] != 0 else 0)
-
-
-@linked(void(CONTEXT, int64, int64))
-def give_waiting(context, owner, other):  # type: ignore[no-untyped-def]
-    """Trees of an owner that wait have another one now; addresses of contexts, 0 for none."""
-    pool = context.pool
-    for i in range(pool[RELEASE_COUNT]):
-        cursor = _release_cursor(context, pool[RELEASE_FIRST] + i)
-        if cursor[_OWNER] == owner:
-            cursor[_OWNER] = other
 
 
 @linked(void(CONTEXT))
@@ -139,7 +105,7 @@ def release_copied(context):  # type: ignore[no-untyped-def]
     """Hand over the frozen root of a COPY that has ended, or was given up; see copying.py."""
     store = context.store
     if store[COPY_ROOT] >= 0:
-        release_own(context, store[COPY_ROOT])
+        release_root(context, store[COPY_ROOT])
         store[COPY_ROOT] = -1
         store[FROZEN_ROOTS] -= 1
 
@@ -157,7 +123,7 @@ def flush_all(context):  # type: ignore[no-untyped-def]
     old = reset(context.space)
     code = keyspace_init(context)
     assert code == 0, "no frame was reserved for an empty store"
-    release_own(context, old)
+    release_root(context, old)
     return 1
 
 

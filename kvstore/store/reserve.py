@@ -29,8 +29,8 @@ Before a refusal, trees and ranges that wait to be released are released at once
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
-from kvstore.lifetimes.shard import COMMANDS_PROCESSED, CONTEXT_AT_HAND, DUE_HIDDEN, FRAMES_IN_USE, NOW_MS
-from kvstore.lifetimes.store import CONTEXT_ADDRESS, FRAMES_MAX, OWN_FRAMES, UNDO_COPIES, UNDO_ROOT
+from kvstore.lifetimes.shard import COMMANDS_PROCESSED, DUE_HIDDEN, NOW_MS
+from kvstore.lifetimes.store import ACCOUNT, FRAMES_MAX, UNDO_COPIES, UNDO_ROOT
 from kvstore.store.copies import copies_made, is_shared
 from kvstore.store.databases import FRAMES_TO_REMOVE
 from kvstore.store.entries import (
@@ -101,12 +101,8 @@ def _used(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def own_frames(context):  # type: ignore[no-untyped-def]
-    """Frames that a store has taken for itself, up to now."""
-    shard, frames = context.shard, context.space.mem.frames
-    own = context.store[OWN_FRAMES]
-    if shard[CONTEXT_AT_HAND] == context.store[CONTEXT_ADDRESS]:
-        own += frames[TOTAL] - frames[FREE_COUNT] - shard[FRAMES_IN_USE]
-    return own
+    """Frames in use that a store has taken, whoever needs them now."""
+    return context.space.mem.charges[context.store[ACCOUNT]]
 
 
 @linked(int64(CONTEXT, int64))

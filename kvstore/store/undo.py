@@ -28,7 +28,7 @@ from kvstore.lifetimes.store import (
     UNDO_ROOT,
 )
 from kvstore.store.copies import copies_made
-from kvstore.store.flush import release_own
+from kvstore.store.flush import release_root
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mapping import load_cr3
@@ -59,7 +59,7 @@ def must_undo(context):  # type: ignore[no-untyped-def]
 def undo(context):  # type: ignore[no-untyped-def]
     """Restore the store to its state at undo_begin."""
     shard, store = context.shard, context.store
-    release_own(context, load_cr3(context.space, store[UNDO_ROOT]))
+    release_root(context, load_cr3(context.space, store[UNDO_ROOT]))
     pending_drop(context)
     store[DIRTY] = store[UNDO_DIRTY]
     shard[KEYSPACE_HITS], shard[KEYSPACE_MISSES] = store[UNDO_HITS], store[UNDO_MISSES]
@@ -75,7 +75,7 @@ def undo_end(context):  # type: ignore[no-untyped-def]
     store = context.store
     if store[UNDO_ROOT] < 0:
         return
-    release_own(context, store[UNDO_ROOT])
+    release_root(context, store[UNDO_ROOT])
     store[FROZEN_ROOTS] -= 1
     store[UNDO_ROOT] = -1
     tell_pending(context)

@@ -11,7 +11,7 @@ from kvstore.lifetimes.wiring import OpenStore
 from kvstore.store.check import contents
 from kvstore.store.databases import FRAMES_TO_REMOVE
 from kvstore.store.expire import expire_step
-from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit, release_own
+from kvstore.store.flush import KEEP_FRAMES, background_step, give_back_credit, release_root
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from mmcore.check import check_heap, check_memory
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
@@ -351,6 +351,6 @@ def test_a_due_key_that_cannot_be_deleted_is_not_added_again(words: tuple[str | 
         key = next(key for key in contents(store.context)[0] if key.startswith(b"key"))
         store.forks.remove(root)
         store.registers.FROZEN_ROOTS = 0
-        release_own(store.context, root)
+        release_root(store.context, root)
         assert str(store(words[0], key, *words[1:])) == ERRORS[OUT_OF_FRAMES]
         store.check()

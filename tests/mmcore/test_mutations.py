@@ -39,7 +39,16 @@ COUNTS = "test_invariants.py::test_invariant_1_a_count_is_the_entries_and_roots_
 NO_STORE = "test_invariants.py::test_invariant_2_a_shared_frame_gets_no_store[0]"
 HUGE_PAGE = "test_invariants.py::test_invariant_9_a_huge_page_is_an_aligned_run_whose_head_counts_for_it"
 TAKEN_BACK = "test_invariants.py::test_a_table_taken_back_without_a_copy_still_stamps_what_is_written"
+CHARGES = "test_charges.py::test_a_copy_is_paid_for_by_its_writer_and_the_old_page_by_its_own"
 MUTATIONS = {
+    # who pays
+    "a frame that is freed stays charged": Mutation("frames.py", "        uncharge(mem, frame, 1)\n", "", CHARGES),
+    "the account at hand gets what another has paid for": Mutation(
+        "charges.py",
+        "    account = mem.payer[frame]\n    left",
+        "    account = mem.frames[CHARGED]\n    left",
+        CHARGES,
+    ),
     # write-protect both copies
     "neither copy of a table is write-protected": Mutation(
         "tables.py", "    protect_children(mem, source)\n", "", COUNTS
