@@ -273,6 +273,93 @@ def test_long_reads_cost_a_branch_nothing(server: Process, wire2: Wire, reads_as
     assert fields_of(wire2, "x")["own_bytes"] == before
 
 
+def own_alone(wire: Wire, name: str) -> tuple[int, int]:
+    """(what a branch has taken for itself; its pages and tables that no other store has, and the root of its base)."""
+    settled_frames(wire)
+    found = fields_of(wire, name)
+    return int(found["own_bytes"]), int(found["private"]) + 4096 * (int(found["tables_private"]) + 1)
+
+
+def overwrite(wire: Wire, value: str) -> None:
+    """Write so much that pages are copied which a frozen root may still need."""
+    for start in range(0, 20_000, 1000):
+        for i in range(start, start + 1000, 100):
+            assert wire("SET", f"key:{i}", value * 2000) == OK
+
+
+@pytest.mark.parametrize("how", ["read", "close", "kill"])
+def test_a_branch_pays_for_what_it_has_after_a_long_read_however_that_ends(
+    server: Process, wire2: Wire, reads_aside: None, how: str
+) -> None:
+    for start in range(0, 100_000, 1000):
+        assert wire2("SADD", "great", *range(start, start + 1000)) == 1000
+    assert play(wire2, "SUNIONSTORE greater great; BRANCH CREATE x MAXMEMORY 80000000; BRANCH USE x") == [
+        100_000, OK, OK]  # fmt: skip
+    overwrite(wire2, "a")
+    with Wire(server.address) as reader, Wire(server.address) as busy:
+        busy.send(encode("SINTERCARD", 2, "great", "greater") * 4)  # the reader's thread has work for a while
+        assert reader("BRANCH", "USE", "x") == OK
+        identity = reader("CLIENT", "ID")
+        reader.send(encode("SINTERCARD", 2, "great", "greater"))
+        wait_until(lambda: int(info(wire2)["reads_aside_pending"]) > 1, "the read")
+        overwrite(wire2, "b")
+        if how == "read":
+            assert reader.reply() == 100_000
+        elif how == "kill":
+            assert wire2("CLIENT", "KILL", "ID", identity) == 1
+    wait_until(lambda: info(wire2)["reads_aside_pending"] == "0", "the reads")
+    own, alone = own_alone(wire2, "x")
+    assert own == alone > 4096 * 100
+
+
+def test_a_branch_pays_for_what_it_has_after_a_comparison_that_was_given_up(server: Process, wire2: Wire) -> None:
+    for start in range(0, 100_000, 1000):
+        assert wire2("SADD", "great", *range(start, start + 1000)) == 1000
+    assert play(wire2, "BRANCH CREATE x MAXMEMORY 80000000; BRANCH USE x; COPY great copy; RENAME great old; "
+                "RENAME copy great; DEL old") == [OK, OK, 1, OK, OK, 1]  # fmt: skip
+    for how in ("read", "close"):
+        with Wire(server.address) as asking:
+            assert asking("BRANCH", "USE", "x") == OK
+            asking.send(encode("BRANCH", "DIFF", "main", "x"))
+            overwrite(wire2, how)
+            if how == "read":
+                assert asking.reply()[5] == []
+    own, alone = own_alone(wire2, "x")
+    assert own == alone
+
+
+def test_a_branch_pays_for_what_its_snapshots_keep_until_they_are_dropped(wire2: Wire) -> None:
+    assert play(wire2, "BRANCH CREATE x MAXMEMORY 80000000; BRANCH USE x") == [OK, OK]
+    overwrite(wire2, "a")
+    assert wire2("SNAPSHOT", "CREATE", "s", "FROM", "x") == OK
+    before = own_alone(wire2, "x")[0]
+    overwrite(wire2, "b")
+    kept, alone = own_alone(wire2, "x")
+    assert kept - before > 4096 * 100 and kept - alone > 4096 * 100
+    assert wire2("SNAPSHOT", "DROP", "s") == OK
+    own, alone = own_alone(wire2, "x")
+    assert own == alone
+    # What was taken before a RESET is nobody's, even if a snapshot keeps it.
+    assert play(wire2, "SNAPSHOT CREATE s FROM x; BRANCH RESET x") == [OK, OK]
+    assert own_alone(wire2, "x") == (2 * 4096, 2 * 4096)
+    assert play(wire2, "SNAPSHOT RESTORE s INTO x; SNAPSHOT DROP s") == [OK, OK]
+    assert own_alone(wire2, "x")[0] == 2 * 4096
+
+
+def test_accounts_follow_contents_through_an_exchange(wire2: Wire) -> None:
+    assert (
+        play(wire2, "BRANCH CREATE x MAXMEMORY 80000000; BRANCH CREATE y MAXMEMORY 40000000; BRANCH USE x") == [OK] * 3
+    )
+    overwrite(wire2, "a")
+    before = own_alone(wire2, "x"), own_alone(wire2, "y")
+    assert before[0][0] > 4096 * 100
+    assert wire2("BRANCH", "SWAP", "x", "y") == OK
+    assert (own_alone(wire2, "y"), own_alone(wire2, "x")) == before
+    assert wire2("SET", "k", "v") == OK
+    own, alone = own_alone(wire2, "x")
+    assert own == alone > before[1][0]
+
+
 def test_stores_change_and_end_under_long_reads(server: Process, wire2: Wire, reads_aside: None) -> None:
     """A read gets what was there when it was asked, or learns that its branch was dropped; all frames come back."""
     for start in range(0, 100_000, 1000):
