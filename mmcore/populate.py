@@ -8,6 +8,9 @@ ahead of FRESH, the first frame never used.  It spends its life in one kernel, s
     0 ........... FRESH ................ watermark ................ TOTAL
     used          populated, never used  not taken from the system yet
 
+It looks every PAUSE_MS.  An owner that can wait for fresh frames asks `is_populated`, and lets it look at once
+(`populate_now`).
+
 Runs that were given back to the system (giveback.py) are used before frames that were never used, so the thread also
 populates the first run of their list.  Populating changes no contents, so it needs no synchronisation with the owner:
 it may even come too late.
@@ -26,6 +29,7 @@ waits for it only if it touches that block meanwhile.
 
 import contextlib
 import os
+import select
 import threading
 from types import TracebackType
 from typing import Self
@@ -49,7 +53,7 @@ ADVICES_MAX = 16_384  # most blocks advised against huge pages: each may cost th
 AHEAD = 8 << 20  # [bytes]; four huge pages
 NICE = 5
 PIECE = 512  # frames populated per call: a huge page
-PAUSE_NS = 10_000_000  # sleep between two looks at FRESH when there is nothing to do
+PAUSE_MS = 10  # between two looks at FRESH when there is nothing to do
 _PAUSES_PER_LOOK = 100  # pauses between two examinations of the blocks
 _MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
 _MADV_POPULATE_WRITE = 23  # since Linux 5.14
@@ -68,13 +72,19 @@ HUGE, SMALL, TO_JOIN = range(3)  # of a block: huge pages are advised; are not; 
     JOINING,  # number of blocks that are to be joined
     REFUSED,  # how often in a row the system has refused to join one
     _PAUSES,  # since the last examination of the blocks
-    _TIMESPEC,  # two words: the time to sleep
-) = range(11)
-CONTROL_SIZE = _TIMESPEC + 2
+    PAUSE,  # [ms] between two looks
+    _POLLED,  # a struct pollfd, of an eventfd
+    _COUNT,  # of the eventfd, when it is read,
+    _ONE,  # and when it is written, by the owner
+) = range(14)
+CONTROL_SIZE = 14
+_POLLIN_SHIFT = 32  # place of POLLIN in a struct pollfd, whose first half is the descriptor
 
 
 _madvise = external("madvise", int32(int64, int64, int32))
-_nanosleep = external("nanosleep", int32(int64, int64))
+_poll = external("poll", int32(int64, int64, int32))
+_read = external("read", int64(int32, int64, int64))
+_write = external("write", int64(int32, int64, int64))
 
 
 @kernel
@@ -132,10 +142,31 @@ def join_next(mem, control, small):  # type: ignore[no-untyped-def]
             break
 
 
+@kernel
+def _word_at(control, word):  # type: ignore[no-untyped-def]
+    # Address of one of the words.
+    return int64(control.ctypes.data) + 8 * word
+
+
+@linked(boolean(int64[::1]))
+def _sleep(control):  # type: ignore[no-untyped-def]
+    """Sleep for a pause, or until somebody waits for frames.  Returns whether it was a whole pause."""
+    if _poll(_word_at(control, _POLLED), 1, int32(control[PAUSE])) <= 0:
+        return True
+    _read(int32(control[_POLLED] & 0x7FFFFFFF), _word_at(control, _COUNT), 8)
+    return False
+
+
+@linked(void(int64[::1]))
+def populate_now(control):  # type: ignore[no-untyped-def]
+    """Somebody waits for frames: end the thread's pause."""
+    control[_ONE] = 1
+    _write(int32(control[_POLLED] & 0x7FFFFFFF), _word_at(control, _ONE), 8)
+
+
 @linked(void(MEMORY, int64[::1], uint8[::1]))
 def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
     """Keep AHEAD_FRAMES frames from FRESH on, and the next empty run, populated until STOP is set."""
-    timespec = int64(control.ctypes.data) + 8 * _TIMESPEC
     while control[STOP] == 0:
         fresh, total, run = mem.frames[FRESH], mem.frames[TOTAL], mem.frames[EMPTY_RUNS]
         first = max(control[WATERMARK], fresh)
@@ -152,8 +183,7 @@ def populate_loop(mem, control, small):  # type: ignore[no-untyped-def]
                 control[FAILED] = 1
                 break
             control[WATERMARK] = first + count
-        else:
-            _nanosleep(timespec, 0)
+        elif _sleep(control):
             join_next(mem, control, small)
             control[_PAUSES] += 1
             if control[_PAUSES] >= _PAUSES_PER_LOOK and control[HUGE_PAGES] != 0:
@@ -181,17 +211,27 @@ class Populator:
     """The thread that populates `memory` for `ahead` bytes beyond the frames used so far.
 
     huge_pages: whether the memory is advised for huge pages, as PhysicalMemory does by default.
+    pause_ms: the time between two looks when there is nothing to do.
     """
 
-    def __init__(self, memory: PhysicalMemory, ahead: int = AHEAD, nice: int = NICE, huge_pages: bool = True) -> None:
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        ahead: int = AHEAD,
+        nice: int = NICE,
+        huge_pages: bool = True,
+        pause_ms: int = PAUSE_MS,
+    ) -> None:
         build()
         self._memory = memory
         self._control = zeros(int64, CONTROL_SIZE)
         self._control[AHEAD_FRAMES] = ahead >> PAGE_SHIFT
         self._control[RUN_READY] = -1
+        self._control[PAUSE] = pause_ms
         self._control[HUGE_PAGES] = huge_pages
         self._small = zeros(uint8, len(memory.state.blocks) // BLOCK_WORDS)
-        self._control[_TIMESPEC + 1] = PAUSE_NS
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._control[_POLLED] = self._wake | select.POLLIN << _POLLIN_SHIFT
         self._nice = nice
         self._thread = threading.Thread(target=self._run, name="populator", daemon=True)
         if not DISABLED:  # without the compiler, the loop would hold the GIL
@@ -221,7 +261,11 @@ class Populator:
         """End the thread.  Call it before the memory is closed."""
         self._control[STOP] = 1
         if self._thread.is_alive():
+            os.eventfd_write(self._wake, 1)
             self._thread.join()
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
 
     def _run(self) -> None:
         with contextlib.suppress(PermissionError):

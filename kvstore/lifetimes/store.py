@@ -65,6 +65,7 @@
     COPY_READER_ADDRESS,  # of the record of the space that reads it
     COPY_FORM,  # flags of the value's entry
     COPY_DEADLINE,  # of the value's entry, -1 for none
+    COPY_WAITS_MS,  # since when it waits for fresh memory: see store/fresh.py; else 0
     COPY_STATE,  # COPYING_WORDS words: see structures/copying.py
     # a store among others: see branches/named.py
     CONTEXT_ADDRESS,  # of its context's record
@@ -75,9 +76,9 @@
     FIELDS_WAIT,  # whether fields of hashes are due: see store/expiring.py
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
     GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
-) = range(65)
+) = range(66)
 STORE_REGISTERS = 68
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 65
+assert STORE_REGISTERS >= 66

@@ -6,8 +6,7 @@ the value and BODY_HEAD bytes of it have arrived.  `receive_body` adds pages and
 turn at most.  When the value is complete, the connection receives as usual; the rest of the command follows in the
 query buffer, behind the first BODY_HEAD bytes of the value.
 
-The first touch of a page that the system has not provided yet can take milliseconds (mmcore/populate.py).  So a step
-waits until its pages are populated, for POPULATE_MS at most.  The socket keeps the bytes meanwhile.
+A step waits until its pages are populated (store/fresh.py).  The socket keeps the bytes meanwhile.
 
 The sapling belongs to the connection.  After the command, or when the connection is closed, what has not been adopted
 is released in steps.  Frames are checked before each step.  When the store may use no more, `give_up_body` puts what
@@ -39,24 +38,24 @@ from kvstore.lifetimes.connection import (
     SCAN_POSITION,
 )
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.pool import FRAMES_ADDRESS, POPULATOR_ADDRESS
+from kvstore.lifetimes.pool import FRAMES_ADDRESS
 from kvstore.lifetimes.shard import CLIENT_BUFFERS, INPUT_POSITION, NET_INPUT_BYTES, QUERY_BUFFER_LIMIT, TIMER_MS
 from kvstore.lifetimes.sizes import INPUT_MAX
 from kvstore.net.epoll import CLOSED, socket_receive
 from kvstore.store.flush import release_root
+from kvstore.store.fresh import wait_for_fresh
 from kvstore.store.reserve import may_add
-from kvstore.system.libc import bytes_at, words_at
+from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import pack, word_at
 from kvstore.wire.request import BODY_HEAD, short_number
 from mmcore.graft import sapling_address, sapling_grow, sapling_new, sapling_piece
 from mmcore.heap import ADOPT_MIN, SIZE_MAX
 from mmcore.jit import copy_bytes, int64, kernel, linked, void
 from mmcore.paging import PAGE_SHIFT, PAGE_SIZE
-from mmcore.populate import CONTROL_SIZE, is_populated
 
 STEP = INPUT_MAX  # [bytes] received into a sapling, and added to it, at once
 STEP_PAGES = STEP >> PAGE_SHIFT
-POPULATE_MS = 50
+TABLES_OF_STEP = 3  # that may have to be made for its pages
 _SET, _SETNX, _GETSET = pack(b"SET"), pack(b"SETNX"), pack(b"GETSET")
 _SETEX, _PSETEX = pack(b"SETEX"), pack(b"PSETEX")
 
@@ -110,18 +109,10 @@ def _add_pages(context, row):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64[::1]))
 def _must_wait(context, row):  # type: ignore[no-untyped-def]
     """Whether the next step waits for the populator (1 or 0)."""
-    pool, now_ms = context.pool, context.shard[TIMER_MS]
-    if row[BODY_DONE] < row[BODY_PAGES] << PAGE_SHIFT or pool[POPULATOR_ADDRESS] == 0:
+    if row[BODY_DONE] < row[BODY_PAGES] << PAGE_SHIFT:
         return 0
-    if is_populated(context.space.mem, words_at(pool[POPULATOR_ADDRESS], CONTROL_SIZE), STEP_PAGES):
-        row[BODY_WAITS_MS] = 0
-        return 0
-    if row[BODY_WAITS_MS] == 0:
-        row[BODY_WAITS_MS] = now_ms
-    if now_ms - row[BODY_WAITS_MS] < POPULATE_MS:
-        return 1
-    row[BODY_WAITS_MS] = 0
-    return 0
+    row[BODY_WAITS_MS] = wait_for_fresh(context, STEP_PAGES + TABLES_OF_STEP, row[BODY_WAITS_MS])
+    return 1 if row[BODY_WAITS_MS] != 0 else 0
 
 
 @kernel

@@ -21,7 +21,8 @@ Deleting the source, or its expiry, does not stop a COPY that has begun.  FLUSHA
 must not come back.  After SWAPDB the keys' names mean other keys.  After each of these COPY begins again, with whatever
 is there then.  A COPY that was begun BEGINS_MAX times is not interrupted any more, so it ends.
 
-A step reserves frames as a command does.  There is no estimate of the whole: it would refuse what fits.
+A step waits for memory that the system has not provided yet.  It reserves frames as a command does.  There is no
+estimate of the whole: it would refuse what fits.
 """
 
 from kvstore.lifetimes.call import CONNECTION
@@ -37,11 +38,13 @@ from kvstore.lifetimes.store import (
     COPY_ROOT,
     COPY_STALE,
     COPY_STATE,
+    COPY_WAITS_MS,
     FROZEN_ROOTS,
     HASH_SEED,
 )
 from kvstore.store.entries import TYPE_MASK, entry_deadline, entry_flags, entry_root
 from kvstore.store.flush import release_copied
+from kvstore.store.fresh import wait_for_fresh
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.structures.collection import root_count, root_memory
 from kvstore.structures.copying import (
@@ -64,6 +67,7 @@ from mmcore.fork import CONSTANT, fork
 from mmcore.jit import int64, kernel, linked, view, void
 from mmcore.mapping import load_cr3
 from mmcore.mmu import load64
+from mmcore.paging import PAGE_SHIFT
 from mmcore.state import space_at
 
 GREAT_ELEMENTS, GREAT_BYTES = 256, 256 << 10  # a value with more than either is great
@@ -132,7 +136,7 @@ def copy_begin(context, entry, begins):  # type: ignore[no-untyped-def]
     if root < 0:
         return 0
     store[COPY_OWNER], store[COPY_STALE], store[COPY_BEGINS] = context.call[CONNECTION] + 1, 0, begins
-    store[COPY_ROOT] = root
+    store[COPY_ROOT], store[COPY_WAITS_MS] = root, 0
     store[COPY_NUMBER] += 1
     store[FROZEN_ROOTS] += 1
     store[COPY_FORM], store[COPY_DEADLINE] = entry_flags(context, entry), entry_deadline(context, entry)
@@ -162,6 +166,14 @@ def copy_is_dated(context):  # type: ignore[no-untyped-def]
 def copy_next(context):  # type: ignore[no-untyped-def]
     """Bytes that a step may allocate."""
     return STEP_BYTES + copying_next(_reader(context), _state(context))
+
+
+@linked(int64(CONTEXT))
+def copy_waits(context):  # type: ignore[no-untyped-def]
+    """Whether the next step waits until the system has provided its memory (0 or 1)."""
+    store = context.store
+    store[COPY_WAITS_MS] = wait_for_fresh(context, STEP_BYTES >> PAGE_SHIFT, store[COPY_WAITS_MS])
+    return 1 if store[COPY_WAITS_MS] != 0 else 0
 
 
 @linked(int64(CONTEXT))

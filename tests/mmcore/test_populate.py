@@ -10,7 +10,7 @@ import pytest
 from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.jit import DISABLED, address_of
 from mmcore.paging import PAGE_SIZE, RUN_FRAMES
-from mmcore.populate import Populator, is_populated
+from mmcore.populate import Populator, is_populated, populate_now
 from mmcore.state import FRESH
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="without the compiler there is no such thread")
@@ -102,3 +102,15 @@ def test_closing_twice_is_closing_once():
     populator.close()
     populator.close()
     assert not populator.running
+
+
+def test_one_who_waits_for_frames_ends_its_pause() -> None:
+    """Its pause is an hour here, so it is the call that wakes it."""
+    memory = PhysicalMemory(SIZE, huge_pages=False)
+    with Populator(memory, AHEAD, pause_ms=3_600_000) as populator:
+        await_watermark(populator, PAGES_AHEAD)
+        for frame in range(1, 4):
+            memory.state.frames[FRESH] = frame
+            populate_now(populator._control)
+            await_watermark(populator, frame + PAGES_AHEAD)
+        memory.state.frames[FRESH] = 0

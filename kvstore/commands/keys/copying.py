@@ -22,6 +22,7 @@ from kvstore.store.copying import (
     copy_next,
     copy_step,
     copy_take,
+    copy_waits,
     is_great,
 )
 from kvstore.store.dated import BYTES_TO_NOTE, is_dated
@@ -142,6 +143,8 @@ def _is_taken(context, db, replace):  # type: ignore[no-untyped-def]
 def _continue(context, db, replace):  # type: ignore[no-untyped-def]
     """A step of the COPY under way, which is this connection's; in the end it publishes the copy and replies."""
     store = context.store
+    if copy_waits(context):
+        return AGAIN
     key, count = argument(context, 2)
     if not reserve(context, 2, count + copy_next(context) + (BYTES_TO_NOTE + count if copy_is_dated(context) else 0)):
         copy_end(context)
