@@ -13,7 +13,9 @@ buckets there are.  So the order is the same whether candidates come from record
 happens to the stores between two calls.
 
 They are gathered some at a time: those with the least words from the place reached on.  For that, all records on the
-two ways are looked through, a millisecond for each quarter of a million.
+two ways are looked through, a millisecond for each quarter of a million.  A record of a range costs more, for its
+buckets are looked into.  So no more places are gathered at once than RANGES_AT_ONCE of these records are about; and if
+there are more of them than buckets, all keys are candidates instead.
 
     a state, int64[GATHER_WORDS]    STATE_WORDS words, the names of which are below
                                     the state of the comparison of two entries (store/comparing.py)
@@ -63,8 +65,9 @@ from mmcore.state import CR3
     UNKNOWN,  # databases of which all keys are candidates, as bits
     SCANNED,  # those where that was so, and there were keys
     INHABITED,  # those that have keys in either store
-) = range(8)
-STATE_WORDS = 8
+    RANGES,  # records of ranges on the two ways
+) = range(9)
+STATE_WORDS = 9
 COMPARING = STATE_WORDS  # the state of the comparison of two entries, whose budget is that of the whole
 FIRST_CANDIDATE = COMPARING + COMPARE_WORDS
 CANDIDATES_MAX = 2048
@@ -76,6 +79,7 @@ DB_PLACE, PLACES = HASH_BITS, 1 << HASH_BITS
 END_PLACE = DATABASES << DB_PLACE
 _TAG_MASK, _HASH_MASK = (1 << TAG_BITS) - 1, PLACES - 1
 _EVERY = (1 << DATABASES) - 1
+RANGES_AT_ONCE = 1024
 _ENOUGH = 128  # candidates that a scan gathers before they are compared
 assert DATABASES <= RANGE < ALL
 _GAPS = constant([1750, 701, 301, 132, 57, 23, 10, 4, 1], int64)  # of Shell's sort (Ciura 2001)
@@ -163,13 +167,13 @@ def _add(state, word):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _only_whole(line, position):  # type: ignore[no-untyped-def]
-    # The databases that a record stands for as a whole, as bits; 0 for a key.
-    record = record_at(line, position)
-    if record & ~DB_BITS != 0:
-        return 0
+def _note_record(state, record):  # type: ignore[no-untyped-def]
+    # Note the databases that a record stands for as a whole, and count ranges.
     db = record >> DB_SHIFT & ALL
-    return _EVERY if db == ALL else 1 << db
+    if db == RANGE:
+        state[RANGES] += 1
+    elif record & ~DB_BITS == 0:
+        state[UNKNOWN] |= _EVERY if db == ALL else 1 << db
 
 
 @kernel
@@ -262,7 +266,7 @@ def _add_range(a, b, state, record):  # type: ignore[no-untyped-def]
 def _read_line(a, b, state, address, first, last, keys):  # type: ignore[no-untyped-def]
     """Look through the records of a line from position `first` to before `last`.
 
-    Without `keys`, find the databases that are UNKNOWN; with it, add the keys of the others.
+    Without `keys`, find the databases that are UNKNOWN, and the RANGES; with it, add the keys of the others.
     """
     line = line_at(address)
     if first >= last:
@@ -271,7 +275,7 @@ def _read_line(a, b, state, address, first, last, keys):  # type: ignore[no-unty
         state[UNKNOWN] = _EVERY
     elif keys == 0:
         for at in range(first, last):
-            state[UNKNOWN] |= _only_whole(line, at)
+            _note_record(state, record_at(line, at))
     else:
         for at in range(first, last):
             record = record_at(line, at)
@@ -329,11 +333,16 @@ def _scan(a, b, state, db):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, CONTEXT, int64[::1]))
 def gather(a, b, state):  # type: ignore[no-untyped-def]
     """Gather the next candidates, from PLACE on."""
-    state[CANDIDATES] = state[UNKNOWN] = state[INHABITED] = 0
+    state[CANDIDATES] = state[UNKNOWN] = state[INHABITED] = state[RANGES] = 0
+    buckets = databases = 0
     for db in range(DATABASES):
         if db_load(a, db, DB_KEYS) != 0 or db_load(b, db, DB_KEYS) != 0:
             state[INHABITED] |= 1 << db
+            buckets += max(db_load(a, db, DB_KEY_BUCKETS), db_load(b, db, DB_KEY_BUCKETS))
+            databases += 1
     _read_lines(a, b, state, 0)
+    if state[RANGES] * databases > buckets:
+        state[UNKNOWN] = _EVERY
     db = state[PLACE] >> DB_PLACE
     if state[UNKNOWN] >> db & 1:
         _scan(a, b, state, db)
@@ -341,5 +350,7 @@ def gather(a, b, state):  # type: ignore[no-untyped-def]
         while db < DATABASES and state[UNKNOWN] >> db & 1 == 0:
             db += 1
         state[LIMIT] = db << DB_PLACE
+        if state[RANGES] > RANGES_AT_ONCE:
+            state[LIMIT] = min(state[LIMIT], state[PLACE] + PLACES // state[RANGES] * RANGES_AT_ONCE)
         _read_lines(a, b, state, 1)
     _sort(state)

@@ -20,7 +20,9 @@ from kvstore.effects import changes
 from kvstore.lifetimes import named
 from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.listeners import RECORDED
+from kvstore.store import comparing
 from kvstore.store.digest import value_digest
+from kvstore.store.flush import background_step
 from kvstore.store.undo import undo, undo_begin, undo_end
 from mmcore.jit import address_of
 from tests.kvstore.bare import Bare, ReplyError, parse
@@ -495,6 +497,32 @@ def test_a_line_with_many_changes_records_ranges_and_forgets_none_of_them() -> N
         assert stores.differ(later, "main") == {(0, b"key:3"): "changed"} and stores.scanned == 0
         assert stores.differ(name, "main").keys() == {*expected, (0, b"key:3")} and stores.scanned == 0
         stores.check_lines()
+
+
+@pytest.mark.parametrize("left", [10, 80_000])
+def test_a_turn_looks_into_few_buckets_however_many_ranges_are_recorded(left: int) -> None:
+    """8,192 ranges of which few or most have keys left; each step goes beyond its budget by few buckets only."""
+    with Stores(1 << 15) as stores:
+        name = stores.make("main")
+        for i in range(100_000):
+            stores("SET", f"key:{i}", "v")
+        for i in range(left, 100_000):
+            stores("DEL", f"key:{i}")
+        line = Line(stores.registers.LINE)
+        assert line.end - line.floor > 8192
+        while background_step(stores.context, 1000):
+            pass
+        at = diff.difference_begin(stores.context, stores.of(name).context, 0, 0, 1 << 30)
+        most = 0
+        left_at = candidates.COMPARING + comparing.LEFT
+        while not diff.difference_step(at, 500):
+            most = max(most, -words(at, left_at + 1)[left_at])
+        state = words(at, diff.OUT_CAPACITY + 1)
+        found, scanned = state[diff.FOUND], state[candidates.SCANNED]
+        diff.difference_end(stores.context, at)
+        assert most < 12 * candidates.RANGES_AT_ONCE
+        assert found >= min(left, 30_000)  # the rest is for the next call
+        assert scanned == (1 if left == 10 else 0)
 
 
 def test_forks_that_are_gone_leave_no_records_behind() -> None:
