@@ -154,3 +154,22 @@ def test_a_result_without_frames_is_refused_and_leaves_nothing_behind() -> None:
         assert store("DBSIZE") == before
         assert store("SORT", "list", "LIMIT", 0, 3, "STORE", "to") == 3
         store.check()
+
+
+def looks(store: Bare, count: int) -> int:
+    """How often a page is looked at to sort texts of which each goes on a page longer like the one before it."""
+    store("DEL", "list")
+    for i in range(count, 0, -1):
+        store("RPUSH", "list", b"x" * (4096 * i) + b"y")
+    counters = store.shard.processor.counters
+    before = counters["tlb_hits"] + counters["tlb_misses"]
+    assert store("SORT", "list", "ALPHA", "LIMIT", 0, 1) == [b"x" * (4096 * count) + b"y"]
+    counters = store.shard.processor.counters
+    return counters["tlb_hits"] + counters["tlb_misses"] - before
+
+
+def test_the_work_grows_as_the_texts_do_not_faster() -> None:
+    """Twice as many texts that are twice as long are four times as many bytes; comparing them anew is eight."""
+    with Bare() as store:
+        few, many = looks(store, 40), looks(store, 80)
+    assert many < 5 * few, (few, many)

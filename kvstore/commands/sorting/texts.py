@@ -30,6 +30,7 @@ IN_PROCESS = 1 << 62
 NO_TEXT = -1  # the length of what is not there: it comes before all others
 PIECE = 7
 MORE = PIECE + 2
+_LOOK, _FURTHER = 8 * PIECE, 8  # bytes of each text that are compared at first, and how many times more then
 _SIGN = -1 << 63
 _FIRST, _COUNT, _OFFSET, _GROUP = range(4)
 
@@ -79,13 +80,13 @@ def _same(space, reference, other, offset, most):  # type: ignore[no-untyped-def
     return same
 
 
-@linked(int64(CONTEXT, int64[::1], int64, int64, int64, int64))
-def _in_common(context, pairs, count, offset, texts, stride):  # type: ignore[no-untyped-def]
-    """How many bytes from an offset on all texts of a group have in common."""
-    first, same = text_at(texts, stride, pairs[NUMBER]), 0
+@linked(int64(CONTEXT, int64[::1], int64, int64, int64, int64, int64))
+def _common_within(context, pairs, count, offset, most, texts, stride):  # type: ignore[no-untyped-def]
+    """How many of `most` bytes from an offset on all texts of a group have in common; 0 for less than a piece."""
+    first = text_at(texts, stride, pairs[NUMBER])
     if first[LENGTH] < 0 or first[REFERENCE] & IN_PROCESS:
         return 0
-    same = first[LENGTH] - offset
+    same = min(most, first[LENGTH] - offset)
     for i in range(1, count):
         other = text_at(texts, stride, pairs[PAIR * i + NUMBER])
         if other[LENGTH] < 0 or other[REFERENCE] & IN_PROCESS:
@@ -94,6 +95,22 @@ def _in_common(context, pairs, count, offset, texts, stride):  # type: ignore[no
         if same < PIECE or is_given_up(context):
             return 0
     return same
+
+
+@linked(int64(CONTEXT, int64[::1], int64, int64, int64, int64))
+def _in_common(context, pairs, count, offset, texts, stride):  # type: ignore[no-untyped-def]
+    """How many bytes from an offset on all texts of a group have in common, or a little less.
+
+    Each time all have the bytes in common that were compared, more of them are compared.  So the bytes compared are a
+    multiple of the bytes found, even where the first text and most others go on together far behind them.
+    """
+    found, most = 0, _LOOK
+    while True:
+        same = _common_within(context, pairs, count, offset + found, most, texts, stride)
+        found += same
+        if same < most:
+            return found
+        most *= _FURTHER
 
 
 @kernel
