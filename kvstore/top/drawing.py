@@ -92,11 +92,13 @@ def _figures(view: View) -> dict[str, str]:
         kind: f"{count(machine[f'{kind}_copied_per_s'])}/s, {count(machine[f'{kind}_copied'])} in all"
         for kind in ("pages", "tables")
     }
+    # Others have no turns, and kvstore measures its own only while it is asked to.
+    longest = {} if requests["longest_turn_us"] is None else {"longest_turn": duration(requests["longest_turn_us"])}
     return {
         "requests": _spaced(f"{count(requests['per_s'])}/s", hits=share(requests["hit_rate"]), **rates),
         "load": _spaced(
             processor=share(requests["processors"]),
-            longest_turn=duration(requests["longest_turn_us"] or None),
+            **longest,
             received=f"{size(requests['received_bytes_per_s'])}/s",
             sent=f"{size(requests['sent_bytes_per_s'])}/s",
         ),

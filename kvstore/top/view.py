@@ -191,7 +191,8 @@ def _requests(of: _Between) -> dict[str, Number | str | bool]:
         "received_bytes_per_s": of.rate("total_net_input_bytes"),
         "sent_bytes_per_s": of.rate("total_net_output_bytes"),
         "processors": sum(one for one in processor if one is not None) if None not in processor else None,
-        "longest_turn_us": of.now.number("loop_longest_turn_usec"),
+        # 0: kvstore measures its turns only while latency-monitor-threshold is set.
+        "longest_turn_us": of.now.number("loop_longest_turn_usec") or None,
     }
 
 

@@ -197,6 +197,15 @@ def test_a_picture_has_all_parts_and_keeps_to_its_size(view: View) -> None:
     assert len(drawn(view, width=120, height=24, keys=True).splitlines()) <= 24
 
 
+@pytest.mark.parametrize(("told", "shown"), [("0.0", None), ("1234.5", "longest turn 1.23 ms")])
+def test_the_longest_turn_is_shown_where_turns_are_measured(told: str, shown: str | None) -> None:
+    view = view_of(None, sample(f"loop_longest_turn_usec:{told}\n", 1.0))
+    if shown is None:
+        assert view.figures["requests"]["longest_turn_us"] is None and "longest turn" not in drawn(view)
+    else:
+        assert shown in drawn(view)
+
+
 def test_what_a_server_says_moves_no_cursor_and_is_no_markup() -> None:
     evil = "\x1b[2J[bold]x[/bold]\r\n\u202e"
     hostile = sample(
