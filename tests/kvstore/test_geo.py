@@ -83,3 +83,16 @@ def test_hostile_arguments_are_answered() -> None:
             "ERR invalid longitude,latitude pair 1.000000,86.000000"
         )
         store.check()
+
+
+def test_rounding_makes_no_distance_that_is_not_a_number() -> None:
+    """Two hand-made scores, of places 180 degrees of latitude apart over the pole: the haversine is -3e-16."""
+    with Bare() as store:
+        near, far = (str(spread(y) | spread(x) << 1) for y, x in ((20638327, 38680976), (117484264, 72235408)))
+        store("ZADD", "geo", near, "near", far, "far")
+        assert store("GEODIST", "geo", "near", "far") == b"0.0000"
+
+
+def spread(number: int) -> int:
+    """The bits of a number, a zero in front of each."""
+    return sum((number >> bit & 1) << 2 * bit for bit in range(32))

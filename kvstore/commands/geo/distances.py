@@ -22,13 +22,18 @@ def meridian_distance(latitude, other):  # type: ignore[no-untyped-def]
 
 @kernel
 def distance(longitude, latitude, other_longitude, other_latitude):  # type: ignore[no-untyped-def]
-    """The distance [m] of two positions in degrees.  Of two opposite ones rounding may make a NaN, as in Redis."""
+    """The distance [m] of two positions in degrees.
+
+    Scores that ZADD has made may be positions beyond a pole.  Of these, rounding may make the haversine a little less
+    than 0, for which Redis answers a NaN.  Here every distance is a number, so each can be a score.
+    """
     v = sine((other_longitude * RADIANS - longitude * RADIANS) / 2)
     if v == 0.0:
         return meridian_distance(latitude, other_latitude)
     here, there = latitude * RADIANS, other_latitude * RADIANS
     u = sine((there - here) / 2)
-    return 2.0 * EARTH_RADIUS * arcsine(square_root(u * u + cosine(here) * cosine(there) * v * v))
+    haversine = u * u + cosine(here) * cosine(there) * v * v
+    return 2.0 * EARTH_RADIUS * arcsine(square_root(min(max(haversine, 0.0), 1.0)))
 
 
 @kernel

@@ -14,7 +14,8 @@ then replied, or gathered to be stored.  Results of equal distance keep the orde
 
     ROW words of a row: the bits of the distance [m], the word of the score, the element
 
-A long search goes aside (store/aside.py): two members that are looked at count as much as a field of a hash.
+A long search goes aside (store/aside.py): two members that are looked at count as much as a field of a hash.  One that
+stores its result writes, so it is made in one turn, as in Redis.
 """
 
 from kvstore.commands.elements import reply_key
@@ -143,7 +144,7 @@ def _search_span(context, root, rank, count, limit):  # type: ignore[no-untyped-
         longitude, latitude = cell_longitude(cell), cell_latitude(cell)
         if not is_far(shape, longitude, latitude):
             away = distance_within(shape, longitude, latitude)
-            if not away < 0:
+            if away >= 0:
                 element = spot_element(space, at) if in_chain else position_address(space, at)
                 if not _keep(found, away, word if word != 0 else element_score(space, element), element):
                     return 0

@@ -4,7 +4,8 @@ The elements become rows (elements.py), and each row a pair of its number and wh
 same number are sorted by their texts, as in Redis.  What is equal even so, which only values that BY names can be,
 keeps the order that the elements have.  Texts are compared as bytes, up to a zero byte unless the result is stored.
 
-A long SORT whose result is replied goes aside (store/aside.py).  An element counts as a field of a hash does, and each
+A long SORT whose result is replied goes aside (store/aside.py); one that stores it writes, and is made in one turn, as
+in Redis.  An element counts as a field of a hash does, and each
 key that is looked up for it as another.  The keys that patterns name are then not counted as hits or misses.
 
 A sorted set stays what it is, while Redis makes a large one of a small one that it sorts.
