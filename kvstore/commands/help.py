@@ -1,4 +1,4 @@
-"""HELP: the forms of a command, in the order of Redis's list."""
+"""HELP: the forms of a command, in the shape of Redis's HELP."""
 
 from collections.abc import Iterable
 

@@ -5,9 +5,9 @@ import re
 import pytest
 import redis
 
-from tests.harness import ROOT
+from tests.harness import ROOT, Process
 from tests.server.test_command import NOT_IN_REDIS
-from tests.server.wire import Failure, Verbatim, Wire, info
+from tests.server.wire import Failure, Status, Verbatim, Wire, info
 
 CLUSTER_SUBCOMMANDS = """
     ADDSLOTS ADDSLOTSRANGE BUMPEPOCH COUNT-FAILURE-REPORTS COUNTKEYSINSLOT DELSLOTS DELSLOTSRANGE FAILOVER FLUSHSLOTS
@@ -238,6 +238,36 @@ def test_help_of_every_container_names_every_subcommand(wire2: Wire) -> None:
         lines = [line.text for line in wire2(entry[0], "HELP")]
         named = {line.split()[0] for line in lines[1:] if not line.startswith(("    ", "("))}
         assert named == subcommands, entry[0]
+
+
+def words_of_help(lines: list[Status]) -> tuple[str, list[str], set[str]]:
+    """Of a HELP: its first line, the words with which a form begins, in their order, and how far texts are indented."""
+    forms = [line.text.split()[0] for line in lines[1:] if not line.text.startswith(" ")]
+    indents = {line.text[:4] for line in lines[1:] if line.text.startswith(" ")}
+    return lines[0].text, forms, indents
+
+
+def test_help_has_redis_form(server: Process, redis_server: Process, ours: None) -> None:
+    """The first line, the indents, HELP at the end and the subcommands are Redis's; texts and order are our own."""
+    later = {"CLIENT": {"NO-TOUCH", "SETINFO"}}  # since 7.2
+    without = {  # subcommands that are not served
+        "ACL": {"DELUSER", "DRYRUN", "GENPASS", "LOAD", "SAVE", "SETUSER"},
+        "MODULE": {"LOAD", "LOADEX", "UNLOAD"},
+    }
+    with Wire(server.address) as wire, Wire(redis_server.address) as redis_wire:
+        for entry in wire("COMMAND"):
+            name = entry[0].decode().upper()
+            if not entry[9] or name in ("BRANCH", "SNAPSHOT"):
+                continue
+            if name == "CLUSTER":
+                assert wire(name, "HELP") == redis_wire(name, "HELP")
+                continue
+            (first, mine, indents), (redis_first, theirs, redis_indents) = (
+                words_of_help(one(name, "HELP")) for one in (wire, redis_wire)
+            )
+            assert (first, mine[-1], indents) == (redis_first, theirs[-1], redis_indents)
+            assert set(theirs) - set(mine) == without.get(name, set()), name
+            assert set(mine) - set(theirs) == later.get(name, set()), name
 
 
 def test_the_doctor_is_meant_for_people(wire: Wire) -> None:

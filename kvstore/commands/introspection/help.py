@@ -1,4 +1,7 @@
-"""HELP of every container: its forms, each with its effect."""
+"""HELP of every container: its forms by name, each with its effect, and HELP itself at the end, as in Redis.
+
+The texts are summaries of our own, as in COMMAND DOCS.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,8 @@ def help_(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """HELP of any container"""
     container = find(args[0])
     assert container is not None
-    forms = [(f"{sub.own_name.upper()} {sub.usage}".rstrip(), sub.summary) for sub in container.subcommands]
+    subcommands = sorted(container.subcommands, key=lambda sub: sub.own_name == "help")
+    forms = [(f"{sub.own_name.upper()} {sub.usage}".rstrip(), sub.summary) for sub in subcommands]
     if container.python:
         forms.insert(0, ("(no subcommand)", container.summary))
     return help_lines(container.name, forms)

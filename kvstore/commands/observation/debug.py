@@ -106,8 +106,9 @@ def _shift_clock(server: "Server", _client: "Client", args: list[bytes]) -> Repl
 
 
 def _help(_server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
-    forms = [(f"{name.decode().upper()} {usage}".rstrip(), summary) for name, (_, _, usage, summary) in DEBUG.items()]
-    return help_lines("debug", forms)
+    forms = {name: (f"{name.decode().upper()} {use}".rstrip(), about) for name, (_, _, use, about) in DEBUG.items()}
+    last = forms.pop(b"help")
+    return help_lines("debug", [*forms.values(), last])
 
 
 # DEBUG's subcommands: function, arguments behind the name at least and at most, usage, summary.
