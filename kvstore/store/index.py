@@ -29,7 +29,9 @@ from kvstore.structures.buckets import (
     TAG_SHIFT,
     bucket_compact,
     bucket_put,
+    first_slot,
     next_overflow,
+    points_at,
     slot_word,
     slots_with_tag,
 )
@@ -51,18 +53,6 @@ def entry_of(word):  # type: ignore[no-untyped-def]
     return word & ADDRESS
 
 
-@kernel
-def _find_among(context, bucket, pa, tag, key, count):  # type: ignore[no-untyped-def]
-    # The slot of the key in one bucket, or 0.  For a tag that several slots have, or that equals an empty slot's.
-    memory = context.space.mem.bytes
-    for i in range(SLOTS):
-        word = bytes64(memory, pa + 8 * i)
-        if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
-            if entry_is(context, word & ADDRESS, key, count):
-                return bucket + 8 * i
-    return 0
-
-
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))
 def index_find(context, base, buckets, hash_, key, count):  # type: ignore[no-untyped-def]
     """Address of the slot of the key that is `count` bytes at `key`; 0 when there is none."""
@@ -74,14 +64,13 @@ def index_find(context, base, buckets, hash_, key, count):  # type: ignore[no-un
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
-        matches, word, slot = slots_with_tag(memory, pa, tag)
-        if matches == 1 and tag != 0:
-            if entry_is(context, word & ADDRESS, key, count):
+        found = slots_with_tag(memory, pa, tag)
+        while found != 0:
+            slot = first_slot(found)
+            entry = points_at(bytes64(memory, pa + slot))
+            if entry != 0 and entry_is(context, entry, key, count):
                 return bucket + slot
-        elif matches != 0:
-            slot = _find_among(context, bucket, pa, tag, key, count)
-            if slot != 0:
-                return slot
+            found &= found - 1
         word = bytes64(memory, pa + LAST)
         if word & LINK == 0:
             return 0
@@ -102,11 +91,8 @@ def index_prefetch_entry(context, base, buckets, hash_):  # type: ignore[no-unty
     """
     memory = context.space.mem.bytes
     pa = read_address(context.space, base + BUCKET_SIZE * bucket_number(hash_, buckets))
-    entry = 0
-    for i in range(SLOTS):
-        word = bytes64(memory, pa + 8 * i)
-        if word >> TAG_SHIFT == hash_ >> TAG_SHIFT and word & LINK == 0:
-            entry = word & ADDRESS
+    found = slots_with_tag(memory, pa, hash_ >> TAG_SHIFT)
+    entry = points_at(bytes64(memory, pa + first_slot(found))) if found != 0 else 0
     if entry != 0:
         pa = read_address(context.space, entry)
         prefetch(memory, pa)

@@ -13,7 +13,7 @@ The keyspace's index (kvstore/store/index.py) and the hash tables of values (tab
 
 from mmcore.errors import NO_FRAME
 from mmcore.heap import heap_alloc, heap_free
-from mmcore.jit import bytes64, fill_bytes, int64, kernel, linked, put64, void
+from mmcore.jit import bytes64, constant, fill_bytes, int64, kernel, linked, put64, void
 from mmcore.mmu import load64, read_address, store64, write_address
 from mmcore.state import SPACE
 
@@ -24,6 +24,7 @@ LINK = 1
 ADDRESS = 0xFFFF_FFFF_FFF8
 TAG_SHIFT = 48
 LAST = 8 * (SLOTS - 1)
+_FIRST = constant(bytes((i & -i).bit_length() - 1 if i else 0 for i in range(1 << SLOTS)))  # the lowest bit of a number
 
 
 @kernel
@@ -34,26 +35,32 @@ def slot_word(hash_, address):  # type: ignore[no-untyped-def]
 
 @kernel
 def slots_with_tag(memory, pa, tag):  # type: ignore[no-untyped-def]
-    """(how many slots of the bucket at `pa` have this tag, the word of one of them, its offset in the bucket).
+    """The slots of the bucket at `pa` that have this tag, a bit each.  Empty slots and links count for tag 0.
 
-    The word and the offset are right where it is one slot.  Empty slots and links count for tag 0.  A branch for the
-    slot with the tag would be unpredictable, so all slots are compared, without a branch.
+    A branch for the slot with the tag would be unpredictable, so all slots are compared, without a branch.
     """
-    matches, word, slot = 0, 0, 0
+    found = 0
     for i in range(SLOTS):
-        here = bytes64(memory, pa + 8 * i)
-        mine = -int64(here >> TAG_SHIFT == tag)  # all ones, or zero
-        matches -= mine
-        word |= here & mine
-        slot |= (8 * i) & mine
-    return matches, word, slot
+        found |= int64(bytes64(memory, pa + 8 * i) >> TAG_SHIFT == tag) << i
+    return found
+
+
+@kernel
+def first_slot(found):  # type: ignore[no-untyped-def]
+    """The offset in its bucket of the first of such slots, of which there is one."""
+    return 8 * int64(_FIRST[found])
+
+
+@kernel
+def points_at(word):  # type: ignore[no-untyped-def]
+    """What the word of a slot points at; 0 if the slot is empty or a link."""
+    return 0 if word & LINK else word & ADDRESS
 
 
 @kernel
 def bucket_element(space, bucket, i):  # type: ignore[no-untyped-def]
     """The address that slot i of a bucket holds, 0 for an empty slot or a link."""
-    word = load64(space, bucket + 8 * i)
-    return 0 if word & LINK else word & ADDRESS
+    return points_at(load64(space, bucket + 8 * i))
 
 
 @kernel

@@ -34,7 +34,9 @@ from kvstore.structures.buckets import (
     bucket_compact,
     bucket_element,
     bucket_put,
+    first_slot,
     next_overflow,
+    points_at,
     slot_word,
     slots_with_tag,
 )
@@ -91,18 +93,6 @@ def _has_key(space, element, key, k):  # type: ignore[no-untyped-def]
     return equal_bytes(memory, pa + (2 if memory[pa + 1] <= SHORT_MAX else 5), bytes_at(key, k), 0, k)
 
 
-@kernel
-def _find_among(space, bucket, pa, tag, key, k):  # type: ignore[no-untyped-def]
-    # The slot of the key in one bucket, or 0.  For a tag that several slots have, or that equals an empty slot's.
-    memory = space.mem.bytes
-    for i in range(SLOTS):
-        word = bytes64(memory, pa + 8 * i)
-        if word >> TAG_SHIFT == tag and word != 0 and word & LINK == 0:
-            if element_is(space, word & ADDRESS, key, k):
-                return bucket + 8 * i
-    return 0
-
-
 @linked(int64(SPACE, int64, int64, int64, int64))
 def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
     """The address of the slot of the element whose key is the `k` bytes at `key`; 0 without one."""
@@ -114,14 +104,13 @@ def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
     tag = hash_ >> TAG_SHIFT
     while True:
         pa = read_address(space, bucket)
-        matches, word, slot = slots_with_tag(memory, pa, tag)
-        if matches == 1 and tag != 0:
-            if _has_key(space, word & ADDRESS, key, k):
+        found = slots_with_tag(memory, pa, tag)
+        while found != 0:
+            slot = first_slot(found)
+            element = points_at(bytes64(memory, pa + slot))
+            if element != 0 and _has_key(space, element, key, k):
                 return bucket + slot
-        elif matches != 0:
-            slot = _find_among(space, bucket, pa, tag, key, k)
-            if slot != 0:
-                return slot
+            found &= found - 1
         word = bytes64(memory, pa + LAST)
         if word & LINK == 0:
             return 0

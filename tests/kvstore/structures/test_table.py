@@ -285,3 +285,23 @@ def test_growth_beyond_a_range_copies_no_page() -> None:
     assert table.field(BUCKETS) > 1000
     assert room_of(table.field(BUCKETS)) % 4096 == 0
     table.check()
+
+
+@pytest.mark.parametrize("tag", [0, 1, 0x7FFF, -1, -0x8000])
+def test_elements_of_equal_tags_are_told_apart_by_their_keys(tag: int) -> None:
+    """They fill a bucket and a part of the next.  Tag 0 is that of empty slots and links, too."""
+    one, hash_ = Hash(), tag << 48
+    state = one.space.state
+    for i in range(200):
+        assert one.add(b"key:%d" % i, b"") == 0
+    for i in range(40):
+        one.remove(b"key:%d" % i)
+    keys = [b"same:%02d" % i for i in range(12)]
+    for key in keys:
+        element = int(element_alloc(state, at(key), len(key), 0, 0))
+        assert table_add(state, one.record, SEED, hash_, element) == 0
+    slots = [int(table_find(state, one.record, hash_, at(key), len(key))) for key in keys]
+    assert [
+        memory_of(one.space, int(at_slot(state, slot)) + 2, len(key)) for slot, key in zip(slots, keys, strict=True)
+    ] == keys
+    assert table_find(state, one.record, hash_, at(b"same:12"), 7) == 0
