@@ -42,12 +42,13 @@ from kvstore.wire.errors import (
     PROTOCOL_QUOTES,
 )
 from kvstore.wire.resp import reply_error, reply_room
-from mmcore.jit import copy_bytes, int64, kernel, linked, void
+from mmcore.jit import bytes32, copy_bytes, int64, kernel, linked, void
 
 COMPLETE, INCOMPLETE, EMPTY, MALFORMED = 1, 0, 2, -1  # answers of parse_request
 assert LINE_MAX // 2 + 1 <= ARGUMENTS_MAX, "an inline command could have more words than there is room for"
 BODY_HEAD = 128  # [bytes]; as many as anybody but the command itself reads of an argument (slow log, error replies)
 UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX = 10, 16384
+_RETURN = 13 - 48  # the carriage return, read as a digit
 
 
 @kernel
@@ -70,6 +71,13 @@ def _malformed(context, code):  # type: ignore[no-untyped-def]
 @kernel
 def short_number(text, start, end):  # type: ignore[no-untyped-def]
     """(number, offset of the carriage return) where up to 9 digits and CR LF follow; (-1, 0) for anything else."""
+    if start + 4 <= end:  # nearly all numbers have one digit or two, and at least two bytes behind them
+        word = bytes32(text, start)
+        first, second = (word & 255) - 48, (word >> 8 & 255) - 48
+        if 0 < first <= 9 and second == _RETURN:
+            return first, start + 1
+        if 0 < first <= 9 and 0 <= second <= 9 and (word >> 16 & 255) - 48 == _RETURN:
+            return 10 * first + second, start + 2
     value, at = 0, start
     while at < end and at < start + 9:
         digit = int(text[at]) - 48

@@ -17,10 +17,11 @@ from kvstore.wire.doubles import bits_of_double, write_double
 from kvstore.wire.errors import ABORTED, ERROR_BYTES, ERROR_START, OUT_OF_BRANCH, OUT_OF_FRAMES
 from kvstore.wire.numerals import put_decimal
 from kvstore.wire.wanted import TOO_LONG, give_up
-from mmcore.jit import constant, copy_bytes, int64, kernel, linked, view, void
+from mmcore.jit import constant, copy_bytes, int64, kernel, linked, put32, uint8, view, void
 from mmcore.mmu import copy_out
 
 REPLY_CAPACITY_MIN = 1 << 16  # [bytes] kept between commands
+NUMBER_LINE = 24  # [bytes] of a type byte, a number, and the end of the line
 
 _FIXED = {
     "OK": b"+OK\r\n",
@@ -87,17 +88,37 @@ def reply_raw(context, array, offset, count):  # type: ignore[no-untyped-def]
     context.call[REPLY_LENGTH] += count
 
 
-@linked(void(CONTEXT, int64, int64))
-def reply_number(context, kind, value):  # type: ignore[no-untyped-def]
-    """Append a line of a type byte and a number: the header of an aggregate, or an integer."""
-    out = reply_room(context, 24)
-    at = context.call[REPLY_LENGTH]
+@linked(int64(uint8[::1], int64, int64, int64))
+def _put_long_line(out, at, kind, value):  # type: ignore[no-untyped-def]
+    """_put_line, for any number."""
     out[at] = kind
     at += 1
     at += put_decimal(out, at, value)
     out[at] = 13
     out[at + 1] = 10
-    context.call[REPLY_LENGTH] = at + 2
+    return at + 2
+
+
+@kernel
+def _put_line(out, at, kind, value):  # type: ignore[no-untyped-def]
+    # Write a line of a type byte and a number to `out`, which has NUMBER_LINE bytes of room: the offset behind it.
+    # Most numbers are lengths of short strings.
+    if 0 <= value < 10:
+        put32(out, at, kind | 48 + value << 8 | 13 << 16 | 10 << 24)
+        return at + 4
+    if 10 <= value < 100:
+        tens = value * 103 >> 10
+        put32(out, at, kind | 48 + tens << 8 | 48 + value - 10 * tens << 16 | 13 << 24)
+        out[at + 4] = 10
+        return at + 5
+    return _put_long_line(out, at, kind, value)
+
+
+@linked(void(CONTEXT, int64, int64))
+def reply_number(context, kind, value):  # type: ignore[no-untyped-def]
+    """Append a line of a type byte and a number: the header of an aggregate, or an integer."""
+    out = reply_room(context, NUMBER_LINE)
+    context.call[REPLY_LENGTH] = _put_line(out, context.call[REPLY_LENGTH], kind, value)
 
 
 @kernel
@@ -151,10 +172,10 @@ def _end_bulk(context, out):  # type: ignore[no-untyped-def]
 @kernel
 def reply_bulk(context, array, offset, count):  # type: ignore[no-untyped-def]
     """A bulk string out of `array`."""
-    reply_number(context, 36, count)
-    out = reply_room(context, count + 2)
-    copy_bytes(out, context.call[REPLY_LENGTH], array, offset, count)
-    context.call[REPLY_LENGTH] += count
+    out = reply_room(context, NUMBER_LINE + count + 2)
+    at = _put_line(out, context.call[REPLY_LENGTH], 36, count)
+    copy_bytes(out, at, array, offset, count)
+    context.call[REPLY_LENGTH] = at + count
     _end_bulk(context, out)
 
 
