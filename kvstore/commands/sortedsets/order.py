@@ -29,9 +29,12 @@ from kvstore.structures.chain import (
 from kvstore.structures.element import element_compare
 from kvstore.structures.kinds import CHAIN, kind_of
 from kvstore.structures.tree import (
+    ADDRESSES,
+    WORDS,
     position_address,
     position_next,
     position_previous,
+    position_run,
     position_word,
     tree_rank,
     tree_rank_word,
@@ -40,7 +43,7 @@ from kvstore.structures.tree import (
 from kvstore.wire.doubles import double_of
 from kvstore.wire.resp import reply_array, reply_double, reply_length
 from kvstore.wire.wanted import is_given_up
-from mmcore.jit import int64, kernel, linked, void
+from mmcore.jit import bytes64, int64, kernel, linked, void
 from mmcore.state import SPACE
 
 
@@ -145,20 +148,59 @@ def reply_scored(context, element, word, with_score):  # type: ignore[no-untyped
         reply_score(context, word)
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
-def reply_members(context, root, rank, count, reverse, with_scores):  # type: ignore[no-untyped-def]
-    """An array of `count` members from this rank on, or in reverse from this rank down; BLOCKS if it goes aside."""
-    space, start = context.space, reply_length(context)
-    limit = reply_limit(context, start)
-    reply_header(context, count, with_scores)
+@kernel
+def _item(context, start, limit, element, word, with_score):  # type: ignore[no-untyped-def]
+    # Reply a member, to an array that began at `start`: the limit from now on, below zero if the read goes aside.
+    if with_score:
+        reply_scored(context, element, word if word != 0 else element_score(context.space, element), 1)  # it may be -0
+    else:
+        reply_key(context, element)
+    return limit if reply_length(context) < limit else reply_goes_on(context, start)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def _reply_spots(context, root, rank, count, reverse, with_scores, start):  # type: ignore[no-untyped-def]
+    """Members of a chain: as reply_members, whose reply began at `start`."""
+    space, limit = context.space, reply_limit(context, start)
     at = cursor_at(space, root, rank)
     for _ in range(count):
         if is_given_up(context):
             break
-        reply_scored(context, cursor_element(space, root, at), cursor_score(space, root, at), with_scores)
-        if reply_length(context) >= limit:
-            limit = reply_goes_on(context, start)
+        limit = _item(context, start, limit, spot_element(space, at), 0, with_scores)
+        if limit < 0:
+            return BLOCKS
+        at = spot_previous(space, root, at) if reverse else spot_next(space, at)
+    return SERVED
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
+def _reply_leaves(context, root, rank, count, reverse, with_scores, start):  # type: ignore[no-untyped-def]
+    """Members of a tree, a leaf at a time: as reply_members, whose reply began at `start`."""
+    space, limit = context.space, reply_limit(context, start)
+    memory, step = space.mem.bytes, -1 if reverse else 1
+    at = tree_seek(space, root, rank, 0)
+    while count > 0:
+        leaf, place, here = position_run(space, at, reverse)
+        here = min(here, count)
+        for _ in range(here):
+            if is_given_up(context):
+                return SERVED
+            word = bytes64(memory, leaf + WORDS + 8 * place)
+            limit = _item(context, start, limit, bytes64(memory, leaf + ADDRESSES + 8 * place), word, with_scores)
             if limit < 0:
                 return BLOCKS
-        at = cursor_previous(space, root, at) if reverse else cursor_next(space, root, at)
+            place += step
+        count -= here
+        at += step * (here - 1)
+        at = position_previous(space, at) if reverse else position_next(space, at)
     return SERVED
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64))
+def reply_members(context, root, rank, count, reverse, with_scores):  # type: ignore[no-untyped-def]
+    """An array of `count` members from this rank on, or in reverse from this rank down; BLOCKS if it goes aside."""
+    start = reply_length(context)
+    reply_header(context, count, with_scores)
+    if kind_of(context.space, root) == CHAIN:
+        return _reply_spots(context, root, rank, count, reverse, with_scores, start)
+    return _reply_leaves(context, root, rank, count, reverse, with_scores, start)

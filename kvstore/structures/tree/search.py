@@ -188,6 +188,16 @@ def position_address(space, position):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def position_run(space, position, reverse):  # type: ignore[no-untyped-def]
+    """(index in mem.bytes of the position's leaf, place there, items of the leaf from this one on, or back).
+
+    A reader of many items translates a leaf once, and not each item.
+    """
+    leaf, place = node_read(space, position >> PLACE_BITS), position & PLACE
+    return leaf, place, place + 1 if reverse else node_count(space.mem.bytes, leaf) - place
+
+
+@kernel
 def position_next(space, position):  # type: ignore[no-untyped-def]
     """The position behind this one; 0 behind the last."""
     leaf, place = position >> PLACE_BITS, (position & PLACE) + 1
