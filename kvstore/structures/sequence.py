@@ -268,6 +268,14 @@ def sequence_listpack_most(space, root):  # type: ignore[no-untyped-def]
     return LISTPACK_EMPTY + load64(space, root + BASE)
 
 
+@kernel
+def sequence_listpack_within(space, root, limit):  # type: ignore[no-untyped-def]
+    """Whether the listpack that Redis would make of it has no more than `limit` bytes."""
+    if sequence_listpack_most(space, root) <= limit:
+        return True
+    return kind_of(space, root) == PACKED and sequence_listpack(space, root) <= limit  # a record knows it exactly
+
+
 # --- the proof -------------------------------------------------------------------------------------------------------
 
 

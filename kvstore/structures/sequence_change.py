@@ -139,8 +139,10 @@ def _record_of(space, packed, field):  # type: ignore[no-untyped-def]
 @linked(int64(SPACE, int64))
 def _smaller(space, root):  # type: ignore[no-untyped-def]
     """Make a packed of a record that has few elements; the root."""
+    if load64(space, root + TREE) != 0:
+        return root
     head, tail = load64(space, root + HEAD), load64(space, root + TAIL)
-    if load64(space, root + TREE) != 0 or (head == 0 and tail == 0):
+    if head == 0 and tail == 0:
         return root
     used, count = 0, 0
     for packed in (head, tail):
@@ -218,20 +220,19 @@ def _join(space, root, where, rank):  # type: ignore[no-untyped-def]
 def _remove_some(space, root, rank, n):  # type: ignore[no-untyped-def]
     """Remove up to `n` elements of a record from a rank on, all in one packed; how many."""
     where, packed, first = sequence_find(space, root, rank)
-    i, heads = rank - first, heads_of(space, root)
-    count = packed_count(space, packed)
+    i, count = rank - first, packed_count(space, packed)
     n = min(n, count - i)
     size = listpack_sizes(space, packed, i, n)
     if n < count:
         packed = _made(packed_remove(space, packed, i, n))
         _settle(space, root, where, first, -n, packed)
         if where > 0:
-            _join(space, root, where, first - heads)
+            _join(space, root, where, first - heads_of(space, root))
     else:
         if where == FRONT or where == BACK:
             store64(space, root + (HEAD if where == FRONT else TAIL), 0)
         else:
-            _done(tree_remove_at(space, root, first - heads, 1))
+            _done(tree_remove_at(space, root, first - heads_of(space, root), 1))
         _done(packed_free(space, packed))
     _add(space, root, -n, -size)
     return n

@@ -45,9 +45,10 @@ def remove_end(context, entry, key, size, hash_, front, n):  # type: ignore[no-u
     if n == count:
         collection_gone(context, key, size, hash_)
         return
-    root = sequence_remove(context.space, root, 0 if front else count - n, n)
-    assert root != 0, "no frame was reserved for a list"
-    entry_set_root(context, entry, root)
+    left = sequence_remove(context.space, root, 0 if front else count - n, n)
+    assert left != 0, "no frame was reserved for a list"
+    if left != root:
+        entry_set_root(context, entry, left)
     note_loss(context, entry)
 
 

@@ -23,6 +23,7 @@ from kvstore.structures.sequence import (
     sequence_frames,
     sequence_listpack,
     sequence_listpack_most,
+    sequence_listpack_within,
     sequence_packeds,
     where_next,
     where_previous,
@@ -85,7 +86,7 @@ def note_loss(context, entry):  # type: ignore[no-untyped-def]
         limit = _node_bytes(context) >> 1
     elif sequence_count(space, root) > max(most, 1) >> 1:
         return
-    if sequence_listpack_most(space, root) <= limit or sequence_listpack(space, root) <= limit:
+    if sequence_listpack_within(space, root, limit):
         entry_set_encoding(context, entry, COMPACT)
 
 
