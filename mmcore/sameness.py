@@ -1,4 +1,4 @@
-"""Which pages two trees have in common: one frame at the same address of both.  Such pages hold the same bytes.
+"""The pages that two trees have in common: one frame at the same address of both.  Such pages hold the same bytes.
 
 After a fork the trees share everything.  A later write copies a page and the tables above it, on one side.  So two
 ranges are compared from the top down, and the first table in common ends the comparison for all that it maps.

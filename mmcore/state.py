@@ -45,7 +45,7 @@ SPACE = state_type(Space, MEMORY, *[Plain(int64)] * 5)
 
 @intrinsic
 def space_at(typingctx, address):  # type: ignore[no-untyped-def]
-    """In kernels, the space whose record lies at an address of the process.  Whoever made it keeps it alive."""
+    """In kernels, the space whose record lies at an address of the process.  The maker of the record keeps it alive."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         return builder.inttoptr(values[0], context.get_value_type(signature.return_type))

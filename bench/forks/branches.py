@@ -164,7 +164,7 @@ def resets(one: Server, keys: int, seconds: float) -> tuple[float, list[int]]:
 
 
 def _without_branches(one: Server, keys: int, rounds: int) -> dict[str, float]:
-    # What resets a store where there are no branches [us].
+    # The ways to reset a store where there are no branches [us].
     found: dict[str, list[float]] = {"DEBUG RELOAD": [], "FLUSHALL": []}
     with one.client() as client:
         for _ in range(rounds):

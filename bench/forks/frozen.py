@@ -6,7 +6,7 @@ random, once for the owner's store and once for the frozen one, in turn, in `rou
 medians, and the median of the rounds' ratios.  Each draws the same keys.
 
 The fork is made anew for each round, and nothing is written after it, so both read the same frames through the same
-tables.  What differs is the first touch of a page: in the owner's tables A may have to be set, in the frozen ones it
+tables.  Only the first touch of a page differs: in the owner's tables A may have to be set, in the frozen ones it
 is left as it is.
 
 Units: ns per GET, by the clock that the kernel reads.

@@ -11,8 +11,8 @@ store as it was loaded, and checks that.  For a test, set-up and tear-down are t
 The last three are repeated a few times only, because they take seconds.
 
     forks in process    A space of the same size is forked, the child reads and writes as many pages as the body has
-                        commands, and is released; in each mode of fork, in turn.  What the paper measured is this: unit
-                        tests of SQLite on a database of 1 GB, whose process is forked for every test.
+                        commands, and is released; in each mode of fork, in turn.  The paper measured this: unit tests
+                        of SQLite on a database of 1 GB, whose process is forked for every test.
 
 Units: ms per test, medians.
 

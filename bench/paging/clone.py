@@ -4,8 +4,8 @@ Method.  This is the paper's Figure 10.  There, TriforceAFL fuzzes the kernel of
 MB of memory: each input is run in a clone of the machine, which a fork makes.  The paper gives executions a second: 91
 with fork, 145 with on-demand-fork.  We run neither QEMU nor a guest's kernel.  A guest is 188 MB of address space with
 every page written.  For each input a kernel forks it, makes the clone a space, reads and writes a byte of some pages in
-it, and releases it.  Our executions lack the guest's own work, some ms in the paper.  What can be compared are the time
-that a better fork saves, and the ratios where the guest does little.
+it, and releases it.  Our executions lack the guest's own work, some ms in the paper.  Two things can be compared: the
+time that a better fork saves, and the ratios where the guest does little.
 
 We have assumed what a run touches:
 

@@ -44,7 +44,7 @@ class Driven:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run measured."""
+    """The figures of one run."""
 
     rate: float  # requests a second
     cost_ns: float  # processor time a command

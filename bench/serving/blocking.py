@@ -6,7 +6,7 @@ Method.  All servers run at once and take turns; a ratio is the median of the ro
                 wait has begun; then it sends RPUSH.  The time ends when the first one has its reply.
     crowds      redis-benchmark sends GETs and SETs to a server with no other connections, and at once with many that
                 are idle, that wait in BLPOP (each for a key of its own, every other with a time-out), or that have
-                subscribed (each to a channel of its own).  What is compared is the processor time of a request.
+                subscribed (each to a channel of its own).  The processor time of a request is compared.
 
 Units: us from the first byte of RPUSH to the reply to BLPOP; ns of the server's processor time per request; ratios have
 none.

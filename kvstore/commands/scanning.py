@@ -1,4 +1,4 @@
-"""What SCAN, HSCAN, SSCAN and ZSCAN share: cursors, options, and the reply of a cursor with an array.
+"""The parts that SCAN, HSCAN, SSCAN and ZSCAN share: cursors, options, and the reply of a cursor with an array.
 
     SCAN_OPTIONS words at `scan_state(context)`, which `scan_options` fills:
 

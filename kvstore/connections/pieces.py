@@ -12,7 +12,7 @@ A node holds the bytes START .. END of a piece of memory, ROOM bytes at ADDRESS.
 
 1. The pieces go first, and the connection's own output waits for the last one: an error, an invalidation or a message
    must not end up in the middle of a reply.
-2. What the connection had in its own output when the read began becomes a piece itself, the first one.
+2. The connection's own output of the time when the read began becomes a piece itself, the first one.
 3. The record ends with the last piece, so nearly all connections have none, and pay one comparison.
 
 A piece is mapped by itself.  So the reply goes back to the system as it is sent, a few pages a turn; one large buffer
@@ -162,7 +162,7 @@ def pieces_begin(context, row, number):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64[::1]))
 def own_output_first(context, row):  # type: ignore[no-untyped-def]
-    """What is in the connection's own output goes before the read that has just begun."""
+    """Put the connection's own output before the read that has just begun."""
     if row[OUTPUT_LENGTH] == row[OUTPUT_START]:
         return
     address = node_new()

@@ -5,8 +5,8 @@ WAITED_KEYS.  While there is one, WAITING is among the door's listeners.  An eve
 which puts it at the end of a queue, and leaves a note for the end of the command at hand.  net/serving.py then runs the
 commands that wait for it.
 
-Nothing is looked at here but the events.  Whether a marked key exists by then, and of which type it is, is found out
-when it is served.  An event that can only remove a key, or that belongs to a type that no command waits for, marks
+Only events are looked at here.  When a marked key is served, serving looks up whether it exists and of which type it
+is.  An event that can only remove a key, or that belongs to a type that no command waits for, marks
 nothing, so that the queue has the order in which Redis serves keys.  But a command that reads in a group of consumers
 is to fail when its key or its group is gone (GROUP_READ): for that, an event that can remove the key marks it.
 """

@@ -4,7 +4,7 @@ A turn first executes every ready command, and then sends all replies, and all m
 are made durable between the two.  connections/sends.py keeps what waits, and all that waits for one connection is sent
 by one system call.
 
-Bytes that a socket does not take become the connection's own output.  Nor is a socket offered more than its part of
+Bytes that a socket does not take become the connection's own output.  A socket is not offered more than its part of
 SEND_TURN in a turn: a client that receives as fast as the server sends would keep the loop at it to the end of a long
 reply.
 """

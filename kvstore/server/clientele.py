@@ -89,7 +89,7 @@ class Clientele:
         self.acl_log.enter(inside, command, user, line, now, self.config["acllog-max-len"])
 
     def from_address(self, address: str, own: bool) -> list[bool]:
-        """Which slots have a connection from this address, or to it if that is our `own`."""
+        """The slots that have a connection from this address, or to it if that is our `own`."""
         text = address.encode(errors="surrogateescape") or b"\0"
         found = zeros(uint8, len(self.connections))
         find_address(self.context, connection.OWN if own else connection.PEER, text, len(text) if address else 0, found)

@@ -44,7 +44,7 @@ store/leaving.py says when a piece may leave, and how a read goes aside whose re
 By then the owner has done all that a command does besides replying, in its own run: expired keys are deleted, hits and
 misses counted and announced, clocks of use set.  The reader finds a read-only store to which nobody listens, so its run
 changes nothing but its own registers, which nobody reads.  Deadlines are compared with the clock of the fork.  MGET is
-the exception, because its lookups are the work: the reader makes them, and its hits and misses count.  What is due is
+the exception, because its lookups are the work: the reader makes them, and its hits and misses count.  Due keys are
 hidden but not deleted, clocks of use stay, and where misses are announced, MGET runs in place.
 
     (7) of mmcore/frozen.py says what another thread may do: read what can be reached from a root that holds a

@@ -103,7 +103,7 @@ def _line(context, hash_):  # type: ignore[no-untyped-def]
 
 @kernel
 def clock_tags(context, db):  # type: ignore[no-untyped-def]
-    """What the tags of a database's keys depend on: its region, because that stays when databases change places."""
+    """The part of the tags of a database's keys: its region, because that stays when databases change places."""
     return 29 * load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEY_REGION)
 
 
@@ -275,7 +275,7 @@ def clock_prefetch(context, hash_):  # type: ignore[no-untyped-def]
 
 @kernel
 def clocks_memory(context):  # type: ignore[no-untyped-def]
-    """What the clocks of the store take [bytes]."""
+    """The memory that the clocks of the store take [bytes]."""
     return CLOCK_LINE * context.shard[CLOCK_LINES] if has_clocks(context) else 0
 
 

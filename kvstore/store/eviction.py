@@ -17,7 +17,7 @@ has an effect on it, whatever snapshots and branches share with the store.  The 
 against machine-memory, and when those are short, commands are refused and nothing is evicted: an eviction would free
 no frame, but copy pages.  Only the main store is limited by maxmemory, and only its keys are evicted.
 
-A great value is freed in steps.  What waits to be freed is freed before another key is evicted, so no more keys go than
+A great value is freed in steps.  Values that wait to be freed go before another key is evicted, so no more keys go than
 must.
 
 Eviction stops while fewer frames are free than a removal may take.  Nothing is evicted within a transaction: EXEC is

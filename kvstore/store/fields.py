@@ -11,7 +11,7 @@ Reading commands delete nothing: they hide a field that is due.  The least deadl
 as there is none, nothing more is looked at.  Writing commands delete those that they name and that are due
 (`refresh_field`).  Active expiry deletes the others in bounded steps (expiring.py).
 
-What changes something assumes that frames were reserved, for two changes a field: that of the hash, and of the agenda.
+Kernels that change something assume that frames were reserved, for two changes a field: of the hash, and of the agenda.
 """
 
 from kvstore.effects.door import changed

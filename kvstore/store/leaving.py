@@ -17,7 +17,7 @@ BYTES_IN_PLACE, it is dropped, and the read goes aside after all, from its begin
             if limit < 0:
                 return BLOCKS
 
-What such a command has done besides replying until then must be what it does in any case, once.
+Until then, besides replying, such a command must have done only what it does once in any case.
 """
 
 from kvstore.connections.pieces import ADDRESS, END, MAPPED, NEXT, PIECE, ROOM, node_at, node_new, piece_map
@@ -74,7 +74,7 @@ def hand_over(context, least):  # type: ignore[no-untyped-def]
 
 @kernel
 def reply_leaves(context):  # type: ignore[no-untyped-def]
-    """What has been replied to the command at hand will not be changed: if another thread runs it, it may be sent."""
+    """Say that the reply so far will not be changed: it may be sent, if another thread runs the command at hand."""
     if context.call[GIVEN_UP_AT] != 0 and context.call[REPLY_LENGTH] >= PIECE:
         hand_over(context, PIECE)
 

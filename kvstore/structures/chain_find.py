@@ -1,7 +1,7 @@
 """Finding the element of a chain by its key: one pass over the blocks, each translated once.
 
-Of each key that has the right length the last eight bytes are compared first, as a word: most keys differ there, and
-the fewest keys differ in their first bytes only.  A word that begins in front of a shorter key is in the block, too,
+A key of the right length is compared by its last eight bytes first, as a word: most keys differ there, and the fewest
+keys differ in their first bytes only.  A word that begins in front of a shorter key is in the block, too,
 because a block begins with a header of eight bytes; the bytes in front are masked away.
 """
 

@@ -18,7 +18,7 @@ record knows the addresses of its parts:
     a node of a stream, an element                                its item, and the nodes above; the root for the last
 
 A stream's root moves with its last node and the two records it names; its other nodes are the parts of one of these.
-What lies below its groups stays where it is.
+All that lies below its groups stays where it is.
 
 Elements of a record with a table and a tree are met in the order of the tree: the table has each element's hash, so the
 way from an item to its slot needs no score.

@@ -234,7 +234,7 @@ def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-
 
 @kernel
 def _taken(space, built, flags):  # type: ignore[no-untyped-def]
-    # What a record has, as a new record; it becomes empty.
+    # A new record with the contents of a record, which becomes empty.
     record = _record(space, flags)
     for field in range(COUNT, LINK, 8):
         store64(space, record + field, load64(space, built + field))

@@ -3,9 +3,9 @@
     walk_begin(space, root, walk)        walk: int64[WALK_WORDS], of the caller
     va = walk_next(space, walk)          the next element, 0 at the end
 
-The elements of a hash table come in the order of its buckets, those of a chain in their own order.  INTS have no
-elements; ints.py reads them by place.  Nor has a list: sequence.py goes from packed to packed.  The collection must not
-change during a walk.
+The elements of a hash table come in the order of its buckets, those of a chain in their own order.  INTS and
+lists have no elements: ints.py reads numbers by place, and sequence.py goes from packed to packed.  The collection must
+not change during a walk.
 
     WORD  DESCRIPTION
     0     root

@@ -1,4 +1,4 @@
-"""What the keys of a server are made of, estimated from a sample.
+"""The memory that the keys of a server take by type, estimated from a sample.
 
 No field of INFO tells memory by type.  So each look at the server takes a few keys by SCAN and asks for their TYPE and
 MEMORY USAGE.  SCAN goes on where it stopped, in the order of hashes, which says nothing about types or sizes.  Each

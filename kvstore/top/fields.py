@@ -68,7 +68,7 @@ class Fields:
         return None if value is None else value != 0
 
     def rows(self, prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
-        """What follows the prefix, and the pairs, of each field that begins with it."""
+        """Each field that begins with a prefix: the rest of its name, and its pairs."""
         for name, value in self._by_name.items():
             if name.startswith(prefix):
                 yield name.removeprefix(prefix), pairs_of(value)

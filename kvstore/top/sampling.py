@@ -6,7 +6,7 @@ stores are asked in a look, in turn, and the others keep their last figures.
 
 A command that a server does not know, or does not allow, leaves its part empty.  Only INFO must be answered.
 
-What is sent here is counted, so that the rates can leave it out: an idle server serves 0 requests a second.
+The commands sent here are counted, so that the rates can leave them out: an idle server serves 0 requests a second.
 """
 
 import time
@@ -58,7 +58,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a server answered at one time."""
+    """The answers of a server at one time."""
 
     at_s: float  # of the monotonic clock
     info: Fields

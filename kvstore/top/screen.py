@@ -37,7 +37,7 @@ KEY_S = 0.1  # how often keys and the window's size are looked at
 
 
 class State:
-    """What a live view shows, and what its reader has chosen; does no I/O but that of its sampler."""
+    """The state of a live view, and the choices of its reader; does no I/O but that of its sampler."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
@@ -80,7 +80,7 @@ class State:
         return True
 
     def picture(self, width: int, height: int) -> RenderableType:
-        """What there is to see."""
+        """The picture at this moment."""
         note = "paused" if self.paused else self.gone
         if self.view is None:
             return Text(f"{self.sampler.place}  {note}")

@@ -1,4 +1,4 @@
-"""What is shown of a server: figures from its last answer, and rates from the last two.
+"""The view of a server: figures from its last answer, and rates from the last two.
 
 A figure that the server does not tell is None; so is a rate without a sample before it, and one whose counter went
 back, which CONFIG RESETSTAT and a restart do.  Commands that this program sent are not counted, neither as requests nor

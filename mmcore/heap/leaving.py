@@ -13,7 +13,7 @@ A page leaves if it is half empty, or clearly below the average of its class, an
 all objects of the class, and 1/16 more.  An average alone would not do: if every page of a class has one object, none
 is below the average.  A move never maps a page.
 
-(12) Nothing is put on a leaving page.  What lies on it can be used and freed like anything else, and when it is empty,
+(12) Nothing is put on a leaving page.  Its objects can be used and freed like any others, and when it is empty,
      it is unmapped.
 """
 

@@ -1,4 +1,4 @@
-"""What machine code is made of, as one digest a kernel: code is compiled again when its digest is new, and only then.
+"""All that machine code is made of, as one digest a kernel: code is compiled again when its digest is new, only then.
 
 The digest of a kernel covers
 

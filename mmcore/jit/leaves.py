@@ -37,7 +37,7 @@ class Leaf:
         return bridge().leaf_type(self)
 
     def digest_parts(self, known: "Digests") -> Iterator[str]:
-        """What the machine code of a kernel that inlines it is made of."""
+        """The sources of the machine code of a kernel that inlines it."""
         yield f"leaf {sorted(self.targetoptions.items())}"
         yield known.function(self.py_func)
 
@@ -60,7 +60,7 @@ class Intrinsic:
         return bridge().intrinsic_type(self.function, self.function.__code__.co_argcount - 1)
 
     def digest_parts(self, known: "Digests") -> Iterator[str]:
-        """What the machine code of a kernel that uses it is made of."""
+        """The sources of the machine code of a kernel that uses it."""
         yield "intrinsic"
         yield known.function(self.function)
 

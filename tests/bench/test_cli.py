@@ -46,7 +46,7 @@ def run(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What `bench paper` saved, by part; with a picture of each but the summary."""
+    """The reports that `bench paper` saved, by part; with a picture of each but the summary."""
     directory = tmp_path_factory.mktemp("paper")
     result = CliRunner().invoke(bench, ["paper", "--smoke", "--to", str(directory)], catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -95,7 +95,7 @@ def test_sockets_that_are_full_hold_requests_back_and_lose_none() -> None:
     assert found.between(begins, until).sum() >= 500
     assert (np.diff(found.due) > 0).all()
     assert (found.answered > found.sent).all()
-    # What a full socket held up counts as latency, and not as the generator's own lateness.
+    # The time that a full socket costs counts as latency, and not as the generator's own lateness.
     assert (found.sent - found.due)[found.held].max() > 10**9
     assert len(found.lateness()) == len(found.due) - found.held.sum()
 

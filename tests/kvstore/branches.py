@@ -5,7 +5,7 @@
         stores(1, "BRANCH", "USE", "x")
         stores.check()                          the machine, and every store in it
 
-What Python serves of BRANCH and SNAPSHOT stands here as methods.
+The parts of BRANCH and SNAPSHOT that Python serves are methods here.
 """
 
 import ctypes

@@ -93,12 +93,12 @@ def prepared() -> Stores:
 
 
 def state(stores: Stores) -> dict[str, tuple[str, int]]:
-    """What all stores hold, and how many connections use them."""
+    """The contents of all stores, and how many connections use them."""
     return {name: (store_digest(stores.context_of(name)), one.users) for name, one in stores.known().items()}
 
 
 def changes(stores: Stores, one: str, other: str) -> dict[str, str]:
-    """What BRANCH DIFF answers."""
+    """The answer of BRANCH DIFF."""
     reply = stores.say(0, "BRANCH", "DIFF", one, other, "COUNT", 1000)
     assert isinstance(reply, list)
     return {key.decode(): what.decode() for _, key, what in reply[5]}

@@ -190,7 +190,7 @@ class Stores(Bare):
 
 
 def difference(one: Dump, other: Dump) -> Changes:
-    """What BRANCH DIFF must answer."""
+    """The answer that BRANCH DIFF must give."""
     return {
         key: "new" if key not in one else "gone" if key not in other else "changed"
         for key in one.keys() | other.keys()

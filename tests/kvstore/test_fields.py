@@ -39,7 +39,7 @@ def expire_all(store: Bare) -> int:
 
 
 class Twin:
-    """What the store should hold: hashes by their keys, in one database."""
+    """The contents that the store should have: hashes by their keys, in one database."""
 
     def __init__(self) -> None:
         self.hashes: dict[bytes, Hash] = {}
@@ -63,7 +63,7 @@ class Twin:
             del self.hashes[key]
 
     def expire(self) -> None:
-        """What active expiry does."""
+        """Do what active expiry does."""
         for key in list(self.hashes):
             self.settle(key, list(self.hashes[key]))
 
@@ -233,7 +233,7 @@ class Both:
             assert store("PERSIST", key) in (0, 1)
 
     def look(self, key: bytes) -> None:
-        """What reading commands say."""
+        """The answers of reading commands."""
         store, live, names = self.store, self.twin.live(key), self.some()
         found = store("HGETALL", key)
         assert isinstance(found, list)

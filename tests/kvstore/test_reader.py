@@ -215,7 +215,7 @@ def test_the_same_for_minutes(mode: int, seed: int) -> None:
 
 
 def emptied(store: Aside, count: int) -> None:
-    """What else the owner may do meanwhile: lose everything, free it in steps, and fill the same frames anew."""
+    """The rest that the owner may do meanwhile: lose everything, free it in steps, and fill the same frames anew."""
     store("FLUSHALL")
     while background_step(store.context, 64):
         pass

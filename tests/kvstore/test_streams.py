@@ -17,7 +17,7 @@ def spell(id_: Id) -> bytes:
 
 
 class Twin:
-    """What a stream is to be: entries in order, the last identifier, the greatest one deleted, entries added."""
+    """The model of a stream: entries in order, the last identifier, the greatest one deleted, entries added."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[Id, list[bytes]]] = []

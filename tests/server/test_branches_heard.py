@@ -58,7 +58,7 @@ def test_a_watch_is_broken_by_changes_in_its_own_store_only(server: Process, wir
 def test_waits_are_served_when_other_contents_bring_a_key(
     server: Process, wire2: Wire, store: str, replace: str, actor: str
 ) -> None:
-    """Whichever store is waited in, and whichever the connection uses that replaces its contents."""
+    """In every store that may be waited in, and from a connection to any store that replaces its contents."""
     if (store, replace) == ("main", "RESET"):
         pytest.skip("the main store cannot be reset")
     with Wire(server.address) as waiter, Wire(server.address) as second:

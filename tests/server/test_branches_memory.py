@@ -339,7 +339,7 @@ def test_a_branch_pays_for_what_its_snapshots_keep_until_they_are_dropped(wire2:
     assert wire2("SNAPSHOT", "DROP", "s") == OK
     own, alone = own_alone(wire2, "x")
     assert own == alone
-    # What was taken before a RESET is nobody's, even if a snapshot keeps it.
+    # Frames taken before a RESET are nobody's, even if a snapshot keeps it.
     assert play(wire2, "SNAPSHOT CREATE s FROM x; BRANCH RESET x") == [OK, OK]
     assert own_alone(wire2, "x") == (2 * 4096, 2 * 4096)
     assert play(wire2, "SNAPSHOT RESTORE s INTO x; SNAPSHOT DROP s") == [OK, OK]

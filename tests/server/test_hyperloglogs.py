@@ -50,7 +50,7 @@ def usual_limit(pair: Pair) -> None:
 @given(stream=streams.streams(SKETCHES, SKETCHES, SKETCHES, streams.generic(st.sampled_from(KEYS))))
 @settings(relaxed, max_examples=40)
 def test_sketches(pair: Pair, stream: list[Command]) -> None:
-    """All commands.  What they have made is compared byte for byte."""
+    """All commands.  Their results are compared byte for byte."""
     pair.play({}, [(b"CONFIG", b"SET", b"hll-sparse-max-bytes", b"3000"), *BEFORE], stream)
 
 

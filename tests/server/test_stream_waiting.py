@@ -157,7 +157,7 @@ def test_a_group_that_is_made_again_within_a_transaction_is_waited_for(crowd: Cr
 
 
 def test_three_consumers_read_a_day_s_log_and_one_of_them_dies(server) -> None:
-    """What it had read and not acknowledged goes to another one, so each line is worked on, most of them once."""
+    """The lines that it had read and not acknowledged go to another one: each line is worked on, most of them once."""
     lines, generator = 3000, random.Random(7)
     log = redis.Redis(port=server.port)
     log.xgroup_create("log", "workers", id="$", mkstream=True)

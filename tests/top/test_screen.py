@@ -192,7 +192,7 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def text(self) -> str:
-        """What it has written since."""
+        """The text that it has written since."""
         found = b""
         try:
             while data := os.read(self._master, 1 << 16):

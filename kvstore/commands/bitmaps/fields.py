@@ -158,7 +158,7 @@ def _write_field(window, shift, bits, value):  # type: ignore[no-untyped-def]
 
 @kernel
 def _narrow(value, bits, signed):  # type: ignore[no-untyped-def]
-    # What a field of `bits` bits keeps of a value.
+    # The part of a value that a field of `bits` bits keeps.
     if signed:
         return int64(uint64(value) << uint64(64 - bits)) >> (64 - bits)
     return value & ((1 << bits) - 1)

@@ -90,7 +90,7 @@ _CELL_BITS = 2 * STEPS
 
 @view
 def found_of(context):  # type: ignore[no-untyped-def]
-    """What the search at hand has found, int64[_STATE]."""
+    """The results of the search at hand, int64[_STATE]."""
     return words_at(context.shard[SCRATCH_ADDRESS] + 8 * _PLACE, _STATE)
 
 

@@ -6,8 +6,8 @@
 A hash that is COMPACT but does not fit a chain is a record all the same; OBJECT ENCODING reports its encoding.  A
 record never becomes a chain again.
 
-A hash that has fields with a deadline is a record, too, which has their agenda (kvstore/store/fields.py).  What finds a
-field for a client asks `live_find`, and what removes one says `field_discard`.
+A hash that has fields with a deadline is a record, too, which has their agenda (kvstore/store/fields.py).  A kernel
+that finds a field for a client calls `live_find`, and one that removes a field calls `field_discard`.
 
 Adding is bounded by its arguments, and by what a change of form writes anew: `conversion` tells how many elements that
 may be.

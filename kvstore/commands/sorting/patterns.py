@@ -35,7 +35,7 @@ _ROOM_MIN = 256
 
 @view
 def found_by(context):  # type: ignore[no-untyped-def]
-    """What the last pattern has found, int64[_WORDS]."""
+    """The text that the last pattern has found, int64[_WORDS]."""
     return words_at(context.shard[SCRATCH_ADDRESS] + 8 * _PLACE, _WORDS)
 
 

@@ -1,12 +1,12 @@
 """SORT and SORT_RO: the elements of a list, a set or a sorted set in the order of numbers or texts.
 
 The elements become rows (elements.py), and each row a pair of its number and what it is sorted by.  Elements of the
-same number are sorted by their texts, as in Redis.  What is equal even so, which only values that BY names can be,
-keeps the order that the elements have.  Texts are compared as bytes, up to a zero byte unless the result is stored.
+same number are sorted by their texts, as in Redis.  Elements that are equal even so keep the order that they have; that
+needs values that BY names.  Texts are compared as bytes, up to a zero byte unless the result is stored.
 
-A long SORT whose result is replied goes aside (store/aside.py); one that stores it writes, and is made in one turn, as
-in Redis.  An element counts as a field of a hash does, and each
-key that is looked up for it as another.  The keys that patterns name are then not counted as hits or misses.
+A long SORT whose result is replied goes aside (store/aside.py).  An element counts as a field of a hash does, and each
+key that is looked up for it as another.  The keys that patterns name are then not counted as hits or misses.  A SORT
+that stores its result writes, so it is made in one turn, as in Redis.
 
 A sorted set stays what it is, while Redis makes a large one of a small one that it sorts.
 """
@@ -171,7 +171,7 @@ def _sort(context, order):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64[::1]))
 def _reply_row(context, row):  # type: ignore[no-untyped-def]
-    """What is answered of one row: 1, or 0 without memory."""
+    """Reply one row: 1, or 0 without memory."""
     options, found, i = options_at_hand(context), found_by(context), 1
     if options[GETS] == 0:
         reply_text(context, row[ADDRESS], row[ROW_LENGTH])

@@ -1,7 +1,7 @@
 """Storing what SORT finds: a list is built aside, and then takes the place of what the key held.
 
 Each element reserves its own frames.  When they run out, what was built is freed, and the command is refused with
-nothing changed.  What a GET does not find is an empty element.
+nothing changed.  Where a GET finds nothing, an empty element is stored.
 """
 
 from kvstore.commands.lists.value import encoding_grown, reserve_list

@@ -1,8 +1,8 @@
 """XREADGROUP: entries for a consumer of a group, which are pending until it acknowledges them; it may wait for some.
 
 With > it is given the entries behind the last one that the group was given; with an identifier, those that are pending
-of it.  What it needs is bounded by COUNT and by what there is.  It reserves frames for all streams at once, and then
-cannot fail.
+of it.  COUNT and the entries that there are bound the memory that it needs.  It reserves frames for all streams at
+once, and then cannot fail.
 """
 
 from kvstore.commands.streams.groups import consumer_at_hand, find_consumer, find_group, note_given, refuse_no_group

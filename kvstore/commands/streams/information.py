@@ -250,7 +250,7 @@ def _consumers(context, group):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT))
 def _how_many(context):  # type: ignore[no-untyped-def]
-    """What the options of XINFO STREAM ask for: _SHORT, or a count; _REFUSED with an error replied."""
+    """Read the options of XINFO STREAM: _SHORT, or the count of FULL; _REFUSED with an error replied."""
     argc = context.call[ARGC]
     if argc == 3:
         return _SHORT

@@ -21,8 +21,8 @@ j - 1 of row i says, else to (i, j-1).  So the subsequence found is the same.
     BLOCK, TEXTS    what is to be freed
     GOT_LEN, GOT_IDX, LEAST, WITH_LENGTHS    the options
 
-Redis refuses strings whose table would be greater than proto-max-bulk-len, and so does this.  What takes as long as 128
-words of rows counts as much as a field of a hash, and a long LCS goes aside (store/aside.py).
+Redis refuses strings whose table would be greater than proto-max-bulk-len, and so does this.  A long LCS goes
+aside (store/aside.py): 128 words of its rows count as much as a field of a hash.
 """
 
 from kvstore.lifetimes.call import ARGC, REPLY_ADDRESS, REPLY_LENGTH

@@ -2,7 +2,7 @@
 
     items before a rank ─► the tree of another record          the others stay
 
-The nodes on the way to the rank are divided, one a level.  What is left of them lies at the edge of either tree, where
+The nodes on the way to the rank are divided, one a level.  Their parts lie at the edge of either tree, where
 a node may have a single child.
 """
 
