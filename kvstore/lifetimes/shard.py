@@ -209,6 +209,7 @@
     CLOCKS_ADDRESS,
     CLOCK_LINES,
     CLOCK_LINES_MAX,
+    CLOCK_SCRUBBED,  # the next line whose cells are compared with the keys: see store/clockgrowth.py
     CLOCKS_BEGAN,  # LRU_CLOCK when there were none
     # eviction, as configured: see store/eviction.py
     MAXMEMORY_POLICY,
@@ -227,6 +228,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(201)
+) = range(202)
 SHARD_REGISTERS = 256
 assert SHARD_REGISTERS >= 202

@@ -55,7 +55,7 @@ from kvstore.net.epoll import judge_busy_poll
 from kvstore.net.output import keep_output
 from kvstore.net.serving import has_waiting, serve_waiting
 from kvstore.net.stores import end_stores, note_used_stores
-from kvstore.store.clocks import clocks_fit
+from kvstore.store.clockgrowth import clocks_fit
 from kvstore.store.flush import give_back_credit
 from kvstore.system.clock import calibrate
 from kvstore.system.libc import words_at

@@ -70,3 +70,9 @@ def cell_set(lines, line, cell, tag, clock):  # type: ignore[no-untyped-def]
     """Store a tag and a clock."""
     lines[line + cell] = tag
     cell_set_clock(lines, line, cell, clock)
+
+
+@kernel
+def cell_clear(lines, line, cell):  # type: ignore[no-untyped-def]
+    """Make a cell empty."""
+    lines[line + cell] = 0

@@ -15,11 +15,10 @@ and eviction takes it before them.  OBJECT tells the stalest clock of its line, 
 the array was emptied.  Two keys of a line may have the same tag, with
 a chance of 6 %; then they share a cell, and each counts as used when the other is.
 
-Growth is linear hashing (structures/linear.py): a line is added at the end as a copy of the line that it is split from,
-because a cell does not tell which of the two it belongs to.  The copies that belong to the other line grow stale and
-are displaced.  The last line is removed by moving its cells into that line.  The timer does so in bounded steps.  The
-memory is reserved at the start, one part in sixteen of the machine's, and touched as the array grows; a store with so
-many keys that this does not do has fewer cells for each.  `memory_used` counts the lines in use.
+The array grows and shrinks with the number of keys, and cells of deleted keys are found in time (clockgrowth.py).  Its
+memory is reserved at the start, one part in
+sixteen of the machine's, and touched as the array grows; a store with so many keys that this does not do has fewer
+cells for each.  `memory_used` counts the lines in use.
 
 A use costs one line of the cache, which `net/ahead.py` prefetches.
 
@@ -32,7 +31,6 @@ from kvstore.lifetimes.call import NO_TOUCH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     CLOCK_LINES,
-    CLOCK_LINES_MAX,
     CLOCKS_ADDRESS,
     CLOCKS_BEGAN,
     LFU_DECAY_TIME,
@@ -53,13 +51,12 @@ from kvstore.store.clockline import (
     cell_tag,
     cell_with,
 )
-from kvstore.store.layout import DATABASES, DB_KEY_REGION, DB_KEYS, DESCRIPTOR_SIZE, DESCRIPTORS
+from kvstore.store.layout import DB_KEY_REGION, DESCRIPTOR_SIZE, DESCRIPTORS
 from kvstore.structures.buckets import TAG_SHIFT
 from kvstore.structures.linear import bucket_mask, bucket_number
 from kvstore.system.libc import bytes_at
 from kvstore.system.random import next_random
 from mmcore.jit import (
-    copy_bytes,
     external,
     fill_bytes,
     int32,
@@ -78,8 +75,6 @@ MINUTES_MASK = 0xFFFF
 COUNTER_MAX = 255
 assert LINE_SIZE == CLOCK_LINE
 LFU_INIT = 5  # the counter of a new key, as in Redis
-KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 8, 15  # fifteen lines for 256 keys
-FIT_STEP = 8192  # lines that the timer adds or removes at a time
 _MADV_DONTNEED = 4
 _madvise = external("madvise", int32(int64, int64, int32))
 
@@ -91,7 +86,8 @@ def has_clocks(context):  # type: ignore[no-untyped-def]
 
 
 @view
-def _lines(context):  # type: ignore[no-untyped-def]
+def clock_lines(context):  # type: ignore[no-untyped-def]
+    """All lines, bytes."""
     return bytes_at(context.shard[CLOCKS_ADDRESS], CLOCK_LINE * context.shard[CLOCK_LINES])
 
 
@@ -108,14 +104,14 @@ def clock_tags(context, db):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _tag_of(tags, upper):  # type: ignore[no-untyped-def]
-    # From 1 on; `upper` are the bits of the hash that a slot has.
+def tag_of(tags, upper):  # type: ignore[no-untyped-def]
+    """The tag of a key, from 1 on; `upper` are the bits of its hash that a slot has, `tags` see clock_tags."""
     return max((upper + tags) & 255, 1)
 
 
 @kernel
 def _tag(context, db, hash_):  # type: ignore[no-untyped-def]
-    return _tag_of(clock_tags(context, db), hash_ >> TAG_SHIFT)
+    return tag_of(clock_tags(context, db), hash_ >> TAG_SHIFT)
 
 
 @kernel
@@ -124,14 +120,15 @@ def _minutes(time):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_lfu(context):  # type: ignore[no-untyped-def]
+def is_lfu(context):  # type: ignore[no-untyped-def]
+    """Whether the clocks are those of an LFU policy."""
     return context.shard[MAXMEMORY_POLICY] & POLICY_LFU != 0
 
 
 @kernel
 def _clock_at(context, time):  # type: ignore[no-untyped-def]
     # The clock of a key that came at this Unix time [s].
-    return _minutes(time) << 8 | LFU_INIT if _is_lfu(context) else time & CLOCK_MASK
+    return _minutes(time) << 8 | LFU_INIT if is_lfu(context) else time & CLOCK_MASK
 
 
 @kernel
@@ -153,18 +150,18 @@ def frequency(context, clock):  # type: ignore[no-untyped-def]
 @kernel
 def staleness(context, clock):  # type: ignore[no-untyped-def]
     """How stale a clock is: the higher, the sooner its key should go."""
-    return COUNTER_MAX - frequency(context, clock) if _is_lfu(context) else idle_s(context, clock)
+    return COUNTER_MAX - frequency(context, clock) if is_lfu(context) else idle_s(context, clock)
 
 
 @linked(int64(CONTEXT, int64))
-def _to_displace(context, line):  # type: ignore[no-untyped-def]
+def cell_to_displace(context, line):  # type: ignore[no-untyped-def]
     """An empty cell of the line at this offset, or else the stalest."""
-    lines = _lines(context)
+    lines = clock_lines(context)
     empty = cell_with(lines, line, 0)
     if empty < CELLS:
         return empty
     most, now, turn = -1, context.shard[LRU_CLOCK], next_random(context) % CELLS  # among equals any is displaced
-    if _is_lfu(context):
+    if is_lfu(context):
         for i in range(CELLS):
             most = max(most, (COUNTER_MAX - frequency(context, cell_clock(lines, line, i))) * CELLS + (i ^ turn))
     else:
@@ -176,7 +173,7 @@ def _to_displace(context, line):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64))
 def _unknown(context, line):  # type: ignore[no-untyped-def]
     """The clock that stands for that of a key without a cell in the line at this offset."""
-    lines, cell = _lines(context), _to_displace(context, line)
+    lines, cell = clock_lines(context), cell_to_displace(context, line)
     if cell_tag(lines, line, cell) != 0:
         return cell_clock(lines, line, cell)
     return _clock_at(context, context.shard[CLOCKS_BEGAN])
@@ -187,7 +184,7 @@ def clock_of(context, db, hash_):  # type: ignore[no-untyped-def]
     """The clock of the key of `db` that has this hash."""
     if not has_clocks(context):
         return _clock_at(context, context.shard[LRU_CLOCK])
-    lines, line = _lines(context), _line(context, hash_)
+    lines, line = clock_lines(context), _line(context, hash_)
     cell = cell_with(lines, line, _tag(context, db, hash_))
     return cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
 
@@ -195,7 +192,7 @@ def clock_of(context, db, hash_):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64, int64))
 def clock_own(context, db, hash_):  # type: ignore[no-untyped-def]
     """The clock of the key of `db` that has this hash; -1 if it has no cell."""
-    lines, line = _lines(context), _line(context, hash_)
+    lines, line = clock_lines(context), _line(context, hash_)
     cell = cell_with(lines, line, _tag(context, db, hash_))
     return cell_clock(lines, line, cell) if cell < CELLS else -1
 
@@ -209,8 +206,8 @@ def knows_lines(context, buckets):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64, int64, int64))
 def clock_beside(context, tags, number, upper):  # type: ignore[no-untyped-def]
     """The same, of an entry in bucket `number` of such an index; of its hash only the upper bits need to be known."""
-    lines, line = _lines(context), _line(context, number)
-    cell = cell_with(lines, line, _tag_of(tags, upper))
+    lines, line = clock_lines(context), _line(context, number)
+    cell = cell_with(lines, line, tag_of(tags, upper))
     return cell_clock(lines, line, cell) if cell < CELLS else -1
 
 
@@ -219,10 +216,10 @@ def clock_set(context, db, hash_, clock):  # type: ignore[no-untyped-def]
     """Give the key of `db` that has this hash a clock."""
     if not has_clocks(context):
         return
-    lines, line, tag = _lines(context), _line(context, hash_), _tag(context, db, hash_)
+    lines, line, tag = clock_lines(context), _line(context, hash_), _tag(context, db, hash_)
     cell = cell_with(lines, line, tag)
     if cell == CELLS:
-        cell = _to_displace(context, line)
+        cell = cell_to_displace(context, line)
     cell_set(lines, line, cell, tag, clock)
 
 
@@ -244,10 +241,10 @@ def _counted(context, counter):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def _touch_lfu(context, line, tag, cell, now):  # type: ignore[no-untyped-def]
     """Count a use at Unix time `now` [s] in the cell of a tag, which is CELLS if the tag is not in the line."""
-    lines = _lines(context)
+    lines = clock_lines(context)
     clock = cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
     if cell == CELLS:
-        cell = _to_displace(context, line)
+        cell = cell_to_displace(context, line)
     cell_set(lines, line, cell, tag, _minutes(now) << 8 | _counted(context, frequency(context, clock)))
 
 
@@ -256,21 +253,26 @@ def clock_touch(context, db, hash_):  # type: ignore[no-untyped-def]
     """Note a use of the key of `db` that has this hash, unless the command is to leave no trace."""
     if context.call[NO_TOUCH] or not has_clocks(context):
         return
-    now, lines, line, tag = context.shard[LRU_CLOCK], _lines(context), _line(context, hash_), _tag(context, db, hash_)
+    now, lines, line, tag = (
+        context.shard[LRU_CLOCK],
+        clock_lines(context),
+        _line(context, hash_),
+        _tag(context, db, hash_),
+    )
     cell = cell_with(lines, line, tag)
-    if _is_lfu(context):
+    if is_lfu(context):
         _touch_lfu(context, line, tag, cell, now)
     elif cell < CELLS:
         cell_set_clock(lines, line, cell, now & CLOCK_MASK)
     else:
-        cell_set(lines, line, _to_displace(context, line), tag, now & CLOCK_MASK)
+        cell_set(lines, line, cell_to_displace(context, line), tag, now & CLOCK_MASK)
 
 
 @kernel
 def clock_prefetch(context, hash_):  # type: ignore[no-untyped-def]
     """Prefetch the line of a key of the main store."""
     if context.shard[CLOCK_LINES] > 0:
-        prefetch(_lines(context), _line(context, hash_))
+        prefetch(clock_lines(context), _line(context, hash_))
 
 
 @kernel
@@ -280,8 +282,8 @@ def clocks_memory(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _give_back(context, first, last):  # type: ignore[no-untyped-def]
-    # Give the pages of the lines from `first` on, before `last`, back to the system; they become zeros.
+def give_back_lines(context, first, last):  # type: ignore[no-untyped-def]
+    """Give the pages of the lines from `first` on, before `last`, back to the system; they become zeros."""
     begin = (context.shard[CLOCKS_ADDRESS] + CLOCK_LINE * first + PAGE_MASK) // PAGE_SIZE * PAGE_SIZE
     end = (context.shard[CLOCKS_ADDRESS] + CLOCK_LINE * last) // PAGE_SIZE * PAGE_SIZE
     if end > begin:
@@ -295,50 +297,6 @@ def clocks_empty(context):  # type: ignore[no-untyped-def]
     if not has_clocks(context):
         return
     shard[CLOCKS_BEGAN] = shard[LRU_CLOCK]
-    _give_back(context, CLOCK_LINES_MIN, shard[CLOCK_LINES])
+    give_back_lines(context, CLOCK_LINES_MIN, shard[CLOCK_LINES])
     shard[CLOCK_LINES] = CLOCK_LINES_MIN
-    fill_bytes(_lines(context), 0, 0, CLOCK_LINE * CLOCK_LINES_MIN)
-
-
-@kernel
-def _split_from(line):  # type: ignore[no-untyped-def]
-    # Number of the line that this one was split from.
-    return line - ((bucket_mask(line + 1) + 1) >> 1)
-
-
-@linked(void(CONTEXT))
-def _merge_last(context):  # type: ignore[no-untyped-def]
-    """Remove the last line; its cells go to the line that it was split from, as far as they are fresher."""
-    lines = _lines(context)
-    number = context.shard[CLOCK_LINES] - 1
-    last, line = CLOCK_LINE * number, CLOCK_LINE * _split_from(number)
-    for i in range(CELLS):
-        tag, clock = cell_tag(lines, last, i), cell_clock(lines, last, i)
-        if tag == 0:
-            continue
-        cell = cell_with(lines, line, tag)
-        if cell == CELLS:
-            cell = _to_displace(context, line)
-        empty = cell_tag(lines, line, cell) == 0
-        if empty or staleness(context, clock) < staleness(context, cell_clock(lines, line, cell)):
-            cell_set(lines, line, cell, tag, clock)
-    context.shard[CLOCK_LINES] = number
-
-
-@linked(void(CONTEXT))
-def clocks_fit(context):  # type: ignore[no-untyped-def]
-    """Add or remove some lines, so that their number fits that of the keys; called by the timer."""
-    shard, keys = context.shard, 0
-    for db in range(DATABASES):
-        keys += load64(context.space, DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_KEYS)
-    wanted = max(CLOCK_LINES_MIN, min((LINES_PER_KEYS * keys) >> KEYS_PER_LINE_SHIFT, shard[CLOCK_LINES_MAX]))
-    before = shard[CLOCK_LINES]
-    for _ in range(min(wanted - before, FIT_STEP)):
-        line = shard[CLOCK_LINES]
-        shard[CLOCK_LINES] += 1
-        lines = _lines(context)
-        copy_bytes(lines, CLOCK_LINE * line, lines, CLOCK_LINE * _split_from(line), CLOCK_LINE)
-    if before > wanted + (wanted >> 2):  # not back and forth
-        for _ in range(min(before - wanted, FIT_STEP)):
-            _merge_last(context)
-        _give_back(context, shard[CLOCK_LINES], before)
+    fill_bytes(clock_lines(context), 0, 0, CLOCK_LINE * CLOCK_LINES_MIN)

@@ -1,15 +1,18 @@
 """Clocks of use: what they tell of each key, what a full line forgets, growth, and what must not disturb them."""
 
+import ctypes
 import random
 
+import numpy as np
 import pytest
 
 from kvstore.lifetimes.sizes import CLOCK_LINE, CLOCK_LINES_MIN
 from kvstore.lifetimes.wiring import OpenStore
-from kvstore.store import clocks
+from kvstore.store import clockgrowth, clocks
 from kvstore.store.check import check_keyspace
-from kvstore.store.clockline import CLOCK_MASK
-from kvstore.store.clocks import LFU_INIT, POLICY_ALLKEYS, POLICY_LFU, clocks_empty, clocks_fit
+from kvstore.store.clockgrowth import clocks_fit
+from kvstore.store.clockline import CELLS, CLOCK_MASK
+from kvstore.store.clocks import LFU_INIT, POLICY_ALLKEYS, POLICY_LFU, clocks_empty
 from kvstore.store.databases import memory_used
 from tests.kvstore.bare import Bare
 from tests.mmcore.support import seeds
@@ -105,6 +108,52 @@ def test_lines_follow_the_number_of_keys_and_keep_what_is_recent() -> None:
         assert [idle(bare, f"k:{i}") for i in range(300)] == [7] * 300
 
 
+def cells_above(bare: Bare, least: int) -> int:
+    """Cells whose counter is at least so high."""
+    lines = np.frombuffer(
+        ctypes.string_at(bare.registers.CLOCKS_ADDRESS, CLOCK_LINE * bare.registers.CLOCK_LINES), np.uint8
+    )
+    lines = lines.reshape(-1, CLOCK_LINE)
+    return int(((lines[:, :CELLS] != 0) & (lines[:, CELLS::3] >= least)).sum())
+
+
+@pytest.mark.parametrize("databases", [1, 16])  # many: their indices are smaller than the array
+def test_a_line_that_is_split_shares_its_cells_out(databases: int) -> None:
+    """Nothing displaces the cell of a key that is used very often, so a second one of the same key would stay."""
+    with Bare(size=1 << 27) as bare:
+        use_lfu(bare, log_factor=0)
+        for i in range(40):
+            bare("SET", f"hot:{i}", "v")
+            for _ in range(30):
+                bare("GET", f"hot:{i}")
+        for db in range(databases):
+            bare("SELECT", db)
+            for i in range(20_000 // databases):
+                bare("SET", f"k:{i}", "v")
+                if i % 100 == 0:
+                    clocks_fit(bare.context)
+        assert fit(bare) == 20_040 * 15 // 256
+        assert 25 <= cells_above(bare, LFU_INIT + 25) <= 40  # a new key may share a cell, and begins anew
+        bare("SELECT", 0)
+        assert sum(counter(bare, f"hot:{i}") >= LFU_INIT + 30 for i in range(40)) >= 25
+
+
+def test_cells_of_deleted_keys_are_emptied_in_time() -> None:
+    with Bare() as bare:
+        use_lfu(bare, log_factor=0)
+        for i in range(40):
+            bare("SET", f"hot:{i}", "v")
+            for _ in range(30):
+                bare("GET", f"hot:{i}")
+        assert 36 <= cells_above(bare, LFU_INIT + 25) <= 40
+        for i in range(30):
+            bare("DEL", f"hot:{i}")
+        for _ in range(-(-CLOCK_LINES_MIN // clockgrowth.SCRUB_STEP)):
+            clocks_fit(bare.context)
+        assert 8 <= cells_above(bare, LFU_INIT + 25) <= 10
+        assert all(counter(bare, f"hot:{i}") >= LFU_INIT + 30 for i in range(30, 40))
+
+
 def test_no_more_lines_than_were_reserved() -> None:
     with Bare() as bare:
         bare.registers.CLOCK_LINES_MAX = CLOCK_LINES_MIN + 3
@@ -115,10 +164,10 @@ def test_no_more_lines_than_were_reserved() -> None:
 
 def test_a_step_of_growth_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with Bare(size=1 << 27) as bare:
-        for i in range(256 * (clocks.FIT_STEP + 200) // 15 // 4):
+        for i in range(256 * (clockgrowth.ADD_STEP + 200) // 15 // 4):
             bare("MSET", *(text for j in range(4) for text in (f"{i}:{j}", "v")))
         clocks_fit(bare.context)
-        assert bare.registers.CLOCK_LINES == CLOCK_LINES_MIN + clocks.FIT_STEP
+        assert bare.registers.CLOCK_LINES == CLOCK_LINES_MIN + clockgrowth.ADD_STEP
 
 
 def test_a_key_moves_with_its_clock_and_a_namesake_has_its_own() -> None:

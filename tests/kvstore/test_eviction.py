@@ -7,7 +7,8 @@ import pytest
 
 from kvstore.effects.journal import Journal
 from kvstore.store.check import check_keyspace
-from kvstore.store.clocks import POLICY_ALLKEYS, clocks_fit
+from kvstore.store.clockgrowth import clocks_fit
+from kvstore.store.clocks import POLICY_ALLKEYS
 from kvstore.store.databases import memory_exceeded, memory_used
 from kvstore.store.eviction import (
     CANNOT,
