@@ -55,7 +55,7 @@ def lset(context):  # type: ignore[no-untyped-def]
     root = sequence_replace(context.space, root, rank, element, k)
     assert root != 0, "no frame was reserved for a list"
     entry_set_root(context, entry, root)
-    note_loss(context, entry)
+    note_loss(context, entry, root)
     changed(context, context.call[DB], key, key_size, hash_, LSET, 1)
     reply_ok(context)
     return 0
@@ -149,7 +149,7 @@ def lrem(context):  # type: ignore[no-untyped-def]
         if removed == count:
             collection_gone(context, key, key_size, hash_)
         else:
-            note_loss(context, entry)
+            note_loss(context, entry, entry_root(context, entry))
     reply_integer(context, removed)
     return 0
 
@@ -188,6 +188,6 @@ def ltrim(context):  # type: ignore[no-untyped-def]
             root = sequence_remove(space, root, 0, start)
             assert root != 0, "no frame was reserved for a list"
         entry_set_root(context, entry, root)
-        note_loss(context, entry)
+        note_loss(context, entry, root)
     reply_ok(context)
     return 0

@@ -103,12 +103,13 @@ def move(context, from_front, to_front):  # type: ignore[no-untyped-def]
         _rotate(context, entry, from_front, to_front, element, k)
         changed(context, call[DB], key, key_size, hash_, LPUSH if to_front else RPUSH, 0)
         changed(context, call[DB], key, key_size, hash_, LPOP if from_front else RPOP, 1)
-        note_loss(context, entry)
+        note_loss(context, entry, entry_root(context, entry))
         return 1
     _push_to(context, other_slot, to_front, element, k)
     slot = lookup(context, call[DB], key, key_size, hash_)  # a new key may have moved the slots
     assert slot != 0, "a list is gone while it was changed"
-    remove_end(context, slot_entry(context, slot), key, key_size, hash_, from_front, 1)
+    entry = slot_entry(context, slot)
+    remove_end(context, entry, entry_root(context, entry), key, key_size, hash_, from_front, 1)
     return 1
 
 

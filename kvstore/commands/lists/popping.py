@@ -36,12 +36,11 @@ def end_argument(context, i):  # type: ignore[no-untyped-def]
     return -1
 
 
-@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64))
-def remove_end(context, entry, key, size, hash_, front, n):  # type: ignore[no-untyped-def]
-    """Remove the first or the last `n` elements of a list, and announce that.  Frames were reserved."""
-    db, root = context.call[DB], entry_root(context, entry)
+@linked(void(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def remove_end(context, entry, root, key, size, hash_, front, n):  # type: ignore[no-untyped-def]
+    """Remove the first or the last `n` elements of a list with this root, and announce that.  Frames were reserved."""
     count = sequence_count(context.space, root)
-    changed(context, db, key, size, hash_, LPOP if front else RPOP, n)
+    changed(context, context.call[DB], key, size, hash_, LPOP if front else RPOP, n)
     if n == count:
         collection_gone(context, key, size, hash_)
         return
@@ -49,7 +48,7 @@ def remove_end(context, entry, key, size, hash_, front, n):  # type: ignore[no-u
     assert left != 0, "no frame was reserved for a list"
     if left != root:
         entry_set_root(context, entry, left)
-    note_loss(context, entry)
+    note_loss(context, entry, left)
 
 
 @linked(void(CONTEXT, int64, int64, int64))
@@ -76,7 +75,7 @@ def _pop_some(context, i, slot, hash_, front, n, form):  # type: ignore[no-untyp
     if form & IN_ARRAY:
         reply_array(context, n)
     _reply_end(context, root, front, n)
-    remove_end(context, entry, key, key_size, hash_, front, n)
+    remove_end(context, entry, root, key, key_size, hash_, front, n)
 
 
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64))

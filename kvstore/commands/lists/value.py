@@ -75,13 +75,12 @@ def note_growth(context, entry, size, n):  # type: ignore[no-untyped-def]
         entry_set_encoding(context, entry, encoding_grown(context, entry_root(context, entry), size, n))
 
 
-@linked(void(CONTEXT, int64))
-def note_loss(context, entry):  # type: ignore[no-untyped-def]
-    """Update the encoding of a list that may have shrunk."""
+@linked(void(CONTEXT, int64, int64))
+def note_loss(context, entry, root):  # type: ignore[no-untyped-def]
+    """Update the encoding of a list with this root, which may have shrunk."""
     if entry_encoding(context, entry) == COMPACT:
         return
-    space, root, most = context.space, entry_root(context, entry), context.shard[LIST_MAX_LISTPACK_SIZE]
-    limit = _SAFE
+    space, most, limit = context.space, context.shard[LIST_MAX_LISTPACK_SIZE], _SAFE
     if most < 0:
         limit = _node_bytes(context) >> 1
     elif sequence_count(space, root) > max(most, 1) >> 1:
