@@ -10,6 +10,9 @@ The first argument is taken for the key, which is right for nearly every command
 vain.  LINDEX waits for memory again, in the packed that holds its element.  So its list is searched beforehand, which
 costs less than these lines, and they are prefetched, too.
 
+A database of few keys is in the cache anyway, and looking at a command takes about as long as finding its key there.
+So nothing is looked at then, unless it is a LINDEX.
+
 Looking ahead changes nothing but the contents of the caches and the TLB.
 """
 
@@ -26,13 +29,15 @@ from kvstore.structures.hash import hash_bytes
 from kvstore.structures.sequence import sequence_prefetch
 from kvstore.wire.arguments import pack, query, word_at
 from kvstore.wire.request import short_number
-from mmcore.jit import int64, kernel, linked, void
+from mmcore.jit import bytes64, int64, kernel, linked, void
 
 AHEAD_MAX = 16  # commands at a time: about as many lines as a core can wait for at once
 ARGUMENTS_MAX = 16  # of a command that is looked at; a longer one takes longer than fetching its key's lines
 KEY_MAX = 512  # [bytes]
+FEW_BUCKETS = 512  # with the first lines of their entries 256 KiB, a quarter of a common L2 cache
 LINDEX_SIZE = 6
 _LINDEX = pack(b"LINDEX")
+_LINDEX_BEGINS = int.from_bytes(b"*3\r\n$6\r\n", "little")
 
 
 @kernel
@@ -64,6 +69,14 @@ def _next_command(text, position, end):  # type: ignore[no-untyped-def]
     return key, length, rank, position
 
 
+@kernel
+def _is_lindex(text, position, end):  # type: ignore[no-untyped-def]
+    # Whether the command at `position` is LINDEX.
+    if end - position < 8 + LINDEX_SIZE or bytes64(text, position) != _LINDEX_BEGINS:
+        return False
+    return word_at(text, position + 8, LINDEX_SIZE) == _LINDEX
+
+
 @linked(void(CONTEXT, int64, int64))
 def _prefetch_element(context, entry, rank):  # type: ignore[no-untyped-def]
     """Prefetch the lines of an element of a list, if the entry is one and has it."""
@@ -84,7 +97,8 @@ def look_ahead(context):  # type: ignore[no-untyped-def]
     base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
     found, ranks, position = 0, 0, shard[INPUT_POSITION]
     shard[AHEAD] = end
-    for _ in range(AHEAD_MAX if buckets > 0 else 0):
+    pays = buckets > FEW_BUCKETS or (buckets > 0 and _is_lindex(text, position, end))
+    for _ in range(AHEAD_MAX if pays else 0):
         key, length, rank, position = _next_command(text, position, end)
         if position == 0:
             break

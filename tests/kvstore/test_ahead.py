@@ -5,8 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from kvstore.net.ahead import AHEAD_MAX, look_ahead
+from kvstore.net.ahead import AHEAD_MAX, FEW_BUCKETS, look_ahead
 from tests.kvstore.bare import Bare
+
+MANY = 6 * FEW_BUCKETS + 1000  # keys of a database that does not fit the cache
 
 
 def command(*words: bytes) -> bytes:
@@ -38,7 +40,7 @@ def look(store: Bare, text: bytes, position: int = 0) -> int:
 
 def test_it_looks_at_so_many_commands_and_goes_on_behind_them() -> None:
     with Bare() as store:
-        for i in range(1000):
+        for i in range(MANY):
             store("SET", f"key:{i}", "v" * (i % 300))
         one = command(b"GET", b"key:500")
         text = one * 100
@@ -49,15 +51,24 @@ def test_it_looks_at_so_many_commands_and_goes_on_behind_them() -> None:
 
 def test_it_stops_at_what_is_not_whole_and_does_not_come_back_to_it() -> None:
     with Bare() as store:
-        store("SET", "a", "b")
-        whole = command(b"GET", b"a")
+        store("RPUSH", "a", "b")
+        whole = command(b"LINDEX", b"a", b"0")
         for cut in range(1, len(whole)):
             text = whole + whole[:cut]
             assert look(store, text) == len(whole)
             assert look(store, text, len(whole)) == len(text)
 
 
-@pytest.mark.parametrize("keys", [0, 1, 3000])
+def test_with_few_keys_it_looks_at_lindex_alone() -> None:
+    with Bare() as store:
+        store("RPUSH", "list", *("v" * 20 for _ in range(1000)))
+        one, other = command(b"lindex", b"list", b"7"), command(b"LLEN", b"list")
+        assert look(store, one * 100) == AHEAD_MAX * len(one)
+        assert look(store, other * 100) == len(other) * 100
+        assert look(store, one[:-1]) == len(one) - 1
+
+
+@pytest.mark.parametrize("keys", [0, 1, MANY])
 def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
     generator = random.Random(keys)
     with Bare() as store:
