@@ -53,6 +53,8 @@ READY = RW | D  # required in the last entry, and RW in its whole path, before t
 TRACES = A | D  # the flags that the processor sets in the last entry when it writes
 _FLAGS = ~ADDRESS
 _SHIFT = uint64(PAGE_SHIFT)
+_FRAME = (1 << 40) - 1  # the bits of a frame's number
+_INDEX = 2 * ENTRY_COUNT - 1  # the bits of an index in a table, and of its end
 
 
 @kernel
@@ -65,6 +67,15 @@ def table_index(va, level):  # type: ignore[no-untyped-def]
 def slot_of(table, va, level):  # type: ignore[no-untyped-def]
     """Index in `entries` of va's entry; frame `table` is its table of `level`."""
     return (table << ENTRY_SHIFT) + table_index(va, level)
+
+
+@kernel
+def slot_at(table, index):  # type: ignore[no-untyped-def]
+    """Index in `entries` of entry `index` of frame `table`; ENTRY_COUNT gives the end of the table.
+
+    The masks change nothing.  They tell the compiler that the result is not negative, so that it uses vectors.
+    """
+    return ((table & _FRAME) << ENTRY_SHIFT) + (index & _INDEX)
 
 
 @kernel

@@ -16,10 +16,10 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from mmcore.frames import frame_drop, run_drop
-from mmcore.jit import Array, int64, linked, prefetch, void, zeros
-from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, frame_of
+from mmcore.jit import Array, int64, kernel, linked, prefetch, void, zeros
+from mmcore.paging import ENTRY_COUNT, ENTRY_SHIFT, HUGE, NO_ENTRY, ROOT_LEVEL, P, frame_of, slot_at
 from mmcore.state import MEMORY
-from mmcore.tables import next_child, set_entry
+from mmcore.tables import clear_children, next_child, set_entry
 
 if TYPE_CHECKING:
     from mmcore.memory import PhysicalMemory
@@ -36,6 +36,61 @@ def release_begin(cursor, root):  # type: ignore[no-untyped-def]
     """Set a cursor to release the tree at `root`."""
     cursor[0] = root
     cursor[1] = 0
+
+
+@kernel
+def _drop_shared(mem, table, index, end):  # type: ignore[no-untyped-def]
+    # Drop the references of a table's entries from `index` on, up to `end` or to the first entry that is absent, maps a
+    # huge page or is the last one that points at its frame.  Returns the index of that.
+    entries, counts = mem.entries, mem.refcount
+    while index < end:
+        entry = entries[slot_at(table, index)]
+        if entry & HUGE != P:
+            break
+        child = frame_of(entry)
+        count = counts[child]
+        if count == 1:
+            break
+        counts[child] = count - 1
+        index += 1
+    return index
+
+
+@kernel
+def _free_pages(mem, pt, index, end):  # type: ignore[no-untyped-def]
+    # Free the pages of a PT's entries from `index` on, up to `end` or to the first entry that is absent or not the last
+    # one that points at its frame.  Returns the index of that.
+    while index < end:
+        slot = slot_at(pt, index)
+        child = frame_of(mem.entries[slot])
+        if mem.entries[slot] == NO_ENTRY or mem.refcount[child] > 1:
+            break
+        if index + _AHEAD < ENTRY_COUNT:
+            later = frame_of(mem.entries[slot + _AHEAD])
+            prefetch(mem.refcount, later)
+            prefetch(mem.epoch, later)
+        frame_drop(mem, child)
+        index += 1
+    return index
+
+
+@kernel
+def _drop_children(mem, table, level, first, limit):  # type: ignore[no-untyped-def]
+    # Drop the references of a table's entries from index `first` on, up to `limit` of them, or to an entry on which
+    # more than a page depends.  Returns (the index behind the last one, how many).  The entries are not cleared.
+    index, dropped = next_child(mem, table, first), 0
+    while index < ENTRY_COUNT and dropped < limit:
+        end = min(ENTRY_COUNT, index + limit - dropped)
+        after = _drop_shared(mem, table, index, end)
+        if level == 1:
+            after = _free_pages(mem, table, after, end)
+        dropped += after - index
+        if after == index:
+            if mem.entries[slot_at(table, index)] != NO_ENTRY:
+                break
+            after = next_child(mem, table, index)
+        index = after
+    return index, dropped
 
 
 @linked(int64(MEMORY, int64[::1], int64))
@@ -55,39 +110,33 @@ def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
     while examined < budget:
         level = cursor[1]
         table, first = cursor[2 * level], cursor[2 * level + 1]
-        index = next_child(mem, table, first)
-        examined += 1 + (index - first) // _SCANNED_PER_FRAME
+        index, dropped = _drop_children(mem, table, level, first, budget - examined)
+        examined += 1 + dropped + (index - first - dropped) // _SCANNED_PER_FRAME
         if index == ENTRY_COUNT:
+            if level < ROOT_LEVEL:
+                set_entry(mem, (cursor[2 * level + 2] << ENTRY_SHIFT) + cursor[2 * level + 3], NO_ENTRY)
+                cursor[2 * level + 3] += 1
+            cursor[1] = level + 1
+            frame_drop(mem, table)
             if level == ROOT_LEVEL:
-                frame_drop(mem, table)
                 cursor[0] = RELEASED
                 break
-            cursor[1] = level + 1
-            slot = (cursor[2 * level + 2] << ENTRY_SHIFT) + cursor[2 * level + 3]
-            cursor[2 * level + 3] += 1
-        else:
-            slot = (table << ENTRY_SHIFT) + index
-            child = frame_of(mem.entries[slot])
-            if mem.entries[slot] & HUGE == HUGE:
-                cursor[2 * level + 1] = index + 1
-                set_entry(mem, slot, NO_ENTRY)
-                run_drop(mem, child)
-                examined += _RUN_WORTH - 1
-                continue
-            if level > 1 and mem.refcount[child] == 1:
-                cursor[2 * level + 1] = index
-                cursor[1] = level - 1
-                cursor[2 * level - 2] = child
-                cursor[2 * level - 1] = 0
-                continue
-            if index + _AHEAD < ENTRY_COUNT:
-                later = frame_of(mem.entries[slot + _AHEAD])
-                prefetch(mem.refcount, later)
-                prefetch(mem.epoch, later)
+            continue
+        clear_children(mem, table, first, index)
+        cursor[2 * level + 1] = index
+        if examined >= budget:
+            break
+        slot = (table << ENTRY_SHIFT) + index
+        child = frame_of(mem.entries[slot])
+        if mem.entries[slot] & HUGE == HUGE:
             cursor[2 * level + 1] = index + 1
-            table = child
-        set_entry(mem, slot, NO_ENTRY)
-        frame_drop(mem, table)
+            set_entry(mem, slot, NO_ENTRY)
+            run_drop(mem, child)
+            examined += _RUN_WORTH
+        else:
+            cursor[1] = level - 1
+            cursor[2 * level - 2] = child
+            cursor[2 * level - 1] = 0
     return examined
 
 

@@ -23,6 +23,7 @@ from mmcore.paging import (
     A,
     P,
     frame_of,
+    slot_at,
     table_of,
 )
 
@@ -43,9 +44,16 @@ def set_entry(mem, slot, entry):  # type: ignore[no-untyped-def]
 @kernel
 def protect_children(mem, table):  # type: ignore[no-untyped-def]
     """Clear R/W in every entry of a table."""
-    first = table << ENTRY_SHIFT
-    for slot in range(first, first + ENTRY_COUNT):
-        set_entry(mem, slot, mem.entries[slot] & WRITE_PROTECT)
+    first = slot_at(table, 0)
+    for index in range(ENTRY_COUNT):
+        set_entry(mem, first + index, mem.entries[first + index] & WRITE_PROTECT)
+
+
+@kernel
+def clear_children(mem, table, begin, end):  # type: ignore[no-untyped-def]
+    """Make the entries [begin, end) of a table absent; the caller has dropped their references."""
+    for slot in range((table << ENTRY_SHIFT) + begin, (table << ENTRY_SHIFT) + end):
+        set_entry(mem, slot, NO_ENTRY)
 
 
 @kernel
@@ -58,13 +66,23 @@ def share_entry(mem, source, target):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _has_rights(mem, table):  # type: ignore[no-untyped-def]
+    # Whether R/W is set in any entry of a table.
+    first, flags = slot_at(table, 0), NO_ENTRY
+    for index in range(ENTRY_COUNT):
+        flags |= mem.entries[first + index]
+    return flags & RW != NO_ENTRY
+
+
+@kernel
 def share_children(mem, source, target):  # type: ignore[no-untyped-def]
     """Make `target` a copy of table `source`: each child gains one reference and is write-protected in both."""
-    protect_children(mem, source)
+    if _has_rights(mem, source):  # otherwise its cache lines stay clean
+        protect_children(mem, source)
     copy_bytes(mem.bytes, target << PAGE_SHIFT, mem.bytes, source << PAGE_SHIFT, PAGE_SIZE)
-    first = target << ENTRY_SHIFT
-    for slot in range(first, first + ENTRY_COUNT):
-        entry = mem.entries[slot]
+    first = slot_at(target, 0)
+    for index in range(ENTRY_COUNT):
+        entry = mem.entries[first + index]
         if entry & P:
             mem.refcount[frame_of(entry)] += 1
 
@@ -72,10 +90,9 @@ def share_children(mem, source, target):  # type: ignore[no-untyped-def]
 @kernel
 def count_tables_in(mem, table):  # type: ignore[no-untyped-def]
     """The number of tables that the entries of a table point at; the table is not a PT."""
-    first = table << ENTRY_SHIFT
-    count = 0
-    for slot in range(first, first + ENTRY_COUNT):
-        if mem.entries[slot] & HUGE == P:
+    first, count = slot_at(table, 0), 0
+    for index in range(ENTRY_COUNT):
+        if mem.entries[first + index] & HUGE == P:
             count += 1
     return count
 
@@ -84,8 +101,7 @@ def count_tables_in(mem, table):  # type: ignore[no-untyped-def]
 def next_child(mem, table, index):  # type: ignore[no-untyped-def]
     """The index of the first present entry of a table at or after `index`; ENTRY_COUNT if there is none."""
     entries = mem.entries
-    slot = (table << ENTRY_SHIFT) + index
-    end = (table + 1) << ENTRY_SHIFT
+    slot, end = slot_at(table, index), slot_at(table, ENTRY_COUNT)
     while slot < end and slot & 7 != 0 and entries[slot] == NO_ENTRY:
         slot += 1
     if slot & 7 == 0:
@@ -98,4 +114,4 @@ def next_child(mem, table, index):  # type: ignore[no-untyped-def]
             slot += 8
         while slot < end and entries[slot] == NO_ENTRY:
             slot += 1
-    return slot - (table << ENTRY_SHIFT)
+    return slot - slot_at(table, 0)

@@ -33,13 +33,16 @@ class Mutation(NamedTuple):
 
 
 COPY_ONLY = "    copy_bytes(mem.bytes, target << PAGE_SHIFT, mem.bytes, source << PAGE_SHIFT, PAGE_SIZE)\n"
-COPY = "    protect_children(mem, source)\n" + COPY_ONLY
+PROTECTION = "        protect_children(mem, source)\n"
+COPY = "    if _has_rights(mem, source):  # otherwise its cache lines stay clean\n" + PROTECTION + COPY_ONLY
 # Tests that notice several of them, within milliseconds.
 COUNTS = "test_invariants.py::test_invariant_1_a_count_is_the_entries_and_roots_that_point_at_a_frame"
 NO_STORE = "test_invariants.py::test_invariant_2_a_shared_frame_gets_no_store[0]"
 HUGE_PAGE = "test_invariants.py::test_invariant_9_a_huge_page_is_an_aligned_run_whose_head_counts_for_it"
 TAKEN_BACK = "test_invariants.py::test_a_table_taken_back_without_a_copy_still_stamps_what_is_written"
 CHARGES = "test_charges.py::test_a_copy_is_paid_for_by_its_writer_and_the_old_page_by_its_own"
+COUNTED_ONCE = "test_invariants.py::test_invariant_4_pages_below_a_shared_table_are_counted_once_by_it"
+RELEASE = "test_invariants.py::test_invariant_7_a_frozen_root_is_released_by_its_owner_in_steps"
 MUTATIONS = {
     # who pays
     "a frame that is freed stays charged": Mutation("frames.py", "        uncharge(mem, frame, 1)\n", "", CHARGES),
@@ -50,9 +53,7 @@ MUTATIONS = {
         CHARGES,
     ),
     # write-protect both copies
-    "neither copy of a table is write-protected": Mutation(
-        "tables.py", "    protect_children(mem, source)\n", "", COUNTS
-    ),
+    "neither copy of a table is write-protected": Mutation("tables.py", PROTECTION, "        pass\n", COUNTS),
     "the old copy of a table is not write-protected": Mutation(
         "tables.py", COPY, COPY_ONLY + "    protect_children(mem, target)\n", COUNTS
     ),
@@ -172,10 +173,16 @@ MUTATIONS = {
         "test_invariants.py::test_check_memory_notices_a_lost_frame_and_one_free_twice",
     ),
     "a release empties tables that others have": Mutation(
-        "release.py",
-        "if level > 1 and mem.refcount[child] == 1:",
-        "if level > 1:",
-        "test_invariants.py::test_invariant_4_pages_below_a_shared_table_are_counted_once_by_it",
+        "release.py", "_drop_shared(mem, table, index, end)\n", "index\n", COUNTED_ONCE
+    ),
+    "a release keeps the references to shared pages": Mutation(
+        "release.py", "        counts[child] = count - 1\n", "        pass\n", RELEASE
+    ),
+    "a release keeps the pages that nobody shares": Mutation(
+        "release.py", "        frame_drop(mem, child)\n", "        pass\n", RELEASE
+    ),
+    "a step of a release leaves entries to what it has dropped": Mutation(
+        "release.py", "        clear_children(mem, table, first, index)\n", "        pass\n", RELEASE
     ),
     "a fork does not send the unsharing back to the start": Mutation(
         "fork.py", "    cpu[UNSHARED_TO] = 0\n", "", "test_unshare.py::test_a_fork_sends_it_back_to_the_start[1]"
