@@ -14,7 +14,7 @@ BY_FILE = {
     "__init__.py": {"importlib"},
     "giveback.py": {"ctypes"},
     "state.py": {"dataclasses"},
-    "populate.py": {"contextlib", "os", "threading"},
+    "populate.py": {"contextlib", "os", "select", "threading"},
     "memory.py": {"mmap", "operator"},
     "release.py": {"operator"},
     "space.py": {"importlib", "operator"},
