@@ -9,12 +9,16 @@ The cell of a key that was used very often is displaced by nothing.  Once the ke
 the others for as long as its counter takes to decay.  So under the LFU policies the timer looks for such cells: it
 compares some lines with the keys at a time.  A DEL cannot empty the cell, for another key may share it.
 
+A line that was not split has twice as many keys as one that was, and forgets the more.  So under the LRU and LFU
+policies, which evict a forgotten key before its neighbours, the number of lines is a power of two: seven to fourteen
+keys have a line.
+
 The last line is removed by moving its cells into the line that it was split from.  The timer does all this, some lines
 at a time.
 """
 
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import CLOCK_LINES, CLOCK_LINES_MAX, CLOCK_SCRUBBED
+from kvstore.lifetimes.shard import CLOCK_LINES, CLOCK_LINES_MAX, CLOCK_SCRUBBED, MAXMEMORY_POLICY
 from kvstore.lifetimes.sizes import CLOCK_LINE, CLOCK_LINES_MIN
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.clockline import (
@@ -25,7 +29,17 @@ from kvstore.store.clockline import (
     cell_tag,
     cell_with,
 )
-from kvstore.store.clocks import cell_to_displace, clock_lines, clock_tags, give_back_lines, is_lfu, staleness, tag_of
+from kvstore.store.clocks import (
+    POLICY_LFU,
+    POLICY_LRU,
+    cell_to_displace,
+    clock_lines,
+    clock_tags,
+    give_back_lines,
+    is_lfu,
+    staleness,
+    tag_of,
+)
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import entry_hash
 from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS
@@ -35,6 +49,7 @@ from mmcore.jit import fill_bytes, int64, kernel, linked, void
 from mmcore.mmu import load64
 
 KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 8, 15  # fifteen lines for 256 keys
+LINES_PER_KEYS_CACHED = 18  # under a policy that goes by the clocks, and then up to a power of two
 ADD_STEP, REMOVE_STEP = 2048, 8192  # lines that the timer adds or removes at a time
 SCRUB_STEP = 128  # lines of which it looks for cells of deleted keys
 _EVERY_CELL = (1 << CELLS) - 1
@@ -157,18 +172,27 @@ def _merge_last(context):  # type: ignore[no-untyped-def]
     context.shard[CLOCK_LINES] = number
 
 
+@kernel
+def _lines_for(context, keys):  # type: ignore[no-untyped-def]
+    # The number of lines for so many keys.
+    if context.shard[MAXMEMORY_POLICY] & (POLICY_LRU | POLICY_LFU):
+        lines = bucket_mask((LINES_PER_KEYS_CACHED * keys) >> KEYS_PER_LINE_SHIFT) + 1
+    else:
+        lines = (LINES_PER_KEYS * keys) >> KEYS_PER_LINE_SHIFT
+    return max(CLOCK_LINES_MIN, min(lines, context.shard[CLOCK_LINES_MAX]))
+
+
 @linked(void(CONTEXT))
 def clocks_fit(context):  # type: ignore[no-untyped-def]
     """Add or remove some lines, so that their number fits that of the keys; called by the timer."""
     shard, keys = context.shard, 0
     for db in range(DATABASES):
         keys += db_load(context, db, DB_KEYS)
-    wanted = max(CLOCK_LINES_MIN, min((LINES_PER_KEYS * keys) >> KEYS_PER_LINE_SHIFT, shard[CLOCK_LINES_MAX]))
-    before = shard[CLOCK_LINES]
-    for _ in range(min(wanted - before, ADD_STEP)):
+    before, most = shard[CLOCK_LINES], _lines_for(context, keys + (keys >> 2))  # not back and forth
+    for _ in range(min(_lines_for(context, keys) - before, ADD_STEP)):
         _add_line(context)
-    if before > wanted + (wanted >> 2):  # not back and forth
-        for _ in range(min(before - wanted, REMOVE_STEP)):
+    if before > most:
+        for _ in range(min(before - most, REMOVE_STEP)):
             _merge_last(context)
         give_back_lines(context, shard[CLOCK_LINES], before)
     if is_lfu(context):

@@ -10,10 +10,10 @@ snapshots and branches live.
             under an LFU policy when its counter was last decayed: Unix time [min] modulo 2^16, << 8 | the counter
 
 A key that has no cell takes the stalest one of its line, so the array forgets the clocks of those keys first that
-matter least.  It has fifteen cells for sixteen keys.  A key without a cell is staler than all of its line,
-and eviction takes it before them.  OBJECT tells the stalest clock of its line, or in a line that has empty cells, when
-the array was emptied.  Two keys of a line may have the same tag, with
-a chance of 6 %; then they share a cell, and each counts as used when the other is.
+matter least.  It has fifteen cells for sixteen keys, and more under the LRU and LFU policies (clockgrowth.py).  A key
+without a cell is staler than all of its line, and eviction takes it before them.  OBJECT tells the stalest clock of its
+line, or in a line that has empty cells, when the array was emptied.  Two keys of a line may have the same tag, with a
+chance of 6 %; then they share a cell, and each counts as used when the other is.
 
 The array grows and shrinks with the number of keys, and cells of deleted keys are found in time (clockgrowth.py).  Its
 memory is reserved at the start, one part in
@@ -92,8 +92,8 @@ def clock_lines(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _line(context, hash_):  # type: ignore[no-untyped-def]
-    # Offset of the line of a hash.
+def line_of(context, hash_):  # type: ignore[no-untyped-def]
+    """Offset of the line of a hash."""
     return CLOCK_LINE * bucket_number(hash_, context.shard[CLOCK_LINES])
 
 
@@ -171,7 +171,7 @@ def cell_to_displace(context, line):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64))
-def _unknown(context, line):  # type: ignore[no-untyped-def]
+def clock_unknown(context, line):  # type: ignore[no-untyped-def]
     """The clock that stands for that of a key without a cell in the line at this offset."""
     lines, cell = clock_lines(context), cell_to_displace(context, line)
     if cell_tag(lines, line, cell) != 0:
@@ -184,15 +184,15 @@ def clock_of(context, db, hash_):  # type: ignore[no-untyped-def]
     """The clock of the key of `db` that has this hash."""
     if not has_clocks(context):
         return _clock_at(context, context.shard[LRU_CLOCK])
-    lines, line = clock_lines(context), _line(context, hash_)
+    lines, line = clock_lines(context), line_of(context, hash_)
     cell = cell_with(lines, line, _tag(context, db, hash_))
-    return cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
+    return cell_clock(lines, line, cell) if cell < CELLS else clock_unknown(context, line)
 
 
 @linked(int64(CONTEXT, int64, int64))
 def clock_own(context, db, hash_):  # type: ignore[no-untyped-def]
     """The clock of the key of `db` that has this hash; -1 if it has no cell."""
-    lines, line = clock_lines(context), _line(context, hash_)
+    lines, line = clock_lines(context), line_of(context, hash_)
     cell = cell_with(lines, line, _tag(context, db, hash_))
     return cell_clock(lines, line, cell) if cell < CELLS else -1
 
@@ -204,9 +204,9 @@ def knows_lines(context, buckets):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
-def clock_beside(context, tags, number, upper):  # type: ignore[no-untyped-def]
-    """The same, of an entry in bucket `number` of such an index; of its hash only the upper bits need to be known."""
-    lines, line = clock_lines(context), _line(context, number)
+def clock_beside(context, line, tags, upper):  # type: ignore[no-untyped-def]
+    """The same, of an entry whose line is known; of its hash only the upper bits need to be known."""
+    lines = clock_lines(context)
     cell = cell_with(lines, line, tag_of(tags, upper))
     return cell_clock(lines, line, cell) if cell < CELLS else -1
 
@@ -216,7 +216,7 @@ def clock_set(context, db, hash_, clock):  # type: ignore[no-untyped-def]
     """Give the key of `db` that has this hash a clock."""
     if not has_clocks(context):
         return
-    lines, line, tag = clock_lines(context), _line(context, hash_), _tag(context, db, hash_)
+    lines, line, tag = clock_lines(context), line_of(context, hash_), _tag(context, db, hash_)
     cell = cell_with(lines, line, tag)
     if cell == CELLS:
         cell = cell_to_displace(context, line)
@@ -242,7 +242,7 @@ def _counted(context, counter):  # type: ignore[no-untyped-def]
 def _touch_lfu(context, line, tag, cell, now):  # type: ignore[no-untyped-def]
     """Count a use at Unix time `now` [s] in the cell of a tag, which is CELLS if the tag is not in the line."""
     lines = clock_lines(context)
-    clock = cell_clock(lines, line, cell) if cell < CELLS else _unknown(context, line)
+    clock = cell_clock(lines, line, cell) if cell < CELLS else clock_unknown(context, line)
     if cell == CELLS:
         cell = cell_to_displace(context, line)
     cell_set(lines, line, cell, tag, _minutes(now) << 8 | _counted(context, frequency(context, clock)))
@@ -256,7 +256,7 @@ def clock_touch(context, db, hash_):  # type: ignore[no-untyped-def]
     now, lines, line, tag = (
         context.shard[LRU_CLOCK],
         clock_lines(context),
-        _line(context, hash_),
+        line_of(context, hash_),
         _tag(context, db, hash_),
     )
     cell = cell_with(lines, line, tag)
@@ -272,7 +272,7 @@ def clock_touch(context, db, hash_):  # type: ignore[no-untyped-def]
 def clock_prefetch(context, hash_):  # type: ignore[no-untyped-def]
     """Prefetch the line of a key of the main store."""
     if context.shard[CLOCK_LINES] > 0:
-        prefetch(clock_lines(context), _line(context, hash_))
+        prefetch(clock_lines(context), line_of(context, hash_))
 
 
 @kernel

@@ -20,8 +20,8 @@ no frame, but copy pages.  Only the main store is limited by maxmemory, and only
 A great value is freed in steps.  Values that wait to be freed go before another key is evicted, so no more keys go than
 must.
 
-Eviction stops while fewer frames are free than a removal may take.  Nothing is evicted within a transaction: EXEC is
-admitted for all its commands.
+Eviction stops while fewer frames are free than a removal may take.  EXEC is admitted once for all its commands, and
+nothing is evicted between them; only DEBUG POPULATE, which admits each of its keys, evicts within a transaction, too.
 """
 
 from kvstore.effects.events import EVICTED
@@ -48,12 +48,12 @@ from kvstore.store.clocks import (
     POLICY_TTL,
     clocks_empty,
 )
-from kvstore.store.databases import FRAMES_TO_REMOVE, TIMES, db_load, deadline_base, key_base, memory_exceeded
+from kvstore.store.databases import FRAMES_TO_REMOVE, KEYS, TIMES, db_load, deadline_base, key_base, memory_exceeded
 from kvstore.store.entries import entry_hash
 from kvstore.store.evictionpool import evictable, pool_clear, pool_sample, pool_take, which_keys
 from kvstore.store.expire import make_room
 from kvstore.store.flush import release_some
-from kvstore.store.index import index_find_entry
+from kvstore.store.index import entry_of, index_find_entry
 from kvstore.store.layout import (
     CONTROL_BASE,
     CONTROL_FLUSHING,
@@ -108,15 +108,21 @@ def use_policy(context, policy):  # type: ignore[no-untyped-def]
         clocks_empty(context)
 
 
-@linked(void(CONTEXT, int64, int64))
-def _evict(context, db, entry):  # type: ignore[no-untyped-def]
-    """Delete an entry of `db`.  Save points do not count this as a change."""
-    hash_ = entry_hash(context, entry, context.store[HASH_SEED])
-    slot = index_find_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, entry)
+@linked(void(CONTEXT, int64, int64, int64))
+def _evict(context, db, slot, hash_):  # type: ignore[no-untyped-def]
+    """Delete the entry of `db` that a slot points at.  Save points do not count this as a change."""
     assert slot != 0, "an entry that is to be evicted is not among the keys"
     context.shard[EVICTED_KEYS] += 1
-    tell_gone(context, db, entry, hash_, EVICTED)
+    tell_gone(context, db, entry_of(load64(context.space, slot)), hash_, EVICTED)
     delete_entry(context, db, slot, hash_)
+
+
+@linked(void(CONTEXT, int64, int64))
+def _evict_entry(context, db, entry):  # type: ignore[no-untyped-def]
+    """Evict an entry of which only the address is known."""
+    hash_ = entry_hash(context, entry, context.store[HASH_SEED])
+    slot = index_find_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS), hash_, entry)
+    _evict(context, db, slot, hash_)
 
 
 @linked(int64(CONTEXT))
@@ -130,7 +136,7 @@ def _evict_any(context):  # type: ignore[no-untyped-def]
                 entry = random_entry(context, deadline_base(context, db), db_load(context, db, DB_DEADLINE_BUCKETS))
             else:
                 entry = random_entry(context, key_base(context, db), db_load(context, db, DB_KEY_BUCKETS))
-            _evict(context, db, entry)
+            _evict_entry(context, db, entry)
             return FITS
     return CANNOT
 
@@ -142,9 +148,15 @@ def _evict_best(context):  # type: ignore[no-untyped-def]
         if pool_sample(context) == 0:
             return CANNOT
         taken = pool_take(context)
-        if taken != 0:
-            _evict(context, taken & 0xFF, taken >> 8)
-            return FITS
+        if taken == 0:
+            continue
+        slot, db = taken >> 8, (taken & 0xFF) >> 1
+        entry = entry_of(load64(context.space, slot))
+        if taken & 1 == KEYS:
+            _evict(context, db, slot, entry_hash(context, entry, context.store[HASH_SEED]))
+        else:
+            _evict_entry(context, db, entry)
+        return FITS
     return GOES_ON
 
 

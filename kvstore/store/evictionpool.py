@@ -1,7 +1,7 @@
 """The best candidates for eviction: a pool of sixteen, into which samples of all databases go, as in Redis.
 
-    score     LRU: seconds since the last use; LFU: 255 less the counter; above both, a key whose clock was forgotten;
-              volatile-ttl: the higher, the sooner it is due
+    score     LRU: seconds since the last use; LFU: 255 less the counter; a key whose clock was forgotten is staler by
+              one than all of its line; volatile-ttl: the higher, the sooner it is due
     sample    all entries of a few adjacent buckets, from a random one on: maxmemory-samples, or some more, of each
               database that has any; of the keys with a deadline under the volatile policies
 
@@ -27,7 +27,9 @@ from kvstore.store.clocks import (
     clock_beside,
     clock_own,
     clock_tags,
+    clock_unknown,
     knows_lines,
+    line_of,
     staleness,
 )
 from kvstore.store.databases import KEYS, TIMES, db_load
@@ -55,7 +57,6 @@ CANDIDATE_WORDS = 4
 POOL_SIZE = (EVICTION_POOL_WORDS - 1) // CANDIDATE_WORDS
 BUCKETS_PER_SAMPLE = 8  # looked at for each entry that is wanted, at most, in a sparse table
 _SOONEST = 1 << 62
-_FORGOTTEN = 1 << 24  # staler than any clock
 
 
 @view
@@ -129,35 +130,48 @@ def _buckets(context, table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _score_of(context, clock):  # type: ignore[no-untyped-def]
-    # Of a clock, or of a key that has none: -1.
-    return staleness(context, clock) if clock >= 0 else _FORGOTTEN
+def _score_of(context, line, clock):  # type: ignore[no-untyped-def]
+    # Of the clock of a key in the line at this offset, or of a key that has none: -1.
+    return staleness(context, clock) if clock >= 0 else staleness(context, clock_unknown(context, line)) + 1
 
 
 @kernel
-def _score(context, table, word):  # type: ignore[no-untyped-def]
-    # By a look at the entry.
+def _by_clock(context, table, number, upper):  # type: ignore[no-untyped-def]
+    # The score of a key by the line of its bucket.
+    line = line_of(context, number)
+    return _score_of(context, line, clock_beside(context, line, clock_tags(context, table >> 1), upper))
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _by_entry(context, table, word):  # type: ignore[no-untyped-def]
+    """The score of a key by a look at its entry."""
     entry = word & ADDRESS
     if context.shard[MAXMEMORY_POLICY] & POLICY_TTL:
         return _SOONEST - entry_deadline(context, entry)
-    return _score_of(context, clock_own(context, table >> 1, entry_hash(context, entry, context.store[HASH_SEED])))
+    hash_ = entry_hash(context, entry, context.store[HASH_SEED])
+    return _score_of(context, line_of(context, hash_), clock_own(context, table >> 1, hash_))
+
+
+@kernel
+def _lines_tell(context, table):  # type: ignore[no-untyped-def]
+    # Whether scores need no look at the entries of a table.
+    return context.shard[MAXMEMORY_POLICY] & POLICY_TTL == 0 and knows_lines(context, _buckets(context, table))
 
 
 @linked(int64(CONTEXT, int64, int64))
 def _sample_bucket(context, table, number):  # type: ignore[no-untyped-def]
     """Offer the entries of a bucket and its overflow; returns how many there are."""
     bucket, offered = _base(context, table) + BUCKET_SIZE * number, 0
-    beside = context.shard[MAXMEMORY_POLICY] & POLICY_TTL == 0 and knows_lines(context, _buckets(context, table))
-    tags = clock_tags(context, table >> 1)
+    beside = _lines_tell(context, table)
     while bucket != 0:
         for i in range(SLOTS):
             word = load64(context.space, bucket + 8 * i)
             if word == 0 or word & LINK:
                 continue
             if beside:
-                score = _score_of(context, clock_beside(context, tags, number, word >> TAG_SHIFT))
+                score = _by_clock(context, table, number, word >> TAG_SHIFT)
             else:
-                score = _score(context, table, word)
+                score = _by_entry(context, table, word)
             pool_offer(context, score, table, number, word)
             offered += 1
         bucket = next_overflow(context.space, bucket)
@@ -186,27 +200,34 @@ def pool_sample(context):  # type: ignore[no-untyped-def]
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
-def _is_there(context, table, number, word):  # type: ignore[no-untyped-def]
-    """Whether a bucket of a table, or its overflow, has a slot with this word (0 or 1)."""
+def _slot(context, table, number, word):  # type: ignore[no-untyped-def]
+    """Address of the slot with this word in a bucket of a table, or in its overflow; 0 if it is not there any more."""
     if which_keys(context) != table & 1 or number >= _buckets(context, table):
         return 0
     bucket = _base(context, table) + BUCKET_SIZE * number
     while bucket != 0:
         for i in range(SLOTS):
             if load64(context.space, bucket + 8 * i) == word:
-                return 1
+                return bucket + 8 * i
         bucket = next_overflow(context.space, bucket)
     return 0
 
 
 @linked(int64(CONTEXT))
 def pool_take(context):  # type: ignore[no-untyped-def]
-    """Take the best candidate that is still one: its entry's address << 8 | its database; 0 if there is none."""
+    """Take the best candidate that is still one: the address of its slot << 8 | its table; 0 if there is none."""
     pool = _pool(context)
     while pool[COUNT] > 0:
         pool[COUNT] -= 1
         best = _candidate(context, pool[COUNT])
-        table, word = best[TABLE], best[WORD]
-        if _is_there(context, table, best[BUCKET], word) and _score(context, table, word) >= best[SCORE]:
-            return (word & ADDRESS) << 8 | table >> 1
+        table, number, word = best[TABLE], best[BUCKET], best[WORD]
+        slot = _slot(context, table, number, word)
+        if slot == 0:
+            continue
+        if _lines_tell(context, table):
+            score = _by_clock(context, table, number, word >> TAG_SHIFT)
+        else:
+            score = _by_entry(context, table, word)
+        if score >= best[SCORE]:
+            return slot << 8 | table
     return 0

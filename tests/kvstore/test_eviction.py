@@ -73,6 +73,24 @@ def test_lru_evicts_what_was_not_used(store: Bare, keys: int) -> None:
     check_keyspace(store.context)
 
 
+def test_the_stalest_go_first_wherever_their_lines_are(store: Bare) -> None:
+    """The number of keys is one for which half of the lines would be twice as full, were they no more than needed."""
+    use(store, "allkeys-lru")
+    keys = [str(i) for i in range(8500)]
+    random.Random(3).shuffle(keys)
+    for i, key in enumerate(keys):
+        store("SET", key, "v")
+        if i % 100 == 0:
+            store.clock_ms += 1000
+            clocks_fit(store.context)
+    for _ in range(4):
+        clocks_fit(store.context)
+    for _ in range(2500):
+        assert evict_one(store.context) == FITS
+    gone = [i for i, key in enumerate(keys) if not store("EXISTS", key)]
+    assert sum(i < 3000 for i in gone) > 0.9 * len(gone)
+
+
 def test_lfu_evicts_what_is_seldom_used(store: Bare) -> None:
     use(store, "allkeys-lfu")
     for i in range(1000):

@@ -7,7 +7,7 @@ from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import CONTEXT, HANDLER
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.entries import NO_DEADLINE, entry_deadline
-from kvstore.store.lookup import key_hash, lookup, lookup_peek
+from kvstore.store.lookup import key_hash, lookup_peek, lookup_write
 from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve_change
 from kvstore.store.values import change_deadline
@@ -69,7 +69,7 @@ def _expire(context, seconds, absolute, error):  # type: ignore[no-untyped-def]
     if not reserve_change(context, 1, 4096):
         return 0
     hash_ = key_hash(context, key, key_size)
-    slot = lookup(context, call[DB], key, key_size, hash_)
+    slot = lookup_write(context, key, key_size, hash_)
     if slot == 0:
         reply_integer(context, 0)
         return 0
@@ -166,7 +166,7 @@ def persist(context):  # type: ignore[no-untyped-def]
     if not reserve_change(context, 1, 4096):
         return 0
     hash_ = key_hash(context, key, key_size)
-    slot = lookup(context, call[DB], key, key_size, hash_)
+    slot = lookup_write(context, key, key_size, hash_)
     if slot == 0 or entry_deadline(context, slot_entry(context, slot)) == NO_DEADLINE:
         reply_integer(context, 0)
     elif change_deadline(context, call[DB], slot, hash_, NO_DEADLINE):
