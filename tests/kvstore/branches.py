@@ -27,11 +27,12 @@ from kvstore.net.pipeline import run_pipeline
 from kvstore.net.stores import drop_store, end_stores, look_after_stores
 from kvstore.store.check import check_keyspace
 from kvstore.store.flush import background_step
+from kvstore.wire.errors import BRANCH_MEMORY, ERRORS
 from mmcore.check import check_heap, check_memory
 from mmcore.jit import address_of, int64, linked, over, void
 from mmcore.space import AddressSpace
 from mmcore.state import FREE_COUNT, TOTAL
-from tests.kvstore.bare import Bare, parse
+from tests.kvstore.bare import Bare, ReplyError, parse
 from tests.server.wire import Argument, encode
 
 
@@ -123,10 +124,11 @@ class Stores(Bare):
         swap(self.context_of(first), self.context_of(second))
         self.end_turn()
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str) -> str:
         """BRANCH RENAME."""
         text = new.encode()
-        assert registry_rename(self.context, self.known()[old].address, address_of(text), len(text)) == 1
+        done = registry_rename(self.context, self.known()[old].address, address_of(text), len(text))
+        return "OK" if done else ReplyError(ERRORS[BRANCH_MEMORY])
 
     def drop(self, name: str) -> None:
         """BRANCH or SNAPSHOT DROP ... FORCE."""

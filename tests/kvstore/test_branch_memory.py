@@ -72,6 +72,10 @@ COMMANDS: dict[str, Callable[[Stores], object]] = {
     "SNAPSHOT CREATE": lambda stores: stores.say(0, "SNAPSHOT", "CREATE", "y", "FROM", "x"),
     "BRANCH USE": lambda stores: stores.say(2, "BRANCH", "USE", "x"),
     "BRANCH USE, the first": lambda stores: stores.say(2, "BRANCH", "USE", "s"),
+    "BRANCH RENAME": lambda stores: stores.rename("x", "renamed"),
+    "BRANCH RENAME, to a long name": lambda stores: stores.rename("s", "n" * 128),
+    "BRANCH SWAP": lambda stores: stores.swap("x", "again"),
+    "BRANCH SWAP with main": lambda stores: stores.swap("main", "x"),
     "BRANCH RESET": lambda stores: stores.say(0, "BRANCH", "RESET", "x"),
     "SNAPSHOT RESTORE": lambda stores: stores.say(0, "SNAPSHOT", "RESTORE", "s", "INTO", "main"),
     "BRANCH DROP": lambda stores: stores.say(0, "BRANCH", "DROP", "x", "FORCE"),
@@ -82,11 +86,12 @@ COMMANDS: dict[str, Callable[[Stores], object]] = {
 
 
 def prepared() -> Stores:
-    """A branch x, which connection 1 uses and has changed, and a snapshot s of it as it was."""
+    """A branch x, which connection 1 uses and has changed, a snapshot s of it as it was, and another branch."""
     stores = Stores(connections=3)
     stores.pipeline(0, *(("SET", f"key:{i}", "v") for i in range(20)))
     assert stores.say(0, "BRANCH", "CREATE", "x") == "OK"
     assert stores.say(0, "SNAPSHOT", "CREATE", "s", "FROM", "x") == "OK"
+    assert stores.say(0, "BRANCH", "CREATE", "again") == "OK"
     assert stores.say(1, "BRANCH", "USE", "x") == "OK"
     stores.pipeline(1, *(("SET", f"key:{i}", "w") for i in range(16)))  # the ring is full
     return stores

@@ -132,7 +132,7 @@ class Play:
                 one.databases, other.databases = other.databases, one.databases
                 self.digests.pop(a, None), self.digests.pop(b, None)
         elif kind == "rename" and (one := self._name("branch", "snapshot")):
-            stores.rename(one, name)
+            assert stores.rename(one, name) == "OK"
             self.number += 1
             self.models[name] = self.models.pop(one)
             self.digests.pop(one, None)
