@@ -179,16 +179,19 @@ def _dig(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64))
 def evict(context, limit_us):  # type: ignore[no-untyped-def]
-    """Evict until the store fits maxmemory; at least one key, and at most for about so long.
+    """Evict until the store, which exceeds maxmemory, fits it; at least one key, and at most for about so long.
 
     Returns FITS; GOES_ON when the time is over; CANNOT when there is nothing left to evict.
     """
     began, limit = cycles(), limit_us * context.shard[CYCLES_PER_MS] // 1000
     outcome = FITS
-    while outcome == FITS and memory_exceeded(context):
+    while outcome == FITS:
         if _dig(context) == 0:
             outcome = evict_one(context)
-        if outcome == FITS and cycles() - began > limit and memory_exceeded(context):
+        if not memory_exceeded(context):
+            outcome = FITS
+            break
+        if outcome == FITS and cycles() - began > limit:
             outcome = GOES_ON
     latency_sample(context, EVICTION_EVENT, (cycles() - began) // context.shard[CYCLES_PER_MS])
     return outcome
