@@ -67,6 +67,9 @@
     COPY_DEADLINE,  # of the value's entry, -1 for none
     COPY_WAITS_MS,  # since when it waits for fresh memory: see store/fresh.py; else 0
     COPY_STATE,  # COPYING_WORDS words: see structures/copying.py
+    # a BITOP in steps, which has COPY's place: see commands/bitmaps/turns.py
+    COMBINED_ROOT_PLUS_1,  # of the sapling that has its result; 0 when none is under way
+    COMBINING_ADDRESS,  # of the record of the work
     # a store among others: see branches/named.py
     CONTEXT_ADDRESS,  # of its context's record
     NAMED_ADDRESS,  # of what is known of it by its name; 0 while it has none
@@ -76,9 +79,9 @@
     FIELDS_WAIT,  # whether fields of hashes are due: see store/expiring.py
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
     GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
-) = range(66)
+) = range(68)
 STORE_REGISTERS = 68
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 66
+assert STORE_REGISTERS >= 68

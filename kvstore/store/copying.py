@@ -21,6 +21,8 @@ Deleting the source, or its expiry, does not stop a COPY that has begun.  FLUSHA
 must not come back.  After SWAPDB the keys' names mean other keys.  After each of these COPY begins again, with whatever
 is there then.  A COPY that was begun BEGINS_MAX times is not interrupted any more, so it ends.
 
+BITOP of great strings (commands/bitmaps/turns.py) goes on in the same way, and takes COPY's place and registers.
+
 A step waits for memory that the system has not provided yet.  It reserves frames as a command does.  There is no
 estimate of the whole: it would refuse what fits.
 """
@@ -127,18 +129,27 @@ def _reader(context):  # type: ignore[no-untyped-def]
     return reader
 
 
-@linked(int64(CONTEXT, int64, int64))
-def copy_begin(context, entry, begins):  # type: ignore[no-untyped-def]
-    """Begin a COPY of an entry's value, for the time `begins`: 1, or 0 with nothing changed when frames ran out."""
-    store, space = context.store, context.space
+@linked(int64(CONTEXT, int64))
+def copy_fork(context, begins):  # type: ignore[no-untyped-def]
+    """Fork the store for work in steps of the connection at hand, for the time `begins`: 1, or 0 without frames."""
+    store = context.store
     release_copied(context)  # of a COPY that was given up in this turn
-    root = fork(space, CONSTANT)
+    root = fork(context.space, CONSTANT)
     if root < 0:
         return 0
     store[COPY_OWNER], store[COPY_STALE], store[COPY_BEGINS] = context.call[CONNECTION] + 1, 0, begins
     store[COPY_ROOT], store[COPY_WAITS_MS] = root, 0
     store[COPY_NUMBER] += 1
     store[FROZEN_ROOTS] += 1
+    return 1
+
+
+@linked(int64(CONTEXT, int64, int64))
+def copy_begin(context, entry, begins):  # type: ignore[no-untyped-def]
+    """Begin a COPY of an entry's value, for the time `begins`: 1, or 0 with nothing changed when frames ran out."""
+    store, space = context.store, context.space
+    if copy_fork(context, begins) == 0:
+        return 0
     store[COPY_FORM], store[COPY_DEADLINE] = entry_flags(context, entry), entry_deadline(context, entry)
     if not copying_begin(space, _reader(context), entry_root(context, entry), store[COPY_NUMBER], _state(context)):
         copy_end(context)

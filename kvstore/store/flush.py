@@ -20,6 +20,8 @@ from kvstore.lifetimes.pool import GIVE_ALL, GIVE_CREDIT, RELEASE_ADDRESS, RELEA
 from kvstore.lifetimes.shard import LAZYFREED_OBJECTS
 from kvstore.lifetimes.sizes import RELEASES_MAX
 from kvstore.lifetimes.store import (
+    COMBINED_ROOT_PLUS_1,
+    COMBINING_ADDRESS,
     COPY_NUMBER,
     COPY_OWNER,
     COPY_ROOT,
@@ -56,7 +58,7 @@ from kvstore.store.membership import shrink
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.collection import root_free
 from kvstore.structures.grave import dig
-from kvstore.system.libc import words_at
+from kvstore.system.libc import free, words_at
 from mmcore.frames import has_frames
 from mmcore.giveback import give_back, resident_free
 from mmcore.heap import heap_alloc, heap_free, heap_reclaim_step
@@ -102,8 +104,15 @@ def release_root(context, root):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT))
 def release_copied(context):  # type: ignore[no-untyped-def]
-    """Hand over the frozen root of a COPY that has ended, or was given up; see copying.py."""
+    """Hand over the frozen root of a COPY that has ended, or was given up; see copying.py.
+
+    Of a BITOP in steps, also what it has made so far.
+    """
     store = context.store
+    if store[COMBINED_ROOT_PLUS_1] != 0:
+        release_root(context, store[COMBINED_ROOT_PLUS_1] - 1)
+        free(store[COMBINING_ADDRESS])
+        store[COMBINED_ROOT_PLUS_1] = store[COMBINING_ADDRESS] = 0
     if store[COPY_ROOT] >= 0:
         release_root(context, store[COPY_ROOT])
         store[COPY_ROOT] = -1

@@ -185,6 +185,8 @@ class Bare:
     def check(self) -> None:
         """Prove the machine, the heap and the keyspace sound."""
         copied = [int(self.registers.COPY_ROOT)] if self.registers.COPY_ROOT >= 0 else []
+        if self.registers.COMBINED_ROOT_PLUS_1:
+            copied.append(int(self.registers.COMBINED_ROOT_PLUS_1) - 1)
         check_memory(self.memory, [self.space], [*self.forks, *copied, *self.pool.waiting])
         check_heap(self.space)
         check_keyspace(self.context)

@@ -1,19 +1,34 @@
-"""BITOP: the bits of several strings together.
+"""BITOP: a string that is made of the bits of others.
 
-The result is built aside, an entry that no key has yet, page by page: each page is begun as a copy of the first
-source's, and each further source is worked into it.  So a page stays in the processor's cache until it is complete.
-Behind its end a source has zeros.  The result then takes the place of what the destination held, which may be one of
-the sources.
-
-All of it is made at once, in some 30 ms for two strings of 64 MiB, which is a third of redis-server's time.  Other
-clients wait for that.
+The result is made aside, in an entry that is not in the store yet, page by page (combining.py), so the destination may
+be among the sources.  Great strings are worked on in steps (turns.py); within a transaction they are not.
 """
 
+from kvstore.commands.bitmaps.combining import (
+    AND,
+    DONE,
+    FIRST,
+    LENGTH,
+    NOT,
+    OPERATION,
+    OR,
+    PAGES,
+    SOURCE_COST,
+    SOURCE_WORDS,
+    SOURCES,
+    WORKED_IN,
+    XOR,
+    combine_page,
+    work_words,
+)
+from kvstore.commands.bitmaps.turns import COMBINED, GREAT_WORK, MORE, turns_begin, turns_entry, turns_step
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.effects.door import changed
 from kvstore.effects.events import DEL, SET
-from kvstore.lifetimes.call import ARGC, DB
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.lifetimes.call import ARGC, DB, DEPTH
+from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
+from kvstore.lifetimes.store import COPY_OWNER, COPY_STALE
+from kvstore.store.copying import BEGINS_MAX, copy_begins, copy_end, copy_waits
 from kvstore.store.entries import NO_DEADLINE, TYPE_MASK, entry_alloc, entry_flags, entry_length, entry_value
 from kvstore.store.growing import mark_raw
 from kvstore.store.lookup import key_hash, lookup, lookup_read
@@ -21,122 +36,72 @@ from kvstore.store.membership import delete_entry
 from kvstore.store.reserve import reserve, reserve_removal
 from kvstore.store.values import give_entry
 from kvstore.system.libc import free, malloc, words_at
-from kvstore.wire.arguments import argument, pack, word
+from kvstore.wire.arguments import INT64_MAX, argument, word
 from kvstore.wire.errors import BITOP_NOT_ARITY, OUT_OF_RESULT, SYNTAX, WRONG_TYPE
 from kvstore.wire.resp import reply_error, reply_integer, reply_out_of_frames
-from mmcore.jit import bytes64, copy_bytes, fill_bytes, int64, kernel, linked, put64, void
-from mmcore.mmu import read_address, write_address
+from mmcore.jit import int64, linked, void
+from mmcore.mmu import write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
-from mmcore.state import SPACE
 
-_AND, _OR, _XOR, _NOT = pack(b"AND"), pack(b"OR"), pack(b"XOR"), pack(b"NOT")
-FIRST_SOURCE = 3  # the argument
-SOURCE, SOURCE_LENGTH, SOURCE_WORDS = 0, 1, 2  # of a source: where its value is, and its length [bytes], 0 for no key
-
-
-@kernel
-def _work_in(memory, operation, to, of, count):  # type: ignore[no-untyped-def]
-    # Work `count` bytes of a source into the result.
-    words = count >> 3
-    if operation == _AND:
-        for i in range(words):
-            put64(memory, to + 8 * i, bytes64(memory, to + 8 * i) & bytes64(memory, of + 8 * i))
-        for i in range(8 * words, count):
-            memory[to + i] &= memory[of + i]
-    elif operation == _OR:
-        for i in range(words):
-            put64(memory, to + 8 * i, bytes64(memory, to + 8 * i) | bytes64(memory, of + 8 * i))
-        for i in range(8 * words, count):
-            memory[to + i] |= memory[of + i]
-    else:
-        for i in range(words):
-            put64(memory, to + 8 * i, bytes64(memory, to + 8 * i) ^ bytes64(memory, of + 8 * i))
-        for i in range(8 * words, count):
-            memory[to + i] ^= memory[of + i]
-
-
-@kernel
-def _invert(memory, to, count):  # type: ignore[no-untyped-def]
-    words = count >> 3
-    for i in range(words):
-        put64(memory, to + 8 * i, ~bytes64(memory, to + 8 * i))
-    for i in range(8 * words, count):
-        memory[to + i] ^= 255
-
-
-@linked(void(SPACE, int64[::1], int64, int64, int64, int64, int64))
-def combine_page(space, sources, count, operation, at, to, size):  # type: ignore[no-untyped-def]
-    """Write bytes at : at + size of the result to mem.bytes[to:], which is no part of a source.
-
-    sources: int64[count, SOURCE_WORDS], values in `space`.
-    """
-    memory = space.mem.bytes
-    for source in range(count):
-        value = sources[SOURCE_WORDS * source + SOURCE] + at
-        there = max(0, min(size, sources[SOURCE_WORDS * source + SOURCE_LENGTH] - at))
-        done = 0
-        while done < there:
-            piece = min(there - done, PAGE_SIZE - (value + done & PAGE_MASK))
-            of = read_address(space, value + done)
-            assert of >= 0, "a bitmap has a hole"
-            if source == 0:
-                copy_bytes(memory, to + done, memory, of, piece)
-            else:
-                _work_in(memory, operation, to + done, of, piece)
-            done += piece
-        if done < size and (source == 0 or operation == _AND):
-            fill_bytes(memory, to + done, 0, size - done)
-    if operation == _NOT:
-        _invert(memory, to, size)
+_FIRST_SOURCE = 3  # the argument
 
 
 @linked(int64(CONTEXT, int64[::1]))
-def _find_sources(context, sources):  # type: ignore[no-untyped-def]
-    """Find all sources: the length of the longest; -1 with an error reply if one is no string."""
-    longest = 0
-    for i in range(FIRST_SOURCE, context.call[ARGC]):
-        key, key_size = argument(context, i)
-        entry, at = lookup_read(context, key, key_size), SOURCE_WORDS * (i - FIRST_SOURCE)
-        sources[at + SOURCE] = sources[at + SOURCE_LENGTH] = 0
+def _find_sources(context, work):  # type: ignore[no-untyped-def]
+    """Describe the work: what it costs [bytes]; -1 with an error reply if a source is no string."""
+    count, cost = context.call[ARGC] - _FIRST_SOURCE, 0
+    work[OPERATION], work[SOURCES] = word(context, 1), count
+    work[LENGTH] = work[DONE] = work[WORKED_IN] = work[PAGES] = 0
+    for i in range(count):
+        key, key_size = argument(context, _FIRST_SOURCE + i)
+        entry, at, length = lookup_read(context, key, key_size), FIRST + SOURCE_WORDS * i, 0
+        work[at] = 0
         if entry != 0:
             if entry_flags(context, entry) & TYPE_MASK:
                 reply_error(context, WRONG_TYPE)
                 return -1
-            sources[at + SOURCE] = entry_value(context, entry)
-            sources[at + SOURCE_LENGTH] = entry_length(context, entry)
-            longest = max(longest, sources[at + SOURCE_LENGTH])
-    return longest
+            work[at], length = entry_value(context, entry), entry_length(context, entry)
+        work[at + 1] = length
+        work[LENGTH] = max(work[LENGTH], length)
+        cost += length + SOURCE_COST
+    return cost + work[LENGTH]
 
 
-@linked(int64(CONTEXT, int64[::1], int64, int64))
-def _store(context, sources, operation, length):  # type: ignore[no-untyped-def]
-    """Give the destination a result of `length` bytes, at least one: 1, or 0 with an error reply."""
-    space, db = context.space, context.call[DB]
+@linked(void(CONTEXT, int64))
+def _publish(context, entry):  # type: ignore[no-untyped-def]
+    """Give the destination an entry that has the result, and reply."""
+    db, length = context.call[DB], entry_length(context, entry)
     key, key_size = argument(context, 2)
-    if not reserve(context, 2, key_size + length):
-        return 0
+    hash_ = key_hash(context, key, key_size)
+    mark_raw(context, entry)
+    slot = lookup(context, db, key, key_size, hash_)
+    give_entry(context, db, key, key_size, slot, hash_, entry, NO_DEADLINE)
+    changed(context, db, key, key_size, hash_, SET, 1)
+    reply_integer(context, length)
+
+
+@linked(int64(CONTEXT, int64[::1]))
+def _at_once(context, work):  # type: ignore[no-untyped-def]
+    """Make a result of at least one byte, whose frames have been reserved, in one turn: 0."""
+    space, length = context.space, work[LENGTH]
+    _, key_size = argument(context, 2)
     entry = entry_alloc(context, key_size, length, NO_DEADLINE)
     if entry == 0:
         reply_out_of_frames(context)
         return 0
-    value, at = entry_value(context, entry), 0
-    while at < length:
-        size = min(length - at, PAGE_SIZE - (value + at & PAGE_MASK))
-        to = write_address(space, value + at)
+    value = entry_value(context, entry)
+    while work[DONE] < length:
+        size = min(length - work[DONE], PAGE_SIZE - (value + work[DONE] & PAGE_MASK))
+        to = write_address(space, value + work[DONE])
         assert to >= 0, "no frame was reserved for a result"
-        combine_page(space, sources, context.call[ARGC] - FIRST_SOURCE, operation, at, to, size)
-        at += size
-    mark_raw(context, entry)
-    hash_ = key_hash(context, key, key_size)
-    slot = lookup(context, db, key, key_size, hash_)
-    give_entry(context, db, key, key_size, slot, hash_, entry, NO_DEADLINE)
-    changed(context, db, key, key_size, hash_, SET, 1)
-    return 1
+        combine_page(space, work, to, size, INT64_MAX)
+    _publish(context, entry)
+    return 0
 
 
 @linked(int64(CONTEXT))
 def _delete(context):  # type: ignore[no-untyped-def]
-    """Delete the destination, because the result is empty: 1, or 0 with an error reply."""
+    """Delete the destination, because the result is empty, and reply: 0."""
     key, key_size = argument(context, 2)
     if not reserve_removal(context, 1):
         return 0
@@ -145,26 +110,84 @@ def _delete(context):  # type: ignore[no-untyped-def]
     if slot_entry(context, slot) != 0:
         delete_entry(context, context.call[DB], slot, hash_)
         changed(context, context.call[DB], key, key_size, hash_, DEL, 1)
-    return 1
+    reply_integer(context, 0)
+    return 0
+
+
+@linked(int64(CONTEXT))
+def _continue(context):  # type: ignore[no-untyped-def]
+    """A step of the work under way, which is this connection's; in the end it publishes the result and replies."""
+    if copy_waits(context):
+        return AGAIN
+    _, key_size = argument(context, 2)
+    code, entry = turns_step(context), int64(0)
+    if code == MORE:
+        return AGAIN
+    if code == COMBINED and reserve(context, 2, key_size + GREAT_WORK):
+        entry = turns_entry(context, key_size)
+        if entry == 0:
+            reply_out_of_frames(context)
+    copy_end(context)
+    if entry != 0:
+        _publish(context, entry)
+    return 0
+
+
+@linked(int64(CONTEXT))
+def _waits(context):  # type: ignore[no-untyped-def]
+    """Whether another connection's work in steps is under way, and this one's would be made in steps, too (0 or 1)."""
+    if context.store[COPY_OWNER] == 0 or context.call[DEPTH] != 0:
+        return 0
+    longest = cost = 0
+    for i in range(_FIRST_SOURCE, context.call[ARGC]):
+        key, key_size = argument(context, i)
+        slot = lookup(context, context.call[DB], key, key_size, key_hash(context, key, key_size))
+        entry = slot_entry(context, slot)
+        if entry != 0 and entry_flags(context, entry) & TYPE_MASK == 0:
+            longest = max(longest, entry_length(context, entry))
+            cost += entry_length(context, entry)
+        cost += SOURCE_COST
+    return 1 if cost + longest > GREAT_WORK else 0
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _begin(context, address, begins):  # type: ignore[no-untyped-def]
+    """Find the sources, and begin or do all the work, whose record is at `address`.  What the kernel returns."""
+    work = words_at(address, work_words(context.call[ARGC] - _FIRST_SOURCE))
+    cost = _find_sources(context, work)
+    _, key_size = argument(context, 2)
+    if cost >= 0 and work[LENGTH] == 0:
+        _delete(context)
+    elif cost >= 0 and reserve(context, 2, key_size + work[LENGTH]):
+        if cost <= GREAT_WORK or context.call[DEPTH] != 0 or begins >= BEGINS_MAX:
+            _at_once(context, work)
+        elif turns_begin(context, address, begins + 1) == 1:
+            return _continue(context)
+        else:
+            reply_out_of_frames(context)
+    free(address)
+    return 0
 
 
 @linked(HANDLER)
 def bitop(context):  # type: ignore[no-untyped-def]
     """BITOP AND | OR | XOR | NOT destkey key [key ...]"""
-    operation, count = word(context, 1), context.call[ARGC] - FIRST_SOURCE
-    if operation != _AND and operation != _OR and operation != _XOR and operation != _NOT:
+    operation, count = word(context, 1), context.call[ARGC] - _FIRST_SOURCE
+    if operation != AND and operation != OR and operation != XOR and operation != NOT:
         reply_error(context, SYNTAX)
         return 0
-    if operation == _NOT and count != 1:
+    if operation == NOT and count != 1:
         reply_error(context, BITOP_NOT_ARITY)
         return 0
-    address = malloc(8 * SOURCE_WORDS * count)
+    begins = copy_begins(context)
+    if begins > 0:
+        if context.store[COPY_STALE] == 0:
+            return _continue(context)
+        copy_end(context)
+    if _waits(context):
+        return AGAIN
+    address = malloc(8 * work_words(count))
     if address == 0:
         reply_error(context, OUT_OF_RESULT)
         return 0
-    sources = words_at(address, SOURCE_WORDS * count)
-    length = _find_sources(context, sources)
-    if length >= 0 and (_store(context, sources, operation, length) if length > 0 else _delete(context)):
-        reply_integer(context, length)
-    free(address)
-    return 0
+    return _begin(context, address, begins)
