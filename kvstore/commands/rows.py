@@ -24,6 +24,7 @@ IS_EXEC, CONTAINER = 64, 128
 TELLS_HEALTH = 256  # PING: refused like writes when snapshots fail, so that monitoring notices
 SKIP_SLOWLOG, FAST = 512, 1024
 GROWS = 8192  # its need of memory is not bounded by its arguments: see store/undo.py
+ADDS_SKETCH = 1 << 19  # it may add a HyperLogLog, which is bounded, beside its arguments
 ASKS_REFCOUNT = 4096  # in QUEUE_FLAGS: the transaction has an OBJECT REFCOUNT
 HAS_SECRETS = 2048  # served by Python, which sets in REDACTED the arguments that the slow log must not show
 WHILE_SUBSCRIBED = 1 << 16  # allowed to a connection with subscriptions, which is restricted in RESP2

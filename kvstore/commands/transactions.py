@@ -15,7 +15,8 @@ runs out of memory is undone (store/undo.py), and EXEC gets one error.
 """
 
 from kvstore.commands.declaration import Command, Family
-from kvstore.commands.rows import DENY_OOM, GROWS, IS_EXEC, NOT_QUEUED, WITHOUT_STORE, WRITE
+from kvstore.commands.hyperloglog.sketch import SKETCH_MAX
+from kvstore.commands.rows import ADDS_SKETCH, DENY_OOM, GROWS, IS_EXEC, NOT_QUEUED, WITHOUT_STORE, WRITE
 from kvstore.connections.table import connection, drop, grow
 from kvstore.effects.watch import unwatch_all, watch_add, watched_expired
 from kvstore.lifetimes.call import (
@@ -116,7 +117,7 @@ def queue_command(context, row, flags):  # type: ignore[no-untyped-def]
     row[QUEUE_FLAGS] |= flags
     if flags & WRITE:
         row[QUEUE_ARGUMENTS] += context.call[ARGC]
-        row[QUEUE_BYTES] += size
+        row[QUEUE_BYTES] += size + (SKETCH_MAX if flags & ADDS_SKETCH else 0)
     reply_queued(context)
 
 

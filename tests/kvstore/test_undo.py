@@ -52,6 +52,34 @@ def test_what_fits_is_done_and_never_forked(store: Pipelines) -> None:
     assert store.shard.processor.counters["forks"] == forks
 
 
+def test_sketches_are_bounded_and_never_forked() -> None:
+    with Pipelines(32 << 20) as store:
+        elements = [f"element:{i}" for i in range(3000)]
+        forks = store.shard.processor.counters["forks"]
+        assert store.transaction(("PFADD", "a", 1), ("PFADD", "a", *elements), ("PFMERGE", "b", "a")) == [1, 1, "OK"]
+        assert store.shard.processor.counters["forks"] == forks
+
+
+def test_a_transaction_of_sketches_is_done_whole_or_not_at_all() -> None:
+    """Whatever is free: one that was granted without a fork does not run out."""
+    outcomes = set()
+    with Pipelines(32 << 20) as store:
+        store("PFADD", "dense", *range(3000))
+        for free in range(0, 4000, 200):
+            names = [f"sketch:{free}:{i}" for i in range(20)]
+            commands = [part for name in names for part in (("PFADD", name, 1), ("PFMERGE", name, "dense"))]
+            forks, store.registers.FRAMES_IN_FORCE = store.shard.processor.counters["forks"], store.used + free
+            reply = store.transaction(*commands)
+            forked, store.registers.FRAMES_IN_FORCE = store.shard.processor.counters["forks"] > forks, 1 << 40
+            done = store("EXISTS", *names)
+            assert (reply, done) == ([1, "OK"] * 20, 20) or (forked and done == 0), (free, reply)
+            outcomes.add((forked, done))
+            store("DEL", *names)
+            store.settle()
+        store.check()
+    assert {(False, 20), (True, 0)} <= outcomes
+
+
 def test_deletions_alone_never_fork_however_full_the_store_is(store: Pipelines) -> None:
     store.registers.FRAMES_IN_FORCE = store.used - 100
     forks = store.shard.processor.counters["forks"]
