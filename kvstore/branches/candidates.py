@@ -39,11 +39,8 @@ from kvstore.effects.changes import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED
-from kvstore.store.comparing import (
-    COMPARE_WORDS,
-    LEFT,
-    is_same_entry,
-)
+from kvstore.store.comparing import COMPARE_WORDS, is_same_entry
+from kvstore.store.comparing_bytes import LEFT
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import entry_hash
 from kvstore.store.index import entry_of

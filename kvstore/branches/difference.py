@@ -44,14 +44,8 @@ from kvstore.lifetimes.context import CONTEXT, CONTEXT_WORDS, context_at
 from kvstore.lifetimes.pool import LENT_ROOTS
 from kvstore.lifetimes.shard import DIFFS_FIRST, MAIN_CONTEXT, NOW_MS
 from kvstore.lifetimes.store import CONTEXT_ADDRESS, HASH_SEED, LINE
-from kvstore.store.comparing import (
-    DIFFERENT,
-    ELEMENT_COST,
-    LEFT,
-    MORE,
-    compare_begin,
-    compare_entries,
-)
+from kvstore.store.comparing import ELEMENT_COST, compare_begin, compare_entries
+from kvstore.store.comparing_bytes import DIFFERENT, LEFT, MORE
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import NO_DEADLINE, entry_deadline, entry_hash, entry_key, entry_key_length
 from kvstore.store.flush import release_root

@@ -22,13 +22,23 @@ into:
     stream          likewise: see comparing_streams.py
 
 A difference ends the comparison at once, so most comparisons are short.  A comparison can be interrupted behind any
-element, and goes on in the next turn.  Until its end nothing may change in either store.  One element is compared in
-one piece, however long it is.
+element, and within a long one, and goes on in the next turn.  Until its end nothing may change in either store.  A name
+of a field or a member that is looked up is hashed and found in one piece, however long it is.
 """
 
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED
-from kvstore.store.comparing_bytes import same_bytes
+from kvstore.store.comparing_bytes import (
+    DIFFERENT,
+    LEFT,
+    MORE,
+    NEXT_WORD,
+    SAME,
+    begin_pieces,
+    compare_piece,
+    end_pieces,
+    same_bytes,
+)
 from kvstore.store.comparing_streams import compare_streams
 from kvstore.store.dated import agenda_of
 from kvstore.store.entries import (
@@ -75,10 +85,11 @@ from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.sameness import is_same_page, same_until
 from mmcore.state import CR3, SPACE
 
-SAME, DIFFERENT, MORE = range(3)
-# The state, int64[COMPARE_WORDS]: what is being compared; the next byte, bucket or integer; what is left of the budget;
+# The state, int64[COMPARE_WORDS]: what is being compared; the next byte, bucket or integer; the words of
+# comparing_bytes.py; elements of the next bucket that are done, and whether the one behind them has to be looked up;
 # a walk, the digits of an integer, or the places in two lists.
-_STAGE, _AT, LEFT, _ROOM = range(4)
+_STAGE, _AT = range(2)
+_DONE, _LOOK_UP, _ROOM = range(NEXT_WORD, NEXT_WORD + 3)
 COMPARE_WORDS = _ROOM + WALK_WORDS
 _BEGIN, _STRING, _ELEMENTS, _DEADLINES = range(4)
 _WHERE, _ITEM, _OTHER_WHERE, _OTHER_ITEM = range(_ROOM, _ROOM + 4)  # packeds of the two lists, and places in them
@@ -92,6 +103,8 @@ PAGE_COST, ELEMENT_COST = 8, 6
 def compare_begin(state, budget):  # type: ignore[no-untyped-def]
     """Begin with two entries."""
     state[_STAGE], state[LEFT] = _BEGIN, budget
+    state[_DONE] = state[_LOOK_UP] = 0
+    end_pieces(state)
 
 
 @linked(boolean(SPACE, SPACE, int64, int64, int64))
@@ -103,9 +116,9 @@ def _same_payload(x, y, element, other, scored):  # type: ignore[no-untyped-def]
     return size == others and same_bytes(x, y, element_payload(x, element), element_payload(y, other), size)
 
 
-@linked(boolean(SPACE, SPACE, int64, int64, int64, int64))
-def _is_in_table(x, y, element, root, scored, seed):  # type: ignore[no-untyped-def]
-    """Whether the table of a record in y has an element of x."""
+@linked(int64(SPACE, SPACE, int64, int64, int64))
+def _in_table(x, y, element, root, seed):  # type: ignore[no-untyped-def]
+    """The element of the table of a record in y with the key of an element of x, 0 for none."""
     k, at = element_key_length(x, element), element_key(x, element)
     key, copied = pin(x, at, k), 0
     if key == 0:
@@ -114,7 +127,27 @@ def _is_in_table(x, y, element, root, scored, seed):  # type: ignore[no-untyped-
         copy_out(x, at, bytes_at(key, k), 0, k)
     slot = table_find(y, root, element_hash(x, element, seed), key, k)
     free(copied)
-    return slot != 0 and _same_payload(x, y, element, table_at(y, slot), scored)
+    return table_at(y, slot) if slot != 0 else 0
+
+
+@linked(int64(SPACE, SPACE, int64, int64, int64, int64, int64, int64[::1]))
+def _compare_element(x, y, element, root, in_place, scored, seed, state):  # type: ignore[no-untyped-def]
+    """Look for an element of x in the table of a record in y, at its own place first if `in_place`."""
+    if in_place != 0 and state[_LOOK_UP] == 0:
+        begin_pieces(state)
+        code = compare_piece(x, y, element, element, element_bytes(x, element), state)
+        if code != DIFFERENT:
+            return code
+        end_pieces(state)
+        state[_LOOK_UP] = 1
+    other = _in_table(x, y, element, root, seed)
+    if other == 0:
+        return DIFFERENT
+    size = element_payload_length(x, element)
+    if scored or size != element_payload_length(y, other):
+        return SAME if _same_payload(x, y, element, other, scored) else DIFFERENT
+    begin_pieces(state)
+    return compare_piece(x, y, element_payload(x, element), element_payload(y, other), size, state)
 
 
 @linked(boolean(SPACE, SPACE, int64, int64, int64))
@@ -167,7 +200,8 @@ def _compare_chain(x, y, root, other, scored, seed, state):  # type: ignore[no-u
         if element == 0:
             return SAME
         if table:
-            found = _is_in_table(x, y, element, other, scored, seed)
+            there = _in_table(x, y, element, other, seed)
+            found = there != 0 and _same_payload(x, y, element, there, scored)
         else:
             found = _is_in_chain(x, y, element, other, scored)
         if not found:
@@ -182,14 +216,11 @@ def _compare_tables(x, y, root, other, scored, seed, same, state):  # type: igno
     mem, one, two = x.mem, x.cpu[CR3], y.cpu[CR3]
     base, buckets = load64(x, root + BASE), load64(x, root + BUCKETS)
     aligned = base == load64(y, other + BASE) and buckets == load64(y, other + BUCKETS)
-    number, left = state[_AT], state[LEFT]
-    while number < buckets:
-        if left <= 0:
-            state[_AT], state[LEFT] = number, left
+    while state[_AT] < buckets:
+        if state[LEFT] <= 0:
             return MORE
-        bucket = base + BUCKET_SIZE * number
+        bucket, count = base + BUCKET_SIZE * state[_AT], 0
         shared = aligned and is_same_page(mem, one, two, same, bucket)
-        left -= 1
         while bucket != 0:
             pa = read_address(x, bucket)
             for i in range(SLOTS):
@@ -197,19 +228,24 @@ def _compare_tables(x, y, root, other, scored, seed, same, state):  # type: igno
                 if word == 0 or word & LINK:
                     continue
                 element = word & ADDRESS
+                count += 1
                 # An element at the start of a page may be a run of pages.
                 if shared and element & PAGE_MASK and is_same_page(mem, one, two, same, element):
                     continue
-                left -= ELEMENT_COST
-                if shared and same_bytes(x, y, element, element, element_bytes(x, element)):
+                if count <= state[_DONE]:
                     continue
-                if not _is_in_table(x, y, element, other, scored, seed):
-                    return DIFFERENT
+                code = _compare_element(x, y, element, other, int64(shared), scored, seed, state)
+                if code != SAME:
+                    return code
+                state[LEFT] -= ELEMENT_COST
+                state[_DONE], state[_LOOK_UP] = count, 0
+                end_pieces(state)
             word = bytes64(mem.bytes, pa + LAST)
             bucket = word & ADDRESS if word & LINK else 0
             shared = shared and bucket != 0 and is_same_page(mem, one, two, same, bucket)
-        number += 1
-    state[LEFT] = left
+        state[_AT] += 1
+        state[_DONE] = 0
+        state[LEFT] -= 1
     return SAME
 
 
@@ -232,8 +268,11 @@ def _compare_lists(x, y, root, others, same, state):  # type: ignore[no-untyped-
             size = packed_item_size(x, packed, i)
             if size != packed_item_size(y, other, j):
                 return DIFFERENT
-            if not same_bytes(x, y, packed_item(x, packed, i), packed_item(y, other, j), size):
-                return DIFFERENT
+            begin_pieces(state)
+            code = compare_piece(x, y, packed_item(x, packed, i), packed_item(y, other, j), size, state)
+            if code != SAME:
+                return code
+            end_pieces(state)
             i += 1
             j += 1
         if i == count:

@@ -5,7 +5,17 @@ and one pending entry after the other.  The two streams may have different nodes
 share is passed over.  A consumer's times are compared, too: they are what XINFO CONSUMERS answers from.
 """
 
-from kvstore.store.comparing_bytes import same_bytes, same_key
+from kvstore.store.comparing_bytes import (
+    DIFFERENT,
+    LEFT,
+    MORE,
+    NEXT_WORD,
+    SAME,
+    begin_pieces,
+    compare_piece,
+    end_pieces,
+    same_key,
+)
 from kvstore.structures.groups import (
     ACTIVE,
     CONSUMER,
@@ -39,29 +49,36 @@ from mmcore.paging import PAGE_MASK
 from mmcore.sameness import is_same_page
 from mmcore.state import CR3, SPACE
 
-SAME, DIFFERENT, MORE = range(3)
 # The state, as in comparing.py: AT is the phase.  Of the entries: where each stream's next one is, and its place there;
 # of the groups: the ranks of the next group and of the next of its pending entries.
-AT, LEFT, WHERE, PLACE, OTHER_WHERE, OTHER_PLACE = range(1, 7)
+AT = 1
+WHERE, PLACE, OTHER_WHERE, OTHER_PLACE = range(NEXT_WORD, NEXT_WORD + 4)
 _BEGIN, _ENTRIES, _GROUPS = range(3)
 ENTRY_COST = 6
 
 
-@linked(boolean(SPACE, SPACE, int64, int64, int64, int64))
-def _same_entry(x, y, node, place, other, other_place):  # type: ignore[no-untyped-def]
-    """Whether two entries have the same identifier, fields and values."""
+@linked(int64(SPACE, SPACE, int64, int64, int64, int64, int64[::1]))
+def _compare_entry(x, y, node, place, other, other_place, state):  # type: ignore[no-untyped-def]
+    """Compare the identifiers, fields and values of two entries."""
     ms, seq = entry_identifier(x, node, place)
     other_ms, other_seq = entry_identifier(y, other, other_place)
     fields, master, at = entry_begin(x, node, place)
     others, other_master, other_at = entry_begin(y, other, other_place)
     if ms != other_ms or seq != other_seq or fields != others:
-        return False
+        return DIFFERENT
+    begin_pieces(state)
     for _ in range(fields):
         name, k, value, v, master, at = entry_pair(x, master, at)
         its, its_k, its_value, its_v, other_master, other_at = entry_pair(y, other_master, other_at)
-        if k != its_k or v != its_v or not same_bytes(x, y, name, its, k) or not same_bytes(x, y, value, its_value, v):
-            return False
-    return True
+        if k != its_k or v != its_v:
+            return DIFFERENT
+        code = compare_piece(x, y, name, its, k, state)
+        if code == SAME:
+            code = compare_piece(x, y, value, its_value, v, state)
+        if code != SAME:
+            return code
+    end_pieces(state)
+    return SAME
 
 
 @linked(int64(SPACE, SPACE, int64, int64, int64[::1], int64[::1]))
@@ -75,9 +92,10 @@ def _compare_entries(x, y, root, others, same, state):  # type: ignore[no-untype
         shared = node == other and i == j and node & PAGE_MASK != 0  # else perhaps a run of pages
         if shared and is_same_page(x.mem, x.cpu[CR3], y.cpu[CR3], same, node):
             i = j = entries
-        elif not _same_entry(x, y, node, i, other, j):
-            return DIFFERENT
         else:
+            code = _compare_entry(x, y, node, i, other, j, state)
+            if code != SAME:
+                return code
             i += 1
             j += 1
         if i == entries:

@@ -20,7 +20,7 @@ from kvstore.effects import changes
 from kvstore.lifetimes import named
 from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.listeners import RECORDED
-from kvstore.store import comparing
+from kvstore.store import comparing_bytes
 from kvstore.store.digest import value_digest
 from kvstore.store.flush import background_step
 from kvstore.store.undo import undo, undo_begin, undo_end
@@ -514,7 +514,7 @@ def test_a_turn_looks_into_few_buckets_however_many_ranges_are_recorded(left: in
             pass
         at = diff.difference_begin(stores.context, stores.of(name).context, 0, 0, 1 << 30)
         most = 0
-        left_at = candidates.COMPARING + comparing.LEFT
+        left_at = candidates.COMPARING + comparing_bytes.LEFT
         while not diff.difference_step(at, 500):
             most = max(most, -words(at, left_at + 1)[left_at])
         state = words(at, diff.OUT_CAPACITY + 1)
@@ -523,6 +523,43 @@ def test_a_turn_looks_into_few_buckets_however_many_ranges_are_recorded(left: in
         assert most < 12 * candidates.RANGES_AT_ONCE
         assert found >= min(left, 30_000)  # the rest is for the next call
         assert scanned == (1 if left == 10 else 0)
+
+
+@pytest.mark.parametrize("kind", ["hash", "list", "stream", "set"])
+def test_a_long_element_is_compared_in_steps(kind: str) -> None:
+    """Written again, it is the same after as many steps as its pages need; its last byte makes a difference."""
+    size, budget = 3_000_000, 500
+
+    def write(view: Bare, value: bytes) -> None:
+        if kind == "hash":
+            view("HSET", "k", "long", value)
+        elif kind == "list":
+            view("LSET", "k", 1, value)
+        elif kind == "set":
+            view("SADD", "k", value)
+        else:
+            view("XADD", "k", "1-1", "field", value)
+
+    with Stores() as stores:
+        rest = {"hash": ("HSET", "a", 1, "b", 2), "list": ("RPUSH", *"abc"), "set": ("SADD", *"abc")}
+        for name in ("k", "other"):
+            if kind in rest:
+                stores(rest[kind][0], name, *rest[kind][1:])
+        if kind != "stream":
+            write(stores, b"v" * size)
+        one, other, third = stores.make("main"), stores.make("main"), stores.make("main")
+        for name, end in ((one, b"v"), (other, b"v"), (third, b"w")):
+            if kind == "set":
+                stores.of(name)("SREM", "k", b"v" * size)
+            write(stores.of(name), b"v" * (size - 1) + end)
+        assert stores.differ(one, third) == stores.differ(one, third, budget=50) == {(0, b"k"): "changed"}
+        at, steps = diff.difference_begin(stores.of(one).context, stores.of(other).context, 0, 0, 100), 1
+        while not diff.difference_step(at, budget):
+            steps += 1
+        assert words(at, diff.FOUND + 1)[diff.FOUND] == 0
+        diff.difference_end(stores.context, at)
+        if kind != "set":
+            assert size // 4096 * 8 // budget <= steps <= size // 4096 * 16 // budget
 
 
 def test_forks_that_are_gone_leave_no_records_behind() -> None:
