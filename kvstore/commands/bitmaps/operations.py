@@ -28,7 +28,7 @@ from kvstore.effects.events import DEL, SET
 from kvstore.lifetimes.call import ARGC, DB, DEPTH
 from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER
 from kvstore.lifetimes.store import COPY_OWNER, COPY_STALE
-from kvstore.store.copying import BEGINS_MAX, copy_begins, copy_end, copy_waits
+from kvstore.store.copying import BEGINS_MAX, copy_begins, copy_end
 from kvstore.store.entries import NO_DEADLINE, TYPE_MASK, entry_alloc, entry_flags, entry_length, entry_value
 from kvstore.store.growing import mark_raw
 from kvstore.store.lookup import key_hash, lookup, lookup_read
@@ -117,8 +117,6 @@ def _delete(context):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT))
 def _continue(context):  # type: ignore[no-untyped-def]
     """A step of the work under way, which is this connection's; in the end it publishes the result and replies."""
-    if copy_waits(context):
-        return AGAIN
     _, key_size = argument(context, 2)
     code, entry = turns_step(context), int64(0)
     if code == MORE:

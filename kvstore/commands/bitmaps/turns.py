@@ -7,7 +7,8 @@ into the heap, and the destination is looked up.  A result that is too short for
 
 A BITOP in steps takes COPY's place.  So one of either is under way at a time, and others that are great wait; FLUSHALL,
 FLUSHDB and SWAPDB let it begin again; and the root, the sapling and the record of the work are given back when the
-connection is closed or the command refused (`release_copied` in store/flush.py).
+connection is closed or the command refused (`release_copied` in store/flush.py).  It does not wait for memory that the
+system has not provided yet, as COPY does: a step needs half a huge page at most, and a wait for each costs more.
 """
 
 from kvstore.commands.bitmaps.combining import DONE, LENGTH, PAGES, combine_page, work_words
