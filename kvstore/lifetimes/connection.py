@@ -39,7 +39,7 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     QUEUE_BYTES,  # while BLOCKED: the time that the command has taken so far [cycles]
     WATCH_FIRST,  # its watches: interests, as those below
     WATCH_COUNT,
-    PART_DONE,  # the argument that a WATCH or SUBSCRIBE under way goes on with in its next turn, 0 for none
+    PART_DONE,  # what a command has done that goes on in its next turn: arguments of a WATCH, entries of a DELCONSUMER
     LAST_COMMAND,  # row of the command table
     NEXT_FREE,  # while the slot is free: the next free slot
     NEXT_TURN,  # while it waits for a turn: the slot behind it, -1 for none

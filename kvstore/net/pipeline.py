@@ -39,6 +39,7 @@ from kvstore.lifetimes.connection import (
     KILLED,
     MOVED,
     MULTI,
+    PART_DONE,
     POSTPONED,
     REPLY_OFF,
     REPLY_SKIP,
@@ -153,6 +154,7 @@ def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
                     afterwards(context, slot, row)
                 give_turn(context, slot, row, 0)
                 return EVENT_NONE
+            row[PART_DONE] = 0  # it may have been refused in a later turn
             if event != EVENT_NONE:
                 return event
             if call[DEPTH] == 0:

@@ -99,7 +99,7 @@ def _group(reader: Reader, payload: bytes) -> Any:
     whole, named, met = _pendings(reader, pending), {}, 0
     for _, address in check_tree(reader.context.space, consumers, 0):
         name, its, _ = read_element(reader, address)
-        own, none, seen, active, _ = struct.unpack("<5q", its)
+        own, none, seen, active = struct.unpack("<4q", its)
         mine = _pendings(reader, own)
         assert none == 0, "a consumer has no consumers"
         assert mine == {key: value for key, value in whole.items() if value[2] == address}, "another's pending entries"

@@ -46,9 +46,9 @@ from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
 
 PENDING, CONSUMERS, GIVEN_MS, GIVEN_SEQ, READ = range(0, 40, 8)  # of a group
-SEEN, ACTIVE, DROPPED = range(16, 40, 8)  # of a consumer, which has a PENDING, too
+SEEN, ACTIVE = range(16, 32, 8)  # of a consumer, which has a PENDING, too
 TIME, TIMES, CONSUMER = range(0, 24, 8)  # of a pending entry
-GROUP_SIZE, CONSUMER_SIZE, PENDING_SIZE = 40, 40, 24
+GROUP_SIZE, CONSUMER_SIZE, PENDING_SIZE = 40, 32, 24
 UNKNOWN, NEVER = -1, -1
 
 
