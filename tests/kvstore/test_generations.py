@@ -200,3 +200,19 @@ def test_the_figures_of_stores_made_of_each_other_are_those_of_a_naive_walk(seed
         except BaseException:
             print(f"{seed=}")
             raise
+
+
+def test_swap_exchanges_what_two_stores_pay_for_and_each_keeps_its_base() -> None:
+    with Stores(8 << 20, connections=2) as stores:
+        stores.pipeline(0, *(("SET", f"key:{i}", "v" * 500) for i in range(100)))
+        assert stores.say(0, "BRANCH", "CREATE", "x") == "OK"
+        assert stores.say(1, "BRANCH", "USE", "x") == "OK"
+        assert stores.say(1, "SET", "more", "v" * 100_000) == "OK"
+        of = Generations(stores)
+        before = {name: own_frames(stores.context_of(name)) for name in ("main", "x")}
+        stores.swap("main", "x")
+        assert own_frames(stores.context_of("main")) == before["x"] - 1
+        assert own_frames(stores.context_of("x")) == before["main"] + 1
+        of.charge(of.account("x"))  # its base
+        of.check()
+        stores.check()
