@@ -31,7 +31,7 @@ from kvstore.structures.collection import root_free, root_memory
 from kvstore.structures.hash import hash_bytes
 from kvstore.system.libc import bytes_at, free, malloc
 from mmcore.heap import heap_alloc, heap_free, heap_size
-from mmcore.jit import bytes32, equal_bytes, int64, kernel, linked, void
+from mmcore.jit import bytes32, bytes64, equal_bytes, int64, kernel, linked, void
 from mmcore.mmu import compare, copy_out, load32, load64, read_address, store32, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 
@@ -164,6 +164,12 @@ def entry_value(context, entry):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _value_place(form):  # type: ignore[no-untyped-def]
+    # Where in an entry its value is, if that lies in the entry.  For a LONG_KEY it is a place beyond the first page.
+    return HEADER + (form & LONG_KEY) + (8 if form & EXPIRY else 0)
+
+
+@kernel
 def string_in_page(context, entry):  # type: ignore[no-untyped-def]
     """A string whose value lies in the entry, and that in one page.  For commands to which each load counts.
 
@@ -173,7 +179,7 @@ def string_in_page(context, entry):  # type: ignore[no-untyped-def]
     memory = context.space.mem.bytes
     pa = read_address(context.space, entry)
     form, length = bytes32(memory, pa + FORM), bytes32(memory, pa + VALUE_LENGTH)
-    place = HEADER + (form & LONG_KEY) + (8 if form & EXPIRY else 0)
+    place = _value_place(form)
     if form & (TYPE_MASK | LARGE) or place + length > PAGE_SIZE:
         place = 0
     return pa, place, length
@@ -276,15 +282,18 @@ def entry_encoding(context, entry):  # type: ignore[no-untyped-def]
 @kernel
 def entry_root(context, entry):  # type: ignore[no-untyped-def]
     """The root of a value that is not a string."""
+    memory, pa = context.space.mem.bytes, read_address(context.space, entry)
+    place = _value_place(bytes32(memory, pa + FORM))
+    if place + ROOT_SIZE <= PAGE_SIZE:  # in the entry's first page, which is translated already
+        return bytes64(memory, pa + place)
     return _load_across(context, entry_value(context, entry))
 
 
 @kernel
 def entry_set_root(context, entry, root):  # type: ignore[no-untyped-def]
     """Store the root, unless it is there already."""
-    at = entry_value(context, entry)
-    if _load_across(context, at) != root:
-        _store_across(context, at, root)
+    if entry_root(context, entry) != root:
+        _store_across(context, entry_value(context, entry), root)
 
 
 @kernel

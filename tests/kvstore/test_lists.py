@@ -234,3 +234,18 @@ def test_ends_that_no_list_has() -> None:
         assert store("LTRIM", "list", most, least) == "OK"
         assert store("EXISTS", "list") == 0
         store.check()
+
+
+def test_the_root_is_found_behind_a_key_of_any_length() -> None:
+    """Up to a page, across its end, and beyond it; with a deadline and without."""
+    with Bare() as store:
+        for length in (0, 1, 100, *range(4060, 4100), 8180, 9000):
+            key = "k" * length
+            assert store("RPUSH", key, "a", "b") == 2
+            assert store("EXPIRE", key, 100) == 1
+            assert store("RPUSH", key, *("c" * 100 for _ in range(100))) == 102  # another root
+            assert store("LRANGE", key, 0, 1) == [b"a", b"b"]
+            assert store("PERSIST", key) == 1
+            assert store("LPOP", key, 101) == [b"a", b"b"] + [b"c" * 100] * 99
+            assert store("LRANGE", key, 0, -1) == [b"c" * 100]
+        store.check()
