@@ -2,9 +2,10 @@
 
 Method, hits.  Keys are asked for by Zipf's law with exponent 0.99, the popular ones scattered by a permutation.  A
 client sends TOUCH for 64 keys at a time, which counts as a use in every server and answers only whether a key is there;
-then it sets those that are missing, as a cache is used.  maxmemory is what each server itself says it uses with a
-quarter of the keys, so each has room for about as many.  The share of hits is counted after as many requests again as
-there are keys, three times.
+then it sets those that are missing, as a cache is used.  maxmemory is what each server itself says it uses under the
+policy with a quarter of the keys, once its clocks have grown to them: so each has room for about as many keys, not for
+as many bytes.  The share of hits is counted after as many requests again as there are keys, three times.  Each round
+draws other requests, the same for all servers; the table has the mean of the rounds.
 
 Method, cost.  A server is filled up to its maxmemory.  Then new keys are set by ten connections, sixteen in flight on
 each, so each SET evicts about one key.  The cost is the processor time of the server's process, all its threads, by the
@@ -17,8 +18,10 @@ servers' accounts of memory differ, so the number of keys that each holds is in 
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -31,6 +34,7 @@ POLICIES = ("allkeys-lru", "allkeys-lfu")
 EXPONENT = 0.99
 BATCH, PIPELINE, CLIENTS = 64, 16, 10
 WARMING = 3  # times as many requests as keys, before hits are counted
+SETTLING_S = 0.5  # several turns of the servers' timers
 SHARE = 4  # room for one key in so many
 
 
@@ -81,16 +85,25 @@ def _store(client: Client, numbers: np.ndarray, value_size: int, at_once: int) -
         _receive(client, 5 * len(part))
 
 
+def _settled(client: Client) -> int:
+    """The memory that a server says it uses, once what it adds by and by does not grow any more."""
+    before, used = -1, int(client.info("memory")["used_memory"])
+    while used > before:
+        time.sleep(SETTLING_S)
+        before, used = used, int(client.info("memory")["used_memory"])
+    return used
+
+
 def limit(one: Server, client: Client, keys: int, value_size: int, policy: str) -> None:
-    """Give a server room for so many keys, and empty it."""
-    _store(client, np.arange(keys), value_size, 1000)
-    used = int(client.info("memory")["used_memory"])
-    client.command("FLUSHALL")
+    """Give a server room for so many keys under a policy, and empty it."""
     client.command("CONFIG", "SET", "maxmemory-policy", policy)
+    _store(client, np.arange(keys), value_size, 1000)
+    used = _settled(client)
+    client.command("FLUSHALL")
     client.command("CONFIG", "SET", "maxmemory", used)
 
 
-def zipf(keys: int, count: int, seed: int = 7) -> np.ndarray:
+def zipf(keys: int, count: int, seed: int) -> np.ndarray:
     """int64[count]: numbers of keys, drawn by Zipf's law."""
     generator = np.random.default_rng(seed)
     sums = np.cumsum(1.0 / np.arange(1, keys + 1) ** EXPONENT)
@@ -98,9 +111,9 @@ def zipf(keys: int, count: int, seed: int = 7) -> np.ndarray:
     return np.asarray(generator.permutation(keys)[ranks])
 
 
-def hits(one: Server, keys: int, value_size: int, policy: str) -> Hits:
+def hits(one: Server, keys: int, value_size: int, policy: str, seed: int) -> Hits:
     """Use a server as a cache, and count."""
-    asked, found = zipf(keys, (WARMING + 1) * keys), 0
+    asked, found = zipf(keys, (WARMING + 1) * keys, seed), 0
     with one.client() as client:
         limit(one, client, keys // SHARE, value_size, policy)
         for first in range(0, len(asked), BATCH):
@@ -115,6 +128,10 @@ def hits(one: Server, keys: int, value_size: int, policy: str) -> Hits:
                 _receive(client, 5 * len(missing))
         held = int(client.command("DBSIZE"))
     return Hits(found / (len(asked) - WARMING * keys), held)
+
+
+def _share(rounds: Sequence[Hits]) -> float:
+    return fmean(one.share for one in rounds)
 
 
 def _store_by_many(clients: Sequence[Client], numbers: np.ndarray, value_size: int) -> None:
@@ -157,7 +174,7 @@ def run(
         [
             f"{keys:,} keys with values of {value_size} B, memory for a quarter of them; Zipf's law, {EXPONENT}",
             f"{keys:,} SETs of new keys at maxmemory, {PIPELINE} in flight on each of {CLIENTS} "
-            f"connections; {rounds} rounds in turn, medians",
+            f"connections; {rounds} rounds in turn: means of the hits, medians of the cost",
         ],
         {"subjects": list(subjects), "keys": keys, "rounds": rounds, "value_size": value_size},
     )
@@ -165,22 +182,22 @@ def run(
     report.notes += missing
     ours, others = here[0] if here else "", here[1:]
     for policy in POLICIES:
-        chosen: dict[str, Hits] = {}
+        chosen: dict[str, list[Hits]] = {subject: [] for subject in here}
         costs: dict[str, list[float]] = {subject: [] for subject in here}
-        for subject in here:
-            progress(f"{subject}: hits, {policy}")
-            with server(subject) as one:
-                chosen[subject] = hits(one, keys, value_size, policy)
         for number in range(rounds):
             for subject in here:
+                progress(f"{subject}: hits, {policy}, round {number + 1}")
+                with server(subject) as one:
+                    chosen[subject].append(hits(one, keys, value_size, policy, number))
                 progress(f"{subject}: cost, {policy}, round {number + 1}")
                 with server(subject) as one:
                     costs[subject].append(cost(one, keys, value_size, policy))
         table = report.table(policy, "server", "hits [%]", "keys held", "a SET at maxmemory [us]")
         for subject in here:
-            table.add(subject, 100 * chosen[subject].share, chosen[subject].keys, median(costs[subject]))
+            held = round(fmean(one.keys for one in chosen[subject]))
+            table.add(subject, 100 * _share(chosen[subject]), held, median(costs[subject]))
         for other in others:
-            of = ratio(chosen[ours].share, chosen[other].share)
+            of = ratio(_share(chosen[ours]), _share(chosen[other]))
             report.figure(f"{policy}: hits, over {other}-server's", of, at_least=0.99)
             faster = ratio(median(costs[other]), median(costs[ours]))
             bar = 1.3 if other == "redis" else None
