@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness import Process
-from tests.server.wire import NULL_ARRAY, OK, Wire, encode
+from tests.server.wire import NULL_ARRAY, OK, Wire, encode, wait_until
 
 pytestmark = pytest.mark.usefixtures("ours")
 
@@ -28,12 +28,11 @@ DELETE = ("XGROUP", "DELCONSUMER", "stream", "g", "c")
 
 def test_a_client_that_leaves_in_the_middle_leaves_no_count_behind(server: Process, group: Wire) -> None:
     with Wire(server.address) as leaving:
+        identity = leaving("CLIENT", "ID")
         leaving.send(encode(*DELETE))
-        left = group("XPENDING", "stream", "g")[0]
-    while True:  # until its connection is closed
-        before, left = left, group("XPENDING", "stream", "g")[0]
-        if before == left:
-            break
+        group("PING")
+    wait_until(lambda: not group("CLIENT", "LIST", "ID", identity), "the connection to be closed")
+    left = group("XPENDING", "stream", "g")[0]
     assert group(*DELETE) == left
 
 
