@@ -124,7 +124,8 @@ def release_step(mem, cursor, budget):  # type: ignore[no-untyped-def]
             continue
         clear_children(mem, table, first, index)
         cursor[2 * level + 1] = index
-        if examined >= budget:
+        # A step that has passed no entry goes down one level, even with a budget of 1.
+        if examined >= budget and index > first:
             break
         slot = (table << ENTRY_SHIFT) + index
         child = frame_of(mem.entries[slot])

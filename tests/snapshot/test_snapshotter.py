@@ -131,8 +131,9 @@ def test_an_image_is_the_space_at_the_instant_of_the_fork_however_hard_the_owner
         model.step()
     for taken in range(8):
         expected = model.copy()
-        snapshotter.start()
         writes = files.writes = 0
+        files.owner_wrote = threading.Semaphore(0)  # the one before may have releases left
+        snapshotter.start()
         while not select.select([snapshotter.fileno()], [], [], 0)[0]:
             for _ in range(20):
                 model.step()
