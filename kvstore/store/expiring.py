@@ -4,8 +4,9 @@ A step takes the first name of an agenda, if its time has come, and removes due 
 A hash of a million due fields is one name for many steps.  When no field of it is due any more, the name gets the time
 of its least deadline, or goes.  When no field is left, the key is deleted.  A name without such a hash goes, too.
 
-A field costs about as much as a member of a sorted set.  Frames are looked at before each field: where they are short,
-the fields stay, hidden, and the step ends.
+A field costs about as much as a member of a sorted set.  Frames are looked at before each field, for all that its end
+may change: the hash, its agenda, that of the database, and the key.  Where they are short, the fields stay, hidden, and
+the step ends; the name keeps its time.  Databases take turns, so that none waits for another one.
 """
 
 from kvstore.effects.door import changed
@@ -22,21 +23,29 @@ from kvstore.store.index import entry_of
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DATABASES, DB_DATED
 from kvstore.store.lookup import find_slot, key_hash
 from kvstore.store.membership import delete_entry
-from kvstore.structures.agenda import agenda_first, agenda_has_frames, agenda_least, agenda_remove
+from kvstore.structures.agenda import agenda_first, agenda_frames, agenda_least, agenda_remove
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_key, element_key_length
 from kvstore.structures.table import TABLE_FRAMES
 from kvstore.system.libc import bytes_at, free, malloc
+from kvstore.system.random import next_random
 from mmcore.frames import has_frames
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import copy_out, load64
 
 
 @kernel
-def _has_frames(context, agenda):  # type: ignore[no-untyped-def]
-    # Whether there are frames to remove one field, its deadline, and its key.
+def _has_frames(context, db, agenda):  # type: ignore[no-untyped-def]
+    # Whether there are frames to remove one field, its deadline, its key, and to note another time for that.
     space = context.space
-    return has_frames(space, TABLE_FRAMES + FRAMES_TO_REMOVE) and agenda_has_frames(space, agenda)
+    of_names = agenda_frames(space, db_load(context, db, DB_DATED))
+    return has_frames(space, TABLE_FRAMES + FRAMES_TO_REMOVE + agenda_frames(space, agenda) + of_names)
+
+
+@kernel
+def _rests(context, entry):  # type: ignore[no-untyped-def]
+    # Whether no field of a dated hash is due.
+    return agenda_least(context.space, agenda_of(context, entry_root(context, entry))) > context.shard[NOW_MS]
 
 
 @linked(int64(CONTEXT))
@@ -55,7 +64,7 @@ def _expire_some(context, db, entry, budget):  # type: ignore[no-untyped-def]
     space, root, done = context.space, entry_root(context, entry), 0
     while done < budget:
         agenda = agenda_of(context, root)
-        if agenda_least(space, agenda) > context.shard[NOW_MS] or not _has_frames(context, agenda):
+        if agenda_least(space, agenda) > context.shard[NOW_MS] or not _has_frames(context, db, agenda):
             break
         first = agenda_first(space, agenda)
         k = element_key_length(space, first)
@@ -76,7 +85,7 @@ def _drop_name(context, db, name, k):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def _expire_named(context, db, name, k, budget):  # type: ignore[no-untyped-def]
     """Go on with the hash of a name; returns the work done, 0 when frames are short."""
-    if not _has_frames(context, db_load(context, db, DB_DATED)):
+    if not _has_frames(context, db, 0):
         return 0
     hash_ = key_hash(context, name, k)
     slot = find_slot(context, db, name, k, hash_)
@@ -89,7 +98,7 @@ def _expire_named(context, db, name, k, budget):  # type: ignore[no-untyped-def]
     if root_count(context.space, entry_root(context, entry)) == 0:
         delete_entry(context, db, slot, hash_)
         changed(context, db, name, k, hash_, DEL, 0)
-    elif is_dated(context, entry) and done < budget:
+    elif is_dated(context, entry) and _rests(context, entry):
         note_dated(context, db, entry)
         done += 1
     return done
@@ -99,7 +108,9 @@ def _expire_named(context, db, name, k, budget):  # type: ignore[no-untyped-def]
 def expire_fields(context, budget):  # type: ignore[no-untyped-def]
     """Remove about `budget` due fields; returns the work done, 0 when none is due or frames are short."""
     space, done = context.space, 0
-    for db in range(DATABASES):
+    first_db = next_random(context) % DATABASES
+    for turn in range(DATABASES):
+        db = (first_db + turn) % DATABASES
         while done < budget:
             root = db_load(context, db, DB_DATED)
             if root == 0 or agenda_least(space, root) > context.shard[NOW_MS]:

@@ -209,6 +209,14 @@ def _flush_step(context, budget):  # type: ignore[no-untyped-def]
     return done
 
 
+@kernel
+def _drop_dated(context, db):  # type: ignore[no-untyped-def]
+    # Forget the names of hashes with deadlines.  Some may be left of hashes that went while frames were short.
+    if db_load(context, db, DB_DATED) != 0:
+        root_free(context.space, CONTROL_BASE + CONTROL_GRAVE, db_load(context, db, DB_DATED))
+        db_store(context, db, DB_DATED, 0)
+
+
 @linked(int64(CONTEXT, int64))
 def flush_db(context, db):  # type: ignore[no-untyped-def]
     """Empty one database: 1, or 0 when there are not enough frames."""
@@ -221,6 +229,7 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
         return flush_all(context)
     if not has_frames(context.space, FRAMES_TO_FLUSH):
         return 0
+    _drop_dated(context, db)
     if keys == 0:
         emptied(context, db, 1)
         return 1
@@ -244,9 +253,6 @@ def flush_db(context, db):  # type: ignore[no-untyped-def]
     db_store(context, db, DB_DEADLINES, 0)
     db_store(context, db, DB_KEY_BUCKETS, 0)
     db_store(context, db, DB_DEADLINE_BUCKETS, 0)
-    if db_load(context, db, DB_DATED) != 0:
-        root_free(space, CONTROL_BASE + CONTROL_GRAVE, db_load(context, db, DB_DATED))
-        db_store(context, db, DB_DATED, 0)
     return 1
 
 

@@ -126,10 +126,16 @@ def agenda_moves(space, root):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def agenda_frames(space, root):  # type: ignore[no-untyped-def]
+    """Frames that any one change may take."""
+    tree = tree_frames(space, root) if root != 0 and kind_of(space, root) != CHAIN else int64(0)
+    return TABLE_FRAMES + 2 * HEAP_FRAMES + tree
+
+
+@kernel
 def agenda_has_frames(space, root):  # type: ignore[no-untyped-def]
     """Whether there are frames for any one change."""
-    tree = tree_frames(space, root) if root != 0 and kind_of(space, root) != CHAIN else int64(0)
-    return has_frames(space, TABLE_FRAMES + 2 * HEAP_FRAMES + tree)
+    return has_frames(space, agenda_frames(space, root))
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------

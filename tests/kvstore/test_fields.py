@@ -13,8 +13,9 @@ from kvstore.store.expiring import expire_fields, fields_wait
 from kvstore.store.flush import background_step
 from kvstore.structures.agenda import TIME_MAX
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
+from mmcore.jit import int64, zeros
 from tests.kvstore.bare import START_MS, Bare, ReplyError
-from tests.mmcore.support import seeds
+from tests.mmcore.support import drop_roots, seeds, take_roots
 
 OOM = ERRORS[OUT_OF_FRAMES]
 Field = tuple[bytes, int | None]  # a value and a deadline [Unix ms]
@@ -466,6 +467,61 @@ def test_a_full_store_refuses_deadlines_and_can_be_emptied_of_fields_that_have_s
         store.release(frozen)
         assert store("DEL", "h") == 1
         store.check()
+
+
+@pytest.mark.parametrize("fields", [3, 600])
+def test_active_expiry_stops_where_frames_are_short_and_goes_on_when_they_are_not(fields: int) -> None:
+    """With each number of free frames: it ends, the store is sound, and what has gone is due."""
+    with Bare(16 << 20) as store:
+        for name in ("h", "other"):
+            words = [word for i in range(fields) for word in (f"f{i}", "v" * 40)]
+            assert store("HSETEX", name, "PX", 500, "FIELDS", fields, *words) == 1
+            assert store("HSET", name, "stays", "v") == 1
+        store("SET", "padding", "v" * 3000)
+        frozen = store.fork()
+        store.clock_ms += 500
+        short = 0
+        for free in range(0, 1600, 16):
+            roots = zeros(int64, store.memory.frames_free - free)
+            take_roots(store.memory.state, roots)
+            for _ in range(2 * fields + 10):
+                if expire_fields(store.context, 7) == 0:
+                    break
+            else:
+                raise AssertionError("it does not end")
+            short += fields_wait(store.context)
+            drop_roots(store.memory.state, roots)
+            for name in ("h", "other"):
+                assert contents(store.context)[0][name.encode()][0][b"stays"] == b"v"
+            store.check()
+        assert 0 < short < 100
+        expire_all(store)
+        assert store("HGETALL", "h") == store("HGETALL", "other") == [b"stays", b"v"]
+        store.release(frozen)
+        store.check()
+
+
+def test_an_empty_database_is_flushed_of_names_that_were_left() -> None:
+    """With some number of free frames a DEL removes the key, but cannot remove its name."""
+    left = 0
+    for free in range(200):
+        with Bare(8 << 20) as store:
+            assert store("HSETEX", "h", "PX", 500, "FIELDS", 1, "f", "v") == 1
+            frozen = store.fork()
+            roots = zeros(int64, store.memory.frames_free - free)
+            take_roots(store.memory.state, roots)
+            gone = store("DEL", "h")
+            drop_roots(store.memory.state, roots)
+            store.release(frozen)
+            store.clock_ms += 500
+            if gone == 1:
+                left += fields_wait(store.context)
+                assert store("FLUSHDB") == "OK"
+                assert fields_wait(store.context) == 0
+            store.check()
+            if left:
+                break
+    assert left > 0
 
 
 def test_a_store_that_is_only_read_hides_them(store: Bare) -> None:
