@@ -21,6 +21,7 @@ from kvstore.lifetimes.context import Registers
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import Histogram
 from kvstore.observe.latency import LatencyMonitor
+from kvstore.store.sampling import DatabaseSize
 from kvstore.wire.reply import Reply
 from mmcore.holdings import Held
 from mmcore.jit import Table
@@ -262,8 +263,8 @@ class Server(Protocol):
     def purge(self) -> None:
         """Give all free frames back to the system: some milliseconds' work now, and the rest in the next turns."""
 
-    def db_sizes(self) -> Sequence[tuple[int, int, int]]:
-        """For each database: keys, keys with a deadline, and the mean time to live of those [ms]."""
+    def db_sizes(self) -> Sequence[DatabaseSize]:
+        """The size of each database."""
 
     def statistics(self) -> Mapping[str, int | float]:
         """Counters, by the names that INFO's section Stats has for them."""

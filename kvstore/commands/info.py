@@ -227,18 +227,18 @@ _STATS = """
     total_connections_received total_commands_processed instantaneous_ops_per_sec total_net_input_bytes
     total_net_output_bytes total_net_repl_input_bytes total_net_repl_output_bytes instantaneous_input_kbps
     instantaneous_output_kbps instantaneous_input_repl_kbps instantaneous_output_repl_kbps rejected_connections
-    sync_full sync_partial_ok sync_partial_err expired_keys expired_stale_perc expired_time_cap_reached_count
-    expire_cycle_cpu_milliseconds evicted_keys evicted_clients total_eviction_exceeded_time
-    current_eviction_exceeded_time keyspace_hits keyspace_misses pubsub_channels pubsub_patterns pubsubshard_channels
-    latest_fork_usec total_forks migrate_cached_sockets slave_expires_tracked_keys active_defrag_hits
-    active_defrag_misses active_defrag_key_hits active_defrag_key_misses total_active_defrag_time
-    current_active_defrag_time tracking_total_keys tracking_total_items tracking_total_prefixes
-    unexpected_error_replies total_error_replies dump_payload_sanitizations total_reads_processed
-    total_writes_processed io_threaded_reads_processed io_threaded_writes_processed
-    client_query_buffer_limit_disconnections client_output_buffer_limit_disconnections reply_buffer_shrinks
-    reply_buffer_expands eventloop_cycles eventloop_duration_sum eventloop_duration_cmd_sum
-    instantaneous_eventloop_cycles_per_sec instantaneous_eventloop_duration_usec acl_access_denied_auth
-    acl_access_denied_cmd acl_access_denied_key acl_access_denied_channel
+    sync_full sync_partial_ok sync_partial_err expired_subkeys expired_keys expired_stale_perc
+    expired_time_cap_reached_count expire_cycle_cpu_milliseconds evicted_keys evicted_clients
+    total_eviction_exceeded_time current_eviction_exceeded_time keyspace_hits keyspace_misses pubsub_channels
+    pubsub_patterns pubsubshard_channels latest_fork_usec total_forks migrate_cached_sockets slave_expires_tracked_keys
+    active_defrag_hits active_defrag_misses active_defrag_key_hits active_defrag_key_misses total_active_defrag_time
+    current_active_defrag_time tracking_total_keys tracking_total_items tracking_total_prefixes unexpected_error_replies
+    total_error_replies dump_payload_sanitizations total_reads_processed total_writes_processed
+    io_threaded_reads_processed io_threaded_writes_processed client_query_buffer_limit_disconnections
+    client_output_buffer_limit_disconnections reply_buffer_shrinks reply_buffer_expands eventloop_cycles
+    eventloop_duration_sum eventloop_duration_cmd_sum instantaneous_eventloop_cycles_per_sec
+    instantaneous_eventloop_duration_usec acl_access_denied_auth acl_access_denied_cmd acl_access_denied_key
+    acl_access_denied_channel
 """
 
 
@@ -322,9 +322,9 @@ def latencystats_fields(server: "Server") -> Fields:
 def keyspace_fields(server: "Server") -> Fields:
     """Keys by database, without empty databases."""
     return {
-        f"db{number}": f"keys={keys},expires={expires},avg_ttl={average_ttl_ms}"
-        for number, (keys, expires, average_ttl_ms) in enumerate(server.db_sizes())
-        if keys
+        f"db{number}": f"keys={one.keys},expires={one.deadlines},avg_ttl={one.average_ttl_ms},subexpiry={one.dated}"
+        for number, one in enumerate(server.db_sizes())
+        if one.keys
     }
 
 

@@ -20,6 +20,7 @@ from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.context import Context, Registers
 from kvstore.store.databases import keyspace_open
 from kvstore.store.flush import release_root
+from kvstore.store.sampling import DatabaseSize
 from kvstore.system.clock import read_clocks, wall_us
 from kvstore.wire.errors import ALREADY_SAVING, ERRORS
 from kvstore.wire.reply import CommandError
@@ -53,8 +54,8 @@ class Owner(Protocol):
     def in_transaction(self) -> bool:
         """Whether a transaction is under way."""
 
-    def db_sizes(self) -> list[tuple[int, int, int]]:
-        """For each database: keys, keys with a deadline, and their mean time to live."""
+    def db_sizes(self) -> list[DatabaseSize]:
+        """The size of each database."""
 
 
 class _Snapshotter(Snapshotter):
@@ -315,7 +316,7 @@ class Persistence:
         heap_settle(self._server.main.space)
         code = keyspace_open(self._server.main)
         assert code == 0, "an image was accepted that has no store in it"
-        self.keys_loaded = sum(keys for keys, _, _ in self._server.db_sizes())
+        self.keys_loaded = sum(one.keys for one in self._server.db_sizes())
 
     def reload(self, save: bool) -> None:
         """DEBUG RELOAD: empty the store and load the newest image; first take one if `save`.  Raises CommandError."""

@@ -11,6 +11,7 @@
     KEYSPACE_HITS,
     KEYSPACE_MISSES,
     EXPIRED_KEYS,
+    EXPIRED_SUBKEYS,  # fields of hashes
     ACTIVE_EXPIRE_ENABLED,
     LAZYFREE_PENDING,
     LAZYFREED_OBJECTS,
@@ -228,6 +229,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(202)
+) = range(203)
 SHARD_REGISTERS = 256
 assert SHARD_REGISTERS >= 202

@@ -22,7 +22,7 @@ from kvstore.store.aside import read_begin
 from kvstore.store.databases import memory_used, overhead_memory
 from kvstore.store.digest import store_digest, value_digest
 from kvstore.store.flush import background_step
-from kvstore.store.sampling import database_sizes
+from kvstore.store.sampling import DatabaseSize, database_sizes
 from kvstore.wire.errors import ERRORS, READ_ONLY_REPLICA
 from kvstore.wire.reply import CommandError
 from mmcore.memory import PhysicalMemory
@@ -41,6 +41,7 @@ _RESETTABLE = (
     "NET_OUTPUT_BYTES",
     "REJECTED_CONNECTIONS",
     "EXPIRED_KEYS",
+    "EXPIRED_SUBKEYS",
     "EXPIRED_STALE_PERC",
     "EXPIRE_TIME_CAPS",
     "EXPIRE_CYCLES",
@@ -97,6 +98,7 @@ class Figures:
             "instantaneous_input_kbps": round(bytes_in / 1024, 2),
             "instantaneous_output_kbps": round(bytes_out / 1024, 2),
             "rejected_connections": r.REJECTED_CONNECTIONS,
+            "expired_subkeys": r.EXPIRED_SUBKEYS,
             "expired_keys": r.EXPIRED_KEYS,
             "expired_time_cap_reached_count": r.EXPIRE_TIME_CAPS,
             "expire_cycle_cpu_milliseconds": int(r.EXPIRE_CYCLES / self._cycles_per_us() / 1000),
@@ -195,8 +197,8 @@ class Figures:
         while background_step(store, PURGE_PAGES) and time.perf_counter() < until:
             pass
 
-    def db_sizes(self) -> list[tuple[int, int, int]]:
-        """For each database: keys, keys with a deadline, their average time to live [ms]."""
+    def db_sizes(self) -> list[DatabaseSize]:
+        """The size of each database."""
         return database_sizes(self.context)
 
     def describe(self, db: int, key: bytes) -> Described | None:
@@ -205,7 +207,7 @@ class Figures:
 
     def digest(self, slot: int) -> str | None:
         """DEBUG DIGEST; None if it goes aside."""
-        keys, row = sum(keys for keys, _, _ in self.db_sizes()), self.shard.connections.row(slot)
+        keys, row = sum(one.keys for one in self.db_sizes()), self.shard.connections.row(slot)
         work = max(keys, memory_used(self.context) >> DIGESTED_PER_FIELD)
         if work <= self.registers.READ_ASIDE_OVER or not read_begin(self.context):
             return store_digest(self.context)

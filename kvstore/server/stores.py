@@ -81,7 +81,7 @@ class Stores:
 
     def keys_of(self, one: Known) -> int:
         """Keys in all databases of a store."""
-        return sum(keys for keys, _, _ in database_sizes(self._context_of(one)))
+        return sum(size.keys for size in database_sizes(self._context_of(one)))
 
     def users_of(self, one: Known) -> int:
         """Connections that use a store."""

@@ -17,7 +17,7 @@ Kernels that change something assume that frames were reserved, for two changes 
 from kvstore.effects.door import changed
 from kvstore.effects.events import HEXPIRED
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import NOW_MS
+from kvstore.lifetimes.shard import EXPIRED_SUBKEYS, NOW_MS
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.dated import agenda_of, forget_dated, note_dated
 from kvstore.store.entries import entry_root
@@ -149,4 +149,5 @@ def refresh_field(context, db, entry, field, k, keeps):  # type: ignore[no-untyp
 def tell_fields_expired(context, db, key, size, hash_, expired):  # type: ignore[no-untyped-def]
     """Announce that fields of a key have expired, if some have.  Save points do not count that."""
     if expired > 0:
+        context.shard[EXPIRED_SUBKEYS] += expired
         changed(context, db, key, size, hash_, HEXPIRED, 0)

@@ -1,11 +1,14 @@
 """Drawing entries at random, and estimates from such samples."""
 
+from typing import NamedTuple
+
 from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.databases import db_load, deadline_base
 from kvstore.store.entries import entry_deadline
-from kvstore.store.layout import DATABASES, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEYS
+from kvstore.store.layout import DATABASES, DB_DATED, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEYS
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
+from kvstore.structures.collection import root_count
 from kvstore.system.random import next_random
 from mmcore.jit import int64, linked
 
@@ -50,9 +53,25 @@ def average_ttl_ms(context, db):  # type: ignore[no-untyped-def]
     return total // 20
 
 
-def database_sizes(context: Context) -> list[tuple[int, int, int]]:
-    """For each database: keys, keys with a deadline, their average time to live [ms], estimated from a sample."""
+@linked(int64(CONTEXT, int64))
+def dated_of(context, db):  # type: ignore[no-untyped-def]
+    """Hashes of a database that have fields with a deadline."""
+    names = db_load(context, db, DB_DATED)
+    return root_count(context.space, names) if names != 0 else int64(0)
+
+
+class DatabaseSize(NamedTuple):
+    """The keys of a database."""
+
+    keys: int
+    deadlines: int  # keys that have one
+    average_ttl_ms: int  # of these, estimated from a sample
+    dated: int  # hashes that have fields with a deadline
+
+
+def database_sizes(context: Context) -> list[DatabaseSize]:
+    """The size of each database."""
     return [
-        (int(keys_of(context, db)), int(deadlines_of(context, db)), int(average_ttl_ms(context, db)))
+        DatabaseSize(*(int(ask(context, db)) for ask in (keys_of, deadlines_of, average_ttl_ms, dated_of)))
         for db in range(DATABASES)
     ]

@@ -17,6 +17,7 @@ from kvstore.lifetimes import connection
 from kvstore.observe.acllog import AclLog
 from kvstore.observe.histogram import CELLS, Histogram, Scale
 from kvstore.observe.latency import LatencyMonitor
+from kvstore.store.sampling import DatabaseSize
 from kvstore.wire.reply import Reply, Verbatim
 from mmcore.holdings import Held
 from mmcore.jit import Table
@@ -267,8 +268,8 @@ class FakeServer:
     def held(self) -> Held:
         return Held(rss=20_480, shared=12_288, private=8192, tables_shared=3, tables_private=4)
 
-    def db_sizes(self) -> Sequence[tuple[int, int, int]]:
-        return [(10, 2, 500), (0, 0, 0), (1, 0, 0)]
+    def db_sizes(self) -> Sequence[DatabaseSize]:
+        return [DatabaseSize(10, 2, 500, 3), DatabaseSize(0, 0, 0, 0), DatabaseSize(1, 0, 0, 0)]
 
     def statistics(self) -> Mapping[str, int | float]:
         return {"total_commands_processed": 42, "instantaneous_input_kbps": 1.5}

@@ -117,7 +117,10 @@ def test_figures_are_those_of_the_server(tmp_path: Path) -> None:
     assert found["Stats"]["total_commands_processed"] == "42"
     assert found["Stats"]["instantaneous_input_kbps"] == "1.50"
     assert found["Stats"]["instantaneous_output_kbps"] == "0.00"
-    assert found["Keyspace"] == {"db0": "keys=10,expires=2,avg_ttl=500", "db2": "keys=1,expires=0,avg_ttl=0"}
+    assert found["Keyspace"] == {
+        "db0": "keys=10,expires=2,avg_ttl=500,subexpiry=3",
+        "db2": "keys=1,expires=0,avg_ttl=0,subexpiry=0",
+    }
     get = "calls=4,usec=10,usec_per_call=2.50,rejected_calls=1,failed_calls=2"
     assert found["Commandstats"]["cmdstat_get"] == get
     assert found["Errorstats"] == {"errorstat_ERR": "count=3", "errorstat_WRONGTYPE": "count=1"}

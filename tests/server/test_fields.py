@@ -17,7 +17,7 @@ import pytest
 from tests.attack.seeds import told
 from tests.harness import Process
 from tests.mmcore.support import seeds
-from tests.server.wire import OK, Failure, Wire, wait_until
+from tests.server.wire import OK, Failure, Wire, info, wait_until
 
 TWICE = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"
 FAR = 4_000_000_000_000  # [Unix ms]
@@ -210,6 +210,21 @@ def test_events_are_redis_eights(server: Process, wire: Wire) -> None:
             assert listener.reply()[2] == b"no more"
     finally:
         wire("CONFIG", "SET", "notify-keyspace-events", "")
+
+
+def test_info_counts_hashes_with_deadlines_and_fields_that_have_expired(wire: Wire) -> None:
+    def expired() -> int:
+        return int(info(wire, "stats")["expired_subkeys"])
+
+    before = expired()
+    assert wire("HSETEX", "h", "PX", 60_000, "FIELDS", 2, "a", "1", "b", "2") == 1
+    assert wire("HSETEX", "short", "PX", 1, "FIELDS", 3, "a", "1", "b", "2", "c", "3") == 1
+    assert wire("HSET", "plain", "a", "1") == 1
+    wait_until(lambda: wire("EXISTS", "short") == 0, "active expiry")
+    assert info(wire, "keyspace")["db0"] == "keys=2,expires=0,avg_ttl=0,subexpiry=1"
+    assert expired() - before == 3
+    assert wire("HPERSIST", "h", "FIELDS", 2, "a", "b") == [1, 1]
+    assert info(wire, "keyspace")["db0"].endswith(",subexpiry=0")
 
 
 def test_fields_expire_by_themselves(wire: Wire) -> None:

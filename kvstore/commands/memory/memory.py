@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _keys(server: "Server") -> int:
-    return sum(keys for keys, _, _ in server.db_sizes())
+    return sum(one.keys for one in server.db_sizes())
 
 
 def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Reply:
@@ -19,12 +19,12 @@ def memory_stats(server: "Server", _client: "Client", _args: list[bytes]) -> Rep
     used, ratios, shares = of["used"], memory_ratios(of), server.held()
     databases: dict[str, Reply] = {
         f"db.{number}": {
-            "overhead.hashtable.main": of["index"] * held // keys,
+            "overhead.hashtable.main": of["index"] * one.keys // keys,
             "overhead.hashtable.expires": 0,
             "overhead.hashtable.slot-to-keys": 0,
         }
-        for number, (held, _, _) in enumerate(server.db_sizes())
-        if held
+        for number, one in enumerate(server.db_sizes())
+        if one.keys
     }
     return {
         "peak.allocated": of["peak"],
