@@ -62,11 +62,10 @@ def attempt(target: Target, inputs: Sequence[bytes], examine: int = EXAMINE, han
             os.close(reader)
             _play_all(target, inputs, examine, shared, writer)
         os.close(writer)
-        done = over(shared, int64)
-        error, hung = _listen(reader, pid, done, hang_s)
-        _, status = os.waitpid(pid, 0)
-        count = int(done[0])
-        done.release()
+        with over(shared, int64) as done:
+            error, hung = _listen(reader, pid, done, hang_s)
+            _, status = os.waitpid(pid, 0)
+            count = int(done[0])
     if hung:
         error = f"hangs for more than {hang_s:g} s"
     elif os.WIFSIGNALED(status):
