@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("ours")
 COUNT = 200_000  # members of two great sets
 LONG: tuple[Argument, ...] = ("SINTERCARD", 2, "great", "greater")  # takes some 50 ms, and its reply is short
 
-KEYS = 66  # that `fill` makes
+KEYS = 67  # that `fill` makes
 
 # Commands that go aside, with those keys.
 READS: tuple[str, ...] = (
@@ -112,6 +112,7 @@ def fill(wire: Wire) -> None:
         ("SADD", "large:2", *texts),
         ("RPUSH", "large:3", *texts),
         ("ZADD", "large:4", *(word for i, text in enumerate(texts) for word in (i, text))),
+        *(("XADD", "large:5", f"{i}-1", "f", text) for i, text in enumerate(texts, 1)),
     ]
     assert not any(isinstance(reply, Failure) for reply in wire.pipeline(commands))
 
@@ -178,7 +179,8 @@ def test_every_command_replies_as_in_place(wire: Wire) -> None:
 @pytest.mark.parametrize(
     "command",
     ["HVALS large", "SMEMBERS large:2", "LRANGE large:3 0 -1", "ZRANGE large:4 0 -1", "MGET long long long",
-     "HMGET large f0 f1 f2", "GET great", "GETRANGE great 1 -1"],
+     "HMGET large f0 f1 f2", "GET great", "GETRANGE great 1 -1", "XRANGE large:5 - +", "XREVRANGE large:5 + -",
+     "XREAD STREAMS large:5 0", "XREAD BLOCK 0 COUNT 2 STREAMS large:5 0-1"],
 )  # fmt: skip
 def test_a_read_of_few_elements_goes_aside_when_they_are_large(wire: Wire, command: str) -> None:
     fill(wire)
@@ -190,7 +192,10 @@ def test_a_read_of_few_elements_goes_aside_when_they_are_large(wire: Wire, comma
     assert wire.raw(*command.split()) == expected
     assert figures(wire)[0] == 1
     stats = info(wire, "stats")
-    assert (stats["keyspace_hits"], stats["keyspace_misses"]) == ("3" if command.startswith("MGET") else "1", "0")
+    assert (stats["keyspace_hits"], stats["keyspace_misses"]) == (
+        {"MGET": "3", "XREAD": "2"}.get(command.split()[0], "1"),
+        "0",
+    )
     before = figures(wire)[2]
     replies = wire.pipeline([("MULTI",), tuple(command.split()), ("EXEC",)])
     assert replies[1] == QUEUED and len(replies[2]) == 1

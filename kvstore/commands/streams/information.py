@@ -198,9 +198,9 @@ def _edge(context, root, last):  # type: ignore[no-untyped-def]
     if stream_count(context.space, root) == 0:
         reply_null(context)
     elif last:
-        reply_backward(context, root, LEAST, LEAST, GREATEST, GREATEST, 1)
+        reply_backward(context, root, LEAST, LEAST, GREATEST, GREATEST, 1, -1)
     else:
-        reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, 1)
+        reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, 1, -1)
 
 
 @linked(void(CONTEXT, int64, int64))
@@ -226,7 +226,7 @@ def _stream(context, root, most):  # type: ignore[no-untyped-def]
         return
     _field(context, _F_ENTRIES)
     start = begin_array(context)
-    end_array(context, start, reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, most))
+    end_array(context, start, reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, most, -1))
     _field(context, _F_GROUPS)
     _groups(context, root, most)
 

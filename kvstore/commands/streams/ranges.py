@@ -1,4 +1,4 @@
-"""XLEN, XRANGE, XREVRANGE.  A long range is read aside."""
+"""XLEN, XRANGE, XREVRANGE.  A range of many entries, or of long ones, is read aside."""
 
 from kvstore.commands.streams.identifiers import bound_argument
 from kvstore.commands.streams.value import ALL, entries_between, options_of, reply_backward, reply_forward
@@ -73,9 +73,11 @@ def _range(context, back):  # type: ignore[no-untyped-def]
         return BLOCKS
     start = begin_array(context)
     if back:
-        count = reply_backward(context, root, ms, seq, end_ms, end_seq, most)
+        count = reply_backward(context, root, ms, seq, end_ms, end_seq, most, start)
     else:
-        count = reply_forward(context, root, ms, seq, end_ms, end_seq, most)
+        count = reply_forward(context, root, ms, seq, end_ms, end_seq, most, start)
+    if count < 0:
+        return BLOCKS
     end_array(context, start, count)
     return 0
 

@@ -241,7 +241,10 @@ def xread(context):  # type: ignore[no-untyped-def]
             begin_stream(context, options[STREAMS_AT] + i)
             inner = begin_array(context)
             ms, seq = identifier_after(options[MS], options[SEQ])
-            end_array(context, inner, reply_forward(context, root, ms, seq, GREATEST, GREATEST, options[MOST]))
+            entries = reply_forward(context, root, ms, seq, GREATEST, GREATEST, options[MOST], start)
+            if entries < 0:
+                return BLOCKS
+            end_array(context, inner, entries)
             count += 1
     end_streams(context, start, count)
     return SERVED

@@ -2,10 +2,13 @@
 
 from kvstore.commands.streams.identifiers import reply_identifier
 from kvstore.commands.strings.getting import slot_entry
+from kvstore.lifetimes.call import GIVEN_UP_AT, REPLY_LENGTH
+from kvstore.lifetimes.connection import NEVER
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import SCRATCH_ADDRESS
 from kvstore.store.collections import collection_new
 from kvstore.store.entries import STREAM, entry_root
+from kvstore.store.leaving import reply_goes_on, reply_limit
 from kvstore.structures.stream import (
     NOWHERE,
     entry_identifier,
@@ -71,10 +74,20 @@ def reply_entry(context, node, place):  # type: ignore[no-untyped-def]
         reply_bulk_memory(context, value, v)
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
-def reply_forward(context, root, ms, seq, end_ms, end_seq, most):  # type: ignore[no-untyped-def]
-    """Reply up to `most` entries between two identifiers, both included: how many."""
-    space, count = context.space, int64(0)
+@kernel
+def _limit(context, start):  # type: ignore[no-untyped-def]
+    # The length of the reply at which it may go aside.
+    in_place = start >= 0 and context.call[GIVEN_UP_AT] == 0
+    return reply_limit(context, start) if in_place else int64(NEVER)
+
+
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def reply_forward(context, root, ms, seq, end_ms, end_seq, most, start):  # type: ignore[no-untyped-def]
+    """Reply up to `most` entries between two identifiers, both included: how many; or -1 if the read goes aside.
+
+    start: where the reply of the command begins, if it may go aside because its entries are long, else -1.
+    """
+    space, count, limit = context.space, int64(0), _limit(context, start)
     where, place = stream_seek(space, root, ms, seq, room_of(context))
     while where != NOWHERE and count < most and not is_given_up(context):
         node = node_where(space, root, where)
@@ -83,16 +96,20 @@ def reply_forward(context, root, ms, seq, end_ms, end_seq, most):  # type: ignor
             break
         reply_entry(context, node, place)
         count += 1
+        if context.call[REPLY_LENGTH] >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                return -1
         place += 1
         if place == node_entries(space, node):
             where, place = where_next(space, where), int64(0)
     return count
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64))
-def reply_backward(context, root, ms, seq, end_ms, end_seq, most):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
+def reply_backward(context, root, ms, seq, end_ms, end_seq, most, start):  # type: ignore[no-untyped-def]
     """The same from the later of the two identifiers, `end`, to the earlier one."""
-    space, count = context.space, int64(0)
+    space, count, limit = context.space, int64(0), _limit(context, start)
     where, place = stream_seek_back(space, root, end_ms, end_seq, room_of(context))
     while where != NOWHERE and count < most and not is_given_up(context):
         node = node_where(space, root, where)
@@ -101,6 +118,10 @@ def reply_backward(context, root, ms, seq, end_ms, end_seq, most):  # type: igno
             break
         reply_entry(context, node, place)
         count += 1
+        if context.call[REPLY_LENGTH] >= limit:
+            limit = reply_goes_on(context, start)
+            if limit < 0:
+                return -1
         place -= 1
         if place < 0:
             where = where_previous(space, root, where)
