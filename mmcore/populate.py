@@ -73,7 +73,7 @@ HUGE, SMALL, TO_JOIN = range(3)  # of a block: huge pages are advised; are not; 
     REFUSED,  # how often in a row the system has refused to join one
     _PAUSES,  # since the last examination of the blocks
     PAUSE,  # [ms] between two looks
-    _POLLED,  # a struct pollfd, of an eventfd
+    POLLED,  # a struct pollfd, of an eventfd
     _COUNT,  # of the eventfd, when it is read,
     _ONE,  # and when it is written, by the owner
 ) = range(14)
@@ -151,9 +151,9 @@ def _word_at(control, word):  # type: ignore[no-untyped-def]
 @linked(boolean(int64[::1]))
 def _sleep(control):  # type: ignore[no-untyped-def]
     """Sleep for a pause, or until somebody waits for frames.  Returns whether it was a whole pause."""
-    if _poll(_word_at(control, _POLLED), 1, int32(control[PAUSE])) <= 0:
+    if _poll(_word_at(control, POLLED), 1, int32(control[PAUSE])) <= 0:
         return True
-    _read(int32(control[_POLLED] & 0x7FFFFFFF), _word_at(control, _COUNT), 8)
+    _read(int32(control[POLLED] & 0x7FFFFFFF), _word_at(control, _COUNT), 8)
     return False
 
 
@@ -161,7 +161,7 @@ def _sleep(control):  # type: ignore[no-untyped-def]
 def populate_now(control):  # type: ignore[no-untyped-def]
     """Somebody waits for frames: end the thread's pause."""
     control[_ONE] = 1
-    _write(int32(control[_POLLED] & 0x7FFFFFFF), _word_at(control, _ONE), 8)
+    _write(int32(control[POLLED] & 0x7FFFFFFF), _word_at(control, _ONE), 8)
 
 
 @linked(void(MEMORY, int64[::1], uint8[::1]))
@@ -231,7 +231,7 @@ class Populator:
         self._control[HUGE_PAGES] = huge_pages
         self._small = zeros(uint8, len(memory.state.blocks) // BLOCK_WORDS)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._control[_POLLED] = self._wake | select.POLLIN << _POLLIN_SHIFT
+        self._control[POLLED] = self._wake | select.POLLIN << _POLLIN_SHIFT
         self._nice = nice
         self._thread = threading.Thread(target=self._run, name="populator", daemon=True)
         if not DISABLED:  # without the compiler, the loop would hold the GIL

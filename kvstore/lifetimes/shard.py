@@ -67,6 +67,7 @@
     TURN_FIRST,  # slots, -1 for none
     TURN_LAST,
     TURNS_PENDING,
+    TURNS_RESTING,  # of these, connections that need no turn for a millisecond: store/fresh.py
     TURNS_LEFT,  # of them, those that get their turn before the loop waits again; -1: not counted yet
     # how long a pipeline runs before the others are served, in cycles of the time stamp counter; see net/pipeline.py
     TURN_BEGAN,  # of the connection at hand
@@ -229,6 +230,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(203)
+) = range(204)
 SHARD_REGISTERS = 256
 assert SHARD_REGISTERS >= 202

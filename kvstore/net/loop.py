@@ -55,6 +55,7 @@ from kvstore.lifetimes.shard import (
     TURN_SHARE,
     TURNS_LEFT,
     TURNS_PENDING,
+    TURNS_RESTING,
     UPKEEP_CYCLES,
 )
 from kvstore.lifetimes.store import BROADCAST_DUE, EXPIRED_STALE_PERC
@@ -87,6 +88,7 @@ from kvstore.system.libc import (
 from mmcore.jit import int32, int64, kernel, linked
 
 SHARES_MAX = 20  # a connection's share of a turn is no less than one part of so many
+RESTING_MS = 1
 TURNS_PER_BATCH = 64  # connections that get a turn without an event before the loop looks for events again
 
 
@@ -134,6 +136,16 @@ def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
     sharers = min(max(1, shard[READY] + shard[TURNS_PENDING]), SHARES_MAX)
     shard[TURN_SHARE] = shard[TURN_CYCLES] // sharers
     shard[UPKEEP_CYCLES] = cycles()
+
+
+@linked(int64(CONTEXT, int64))
+def may_wait_ms(context, rest_ms):  # type: ignore[no-untyped-def]
+    """For how long the loop may wait for events, if upkeep and the clocks can for `rest_ms`."""
+    shard = context.shard
+    resting, shard[TURNS_RESTING] = shard[TURNS_RESTING], 0
+    if shard[TURNS_PENDING] > resting:
+        return 0
+    return max(0, min(rest_ms, RESTING_MS) if resting > 0 else rest_ms)
 
 
 @linked(int64(CONTEXT))
@@ -238,4 +250,4 @@ def serve(context):  # type: ignore[no-untyped-def]
         rest_ms = min(rest_ms, shard[NEXT_TICK_MS] - shard[TIMER_MS])
         if shard[BLOCKED_DEADLINE_MS] != NEVER:
             rest_ms = min(rest_ms, shard[BLOCKED_DEADLINE_MS] - shard[TIMER_MS])
-        _wait(context, 0 if shard[TURNS_PENDING] > 0 else max(0, rest_ms))
+        _wait(context, may_wait_ms(context, rest_ms))

@@ -29,6 +29,7 @@ estimate of the whole: it would refuse what fits.
 
 from kvstore.lifetimes.call import CONNECTION
 from kvstore.lifetimes.context import CONTEXT
+from kvstore.lifetimes.shard import TURNS_RESTING
 from kvstore.lifetimes.sizes import COPYING_WORDS
 from kvstore.lifetimes.store import (
     COPY_BEGINS,
@@ -184,7 +185,10 @@ def copy_waits(context):  # type: ignore[no-untyped-def]
     """Whether the next step waits until the system has provided its memory (0 or 1)."""
     store = context.store
     store[COPY_WAITS_MS] = wait_for_fresh(context, STEP_BYTES >> PAGE_SHIFT, store[COPY_WAITS_MS])
-    return 1 if store[COPY_WAITS_MS] != 0 else 0
+    if store[COPY_WAITS_MS] == 0:
+        return 0
+    context.shard[TURNS_RESTING] += 1
+    return 1
 
 
 @linked(int64(CONTEXT))

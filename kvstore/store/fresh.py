@@ -3,6 +3,9 @@
 The first touch of such memory makes the system find and clear a huge page, which can take milliseconds.  A command that
 takes much memory at once, and does so over several turns, lets the populator touch it instead (mmcore/populate.py).  It
 waits for POPULATE_MS at most: the populator, too, may wait for a processor.
+
+If all connections that want a turn wait for memory, the loop sleeps for a millisecond (TURNS_RESTING), and leaves the
+processor to the populator.
 """
 
 from kvstore.lifetimes.context import CONTEXT

@@ -1,5 +1,6 @@
 """COPY of a great value, one step a turn: what others do meanwhile, and what is left when it does not end well."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +11,17 @@ from kvstore.connections.table import open_connection
 from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.context import AGAIN
 from kvstore.net.closing import close_connection
+from kvstore.net.loop import may_wait_ms
 from kvstore.store.check import contents
 from kvstore.store.copying import BEGINS_MAX, GREAT_BYTES, GREAT_ELEMENTS, STEP_WORK
 from kvstore.store.databases import keyspace_open, memory_used
 from kvstore.store.digest import store_digest
 from kvstore.store.flush import background_step
 from kvstore.store.undo import undo, undo_begin
+from mmcore.jit import address_of, int64, zeros
 from mmcore.mapping import reset
 from mmcore.paging import PAGE_SIZE
+from mmcore.populate import CONTROL_SIZE, POLLED, RUN_READY, WATERMARK
 from mmcore.release import release
 from snapshot.restore import restore
 from snapshot.snapshotter import Snapshotter
@@ -458,3 +462,44 @@ def test_an_image_taken_meanwhile_has_no_half_a_copy_in_the_end(store: Bare, kin
         assert other("COPY", "great", "copy") == 1 and held(other, "copy") == value
         is_over(other)
     snapshotter.close()
+
+
+def test_a_copy_that_waits_for_fresh_memory_asks_for_it_and_rests() -> None:
+    """Nobody populates anything here, until the copy has waited three times."""
+    fd, control = os.eventfd(0, os.EFD_NONBLOCK), zeros(int64, CONTROL_SIZE)
+    control[POLLED], control[RUN_READY] = fd, -1
+    rested = []
+    with Bare(size=1 << 28, connections=4) as store:
+        fill(store, "list", count=20_000)
+        store.registers.POPULATOR_ADDRESS, store.registers.TIMER_MS = address_of(control), 1000
+
+        def between() -> None:
+            rested.append(store.registers.TURNS_RESTING)
+            store.registers.TURNS_PENDING = 1
+            assert may_wait_ms(store.context, 50) == (1 if rested[-1] else 0)
+            assert store.registers.TURNS_RESTING == 0
+            store.registers.TURNS_PENDING = 0
+            if sum(rested) == 3:
+                control[WATERMARK] = store.memory.frames_total
+
+        store.between = between
+        assert store("COPY", "great", "copy") == 1
+        store.between = None
+        first = rested.index(1)
+        assert rested[first : first + 3] == [1, 1, 1] and sum(rested) == 3 and len(rested) > 20
+        assert os.eventfd_read(fd) == 1, "it was asked once for each wait"
+        assert contents(store.context)[0][b"copy"] == contents(store.context)[0][b"great"]
+        store.registers.POPULATOR_ADDRESS = 0
+        store.check()
+    os.close(fd)
+
+
+def test_the_loop_sleeps_only_if_all_who_want_a_turn_rest(store: Bare) -> None:
+    for pending, resting, expected in ((0, 0, 50), (1, 0, 0), (2, 1, 0), (1, 1, 1), (2, 2, 1)):
+        store.registers.TURNS_PENDING, store.registers.TURNS_RESTING = pending, resting
+        assert may_wait_ms(store.context, 50) == expected
+    store.registers.TURNS_PENDING, store.registers.TURNS_RESTING = 1, 1
+    assert may_wait_ms(store.context, 0) == 0
+    assert may_wait_ms(store.context, -3) == 0
+    store.registers.TURNS_PENDING = 0
+    assert may_wait_ms(store.context, -3) == 0
