@@ -43,7 +43,7 @@ from kvstore.store.clocks import (
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import entry_hash
 from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEYS
-from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK, SLOTS, TAG_SHIFT, next_overflow
+from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, TAG_SHIFT, next_overflow, points_at
 from kvstore.structures.linear import bucket_mask, bucket_number
 from mmcore.jit import fill_bytes, int64, kernel, linked, void
 from mmcore.mmu import load64
@@ -52,6 +52,7 @@ KEYS_PER_LINE_SHIFT, LINES_PER_KEYS = 8, 15  # fifteen lines for 256 keys
 LINES_PER_KEYS_CACHED = 18  # under a policy that goes by the clocks, and then up to a power of two
 ADD_STEP, REMOVE_STEP = 2048, 8192  # lines that the timer adds or removes at a time
 SCRUB_STEP = 128  # lines of which it looks for cells of deleted keys
+ALL = -1
 _EVERY_CELL = (1 << CELLS) - 1
 
 
@@ -75,32 +76,25 @@ def _cell_bit(lines, line, tag):  # type: ignore[no-untyped-def]
     return (1 << cell_with(lines, line, tag)) & _EVERY_CELL
 
 
-@linked(int64(CONTEXT, int64, int64, int64))
-def _cells_of_bucket(context, db, number, line):  # type: ignore[no-untyped-def]
-    """The cells of a line that belong to the keys of a bucket of `db`, as bits."""
-    lines, tags, cells = clock_lines(context), clock_tags(context, db), 0
-    bucket = key_base(context, db) + BUCKET_SIZE * number
-    while bucket != 0:
-        for i in range(SLOTS):
-            word = load64(context.space, bucket + 8 * i)
-            if word != 0 and word & LINK == 0:
-                cells |= _cell_bit(lines, CLOCK_LINE * line, tag_of(tags, word >> TAG_SHIFT))
-        bucket = next_overflow(context.space, bucket)
-    return cells
-
-
 @linked(int64(CONTEXT, int64, int64, int64, int64))
-def _cells_by_hash(context, db, number, line, where):  # type: ignore[no-untyped-def]
-    """The same, but only of those keys whose hashes belong to the line with the number `where`."""
+def _cells_of_bucket(context, db, number, line, where):  # type: ignore[no-untyped-def]
+    """The cells of a line, as bits, of the keys of a bucket of `db`.
+
+    where: the number of the line that a key's hash must belong to; ALL if that of all keys of the bucket does.
+    """
     lines, tags, cells = clock_lines(context), clock_tags(context, db), 0
     bucket = key_base(context, db) + BUCKET_SIZE * number
     while bucket != 0:
         for i in range(SLOTS):
             word = load64(context.space, bucket + 8 * i)
-            if word != 0 and word & LINK == 0:
-                hash_ = entry_hash(context, word & ADDRESS, context.store[HASH_SEED])
-                if bucket_number(hash_, context.shard[CLOCK_LINES]) == where:
-                    cells |= _cell_bit(lines, CLOCK_LINE * line, tag_of(tags, word >> TAG_SHIFT))
+            entry = points_at(word)
+            if entry == 0:
+                continue
+            if where != ALL:
+                hash_ = entry_hash(context, entry, context.store[HASH_SEED])
+                if bucket_number(hash_, context.shard[CLOCK_LINES]) != where:
+                    continue
+            cells |= _cell_bit(lines, CLOCK_LINE * line, tag_of(tags, word >> TAG_SHIFT))
         bucket = next_overflow(context.space, bucket)
     return cells
 
@@ -112,10 +106,10 @@ def _cells_of(context, db, line, where):  # type: ignore[no-untyped-def]
     if buckets == 0:
         return 0
     if mask > bucket_mask(buckets) >> 1:
-        return _cells_by_hash(context, db, bucket_number(where, buckets), line, where)
+        return _cells_of_bucket(context, db, bucket_number(where, buckets), line, where)
     number = where
     while number < buckets:
-        cells |= _cells_of_bucket(context, db, number, line)
+        cells |= _cells_of_bucket(context, db, number, line, ALL)
         number += mask + 1
     return cells
 

@@ -16,9 +16,8 @@ line, or in a line that has empty cells, when the array was emptied.  Two keys o
 chance of 6 %; then they share a cell, and each counts as used when the other is.
 
 The array grows and shrinks with the number of keys, and cells of deleted keys are found in time (clockgrowth.py).  Its
-memory is reserved at the start, one part in
-sixteen of the machine's, and touched as the array grows; a store with so many keys that this does not do has fewer
-cells for each.  `memory_used` counts the lines in use.
+memory is reserved at the start, one part in sixteen of the machine's, and touched as the array grows; a store with so
+many keys that this does not do has fewer cells for each.  `memory_used` counts the lines in use.
 
 A use costs one line of the cache, which `net/ahead.py` prefetches.
 
@@ -253,12 +252,8 @@ def clock_touch(context, db, hash_):  # type: ignore[no-untyped-def]
     """Note a use of the key of `db` that has this hash, unless the command is to leave no trace."""
     if context.call[NO_TOUCH] or not has_clocks(context):
         return
-    now, lines, line, tag = (
-        context.shard[LRU_CLOCK],
-        clock_lines(context),
-        line_of(context, hash_),
-        _tag(context, db, hash_),
-    )
+    now, lines = context.shard[LRU_CLOCK], clock_lines(context)
+    line, tag = line_of(context, hash_), _tag(context, db, hash_)
     cell = cell_with(lines, line, tag)
     if is_lfu(context):
         _touch_lfu(context, line, tag, cell, now)
