@@ -1,4 +1,4 @@
-"""The question: how much do branches of a loaded store cost, to make, to reset, to keep?
+"""The question: how much do branches of a loaded store cost, to make, to reset, to keep, to compare?
 
 Method.  One server holds `keys` strings; a second one, redis-server, holds the same and shows what people do without
 branches.
@@ -12,6 +12,8 @@ branches.
     alive       redis-benchmark sends GETs and SETs to the main store, in turn without any branch and with `alive` of
                 them; what is compared is the server's processor time per request.  It is the steady cost: before each
                 run every page is written, so that the copies of pages, which each fork costs once, fall outside of it.
+    difference  Two branches differ in `written` keys, and then in as many fields of one hash with `keys` fields.  A
+                client sends BRANCH DIFF, `rounds` times, and asks for all differences at once.
     resets      One client writes a key and resets its branch, again and again, for `seconds`.  The frames in use are
                 read twice a second.
 
@@ -37,6 +39,7 @@ from bench.rig.servers import DEFAULT, Server, present, server
 
 CREATE_BAR, RESET_BAR, ALIVE_BAR, BESIDE_BAR = 2.0, 3.0, 1.03, 1024
 RESETS_BAR = 1000  # a second
+DIFFERENCE_BAR_MS = 5.0
 PIPELINE, CLIENTS, VALUE_SIZE = 16, 50, 64
 PING_AFTER = "PING after writes"
 WRITTEN = 10  # keys, by the branch whose frames are counted
@@ -144,6 +147,36 @@ def beside(one: Server, keys: int, alive: int, requests: int, tests: Sequence[st
     return {test: (first, second) for test, (first, second) in found.items()}
 
 
+def differences(one: Server, keys: int, written: int, rounds: int) -> dict[str, float]:
+    """The time of a BRANCH DIFF of two branches [us], by what they differ in."""
+    kinds: dict[str, tuple[str, ...]] = {"keys": ("SET",), "fields of one hash": ("HSET", "hash")}
+    changed = [int(number) for number in np.random.default_rng(2).choice(keys, written, replace=False)]
+    found = {}
+    with one.client() as client, one.client() as beside:
+        for first in range(0, keys, 1000):
+            fields = (word for number in range(first, min(keys, first + 1000)) for word in (key_name(number), b"v"))
+            client.command("HSET", "hash", *fields)
+        for kind, before in kinds.items():
+            for name in ("one", "other"):
+                client.command("BRANCH", "CREATE", name)
+            beside.command("BRANCH", "USE", "other")
+            beside.pipeline([(*before, key_name(number), b"d" * VALUE_SIZE) for number in changed])
+            beside.command("BRANCH", "USE", "main")
+            expected = written if kind == "keys" else 1
+            times_us = []
+            for _ in range(rounds):
+                began = time.perf_counter_ns()
+                told = client.command("BRANCH", "DIFF", "one", "other", "COUNT", str(2 * written))
+                times_us.append((time.perf_counter_ns() - began) / 1000)
+                assert len(told[5]) == expected, f"{len(told[5])} differences"
+            found[kind] = middle(times_us)
+            for name in ("one", "other"):
+                client.command("BRANCH", "DROP", name)
+        client.command("UNLINK", "hash")
+        _settled(client)
+    return found
+
+
 def resets(one: Server, keys: int, seconds: float) -> tuple[float, list[int]]:
     """Resets a second, and the frames in use while they went on."""
     counted, seen = 0, []
@@ -213,6 +246,8 @@ def run(
             progress(f"alive, round {round_ + 1} of {rounds}")
             for test, pair in beside(one, keys, alive, requests, tests).items():
                 spent[test].append(pair)
+        progress("difference")
+        compared = differences(one, keys, min(writes, keys // 2), rounds)
         progress("resets")
         rate, seen = resets(one, keys, seconds)
     told = report.table("As a client sees them [us]", "command", "median", "p99", "over that PING")
@@ -241,6 +276,9 @@ def run(
     for test in tests:
         ratio = middle(with_them / alone for alone, with_them in spent[test])
         report.figure(f"{test.upper()} beside {alive:,} branches, over none", ratio, at_most=ALIVE_BAR, unit=" ×")
+    for kind, us in compared.items():
+        name = f"BRANCH DIFF, {writes} {kind} of {keys:,}"
+        report.figure(name, us / 1000, at_most=DIFFERENCE_BAR_MS, unit=" ms")
     report.figure(f"a write and a RESET, a second, for {seconds:.0f} s", rate, at_least=RESETS_BAR)
     report.figure("frames in use at the end of that, over the begin", seen[-1] / seen[0], at_most=1.01, unit=" ×")
     return report

@@ -13,7 +13,7 @@ from bench.reporting.report import Report
 @in_rounds(5)
 @common
 def branches_command(keys: int, rounds: int, smoke: bool, json_file: Path | None) -> None:
-    """What it costs to make, to reset and to keep branches of a loaded store.
+    """The cost to make, to reset, to keep and to compare branches of a loaded store.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def branches_command(keys: int, rounds: int, smoke: bool, json_file: Path | None
 @click.option("--tests", "count", type=click.IntRange(1), default=200, show_default=True)
 @common
 def tests_command(mib: int, count: int, smoke: bool, json_file: Path | None) -> None:
-    """What it costs to give every unit test a loaded store of its own, beside what people do with redis-server.
+    """The cost to give every unit test a loaded store of its own, beside the ways that people have with redis-server.
 
     \b
     Example:
@@ -80,7 +80,7 @@ def scan_command(hashes: int, rate: float, smoke: bool, json_file: Path | None) 
 @in_rounds(15)
 @common
 def frozen_command(keys: int, rounds: int, smoke: bool, json_file: Path | None) -> Report:
-    """What it costs to read a frozen store, beside reading the store itself.
+    """The cost to read a frozen store, beside reading the store itself.
 
     \b
     Example:
