@@ -43,7 +43,7 @@ def fork_command(
 def concurrent_command(
     size_gib: float, seconds: float, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None
 ) -> Report:
-    """What forks cost each other that are made at once.
+    """The cost of forks to each other that are made at once.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def concurrent_command(
 def fault_command(
     size_gib: float, repetitions: int, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None
 ) -> Report:
-    """What the first access after a fork costs, and how all first writes are distributed.
+    """The cost of the first access after a fork, and how all first writes are distributed.
 
     \b
     Example:
@@ -82,7 +82,7 @@ def fault_command(
 @plotted
 @common
 def whole_command(size_gib: float, rounds: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
-    """What a fork costs with the reads and writes that follow it.
+    """The cost of a fork together with the reads and writes that follow it.
 
     \b
     Example:
@@ -99,7 +99,7 @@ def whole_command(size_gib: float, rounds: int, plot: Path | None, smoke: bool, 
 @plotted
 @common
 def small_command(repetitions: int, plot: Path | None, smoke: bool, json_file: Path | None) -> Report:
-    """What forks of little memory cost.
+    """The cost of forks of little memory.
 
     \b
     Example:
@@ -171,7 +171,7 @@ def map_command(
     smoke: bool,
     json_file: Path | None,
 ) -> None:
-    """What an address space looks like after a fork, when writers come: accounts, and a map of its regions.
+    """An address space after a fork, when writers come: accounts, and a map of its regions.
 
     \b
     Example:
@@ -194,7 +194,7 @@ def map_command(
 @in_rounds(15)
 @common
 def translation_command(sizes_gib: tuple[float, ...], rounds: int, smoke: bool, json_file: Path | None) -> Report:
-    """What the TLB and the paging-structure caches of the machine save.
+    """The time that the TLB and the paging-structure caches of the machine save.
 
     \b
     Example:

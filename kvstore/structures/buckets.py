@@ -53,7 +53,7 @@ def first_slot(found):  # type: ignore[no-untyped-def]
 
 @kernel
 def points_at(word):  # type: ignore[no-untyped-def]
-    """What the word of a slot points at; 0 if the slot is empty or a link."""
+    """The address that the word of a slot holds; 0 if the slot is empty or a link."""
     return 0 if word & LINK else word & ADDRESS
 
 

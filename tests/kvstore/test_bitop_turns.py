@@ -35,7 +35,7 @@ def make(store: Bare, lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> dict
 
 
 def expected(name: str, values: list[bytes]) -> bytes:
-    """What BITOP makes of these."""
+    """The result of BITOP."""
     length = max(map(len, values), default=0)
     numbers = [int.from_bytes(value.ljust(length, b"\0"), "big") for value in values]
     result = numbers[0]

@@ -86,7 +86,7 @@ class Generations:
         return int(self.stores.context_of(name).store[ACCOUNT])
 
     def check(self) -> None:
-        """What is said of each store is so."""
+        """Each store has the figures of a naive walk."""
         stores, roots = self.stores, self._roots()
         walks = {name: Walk(stores, root) for name, (root, _) in roots.items()}
         others = [root for _, beside in roots.values() for root in beside] + stores.pool.waiting

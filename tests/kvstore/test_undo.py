@@ -61,7 +61,7 @@ def test_sketches_are_bounded_and_never_forked() -> None:
 
 
 def test_a_transaction_of_sketches_is_done_whole_or_not_at_all() -> None:
-    """Whatever is free: one that was granted without a fork does not run out."""
+    """A transaction that was granted without a fork does not run out, however many frames are free."""
     outcomes = set()
     with Pipelines(32 << 20) as store:
         store("PFADD", "dense", *range(3000))

@@ -1,4 +1,4 @@
-"""What BITOP does to bytes: page after page of the result, and for each page source after source.
+"""The work of BITOP on bytes: page after page of the result, and for each page source after source.
 
 The work at hand is a record of words, malloc'd for the command:
 
