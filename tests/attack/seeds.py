@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 VARIABLE = "KVSTORE_ATTACK_SEED"
 
-KEPT: dict[str, tuple[int, ...]] = {}
+KEPT: dict[str, tuple[int, ...]] = {"careful": (4184117792,)}
 
 
 def seeds(attack: str, fresh: int) -> Iterator[int]:
