@@ -41,6 +41,7 @@ from mmcore.frames import (
     PARTIAL_OR_NONE,
     USED_RUN,
 )
+from mmcore.frozen import next_mapping
 from mmcore.heap import layout as heap
 from mmcore.jit import in_python
 from mmcore.mapping import next_mapped
@@ -69,6 +70,7 @@ from mmcore.state import (
     Space,
 )
 from mmcore.tlb import GENERATION_ONE, TLB_WORDS
+from mmcore.walk import walk
 
 # The bits of entries as NumPy scalars, for operations on whole arrays.
 ADDRESS, COW, MAPPING, PS, READY, RW, WHOLE, A, D, P = (
@@ -446,6 +448,9 @@ def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
         if state == heap.LIVE:
             used += pages * PAGE_SIZE
             debt = reader.metadata(heap.LARGE_META, page)[1]
+            lent = _count_zeros(reader.space, address, tail)
+            known = debt % (1 << heap.ERA_SHIFT) if debt >> heap.ERA_SHIFT == era else 0
+            _require(lent <= known, f"large range {page} has {lent} pages of zeros and owes {known}")
             if debt >> heap.ERA_SHIFT == era:
                 _require(debt % (1 << heap.ERA_SHIFT) <= pages, f"large range {page} has borrowed too many pages")
                 owed += debt % (1 << heap.ERA_SHIFT)
@@ -453,6 +458,17 @@ def _check_ranges(reader: _HeapReader, fresh: int, queue_head: int) -> int:
     _require(page == fresh and ranges == len(listed), "the large ranges do not fill their region")
     _require(owed == borrowed, f"{owed} pages are borrowed, {borrowed} are said to be")
     return used
+
+
+def _count_zeros(space: AddressSpace, va: int, end: int) -> int:
+    # How many pages of [va, end) are the heap's page of zeros.
+    mem, root, found = space.state.mem, int(space.state.cpu[CR3]), 0
+    zeros = int(walk(mem, root, heap.ZEROS, 0))
+    while zeros >= 0 and va < end:
+        first = int(next_mapping(mem, root, va, end, zeros, 1))
+        va = int(next_mapping(mem, root, first, end, zeros, 0))
+        found += (va - first) // PAGE_SIZE
+    return found
 
 
 def check_heap(space: AddressSpace) -> int:

@@ -108,6 +108,26 @@ def next_run(mem, root, va, limit, out):  # type: ignore[no-untyped-def]
     return next_changed(mem, root, _EVER, va, limit, out)
 
 
+@linked(int64(MEMORY, int64, int64, int64, int64, int64))
+def next_mapping(mem, root, va, end, frame, wanted):  # type: ignore[no-untyped-def]
+    """The first page in [va, end) that maps `frame`, or does not if `wanted` is 0; `end` if there is none.
+
+    All of [va, end) is mapped.  A huge page does not count as mapping a single frame.
+    """
+    while va < end:
+        pt = walk(mem, root, va, 1)
+        stop = min(end, (va & -PT_SPAN) + PT_SPAN)
+        if pt == HUGE_PAGE:
+            if wanted == 0:
+                return va
+            va = stop
+        while va < stop:
+            if (frame_of(mem.entries[slot_of(pt, va, 1)]) == frame) == (wanted != 0):
+                return va
+            va += PAGE_SIZE
+    return end
+
+
 @linked(int64(MEMORY, int64, int64, int64, uint8[::1], int64))
 def gather(mem, root, va, pages, out, offset):  # type: ignore[no-untyped-def]
     """Copy `pages` pages from `va` on to out[offset:].  Returns `pages`, or NOT_PRESENT if one is not mapped."""

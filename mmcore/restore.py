@@ -1,13 +1,15 @@
 """Building an address space from pages whose contents come from elsewhere, such as an image.
 
-Both kernels fill a space that maps nothing, in ascending order of addresses:
+The first two kernels fill a space that maps nothing, in ascending order of addresses:
 
     adopt_runs     the contents are already in consecutive frames: only the page tables are created.  These frames lie
                    above all frames that were ever used.  A thread that knows nothing of the machine can therefore fill
                    them even before the machine is built.
     place_pages    the contents are in a buffer: they are copied to any free frames
 
-Nothing is changed if there are too few frames: adopt_runs counts first, and the caller of place_pages does.
+adopt_repeats then maps one of these pages at further addresses, as share.py does.
+
+Nothing is changed if there are too few frames: adopt_runs counts first, and the callers of the others do.
 """
 
 from mmcore.charges import charge
@@ -16,6 +18,7 @@ from mmcore.fault import own_path
 from mmcore.frames import frame_alloc, has_frames, pass_over
 from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, void
 from mmcore.paging import MAPPING, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, ROOT_LEVEL, VA_LIMIT, entry_for, slot_of, span
+from mmcore.share import share_repeated
 from mmcore.state import EPOCH, FREE_COUNT, FRESH, MEMORY, PAGES_MAPPED, SPACE, TOTAL
 from mmcore.tables import set_entry
 
@@ -52,6 +55,24 @@ def tables_for_runs(runs):  # type: ignore[no-untyped-def]
             tables += end - max(first, last + 1) + 1
             last = end
     return tables
+
+
+@linked(int64(RUNS))
+def frames_to_repeat(runs):  # type: ignore[no-untyped-def]
+    """The number of free frames that adopt_repeats asks for beyond tables_for_runs of everything mapped; often < 0.
+
+    The whole tables within a run are one, which is shared.  While it maps a run, it makes sure of twice its tables.
+    """
+    saved = most = 0
+    for run in range(runs.shape[0]):
+        end = runs[run, 0] + (runs[run, 1] << PAGE_SHIFT)
+        covering = 0
+        for level in range(ROOT_LEVEL, 1, -1):
+            covering += (end - 1) // span(level) - runs[run, 0] // span(level) + 1
+        most = max(most, 2 * covering)
+        whole = end // span(2) - (runs[run, 0] + span(2) - 1) // span(2)
+        saved += max(0, whole - 1)
+    return most - saved
 
 
 @linked(void(MEMORY, int64, int64))
@@ -122,3 +143,10 @@ def place_pages(space, runs, cursor, buffer, pages):  # type: ignore[no-untyped-
         if cursor[1] == runs[run, 1]:
             cursor[0] = run + 1
             cursor[1] = 0
+
+
+@linked(void(SPACE, int64, RUNS))
+def adopt_repeats(space, page, runs):  # type: ignore[no-untyped-def]
+    """Map the page at `page` again at all pages of `runs`, where none is; the caller has counted the frames."""
+    for run in range(runs.shape[0]):
+        share_repeated(space, page, runs[run, 0], runs[run, 1])

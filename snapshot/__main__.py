@@ -31,6 +31,9 @@ def lines(image: Image) -> list[str]:
         ("chunks", f"{image.chunk_count:,} of {image.chunk_size:,} bytes, every checksum right"),
         ("file", f"{image.file_size:,} bytes"),
     ]
+    if image.repeats:
+        runs, page = image.repeats.runs, image.repeats.page
+        facts.append(("repeated", f"the page at {page:#x}, {sum(runs.column(1)):,} times in {len(runs):,} runs"))
     facts += [(f"metadata {text(key)}", text(value)) for key, value in image.metadata.items()]
     return [f"  {name:<18} {value}" for name, value in facts]
 

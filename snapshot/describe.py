@@ -27,6 +27,7 @@ def describe(image: Image) -> dict[str, Any]:
         "data_bytes": image.data_size,
         "file_bytes": image.file_size,
         "runs": len(image.runs),
+        "repeated_pages": sum(image.repeats.runs.column(1)) if image.repeats else 0,
         "chunk_size": image.chunk_size,
         "chunks": image.chunk_count,
         "metadata": plain(image.metadata),

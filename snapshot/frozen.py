@@ -1,31 +1,65 @@
 """The pages of a frozen address space, in the order in which the writer needs them: first all runs, then their pages.
 
+One page may be mapped at many addresses, as the page of zeros of sparse allocations is.  Its other addresses are listed
+apart: an image holds the page once.
+
 These kernels only read, without the GIL.  mmcore/frozen.py explains why another thread may do so.
 """
 
 from mmcore.errors import NOT_PRESENT, NotMapped
-from mmcore.frozen import gather, next_run
-from mmcore.jit import Array, Table, int64, linked, uint8, zeros
+from mmcore.frozen import gather, next_mapping, next_run
+from mmcore.jit import Array, Table, int64, kernel, linked, uint8, zeros
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
 from mmcore.state import MEMORY, Memory
+from mmcore.walk import walk
+from snapshot.image import Repeats
 
 _PAGES_LIMIT = VA_LIMIT >> PAGE_SHIFT
-_RUNS_FIRST = 1024  # initial capacity of the list of runs
+_RUNS_FIRST = 1024  # initial capacity of the lists of runs
+NOWHERE = -1  # the address of no page
 
 
-@linked(int64(MEMORY, int64, int64[:, ::1], int64[::1]))
-def list_runs(mem, root, runs, scratch):  # type: ignore[no-untyped-def]
-    """Fill `runs` with (address, pages) of the tree at `root`.  Returns how many, or -1 if they do not fit."""
+@kernel
+def _end_of_piece(mem, root, va, end, frame, repeated):  # type: ignore[no-untyped-def]
+    # (whether the page at `va` repeats the one at `repeated`, the end of the pages for which this is the same)
+    if frame < 0:
+        return False, end
+    if va == repeated:
+        return False, va + PAGE_SIZE
+    repeats = next_mapping(mem, root, va, va + PAGE_SIZE, frame, 1) == va
+    stop = next_mapping(mem, root, va, end, frame, 0 if repeats else 1)
+    return repeats, repeated if va < repeated < stop else stop
+
+
+@linked(int64(MEMORY, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1]))
+def list_runs(mem, root, repeated, runs, repeats, scratch):  # type: ignore[no-untyped-def]
+    """Fill `runs` and `repeats` with (address, pages) of the tree at `root`, ascending.
+
+    The runs in `repeats` map the page at `repeated` again.  scratch[2] and scratch[3] are how many runs each list got.
+    Returns 0, or -1 if they do not fit.
+    """
+    frame = walk(mem, root, repeated, 0) if repeated >= 0 else NOT_PRESENT
+    scratch[2] = scratch[3] = 0
     va = 0
-    count = 0
     while next_run(mem, root, va, _PAGES_LIMIT, scratch) > 0:
-        if count == runs.shape[0]:
-            return -1
-        runs[count, 0] = scratch[0]
-        runs[count, 1] = scratch[1]
-        count += 1
-        va = scratch[0] + (scratch[1] << PAGE_SHIFT)
-    return count
+        va = scratch[0]
+        end = va + (scratch[1] << PAGE_SHIFT)
+        joined = False  # whether the piece before ended where this one begins, and had pages of its own
+        while va < end:
+            again, stop = _end_of_piece(mem, root, va, end, frame, repeated)
+            pages = (stop - va) >> PAGE_SHIFT
+            if joined and not again:
+                runs[scratch[2] - 1, 1] += pages
+            else:
+                into, place = (repeats, 3) if again else (runs, 2)
+                if scratch[place] == into.shape[0]:
+                    return -1
+                into[scratch[place], 0] = va
+                into[scratch[place], 1] = pages
+                scratch[place] += 1
+            joined = not again
+            va = stop
+    return 0
 
 
 @linked(int64(MEMORY, int64, int64[:, ::1], int64[::1], int64, uint8[::1]))
@@ -50,26 +84,34 @@ def gather_next(mem, root, runs, cursor, pages, out):  # type: ignore[no-untyped
 
 
 class FrozenSpace:
-    """The tree at `root`, which nobody writes while the root is held."""
+    """The tree at `root`, which nobody writes while the root is held.
 
-    def __init__(self, mem: Memory, root: int = -1) -> None:
+    repeated: the address of a page that may be mapped at other addresses too.
+    """
+
+    def __init__(self, mem: Memory, root: int = -1, repeated: int = NOWHERE) -> None:
         self.root = root  # may be set later
         self._mem = mem
+        self._repeated = repeated
 
     def runs(self) -> Table:
-        """All mapped pages: a row for each run, address of the first page and number of pages, ascending."""
+        """All pages but repeats: a row for each run, address of the first page and number of pages, ascending."""
         room = _RUNS_FIRST
-        scratch = zeros(int64, 2)
+        scratch = zeros(int64, 4)
         while True:
-            runs = Table(room, 2)
-            count = int(list_runs(self._mem, self.root, runs, scratch))
-            if count >= 0:
+            runs, repeats = Table(room, 2), Table(room, 2)
+            if list_runs(self._mem, self.root, self._repeated, runs, repeats, scratch) == 0:
                 break
             room *= 8
-        self._runs = runs.first(count)
+        self._runs = runs.first(int(scratch[2]))
+        self._repeats = repeats.first(int(scratch[3]))
         self._cursor = zeros(int64, 2)
         self._next = 0
         return self._runs
+
+    def repeats(self) -> Repeats | None:
+        """The pages that `runs` left out, as it found them."""
+        return Repeats(self._repeated, self._repeats) if len(self._repeats) else None
 
     def read(self, address: int, length: int) -> bytes:
         """The `length` bytes at `address`, which must be mapped."""

@@ -13,7 +13,7 @@ Header page.  It is written first, so it holds only data that are known before a
 
     OFFSET  SIZE  DESCRIPTION
     0       8     magic 89 "MMIMG" 0D 0A (a transfer that mangles line ends or the high bit breaks it)
-    8       4     format version, 1
+    8       4     format version, 1 or 2
     12      4     page size, 4096
     16      4     chunk size: how many bytes of pages are under one checksum; a multiple of the page size
     20      4     zero
@@ -27,7 +27,7 @@ each chunk.
 Manifest.  A map with exactly these keys:
 
     KEY             TYPE       DESCRIPTION
-    version         int        1
+    version         int        as in the header
     id              16 bytes   as in the header
     parent          16 bytes   identity of the image of which this one holds only the changes; nil: it holds everything
     epoch           int        the machine's epoch that the fork ended
@@ -37,6 +37,12 @@ Manifest.  A map with exactly these keys:
     runs            bytes      16 per run, ascending: address of its first page, how many pages
     chunks          bytes      8 per chunk: its checksum
     metadata        map        the owner's own words
+
+Version 2 has three more.  An image has version 2 if it has repeats, and otherwise version 1, which older readers know.
+
+    repeated        int        address of the one page that the repeats map again; it is in `runs`
+    repeats         bytes      as `runs`; these pages have no bytes in the file, and are in no run of `runs`
+    repetitions     int        how many pages the repeats have
 
 Trailer.  A reader starts here:
 
@@ -105,19 +111,19 @@ from snapshot.files import Files, Stamp
 
 MAGIC = b"\x89MMIMG\r\n"
 END_MAGIC = b"MMIMGEND"
-VERSION = 1
+PLAIN, REPEATING = 1, 2  # format versions
 PAGE_SIZE = 4096
 CHUNK_SIZE = 4 << 20  # the default of writers; readers use the size in the header
 CHUNK_SIZE_MAX = 1 << 30
 ID_SIZE = 16
 DATA_OFFSET = PAGE_SIZE
 METADATA_MAX = 16 << 20  # [bytes] of a manifest beside its runs and checksums; keeps a reader's memory in bounds
+RUNS_MAX = PAGE_SIZE  # [bytes] of runs, repeats and checksums in a manifest, for each page
 
 _HEADER = struct.Struct("<8sIIII16s")
 _CHECKSUM = struct.Struct("<Q")
 _TRAILER = struct.Struct("<8sQQQ16sQQ")
 TRAILER_SIZE = _TRAILER.size
-_PAGE_WORDS = 16 + _CHECKSUM.size  # bytes that a page adds to a manifest at most: a run and a chunk of its own
 assert PAGE_SIZE % _CHECKSUM.size == 0 and CHUNK_SIZE % PAGE_SIZE == 0 and TRAILER_SIZE == 64
 
 _MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
@@ -132,9 +138,18 @@ _MANIFEST_TYPES: dict[str, tuple[type, ...]] = {
     "chunks": (bytes,),
     "metadata": (dict,),
 }
+_REPEATING_TYPES = {**_MANIFEST_TYPES, "repeated": (int,), "repeats": (bytes,), "repetitions": (int,)}
 
 checksum = xxhash.xxh3_64_intdigest
 """XXH3 of a buffer; releases the GIL for a large one."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Pages that share the memory of one page, the one at address `page`."""
+
+    page: int
+    runs: Table  # int64[R, 2]   address of the first page, number of pages; ascending, apart
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,7 @@ class Image:
     metadata: dict[Any, Any]
     file_size: int
     stamp: Stamp  # of the file it was read from
+    repeats: Repeats | None = None
 
     @property
     def data_size(self) -> int:
@@ -183,6 +199,11 @@ class Image:
         for address, pages in self.runs.tolist():
             yield address, pages, offset
             offset += pages * PAGE_SIZE
+
+    @cached_property
+    def mapped(self) -> Table:
+        """The runs of all pages, repeats included."""
+        return Table.of(sorted(self.runs.tolist() + self.repeats.runs.tolist()), 2) if self.repeats else self.runs
 
     def page_number(self, address: int) -> int:
         """The number of the page at `address`, in the order of the file; -1 if there is none."""
@@ -231,10 +252,10 @@ def require(image: Image, accept: Accept, page: Page) -> None:
 # --- writing ---
 
 
-def header_page(identity: bytes, chunk_size: int = CHUNK_SIZE) -> bytes:
-    """The first page of an image."""
+def header_page(identity: bytes, chunk_size: int = CHUNK_SIZE, repeats: Repeats | None = None) -> bytes:
+    """The first page of an image, whose version depends on whether it has repeats."""
     assert len(identity) == ID_SIZE and chunk_size % PAGE_SIZE == 0
-    page = _HEADER.pack(MAGIC, VERSION, PAGE_SIZE, chunk_size, 0, identity)
+    page = _HEADER.pack(MAGIC, REPEATING if repeats else PLAIN, PAGE_SIZE, chunk_size, 0, identity)
     page = page.ljust(PAGE_SIZE - _CHECKSUM.size, b"\0")
     return page + _CHECKSUM.pack(checksum(page))
 
@@ -249,28 +270,36 @@ def ending(
     root: int,
     forked_unix_us: int,
     parent: bytes | None = None,
+    repeats: Repeats | None = None,
 ) -> bytes:
     """The end of an image, after the pages: manifest and trailer.  `runs` has rows of two, `checksums` is uint64[C]."""
     pages = sum(runs.column(1))
-    manifest = msgpack.packb(
-        {
-            "version": VERSION,
-            "id": identity,
-            "parent": parent,
-            "epoch": epoch,
-            "root": root,
-            "forked_unix_us": forked_unix_us,
-            "pages": pages,
-            "runs": bytes(runs.words[: 2 * len(runs)]),
-            "chunks": bytes(checksums),
-            "metadata": metadata,
-        }
-    )
+    entries = {
+        "version": REPEATING if repeats else PLAIN,
+        "id": identity,
+        "parent": parent,
+        "epoch": epoch,
+        "root": root,
+        "forked_unix_us": forked_unix_us,
+        "pages": pages,
+        "runs": _run_bytes(runs),
+        "chunks": bytes(checksums),
+        "metadata": metadata,
+    }
+    if repeats:
+        entries["repeated"] = repeats.page
+        entries["repeats"] = _run_bytes(repeats.runs)
+        entries["repetitions"] = sum(repeats.runs.column(1))
+    manifest = msgpack.packb(entries)
     offset = DATA_OFFSET + pages * PAGE_SIZE
     size = offset + len(manifest) + TRAILER_SIZE
     trailer = _TRAILER.pack(END_MAGIC, offset, len(manifest), checksum(manifest), identity, size, 0)
     covered = trailer[len(END_MAGIC) : -_CHECKSUM.size]
     return bytes(manifest) + trailer[: -_CHECKSUM.size] + _CHECKSUM.pack(checksum(covered))
+
+
+def _run_bytes(runs: Table) -> bytes:
+    return bytes(runs.words[: 2 * len(runs)])
 
 
 # --- reading ---
@@ -323,14 +352,14 @@ def page_reader(fd: int, image: Image, files: Files) -> Page:
 def _read_image(fd: int, path: Path, files: Files) -> Image:
     stamp = files.stamp(fd)
     size = stamp.size
-    identity, chunk_size = _check_header(_read(fd, 0, PAGE_SIZE, files), path)
+    identity, chunk_size, version = _check_header(_read(fd, 0, PAGE_SIZE, files), path)
     if size < PAGE_SIZE + TRAILER_SIZE:
         raise Truncated(path, f"it ends after {size} bytes, before any manifest")
     offset, length, digest = _check_trailer(_read(fd, size - TRAILER_SIZE, TRAILER_SIZE, files), path, size, identity)
     manifest = _read(fd, offset, length, files)
     if checksum(manifest) != digest:
         raise ManifestCorrupt(path, f"the manifest ({length} bytes at offset {offset}) fails its checksum")
-    return _parse_manifest(manifest, path, offset, stamp, identity, chunk_size)
+    return _parse_manifest(manifest, path, offset, stamp, identity, chunk_size, version)
 
 
 def _read(fd: int, offset: int, size: int, files: Files) -> bytes:
@@ -339,8 +368,8 @@ def _read(fd: int, offset: int, size: int, files: Files) -> bytes:
     return bytes(buffer[:done])
 
 
-def _check_header(page: bytes, path: Path) -> tuple[bytes, int]:
-    """Identity and chunk size."""
+def _check_header(page: bytes, path: Path) -> tuple[bytes, int, int]:
+    """Identity, chunk size and format version."""
     if page[: len(MAGIC)] != MAGIC[: len(page)] or not page:
         raise NotAnImage(path, "it does not begin with an image's magic number" if page else "the file is empty")
     if len(page) < PAGE_SIZE:
@@ -348,8 +377,8 @@ def _check_header(page: bytes, path: Path) -> tuple[bytes, int]:
     _, version, page_size, chunk_size, zero, identity = _HEADER.unpack_from(page)
     (digest,) = _CHECKSUM.unpack_from(page, PAGE_SIZE - _CHECKSUM.size)
     good = checksum(page[: -_CHECKSUM.size]) == digest
-    if good and version != VERSION:
-        raise UnsupportedVersion(path, version, VERSION)
+    if good and version not in (PLAIN, REPEATING):
+        raise UnsupportedVersion(path, version, REPEATING)
     if not good:
         raise HeaderCorrupt(path, "the header page fails its checksum")
     if page_size != PAGE_SIZE:
@@ -358,7 +387,7 @@ def _check_header(page: bytes, path: Path) -> tuple[bytes, int]:
         raise HeaderCorrupt(path, f"chunk size {chunk_size}")
     if zero or any(page[_HEADER.size : -_CHECKSUM.size]):
         raise HeaderCorrupt(path, "bytes that must be zero are not")
-    return identity, chunk_size
+    return identity, chunk_size, version
 
 
 def _check_trailer(trailer: bytes, path: Path, size: int, identity: bytes) -> tuple[int, int, int]:
@@ -377,23 +406,26 @@ def _check_trailer(trailer: bytes, path: Path, size: int, identity: bytes) -> tu
         raise Truncated(path, f"{size} bytes where the trailer says {file_size}")
     if offset % PAGE_SIZE or offset < DATA_OFFSET or offset + length + TRAILER_SIZE != size:
         raise TrailerCorrupt(path, f"no place for a manifest of {length} bytes at offset {offset}")
-    if length > (offset - DATA_OFFSET) // PAGE_SIZE * _PAGE_WORDS + METADATA_MAX:
+    if length > (offset - DATA_OFFSET) // PAGE_SIZE * RUNS_MAX + METADATA_MAX:
         raise TrailerCorrupt(path, f"a manifest of {length} bytes for {(offset - DATA_OFFSET) // PAGE_SIZE} pages")
     return offset, length, digest
 
 
-def _parse_manifest(data: bytes, path: Path, offset: int, stamp: Stamp, identity: bytes, chunk_size: int) -> Image:
+def _parse_manifest(
+    data: bytes, path: Path, offset: int, stamp: Stamp, identity: bytes, chunk_size: int, version: int
+) -> Image:
+    types = _REPEATING_TYPES if version == REPEATING else _MANIFEST_TYPES
     try:
         manifest = msgpack.unpackb(data, strict_map_key=False)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:  # TypeError: a list as a key
         raise ManifestCorrupt(path, f"the manifest is not msgpack: {error}") from error
-    if not isinstance(manifest, dict) or manifest.keys() != _MANIFEST_TYPES.keys():
+    if not isinstance(manifest, dict) or manifest.keys() != types.keys():
         raise ManifestCorrupt(path, "the manifest's keys are not those of this version")
-    for key, kinds in _MANIFEST_TYPES.items():
+    for key, kinds in types.items():
         if not isinstance(manifest[key], kinds) or isinstance(manifest[key], bool):
             raise ManifestCorrupt(path, f"the manifest's {key!r} is a {type(manifest[key]).__name__}")
-    if manifest["version"] != VERSION:
-        raise ManifestCorrupt(path, f"the manifest's version is {manifest['version']}, the header's {VERSION}")
+    if manifest["version"] != version:
+        raise ManifestCorrupt(path, f"the manifest's version is {manifest['version']}, the header's {version}")
     if manifest["id"] != identity:
         raise ManifestCorrupt(path, "the manifest is another image's")
     if manifest["parent"] is not None and len(manifest["parent"]) != ID_SIZE:
@@ -403,10 +435,10 @@ def _parse_manifest(data: bytes, path: Path, offset: int, stamp: Stamp, identity
         raise ManifestCorrupt(path, f"{pages} pages do not end where the manifest begins, at {offset}")
     if len(manifest["chunks"]) != -(-pages * PAGE_SIZE // chunk_size) * _CHECKSUM.size:
         raise ManifestCorrupt(path, f"{len(manifest['chunks'])} bytes of checksums for {pages} pages")
-    return Image(
+    image = Image(
         path=path,
         id=identity,
-        version=VERSION,
+        version=version,
         chunk_size=chunk_size,
         parent=manifest["parent"],
         epoch=manifest["epoch"],
@@ -418,7 +450,11 @@ def _parse_manifest(data: bytes, path: Path, offset: int, stamp: Stamp, identity
         metadata=manifest["metadata"],
         file_size=stamp.size,
         stamp=stamp,
+        repeats=_parse_repeats(manifest, path) if version == REPEATING else None,
     )
+    if image.repeats:
+        _check_repeats(image, image.repeats.page)
+    return image
 
 
 _FAULTS = {
@@ -439,3 +475,14 @@ def _parse_runs(data: bytes, path: Path, pages: int) -> Table:
     if counted != pages:
         raise ManifestCorrupt(path, f"the runs have {counted} pages, the manifest says {pages}")
     return runs
+
+
+def _parse_repeats(manifest: dict[str, Any], path: Path) -> Repeats:
+    return Repeats(manifest["repeated"], _parse_runs(manifest["repeats"], path, manifest["repetitions"]))
+
+
+def _check_repeats(image: Image, page: int) -> None:
+    if check_runs(image.mapped):
+        raise ManifestCorrupt(image.path, "a page is in the image and repeats another one")
+    if page % PAGE_SIZE or image.page_number(page) < 0:
+        raise ManifestCorrupt(image.path, f"the repeated page, at {page:#x}, is not in the image")

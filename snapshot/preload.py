@@ -27,7 +27,7 @@ import mmap
 from pathlib import Path
 
 from mmcore.jit import anonymous
-from mmcore.restore import tables_for_runs
+from mmcore.restore import frames_to_repeat, tables_for_runs
 from snapshot.directory import Entry, ImageDirectory
 from snapshot.errors import ImageError, NeedsParent, NoUsableImage, OutOfFrames
 from snapshot.files import Files
@@ -61,8 +61,14 @@ def reserve(size: int, least: int = 0, huge_pages: bool = True) -> mmap.mmap:
 
 
 def frames_needed(image: Image) -> int:
-    """The number of frames that an image needs: its pages, their tables, and a root."""
-    return image.pages + int(tables_for_runs(image.runs)) + 1
+    """The number of frames that an image needs: its pages, all tables, and a root."""
+    return image.pages + tables_needed(image) + 1
+
+
+def tables_needed(image: Image) -> int:
+    """The number of frames that must be free for the tables of an image, below the root."""
+    tables = int(tables_for_runs(image.mapped))
+    return tables + int(frames_to_repeat(image.repeats.runs)) if image.repeats else tables
 
 
 class Preload:

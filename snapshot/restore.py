@@ -15,12 +15,12 @@ from mmcore.jit import address_of, int64, over, uint8, zeros
 from mmcore.mapping import next_mapped, reset
 from mmcore.paging import VA_LIMIT
 from mmcore.release import CURSOR_SIZE, release_all
-from mmcore.restore import adopt_runs, place_pages, tables_for_runs
+from mmcore.restore import adopt_repeats, adopt_runs, place_pages
 from mmcore.state import FREE_COUNT, FRESH, TOTAL, Space
 from snapshot.errors import OutOfFrames, SpaceNotEmpty
 from snapshot.files import Files
 from snapshot.image import PAGE_SIZE, Accept, Image, accept_any, open_image, page_reader, require
-from snapshot.preload import Preload
+from snapshot.preload import Preload, tables_needed
 from snapshot.reader import THREADS, ChunkReader, PageReader, Progress, chunk_buffer
 
 
@@ -33,9 +33,11 @@ def adopt(
     """
     _require_empty(space)
     image = preload.join(progress, accept)
-    if image is not None and adopt_runs(space, image.runs, preload.first_frame) == NO_FRAME:
-        preload.cancel()
-        raise _out_of_frames(image, space)
+    if image is not None:
+        if not _fits(image, space) or adopt_runs(space, image.runs, preload.first_frame) == NO_FRAME:
+            preload.cancel()
+            raise _out_of_frames(image, space)
+        _repeat(image, space)
     preload.let_go()
     return image
 
@@ -60,8 +62,8 @@ def restore(
     registers = space.mem.frames
     free, fresh = int(registers[FREE_COUNT]), int(registers[FRESH])
     never_used = int(registers[TOTAL]) - fresh
-    needed = image.pages + int(tables_for_runs(image.runs))
-    if free < needed:
+    needed = image.pages + tables_needed(image)
+    if not _fits(image, space):
         files.close(fd)
         raise _out_of_frames(image, space)
     # Prefer frames that were used before: fresh ones would make the process grow.
@@ -76,7 +78,18 @@ def restore(
         assert code == 0, code
     else:
         _place(fd, image, space, progress, files)
+    _repeat(image, space)
     return image
+
+
+def _fits(image: Image, space: Space) -> bool:
+    return int(space.mem.frames[FREE_COUNT]) >= image.pages + tables_needed(image)
+
+
+def _repeat(image: Image, space: Space) -> None:
+    """Map the repeated page again, once all others are there; the frames for tables are free."""
+    if image.repeats:
+        adopt_repeats(space, image.repeats.page, image.repeats.runs)
 
 
 def _place(fd: int, image: Image, space: Space, progress: Progress | None, files: Files) -> None:
@@ -113,6 +126,6 @@ def _require_empty(space: Space) -> None:
 
 
 def _out_of_frames(image: Image, space: Space) -> OutOfFrames:
-    tables = int(tables_for_runs(image.runs))
+    tables = tables_needed(image)
     free = int(space.mem.frames[FREE_COUNT])
     return OutOfFrames(f"{image.path} takes {image.pages} pages and {tables} tables; {free} frames are free")

@@ -29,7 +29,7 @@ from snapshot import begin as ticket
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import Cancelled, ForkFailed, SnapshotError, SnapshotFailed, SnapshotRunning
 from snapshot.files import Files
-from snapshot.frozen import FrozenSpace
+from snapshot.frozen import NOWHERE, FrozenSpace
 from snapshot.image import CHUNK_SIZE, PAGE_SIZE, Accept, accept_any
 from snapshot.writer import KEEP, NICE, Job, Outcome, Writer
 
@@ -83,6 +83,7 @@ class Snapshotter:
     nice       the nice value of the writer's thread
     chunk_size bytes of pages per checksum
     accept     decides which images the owner of the pages can open; no others are ever removed
+    repeated   the address of a page that may be mapped at other addresses too; images hold it once
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class Snapshotter:
         files: Files | None = None,
         chunk_size: int = CHUNK_SIZE,
         accept: Accept = accept_any,
+        repeated: int = NOWHERE,
     ) -> None:
         build()  # so that neither a fork nor the writer's thread ever waits for a compilation
         self.space = space
         self.keep = keep
         self._statistics = Statistics()
         self._metadata = metadata
+        self._repeated = repeated
         self._writer = Writer(directory, prefix, nice, files, chunk_size, accept)
         self.ticket = zeros(int64, ticket.TICKET_WORDS)
         self.ticket[ticket.ROOT] = -1
@@ -258,7 +261,7 @@ class Snapshotter:
         self._releasing.append(cursor)
 
     def _arm(self) -> None:
-        frozen = FrozenSpace(self.space.mem)
+        frozen = FrozenSpace(self.space.mem, repeated=self._repeated)
 
         def begin(job: Job) -> None:
             words = self.ticket

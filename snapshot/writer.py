@@ -62,6 +62,7 @@ from snapshot.image import (
     ID_SIZE,
     PAGE_SIZE,
     Accept,
+    Repeats,
     accept_any,
     checksum,
     ending,
@@ -81,7 +82,10 @@ class Frozen(Protocol):
     root: int  # frame of their PML4
 
     def runs(self) -> Table:
-        """All mapped pages: a row for each run, address of the first page and number of pages, ascending."""
+        """All pages but repeats: a row for each run, address of the first page and number of pages, ascending."""
+
+    def repeats(self) -> Repeats | None:
+        """The pages that `runs` left out: all of them map one page again that is in it."""
 
     def gather(self, first: int, pages: int, buffer: Array) -> None:
         """Copy `pages` pages, from page number `first` in the order of the runs on, to the front of `buffer`."""
@@ -345,7 +349,8 @@ class Writer:
         self._go_on("reserve")
         files.reserve(fd, DATA_OFFSET + total * PAGE_SIZE)
         self._go_on("write")
-        files.write(fd, header_page(identity, self._chunk_size), 0)
+        repeats = job.frozen.repeats()
+        files.write(fd, header_page(identity, self._chunk_size, repeats), 0)
         direct = files.bypass_cache(fd, True)
         checksums = zeros(uint64, -(-total * PAGE_SIZE // self._chunk_size))
         flushed, waited = 0, 0
@@ -378,6 +383,7 @@ class Writer:
             epoch=job.epoch,
             root=job.frozen.root,
             forked_unix_us=forked_unix_us,
+            repeats=repeats,
         )
         self._go_on("write")
         files.write(fd, tail, DATA_OFFSET + total * PAGE_SIZE)

@@ -21,6 +21,7 @@ from kvstore.wire.errors import ALREADY_SAVING, ERRORS
 from kvstore.wire.reply import CommandError
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CONSTANT, fork
+from mmcore.heap import ZEROS
 from mmcore.state import EPOCH
 from snapshot.directory import DirectoryLock, ImageDirectory
 from snapshot.errors import DirectoryInUse
@@ -69,7 +70,7 @@ class Exports:
             self._writer = Writer(directory, file)
             self._watch(self._writer.fileno())
         self._writer.images = images
-        frozen = FrozenSpace(context.space.mem, root)
+        frozen = FrozenSpace(context.space.mem, root, ZEROS)
         self._under_way = _UnderWay(name, frozen, lock, ended)
         self._writer.submit(Job(frozen, lambda: describe_store(frozen), epoch=int(context.space.cpu[EPOCH]) - 1))
         log.info("Saving %s as %s", name, images.path_of(images.next_sequence()))

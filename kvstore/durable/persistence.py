@@ -26,7 +26,7 @@ from kvstore.wire.errors import ALREADY_SAVING, ERRORS
 from kvstore.wire.reply import CommandError
 from mmcore.errors import NO_FRAME
 from mmcore.fork import CLASSIC, CONSTANT, ON_DEMAND
-from mmcore.heap import heap_settle
+from mmcore.heap import ZEROS, heap_settle
 from mmcore.jit import address_of, int64, zeros
 from mmcore.mapping import load_cr3, reset
 from mmcore.release import CURSOR_SIZE, release_all
@@ -70,6 +70,7 @@ class _Snapshotter(Snapshotter):
             MODES[config["fork-mode"]],
             metadata=describe_store,
             accept=accept_store,
+            repeated=ZEROS,
         )
         self._context = server.main
         server.registers.TICKET_ADDRESS = address_of(self.ticket)

@@ -36,7 +36,7 @@ from kvstore.store.layout import (
     LAYOUT_VERSION,
     VERSION_BITS,
 )
-from mmcore.heap import CONTROL, HEAP_MAGIC
+from mmcore.heap import CONTROL, HEAP_MAGIC, ZEROS
 from snapshot.describe import text
 from snapshot.frozen import FrozenSpace
 from snapshot.image import PAGE_SIZE, Image, Page
@@ -62,6 +62,8 @@ def accept_store(image: Image, page: Page) -> str:
     said = image.metadata.get("layout", UNNAMED)
     if said != LAYOUT:
         return f"its layout is {text(said)[:64]}, and this program's is {LAYOUT}"
+    if image.repeats and image.repeats.page != ZEROS:
+        return f"it repeats the page at {image.repeats.page:#x}, and the page of zeros is at {ZEROS:#x}"
     control = page(CONTROL)
     if len(control) != PAGE_SIZE:
         return f"it has no control block at {CONTROL_BASE:#x}"

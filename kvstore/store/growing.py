@@ -4,8 +4,8 @@ A gap of less than SPARSE_MIN bytes is filled with zeros.  The pages of a longer
 zeros, which the first write to it copies (heap_extend in mmcore/heap.py).  So a bitmap of 512 MiB with one bit set is
 made in some microseconds, and takes one page and a few tables.
 
-Borrowed frames count as used: see store/reserve.py.  A sparse value that is written later needs those frames, and an
-image has all pages, also those of zeros.
+Borrowed frames count as used: see store/reserve.py.  A sparse value that is written later needs those frames.  An image
+has the page of zeros once, and says where it is repeated: a sparse value is sparse after a restart too.
 """
 
 from kvstore.lifetimes.context import CONTEXT

@@ -11,7 +11,8 @@ that is skipped for that becomes free ranges.
 heap_share makes a second allocation with the same contents, copy-on-write.  It borrows its pages: later writes to it or
 to its origin may need a frame for each, and so does a copy of the space that shares nothing.  BORROWED counts these
 pages, for an owner that wants to be sure of these frames.  A page that was written since still counts: the whole
-allocation counts until it is freed, or said to be written whole (heap_repay).  heap_settle ends all debts.
+allocation counts until it is freed, or said to be written whole (heap_repay).  In a space that was read from an image,
+only the page of zeros is shared: heap_settle ends all other debts.
 
 heap_extend gives an allocation zeros at its end that it borrows, too: each page is one page of zeros, which the first
 write to it copies.  Before a write, heap_repay_zeros takes such pages off the debt.  So a sparse allocation has the
@@ -366,9 +367,28 @@ def heap_repay_zeros(space, va, first, count):  # type: ignore[no-untyped-def]
     _set_borrowed(space, page, owed - min(owed, repaid))
 
 
+@kernel
+def _zeros_in(space, va, pages, zeros):  # type: ignore[no-untyped-def]
+    # How many of the pages from `va` on are the page of zeros.
+    found = 0
+    for page in range(pages):
+        if walk(space.mem, space.cpu[CR3], va + (page << PAGE_SHIFT), 0) == zeros:
+            found += 1
+    return found
+
+
 @linked(void(SPACE))
 def heap_settle(space):  # type: ignore[no-untyped-def]
-    """No two addresses of the space share a page: no allocation has borrowed anything."""
-    if heap_borrowed(space) != 0:
+    """No two addresses of the space share a page, except the page of zeros: allocations have borrowed only that."""
+    if heap_borrowed(space) == 0:
+        return
+    zeros = walk(space.mem, space.cpu[CR3], ZEROS, 0)
+    page, fresh = 0, load64(space, CONTROL + LARGE_FRESH)
+    while zeros >= 0 and page < fresh:
+        word = load64(space, _large_meta(page))
+        if _range_state(word) == LIVE and _borrowed(space, page) != 0:
+            _set_borrowed(space, page, _zeros_in(space, _large_va(page), _range_pages(word), zeros))
+        page += 1 << _range_order(word)
+    if zeros < 0:
         store64(space, CONTROL + BORROWED, 0)
         store64(space, CONTROL + ERA, (load64(space, CONTROL + ERA) + 1) & 0x7FFF_FFFF)

@@ -25,6 +25,7 @@ from kvstore.durable.storeimage import accept_store, describe_store
 from kvstore.lifetimes.wiring import OpenStore, Pool, Shard
 from kvstore.store.check import contents
 from kvstore.store.databases import keyspace_open
+from mmcore.heap import ZEROS
 from mmcore.memory import PhysicalMemory
 from mmcore.space import AddressSpace
 from snapshot import image as format_
@@ -141,12 +142,13 @@ def sample_store(seed: int, keys: int = 60) -> Bare:
         value = generator.randbytes(generator.choice((0, 3, 20, 300, 5000)))
         deadline = generator.choice(((), (), ("PXAT", FAR_MS + i)))
         assert store("SET", b"key:%d" % i, value, *deadline) == "OK"
+    assert store("SETBIT", b"sparse", 300_000, 1) == 0  # its pages before the last one repeat the page of zeros
     return store
 
 
 def write_image(store: Bare, directory: Path) -> Path:
     """Write an image of a store as a server does; returns its path."""
-    snapshotter = Snapshotter(store.space.state, directory, metadata=describe_store)
+    snapshotter = Snapshotter(store.space.state, directory, metadata=describe_store, repeated=ZEROS)
     try:
         snapshotter.start()
         outcome = snapshotter.wait()

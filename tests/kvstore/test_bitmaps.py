@@ -286,7 +286,7 @@ def test_a_full_store_refuses_what_grows_and_takes_what_does_not() -> None:
 
 
 def test_a_sparse_bitmap_counts_as_what_it_may_become() -> None:
-    """An image of it has all pages, so a store that cannot have them refuses it."""
+    """A write to a value that was accepted never fails, so a store that cannot have all of its pages refuses it."""
     with Bare(32 * MIB) as store:
         assert store("SETBIT", "k", 8 * 20 * MIB, 1) == 0
         assert store("SETBIT", "other", 8 * 20 * MIB, 1) == OOM

@@ -29,13 +29,13 @@ from kvstore.store.layout import (
 )
 from kvstore.structures import buckets
 from mmcore import AddressSpace, PhysicalMemory, paging
-from mmcore.heap import CONTROL
+from mmcore.heap import CONTROL, ZEROS
 from mmcore.heap import layout as heap
 from mmcore.jit import Table
 from snapshot import errors
 from snapshot.describe import describe
 from snapshot.directory import ImageDirectory
-from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, checksum, header_page, read_image
+from snapshot.image import DATA_OFFSET, PAGE_SIZE, Image, Repeats, checksum, header_page, read_image
 from snapshot.preload import Preload
 from snapshot.restore import adopt
 from snapshot.snapshotter import Snapshotter
@@ -325,5 +325,10 @@ def test_seeded_damage_is_refused_by_name_or_makes_no_difference_that_a_store_co
 
 
 def test_an_image_with_nothing_in_it_is_no_store():
-    empty = SimpleNamespace(metadata={"layout": LAYOUT})
+    empty = SimpleNamespace(metadata={"layout": LAYOUT}, repeats=None)
     assert "no control block" in accept_store(empty, lambda _: b"")
+
+
+def test_an_image_that_repeats_another_page_than_that_of_zeros_is_refused():
+    odd = SimpleNamespace(metadata={"layout": LAYOUT}, repeats=Repeats(0x5000, Table(0, 2)))
+    assert accept_store(odd, lambda _: b"") == f"it repeats the page at 0x5000, and the page of zeros is at {ZEROS:#x}"

@@ -8,7 +8,7 @@ import pytest
 from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.errors import NO_FRAME
 from mmcore.paging import PAGE_SIZE, VA_LIMIT
-from mmcore.restore import adopt_runs, claim_fresh, place_pages, tables_for_runs
+from mmcore.restore import adopt_repeats, adopt_runs, claim_fresh, frames_to_repeat, place_pages, tables_for_runs
 from mmcore.state import FREE_COUNT, FRESH, TABLES_MADE
 from tests.mmcore.support import frame_at
 
@@ -147,3 +147,42 @@ def test_an_adopted_space_forks_and_goes_back_to_the_last_frame(memory):
     space.reset()
     check_memory(memory, [space])
     assert memory.frames_free == free
+
+
+REPEATS = {
+    "none": [],
+    "beside the page": [(0x6000, 1), (0x9000, 3)],
+    "a whole table": [(2 << 20, 512)],
+    "most of two tables": [((2 << 20) + PAGE_SIZE, 1022)],
+    "many tables, and edges": [((4 << 20) - 3 * PAGE_SIZE, 3 + 40 * 512 + 5)],
+    "across a page directory": [(GIB - 9 * PAGE_SIZE, 20)],
+    "far apart": [(0x6000, 2), (GIB, 700), (3 * GIB + 0x7000, 1), (5 << 39, 2000)],
+}
+
+
+@pytest.mark.parametrize("layout", REPEATS)
+@pytest.mark.parametrize("spare", [0, 100])
+def test_a_page_is_mapped_again_where_an_image_repeats_it(layout, spare):
+    """With just the frames that were counted, and with more."""
+    repeats = np.array(REPEATS[layout], dtype=np.int64).reshape(-1, 2)
+    runs = np.array([(0x5000, 1), (0x8000, 1)], dtype=np.int64)
+    merged = np.array(sorted(runs.tolist() + repeats.tolist()), dtype=np.int64)
+    needed = 2 + int(tables_for_runs(merged)) + int(frames_to_repeat(repeats))
+    memory = PhysicalMemory((1 + needed + spare) * PAGE_SIZE)
+    space = AddressSpace(memory)
+    memory.state.arrays.bytes[2 * PAGE_SIZE : 3 * PAGE_SIZE] = 7
+    assert adopt_runs(space.state, runs, 2) == 0
+    adopt_repeats(space.state, 0x5000, repeats)
+    check_memory(memory, [space])
+    assert memory.frames_free >= spare
+    assert space.counters["pages_mapped"] == 2 + pages_in(repeats)
+    before = memory.frames_free
+    for address, pages in repeats.tolist():
+        assert space.read(address, pages * PAGE_SIZE) == b"\7" * pages * PAGE_SIZE
+        if spare:
+            space.write(address + (pages - 1) * PAGE_SIZE, b"mine")  # copies the page, and a shared table at most
+    assert before - memory.frames_free <= 2 * len(repeats) and space.read(0x5000, PAGE_SIZE) == b"\7" * PAGE_SIZE
+    check_memory(memory, [space])
+    space.exit()
+    check_memory(memory, [])
+    assert memory.frames_free == memory.frames_total

@@ -313,6 +313,42 @@ def test_a_save_by_somebody_else_answers_who_is_held(start, data: Path, tmp_path
 # ------------------------------------------------------------------------------------------------------------- loading
 
 
+MIB = 1 << 20
+
+
+def sparse_frames(wire: Wire) -> int:
+    """Frames in use, once nothing waits to be freed; what a sparse value may become is in `frames_reserved`."""
+    return int(info(wire, "machine")["frames_in_use"])
+
+
+def test_a_sparse_bitmap_is_sparse_in_its_image_and_after_a_restart(start, data: Path, ours: None) -> None:
+    """Restarted, reloaded and saved again; the copy shares no page with it any more, but that of zeros."""
+    size, options = 60 * MIB, ("--machine-memory", "192mb")
+    with start(data, options=options) as server, Wire(server.address) as wire:
+        for offset in (8 * size - 1, 8 * 20 * MIB, 5):
+            assert wire("SETBIT", "sparse", offset, 1) == 0
+        assert wire("COPY", "sparse", "copy") == 1
+        assert wire("SETBIT", "copy", 8 * 40 * MIB, 1) == 0
+        assert wire("SETBIT", "full", 8 * 100 * MIB, 1).text.startswith("OOM"), "the others may become 120 MiB"
+        digest, used = wire("DEBUG", "DIGEST"), sparse_frames(wire)
+        assert wire("SAVE") == OK
+        server.kill()
+    (path,) = data.glob("*.kvimg")
+    assert path.stat().st_size < MIB and read_image(path).version == 2
+    with start(data, options=options) as server, Wire(server.address) as wire:
+        for _ in range(2):
+            assert wire("DEBUG", "DIGEST") == digest
+            assert sparse_frames(wire) < used + 20
+            assert [wire("BITCOUNT", key) for key in ("sparse", "copy")] == [3, 4]
+            assert wire("SETBIT", "full", 8 * 100 * MIB, 1).text.startswith("OOM")
+            assert wire("DEBUG", "RELOAD") == OK
+        assert wire("SETBIT", "sparse", 8 * 30 * MIB, 1) == 0 and wire("GETBIT", "copy", 8 * 30 * MIB) == 0
+        assert wire("SET", "dense", b"\xff" * 20 * MIB) == OK and wire("APPEND", "copy", b"\x01" * 9000) == size + 9000
+        assert wire("DEL", "sparse", "dense") == 2
+        wait_until(lambda: wire("SETBIT", "full", 8 * 100 * MIB, 1) == 0, "the frames of the values to be free")
+        assert wire("BITCOUNT", "copy") == 9004
+
+
 @pytest.fixture
 def half_loaded(start, data: Path, tmp_path: Path, ours: None):
     """A server stopped before the first page of an image of 300 keys, and the gate that stops it."""

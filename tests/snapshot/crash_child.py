@@ -29,6 +29,9 @@ class Pages:
     def runs(self) -> Table:
         return Table.of([[0x1000, PAGES]], 2)
 
+    def repeats(self) -> None:
+        return None
+
     def gather(self, first: int, pages: int, buffer: Array) -> None:
         words = over(buffer[: pages * PAGE_SIZE], int64)
         words[:] = Table.of([[self._number]] * len(words), 1).words

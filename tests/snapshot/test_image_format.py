@@ -18,7 +18,7 @@ from mmcore.jit import Table
 from snapshot import errors, image
 from snapshot.__main__ import lines
 from snapshot.describe import DEPTH_MAX, describe, moment, plain, text
-from snapshot.image import DATA_OFFSET, PAGE_SIZE, TRAILER_SIZE, checksum, ending, header_page, read_image
+from snapshot.image import DATA_OFFSET, PAGE_SIZE, TRAILER_SIZE, Repeats, checksum, ending, header_page, read_image
 from snapshot.reader import verify
 
 IDENTITY = bytes(range(16))
@@ -34,19 +34,19 @@ def image_bytes(data: bytes, runs: list[tuple[int, int]], chunk_size: int = CHUN
     said: dict = {"metadata": {}, "epoch": 1, "root": 7, "forked_unix_us": 1_700_000_000_000_000, **manifest}
     run_array = Table.of(runs, 2)
     return (
-        header_page(IDENTITY, chunk_size)
+        header_page(IDENTITY, chunk_size, said.get("repeats"))
         + data
         + ending(IDENTITY, runs=run_array, checksums=np.array(digests, dtype=np.uint64), **said)
     )
 
 
-def seal(data: bytes, manifest: bytes, chunk_size: int = CHUNK) -> bytes:
+def seal(data: bytes, manifest: bytes, chunk_size: int = CHUNK, repeats: Repeats | None = None) -> bytes:
     """An image whose manifest is whatever is given, with checksums that fit."""
     offset = DATA_OFFSET + len(data)
     size = offset + len(manifest) + TRAILER_SIZE
     covered = struct.pack("<QQQ16sQ", offset, len(manifest), checksum(manifest), IDENTITY, size)
     end = image.END_MAGIC + covered + struct.pack("<Q", checksum(covered))
-    return header_page(IDENTITY, chunk_size) + data + manifest + end
+    return header_page(IDENTITY, chunk_size, repeats) + data + manifest + end
 
 
 @pytest.fixture
@@ -122,12 +122,12 @@ def test_a_pipe_is_no_file_and_is_not_waited_for(path):
 
 def test_another_version_is_refused_as_such_and_named(good, path):
     page = bytearray(good[:PAGE_SIZE])
-    page[8:12] = struct.pack("<I", 2)
+    page[8:12] = struct.pack("<I", 3)
     page[-8:] = struct.pack("<Q", checksum(bytes(page[:-8])))
     path.write_bytes(bytes(page) + good[PAGE_SIZE:])
     with pytest.raises(errors.UnsupportedVersion) as caught:
         read_image(path)
-    assert caught.value.version == 2
+    assert caught.value.version == 3
 
 
 @pytest.mark.parametrize(("offset", "value"), [(12, 8192), (16, 0), (16, 100), (16, 1 << 31), (20, 1), (3000, 9)])
@@ -258,6 +258,56 @@ def test_a_manifest_that_does_not_describe_the_file_is_corrupt_even_if_its_check
     path.write_bytes(seal(data, msgpack.packb(manifest)))
     verify(path)
     path.write_bytes(seal(data, msgpack.packb({**manifest, **BAD_MANIFESTS[what]})))
+    with pytest.raises(errors.ManifestCorrupt):
+        read_image(path)
+
+
+REPEATS = Repeats(0x2000, Table.of([(0x3000, 4), (0x9000, 1)], 2))
+
+
+def test_repeats_are_read_back_and_older_readers_are_told_by_the_version(path):
+    path.write_bytes(image_bytes(pages_of(1, 3), [(0x1000, 2), (0x8000, 1)], repeats=REPEATS))
+    seen = verify(path)
+    assert (seen.version, seen.pages, seen.repeats.page) == (2, 3, 0x2000)
+    assert seen.repeats.runs.tolist() == [[0x3000, 4], [0x9000, 1]]
+    assert seen.mapped.tolist() == [[0x1000, 2], [0x3000, 4], [0x8000, 1], [0x9000, 1]]
+    assert (seen.page_number(0x3000), seen.maps(0x2000, 2)) == (-1, False)  # these pages have no data of their own
+    assert describe(seen)["repeated_pages"] == 5
+    assert "the page at 0x2000, 5 times in 2 runs" in "".join(lines(seen))
+    path.write_bytes(image_bytes(pages_of(1, 3), [(0x1000, 3)]))
+    assert verify(path).version == 1
+
+
+BAD_REPEATS: dict[str, dict[str, object]] = {
+    "a version unlike the header's": {"version": 1},
+    "a repeat over a page": {"repeats": struct.pack("<qq", 0x2000, 3)},
+    "repeats that overlap": {"repeats": struct.pack("<qqqq", 0x5000, 2, 0x6000, 1)},
+    "a run that is none": {"repeats": struct.pack("<qq", 0x5001, 3)},
+    "half a run": {"repeats": bytes(8)},
+    "fewer than there are": {"repetitions": 2},
+    "more than there are": {"repetitions": 4},
+    "none of them": {"repeats": b""},
+    "a repeated page that is not there": {"repeated": 0x5000},
+    "a repeated page that is no page": {"repeated": 0x1001},
+    "a repeated page before all": {"repeated": -4096},
+    "no repeated page": {"repeated": None},
+}
+
+
+@pytest.mark.parametrize("what", BAD_REPEATS)
+def test_repeats_that_cannot_be_are_corrupt_even_if_the_checksum_fits(path, what):
+    data = pages_of(3, 2)
+    manifest: dict[str, object] = {
+        "version": 2, "id": IDENTITY, "parent": None, "epoch": 0, "root": 0, "forked_unix_us": 0, "pages": 2,
+        "runs": RUNS, "chunks": struct.pack("<Q", checksum(data)), "metadata": {},
+        "repeated": 0x1000, "repeats": struct.pack("<qq", 0x5000, 3), "repetitions": 3,
+    }  # fmt: skip
+    path.write_bytes(seal(data, msgpack.packb(manifest), repeats=REPEATS))
+    verify(path)
+    path.write_bytes(seal(data, msgpack.packb(manifest)))  # a header of version 1
+    with pytest.raises(errors.ManifestCorrupt):
+        read_image(path)
+    path.write_bytes(seal(data, msgpack.packb({**manifest, **BAD_REPEATS[what]}), repeats=REPEATS))
     with pytest.raises(errors.ManifestCorrupt):
         read_image(path)
 

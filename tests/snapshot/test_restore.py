@@ -11,9 +11,11 @@ import pytest
 from mmcore import AddressSpace, PhysicalMemory, check_memory
 from mmcore.paging import PAGE_SIZE
 from mmcore.restore import tables_for_runs
+from mmcore.share import share_repeated
 from mmcore.state import FRESH
 from snapshot import errors
 from snapshot.image import DATA_OFFSET, Image, read_image
+from snapshot.preload import frames_needed
 from snapshot.restore import empty, restore
 from snapshot.snapshotter import Snapshotter
 from tests.snapshot.faults import FaultyFiles, raising, use_up
@@ -35,8 +37,10 @@ def contents(space: AddressSpace) -> list[bytes]:
     return [space.read(address, pages * PAGE_SIZE) for address, pages in LAYOUT]
 
 
-def take(space: AddressSpace, directory: Path) -> Path:
-    snapshotter = Snapshotter(space.state, directory, metadata=lambda frozen: {"made": "here"}, chunk_size=CHUNK)
+def take(space: AddressSpace, directory: Path, **more: int) -> Path:
+    snapshotter = Snapshotter(
+        space.state, directory, metadata=lambda frozen: {"made": "here"}, chunk_size=CHUNK, **more
+    )
     outcome = snapshotter.run_and_wait()
     snapshotter.close()
     assert outcome.path is not None, outcome.error
@@ -236,3 +240,66 @@ def test_a_wait_that_is_broken_off_leaves_the_space_empty_and_nothing_running(sa
         restore(saved[0], machine.space.state, interrupt)
     machine.assert_untouched()
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("page-reader")] == []
+
+
+ONE, TWICE = 0x1000_3000, 5 << 39  # the page that is repeated, and where its repeats begin
+
+
+def repeating(memory: PhysicalMemory) -> AddressSpace:
+    """A space whose page ONE appears 2,000 times more; some of these were written since."""
+    space = AddressSpace(memory)
+    fill(space, 1)
+    share_repeated(space.state, ONE, TWICE, 2000)
+    share_repeated(space.state, ONE, 0x1000_0000 - 9 * PAGE_SIZE, 9)  # right before a run
+    for page in (0, 700, 701, 1999):
+        space.write(TWICE + page * PAGE_SIZE, b"written")
+    return space
+
+
+def test_pages_that_repeat_one_take_no_place_in_the_image_nor_in_memory(machine, tmp_path):
+    memory = PhysicalMemory(SIZE)
+    space = repeating(memory)
+    expected = space.read(TWICE, 2000 * PAGE_SIZE)
+    path = take(space, tmp_path, repeated=ONE)
+    image = restore(path, machine.space.state)
+    check_memory(machine.memory, [machine.space])
+    assert image.pages == PAGES + 4 and image.repeats is not None
+    assert image.repeats.runs.tolist() == [
+        [0x1000_0000 - 9 * PAGE_SIZE, 9],
+        [TWICE + PAGE_SIZE, 699],
+        [TWICE + 702 * PAGE_SIZE, 1297],
+    ]
+    assert contents(machine.space) == contents(space)
+    assert machine.space.read(TWICE, 2000 * PAGE_SIZE) == expected
+    assert machine.space.read(0x1000_0000 - 9 * PAGE_SIZE, PAGE_SIZE) == space.read(ONE, PAGE_SIZE)
+    assert machine.free - machine.memory.frames_free < PAGES + 40
+    machine.space.write(TWICE + 5 * PAGE_SIZE, b"mine")
+    assert machine.space.read(ONE, PAGE_SIZE) == space.read(ONE, PAGE_SIZE)
+    check_memory(machine.memory, [machine.space])
+    assert (
+        restore(take(machine.space, tmp_path, repeated=ONE), AddressSpace(PhysicalMemory(SIZE)).state).pages
+        == PAGES + 5
+    )
+
+
+def test_an_owner_that_repeats_no_page_gets_all_of_them(tmp_path):
+    space = repeating(PhysicalMemory(SIZE))
+    assert read_image(take(space, tmp_path)).pages == PAGES + 2000 + 9
+    space.unmap(ONE, PAGE_SIZE)  # the repeated page is gone: the others are pages like all
+    assert read_image(take(space, tmp_path, repeated=ONE)).pages == PAGES - 1 + 2000 + 9
+
+
+def test_repeats_without_frames_for_their_tables_are_refused_and_nothing_is_changed(tmp_path):
+    path = take(repeating(PhysicalMemory(SIZE)), tmp_path, repeated=ONE)
+    image = read_image(path)
+    needed = frames_needed(image)
+    for short in (1, 0):
+        memory = PhysicalMemory((needed - short) * PAGE_SIZE)
+        space = AddressSpace(memory)
+        if short:
+            with pytest.raises(errors.OutOfFrames):
+                restore(path, space.state)
+            assert memory.frames_free == needed - short - 1
+        else:
+            restore(path, space.state)
+        check_memory(memory, [space])

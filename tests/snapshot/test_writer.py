@@ -36,6 +36,9 @@ class Pages:
     def runs(self) -> Table:
         return self._runs
 
+    def repeats(self) -> None:
+        return None
+
     def gather(self, first: int, pages: int, buffer: Array) -> None:
         buffer[: pages * PAGE_SIZE] = self.data[first * PAGE_SIZE : (first + pages) * PAGE_SIZE]
 
