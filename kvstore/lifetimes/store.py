@@ -77,11 +77,12 @@
     TRACKERS,  # connections of its that track keys
     FRAMES_MAX,  # the most that it may have of them; 0 for the main store, which has no such limit
     FIELDS_WAIT,  # whether fields of hashes are due: see store/expiring.py
+    LEFT_NAME,  # the place in an agenda that the search for names that were left stands at: see store/leftnames.py
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
     GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
-) = range(68)
-STORE_REGISTERS = 68
+) = range(69)
+STORE_REGISTERS = 69
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 68
+assert STORE_REGISTERS >= 69

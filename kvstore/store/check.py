@@ -248,8 +248,12 @@ def _times(agenda: _Collection) -> list[tuple[bytes, int]]:
     return [(text, int.from_bytes(time, "little")) for text, time in agenda.elements]
 
 
-def _check_dated(names: dict[bytes, int], hashes: dict[bytes, dict[bytes, int]]) -> None:
-    """The agenda of a database has all its dated hashes, by a time that is no later than the least of theirs."""
+def _check_dated(names: dict[bytes, int], hashes: dict[bytes, dict[bytes, int]], left: int) -> None:
+    """The agenda of a database has all its dated hashes, by a time that is no later than the least of theirs.
+
+    Beside them it has the names that were left, and no others.
+    """
+    assert len(names) == len(hashes) + left, f"{len(names)} names of {len(hashes)} dated hashes, and {left} are left"
     for key, deadlines in hashes.items():
         assert key in names, "a hash with deadlines is not in the agenda of its database"
         assert names[key] <= min(deadlines.values()), "a hash is in the agenda of its database by too late a time"
@@ -310,8 +314,8 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
     used_regions: set[int] = set()
     databases: dict[int, dict[bytes, tuple[Any, int | None]]] = {}
     for db in range(layout.DATABASES):
-        keys, deadlines, key_buckets, deadline_buckets, key_region, deadline_region, dated = reader.words(
-            layout.DESCRIPTORS + db * layout.DESCRIPTOR_SIZE, 7
+        keys, deadlines, key_buckets, deadline_buckets, key_region, deadline_region, dated, left = reader.words(
+            layout.DESCRIPTORS + db * layout.DESCRIPTOR_SIZE, 8
         )
         names, hashes = _Collection(reader, dated, seed) if dated else None, dict[bytes, dict[bytes, int]]()
         taken += names.taken if names else 0
@@ -353,7 +357,7 @@ def contents(context: Context) -> dict[int, dict[bytes, tuple[Any, int | None]]]
                 if collection.deadlines:
                     hashes[key] = collection.deadlines
             found[key] = value, deadline
-        _check_dated(dict(_times(names)) if names else {}, hashes)
+        _check_dated(dict(_times(names)) if names else {}, hashes, left)
         assert with_deadline == set(due), "the index of deadlines has other entries than those that have one"
         if found:
             databases[db] = found

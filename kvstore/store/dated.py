@@ -10,7 +10,7 @@ expiry looks at the first name only, and neither hashes nor fields are ever sear
     the key is renamed, moved, copied                           add_entry notes the new name
 
 A name says more than the address of an entry, which moves.  Removing a key must not fail, so where frames are short the
-name stays; it is dropped when its time comes and there is no such hash.
+name stays.  DB_LEFT counts such names; leftnames.py drops them when there are frames again.
 
 Hashes without deadlines, and other keys, pay for this with a look at the type where a key comes or goes.
 """
@@ -19,8 +19,8 @@ from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.databases import db_load, db_store
 from kvstore.store.entries import HASH, entry_key, entry_key_length, entry_root, entry_type
-from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DB_DATED
-from kvstore.structures.agenda import agenda_has_frames, agenda_least, agenda_remove, agenda_set
+from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DB_DATED, DB_LEFT
+from kvstore.structures.agenda import agenda_find, agenda_has_frames, agenda_least, agenda_remove, agenda_set
 from kvstore.structures.element import pin
 from kvstore.structures.kinds import RECORD, kind_of
 from kvstore.structures.record import DEADLINES
@@ -49,9 +49,27 @@ def bytes_to_note(context, db, k):  # type: ignore[no-untyped-def]
     return BYTES_TO_NOTE + k if db_load(context, db, DB_DATED) != 0 else 0
 
 
+@kernel
+def _left(context, db, more):  # type: ignore[no-untyped-def]
+    db_store(context, db, DB_LEFT, db_load(context, db, DB_LEFT) + more)
+
+
 @linked(void(CONTEXT, int64, int64, int64))
-def _set_name(context, db, entry, time):  # type: ignore[no-untyped-def]
-    """Give the name of an entry a time in the agenda of its database, or remove it (-1)."""
+def drop_name(context, db, name, k):  # type: ignore[no-untyped-def]
+    """Remove a name that was left.  Frames were reserved."""
+    root = db_load(context, db, DB_DATED)
+    after = agenda_remove(context.space, CONTROL_BASE + CONTROL_GRAVE, root, context.store[HASH_SEED], name, k)
+    if after != root:
+        db_store(context, db, DB_DATED, after)
+    _left(context, db, -1)
+
+
+@linked(void(CONTEXT, int64, int64, int64, int64))
+def _set_name(context, db, entry, time, comes):  # type: ignore[no-untyped-def]
+    """Give the name of an entry a time in the agenda of its database, or remove it (-1).
+
+    `comes`: the hash was not dated before, so its name is not there, unless it was left.
+    """
     space, k, copied = context.space, entry_key_length(context, entry), 0
     root, seed = db_load(context, db, DB_DATED), context.store[HASH_SEED]
     name = pin(space, entry_key(context, entry), k)
@@ -59,6 +77,8 @@ def _set_name(context, db, entry, time):  # type: ignore[no-untyped-def]
         name = copied = malloc(k)
         assert name != 0, "out of memory for a long key"
         copy_out(space, entry_key(context, entry), bytes_at(name, k), 0, k)
+    if comes and db_load(context, db, DB_LEFT) != 0 and agenda_find(space, root, seed, name, k) >= 0:
+        _left(context, db, -1)
     if time >= 0:
         root = agenda_set(space, root, seed, name, k, time)
     else:
@@ -69,13 +89,15 @@ def _set_name(context, db, entry, time):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def note_dated(context, db, entry):  # type: ignore[no-untyped-def]
-    """A dated hash has come, or its least deadline has fallen.  Frames were reserved."""
-    _set_name(context, db, entry, agenda_least(context.space, agenda_of(context, entry_root(context, entry))))
+def note_dated(context, db, entry, comes):  # type: ignore[no-untyped-def]
+    """A hash is dated that was not, or not here (comes); or its least deadline has fallen.  Frames were reserved."""
+    _set_name(context, db, entry, agenda_least(context.space, agenda_of(context, entry_root(context, entry))), comes)
 
 
 @kernel
 def forget_dated(context, db, entry):  # type: ignore[no-untyped-def]
     """A dated hash goes, or has lost its last deadline."""
     if agenda_has_frames(context.space, db_load(context, db, DB_DATED)):
-        _set_name(context, db, entry, -1)
+        _set_name(context, db, entry, -1, 0)
+    else:
+        _left(context, db, 1)

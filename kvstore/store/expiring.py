@@ -13,24 +13,23 @@ from kvstore.effects.door import changed
 from kvstore.effects.events import DEL
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import NOW_MS
-from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.collections import held
-from kvstore.store.databases import FRAMES_TO_REMOVE, db_load, db_store
-from kvstore.store.dated import agenda_of, is_dated, note_dated
+from kvstore.store.databases import FRAMES_TO_REMOVE, db_load
+from kvstore.store.dated import agenda_of, drop_name, is_dated, note_dated
 from kvstore.store.entries import entry_root
 from kvstore.store.fields import drop_field, tell_fields_expired
 from kvstore.store.index import entry_of
-from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE, DATABASES, DB_DATED
+from kvstore.store.layout import DATABASES, DB_DATED
 from kvstore.store.lookup import find_slot, key_hash
 from kvstore.store.membership import delete_entry
-from kvstore.structures.agenda import agenda_first, agenda_frames, agenda_least, agenda_remove
+from kvstore.structures.agenda import agenda_first, agenda_frames, agenda_least
 from kvstore.structures.collection import root_count
 from kvstore.structures.element import element_key, element_key_length
 from kvstore.structures.table import TABLE_FRAMES
 from kvstore.system.libc import bytes_at, free, malloc
 from kvstore.system.random import next_random
 from mmcore.frames import has_frames
-from mmcore.jit import int64, kernel, linked, void
+from mmcore.jit import int64, kernel, linked
 from mmcore.mmu import copy_out, load64
 
 
@@ -73,15 +72,6 @@ def _expire_some(context, db, entry, budget):  # type: ignore[no-untyped-def]
     return done
 
 
-@linked(void(CONTEXT, int64, int64, int64))
-def _drop_name(context, db, name, k):  # type: ignore[no-untyped-def]
-    """Remove a name whose hash is not dated, or is none, or not there."""
-    root = db_load(context, db, DB_DATED)
-    left = agenda_remove(context.space, CONTROL_BASE + CONTROL_GRAVE, root, context.store[HASH_SEED], name, k)
-    if left != root:
-        db_store(context, db, DB_DATED, left)
-
-
 @linked(int64(CONTEXT, int64, int64, int64, int64))
 def _expire_named(context, db, name, k, budget):  # type: ignore[no-untyped-def]
     """Go on with the hash of a name; returns the work done, 0 when frames are short."""
@@ -91,7 +81,7 @@ def _expire_named(context, db, name, k, budget):  # type: ignore[no-untyped-def]
     slot = find_slot(context, db, name, k, hash_)
     entry = entry_of(load64(context.space, slot)) if slot != 0 else 0
     if entry == 0 or not is_dated(context, entry):
-        _drop_name(context, db, name, k)
+        drop_name(context, db, name, k)
         return 1
     done = _expire_some(context, db, entry, budget)
     tell_fields_expired(context, db, name, k, hash_, done)
@@ -99,7 +89,7 @@ def _expire_named(context, db, name, k, budget):  # type: ignore[no-untyped-def]
         delete_entry(context, db, slot, hash_)
         changed(context, db, name, k, hash_, DEL, 0)
     elif is_dated(context, entry) and _rests(context, entry):
-        note_dated(context, db, entry)
+        note_dated(context, db, entry, 0)
         done += 1
     return done
 

@@ -93,7 +93,7 @@ def set_deadline(context, db, entry, field, k, deadline):  # type: ignore[no-unt
     if agenda != before:
         store64(space, root + DEADLINES, agenda)
     if deadline < least:
-        note_dated(context, db, entry)
+        note_dated(context, db, entry, int64(before == 0))
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))

@@ -7,8 +7,8 @@ regions lies in the address space.  So a snapshot taken meanwhile contains it, a
 snapshot goes on with the work.  layout.py describes the records of the list.
 
 `background_step` does a little of all work that waits: it releases old trees, detached regions, freed collections (the
-grave) and long freed values, shrinks tables that have too many buckets for their keys, and returns free frames to the
-system (mmcore/giveback.py).
+grave) and long freed values, drops names that were left (leftnames.py), shrinks tables that have too many buckets for
+their keys, and returns free frames to the system (mmcore/giveback.py).
 
 A frame of a tree that is released may have been charged to any store.  Each comes off the account that paid for it.
 """
@@ -44,6 +44,7 @@ from kvstore.store.layout import (
     DB_KEY_BUCKETS,
     DB_KEY_REGION,
     DB_KEYS,
+    DB_LEFT,
     INDEX_BASE,
     INDEX_REGIONS,
     INDEX_STRIDE,
@@ -54,6 +55,7 @@ from kvstore.store.layout import (
     RECORD_REGION_SHIFT,
     RECORD_SIZE,
 )
+from kvstore.store.leftnames import drop_left_names
 from kvstore.store.membership import shrink
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.collection import root_free
@@ -211,10 +213,11 @@ def _flush_step(context, budget):  # type: ignore[no-untyped-def]
 
 @kernel
 def _drop_dated(context, db):  # type: ignore[no-untyped-def]
-    # Forget the names of hashes with deadlines.  Some may be left of hashes that went while frames were short.
+    # Forget the names of hashes with deadlines, and those that were left.
     if db_load(context, db, DB_DATED) != 0:
         root_free(context.space, CONTROL_BASE + CONTROL_GRAVE, db_load(context, db, DB_DATED))
         db_store(context, db, DB_DATED, 0)
+        db_store(context, db, DB_LEFT, 0)
 
 
 @linked(int64(CONTEXT, int64))
@@ -329,7 +332,7 @@ def _give_back_step(context):  # type: ignore[no-untyped-def]
 def background_step(context, budget):  # type: ignore[no-untyped-def]
     """Do about `budget` pages' worth of waiting work; returns 0 when no work waits."""
     pool = context.pool
-    done = release_some(context, budget) + _shrink_step(context, budget >> 1)
+    done = release_some(context, budget) + drop_left_names(context, budget) + _shrink_step(context, budget >> 1)
     if pool[GIVE_ALL] != 0:
         pool[GIVE_CREDIT] = resident_free(context.space.mem)
         if done == 0 and pool[GIVE_CREDIT] == 0:

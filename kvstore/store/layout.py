@@ -29,7 +29,7 @@ Descriptor of a database
     32      8     region of the key index
     40      8     region of the deadline index
     48      8     root of the agenda of hashes that have fields with a deadline, 0 without one; see dated.py
-    56      8     -
+    56      8     names in that agenda without such a hash; see leftnames.py
 
 Record of an index that is being flushed, in the heap; see flush.py
 
@@ -58,7 +58,7 @@ assert DESCRIPTORS + DATABASES * DESCRIPTOR_SIZE <= (CONTROL_BASE | 4095) + 1
 DB_KEYS, DB_DEADLINES = 0, 8
 DB_KEY_BUCKETS, DB_DEADLINE_BUCKETS = 16, 24
 DB_KEY_REGION, DB_DEADLINE_REGION = 32, 40
-DB_DATED = 48
+DB_DATED, DB_LEFT = 48, 56
 
 assert DB_DEADLINES == DB_KEYS + 8 and DB_DEADLINE_BUCKETS == DB_KEY_BUCKETS + 8
 assert DB_DEADLINE_REGION == DB_KEY_REGION + 8

@@ -115,7 +115,7 @@ def add_entry(context, db, hash_, entry, deadline):  # type: ignore[no-untyped-d
     if deadline != NO_DEADLINE:
         add_deadline(context, db, hash_, entry)
     if is_dated(context, entry):
-        note_dated(context, db, entry)
+        note_dated(context, db, entry, 1)
 
 
 @linked(void(CONTEXT, int64, int64, int64))

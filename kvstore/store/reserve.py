@@ -32,7 +32,7 @@ from kvstore.lifetimes.pool import FRAMES_IN_FORCE, RELEASE_COUNT
 from kvstore.lifetimes.shard import COMMANDS_PROCESSED, DUE_HIDDEN, NOW_MS
 from kvstore.lifetimes.store import ACCOUNT, FRAMES_MAX, UNDO_COPIES, UNDO_ROOT
 from kvstore.store.copies import copies_made, is_shared
-from kvstore.store.databases import FRAMES_TO_REMOVE
+from kvstore.store.databases import FRAMES_TO_REMOVE, db_load
 from kvstore.store.entries import (
     EXPIRY,
     LARGE,
@@ -46,6 +46,7 @@ from kvstore.store.entries import (
 )
 from kvstore.store.flush import release_some
 from kvstore.store.index import entry_of
+from kvstore.store.layout import DB_DATED
 from kvstore.store.lookup import find_slot, key_hash
 from kvstore.wire.arguments import arg_address, arg_length
 from kvstore.wire.resp import reply_out_of_frames
@@ -179,6 +180,8 @@ def reserve_change(context, keys, size):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64))
 def reserve_removal(context, keys):  # type: ignore[no-untyped-def]
     """Whether there are frames for a command that removes `keys` keys; else it replies -OOM."""
+    if db_load(context, context.call[DB], DB_DATED) != 0:
+        keys += keys  # with each key, its name in an agenda (dated.py)
     if _judge(context, FRAMES_TO_REMOVE, keys) >= SAFE:
         return 1
     return _granted_late(context, FRAMES_TO_REMOVE, keys, SAFE)

@@ -6,7 +6,7 @@ from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.shard import NOW_MS
 from kvstore.store.databases import db_load, deadline_base
 from kvstore.store.entries import entry_deadline
-from kvstore.store.layout import DATABASES, DB_DATED, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEYS
+from kvstore.store.layout import DATABASES, DB_DATED, DB_DEADLINE_BUCKETS, DB_DEADLINES, DB_KEYS, DB_LEFT
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.collection import root_count
 from kvstore.system.random import next_random
@@ -57,7 +57,7 @@ def average_ttl_ms(context, db):  # type: ignore[no-untyped-def]
 def dated_of(context, db):  # type: ignore[no-untyped-def]
     """Hashes of a database that have fields with a deadline."""
     names = db_load(context, db, DB_DATED)
-    return root_count(context.space, names) if names != 0 else int64(0)
+    return root_count(context.space, names) - db_load(context, db, DB_LEFT) if names != 0 else int64(0)
 
 
 class DatabaseSize(NamedTuple):

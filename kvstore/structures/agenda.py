@@ -40,6 +40,7 @@ from kvstore.structures.record import OWNS_ELEMENTS, record_count, record_new
 from kvstore.structures.table import TABLE_FRAMES, table_add, table_at, table_drop, table_find
 from kvstore.structures.tree import (
     position_address,
+    tree_find,
     tree_frames,
     tree_insert,
     tree_rank_word,
@@ -91,6 +92,15 @@ def agenda_least(space, root):  # type: ignore[no-untyped-def]
     """The least time; beyond TIME_MAX for root 0."""
     element = agenda_first(space, root)
     return agenda_time(space, element) if element != 0 else TIME_MAX + 1
+
+
+@linked(int64(SPACE, int64, int64))
+def agenda_at(space, root, place):  # type: ignore[no-untyped-def]
+    """The element at a place in the order of times; there are more than `place`."""
+    if kind_of(space, root) == CHAIN:
+        return chain_element(space, root, place)
+    position, _ = tree_find(space, root, place, 0)
+    return position_address(space, position)
 
 
 @linked(int64(SPACE, int64, int64))

@@ -501,29 +501,6 @@ def test_active_expiry_stops_where_frames_are_short_and_goes_on_when_they_are_no
         store.check()
 
 
-def test_an_empty_database_is_flushed_of_names_that_were_left() -> None:
-    """With some number of free frames a DEL removes the key, but cannot remove its name."""
-    left = 0
-    for free in range(200):
-        with Bare(8 << 20) as store:
-            assert store("HSETEX", "h", "PX", 500, "FIELDS", 1, "f", "v") == 1
-            frozen = store.fork()
-            roots = zeros(int64, store.memory.frames_free - free)
-            take_roots(store.memory.state, roots)
-            gone = store("DEL", "h")
-            drop_roots(store.memory.state, roots)
-            store.release(frozen)
-            store.clock_ms += 500
-            if gone == 1:
-                left += fields_wait(store.context)
-                assert store("FLUSHDB") == "OK"
-                assert fields_wait(store.context) == 0
-            store.check()
-            if left:
-                break
-    assert left > 0
-
-
 def test_a_store_that_is_only_read_hides_them(store: Bare) -> None:
     """The read-only one keeps them; the other one deletes them."""
     filled(store, 200, 100)
