@@ -45,9 +45,9 @@
     DIRTY_AT_FORK,  # DIRTY when the snapshot under way was begun
     # defragmentation: see store/defrag.py
     DEFRAG_STATE,
-    DEFRAG_AT,  # the next slab page to be looked at; then the table that the walk stands in
+    DEFRAG_AT,  # the next slab page to be looked at; then the table or the agenda that the walk stands in
     DEFRAG_CURSOR,  # of its scan
-    DEFRAG_ENTRY,  # an entry of that bucket that the walk goes on with, 0 for none
+    DEFRAG_ENTRY,  # an entry of that bucket, or that agenda, that the walk goes on with, 0 for none
     DEFRAG_POSITION,  # in its value
     DEFRAG_KEY_MOVED,  # whether a part of that key has been moved
     DEFRAG_PAGES,  # slab pages when the cycle began

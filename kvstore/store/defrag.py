@@ -4,15 +4,16 @@ A cycle has three states, whose position the store's registers hold:
 
     CHOOSING    the heap chooses the pages that are to be emptied (leaving pages, mmcore/heap/leaving.py)
     WALKING     a walk over all tables of all databases moves what lies on them: entries with their long values and
-                their roots, the parts of great values (structures/evacuate.py), and overflow buckets
+                their roots, the parts of great values (structures/evacuate.py), and overflow buckets; then
+                the agendas of dated hashes, one of each database (dated.py)
     RETURNING   pages that could not be emptied are used again
 
 The walk goes through the kinds of roots, so it knows no type.
 
 Position.  A table, the cursor of a scan of it (linear.py), and within a bucket an entry and a position in its value.
-The entry is only a hint: if the bucket's chain does not hold it any more, the walk goes on with the next bucket.  So
-between two steps anything may happen to the store, even FLUSHALL.  A part that is missed stays where it is until the
-next cycle.
+The entry is only a hint: if the bucket's chain does not hold it any more, the walk goes on with the next bucket.  The
+same holds for the root of an agenda.  So between two steps anything may happen to the store, even FLUSHALL.  A part
+that is missed stays where it is until the next cycle.
 
 Nothing that clients see changes.  No command keeps an address of the space from one turn to the next, and the walk
 runs between turns only.  Data that wait to be freed (detached indices, the grave, queued ranges) are not moved.
@@ -47,7 +48,7 @@ from kvstore.lifetimes.store import (
     READ_ONLY,
 )
 from kvstore.store.copies import is_shared
-from kvstore.store.databases import KEYS, db_load
+from kvstore.store.databases import KEYS, db_load, db_store
 from kvstore.store.entries import (
     EXPIRY,
     LARGE,
@@ -62,7 +63,15 @@ from kvstore.store.entries import (
     entry_size,
     entry_value,
 )
-from kvstore.store.layout import DATABASES, DB_KEY_BUCKETS, DB_KEY_REGION, DB_KEYS, INDEX_BASE, INDEX_STRIDE
+from kvstore.store.layout import (
+    DATABASES,
+    DB_DATED,
+    DB_KEY_BUCKETS,
+    DB_KEY_REGION,
+    DB_KEYS,
+    INDEX_BASE,
+    INDEX_STRIDE,
+)
 from kvstore.store.membership import deadline_slot
 from kvstore.structures.buckets import BUCKET_SIZE, SLOTS, bucket_element, next_overflow
 from kvstore.structures.evacuate import (
@@ -87,6 +96,7 @@ from mmcore.paging import PAGE_SIZE
 
 RESTING, CHOOSING, WALKING, RETURNING = range(4)
 TABLES = 2 * DATABASES
+AGENDAS = TABLES + DATABASES  # the walk ends there
 PAGES_PER_PART = 8  # slab pages whose metadata take about as long to look at as one part
 REST_MS, LONG_REST_MS = 1_000, 10_000  # after a cycle; after one that saved nothing
 _OVER = -1
@@ -214,12 +224,34 @@ def _walk_bucket(context, db, bucket, budget):  # type: ignore[no-untyped-def]
     return 1
 
 
+@linked(void(CONTEXT, int64, int64))
+def _walk_agenda(context, db, budget):  # type: ignore[no-untyped-def]
+    """Move the agenda of a database, or go on with its parts; then stand before the next one."""
+    space, store, tally, position = context.space, context.store, _tally(context), _OVER
+    root = db_load(context, db, DB_DATED)
+    if root != 0 and store[DEFRAG_ENTRY] == 0:
+        moved = root_evacuate(space, root, tally)
+        if moved != root:
+            db_store(context, db, DB_DATED, moved)
+        root = store[DEFRAG_ENTRY] = moved
+        store[DEFRAG_POSITION] = 0
+    if root != 0 and root == store[DEFRAG_ENTRY] and kind_of(space, root) == RECORD:
+        position = record_evacuate(space, root, store[HASH_SEED], store[DEFRAG_POSITION], budget, tally)
+    if position == _OVER:
+        _walk_from(context, store[DEFRAG_AT] + 1)
+    else:
+        store[DEFRAG_POSITION] = position
+
+
 @linked(void(CONTEXT, int64))
 def _walk(context, budget):  # type: ignore[no-untyped-def]
     """Go on with the walk for about `budget` parts."""
     space, store, tally = context.space, context.store, _tally(context)
     end = tally[LOOKED] + budget
-    while tally[LOOKED] < end and store[DEFRAG_AT] < TABLES and heap_leaving(space):
+    while tally[LOOKED] < end and store[DEFRAG_AT] < AGENDAS and heap_leaving(space):
+        if store[DEFRAG_AT] >= TABLES:
+            _walk_agenda(context, store[DEFRAG_AT] - TABLES, end - tally[LOOKED])
+            continue
         db, which = store[DEFRAG_AT] >> 1, store[DEFRAG_AT] & 1
         buckets = db_load(context, db, DB_KEY_BUCKETS + 8 * which)
         if buckets == 0 or db_load(context, db, DB_KEYS + 8 * which) == 0:
@@ -270,7 +302,7 @@ def defrag_step(context, budget):  # type: ignore[no-untyped-def]
         _walk(context, budget)
         shard[DEFRAG_HITS] += tally[MOVED]
         shard[DEFRAG_MISSES] += tally[LOOKED] - tally[MOVED]
-        if store[DEFRAG_AT] == TABLES or not heap_leaving(space):
+        if store[DEFRAG_AT] == AGENDAS or not heap_leaving(space):
             store[DEFRAG_STATE] = RETURNING
     elif state == RETURNING:
         if heap_return_step(space, budget) == 0 or not heap_leaving(space):

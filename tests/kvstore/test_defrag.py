@@ -11,6 +11,7 @@ from kvstore.store.defrag import (
     CHOOSING,
     RESTING,
     RETURNING,
+    TABLES,
     WALKING,
     defrag_abandon,
     defrag_begin,
@@ -29,6 +30,7 @@ from tests.mmcore.support import only
 FOREVER = 10**9
 KINDS = ("strings", "hashes", "great hashes", "zsets", "great zsets", "deadlines")
 SEQUENCES = ("ints", "sets", "great sets", "lists", "great lists", "streams", "great streams")
+DATED = ("dated" + "-" * 200, "great dated")  # hashes that have fields with deadlines
 
 
 @linked(int64(SPACE))
@@ -88,6 +90,12 @@ def write(store: Bare, kind: str, i: int, draw: random.Random) -> None:
         store("RPUSH", key, *(f"{j}:" + "v" * (j * size % 90) for j in range(3000)))
     elif kind == "great hashes" and i % 100 == 0:
         store("HSET", key, *(part for j in range(1000) for part in (f"f{j}", b"v" * (j * size % 90))))
+    elif kind == DATED[0] or (kind in DATED and i % 100 == 0):
+        names = [f"f{j}" for j in range(1 + i % 3 if kind == DATED[0] else 2000)]
+        store("HSET", key, *(part for name in names for part in (name, b"v" * (size % 60))))
+        for j in range(0, len(names), 100):
+            some = names[j : j + 100]
+            store("HPEXPIRE", key, 10**6 + draw.randrange(10**6), "FIELDS", len(some), *some)
     elif kind == "great zsets" and i % 100 == 0:
         store("ZADD", key, *(part for j in range(600) for part in (j % 97, f"member:{j}")))
 
@@ -103,8 +111,8 @@ def thin(store: Bare, kinds: tuple[str, ...], keep: list[bool], draw: random.Ran
                 store("XTRIM", f"{kind}:{i}", "MAXLEN", 700)
             elif kind == "great lists" and i % 100 == 0:
                 store("LTRIM", f"{kind}:{i}", 200, 2000)
-            elif kind == "great hashes" and i % 100 == 0:
-                store("HDEL", f"{kind}:{i}", *(f"f{j}" for j in range(1000) if draw.random() < 0.9))
+            elif kind in ("great hashes", "great dated") and i % 100 == 0:
+                store("HDEL", f"{kind}:{i}", *(f"f{j}" for j in range(2000) if draw.random() < 0.9))
             elif kind == "great zsets" and i % 100 == 0:
                 store("ZREM", f"{kind}:{i}", *(f"member:{j}" for j in range(600) if draw.random() < 0.9))
     settle(store)
@@ -131,7 +139,11 @@ def copy_of(store: Bare) -> Bare:
             if isinstance(value, bytes):
                 other("SET", key, value, *(("PXAT", deadline) if deadline else ()))
             elif isinstance(value, dict):
-                other("HSET", key, *(part for pair in value.items() for part in pair))
+                pairs = {field: pair if isinstance(pair, tuple) else (pair, None) for field, pair in value.items()}
+                other("HSET", key, *(part for field, (text, _) in pairs.items() for part in (field, text)))
+                for field, (_, time) in pairs.items():
+                    if time is not None:
+                        other("HPEXPIREAT", key, time, "FIELDS", 1, field)
             elif isinstance(value, set):
                 other("SADD", key, *value)
             elif isinstance(value[-1], tuple) and value[-1][0] == "groups":
@@ -149,7 +161,9 @@ def copy_of(store: Bare) -> Bare:
     return other
 
 
-@pytest.mark.parametrize("kinds", [("strings",), ("strings", "deadlines", "hashes", "great hashes"), KINDS, SEQUENCES])
+@pytest.mark.parametrize(
+    "kinds", [("strings",), ("strings", "deadlines", "hashes", "great hashes"), KINDS, SEQUENCES, DATED]
+)
 def test_what_5_percent_of_the_values_take_is_what_a_fresh_store_of_them_takes(store: Bare, kinds: tuple[str, ...]):
     draw, count = random.Random(len(kinds)), 8000 // len(kinds)
     for i in range(count):
@@ -212,6 +226,56 @@ def test_a_great_value_takes_several_steps_and_may_change_or_go_between_them(sto
         if step % 20 == 0:
             store.check()
     assert {(WALKING, False), (WALKING, True), (RETURNING, False)} <= seen
+    store.check()
+
+
+def test_names_of_dated_hashes_come_and_go_while_their_agenda_is_moved(store: Bare) -> None:
+    draw, kind = random.Random(7), DATED[0]
+    for i in range(8000):
+        write(store, kind, i, draw)
+    thin(store, (kind,), [i % 8 == 0 for i in range(8000)], draw)
+    defrag_begin(store.context)
+    r, steps, moved = store.registers, 0, 0
+    while defrag_step(store.context, 4):
+        if r.DEFRAG_STATE == WALKING and r.DEFRAG_AT >= TABLES and r.DEFRAG_ENTRY:
+            steps, moved = steps + 1, moved + r.DEFRAG_HITS
+            i = draw.randrange(8000)
+            if steps % 3:
+                store("DEL", f"{kind}:{i - i % 8}")
+            else:
+                write(store, kind, i, draw)
+            if steps % 5 == 0:
+                store.check()
+        r.DEFRAG_HITS = 0
+    assert steps > 15 and moved > 100
+    store.check()
+
+
+@pytest.mark.parametrize("count", [1, 100, 1000])
+@pytest.mark.parametrize("command", ["FLUSHDB", "FLUSHALL", "SWAPDB", "DEL"])
+def test_an_agenda_goes_while_it_is_moved(store: Bare, command: str, count: int) -> None:
+    """FLUSHDB with and without another database; the last name goes; another agenda comes in its place."""
+    kind, draw = DATED[0], random.Random(1)
+    for i in range(0, 14 * count, 14):
+        write(store, kind, i, draw)
+        store("SET", f"s:{i}", "v" * 200)
+    for i in range(0, 14 * count, 28):
+        store("DEL", f"s:{i}", f"{kind}:{i}")
+    store("SET", "s", "v")
+    defrag_begin(store.context)
+    r = store.registers
+    while r.DEFRAG_STATE != WALKING or r.DEFRAG_AT < TABLES:
+        if not defrag_step(store.context, 1):
+            break
+    assert r.DEFRAG_STATE == WALKING or count < 1000
+    if command == "DEL":
+        store("DEL", *(f"{kind}:{i}" for i in range(0, 14 * count, 14)))
+    else:
+        store(command, *((0, 1) if command == "SWAPDB" else ()))
+    store.check()
+    while defrag_step(store.context, 4):
+        store.check()
+    settle(store)
     store.check()
 
 
