@@ -10,11 +10,16 @@ hash take, 0.2 us each, or so many keys of its database.
     SINTER, SINTERCARD; ZINTER, ZINTERCARD                 those of the smallest input, for each; the latter, twice
     SRANDMEMBER, HRANDFIELD, ZRANDMEMBER                   draws, twice
     LRANGE                                                 a quarter of the elements answered
+    XRANGE, XREVRANGE, XREAD                               half of the entries answered
+    XPENDING                                               half of those answered; without a range, the consumers;
+                                                           with IDLE, a quarter of the pending entries
+    XINFO                                                  the groups and consumers answered; of FULL also half of the
+                                                           entries, and the pending ones
     LPOS                                                   a sixteenth of those compared
     GEOSEARCH and its kin                                  half of the members of the cells that are searched
     SORT                                                   the elements, and the keys looked up for each answered
     LCS                                                    a 128th of the words of its rows
-    MEMORY USAGE                                           the elements measured
+    MEMORY USAGE                                           the elements measured; of a stream, its parts
     HMGET, SMISMEMBER, ZMSCORE, MGET                       the elements or keys named
     GET, GETRANGE                                          the KiB answered
     BITCOUNT, BITPOS                                       the pages looked at

@@ -64,7 +64,7 @@ from kvstore.structures.copying import (
 from kvstore.structures.grave import bury
 from kvstore.structures.kinds import RECORD, STREAM, kind_of
 from kvstore.structures.record import BASE, OWNS_PACKEDS, record_deadlines, record_owns
-from kvstore.structures.stream_whole import groups_begin, groups_step, stream_take
+from kvstore.structures.stream_whole import groups_begin, groups_step, stream_memory, stream_take
 from kvstore.system.libc import words_at
 from mmcore.fork import CONSTANT, fork
 from mmcore.jit import int64, kernel, linked, view, void
@@ -92,7 +92,7 @@ def is_great(context, entry):  # type: ignore[no-untyped-def]
         return 0
     root = entry_root(context, entry)
     if kind_of(space, root) == STREAM:
-        return 1 if root_memory(space, root, STEP_WORK) > GREAT_BYTES else 0
+        return 1 if stream_memory(space, root, STEP_WORK, GREAT_BYTES) > GREAT_BYTES else 0
     if kind_of(space, root) != RECORD:
         return 0
     if record_owns(space, root, OWNS_PACKEDS):

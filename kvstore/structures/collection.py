@@ -44,6 +44,7 @@ from mmcore.mmu import load64
 from mmcore.state import SPACE
 
 _ALL_AT_ONCE = 1 << 62  # work of a step
+_ALL = 1 << 62  # [bytes]
 
 
 @linked(int64(SPACE, int64))
@@ -103,7 +104,7 @@ def _own_memory(space, root, samples):  # type: ignore[no-untyped-def]
     if kind == INTS:
         return heap_size(ints_capacity(space, root))
     if kind == STREAM:
-        return stream_memory(space, root, samples)
+        return stream_memory(space, root, samples, _ALL)
     taken = heap_size(RECORD_SIZE)
     if record_owns(space, root, OWNS_PACKEDS):
         return taken + _packeds_memory(space, root, samples)

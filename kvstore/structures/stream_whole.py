@@ -79,30 +79,49 @@ def _items_memory(space, record, samples):  # type: ignore[no-untyped-def]
     return (taken * count // walked if walked > 0 else int64(0)) + (count * _ITEM if count > 0 else int64(0))
 
 
-@linked(int64(SPACE, int64))
-def groups_memory(space, groups):  # type: ignore[no-untyped-def]
-    """Bytes of the groups of a stream, with all below."""
+@linked(int64(SPACE, int64, int64, int64))
+def _groups_memory(space, groups, samples, enough):  # type: ignore[no-untyped-def]
+    """Bytes of the groups of a stream, with all below; those of the first ones if these take more than `enough`."""
     taken = heap_size(RECORD_SIZE)
     where = tree_seek(space, groups, 0, 0)
-    while where != 0:
+    while where != 0 and taken <= enough:
         group = position_address(space, where)
         consumers = word_at(space, group, CONSUMERS)
         taken += heap_size(element_bytes(space, group)) + _NAMED + pending_count(space, group) * _PENDING
-        taken += _items_memory(space, consumers, 0) + record_count(space, consumers) * _NAMED
+        taken += _items_memory(space, consumers, samples) + record_count(space, consumers) * _NAMED
         where = position_next(space, where)
     return taken
 
 
-@linked(int64(SPACE, int64, int64))
-def stream_memory(space, root, samples):  # type: ignore[no-untyped-def]
-    """Bytes of the heap that a stream takes, of a great one estimated from so many nodes; 0 for all."""
+@linked(int64(SPACE, int64, int64, int64, int64))
+def groups_parts(space, root, consumers, pending, enough):  # type: ignore[no-untyped-def]
+    """How many parts of the groups of a stream a command looks at; it may be more if that is more than `enough`.
+
+    Of each group it looks at so many consumers at most, and at so many pending entries.
+    """
+    groups, parts = load64(space, root + GROUPS), int64(0)
+    where = tree_seek(space, groups, 0, 0) if groups != 0 else int64(0)
+    while where != 0 and parts <= enough:
+        group = position_address(space, where)
+        parts += 1 + min(record_count(space, word_at(space, group, CONSUMERS)), consumers)
+        parts += min(pending_count(space, group), pending)
+        where = position_next(space, where)
+    return parts
+
+
+@linked(int64(SPACE, int64, int64, int64))
+def stream_memory(space, root, samples, enough):  # type: ignore[no-untyped-def]
+    """Bytes of the heap that a stream takes, of a great one estimated from so many nodes and consumers; 0 for all.
+
+    The groups behind those that take `enough` may not be counted.
+    """
     taken = heap_size(STREAM_SIZE)
     nodes, tail, groups = load64(space, root + NODES), load64(space, root + TAIL), load64(space, root + GROUPS)
     if nodes != 0:
         taken += heap_size(RECORD_SIZE) + _items_memory(space, nodes, samples)
     if tail != 0:
         taken += heap_size(element_bytes(space, tail))
-    return taken + (groups_memory(space, groups) if groups != 0 else int64(0))
+    return taken + (_groups_memory(space, groups, samples, enough) if groups != 0 else int64(0))
 
 
 # How far the copy of groups is: the record that is built; the ranks of the next group, consumer and pending entry.

@@ -4,13 +4,14 @@ from kvstore.commands.refcounts import is_held
 from kvstore.commands.strings.getting import slot_entry
 from kvstore.lifetimes.call import ARGC, DB
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER
-from kvstore.lifetimes.shard import MAXMEMORY_POLICY, SCRATCH_ADDRESS
+from kvstore.lifetimes.shard import MAXMEMORY_POLICY, READ_ASIDE_OVER, SCRATCH_ADDRESS
 from kvstore.store.aside import goes_aside
 from kvstore.store.clocks import POLICY_LFU, clock_of, frequency, idle_s
 from kvstore.store.dated import is_dated
 from kvstore.store.entries import (
     EDITED,
     RAW,
+    STREAM,
     STRING,
     TYPE_MASK,
     entry_encoding,
@@ -24,6 +25,8 @@ from kvstore.store.entries import (
 from kvstore.store.lookup import count_lookup, key_hash, lookup
 from kvstore.store.types import COMPACT, DATED, ENCODING_BYTES, ENCODING_START, encoding_place
 from kvstore.structures.collection import root_count
+from kvstore.structures.stream import stream_nodes
+from kvstore.structures.stream_whole import groups_parts
 from kvstore.system.libc import bytes_at
 from kvstore.wire.arguments import argument, integer_argument, pack, parse_integer, word
 from kvstore.wire.errors import NO_IDLE_TIME, NO_LFU, NOT_INTEGER, SYNTAX
@@ -33,6 +36,7 @@ from mmcore.mmu import copy_out, load8
 
 _ENCODING, _FREQ, _IDLETIME, _REFCOUNT = pack(b"ENCODING"), pack(b"FREQ"), pack(b"IDLETIME"), pack(b"REFCOUNT")
 _USAGE, _SAMPLES = pack(b"USAGE"), pack(b"SAMPLES")
+_ALL = 1 << 62
 _INT_NAME, _EMBSTR_NAME, _RAW_NAME = (constant(n) for n in (b"int", b"embstr", b"raw"))
 EMBSTR_MAX = 44  # OBJ_ENCODING_EMBSTR_SIZE_LIMIT
 SHARED_REFCOUNT = (1 << 31) - 1  # OBJ_SHARED_REFCOUNT
@@ -116,7 +120,11 @@ def _elements_looked_at(context, entry, samples):  # type: ignore[no-untyped-def
     """How many elements of an entry's value MEMORY USAGE measures with so many samples; 0 for all."""
     if entry_type(context, entry) == STRING:
         return 0
-    count = root_count(context.space, entry_root(context, entry))
+    space, root = context.space, entry_root(context, entry)
+    if entry_type(context, entry) == STREAM:
+        most = samples if samples > 0 else _ALL
+        return min(stream_nodes(space, root), most) + groups_parts(space, root, most, 0, context.shard[READ_ASIDE_OVER])
+    count = root_count(space, root)
     return count if samples == 0 else min(samples, count)
 
 

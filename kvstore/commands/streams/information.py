@@ -1,4 +1,8 @@
-"""XINFO: what a stream, its groups and their consumers are like."""
+"""XINFO: what a stream, its groups and their consumers are like.
+
+A stream may have many groups, and a group many consumers.  So each form goes aside where there is much to tell.  The
+headers of the long arrays come first, and the reply leaves while it is made.
+"""
 
 from kvstore.commands.streams.groups import find_group, lag_of, refuse_form, refuse_no_group_of_key
 from kvstore.commands.streams.identifiers import GREATEST, LEAST, reply_identifier
@@ -6,10 +10,11 @@ from kvstore.commands.streams.pending import reply_name
 from kvstore.commands.streams.value import ALL, reply_backward, reply_forward
 from kvstore.lifetimes.call import ARGC
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
-from kvstore.lifetimes.shard import NOW_MS
+from kvstore.lifetimes.shard import NOW_MS, READ_ASIDE_OVER
 from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import STREAM, entry_root
+from kvstore.store.leaving import reply_leaves
 from kvstore.structures.groups import (
     ACTIVE,
     CONSUMER,
@@ -37,6 +42,7 @@ from kvstore.structures.stream import (
     stream_last,
     stream_nodes,
 )
+from kvstore.structures.stream_whole import groups_parts
 from kvstore.structures.tree import position_address, position_next, tree_seek
 from kvstore.wire.arguments import argument, integer_argument, is_word, pack, word
 from kvstore.wire.deferred import begin_array, end_array
@@ -47,9 +53,11 @@ from kvstore.wire.resp import (
     reply_empty_array,
     reply_error,
     reply_integer,
+    reply_length,
     reply_map,
     reply_null,
 )
+from kvstore.wire.wanted import is_given_up
 from mmcore.jit import constant, int64, kernel, linked, void
 from mmcore.mmu import load64
 
@@ -129,10 +137,11 @@ def _name(context, element):  # type: ignore[no-untyped-def]
 @linked(void(CONTEXT, int64, int64, int64))
 def _pending(context, owner, most, named):  # type: ignore[no-untyped-def]
     """The field of the pending entries of a group, with the consumers' names, or of a consumer."""
-    space, count = context.space, int64(0)
+    space, left = context.space, min(most, pending_count(context.space, owner))
     _field(context, _F_PENDING)
-    start, where = begin_array(context), tree_seek(space, word_at(space, owner, PENDING), 0, 0)
-    while where != 0 and count < most:
+    reply_array(context, left)
+    where = tree_seek(space, word_at(space, owner, PENDING), 0, 0)
+    while left > 0 and not is_given_up(context):
         element = position_address(space, where)
         ms, seq = pending_identifier(space, where)
         reply_array(context, 4 if named else 3)
@@ -141,9 +150,9 @@ def _pending(context, owner, most, named):  # type: ignore[no-untyped-def]
             reply_name(context, word_at(space, element, CONSUMER))
         reply_integer(context, word_at(space, element, TIME))
         reply_integer(context, word_at(space, element, TIMES))
-        count += 1
+        left -= 1
         where = position_next(space, where)
-    end_array(context, start, count)
+        reply_leaves(context)
 
 
 @linked(void(CONTEXT, int64, int64))
@@ -156,7 +165,7 @@ def _full_group(context, group, most):  # type: ignore[no-untyped-def]
     consumers = word_at(space, group, CONSUMERS)
     reply_array(context, record_count(space, consumers))
     where = tree_seek(space, consumers, 0, 0)
-    while where != 0:
+    while where != 0 and not is_given_up(context):
         consumer = position_address(space, where)
         reply_map(context, 5)
         _name(context, consumer)
@@ -176,7 +185,7 @@ def _groups(context, root, most):  # type: ignore[no-untyped-def]
         return
     reply_array(context, record_count(space, groups))
     where = tree_seek(space, groups, 0, 0)
-    while where != 0:
+    while where != 0 and not is_given_up(context):
         group = position_address(space, where)
         reply_map(context, 6 if most == _SHORT else 7)
         _name(context, group)
@@ -189,6 +198,7 @@ def _groups(context, root, most):  # type: ignore[no-untyped-def]
         if most != _SHORT:
             _full_group(context, group, most)
         where = position_next(space, where)
+        reply_leaves(context)
 
 
 @linked(void(CONTEXT, int64, int64))
@@ -203,11 +213,11 @@ def _edge(context, root, last):  # type: ignore[no-untyped-def]
         reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, 1, -1)
 
 
-@linked(void(CONTEXT, int64, int64))
+@linked(int64(CONTEXT, int64, int64))
 def _stream(context, root, most):  # type: ignore[no-untyped-def]
-    """XINFO STREAM, of FULL with up to `most` of each kind."""
+    """XINFO STREAM, of FULL with up to `most` of each kind; BLOCKS if that goes aside because its entries are long."""
     space, groups = context.space, load64(context.space, root + GROUPS)
-    nodes = stream_nodes(space, root)
+    nodes, begin = stream_nodes(space, root), reply_length(context)
     reply_map(context, 10 if most == _SHORT else 9)
     _number(context, _F_LENGTH, stream_count(space, root))
     _number(context, _F_KEYS, nodes)
@@ -223,12 +233,16 @@ def _stream(context, root, most):  # type: ignore[no-untyped-def]
         _number(context, _F_GROUPS, record_count(space, groups) if groups != 0 else int64(0))
         _edge(context, root, 0)
         _edge(context, root, 1)
-        return
+        return SERVED
     _field(context, _F_ENTRIES)
     start = begin_array(context)
-    end_array(context, start, reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, most, -1))
+    entries = reply_forward(context, root, LEAST, LEAST, GREATEST, GREATEST, most, begin)
+    if entries < 0:
+        return BLOCKS
+    end_array(context, start, entries)
     _field(context, _F_GROUPS)
     _groups(context, root, most)
+    return SERVED
 
 
 @linked(void(CONTEXT, int64))
@@ -237,7 +251,7 @@ def _consumers(context, group):  # type: ignore[no-untyped-def]
     space, now, consumers = context.space, context.shard[NOW_MS], word_at(context.space, group, CONSUMERS)
     reply_array(context, record_count(space, consumers))
     where = tree_seek(space, consumers, 0, 0)
-    while where != 0:
+    while where != 0 and not is_given_up(context):
         consumer = position_address(space, where)
         active = word_at(space, consumer, ACTIVE)
         reply_map(context, 4)
@@ -246,6 +260,7 @@ def _consumers(context, group):  # type: ignore[no-untyped-def]
         _number(context, _F_IDLE, max(now - word_at(space, consumer, SEEN), 0))
         _number(context, _F_INACTIVE, max(now - active, 0) if active != NEVER else int64(NEVER))
         where = position_next(space, where)
+        reply_leaves(context)
 
 
 @linked(int64(CONTEXT))
@@ -266,16 +281,11 @@ def _how_many(context):  # type: ignore[no-untyped-def]
     return _COUNT_DEFAULT if most < 0 else most if most > 0 else ALL
 
 
-@linked(int64(CONTEXT, int64, int64))
+@kernel
 def _work(context, root, most):  # type: ignore[no-untyped-def]
-    """How much work XINFO STREAM FULL has ahead: entries, and pending entries, of which each is told twice."""
-    space, groups = context.space, load64(context.space, root + GROUPS)
-    work = min(most, stream_count(space, root))
-    where = tree_seek(space, groups, 0, 0) if groups != 0 else int64(0)
-    while where != 0:
-        work += 1 + 2 * min(most, pending_count(space, position_address(space, where)))
-        where = position_next(space, where)
-    return work >> 1
+    # How much work XINFO STREAM FULL has ahead: half an entry's worth for each, and what is told of the groups.
+    parts = groups_parts(context.space, root, ALL, most, context.shard[READ_ASIDE_OVER])
+    return (min(most, stream_count(context.space, root)) >> 1) + parts
 
 
 @linked(HANDLER)
@@ -293,17 +303,21 @@ def xinfo(context):  # type: ignore[no-untyped-def]
         return SERVED
     root = entry_root(context, entry)
     if what == _GROUPS:
+        if goes_aside(context, groups_parts(context.space, root, 0, 0, context.shard[READ_ASIDE_OVER])):
+            return BLOCKS
         _groups(context, root, _SHORT)
     elif consumers:
         group = find_group(context, root, 3)
         if group == 0:
             refuse_no_group_of_key(context, 3, 2)
-        else:
-            _consumers(context, group)
+            return SERVED
+        if goes_aside(context, record_count(context.space, word_at(context.space, group, CONSUMERS))):
+            return BLOCKS
+        _consumers(context, group)
     else:
         most = _how_many(context)
         if most > 0 and goes_aside(context, _work(context, root, most)):
             return BLOCKS
         if most != _REFUSED:
-            _stream(context, root, most)
+            return _stream(context, root, most)
     return SERVED

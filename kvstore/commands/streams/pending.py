@@ -1,7 +1,7 @@
 """XACK and XPENDING: what is pending of a group.
 
 XACK is bounded by its arguments and reserves frames.  XPENDING finds where a range begins in the tree.  With IDLE it
-may have to look at all that is pending; then it goes aside.
+may have to look at all that is pending, and the summary looks at all consumers; then it goes aside.
 """
 
 from kvstore.commands.streams.groups import find_consumer, find_group, refuse_no_group
@@ -31,6 +31,7 @@ from kvstore.structures.groups import (
     pending_seek,
     word_at,
 )
+from kvstore.structures.record import record_count
 from kvstore.structures.stream_layout import is_before
 from kvstore.structures.tree import position_address, position_next, tree_seek
 from kvstore.wire.arguments import argument, integer_argument, pack, word
@@ -134,7 +135,7 @@ def _reply_summary(context, group):  # type: ignore[no-untyped-def]
         reply_identifier(context, ms, seq)
     start, count = begin_array(context), int64(0)
     where = tree_seek(space, word_at(space, group, CONSUMERS), 0, 0)
-    while where != 0:
+    while where != 0 and not is_given_up(context):
         consumer = position_address(space, where)
         if pending_count(space, consumer) > 0:
             reply_array(context, 2)
@@ -182,6 +183,8 @@ def xpending(context):  # type: ignore[no-untyped-def]
         refuse_no_group(context, 1, 2, 0)
         return SERVED
     if whole:
+        if goes_aside(context, record_count(context.space, word_at(context.space, group, CONSUMERS))):
+            return BLOCKS
         _reply_summary(context, group)
         return SERVED
     owner = find_consumer(context, group, options[_CONSUMER_AT]) if options[_CONSUMER_AT] > 0 else group
