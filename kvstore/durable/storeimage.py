@@ -22,12 +22,14 @@ from kvstore.store.layout import (
     CONTROL_LAYOUT,
     CONTROL_MAGIC,
     DATABASES,
+    DB_DATED,
     DB_DEADLINE_BUCKETS,
     DB_DEADLINE_REGION,
     DB_DEADLINES,
     DB_KEY_BUCKETS,
     DB_KEY_REGION,
     DB_KEYS,
+    DB_LEFT,
     DESCRIPTOR_SIZE,
     DESCRIPTORS,
     INDEX_BASE,
@@ -102,6 +104,11 @@ def _odd_descriptor(image: Image, descriptors: list[list[int]]) -> str:
         row = descriptors[db]
         if not 0 <= row[DB_DEADLINES // 8] <= row[DB_KEYS // 8]:
             return f"database {db} has {row[DB_KEYS // 8]} keys, {row[DB_DEADLINES // 8]} of them with a deadline"
+        dated, left = row[DB_DATED // 8], row[DB_LEFT // 8]
+        if dated != 0 and not image.maps(dated - dated % PAGE_SIZE, 1):
+            return f"the agenda of database {db} is not in it"
+        if left < 0 or (left > 0 and dated == 0):
+            return f"database {db} counts {left} names that were left, and has no agenda"
         for keys, buckets, region in ((row[k], row[b], row[r]) for k, b, r in _TABLES):
             if buckets == keys == 0:
                 continue

@@ -13,6 +13,9 @@
     UNDO_HITS,
     UNDO_MISSES,
     UNDO_EXPIRED,
+    UNDO_SUBKEYS,
+    UNDO_EVICTED,
+    UNDO_LAZYFREED,
     UNDO_COPIES,  # pages and tables that the processor had copied by then
     IMAGE_UNDER_WAY,  # an image of the store is being written
     # who hears of changes: see effects/door.py
@@ -80,9 +83,9 @@
     LEFT_NAME,  # the place in an agenda that the search for names that were left stands at: see store/leftnames.py
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
     GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
-) = range(69)
-STORE_REGISTERS = 69
+) = range(72)
+STORE_REGISTERS = 72
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 69
+assert STORE_REGISTERS >= 72

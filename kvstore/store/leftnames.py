@@ -47,7 +47,9 @@ def _look(context, db):  # type: ignore[no-untyped-def]
 def _look_on(context, db, budget):  # type: ignore[no-untyped-def]
     """Look at up to `budget` names of a database, until none is left; returns at how many."""
     done = 0
-    while done < budget and db_load(context, db, DB_LEFT) > 0 and _look(context, db):
+    while done < budget and db_load(context, db, DB_LEFT) > 0 and db_load(context, db, DB_DATED) != 0:
+        if _look(context, db) == 0:
+            break
         done += 1
     return done
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from kvstore.lifetimes.context import Context
 from kvstore.store.check import contents
 from kvstore.store.check_reader import Reader
 from kvstore.store.expire import expire_step
@@ -22,9 +23,14 @@ from tests.mmcore.support import only, some
 OTHERS = 200  # hashes whose names make an agenda a record
 
 
-def left(store: Bare, db: int = 0) -> int:
+def left_of(context: Context, db: int = 0) -> int:
     """How many names were left in a database."""
-    return int(Reader(store.context).words(DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_LEFT, 1)[0])
+    return int(Reader(context).words(DESCRIPTORS + db * DESCRIPTOR_SIZE + DB_LEFT, 1)[0])
+
+
+def left(store: Bare, db: int = 0) -> int:
+    """The same of a store."""
+    return left_of(store.context, db)
 
 
 def date(store: Bare, *names: str, ttl_ms: int = 10**6) -> None:

@@ -10,6 +10,7 @@ only that there is one.  Other intended differences:
 """
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from tests.attack.seeds import told
 from tests.harness import Process
 from tests.mmcore.support import seeds
+from tests.server.conftest import Start
 from tests.server.wire import OK, Failure, Wire, info, wait_until
 
 TWICE = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"
@@ -238,3 +240,24 @@ def test_fields_expire_by_themselves(wire: Wire) -> None:
     wait_until(lambda: wire("MEMORY", "USAGE", "h") < 3000, "active expiry")
     wire("HEXPIRE", "h", 0, "FIELDS", 1, "stays")
     assert wire("EXISTS", "h") == 0
+
+
+def test_deadlines_outlive_a_restart(start: Start, data: Path, ours: None) -> None:
+    """Those that pass while there is no server, too; their fields expire by themselves."""
+    names = [f"f{i}" for i in range(300)]
+    with start(data) as server, Wire(server.address) as wire:
+        wire("HSET", "h", "plain", "v", *(word for name in names for word in (name, "v")))
+        wire("HPEXPIREAT", "h", FAR, "FIELDS", 300, *names)
+        wire("HSETEX", "soon", "PX", 200, "FIELDS", 1, "f", "v")
+        wire("HSETEX", "some", "PX", 200, "FIELDS", 2, "f", "v", "g", "v")
+        wire("HPERSIST", "some", "FIELDS", 1, "g")
+        digest = wire("DEBUG", "DIGEST-VALUE", "h")
+        assert wire("DEBUG", "RELOAD") == OK
+        assert wire("DEBUG", "DIGEST-VALUE", "h") == digest
+        assert wire("SAVE") == OK
+    with start(data) as server, Wire(server.address) as wire:
+        assert wire("HPEXPIRETIME", "h", "FIELDS", 301, "plain", *names) == [-1] + [FAR] * 300
+        wait_until(lambda: wire("EXISTS", "soon") == 0, "active expiry")
+        wait_until(lambda: wire("HLEN", "some") == 1, "the deadline")
+        left = "keys=2,expires=0,avg_ttl=0,subexpiry=1"
+        wait_until(lambda: info(wire, "keyspace")["db0"] == left, "active expiry")
