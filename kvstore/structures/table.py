@@ -47,7 +47,7 @@ from kvstore.system.libc import bytes_at
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
 from mmcore.heap import heap_alloc, heap_free, heap_resize
-from mmcore.jit import bytes64, equal_bytes, fill_bytes, int64, kernel, linked, put64, void
+from mmcore.jit import bytes64, equal_bytes, fill_bytes, int64, kernel, linked, prefetch, put64, void
 from mmcore.mmu import load64, read_address, store64, write_address
 from mmcore.paging import PAGE_MASK, PAGE_SIZE
 from mmcore.state import SPACE
@@ -58,6 +58,7 @@ BUCKETS_MAX = 1 << 31
 # Buckets of a chain that a random draw looks into.  They hold 36 elements.  The fullest buckets, which are next to be
 # split, have ten elements on average, and less than one in 10^10 of them has more than 36.
 CHAIN_MAX = 5
+DRAWS = 12  # places that a random draw looks at
 TABLE_FRAMES = 160  # for any one change: an allocation that grows, overflow buckets, copies of shared pages and tables
 
 
@@ -252,18 +253,36 @@ def table_drop(space, record, hash_, slot):  # type: ignore[no-untyped-def]
     assert code == 0, "no frame was reserved for a release"
 
 
+@kernel
+def _random_place(random, i, places):  # type: ignore[no-untyped-def]
+    # The i-th of the places that 62 random bits name, mixed as SplitMix64 does.
+    bits = random + (i + 1) * 0x1E37_79B9_7F4A_7C15
+    bits = (bits ^ (bits >> 30 & 0x3_FFFF_FFFF)) * 0x3F58_476D_1CE4_E5B9
+    bits = (bits ^ (bits >> 27 & 0x1F_FFFF_FFFF)) * 0x14D0_49BB_1331_11EB
+    return ((bits ^ (bits >> 31 & 0x1_FFFF_FFFF)) & 0x3FFF_FFFF_FFFF_FFFF) % places
+
+
 @linked(int64(SPACE, int64, int64))
 def table_random(space, record, random):  # type: ignore[no-untyped-def]
-    """The element at the place that 62 random bits name, or 0 without one there: then the caller draws again.
+    """The first element at one of the DRAWS places that 62 random bits name, or 0 without any: the caller draws again.
 
     A place is a bucket, a position in its chain, and a slot, so all elements have the same chance (but see CHAIN_MAX).
+    One place in ten has an element, and each is somewhere else in memory: so their lines are fetched together.
     """
-    place = random % (load64(space, record + BUCKETS) * CHAIN_MAX * SLOTS)
-    bucket = table_bucket(space, record, place // (CHAIN_MAX * SLOTS))
-    for _ in range(place // SLOTS % CHAIN_MAX):
-        if bucket != 0:
-            bucket = next_overflow(space, bucket)
-    return bucket_element(space, bucket, place % SLOTS) if bucket != 0 else 0
+    places = load64(space, record + BUCKETS) * CHAIN_MAX * SLOTS
+    for i in range(DRAWS):
+        bucket = table_bucket(space, record, _random_place(random, i, places) // (CHAIN_MAX * SLOTS))
+        prefetch(space.mem.bytes, read_address(space, bucket))
+    for i in range(DRAWS):
+        place = _random_place(random, i, places)
+        bucket = table_bucket(space, record, place // (CHAIN_MAX * SLOTS))
+        for _ in range(place // SLOTS % CHAIN_MAX):
+            if bucket != 0:
+                bucket = next_overflow(space, bucket)
+        element = bucket_element(space, bucket, place % SLOTS) if bucket != 0 else 0
+        if element != 0:
+            return element
+    return 0
 
 
 @linked(int64(SPACE, int64, int64))
