@@ -1,17 +1,23 @@
 """Looking ahead: the cache lines of a pipeline's next commands are prefetched before the commands run.
 
-A lookup waits for memory twice: for its key's bucket, and for the entry that the bucket points at.  With millions of
-keys neither is in the cache, and one wait takes as long as the rest of the command.  But the commands of a pipeline lie
-in the query buffer together, and a processor can wait for several lines at once.  So before these commands run one by
-one, `look_ahead` hashes all their keys, prefetches the lines of all their buckets and of their clocks of use, and then
-the lines of the entries.
+A lookup waits for memory twice: for its key's bucket, and for the entry that the bucket points at.  A field of a great
+hash costs two more waits, for its bucket and for its element.  With millions of keys or elements none of these is in
+the cache, and one wait takes as long as the rest of the command.  But the commands of a pipeline lie in the query
+buffer together, and a processor can wait for several lines at once.  So before these commands run one by one,
+`look_ahead` goes over them in steps, and each step prefetches what the next one reads:
 
-The first argument is taken for the key, which is right for nearly every command.  For the others a line is fetched in
-vain.  LINDEX waits for memory again, in the packed that holds its element.  So its list is searched beforehand, which
-costs less than these lines, and they are prefetched, too.
+    1. hash all keys                    their buckets, and their clocks of use
+    2. find the entries                 the entries
+    3. find the roots of collections    the roots
+    4. hash the elements                their buckets in the hash tables of great collections
+    5. find the elements                the elements
 
-A database of few keys is in the cache anyway, and looking at a command takes about as long as finding its key there.
-So nothing is looked at then, unless it is a LINDEX.
+The first argument is taken for the key, which is right for nearly every command.  The second is taken for the element
+of a set or hash, and the last for that of a sorted set.  Where this is wrong, a line is fetched in vain.  LINDEX waits
+for the packed that holds its element.  So its list is searched beforehand, which costs less than these lines.
+
+A small database is in the cache anyway, and looking at a command takes about as long as finding its key there.  So
+nothing is looked at then, unless the first of the commands is LINDEX or is for a great collection.
 
 Looking ahead changes nothing but the contents of the caches and the TLB.
 """
@@ -22,51 +28,67 @@ from kvstore.lifetimes.shard import AHEAD, INPUT_POSITION
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.clocks import clock_prefetch
 from kvstore.store.databases import db_load, key_base
-from kvstore.store.entries import LIST, entry_root, entry_type
+from kvstore.store.entries import HASH, LIST, SET, ZSET, entry_root, entry_type
 from kvstore.store.index import index_prefetch, index_prefetch_entry
 from kvstore.store.layout import DB_KEY_BUCKETS
 from kvstore.structures.hash import hash_bytes
+from kvstore.structures.kinds import RECORD, kind_of
+from kvstore.structures.record import BUCKETS
 from kvstore.structures.sequence import sequence_prefetch
+from kvstore.structures.table import table_prefetch, table_prefetch_element
 from kvstore.wire.arguments import pack, query, word_at
 from kvstore.wire.request import short_number
-from mmcore.jit import bytes64, int64, kernel, linked, void
+from mmcore.jit import bytes64, int64, kernel, linked, prefetch, void
+from mmcore.mmu import load64, read_address
 
 AHEAD_MAX = 16  # commands at a time: about as many lines as a core can wait for at once
 ARGUMENTS_MAX = 16  # of a command that is looked at; a longer one takes longer than fetching its key's lines
-KEY_MAX = 512  # [bytes]
+KEY_MAX = 512  # [bytes], of an element too
 FEW_BUCKETS = 512  # with the first lines of their entries 256 KiB, a quarter of a common L2 cache
 LINDEX_SIZE = 6
 _LINDEX = pack(b"LINDEX")
 _LINDEX_BEGINS = int.from_bytes(b"*3\r\n$6\r\n", "little")
 
+# Places of what is known of the i-th command, each for AHEAD_MAX commands.
+_AT = 0  # in turn its key's hash, its entry, its root; 0 is none
+_SECOND = AHEAD_MAX  # offset << SIZE_SHIFT | length of its second argument, -1 without one; in the end its hash
+_LAST = 2 * AHEAD_MAX  # of its last argument, the same
+_RANK = 3 * AHEAD_MAX  # of LINDEX; -1 of other commands
+_SIZE_SHIFT = 10
+assert KEY_MAX < 1 << _SIZE_SHIFT
+
 
 @kernel
 def _next_command(text, position, end):  # type: ignore[no-untyped-def]
-    # (offset of the key, its length or -1, rank of LINDEX or -1, offset behind the command) of the whole, plain command
-    # at `position`; the last is 0 if there is no such command.
+    # (offset of the key, its length or -1, second argument, last argument, rank of LINDEX or -1, offset behind the
+    # command) of the whole, plain command at `position`; the last of these is 0 if there is no such command.
     if position >= end or text[position] != 42:
-        return 0, -1, -1, 0
+        return 0, -1, -1, -1, -1, 0
     count, line = short_number(text, position + 1, end)
     if count < 1 or count > ARGUMENTS_MAX:
-        return 0, -1, -1, 0
+        return 0, -1, -1, -1, -1, 0
     position = line + 2
-    key, length, name, rank = 0, -1, 0, -1
+    key, length, second, last, name, rank = 0, -1, -1, -1, 0, -1
     for i in range(count):
         if position >= end or text[position] != 36:
-            return 0, -1, -1, 0
+            return 0, -1, -1, -1, -1, 0
         size, line = short_number(text, position + 1, end)
         if size < 0:
-            return 0, -1, -1, 0
+            return 0, -1, -1, -1, -1, 0
         if i == 0 and count == 3 and size == LINDEX_SIZE and line + 2 + size <= end:
             name = word_at(text, line + 2, LINDEX_SIZE)
         elif i == 1:
             key, length = line + 2, size
-        elif name == _LINDEX:
-            rank, _ = short_number(text, line + 2, end)
+        elif i > 1:
+            last = (line + 2) << _SIZE_SHIFT | size if size <= KEY_MAX else -1
+            if i == 2:
+                second = last
+            if name == _LINDEX:
+                rank, _ = short_number(text, line + 2, end)
         position = line + 2 + size + 2
     if position > end:
-        return 0, -1, -1, 0
-    return key, length, rank, position
+        return 0, -1, -1, -1, -1, 0
+    return key, length, second, last, rank, position
 
 
 @kernel
@@ -77,42 +99,93 @@ def _is_lindex(text, position, end):  # type: ignore[no-untyped-def]
     return word_at(text, position + 8, LINDEX_SIZE) == _LINDEX
 
 
-@linked(void(CONTEXT, int64, int64))
-def _prefetch_element(context, entry, rank):  # type: ignore[no-untyped-def]
-    """Prefetch the lines of an element of a list, if the entry is one and has it."""
-    if entry_type(context, entry) == LIST:
-        sequence_prefetch(context.space, entry_root(context, entry), rank)
+@kernel
+def _is_great(space, root):  # type: ignore[no-untyped-def]
+    # Whether a collection, not a list, has a hash table that does not fit the cache.
+    return kind_of(space, root) == RECORD and load64(space, root + BUCKETS) > FEW_BUCKETS
+
+
+@kernel
+def _has_table(type_):  # type: ignore[no-untyped-def]
+    return type_ == HASH or type_ == SET or type_ == ZSET
+
+
+@linked(int64(CONTEXT, int64, int64))
+def _pays(context, base, buckets):  # type: ignore[no-untyped-def]
+    """Whether to look at the commands at INPUT_POSITION although all keys are in the cache (0 or 1)."""
+    text, position, end = query(context), context.shard[INPUT_POSITION], context.call[QUERY_SIZE]
+    if _is_lindex(text, position, end):
+        return 1
+    key, length, second, _, _, position = _next_command(text, position, end)
+    if position == 0 or second < 0 or length < 0 or length > KEY_MAX:
+        return 0
+    hash_ = int64(hash_bytes(text, key, length, context.store[HASH_SEED]))
+    entry = index_prefetch_entry(context, base, buckets, hash_)
+    if entry == 0 or not _has_table(entry_type(context, entry)):
+        return 0
+    return int64(_is_great(context.space, entry_root(context, entry)))
+
+
+@linked(void(CONTEXT, int64))
+def _prefetch_root(context, i):  # type: ignore[no-untyped-def]
+    """Step 3, for a command with an entry and a second argument."""
+    known, entry = context.args, context.args[_AT + i]
+    type_ = entry_type(context, entry)
+    known[_AT + i] = 0
+    if type_ == LIST and known[_RANK + i] >= 0:
+        sequence_prefetch(context.space, entry_root(context, entry), known[_RANK + i])
+    elif _has_table(type_):
+        known[_AT + i] = entry_root(context, entry)
+        prefetch(context.space.mem.bytes, read_address(context.space, known[_AT + i]))
+        if type_ == ZSET:
+            known[_SECOND + i] = known[_LAST + i]
+
+
+@linked(void(CONTEXT, int64))
+def _prefetch_bucket(context, i):  # type: ignore[no-untyped-def]
+    """Step 4, for a command with a root."""
+    known, place = context.args, context.args[_SECOND + i]
+    if place < 0 or not _is_great(context.space, known[_AT + i]):
+        known[_AT + i] = 0
+        return
+    size = place & ((1 << _SIZE_SHIFT) - 1)
+    hash_ = int64(hash_bytes(query(context), place >> _SIZE_SHIFT, size, context.store[HASH_SEED]))
+    table_prefetch(context.space, known[_AT + i], hash_)
+    known[_SECOND + i] = hash_
 
 
 @linked(void(CONTEXT))
 def look_ahead(context):  # type: ignore[no-untyped-def]
     """Prefetch for the commands at INPUT_POSITION; sets AHEAD to the first offset that has not been looked at."""
-    call, shard, store, hashes = (
-        context.call,
-        context.shard,
-        context.store,
-        context.args,
-    )  # the room for arguments is free between commands
+    call, shard, known = context.call, context.shard, context.args  # the room for arguments is free between commands
     text, end = query(context), call[QUERY_SIZE]
     base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
-    found, ranks, position = 0, 0, shard[INPUT_POSITION]
+    found, position = 0, shard[INPUT_POSITION]
     shard[AHEAD] = end
-    pays = buckets > FEW_BUCKETS or (buckets > 0 and _is_lindex(text, position, end))
+    pays = buckets > FEW_BUCKETS or (buckets > 0 and _pays(context, base, buckets) != 0)
     for _ in range(AHEAD_MAX if pays else 0):
-        key, length, rank, position = _next_command(text, position, end)
+        key, length, second, last, rank, position = _next_command(text, position, end)
         if position == 0:
             break
         shard[AHEAD] = position
         if 0 <= length <= KEY_MAX:
-            hash_ = int64(hash_bytes(text, key, length, store[HASH_SEED]))
+            hash_ = int64(hash_bytes(text, key, length, context.store[HASH_SEED]))
             index_prefetch(context, base, buckets, hash_)
             clock_prefetch(context, hash_)
-            hashes[found], hashes[AHEAD_MAX + found] = hash_, rank
+            known[_AT + found], known[_SECOND + found] = hash_, second
+            known[_LAST + found], known[_RANK + found] = last, rank
             found += 1
+    roots = 0
     for i in range(found):
-        entry = index_prefetch_entry(context, base, buckets, hashes[i])
-        ranks += int64(hashes[AHEAD_MAX + i] >= 0)
-        hashes[i] = entry
-    for i in range(found if ranks > 0 else 0):
-        if hashes[i] != 0 and hashes[AHEAD_MAX + i] >= 0:
-            _prefetch_element(context, hashes[i], hashes[AHEAD_MAX + i])
+        entry = index_prefetch_entry(context, base, buckets, known[_AT + i])
+        known[_AT + i] = entry if known[_SECOND + i] >= 0 else 0
+    for i in range(found):
+        if known[_AT + i] != 0:
+            _prefetch_root(context, i)
+            roots += int64(known[_AT + i] != 0)
+    for i in range(found if roots > 0 else 0):
+        if known[_AT + i] != 0:
+            _prefetch_bucket(context, i)
+    for i in range(found if roots > 0 else 0):
+        if known[_AT + i] != 0:
+            table_prefetch_element(context.space, known[_AT + i], known[_SECOND + i])

@@ -118,6 +118,24 @@ def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
         bucket = word & ADDRESS
 
 
+@linked(void(SPACE, int64, int64))
+def table_prefetch(space, record, hash_):  # type: ignore[no-untyped-def]
+    """Prefetch the line of the bucket that a hash belongs to.  The table has buckets."""
+    bucket = table_bucket(space, record, bucket_number(hash_, load64(space, record + BUCKETS)))
+    prefetch(space.mem.bytes, read_address(space, bucket))
+
+
+@linked(void(SPACE, int64, int64))
+def table_prefetch_element(space, record, hash_):  # type: ignore[no-untyped-def]
+    """Prefetch the first line of an element whose tag in the bucket matches this hash; it may have another key."""
+    bucket = table_bucket(space, record, bucket_number(hash_, load64(space, record + BUCKETS)))
+    memory, pa = space.mem.bytes, read_address(space, bucket)
+    found = slots_with_tag(memory, pa, hash_ >> TAG_SHIFT)
+    element = points_at(bytes64(memory, pa + first_slot(found))) if found != 0 else 0
+    if element != 0:
+        prefetch(memory, read_address(space, element))
+
+
 @linked(int64(SPACE, int64, int64))
 def _resize(space, record, buckets):  # type: ignore[no-untyped-def]
     """Give the allocation room for this number of buckets: 0, or NO_FRAME with nothing changed."""

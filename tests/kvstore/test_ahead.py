@@ -68,6 +68,42 @@ def test_with_few_keys_it_looks_at_lindex_alone() -> None:
         assert look(store, one[:-1]) == len(one) - 1
 
 
+@pytest.mark.parametrize("type_", ["HASH", "SET", "ZSET"])
+def test_with_few_keys_it_looks_at_great_collections(type_: str) -> None:
+    """The first command decides; the commands behind it may be for anything."""
+    with Bare() as store:
+        for key, elements in (("great", 6 * FEW_BUCKETS), ("small", 1000)):
+            for first in range(0, elements, 100):
+                fill(store, type_, key, range(first, first + 100))
+        store("SET", "text", "v")
+        great, small = (command(b"HGET", key, b"m7") for key in (b"great", b"small"))
+        get, hlen = command(b"GET", b"text"), command(b"HLEN", b"great")
+        assert look(store, great * 100) == AHEAD_MAX * len(great)
+        assert look(store, great + small + command(b"GET", b"text")) == len(great + small) + len(
+            command(b"GET", b"text")
+        )
+        for other in (
+            small,
+            command(b"GET", b"text", b"x"),
+            command(b"HGET", b"none", b"m7"),
+            command(b"HLEN", b"great"),
+        ):
+            assert look(store, other + great * 100) == len(other) + 100 * len(great), other
+        assert look(store, great[:-1]) == len(great) - 1
+        long = command(b"HGET", b"great", b"m" * 513)  # nothing is known of so long an element
+        assert look(store, long * 20) == len(long) * 20
+        store.check()
+
+
+def fill(store: Bare, type_: str, key: str, numbers: range) -> None:
+    if type_ == "HASH":
+        store("HSET", key, *(word for i in numbers for word in (f"m{i}", "v" * (i % 50))))
+    elif type_ == "SET":
+        store("SADD", key, *(f"m{i}" for i in numbers))
+    else:
+        store("ZADD", key, *(word for i in numbers for word in (i % 99, f"m{i}")))
+
+
 @pytest.mark.parametrize("keys", [0, 1, MANY])
 def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
     generator = random.Random(keys)
@@ -76,6 +112,12 @@ def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
             store("SET", f"key:{i}", "v" * generator.randrange(6000 if i % 50 == 0 else 60))
         store("SET", "k" * 5000, "long")
         store("RPUSH", "short", "a", "b")
+        for type_ in ("HASH", "SET", "ZSET") if keys else ():
+            for elements in (3, 6 * FEW_BUCKETS):
+                for first in range(0, elements, 100):
+                    fill(store, type_, f"{type_}:{elements}", range(first, min(first + 100, elements)))
+        store("SADD", "ints", *range(100))
+        store("XADD", "stream", "*", "f", "v")
         for _ in range(60 if keys else 0):
             store("RPUSH", "list", *("v" * generator.randrange(40) for _ in range(100)))
         pieces = [
@@ -88,6 +130,17 @@ def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
             command(b"LINDEX", b"list", b"3000", b"more"),
             command(b"LINDEX", b"list", b"3x"),
             command(b"GET", b"k" * 5000),
+            command(b"HGET", b"HASH:3072", b"m1"),
+            command(b"HSET", b"HASH:3072", b"m2", b"v", b"none", b"v"),
+            command(b"HGET", b"HASH:3", b"m2"),
+            command(b"SADD", b"SET:3072", b"m3071"),
+            command(b"SREM", b"SET:3", b"m" * 511),
+            command(b"ZADD", b"ZSET:3072", b"1", b"m7"),
+            command(b"ZSCORE", b"ZSET:3072", b""),
+            command(b"ZSCORE", b"ZSET:3", b"m1"),
+            command(b"ZADD", b"SET:3072", b"1", b"m" * 600),
+            command(b"SADD", b"ints", b"7"),
+            command(b"XLEN", b"stream", b"more"),
             command(*[b"MGET"] + [b"key:%d" % i for i in range(40)]),
             b"PING\r\n",
             b"\r\n",
