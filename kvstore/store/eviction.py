@@ -17,6 +17,9 @@ has an effect on it, whatever snapshots and branches share with the store.  The 
 against machine-memory, and when those are short, commands are refused and nothing is evicted: an eviction would free
 no frame, but copy pages.  Only the main store is limited by maxmemory, and only its keys are evicted.
 
+The time is looked at behind each key that is evicted, and while candidates are sought, behind each long key that was
+hashed for that.  So no step takes longer than its time by more than the work for one key.
+
 A great value is freed in steps.  Values that wait to be freed go before another key is evicted, so no more keys go than
 must.
 
@@ -141,13 +144,19 @@ def _evict_any(context):  # type: ignore[no-untyped-def]
     return CANNOT
 
 
-@linked(int64(CONTEXT))
-def _evict_best(context):  # type: ignore[no-untyped-def]
-    """Evict the best candidate: FITS if it did, CANNOT if there is nothing to evict, GOES_ON if all were just used."""
+@linked(int64(CONTEXT, int64))
+def _evict_best(context, end):  # type: ignore[no-untyped-def]
+    """Evict the best candidate: FITS if it did, CANNOT if there is nothing to evict.
+
+    GOES_ON: all candidates were just used, many times, or once at the end of the time.
+    """
     for _ in range(SAMPLES_MAX):
-        if pool_sample(context) == 0:
+        keys = pool_sample(context, end)
+        if keys == 0:
             return CANNOT
         taken = pool_take(context)
+        if taken == 0 and keys < 0:
+            return GOES_ON
         if taken == 0:
             continue
         slot, db = taken >> 8, (taken & 0xFF) >> 1
@@ -160,12 +169,15 @@ def _evict_best(context):  # type: ignore[no-untyped-def]
     return GOES_ON
 
 
-@linked(int64(CONTEXT))
-def evict_one(context):  # type: ignore[no-untyped-def]
-    """Evict one key: FITS if it did, CANNOT if there is nothing to evict, GOES_ON if it should be tried later."""
+@linked(int64(CONTEXT, int64))
+def evict_one(context, end):  # type: ignore[no-untyped-def]
+    """Evict one key: FITS if it did, CANNOT if there is nothing to evict, GOES_ON if it should be tried later.
+
+    `end`: of the time for that, by the time stamp counter.
+    """
     if not has_frames(context.space, FRAMES_TO_REMOVE):
         return CANNOT
-    return _evict_any(context) if context.shard[MAXMEMORY_POLICY] & POLICY_RANDOM else _evict_best(context)
+    return _evict_any(context) if context.shard[MAXMEMORY_POLICY] & POLICY_RANDOM else _evict_best(context, end)
 
 
 @kernel
@@ -183,15 +195,16 @@ def evict(context, limit_us):  # type: ignore[no-untyped-def]
 
     Returns FITS; GOES_ON when the time is over; CANNOT when there is nothing left to evict.
     """
-    began, limit = cycles(), limit_us * context.shard[CYCLES_PER_MS] // 1000
+    began = cycles()
+    end = began + limit_us * context.shard[CYCLES_PER_MS] // 1000
     outcome = FITS
     while outcome == FITS:
         if _dig(context) == 0:
-            outcome = evict_one(context)
+            outcome = evict_one(context, end)
         if not memory_exceeded(context):
             outcome = FITS
             break
-        if outcome == FITS and cycles() - began > limit:
+        if outcome == FITS and cycles() > end:
             outcome = GOES_ON
     latency_sample(context, EVICTION_EVENT, (cycles() - began) // context.shard[CYCLES_PER_MS])
     return outcome

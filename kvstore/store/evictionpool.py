@@ -14,7 +14,8 @@ not there any more, because the key was deleted, moved, or written anew; or if t
 Clocks are found without a look at the entries.  The entries of a bucket agree in the low bits of their hashes, which
 choose the line of the clocks, too; and the slot has the bits that the tag is made of.  So a sample costs two lines of
 the cache: one of the index, one of clocks.  Where the table is too small for that, and for deadlines, it costs a look
-at each entry.
+at each entry.  Its key is hashed then, once as long as it is in the pool.  Keys may be long: beyond the end of the time
+that eviction has, no sample goes on behind a key of more than LONG_KEY bytes.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -33,7 +34,7 @@ from kvstore.store.clocks import (
     staleness,
 )
 from kvstore.store.databases import KEYS, TIMES, db_load
-from kvstore.store.entries import entry_deadline, entry_hash
+from kvstore.store.entries import entry_deadline, entry_hash, entry_key_length
 from kvstore.store.layout import (
     DATABASES,
     DB_KEY_BUCKETS,
@@ -45,17 +46,19 @@ from kvstore.store.layout import (
     INDEX_STRIDE,
 )
 from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK, SLOTS, TAG_SHIFT, next_overflow
-from kvstore.system.libc import words_at
+from kvstore.system.libc import cycles, words_at
 from kvstore.system.random import next_random
 from mmcore.jit import bytes64, int64, kernel, linked, view, void
 from mmcore.mmu import load64, read_address
 
 # int64[EVICTION_POOL_WORDS]: how many candidates there are; then the candidates, the best last.
 COUNT = 0
-SCORE, TABLE, BUCKET, WORD = range(4)  # of a candidate; its table is 2 * database + KEYS or TIMES
-CANDIDATE_WORDS = 4
+SCORE, TABLE, BUCKET, WORD, HASH = range(5)  # of a candidate; its table is 2 * database + KEYS or TIMES
+CANDIDATE_WORDS = 5
 POOL_SIZE = (EVICTION_POOL_WORDS - 1) // CANDIDATE_WORDS
 BUCKETS_PER_SAMPLE = 8  # looked at for each entry that is wanted, at most, in a sparse table
+LONG_KEY = 1 << 12  # [bytes] whose hash takes about a microsecond
+NEVER = (1 << 63) - 1  # end of the time for a caller that has no limit
 _SOONEST = 1 << 62
 
 
@@ -95,9 +98,12 @@ def _shift(context, number, by):  # type: ignore[no-untyped-def]
         other[i] = one[i]
 
 
-@linked(void(CONTEXT, int64, int64, int64, int64))
-def pool_offer(context, score, table, bucket, word):  # type: ignore[no-untyped-def]
-    """Put a candidate into the pool, unless it is there already, or the pool is full of better ones."""
+@linked(void(CONTEXT, int64, int64, int64, int64, int64))
+def pool_offer(context, score, table, bucket, word, hash_):  # type: ignore[no-untyped-def]
+    """Put a candidate into the pool, unless it is there already, or the pool is full of better ones.
+
+    `hash_`: of the key, if its score needs it.
+    """
     pool = _pool(context)
     count, place = pool[COUNT], 0  # place: how many are worse
     if count == POOL_SIZE and _candidate(context, 0)[SCORE] >= score:
@@ -116,7 +122,7 @@ def pool_offer(context, score, table, bucket, word):  # type: ignore[no-untyped-
             _shift(context, i - 1, 1)
         pool[COUNT] += 1
     new = _candidate(context, place)
-    new[SCORE], new[TABLE], new[BUCKET], new[WORD] = score, table, bucket, word
+    new[SCORE], new[TABLE], new[BUCKET], new[WORD], new[HASH] = score, table, bucket, word, hash_
 
 
 @kernel
@@ -142,13 +148,19 @@ def _by_clock(context, table, number, upper):  # type: ignore[no-untyped-def]
     return _score_of(context, line, clock_beside(context, line, clock_tags(context, table >> 1), upper))
 
 
-@linked(int64(CONTEXT, int64, int64))
-def _by_entry(context, table, word):  # type: ignore[no-untyped-def]
-    """The score of a key by a look at its entry."""
-    entry = word & ADDRESS
+@kernel
+def _hash_of(context, word):  # type: ignore[no-untyped-def]
+    # The hash of a key, if a score needs it, else 0.
     if context.shard[MAXMEMORY_POLICY] & POLICY_TTL:
-        return _SOONEST - entry_deadline(context, entry)
-    hash_ = entry_hash(context, entry, context.store[HASH_SEED])
+        return int64(0)
+    return entry_hash(context, word & ADDRESS, context.store[HASH_SEED])
+
+
+@linked(int64(CONTEXT, int64, int64, int64))
+def _by_entry(context, table, word, hash_):  # type: ignore[no-untyped-def]
+    """The score of a key by its deadline, or by its hash."""
+    if context.shard[MAXMEMORY_POLICY] & POLICY_TTL:
+        return _SOONEST - entry_deadline(context, word & ADDRESS)
     return _score_of(context, line_of(context, hash_), clock_own(context, table >> 1, hash_))
 
 
@@ -158,9 +170,9 @@ def _lines_tell(context, table):  # type: ignore[no-untyped-def]
     return context.shard[MAXMEMORY_POLICY] & POLICY_TTL == 0 and knows_lines(context, _buckets(context, table))
 
 
-@linked(int64(CONTEXT, int64, int64))
-def _sample_bucket(context, table, number):  # type: ignore[no-untyped-def]
-    """Offer the entries of a bucket and its overflow; returns how many there are."""
+@linked(int64(CONTEXT, int64, int64, int64))
+def _sample_bucket(context, table, number, end):  # type: ignore[no-untyped-def]
+    """Offer the entries of a bucket and its overflow; returns how many there are, or -1 when the time is over."""
     bucket, offered = _base(context, table) + BUCKET_SIZE * number, 0
     beside = _lines_tell(context, table)
     while bucket != 0:
@@ -168,19 +180,26 @@ def _sample_bucket(context, table, number):  # type: ignore[no-untyped-def]
             word = load64(context.space, bucket + 8 * i)
             if word == 0 or word & LINK:
                 continue
+            hash_ = int64(0)
             if beside:
                 score = _by_clock(context, table, number, word >> TAG_SHIFT)
             else:
-                score = _by_entry(context, table, word)
-            pool_offer(context, score, table, number, word)
+                hash_ = _hash_of(context, word)
+                score = _by_entry(context, table, word, hash_)
+            pool_offer(context, score, table, number, word, hash_)
             offered += 1
+            if hash_ != 0 and entry_key_length(context, word & ADDRESS) > LONG_KEY and cycles() > end:
+                return -1
         bucket = next_overflow(context.space, bucket)
     return offered
 
 
-@linked(int64(CONTEXT))
-def pool_sample(context):  # type: ignore[no-untyped-def]
-    """Sample each database that has keys which may be evicted; returns how many keys these are."""
+@linked(int64(CONTEXT, int64))
+def pool_sample(context, end):  # type: ignore[no-untyped-def]
+    """Sample each database that has keys which may be evicted; returns how many keys these are, -1 at the end.
+
+    `end`: of the time for that, by the time stamp counter.
+    """
     keys, counts = 0, read_address(context.space, DESCRIPTORS + DB_KEYS + 8 * which_keys(context))
     for db in range(DATABASES):
         count = bytes64(context.space.mem.bytes, counts + DESCRIPTOR_SIZE * db)
@@ -192,7 +211,10 @@ def pool_sample(context):  # type: ignore[no-untyped-def]
         buckets = _buckets(context, table)
         number = next_random(context) % buckets
         for _ in range(min(BUCKETS_PER_SAMPLE * wanted, buckets)):
-            wanted -= _sample_bucket(context, table, number)
+            offered = _sample_bucket(context, table, number, end)
+            if offered < 0:
+                return -1
+            wanted -= offered
             if wanted <= 0:
                 break
             number = number + 1 if number + 1 < buckets else 0
@@ -227,7 +249,8 @@ def pool_take(context):  # type: ignore[no-untyped-def]
         if _lines_tell(context, table):
             score = _by_clock(context, table, number, word >> TAG_SHIFT)
         else:
-            score = _by_entry(context, table, word)
+            hash_ = best[HASH] if best[HASH] != 0 else _hash_of(context, word)
+            score = _by_entry(context, table, word, hash_)
         if score >= best[SCORE]:
             return slot << 8 | table
     return 0

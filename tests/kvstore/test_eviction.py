@@ -1,5 +1,6 @@
 """Eviction, kernel by kernel: what each policy evicts, its bounds, and that it leaves a sound store."""
 
+import ctypes
 import random
 from collections import Counter
 
@@ -22,7 +23,7 @@ from kvstore.store.eviction import (
     lacks_memory,
     use_policy,
 )
-from kvstore.store.evictionpool import POOL_SIZE
+from kvstore.store.evictionpool import COUNT, LONG_KEY, NEVER, POOL_SIZE, pool_sample
 from tests.kvstore.bare import Bare
 from tests.mmcore.support import seeds
 
@@ -66,7 +67,7 @@ def test_lru_evicts_what_was_not_used(store: Bare, keys: int) -> None:
         store("GET", f"old:{i}")
     store.clock_ms += 100_000
     for _ in range(keys // 4):
-        assert evict_one(store.context) == FITS
+        assert evict_one(store.context, NEVER) == FITS
     used = [i for i in range(keys // 2) if store("EXISTS", f"old:{i}")]
     assert len(used) > 0.98 * keys // 2
     assert store("DBSIZE") == keys - keys // 4 and keys // 4 == store.registers.EVICTED_KEYS
@@ -86,7 +87,7 @@ def test_the_stalest_go_first_wherever_their_lines_are(store: Bare) -> None:
     for _ in range(4):
         clocks_fit(store.context)
     for _ in range(2500):
-        assert evict_one(store.context) == FITS
+        assert evict_one(store.context, NEVER) == FITS
     gone = [i for i, key in enumerate(keys) if not store("EXISTS", key)]
     assert sum(i < 3000 for i in gone) > 0.9 * len(gone)
 
@@ -99,7 +100,7 @@ def test_lfu_evicts_what_is_seldom_used(store: Bare) -> None:
         for i in range(0, 1000, 2):
             store("GET", f"k:{i}")
     for _ in range(400):
-        assert evict_one(store.context) == FITS
+        assert evict_one(store.context, NEVER) == FITS
     left = names(store, "k", 1000)
     assert sum(int(name[2:]) % 2 == 0 for name in left) > 490
 
@@ -112,7 +113,7 @@ def test_volatile_ttl_evicts_what_is_due_next(store: Bare) -> None:
         store("SET", f"k:{i}", "v", "PX", 100_000 + 1000 * i)
         store("SET", f"forever:{i}", "v")
     for _ in range(200):
-        assert evict_one(store.context) == FITS
+        assert evict_one(store.context, NEVER) == FITS
     gone = set(range(800)) - {int(name[2:]) for name in names(store, "k", 800)}
     assert sum(i < 400 for i in gone) > 190
     assert len(names(store, "forever", 800)) == 800
@@ -125,8 +126,8 @@ def test_volatile_policies_evict_only_keys_with_a_deadline(store: Bare, policy: 
         store("SET", f"k:{i}", "v", "EX", 1000)
         store("SET", f"forever:{i}", "v")
     for _ in range(100):
-        assert evict_one(store.context) == FITS
-    assert evict_one(store.context) == CANNOT
+        assert evict_one(store.context, NEVER) == FITS
+    assert evict_one(store.context, NEVER) == CANNOT
     assert len(names(store, "forever", 100)) == 100 == store("DBSIZE")
     check_keyspace(store.context)
 
@@ -140,7 +141,7 @@ def test_every_policy_empties_all_databases_and_no_more(store: Bare, policy: str
             store("SET", f"k:{i}", "v" * i, "EX", 1000)
         store("HSET", "h", *(str(i) for i in range(2000)))
         store("EXPIRE", "h", 1000)
-    outcomes = Counter(evict_one(store.context) for _ in range(200))
+    outcomes = Counter(evict_one(store.context, NEVER) for _ in range(200))
     assert outcomes == {FITS: 183, CANNOT: 17}
     store.registers.MAXMEMORY = 1
     assert evict(store.context, ALWAYS_US) == CANNOT
@@ -154,7 +155,7 @@ def test_random_policies_take_from_one_database_after_the_other(store: Bare) -> 
         for i in range(50):
             store("SET", i, "v")
     for _ in range(80):
-        evict_one(store.context)
+        evict_one(store.context, NEVER)
     sizes = []
     for db in range(4):
         store("SELECT", db)
@@ -168,13 +169,13 @@ def test_a_key_that_was_used_since_it_was_sampled_stays(store: Bare) -> None:
         store("SET", f"k:{i}", "v")
     store.clock_ms += 50_000
     store.registers.MAXMEMORY_SAMPLES = 64
-    assert evict_one(store.context) == FITS  # all others are in the pool now
+    assert evict_one(store.context, NEVER) == FITS  # all others are in the pool now
     left = names(store, "k", POOL_SIZE // 2)
     store.clock_ms += 50_000
     store("SET", "last", "v")
     for name in left[1:]:
         store("GET", name)
-    assert evict_one(store.context) == FITS
+    assert evict_one(store.context, NEVER) == FITS
     assert names(store, "k", POOL_SIZE // 2) == left[1:]
 
 
@@ -193,7 +194,7 @@ def test_a_pool_survives_whatever_happens_to_its_candidates(store: Bare) -> None
         }[command]  # fmt: skip
         store(command, *more)
         if choose.random() < 0.3:
-            evict_one(store.context)
+            evict_one(store.context, NEVER)
         store.clock_ms += 1000
     check_keyspace(store.context)
 
@@ -240,6 +241,48 @@ def test_time_bounds_a_step_and_the_command_is_served(store: Bare) -> None:
         evict_between(store.context)
     assert evict_between(store.context) == 0
     assert (store.registers.EVICTION_BEGAN_MS, store.registers.EVICTION_EXCEEDED_MS) == (0, 500)
+
+
+def candidates(bare: Bare) -> int:
+    """How many candidates the pool has."""
+    return int(ctypes.c_int64.from_address(bare.registers.EVICTION_POOL_ADDRESS + 8 * COUNT).value)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "volatile-lru", "volatile-lfu"])
+@pytest.mark.parametrize("long", [False, True])
+def test_no_sample_goes_on_behind_a_long_key_when_the_time_is_over(store: Bare, policy: str, long: bool) -> None:
+    """Hashing such keys takes long: with no time at all, one is hashed, and evicted.  Of short ones, a sample is."""
+    use(store, policy)
+    for db in range(3):
+        store("SELECT", db)
+        for i in range(40):
+            store("SET", f"{i}:" + "k" * (LONG_KEY if long else LONG_KEY - 10), "v", "EX", 1000 + i)
+    limit(store, 0.5)
+    for _ in range(20):
+        evicted = store.registers.EVICTED_KEYS
+        assert evict(store.context, 0) == GOES_ON
+        assert evicted + 1 == store.registers.EVICTED_KEYS
+        assert (candidates(store) == 0) == long
+    assert evict(store.context, ALWAYS_US) == FITS
+    check_keyspace(store.context)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_step_whose_time_is_over_hashes_one_long_key_even_if_it_was_just_used(store: Bare, long: bool) -> None:
+    """The pool is full of keys that were used since; only without long keys it is sampled until one is found."""
+    use(store, "allkeys-lru")
+    names = [f"{i}:" + "k" * (LONG_KEY if long else 10) for i in range(200)]
+    for name in names:
+        store("SET", name, "v")
+    store.clock_ms += 100_000
+    while candidates(store) < POOL_SIZE:
+        pool_sample(store.context, NEVER)
+    for name in names:
+        store("GET", name)
+    limit(store, 0.5)
+    assert evict(store.context, 0) == GOES_ON
+    assert (store.registers.EVICTED_KEYS, candidates(store) == 0) == ((0, True) if long else (1, False))
+    assert evict(store.context, 0) == GOES_ON and (1 if long else 2) == store.registers.EVICTED_KEYS
 
 
 def test_what_cannot_be_evicted_is_refused_and_upkeep_rests(store: Bare) -> None:
@@ -296,7 +339,7 @@ def test_evictions_are_told(store: Bare) -> None:
     dirty = store.registers.DIRTY
     journal = Journal(store.context)
     for _ in range(20):
-        evict_one(store.context)
+        evict_one(store.context, NEVER)
     told = journal.take()
     journal.close()
     assert sorted((event.event, event.key) for event in told) == sorted(("evicted", b"k:%d" % i) for i in range(20))
