@@ -29,7 +29,8 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     SEND_LAST,
     DEFERRED_FIRST,  # messages that came while a command of this connection runs: they go behind its reply
     DEFERRED_LAST,
-    # commands queued since MULTI, serialised by transactions.py; while BLOCKED, the command that waits
+    # Commands queued since MULTI, serialised by transactions.py; while BLOCKED, the command that waits; between two
+    # turns of an XREADGROUP its record (commands/streams/deliveries.py).
     QUEUE_ADDRESS,
     QUEUE_CAPACITY,
     QUEUE_LENGTH,
@@ -39,7 +40,9 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     QUEUE_BYTES,  # while BLOCKED: the time that the command has taken so far [cycles]
     WATCH_FIRST,  # its watches: interests, as those below
     WATCH_COUNT,
-    PART_DONE,  # what a command has done that goes on in its next turn: arguments of a WATCH, entries of a DELCONSUMER
+    # What a command has done that goes on in its next turn: arguments of a WATCH, entries of a DELCONSUMER; 1 while an
+    # XREADGROUP has a record in the queue buffer.
+    PART_DONE,
     LAST_COMMAND,  # row of the command table
     NEXT_FREE,  # while the slot is free: the next free slot
     NEXT_TURN,  # while it waits for a turn: the slot behind it, -1 for none

@@ -11,6 +11,7 @@ hash take, 0.2 us each, or so many keys of its database.
     SRANDMEMBER, HRANDFIELD, ZRANDMEMBER                   draws, twice
     LRANGE                                                 a quarter of the elements answered
     XRANGE, XREVRANGE, XREAD                               half of the entries answered
+    XREADGROUP, which gives first and is read at its end   half of the entries given
     XPENDING                                               half of those answered; without a range, the consumers;
                                                            with IDLE, a quarter of the pending entries
     XINFO                                                  the groups and consumers answered; of FULL also half of the
@@ -48,9 +49,10 @@ store/leaving.py says when a piece may leave, and how a read goes aside whose re
 
 By then the owner has done all that a command does besides replying, in its own run: expired keys are deleted, hits and
 misses counted and announced, clocks of use set.  The reader finds a read-only store to which nobody listens, so its run
-changes nothing but its own registers, which nobody reads.  Deadlines are compared with the clock of the fork.  MGET is
-the exception, because its lookups are the work: the reader makes them, and its hits and misses count.  Due keys are
-hidden but not deleted, clocks of use stay, and where misses are announced, MGET runs in place.
+changes nothing but its own registers, which nobody reads.  XREADGROUP, which writes, has written when it goes aside,
+and leaves the reader a command that only reads (commands/streams/deliveries.py).  Deadlines are compared with the clock
+of the fork.  MGET is the exception, because its lookups are the work: the reader makes them, and its hits and misses
+count.  Due keys are hidden but not deleted, clocks of use stay, and where misses are announced, MGET runs in place.
 
     (7) of mmcore/frozen.py says what another thread may do: read what can be reached from a root that holds a
     reference.  The reader has a processor of its own, so its translations are its own; in a frozen space they set

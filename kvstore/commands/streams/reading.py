@@ -44,7 +44,7 @@ from kvstore.wire.resp import reply_array, reply_bulk, reply_error, reply_null_a
 from mmcore.jit import copy_bytes, int64, kernel, linked
 
 # The options, by their place in the words of `options_of`; behind them the identifier at hand.
-MOST, TIMEOUT, STREAMS_AT, STREAMS, GROUP_AT, NOACK, MS, SEQ, WORK = range(9)
+MOST, TIMEOUT, STREAMS_AT, STREAMS, GROUP_AT, NOACK, MS, SEQ, RECORD = range(9)
 NO_TIMEOUT = -1
 _BLOCK, _COUNT, _STREAMS, _GROUP, _NOACK = (
     pack(b"BLOCK"),

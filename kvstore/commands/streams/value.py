@@ -75,8 +75,8 @@ def reply_entry(context, node, place):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _limit(context, start):  # type: ignore[no-untyped-def]
-    # The length of the reply at which it may go aside.
+def length_limit(context, start):  # type: ignore[no-untyped-def]
+    """The length of a reply, which began at `start`, at which it may go aside; NEVER if `start` is below zero."""
     in_place = start >= 0 and context.call[GIVEN_UP_AT] == 0
     return reply_limit(context, start) if in_place else int64(NEVER)
 
@@ -87,7 +87,7 @@ def reply_forward(context, root, ms, seq, end_ms, end_seq, most, start):  # type
 
     start: where the reply of the command begins, if it may go aside because its entries are long, else -1.
     """
-    space, count, limit = context.space, int64(0), _limit(context, start)
+    space, count, limit = context.space, int64(0), length_limit(context, start)
     where, place = stream_seek(space, root, ms, seq, room_of(context))
     while where != NOWHERE and count < most and not is_given_up(context):
         node = node_where(space, root, where)
@@ -109,7 +109,7 @@ def reply_forward(context, root, ms, seq, end_ms, end_seq, most, start):  # type
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
 def reply_backward(context, root, ms, seq, end_ms, end_seq, most, start):  # type: ignore[no-untyped-def]
     """The same from the later of the two identifiers, `end`, to the earlier one."""
-    space, count, limit = context.space, int64(0), _limit(context, start)
+    space, count, limit = context.space, int64(0), length_limit(context, start)
     where, place = stream_seek_back(space, root, end_ms, end_seq, room_of(context))
     while where != NOWHERE and count < most and not is_given_up(context):
         node = node_where(space, root, where)
