@@ -9,9 +9,9 @@
 Each change goes to independent parts:
 
     the dirty counter     `counts` is what the change adds to it: Redis counts a renaming once, an expiry not at all
-    WATCH                 watch.py
+    WATCH                 watch.py; unless the event is one of those that do not signal (events.py)
     commands that wait    waiting.py, which marks the keys that clients wait for
-    tracking              tracking.py: connections that may hold the key in a cache are told
+    tracking              tracking.py: connections that may hold the key in a cache are told; likewise
     keyspace events       notifications.py, and journal.py for tests
     the changed keys      changes.py, for comparisons of branches
 
@@ -25,7 +25,17 @@ there is one.  Usually nobody listens, so the common case is one comparison of t
 """
 
 from kvstore.effects.changes import note_change, note_whole
-from kvstore.effects.events import ALL_DATABASES, CLASS_OF, EMPTIED, NOTICES, PUBLISHED, READ, REPLACED, SWAPPED
+from kvstore.effects.events import (
+    ALL_DATABASES,
+    CLASS_OF,
+    EMPTIED,
+    NOTICES,
+    PUBLISHED,
+    READ,
+    REPLACED,
+    SIGNALS,
+    SWAPPED,
+)
 from kvstore.effects.journal import journal_put
 from kvstore.effects.notifications import notify
 from kvstore.effects.pending import HEAD, pending_drop, pending_put
@@ -45,7 +55,8 @@ from mmcore.jit import int64, kernel, linked, void
 @linked(void(CONTEXT, int64, int64, int64, int64, int64))
 def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-def]
     listeners, change = context.store[LISTENERS], event < NOTICES
-    if change and listeners & WATCHING:
+    signals = change and (event < 0 or SIGNALS[event] != 0)
+    if signals and listeners & WATCHING:
         if event == EMPTIED or event == REPLACED:
             touch_watched_db(context, db, event == REPLACED)
         elif event != SWAPPED:
@@ -59,7 +70,7 @@ def _tell_now(context, event, db, key, size, hash_):  # type: ignore[no-untyped-
         if event == SWAPPED:
             note_whole(context, hash_)
     if listeners & TRACKED:
-        if 0 <= event < NOTICES:
+        if signals and event >= 0:
             tracking_changed(context, event, key, size, hash_)
         elif event == EMPTIED or event == REPLACED or (event == SWAPPED and db != hash_):
             tracking_emptied(context)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kvstore.config.kinds import EVENT_CLASSES
-from mmcore.jit import constant, int64
+from mmcore.jit import constant, int64, uint8
 
 
 class Event(NamedTuple):
@@ -19,6 +19,9 @@ class Event(NamedTuple):
     name: str
     # g: of any type; $ h s z l t: of strings, hashes, ..., streams; x: expired; e: evicted; n: new; m: miss; or none
     letter: str
+    # Whether WATCH and tracking hear of it.  In Redis, too, they do not hear of changes of the groups of a stream, nor
+    # of XSETID.
+    signals: bool = True
 
 
 EVENTS = (
@@ -70,13 +73,14 @@ EVENTS = (
     Event("xadd", "t"),
     Event("xtrim", "t"),
     Event("xdel", "t"),
-    Event("xsetid", "t"),
-    Event("xgroup-create", "t"),
-    Event("xgroup-setid", "t"),
-    Event("xgroup-destroy", "t"),
-    Event("xgroup-createconsumer", "t"),
-    Event("xgroup-delconsumer", "t"),
-    Event("xpending", ""),
+    Event("xsetid", "t", signals=False),
+    Event("xgroup-create", "t", signals=False),
+    Event("xgroup-setid", "t", signals=False),
+    Event("xgroup-destroy", "t", signals=False),
+    Event("xgroup-createconsumer", "t", signals=False),
+    Event("xgroup-delconsumer", "t", signals=False),
+    Event("xgroup-mkstream", ""),  # the stream that XGROUP CREATE makes
+    Event("xpending", "", signals=False),
     Event("georadiusstore", "z"),
     Event("geosearchstore", "z"),
     Event("sortstore", "l"),
@@ -145,6 +149,7 @@ EVENTS = (
     XGROUP_DESTROY,
     XGROUP_CREATECONSUMER,
     XGROUP_DELCONSUMER,
+    XGROUP_MKSTREAM,
     XPENDING,
     GEORADIUSSTORE,
     GEOSEARCHSTORE,
@@ -172,4 +177,5 @@ def class_bits(letters: Iterable[str]) -> int:
 
 
 CLASS_OF = constant([class_bits(event.letter) for event in EVENTS], int64)
+SIGNALS = constant([event.signals for event in EVENTS], uint8)
 KEYSPACE, KEYEVENT = class_bits("K"), class_bits("E")  # not classes, but the channels that events are published in

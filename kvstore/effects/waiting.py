@@ -54,7 +54,16 @@ from mmcore.jit import boolean, constant, int64, kernel, linked, uint8, void
 _AWAITED_BY_NONE = "$hsxe"  # classes of events: strings, hashes, sets; expiry and eviction
 _REMOVING = ("del", "expire", "persist", "rename_from", "move_from")
 GROUP_READ = 7  # in the place of a type: of a command that is to be told when the key or its group is gone
-_HARMLESS = ["xtrim", "xdel", "xsetid", "xgroup-setid", "xgroup-createconsumer", "xgroup-delconsumer", "xpending"]
+_HARMLESS = [
+    "xtrim",
+    "xdel",
+    "xsetid",
+    "xgroup-setid",
+    "xgroup-createconsumer",
+    "xgroup-delconsumer",
+    "xgroup-mkstream",
+    "xpending",
+]
 _NOTHING, _MAKES, _ENDS = range(3)  # what an event may do to a key that a command waits for
 
 

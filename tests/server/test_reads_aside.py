@@ -252,6 +252,16 @@ def test_many_groups_and_consumers_count_as_work(wire: Wire, command: str, aside
     assert reply_to(wire, command.split()) == expected
 
 
+def test_xread_counts_as_many_hits_and_misses_aside_as_in_place(wire: Wire) -> None:
+    fill(wire)
+    for elements, aside in ((0, "0"), (1, "1")):
+        threshold(wire, elements)
+        assert wire("CONFIG", "RESETSTAT") == OK
+        wire("XREAD", "STREAMS", "stream900", "missing", "large:5", 5, 0, 0)
+        stats = info(wire, "stats")
+        assert (stats["keyspace_hits"], stats["keyspace_misses"], stats["reads_aside"]) == ("4", "2", aside)
+
+
 def test_mget_aside_counts_its_hits_and_misses_and_in_place_announces_them(server: Process, wire2: Wire) -> None:
     fill(wire2)
     many = [f"string{i}" for i in range(60)]

@@ -37,6 +37,7 @@ from kvstore.commands.streams.reading import (
     STREAMS_AT,
     begin_stream,
     end_streams,
+    peek_stream,
 )
 from kvstore.commands.streams.value import length_limit, options_of, reply_entry, reply_forward, room_of
 from kvstore.connections.table import drop, grow
@@ -46,10 +47,8 @@ from kvstore.lifetimes.call import COMMAND, DB, DEPTH, REPLY_LENGTH
 from kvstore.lifetimes.connection import QUEUE_ADDRESS, QUEUE_CAPACITY, QUEUE_LENGTH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CLIENT_BUFFERS
-from kvstore.store.entries import STREAM, entry_root, entry_type
-from kvstore.store.index import entry_of
 from kvstore.store.leaving import reply_goes_on
-from kvstore.store.lookup import key_hash, lookup
+from kvstore.store.lookup import key_hash
 from kvstore.structures.groups import GIVEN_MS, GIVEN_SEQ, pending_identifier, pending_seek, word_at
 from kvstore.structures.stream import NOWHERE, node_where, stream_has
 from kvstore.structures.stream_layout import is_before
@@ -60,7 +59,6 @@ from kvstore.wire.deferred import begin_array, end_array
 from kvstore.wire.resp import reply_array, reply_null_array
 from kvstore.wire.wanted import is_given_up
 from mmcore.jit import copy_bytes, int64, kernel, linked, view, void
-from mmcore.mmu import load64
 
 AT, _BEGUN, _LEFT, GIVEN = range(4)
 _HEAD = 4
@@ -121,15 +119,6 @@ def _stream(record, i):  # type: ignore[no-untyped-def]
     return _HEAD + _WORDS * i
 
 
-@linked(int64(CONTEXT, int64))
-def _root(context, i):  # type: ignore[no-untyped-def]
-    """The root of the stream whose key is argument i; 0 without one.  No hit, miss or use is noted."""
-    key, size = argument(context, i)
-    slot = lookup(context, context.call[DB], key, size, key_hash(context, key, size))
-    entry = entry_of(load64(context.space, slot)) if slot != 0 else int64(0)
-    return entry_root(context, entry) if entry != 0 and entry_type(context, entry) == STREAM else int64(0)
-
-
 # --- giving ----------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +168,7 @@ def give_stream(context, budget):  # type: ignore[no-untyped-def]
     """
     options, record = options_of(context), deliveries_of(context)
     at, count, most = options[STREAMS_AT] + record[AT], int64(0), int64(0)
-    root = _root(context, at)
+    root = peek_stream(context, at)
     group = find_group(context, root, options[GROUP_AT]) if root != 0 else int64(0)
     if group != 0:
         consumer, began = consumer_at_hand(context, group, options[GROUP_AT] + 1, at), record[_BEGUN] == 0
@@ -231,7 +220,7 @@ def _reply_pending(context, root, consumer, ms, seq, end_ms, end_seq, start):  #
 @linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
 def _reply_range(context, at, new, ms, seq, end_ms, end_seq, start):  # type: ignore[no-untyped-def]
     """Reply what was given of the stream whose key is argument `at`: 1, 0 if it is gone, -1 if the reply goes aside."""
-    root = _root(context, at)
+    root = peek_stream(context, at)
     if root == 0:
         return 0
     begin_stream(context, at)

@@ -17,6 +17,7 @@ from kvstore.effects.events import (
     XGROUP_CREATECONSUMER,
     XGROUP_DELCONSUMER,
     XGROUP_DESTROY,
+    XGROUP_MKSTREAM,
     XGROUP_SETID,
     XPENDING,
 )
@@ -115,6 +116,8 @@ def _create(context, slot, hash_):  # type: ignore[no-untyped-def]
     root = stream_for_writing(context, slot, key, key_size, hash_)
     group_add(context.space, root, name, k, options[_MS], options[_SEQ], options[_ENTRIES_READ])
     reply_ok(context)
+    if slot == 0:
+        changed(context, context.call[DB], key, key_size, hash_, XGROUP_MKSTREAM, 0)
     changed(context, context.call[DB], key, key_size, hash_, XGROUP_CREATE, 1)
     return SERVED
 

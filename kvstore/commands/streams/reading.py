@@ -18,12 +18,14 @@ from kvstore.commands.streams.value import ALL, entries_between, options_of, rep
 from kvstore.commands.timeouts import milliseconds_argument
 from kvstore.connections.table import connection, grow
 from kvstore.effects.waiting import may_wait, stop_waiting, wait_for_keys
-from kvstore.lifetimes.call import ARGC, COMMAND, CONNECTION, PROTOCOL
+from kvstore.lifetimes.call import ARGC, COMMAND, CONNECTION, DB, PROTOCOL
 from kvstore.lifetimes.connection import BLOCKED, FLAGS, QUEUE_ADDRESS, QUEUE_CAPACITY, QUEUE_LENGTH
 from kvstore.lifetimes.context import BLOCKS, CONTEXT, HANDLER, SERVED
 from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
-from kvstore.store.entries import STREAM, entry_root
+from kvstore.store.entries import STREAM, entry_root, entry_type
+from kvstore.store.index import entry_of
+from kvstore.store.lookup import key_hash, lookup
 from kvstore.structures.stream import stream_count, stream_edge, stream_last
 from kvstore.structures.stream_layout import is_before
 from kvstore.system.libc import bytes_at, words_at
@@ -42,6 +44,7 @@ from kvstore.wire.errors import (
 )
 from kvstore.wire.resp import reply_array, reply_bulk, reply_error, reply_null_array
 from mmcore.jit import copy_bytes, int64, kernel, linked
+from mmcore.mmu import load64
 
 # The options, by their place in the words of `options_of`; behind them the identifier at hand.
 MOST, TIMEOUT, STREAMS_AT, STREAMS, GROUP_AT, NOACK, MS, SEQ, RECORD = range(9)
@@ -108,6 +111,15 @@ def stream_of(context, i):  # type: ignore[no-untyped-def]
     key, key_size = argument(context, i)
     entry = collection_read(context, key, key_size, STREAM)
     return entry_root(context, entry) if entry > 0 else entry
+
+
+@linked(int64(CONTEXT, int64))
+def peek_stream(context, i):  # type: ignore[no-untyped-def]
+    """The root of the stream whose key is argument i; 0 without one.  No hit, miss or use is noted."""
+    key, size = argument(context, i)
+    slot = lookup(context, context.call[DB], key, size, key_hash(context, key, size))
+    entry = entry_of(load64(context.space, slot)) if slot != 0 else int64(0)
+    return entry_root(context, entry) if entry != 0 and entry_type(context, entry) == STREAM else int64(0)
 
 
 @linked(int64(CONTEXT, int64, int64))
@@ -190,7 +202,7 @@ def _keep(context, row):  # type: ignore[no-untyped-def]
     identifiers = options[STREAMS_AT] + options[STREAMS]
     for i in range(count):
         if i >= identifiers and (is_sign(context, i, DOLLAR) or is_sign(context, i, PLUS)):
-            _last_known(context, stream_of(context, i - options[STREAMS]), i)
+            _last_known(context, peek_stream(context, i - options[STREAMS]), i)
             length = put_identifier_text(out, at, options[MS], options[SEQ])
         else:
             length = arg_length(context, i)
@@ -224,9 +236,9 @@ def xread(context):  # type: ignore[no-untyped-def]
     work = _work(context)
     if work < 0:
         return SERVED
+    for i in range(options[STREAMS]):
+        stream_of(context, options[STREAMS_AT] + i)  # Redis looks up twice, and counts that
     if work == 0:
-        for i in range(options[STREAMS]):
-            stream_of(context, options[STREAMS_AT] + i)  # Redis looks up twice, too, and counts that
         if options[TIMEOUT] != NO_TIMEOUT and may_wait(context):
             return _wait(context)
         reply_null_array(context)
@@ -235,7 +247,7 @@ def xread(context):  # type: ignore[no-untyped-def]
         return BLOCKS
     start, count = begin_array(context), int64(0)
     for i in range(options[STREAMS]):
-        root = stream_of(context, options[STREAMS_AT] + i)
+        root = peek_stream(context, options[STREAMS_AT] + i)
         _last_known(context, root, options[STREAMS_AT] + options[STREAMS] + i)
         if _has_more(context, root):
             begin_stream(context, options[STREAMS_AT] + i)
