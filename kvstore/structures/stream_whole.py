@@ -29,19 +29,20 @@ from kvstore.structures.record import (
 )
 from kvstore.structures.stream import GROUPS, NODES, STREAM_SIZE, TAIL, stream_new
 from kvstore.structures.tree import (
+    COPY_FRAMES,
     FULL,
     LEAF_SIZE,
-    TREE_FRAMES,
     position_address,
     position_next,
     position_word,
+    tree_frames,
     tree_insert,
     tree_insert_at,
     tree_seek,
 )
 from mmcore.errors import NO_FRAME
 from mmcore.frames import has_frames
-from mmcore.heap import heap_free, heap_size
+from mmcore.heap import HEAP_FRAMES, heap_free, heap_size
 from mmcore.jit import int64, kernel, linked, void
 from mmcore.mmu import load64, store64
 from mmcore.state import SPACE
@@ -49,6 +50,7 @@ from mmcore.state import SPACE
 _ITEM = LEAF_SIZE * 4 // (3 * FULL)  # [bytes] of a tree for an item; leaves are about three quarters full
 _PENDING = 40 + 2 * _ITEM
 _NAMED = 3 * RECORD_SIZE + _ITEM  # [bytes] beside a group's or a consumer's element
+_NAMED_FRAMES = 3 * HEAP_FRAMES + 2 * COPY_FRAMES  # for that element and two records, beside its tree
 
 
 @linked(void(SPACE, int64, int64))
@@ -203,10 +205,17 @@ def groups_begin(space, root, number, words):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _has_room(space, source, element):  # type: ignore[no-untyped-def]
-    # Whether there are frames for a copy of an element, whose name may be long, and for the trees that name it.
+def _has_room(space, source, element, record):  # type: ignore[no-untyped-def]
+    # Whether there are frames for a copy of a group or a consumer, whose name may be long, with its records, and for
+    # the tree of this record.
     size = element_bytes(source, element)
-    return has_frames(space, 3 * TREE_FRAMES + (size >> 12) + (size >> 20))
+    return has_frames(space, tree_frames(space, record) + _NAMED_FRAMES + (size >> 12) + (size >> 20))
+
+
+@kernel
+def _has_room_for_pending(space, own, pending):  # type: ignore[no-untyped-def]
+    # Whether there are frames for a pending entry in the trees of these two records.
+    return has_frames(space, HEAP_FRAMES + tree_frames(space, own) + tree_frames(space, pending) + 2 * COPY_FRAMES)
 
 
 @linked(int64(SPACE, SPACE, int64, int64[::1], int64))
@@ -219,11 +228,9 @@ def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-
             break
         if done >= budget:
             return MORE
-        if not has_frames(space, 3 * TREE_FRAMES):
-            return NO_FRAME
         group = position_address(source, where)
         if record_count(space, copy) == words[_GROUP]:
-            if not _has_room(space, source, group):
+            if not _has_room(space, source, group, copy):
                 return NO_FRAME
             twin = _group_twin(space, source, where, copy)
         else:
@@ -235,14 +242,15 @@ def groups_step(space, source, root, words, budget):  # type: ignore[no-untyped-
             words[_GROUP], words[_CONSUMER], words[_PENDING_AT] = words[_GROUP] + 1, 0, 0
             continue
         twins = word_at(space, twin, CONSUMERS)
-        if record_count(space, twins) <= words[_CONSUMER] and not _has_room(space, source, consumer):
+        if record_count(space, twins) <= words[_CONSUMER] and not _has_room(space, source, consumer, twins):
             return NO_FRAME
         own = _consumer_twin(space, source, consumers, words[_CONSUMER], twins)
+        pending, owned = word_at(space, twin, PENDING), word_at(space, own, PENDING)
         at = tree_seek(source, word_at(source, consumer, PENDING), words[_PENDING_AT], 0)
         while at != 0 and done < budget:
-            if not has_frames(space, 3 * TREE_FRAMES):
+            if not _has_room_for_pending(space, owned, pending):
                 return NO_FRAME
-            _pending_twin(space, source, at, own, word_at(space, twin, PENDING))
+            _pending_twin(space, source, at, own, pending)
             words[_PENDING_AT] += 1
             done += 1
             at = position_next(source, at)
@@ -269,7 +277,7 @@ def stream_take(space, source, root, built, groups):  # type: ignore[no-untyped-
     """
     tail = load64(source, root + TAIL)
     size = element_bytes(source, tail) if tail != 0 else int64(0)
-    if not has_frames(space, 2 * TREE_FRAMES + (size >> 11)):
+    if not has_frames(space, 4 * (HEAP_FRAMES + COPY_FRAMES) + (size >> 12) + (size >> 20)):
         return 0
     copy = stream_new(space)
     if copy == 0:

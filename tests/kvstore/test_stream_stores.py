@@ -140,3 +140,43 @@ def test_frames_are_reserved_for_all_entries_of_dense_nodes_behind_sparse_ones()
             store("SET", f"x{i}", b"x" * 65536)
         assert str(store("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">")).startswith("OOM")
         assert store("XPENDING", "s", "g") == [0, None, None, None]
+
+
+def test_a_small_stream_with_groups_is_copied_where_few_frames_are_free() -> None:
+    """Those that any command which adds something wants, and some for its trees: no more than for a small hash."""
+    with Bare(size=24 << 20, spare=0) as store:
+        fill(store, 20, 10)
+        for i in range(10_000):
+            if store.memory.frames_free <= 450:
+                break
+            store("SET", f"x{i}", b"x" * 8192)
+        before = store.memory.frames_free
+        assert 430 < before <= 450
+        assert store("COPY", "k", "copy") == 1
+        assert before - store.memory.frames_free < 20
+        found = contents(store.context)[0]
+        assert found[b"copy"] == found[b"k"]
+        store.check()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_copy_that_runs_out_of_frames_anywhere_leaves_nothing(shared: bool) -> None:
+    """With each number of free frames the copy is made, or refused and freed."""
+    with Bare(size=24 << 20, spare=0) as store:
+        fill(store, 300, 150)
+        for i in range(40):
+            store("XGROUP", "CREATE", "k", f"{'n' * 5000}{i}", 0)
+            store("XREADGROUP", "GROUP", f"{'n' * 5000}{i}", "one", "COUNT", 30, "STREAMS", "k", ">")
+        if shared:
+            store.fork()
+        outcomes = set()
+        for i in range(1000):
+            if store("SET", f"x{i}", b"x" * 65536) != "OK":
+                break
+            if store.memory.frames_free <= 800:
+                outcomes.add(str(store("COPY", "k", "copy"))[:3])
+                store.check()
+                store("DEL", "copy")
+                while background_step(store.context, 10_000):
+                    pass
+        assert outcomes == {"1", "OOM"}
