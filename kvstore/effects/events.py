@@ -79,7 +79,7 @@ EVENTS = (
     Event("xgroup-destroy", "t", signals=False),
     Event("xgroup-createconsumer", "t", signals=False),
     Event("xgroup-delconsumer", "t", signals=False),
-    Event("xgroup-mkstream", ""),  # the stream that XGROUP CREATE makes
+    Event("xchanged", ""),  # a stream was changed, and the event that Redis publishes follows
     Event("xpending", "", signals=False),
     Event("georadiusstore", "z"),
     Event("geosearchstore", "z"),
@@ -149,7 +149,7 @@ EVENTS = (
     XGROUP_DESTROY,
     XGROUP_CREATECONSUMER,
     XGROUP_DELCONSUMER,
-    XGROUP_MKSTREAM,
+    XCHANGED,
     XPENDING,
     GEORADIUSSTORE,
     GEOSEARCHSTORE,

@@ -61,7 +61,7 @@ _HARMLESS = [
     "xgroup-setid",
     "xgroup-createconsumer",
     "xgroup-delconsumer",
-    "xgroup-mkstream",
+    "xchanged",
     "xpending",
 ]
 _NOTHING, _MAKES, _ENDS = range(3)  # what an event may do to a key that a command waits for

@@ -31,7 +31,8 @@ Where a node is:  LAST, the last one; else its position in the tree; NOWHERE.
 (3) The root counts the entries of all nodes.
 (4) No entry is behind the last identifier.
 
-Here is what reads a stream; stream_change.py changes it.  ROOM is eight bytes of the process, for the key of a search.
+Here is what reads a stream; stream_change.py and stream_trim.py change it.  ROOM is eight bytes of the process, for the
+key of a search.
 """
 
 from kvstore.structures.kinds import STREAM

@@ -1,8 +1,7 @@
-"""Changing a stream (stream.py): adding an entry, removing some, trimming.
+"""Changing a stream (stream.py): adding an entry, removing one.  stream_trim.py removes many.
 
     stream_add(space, root, ms, seq, origin, texts, first, fields, bytes_max, entries_max)
     stream_remove(space, root, where, place)
-    stream_trim(space, grave, root, ...)            the oldest entries go
 
 The texts of an entry, its fields with their values, are pairs of words: a distance from the address `origin` in the
 process, and a size.  That is how arguments lie (kvstore/wire/arguments.py).
@@ -16,7 +15,6 @@ All functions here need frames that were reserved.
 """
 
 from kvstore.structures.element import element_free
-from kvstore.structures.grave import bury
 from kvstore.structures.record import OWNS_ITEMS, record_add_count, record_new
 from kvstore.structures.stream import (
     ADDED,
@@ -28,10 +26,6 @@ from kvstore.structures.stream import (
     NOWHERE,
     TAIL,
     node_where,
-    stream_count,
-    stream_nodes,
-    where_first,
-    where_next,
 )
 from kvstore.structures.stream_layout import (
     BASE_MS,
@@ -53,13 +47,10 @@ from kvstore.structures.stream_layout import (
     close_entries,
     copy_node,
     counts_of,
-    entries_before,
     entries_of,
-    entry_at,
     free_at,
     held_at,
     identifier_size,
-    is_before,
     length_at,
     length_size,
     masters_at,
@@ -74,7 +65,6 @@ from kvstore.structures.stream_layout import (
 from kvstore.structures.tree import (
     position_address,
     position_word,
-    tree_cut,
     tree_insert,
     tree_remove,
     tree_seek,
@@ -86,8 +76,6 @@ from mmcore.jit import bytes64, copy_bytes, equal_bytes, int64, kernel, linked, 
 from mmcore.mmu import copy_in, load64, read_address, store8, store64, write_address
 from mmcore.state import SPACE
 
-NO_LIMIT = 1 << 62
-_FEW = 4  # nodes that are removed one by one
 _ROOM = CONTENT + SPARE + SLACK + END_SIZE  # [bytes] of a node beside what it holds
 
 
@@ -149,7 +137,7 @@ def _unlink(space, root, where):  # type: ignore[no-untyped-def]
 
 
 @linked(void(SPACE, int64, int64))
-def _node_remove(space, root, where):  # type: ignore[no-untyped-def]
+def node_remove(space, root, where):  # type: ignore[no-untyped-def]
     """Remove a node."""
     node = node_where(space, root, where)
     if where != LAST:
@@ -318,57 +306,7 @@ def stream_remove(space, root, where, place):  # type: ignore[no-untyped-def]
     node = node_where(space, root, where)
     at = write_address(space, node)
     if entries_of(bytes64(space.mem.bytes, at + COUNTS)) == 1:
-        _node_remove(space, root, where)
+        node_remove(space, root, where)
     else:
         close_entries(space.mem.bytes, at, place, 1)
     store64(space, root + COUNT, load64(space, root + COUNT) - 1)
-
-
-@linked(void(SPACE, int64, int64, int64))
-def _drop_front(space, grave, root, nodes):  # type: ignore[no-untyped-def]
-    """Remove so many nodes from the front."""
-    record, in_tree = load64(space, root + NODES), stream_nodes(space, root) - 1
-    if nodes > _FEW and nodes >= in_tree:
-        store64(space, root + NODES, 0)
-        bury(space, grave, record)
-        nodes -= in_tree
-    elif nodes > _FEW:
-        front = record_new(space, OWNS_ITEMS)
-        assert front != 0, "no frame was reserved for a record"
-        code = tree_cut(space, record, nodes, front)
-        assert code == 0, "no frame was reserved for a tree"
-        record_add_count(space, front, nodes)
-        record_add_count(space, record, -nodes)
-        bury(space, grave, front)
-        nodes = 0
-    for _ in range(nodes):
-        _node_remove(space, root, where_first(space, root))
-
-
-@linked(int64(SPACE, int64, int64, int64, int64, int64, int64, int64, int64))
-def stream_trim(space, grave, root, most, by_id, ms, seq, limit, exact):  # type: ignore[no-untyped-def]
-    """Remove the oldest entries while there are more than `most`, or with `by_id` those before an identifier: how many.
-
-    Only whole nodes go unless `exact`, and no node that would make it more than `limit` entries.
-    """
-    memory, count = space.mem.bytes, stream_count(space, root)
-    where, gone, nodes, inside, node_goes = where_first(space, root), int64(0), int64(0), int64(0), True
-    most = int64(0) if by_id else most
-    while where != NOWHERE and count - gone > most and node_goes:
-        at = read_address(space, node_where(space, root, where))
-        entries = entries_of(bytes64(memory, at + COUNTS))
-        if gone + entries > limit:
-            break
-        last_ms, last_seq, _, _ = entry_at(memory, at, entries - 1)
-        node_goes = is_before(last_ms, last_seq, ms, seq) if by_id else count - gone - entries >= most
-        if node_goes:
-            gone += entries
-            nodes += 1
-            where = where_next(space, where)
-        elif exact:
-            inside = entries_before(memory, at, ms, seq) if by_id else count - gone - most
-    _drop_front(space, grave, root, nodes)
-    if inside > 0:
-        close_entries(memory, write_address(space, node_where(space, root, where_first(space, root))), 0, inside)
-    store64(space, root + COUNT, count - gone - inside)
-    return gone + inside

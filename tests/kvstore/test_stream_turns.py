@@ -1,4 +1,4 @@
-"""XREADGROUP over several turns: beside the same command in one turn, and with others that come between."""
+"""XREADGROUP and XTRIM over several turns: beside one turn, and with others that come between."""
 
 import random
 
@@ -172,3 +172,62 @@ def test_where_frames_end_the_command_answers_what_it_has_given() -> None:
         assert store("XPENDING", "s", "g")[0] == len(given)  # type: ignore[index]
         store.check()
         assert store.registers.CLIENT_BUFFERS == 0
+
+
+# --- XTRIM -----------------------------------------------------------------------------------------------------------
+
+
+def of_nodes(nodes: int, entries: int = 1) -> Bare:
+    """A stream of so many nodes, each of so many entries."""
+    store = Bare(connections=2)
+    store.registers.STREAM_NODE_MAX_ENTRIES = entries
+    for i in range(1, nodes * entries + 1):
+        store("XADD", "s", f"{i}-1", "f", i)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("options", "gone", "turns"),
+    [
+        ("MAXLEN 6000", 6000, 2),
+        ("MAXLEN 5999", 6001, 2),
+        ("MAXLEN 4001", 7999, 2),
+        ("MAXLEN 3990", 8010, 1),  # less than is looked at from the end in one turn
+        ("MAXLEN 10", 11990, 1),
+        ("MAXLEN 0", 12000, 1),
+        ("MAXLEN 11990", 10, 1),
+        ("MAXLEN 12000", 0, 1),
+        ("MINID 6002", 6001, 2),
+        ("MINID 11990", 11989, 1),
+        ("MINID 99999", 12000, 1),
+        ("MINID 1", 0, 1),
+        ("MAXLEN ~ 5999 LIMIT 0", 6000, 2),
+        ("MAXLEN ~ 10 LIMIT 9001", 9000, 3),
+        ("MINID ~ 9999 LIMIT 4000", 4000, 1),
+        ("MINID ~ 9999 LIMIT 4002", 4002, 2),
+    ],
+)
+def test_xtrim_counts_so_many_nodes_a_turn(options: str, gone: int, turns: int) -> None:
+    with of_nodes(6000, 2) as store:
+        assert store("XTRIM", "s", *options.split()) == gone
+        assert store.turns == turns
+        assert store("XLEN", "s") == 12000 - gone
+        left = store("XRANGE", "s", "-", "+", "COUNT", 1)
+        assert left == ([[b"%d-1" % (gone + 1), [b"f", b"%d" % (gone + 1)]]] if gone < 12000 else [])
+        store.check()
+
+
+def test_xtrim_goes_on_with_what_is_there_in_the_next_turn() -> None:
+    with of_nodes(9000) as store:
+        store.between = once(lambda: store("XADD", "s", "*", "f", "v"), 1)
+        assert (store("XTRIM", "s", "MAXLEN", 4500), store("XLEN", "s")) == (4501, 4500)
+        store.between = once(lambda: store("DEL", "s"), 1)
+        assert (store("XTRIM", "s", "MAXLEN", 2200), store.turns) == (2000, 2)
+        store.check()
+
+
+def test_xadd_trims_at_once() -> None:
+    with of_nodes(9000) as store:
+        store("XADD", "s", "MAXLEN", 4500, "*", "f", "v")
+        assert (store.turns, store("XLEN", "s")) == (1, 4500)
+        store.check()

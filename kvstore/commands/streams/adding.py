@@ -27,6 +27,7 @@ from kvstore.store.reserve import reserve_elements
 from kvstore.structures.stream import stream_last
 from kvstore.structures.stream_change import entry_bytes, stream_add
 from kvstore.structures.stream_layout import ORDERED, is_before
+from kvstore.structures.stream_trim import NO_LIMIT
 from kvstore.wire.arguments import argument
 from kvstore.wire.errors import STREAM_EXHAUSTED, STREAM_ID_LEAST, STREAM_ID_SMALL, STREAM_TOO_LARGE, XADD_ARITY
 from kvstore.wire.resp import reply_error, reply_null
@@ -104,6 +105,6 @@ def xadd(context):  # type: ignore[no-untyped-def]
     stream_add(context.space, root, ms, seq, origin, context.args, first, fields, most, entries)
     reply_identifier(context, ms, seq)
     changed(context, call[DB], key, key_size, hash_, XADD, 1)
-    if options[STRATEGY] != NOTHING and trim(context, root) > 0:
+    if options[STRATEGY] != NOTHING and trim(context, root, NO_LIMIT) > 0:
         changed(context, call[DB], key, key_size, hash_, XTRIM, 0)
     return 0

@@ -311,7 +311,7 @@ COMMANDS = (
         f"XTRIM key <{_TRIM}>",
         "Deletes the oldest entries of a stream.",
         since="5.0.0",
-        cost="O(N) with N the nodes trimmed",
+        cost="O(N) with N the nodes that go, or those that stay if they are fewer, in steps",
         flags="write",
         keys="RW delete",
         tips="nondeterministic_output",

@@ -13,11 +13,11 @@ from kvstore.commands.strings.getting import slot_entry
 from kvstore.connections.table import connection
 from kvstore.effects.door import changed
 from kvstore.effects.events import (
+    XCHANGED,
     XGROUP_CREATE,
     XGROUP_CREATECONSUMER,
     XGROUP_DELCONSUMER,
     XGROUP_DESTROY,
-    XGROUP_MKSTREAM,
     XGROUP_SETID,
     XPENDING,
 )
@@ -117,7 +117,7 @@ def _create(context, slot, hash_):  # type: ignore[no-untyped-def]
     group_add(context.space, root, name, k, options[_MS], options[_SEQ], options[_ENTRIES_READ])
     reply_ok(context)
     if slot == 0:
-        changed(context, context.call[DB], key, key_size, hash_, XGROUP_MKSTREAM, 0)
+        changed(context, context.call[DB], key, key_size, hash_, XCHANGED, 0)
     changed(context, context.call[DB], key, key_size, hash_, XGROUP_CREATE, 1)
     return SERVED
 

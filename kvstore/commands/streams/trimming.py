@@ -2,23 +2,26 @@
 
 The oldest entries go: all but the last so many (MAXLEN), or those before an identifier (MINID).  With ~ only whole
 nodes go, and no more than LIMIT entries.  Whole nodes are cut off and freed between turns, so a command takes time only
-for the nodes that it counts.
+for the nodes that it counts, from either end.  XTRIM counts so many a turn.  In a transaction all go at once, and so
+they do with XADD, which usually has one to remove.
 """
 
 from kvstore.commands.streams.identifiers import LEAST, WHOLE, WITHOUT_SEQ, identifier_argument, parse_identifier
 from kvstore.commands.streams.value import options_of
 from kvstore.commands.strings.getting import slot_entry
+from kvstore.connections.table import connection
 from kvstore.effects.door import changed
-from kvstore.effects.events import XTRIM
-from kvstore.lifetimes.call import ARGC, DB
-from kvstore.lifetimes.context import CONTEXT, HANDLER
+from kvstore.effects.events import XCHANGED, XTRIM
+from kvstore.lifetimes.call import ARGC, CONNECTION, DB, DEPTH
+from kvstore.lifetimes.connection import PART_DONE
+from kvstore.lifetimes.context import AGAIN, CONTEXT, HANDLER, SERVED
 from kvstore.lifetimes.shard import STREAM_NODE_MAX_ENTRIES
 from kvstore.store.collections import collection_write
 from kvstore.store.entries import STREAM, entry_root
 from kvstore.store.layout import CONTROL_BASE, CONTROL_GRAVE
 from kvstore.store.lookup import key_hash
 from kvstore.store.reserve import reserve_removal_of
-from kvstore.structures.stream_change import NO_LIMIT, stream_trim
+from kvstore.structures.stream_trim import NO_LIMIT, stream_trim
 from kvstore.wire.arguments import arg_length, arg_offset, argument, integer_argument, is_word, pack, query, word
 from kvstore.wire.errors import (
     NOT_INTEGER,
@@ -43,6 +46,7 @@ _MAXLEN, _MINID, _LIMIT = pack(b"MAXLEN"), pack(b"MINID"), pack(b"LIMIT")
 _NOMKSTREAM = constant(b"NOMKSTREAM")
 _STAR, _TILDE, _EQUALS = b"*~="
 _LIMIT_MAX, _LIMIT_UNLIMITED = 1_000_000, 10_000
+_A_TURN = 2000  # nodes that XTRIM removes
 
 
 @kernel
@@ -131,9 +135,12 @@ def trim_options(context, adding):  # type: ignore[no-untyped-def]
     return i if _check_options(context, options, limited, adding) else -1
 
 
-@linked(int64(CONTEXT, int64))
-def trim(context, root):  # type: ignore[no-untyped-def]
-    """Trim a stream as the options say: how many entries have gone.  Frames were reserved."""
+@linked(int64(CONTEXT, int64, int64))
+def trim(context, root, nodes):  # type: ignore[no-untyped-def]
+    """Trim a stream as the options say: how many entries have gone.  Frames were reserved.
+
+    After so many nodes it stops if there may be more to do, and returns ~n for n entries.
+    """
     options = options_of(context)
     return stream_trim(
         context.space,
@@ -145,6 +152,7 @@ def trim(context, root):  # type: ignore[no-untyped-def]
         options[MINID_SEQ],
         options[LIMIT],
         1 - options[APPROXIMATE],
+        nodes,
     )
 
 
@@ -152,18 +160,26 @@ def trim(context, root):  # type: ignore[no-untyped-def]
 def xtrim(context):  # type: ignore[no-untyped-def]
     """XTRIM key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]"""
     if trim_options(context, 0) < 0:
-        return 0
+        return SERVED
     key, key_size = argument(context, 1)
     hash_ = key_hash(context, key, key_size)
-    slot = collection_write(context, key, key_size, hash_, STREAM)
+    slot, row = collection_write(context, key, key_size, hash_, STREAM), connection(context, context.call[CONNECTION])
+    before, row[PART_DONE] = row[PART_DONE], 0
     if slot < 0:
-        return 0
-    gone = int64(0)
+        return SERVED
+    gone, options = int64(0), options_of(context)
     if slot != 0:
         if not reserve_removal_of(context, MOVED):
-            return 0
-        gone = trim(context, entry_root(context, slot_entry(context, slot)))
-    if gone > 0:
+            return SERVED
+        if options[LIMIT] != NO_LIMIT:
+            options[LIMIT] = max(options[LIMIT] - before, 0)
+        nodes = int64(_A_TURN) if context.call[DEPTH] == 0 else int64(NO_LIMIT)
+        gone = trim(context, entry_root(context, slot_entry(context, slot)), nodes)
+        if gone < 0:
+            row[PART_DONE] = before + ~gone
+            changed(context, context.call[DB], key, key_size, hash_, XCHANGED, ~gone)
+            return AGAIN
+    if before + gone > 0:
         changed(context, context.call[DB], key, key_size, hash_, XTRIM, gone)
-    reply_integer(context, gone)
-    return 0
+    reply_integer(context, before + gone)
+    return SERVED
