@@ -7,6 +7,7 @@ from tests.server import streams
 from tests.server.streams import OTHER, STRING, Command, Pair, relaxed
 from tests.server.test_differential import command, of, several
 from tests.server.test_stream_commands import ADDING, KEYS, bound, flat, ids, key, nodes, number, odd_ids
+from tests.server.wire import OK
 
 BEFORE: list[Command] = [
     (b"SET", STRING, b"x"), (b"RPUSH", OTHER, b"x"),
@@ -75,8 +76,14 @@ GROUPS = st.one_of(
 )
 
 
-@given(limits=nodes, stream=streams.streams(GROUPS, GROUPS, GROUPS, ADDING, streams.generic(st.sampled_from(KEYS))))
+@given(
+    limits=nodes,
+    aside=st.sampled_from((b"2500", b"1")),
+    stream=streams.streams(GROUPS, GROUPS, GROUPS, ADDING, streams.generic(st.sampled_from(KEYS))),
+)
 @settings(relaxed, max_examples=150)
-def test_groups(pair: Pair, limits: dict[bytes, bytes], stream: list[Command]) -> None:
-    """All commands on groups; times are not compared."""
+def test_groups(pair: Pair, limits: dict[bytes, bytes], aside: bytes, stream: list[Command]) -> None:
+    """All commands on groups, at once, or in steps and by the reader; times are not compared."""
+    assert pair.mine.wire("CONFIG", "SET", "read-aside-threshold", aside) == OK
     pair.play(limits, BEFORE, stream)
+    assert pair.mine.wire("CONFIG", "SET", "read-aside-threshold", "2500") == OK
