@@ -52,6 +52,7 @@
     DEFRAG_CURSOR,  # of its scan
     DEFRAG_ENTRY,  # an entry of that bucket, or that agenda, that the walk goes on with, 0 for none
     DEFRAG_POSITION,  # in its value
+    DEFRAG_GROUP,  # of a stream: 0 its nodes, 1 its groups, else the rank of a group plus 2
     DEFRAG_KEY_MOVED,  # whether a part of that key has been moved
     DEFRAG_PAGES,  # slab pages when the cycle began
     DEFRAG_REST_MS,  # until when no cycle begins, by the monotonic clock
@@ -83,9 +84,9 @@
     LEFT_NAME,  # the place in an agenda that the search for names that were left stands at: see store/leftnames.py
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
     GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
-) = range(72)
-STORE_REGISTERS = 72
+) = range(73)
+STORE_REGISTERS = 73
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 72
+assert STORE_REGISTERS >= 73

@@ -39,6 +39,7 @@ from kvstore.lifetimes.store import (
     DEFRAG_AT,
     DEFRAG_CURSOR,
     DEFRAG_ENTRY,
+    DEFRAG_GROUP,
     DEFRAG_KEY_MOVED,
     DEFRAG_PAGES,
     DEFRAG_POSITION,
@@ -85,9 +86,11 @@ from kvstore.structures.evacuate import (
     root_evacuate,
     should_move,
 )
+from kvstore.structures.evacuate_groups import group_evacuate
 from kvstore.structures.kinds import RECORD, STREAM, kind_of
 from kvstore.structures.linear import scan_bucket, scan_next
-from kvstore.structures.stream import NODES
+from kvstore.structures.stream import GROUPS, NODES
+from kvstore.structures.tree import position_address, tree_seek
 from kvstore.system.libc import words_at
 from mmcore.heap import heap_choose_step, heap_leaving, heap_return_step, heap_slab_pages, heap_slab_used
 from mmcore.jit import int64, kernel, linked, view, void
@@ -172,6 +175,29 @@ def _move_entry(context, db, slot, entry):  # type: ignore[no-untyped-def]
     return entry
 
 
+@linked(int64(CONTEXT, int64, int64))
+def _move_stream(context, root, budget):  # type: ignore[no-untyped-def]
+    """Go on with the nodes of a stream, its groups, and what lies below each of them; returns the next position."""
+    space, store, tally = context.space, context.store, _tally(context)
+    groups, position, end = load64(space, root + GROUPS), store[DEFRAG_POSITION], tally[LOOKED] + budget
+    while tally[LOOKED] < end:
+        left, part = end - tally[LOOKED], store[DEFRAG_GROUP]
+        if part < 2:
+            record = load64(space, root + NODES) if part == 0 else groups
+            at = record_evacuate(space, record, store[HASH_SEED], position, left, tally) if record != 0 else _OVER
+        else:
+            where = tree_seek(space, groups, part - 2, 0) if groups != 0 else int64(0)
+            if where == 0:
+                return _OVER
+            room = context.shard[SCRATCH_ADDRESS] + 8 * TALLY_WORDS
+            at = group_evacuate(space, position_address(space, where), position, left, room, tally)
+        position = at
+        if at == _OVER:
+            store[DEFRAG_GROUP], position = part + 1, int64(0)
+            end -= 1
+    return position
+
+
 @kernel
 def _move_parts(context, entry, budget):  # type: ignore[no-untyped-def]
     # Go on with the parts of an entry's value; returns the next position.
@@ -179,11 +205,11 @@ def _move_parts(context, entry, budget):  # type: ignore[no-untyped-def]
     if entry_flags(context, entry) & TYPE_MASK == 0:
         return _OVER
     root = entry_root(context, entry)
-    if kind_of(context.space, root) == STREAM:
-        root = load64(context.space, root + NODES)
-    if root == 0 or kind_of(context.space, root) != RECORD:
-        return _OVER
     budget = min(budget, context.shard[DEFRAG_MAX_SCAN_FIELDS])
+    if kind_of(context.space, root) == STREAM:
+        return _move_stream(context, root, budget)
+    if kind_of(context.space, root) != RECORD:
+        return _OVER
     return record_evacuate(context.space, root, store[HASH_SEED], store[DEFRAG_POSITION], budget, _tally(context))
 
 
@@ -194,7 +220,7 @@ def _visit(context, db, slot, entry, budget):  # type: ignore[no-untyped-def]
     moved = tally[MOVED]
     if store[DEFRAG_ENTRY] == 0:
         entry = _move_entry(context, db, slot, entry)
-        store[DEFRAG_ENTRY], store[DEFRAG_POSITION], store[DEFRAG_KEY_MOVED] = entry, 0, 0
+        store[DEFRAG_ENTRY], store[DEFRAG_POSITION], store[DEFRAG_GROUP], store[DEFRAG_KEY_MOVED] = entry, 0, 0, 0
     position = _move_parts(context, entry, budget)
     store[DEFRAG_KEY_MOVED] |= int64(tally[MOVED] != moved)
     if position != _OVER:

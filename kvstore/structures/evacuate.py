@@ -17,8 +17,8 @@ record knows the addresses of its parts:
     the agenda of a hash                                          the record; its parts follow those of the hash
     a node of a stream, an element                                its item, and the nodes above; the root for the last
 
-A stream's root moves with its last node and the two records it names; its other nodes are the parts of one of these.
-All that lies below its groups stays where it is.
+A stream's root moves with its last node and the two records it names; its other nodes are the parts of one of these,
+and its groups those of the other.  evacuate_groups.py moves all that lies below the groups.
 
 Elements of a record with a table and a tree are met in the order of the tree: the table has each element's hash, so the
 way from an item to its slot needs no score.
@@ -78,8 +78,8 @@ LOOKED, MOVED = range(2)
 TALLY_WORDS = 2
 FRAMES = (LEVELS_MAX + 4) * COPY_FRAMES  # for copies of all pages that name one part
 ENDS, TABLE, ITEMS, DEADLINES = range(4)  # stages; of an agenda, DEADLINES is added to the others
-_STAGE_SHIFT = 40
-_OVER = -1
+STAGE_SHIFT = 40
+OVER = -1
 
 
 @linked(int64(SPACE, int64, int64, int64[::1]))
@@ -213,7 +213,7 @@ def _child(space, node, rank):  # type: ignore[no-untyped-def]
 
 
 @linked(void(SPACE, int64, int64, int64, int64))
-def _point_separators(space, record, rank, old, new):  # type: ignore[no-untyped-def]
+def point_separators(space, record, rank, old, new):  # type: ignore[no-untyped-def]
     """The element of this rank has moved: correct the nodes that name it as the first item below a child."""
     node, level = load64(space, record + TREE), load64(space, record + LEVELS)
     while level > 1:
@@ -244,19 +244,22 @@ def _evacuate_node(space, pointer, level, tally):  # type: ignore[no-untyped-def
     return moved
 
 
-@linked(int64(SPACE, int64, int64, int64, int64[::1]))
-def _evacuate_leaf(space, record, seed, rank, tally):  # type: ignore[no-untyped-def]
-    """The nodes on the way to the leaf that holds a rank, and its items.  The rank behind it, or _OVER."""
+@linked(int64(SPACE, int64, int64, int64, int64, int64[::1]))
+def leaf_evacuate(space, record, seed, rank, items, tally):  # type: ignore[no-untyped-def]
+    """Move the nodes on the way to the leaf that holds a rank, and with `items` its items.
+
+    Returns the rank behind it, or OVER.
+    """
     packeds, tabled = record_owns(space, record, OWNS_PACKEDS), load64(space, record + BUCKETS) != 0
     owned = record_owns(space, record, OWNS_ITEMS)
     pointer, level, rest = record + TREE, load64(space, record + LEVELS), rank
     if level == 0:
-        return _OVER
+        return OVER
     node = _evacuate_node(space, pointer, level, tally)
     while level > 1:
         place, rest = _child(space, node, rest)
         if place == load64(space, node + COUNT_WORD) >> ADDRESS_BITS:
-            return _OVER
+            return OVER
         level -= 1
         node = _evacuate_node(space, node + CHILDREN + 8 * place, level, tally)
     here = rank - rest
@@ -268,21 +271,21 @@ def _evacuate_leaf(space, record, seed, rank, tally):  # type: ignore[no-untyped
                 move_pointed(space, at, item, packed_capacity(space, item), tally)
             here += load64(space, node + WORDS + 8 * place)
             continue
-        if (tabled or owned) and should_move(space, item, tally):
+        if items and (tabled or owned) and should_move(space, item, tally):
             moved = move_pointed(space, at, item, element_bytes(space, item), tally)
             if moved != item:
                 if tabled:
                     _point_slot(space, record, seed, item, moved)
                 if place == 0:
-                    _point_separators(space, record, here, item, moved)
+                    point_separators(space, record, here, item, moved)
         here += 1
-    return here if load64(space, node + LEVEL_WORD) & ADDRESS != 0 else _OVER
+    return here if load64(space, node + LEVEL_WORD) & ADDRESS != 0 else OVER
 
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64[::1]))
 def _evacuate_parts(space, record, seed, position, budget, tally):  # type: ignore[no-untyped-def]
     """record_evacuate without the agenda of a hash."""
-    stage, where = position >> _STAGE_SHIFT, position & ((1 << _STAGE_SHIFT) - 1)
+    stage, where = position >> STAGE_SHIFT, position & ((1 << STAGE_SHIFT) - 1)
     end = tally[LOOKED] + budget
     if stage == ENDS:
         _evacuate_ends(space, record, tally)
@@ -298,23 +301,23 @@ def _evacuate_parts(space, record, seed, position, budget, tally):  # type: igno
             if buckets == 0 or where == 0:
                 stage, where = ITEMS, int64(0)
     while stage == ITEMS and tally[LOOKED] < end:
-        where = _evacuate_leaf(space, record, seed, where, tally)
+        where = leaf_evacuate(space, record, seed, where, 1, tally)
         end -= 1
-        if where == _OVER:
-            return _OVER
-    return stage << _STAGE_SHIFT | where
+        if where == OVER:
+            return OVER
+    return stage << STAGE_SHIFT | where
 
 
 @linked(int64(SPACE, int64, int64, int64, int64, int64[::1]))
 def record_evacuate(space, record, seed, position, budget, tally):  # type: ignore[no-untyped-def]
     """Look at about `budget` parts of a record from a position on; returns the next position, -1 at the end."""
-    agenda, start = record_deadlines(space, record), DEADLINES << _STAGE_SHIFT
+    agenda, start = record_deadlines(space, record), DEADLINES << STAGE_SHIFT
     if agenda != 0 and kind_of(space, agenda) != RECORD:  # its root is all of it
         agenda = int64(0)
     if position < start:
         position = _evacuate_parts(space, record, seed, position, budget, tally)
-        return start if position == _OVER and agenda != 0 else position
+        return start if position == OVER and agenda != 0 else position
     if agenda == 0:
-        return _OVER
+        return OVER
     position = _evacuate_parts(space, agenda, seed, position - start, budget, tally)
-    return position if position == _OVER else position + start
+    return position if position == OVER else position + start

@@ -415,3 +415,76 @@ def test_pages_that_an_image_holds_as_leaving_are_returned(store: Bare) -> None:
         pass
     assert not leaving(store.context.space)
     store.check()
+
+
+def _groups(store: Bare, draw: random.Random) -> None:
+    """A great stream and small ones with groups, whose consumers get entries in turn."""
+    for key, entries in (("great", 4000), *((f"small:{i}", 12) for i in range(100))):
+        for i in range(1, entries + 1):
+            store("XADD", key, f"{i // 2}-{i}", "f", i)
+        for group in ("g", "h"):
+            store("XGROUP", "CREATE", key, group, 0)
+            for i in range(0, entries, 4):
+                name = f"consumer:{draw.randrange(entries // 6)}:{'n' * draw.randrange(60)}"
+                store("XREADGROUP", "GROUP", group, name if i % 8 else "many", "COUNT", 4, "STREAMS", key, ">")
+
+
+def _thin_groups(store: Bare, draw: random.Random) -> None:
+    for key, entries in (("great", 4000), *((f"small:{i}", 12) for i in range(100))):
+        for group in ("g", "h"):
+            gone = [f"{i // 2}-{i}" for i in range(1, entries + 1) if draw.random() < 0.93]
+            store("XACK", key, group, *gone)
+            for consumer in store("XINFO", "CONSUMERS", key, group):  # type: ignore[attr-defined]
+                if draw.random() < 0.8 and consumer[1] != b"many":
+                    store("XGROUP", "DELCONSUMER", key, group, consumer[1])
+    settle(store)
+
+
+def test_what_lies_below_the_groups_of_streams_moves_together(store: Bare) -> None:
+    draw = random.Random(3)
+    _groups(store, draw)
+    _thin_groups(store, draw)
+    digest, model, before = store_digest(store.context), contents(store.context), pages(store)
+    cycle(store, 32, 40)
+    assert store_digest(store.context) == digest and contents(store.context) == model
+    assert pages(store) < 0.65 * before
+    assert fragmentation(store.context) <= 45
+    store.check()
+    for group in ("g", "h"):
+        left = store("XPENDING", "great", group, "-", "+", 5000)
+        assert isinstance(left, list) and len(left) > 100
+        assert store("XACK", "great", group, *(one[0] for one in left)) == len(left)
+    store.check()
+
+
+def test_groups_change_while_they_are_moved(store: Bare) -> None:
+    draw = random.Random(4)
+    _groups(store, draw)
+    _thin_groups(store, draw)
+    defrag_begin(store.context)
+    r, steps, met = store.registers, 0, set()
+    while defrag_step(store.context, 3):
+        if r.DEFRAG_STATE != WALKING or r.DEFRAG_ENTRY == 0:
+            continue
+        steps += 1
+        met.add(min(r.DEFRAG_GROUP, 3))
+        kind, group, name = draw.randrange(8), draw.choice("gh"), f"consumer:{draw.randrange(600)}:new"
+        if steps % 3 == 0:
+            if kind < 2:
+                store("XACK", "great", group, *(f"{i // 2}-{i}" for i in draw.sample(range(1, 4001), 200)))
+            elif kind < 4:
+                ids = [f"{i // 2}-{i}" for i in draw.sample(range(1, 4001), 50)]
+                store("XCLAIM", "great", group, name, 0, *ids, "FORCE", "JUSTID")
+            elif kind == 4:
+                store("XGROUP", "DELCONSUMER", "great", group, draw.choice((name, "many")))
+            elif kind == 5 and draw.random() < 0.1:
+                store("XGROUP", "DESTROY", "great", group)
+                store("XGROUP", "CREATE", "great", group, 0)
+            elif kind == 6:
+                store("XGROUP", "CREATE", "great", f"g{steps}", "$")
+            else:
+                store("XREADGROUP", "GROUP", group, name, "COUNT", 30, "STREAMS", "great", ">")
+        if steps % 50 == 0:
+            store.check()
+    assert {1, 2, 3} <= met and steps > 200
+    store.check()
