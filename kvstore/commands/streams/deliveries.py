@@ -7,9 +7,9 @@
     3     entries given so far, of all streams
     4     of each stream SERVED, NEW, and two identifiers: what was given lies behind the first, and up to the second
 
-It lies in the connection's queue buffer, and lasts for as many turns as the command takes.  If the command is in a
-transaction, or has waited, that buffer holds the command itself; then it takes one turn, and the record lies elsewhere.
-The reply is made of the record: each entry that was given and is still there.
+If the command takes several turns, the record lies in the connection's queue buffer, which is free then.  Else it lies
+behind the command's options, if it is small, or wherever there is room.  The reply is made of the record: each entry
+that was given and is still there.
 
 For the reader's thread (store/aside.py) the record is spelled as a command that is kept in the place of the client's:
 
@@ -28,10 +28,12 @@ from kvstore.commands.streams.identifiers import (
     reply_identifier,
 )
 from kvstore.commands.streams.reading import (
+    GROUP,
     GROUP_AT,
     MOST,
     MS,
     RECORD,
+    ROOT,
     SEQ,
     STREAMS,
     STREAMS_AT,
@@ -39,11 +41,11 @@ from kvstore.commands.streams.reading import (
     end_streams,
     peek_stream,
 )
-from kvstore.commands.streams.value import length_limit, options_of, reply_entry, reply_forward, room_of
+from kvstore.commands.streams.value import OPTION_WORDS, length_limit, options_of, reply_entry, reply_forward, room_of
 from kvstore.connections.table import drop, grow
 from kvstore.effects.door import changed
 from kvstore.effects.events import XPENDING
-from kvstore.lifetimes.call import COMMAND, DB, DEPTH, REPLY_LENGTH
+from kvstore.lifetimes.call import COMMAND, DB, REPLY_LENGTH
 from kvstore.lifetimes.connection import QUEUE_ADDRESS, QUEUE_CAPACITY, QUEUE_LENGTH
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import CLIENT_BUFFERS
@@ -64,6 +66,7 @@ AT, _BEGUN, _LEFT, GIVEN = range(4)
 _HEAD = 4
 _SERVED, _NEW, _FROM_MS, _FROM_SEQ, _TO_MS, _TO_SEQ = range(6)
 _WORDS = 6  # of a stream
+_SMALL_PLACE = 16  # of a small record, among the words of the options
 _TEXT_MAX = 48  # [bytes] of an identifier, with a bracket
 _BRACKET = b"("[0]
 
@@ -79,11 +82,19 @@ def deliveries_of(context):  # type: ignore[no-untyped-def]
     return words_at(options_of(context)[RECORD], _size(context))
 
 
-@linked(int64(CONTEXT, int64[::1]))
-def deliveries_begin(context, row):  # type: ignore[no-untyped-def]
-    """Begin a record: 1, or 0 when memory ran out."""
+@kernel
+def _small(context):  # type: ignore[no-untyped-def]
+    # The address of a small record.
+    return int64(options_of(context).ctypes.data) + 8 * _SMALL_PLACE
+
+
+@linked(int64(CONTEXT, int64[::1], int64))
+def deliveries_begin(context, row, lasts):  # type: ignore[no-untyped-def]
+    """Begin a record, which `lasts` for several turns or not: 1, or 0 when memory ran out."""
     options, size = options_of(context), _size(context)
-    if context.call[DEPTH] != 0:
+    if not lasts and size <= OPTION_WORDS - _SMALL_PLACE:
+        options[RECORD] = _small(context)
+    elif not lasts:
         options[RECORD] = malloc(8 * size)
     elif grow(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY, 8 * size):
         options[RECORD] = row[QUEUE_ADDRESS]
@@ -107,10 +118,11 @@ def deliveries_resume(context, row):  # type: ignore[no-untyped-def]
 @kernel
 def deliveries_end(context, row):  # type: ignore[no-untyped-def]
     """Drop the record."""
-    if context.call[DEPTH] != 0:
-        free(options_of(context)[RECORD])
-    else:
+    record = options_of(context)[RECORD]
+    if record == row[QUEUE_ADDRESS]:
         drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
+    elif record != _small(context):
+        free(record)
 
 
 @kernel
@@ -136,46 +148,64 @@ def _begin_stream_at_hand(context, record, root, group, at):  # type: ignore[no-
     return served
 
 
-@linked(int64(CONTEXT, int64[::1], int64, int64, int64, int64, int64))
-def _give(context, record, root, group, consumer, at, most):  # type: ignore[no-untyped-def]
-    """Give up to `most` entries of the stream at hand: how many.
-
-    Another consumer may have been given some since the last turn, or the group's last identifier was set.  Then what
-    was given so far is all.
-    """
+@linked(int64(CONTEXT, int64[::1], int64, int64, int64, int64))
+def _give(context, record, root, group, consumer, most):  # type: ignore[no-untyped-def]
+    """Give up to `most` entries of the stream at hand: how many."""
     options, space, place = options_of(context), context.space, _stream(record, record[AT])
     if not record[place + _NEW]:
         options[MS], options[SEQ] = record[place + _TO_MS], record[place + _TO_SEQ]
         count = give_again(context, root, consumer, most)
         record[place + _TO_MS], record[place + _TO_SEQ] = options[MS], options[SEQ]
         return count
-    if (
-        word_at(space, group, GIVEN_MS) != record[place + _TO_MS]
-        or word_at(space, group, GIVEN_SEQ) != record[place + _TO_SEQ]
-        or not is_behind(context, root, group, at + options[STREAMS])
-    ):
-        return 0
     count = give_new(context, root, group, consumer, most)
     record[place + _TO_MS], record[place + _TO_SEQ] = word_at(space, group, GIVEN_MS), word_at(space, group, GIVEN_SEQ)
     return count
+
+
+@linked(int64(CONTEXT, int64[::1], int64, int64, int64))
+def _goes_on(context, record, root, group, at):  # type: ignore[no-untyped-def]
+    """Whether there is more to give of the stream at hand, of which some was given in an earlier turn (0 or 1).
+
+    Another consumer may have been given some since then, or the group's last identifier was set.  Then what was given
+    so far is all.
+    """
+    space, place = context.space, _stream(record, record[AT])
+    if not record[place + _NEW]:
+        return 1
+    if word_at(space, group, GIVEN_MS) != record[place + _TO_MS]:
+        return 0
+    if word_at(space, group, GIVEN_SEQ) != record[place + _TO_SEQ]:
+        return 0
+    return is_behind(context, root, group, at + options_of(context)[STREAMS])
+
+
+@linked(void(CONTEXT))
+def find_stream(context):  # type: ignore[no-untyped-def]
+    """Find the stream at hand and its group, and note them in the options; 0 without one."""
+    options = options_of(context)
+    options[ROOT] = peek_stream(context, options[STREAMS_AT] + deliveries_of(context)[AT])
+    options[GROUP] = find_group(context, options[ROOT], options[GROUP_AT]) if options[ROOT] != 0 else int64(0)
 
 
 @linked(int64(CONTEXT, int64))
 def give_stream(context, budget):  # type: ignore[no-untyped-def]
     """Give up to `budget` entries of the stream at hand, for which frames were reserved: how many.
 
-    If that is all of it, the next stream is at hand.  The same is true if the stream or its group is gone.
+    It is noted in the options.  If that is all of it, the next stream is at hand.  The same is true if the stream or
+    its group is gone.
     """
     options, record = options_of(context), deliveries_of(context)
     at, count, most = options[STREAMS_AT] + record[AT], int64(0), int64(0)
-    root = peek_stream(context, at)
-    group = find_group(context, root, options[GROUP_AT]) if root != 0 else int64(0)
+    root, group = options[ROOT], options[GROUP]
     if group != 0:
         consumer, began = consumer_at_hand(context, group, options[GROUP_AT] + 1, at), record[_BEGUN] == 0
-        served = _begin_stream_at_hand(context, record, root, group, at) if began else int64(1)
+        if began:
+            served = _begin_stream_at_hand(context, record, root, group, at)
+        else:
+            served = _goes_on(context, record, root, group, at)
         if served:
             most = min(budget, record[_LEFT])
-            count = _give(context, record, root, group, consumer, at, most)
+            count = _give(context, record, root, group, consumer, most)
             record[_LEFT] -= count
             record[GIVEN] += count
         key, size = argument(context, at)
@@ -217,10 +247,9 @@ def _reply_pending(context, root, consumer, ms, seq, end_ms, end_seq, start):  #
     return count
 
 
-@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64))
-def _reply_range(context, at, new, ms, seq, end_ms, end_seq, start):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64, int64, int64, int64, int64, int64))
+def _reply_range(context, root, at, new, ms, seq, end_ms, end_seq, start):  # type: ignore[no-untyped-def]
     """Reply what was given of the stream whose key is argument `at`: 1, 0 if it is gone, -1 if the reply goes aside."""
-    root = peek_stream(context, at)
     if root == 0:
         return 0
     begin_stream(context, at)
@@ -239,17 +268,18 @@ def _reply_range(context, at, new, ms, seq, end_ms, end_seq, start):  # type: ig
     return 1
 
 
-@linked(int64(CONTEXT, int64, int64))
-def reply_given(context, i, start):  # type: ignore[no-untyped-def]
+@linked(int64(CONTEXT, int64, int64, int64))
+def reply_given(context, root, i, start):  # type: ignore[no-untyped-def]
     """Reply what was given of stream i: 1, 0 if there was nothing, -1 if the command goes aside with its whole reply.
 
+    root: of the stream as it is now, 0 without one.
     start: where the whole reply begins, if it may go aside because its entries are long, else -1.
     """
     record, place = deliveries_of(context), _HEAD + _WORDS * i
     if not record[place + _SERVED]:
         return 0
     return _reply_range(
-        context, options_of(context)[STREAMS_AT] + i, record[place + _NEW], record[place + _FROM_MS],
+        context, root, options_of(context)[STREAMS_AT] + i, record[place + _NEW], record[place + _FROM_MS],
         record[place + _FROM_SEQ], record[place + _TO_MS], record[place + _TO_SEQ], start,
     )  # fmt: skip
 
@@ -260,7 +290,8 @@ def reply_all_given(context, start):  # type: ignore[no-untyped-def]
     length = context.call[REPLY_LENGTH]
     begun, count = begin_array(context), int64(0)
     for i in range(options_of(context)[STREAMS]):
-        replied = reply_given(context, i, start)
+        root = peek_stream(context, options_of(context)[STREAMS_AT] + i)
+        replied = reply_given(context, root, i, start)
         if replied < 0:
             return -1
         count += replied
@@ -320,6 +351,7 @@ def deliveries_keep(context, row):  # type: ignore[no-untyped-def]
             head[2 + place] = at - start
             place += 1
     deliveries_end(context, row)
+    drop(context, row, QUEUE_ADDRESS, QUEUE_CAPACITY)
     context.shard[CLIENT_BUFFERS] += capacity
     row[QUEUE_ADDRESS], row[QUEUE_CAPACITY], row[QUEUE_LENGTH] = address, capacity, (at + 7) & ~7
     return 1
@@ -337,7 +369,8 @@ def deliveries_read(context):  # type: ignore[no-untyped-def]
         ms, seq = options[MS], options[SEQ]
         parse_identifier(context, at + 1, 0, LEAST, 0, options, MS)
         end_ms, end_seq = options[MS], options[SEQ]
-        count += _reply_range(context, options[STREAMS_AT] + i, new, ms, seq, end_ms, end_seq, -1)
+        root = peek_stream(context, options[STREAMS_AT] + i)
+        count += _reply_range(context, root, options[STREAMS_AT] + i, new, ms, seq, end_ms, end_seq, -1)
     if count > 0:
         end_streams(context, start, count)
     else:

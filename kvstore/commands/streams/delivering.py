@@ -21,6 +21,7 @@ from kvstore.commands.streams.deliveries import (
     deliveries_of,
     deliveries_read,
     deliveries_resume,
+    find_stream,
     give_stream,
     reply_all_given,
     reply_given,
@@ -29,10 +30,12 @@ from kvstore.commands.streams.giving import BYTES_OF_PENDING, read_identifier
 from kvstore.commands.streams.groups import find_consumer, find_group, refuse_no_group
 from kvstore.commands.streams.identifiers import GREATEST, identifier_after
 from kvstore.commands.streams.reading import (
+    GROUP,
     GROUP_AT,
     MOST,
     MS,
     NO_TIMEOUT,
+    ROOT,
     SEQ,
     STREAMS,
     STREAMS_AT,
@@ -47,7 +50,7 @@ from kvstore.effects.waiting import GROUP_READ, may_wait, wait_for_keys
 from kvstore.lifetimes.call import CONNECTION, DEPTH, GIVEN_UP_AT
 from kvstore.lifetimes.connection import NEVER, PART_DONE
 from kvstore.lifetimes.context import AGAIN, BLOCKS, CONTEXT, HANDLER, SERVED
-from kvstore.lifetimes.shard import READ_ASIDE_OVER
+from kvstore.lifetimes.shard import KEYSPACE_HITS, READ_ASIDE_OVER
 from kvstore.store.aside import read_begin, read_withdraw
 from kvstore.store.collections import OTHER_TYPE
 from kvstore.store.copies import is_shared
@@ -91,7 +94,7 @@ def _work(context, root, group, most):  # type: ignore[no-untyped-def]
 def _look(context, enough):  # type: ignore[no-untyped-def]
     """How many entries the consumer will get at most, if nothing is wrong with the arguments; -1 with an error.
 
-    No more than `enough` are counted.
+    No more than `enough` are counted.  The last stream and its group are noted in the options.
     """
     options, work = options_of(context), int64(0)
     for i in range(options[STREAMS]):
@@ -106,6 +109,7 @@ def _look(context, enough):  # type: ignore[no-untyped-def]
         if not read_identifier(context, at + options[STREAMS]):
             return -1
         work += _work(context, root, group, min(options[MOST], enough - work))
+        options[ROOT], options[GROUP] = root, group
     return work
 
 
@@ -141,9 +145,11 @@ def _at_once(context, work):  # type: ignore[no-untyped-def]
     start, count = begin_array(context), int64(0)
     while record[AT] < options[STREAMS]:
         i = record[AT]
+        if options[STREAMS] > 1:
+            find_stream(context)
         while record[AT] == i:
             give_stream(context, ALL)
-        replied = reply_given(context, i, length) if count >= 0 else int64(0)
+        replied = reply_given(context, options[ROOT], i, length) if count >= 0 else int64(0)
         if replied >= 0:
             count += replied
         else:
@@ -181,6 +187,7 @@ def _step(context, row):  # type: ignore[no-untyped-def]
     row[PART_DONE] = 0
     if _reserve(context, left):
         while left > 0 and record[AT] < options[STREAMS]:
+            find_stream(context)
             left -= max(give_stream(context, left), 1)
     elif record[GIVEN] == 0:
         deliveries_end(context, row)
@@ -216,11 +223,10 @@ def xreadgroup(context):  # type: ignore[no-untyped-def]
     work = _look(context, few + 1)
     if work < 0 or (work <= few and not _reserve(context, work)):
         return SERVED
-    if not deliveries_begin(context, row):
+    if not deliveries_begin(context, row, int64(work > few)):
         reply_error(context, OUT_OF_WAITING)
         return SERVED
-    for i in range(options[STREAMS]):
-        stream_of(context, options[STREAMS_AT] + i)  # Redis looks up twice, and counts that
+    context.shard[KEYSPACE_HITS] += options[STREAMS]  # Redis looks up twice
     if work > few:
         return _step(context, row)
     count = _at_once(context, work)

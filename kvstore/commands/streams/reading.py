@@ -47,7 +47,7 @@ from mmcore.jit import copy_bytes, int64, kernel, linked
 from mmcore.mmu import load64
 
 # The options, by their place in the words of `options_of`; behind them the identifier at hand.
-MOST, TIMEOUT, STREAMS_AT, STREAMS, GROUP_AT, NOACK, MS, SEQ, RECORD = range(9)
+MOST, TIMEOUT, STREAMS_AT, STREAMS, GROUP_AT, NOACK, MS, SEQ, RECORD, ROOT, GROUP = range(11)
 NO_TIMEOUT = -1
 _BLOCK, _COUNT, _STREAMS, _GROUP, _NOACK = (
     pack(b"BLOCK"),
