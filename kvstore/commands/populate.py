@@ -19,9 +19,8 @@ from kvstore.commands.strings.setting import setnx
 from kvstore.lifetimes.call import ARGC, ARGS, DB, QUERY_ADDRESS, QUERY_SIZE
 from kvstore.lifetimes.context import CONTEXT, Context
 from kvstore.lifetimes.pool import FRAMES_IN_FORCE
-from kvstore.lifetimes.store import MAXMEMORY
 from kvstore.store.entries import HEADER
-from kvstore.store.eviction import lacks_memory
+from kvstore.store.eviction import has_limit, lacks_memory
 from kvstore.system.nesting import call_pop, call_push
 from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES, OUT_OF_MEMORY
 from kvstore.wire.numerals import put_decimal
@@ -50,7 +49,7 @@ def populate(context, room, prefix_length, size, count):  # type: ignore[no-unty
     args, begin, first = context.args, reply_length(context), 2 * context.call[ARGS]
     args[first + 2], args[first + 4] = 0, VALUE
     for number in range(count):
-        if context.store[MAXMEMORY] > 0 and lacks_memory(context):
+        if has_limit(context) and lacks_memory(context):
             return OUT_OF_MEMORY
         args[first + 3] = min(KEY_MAX, prefix_length + put_decimal(room, prefix_length, number))
         length = _VALUE_TEXT_LENGTH + put_decimal(room, VALUE + _VALUE_TEXT_LENGTH, number)

@@ -4,6 +4,7 @@
     # the store
     DIRTY,  # changes since the last durable snapshot
     MAXMEMORY,  # [bytes], 0 = no limit
+    CEILING,  # [bytes] for the data while frames are short, 0 for none; see store/ceiling.py
     READ_ONLY,  # not 0: writing commands are refused, an expired key is hidden, and no clock notes a use
     FROZEN_ROOTS,  # that share the store's pages and tables, beside those in the pool's queue: an image, a branch
     RAN_OUT,  # a command was refused for want of frames since this was last set to 0
@@ -84,9 +85,9 @@
     LEFT_NAME,  # the place in an agenda that the search for names that were left stands at: see store/leftnames.py
     LINE,  # address of the line of its contents, which records the keys that change; 0 for none: effects/changes.py
     GROUP_READERS,  # connections of its that wait to read in a group of a stream: see effects/waiting.py
-) = range(73)
-STORE_REGISTERS = 73
+) = range(74)
+STORE_REGISTERS = 74
 
 # Its tables of interests.
 INTEREST_TABLES = (WATCHED_KEYS, WAITED_KEYS, CHANNELS, PATTERNS, SHARD_CHANNELS, TRACKED_KEYS, PREFIXES)
-assert STORE_REGISTERS >= 73
+assert STORE_REGISTERS >= 74

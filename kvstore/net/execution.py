@@ -66,10 +66,10 @@ from kvstore.lifetimes.shard import (
     REQUIRE_AUTH,
     TIMER_MS,
 )
-from kvstore.lifetimes.store import DIRTY, MAXMEMORY, READ_ONLY, WRITES_REFUSED
+from kvstore.lifetimes.store import DIRTY, READ_ONLY, WRITES_REFUSED
 from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
 from kvstore.store.copying import leave_copy
-from kvstore.store.eviction import lacks_memory
+from kvstore.store.eviction import has_limit, lacks_memory
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
 from kvstore.wire.errors import (
@@ -177,8 +177,9 @@ def _flags_of(context, command):  # type: ignore[no-untyped-def]
 def _lacks_memory(context, effects):  # type: ignore[no-untyped-def]
     # Whether maxmemory, which limits the main store alone, forbids a command with these effects.  A read-only store
     # refuses the command anyway, and nothing can be deleted from it.
-    store = context.store
-    return effects & DENY_OOM != 0 and store[MAXMEMORY] > 0 and store[READ_ONLY] == 0 and lacks_memory(context) != 0
+    if effects & DENY_OOM == 0 or not has_limit(context) or context.store[READ_ONLY]:
+        return False
+    return lacks_memory(context) != 0
 
 
 @kernel

@@ -23,7 +23,7 @@ Releasing memory gets one step a turn, and beside that a quarter of the time tha
 part that it does not use at once, because a turn has room for BACKGROUND_SLICE_US only: serving seems long, too, when
 another process took the processor meanwhile.
 
-Eviction (store/eviction.py) gets up to half a millisecond a turn while the store is above maxmemory.
+Eviction (store/eviction.py) gets up to half a millisecond a turn while the store is above its limit.
 
 Defragmentation (store/defrag.py) gets a share of all time, and no more: between active-defrag-cycle-min and -max
 percent, as fragmentation lies between the thresholds.  It runs in slices of at most DEFRAG_SLICE_US.  It is planned
@@ -58,7 +58,7 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
     UPKEEP_CYCLES,
 )
-from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC, FIELDS_WAIT, MAXMEMORY
+from kvstore.lifetimes.store import DEFRAG_REST_MS, DEFRAG_STATE, EXPIRED_STALE_PERC, FIELDS_WAIT
 from kvstore.observe.latency import EXPIRE_EVENT, latency_sample
 from kvstore.store.defrag import (
     RESTING,
@@ -69,7 +69,7 @@ from kvstore.store.defrag import (
     may_move,
     wasted_bytes,
 )
-from kvstore.store.eviction import evict_between
+from kvstore.store.eviction import evict_between, has_limit
 from kvstore.store.expire import ALL, deadline_buckets, expire_step
 from kvstore.store.expiring import expire_fields, fields_wait
 from kvstore.store.flush import background_step
@@ -290,7 +290,7 @@ def upkeep(context, idle):  # type: ignore[no-untyped-def]
             rest_ms = min(rest_ms, PROBE_MS)
     if release_memory(context, served):
         rest_ms = 0
-    if store[MAXMEMORY] > 0 and evict_between(context):
+    if has_limit(context) and evict_between(context):
         rest_ms = 0
     if shard[TIMER_MS] >= shard[DEFRAG_LOOK_MS]:
         plan_defrag(context)

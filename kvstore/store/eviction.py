@@ -14,8 +14,11 @@ on at the ends of turns.  The command is refused only if there is nothing to evi
 
 maxmemory is compared with the entries, indices and clocks of the main store (`memory_used`).  So an eviction always
 has an effect on it, whatever snapshots and branches share with the store.  The frames that they keep alive count
-against machine-memory, and when those are short, commands are refused and nothing is evicted: an eviction would free
-no frame, but copy pages.  Only the main store is limited by maxmemory, and only its keys are evicted.
+against machine-memory.  When those are short, and nothing is shared, the data get a ceiling, which is like a maxmemory
+(ceiling.py).  Only the main store is limited by either, and only its keys are evicted.
+
+The buffers of clients do not count, unlike in Redis: a client that does not read must not cost others their keys.
+maxmemory-clients limits those.
 
 The time is looked at behind each key that is evicted, and while candidates are sought, behind each long key that was
 hashed for that.  So no step takes longer than its time by more than the work for one key.
@@ -41,8 +44,9 @@ from kvstore.lifetimes.shard import (
     TICK_MS,
     TIMER_MS,
 )
-from kvstore.lifetimes.store import HASH_SEED
+from kvstore.lifetimes.store import CEILING, FRAMES_MAX, HASH_SEED, MAXMEMORY
 from kvstore.observe.latency import EVICTION_EVENT, latency_sample
+from kvstore.store.ceiling import above_ceiling, follow_frames
 from kvstore.store.clocks import (
     POLICY_ALLKEYS,
     POLICY_LFU,
@@ -105,7 +109,7 @@ def use_policy(context, policy):  # type: ignore[no-untyped-def]
     """Evict by this policy from now on.  Clocks of one kind mean nothing to a policy of the other."""
     shard = context.shard
     before = shard[MAXMEMORY_POLICY]
-    shard[MAXMEMORY_POLICY], shard[EVICTION_IDLE_MS] = policy, 0
+    shard[MAXMEMORY_POLICY], shard[EVICTION_IDLE_MS], context.store[CEILING] = policy, 0, 0
     pool_clear(context)
     if (before ^ policy) & POLICY_LFU:
         clocks_empty(context)
@@ -189,9 +193,15 @@ def _dig(context):  # type: ignore[no-untyped-def]
     return release_some(context, DIG_PAGES)
 
 
+@linked(int64(CONTEXT))
+def exceeds(context):  # type: ignore[no-untyped-def]
+    """Whether keys must go (0 or 1)."""
+    return memory_exceeded(context) | above_ceiling(context)
+
+
 @linked(int64(CONTEXT, int64))
 def evict(context, limit_us):  # type: ignore[no-untyped-def]
-    """Evict until the store, which exceeds maxmemory, fits it; at least one key, and at most for about so long.
+    """Evict until the store, which exceeds its limit, fits it; at least one key, and at most for about so long.
 
     Returns FITS; GOES_ON when the time is over; CANNOT when there is nothing left to evict.
     """
@@ -201,7 +211,7 @@ def evict(context, limit_us):  # type: ignore[no-untyped-def]
     while outcome == FITS:
         if _dig(context) == 0:
             outcome = evict_one(context, end)
-        if not memory_exceeded(context):
+        if not exceeds(context):
             outcome = FITS
             break
         if outcome == FITS and cycles() > end:
@@ -217,7 +227,7 @@ def _limit(context):  # type: ignore[no-untyped-def]
 
 @kernel
 def note_fits(context):  # type: ignore[no-untyped-def]
-    """The store fits maxmemory, or there is none."""
+    """The store fits its limit, or there is none."""
     shard = context.shard
     if shard[EVICTION_BEGAN_MS] != 0:
         shard[EVICTION_EXCEEDED_MS] += shard[TIMER_MS] - shard[EVICTION_BEGAN_MS]
@@ -232,11 +242,19 @@ def _note(context, outcome):  # type: ignore[no-untyped-def]
         context.shard[EVICTION_BEGAN_MS] = context.shard[TIMER_MS]
 
 
+@kernel
+def has_limit(context):  # type: ignore[no-untyped-def]
+    """Whether the data have a limit: maxmemory, or, of a main store whose keys may be evicted, the frames in force."""
+    store = context.store
+    return store[MAXMEMORY] > 0 or (context.shard[MAXMEMORY_POLICY] != 0 and store[FRAMES_MAX] == 0)
+
+
 @linked(int64(CONTEXT))
 def lacks_memory(context):  # type: ignore[no-untyped-def]
     """Whether a command that may need memory is to be refused, after eviction (0 or 1).  The store is the main one."""
     shard, outcome = context.shard, CANNOT
-    if not memory_exceeded(context):
+    follow_frames(context)
+    if not exceeds(context):
         note_fits(context)
         return 0
     if shard[MAXMEMORY_POLICY] != 0:
@@ -244,14 +262,17 @@ def lacks_memory(context):  # type: ignore[no-untyped-def]
     if outcome == CANNOT and make_room(context):
         outcome = FITS
     _note(context, outcome)
-    return int64(outcome == CANNOT)
+    return int64(
+        outcome == CANNOT and memory_exceeded(context) != 0
+    )  # above a ceiling alone, frames decide: reserve.py
 
 
 @linked(int64(CONTEXT))
 def evict_between(context):  # type: ignore[no-untyped-def]
-    """Between two turns, with a maxmemory: evict for a while; returns whether it should go on at once (0 or 1)."""
+    """Between two turns, with a limit: evict for a while; returns whether it should go on at once (0 or 1)."""
     shard = context.shard
-    if not memory_exceeded(context):
+    follow_frames(context)
+    if not exceeds(context):
         note_fits(context)
         return 0
     if shard[MAXMEMORY_POLICY] == 0 or shard[TIMER_MS] < shard[EVICTION_IDLE_MS]:

@@ -94,8 +94,8 @@ def _in_force(context):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _used(context):  # type: ignore[no-untyped-def]
-    # Frames in use, and those that values have borrowed.
+def frames_used(context):  # type: ignore[no-untyped-def]
+    """Frames in use, and those that values have borrowed."""
     frames = context.space.mem.frames
     return frames[TOTAL] - frames[FREE_COUNT] + heap_borrowed(context.space)
 
@@ -110,7 +110,7 @@ def own_frames(context):  # type: ignore[no-untyped-def]
 def leaves_enough(context, worst):  # type: ignore[no-untyped-def]
     """Whether what is kept for the main store stays free when so many frames are taken (0 or 1)."""
     in_force = context.pool[FRAMES_IN_FORCE]
-    return 1 if _used(context) + worst <= in_force - in_force // KEPT_FOR_MAIN else 0
+    return 1 if frames_used(context) + worst <= in_force - in_force // KEPT_FOR_MAIN else 0
 
 
 @linked(int64(CONTEXT, int64))
@@ -127,7 +127,7 @@ def _judge(context, worst, keys):  # type: ignore[no-untyped-def]
         return NO
     if context.store[FRAMES_MAX] != 0 and _branch_may(context, worst) == 0:
         return NO
-    return ALLOWED if _used(context) + worst <= _in_force(context) else SAFE
+    return ALLOWED if frames_used(context) + worst <= _in_force(context) else SAFE
 
 
 @linked(int64(CONTEXT, int64, int64, int64))
@@ -246,7 +246,7 @@ def _takes_little(context, key, count, hash_, length, deadline):  # type: ignore
     has = deadline == WITH or (deadline == AS_BEFORE and had)
     if entry != 0 and had == has and _in_place(context, entry, count, length) == 1:
         return 1
-    used, limit = _used(context), _in_force(context)
+    used, limit = frames_used(context), _in_force(context)
     if entry != 0 and had == has and used <= limit + limit // OVERWRITE_SHARE:
         if _bytes_after(count, length, had) <= _bytes_after(count, entry_length(context, entry), had):
             return 1  # the old allocations are freed

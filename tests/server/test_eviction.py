@@ -1,7 +1,10 @@
 """Eviction through the socket: the store stays within maxmemory, events and statistics are told, branches are left."""
 
+from pathlib import Path
+
 import pytest
 
+from kvstore.wire.errors import ERRORS, OUT_OF_FRAMES
 from tests.server.wire import NULL_ARRAY, OK, QUEUED, Failure, Wire, info, wait_until
 
 NO_LFU = Failure(
@@ -13,6 +16,7 @@ NO_IDLE_TIME = Failure(
     "at runtime LRU and LFU data will take some time to adjust."
 )
 OUT_OF_MEMORY = Failure("OOM command not allowed when used memory > 'maxmemory'.")
+FRAMES = Failure(ERRORS[OUT_OF_FRAMES])
 ROOM = 4_000_000  # [bytes] beside the data that are there
 POLICIES = ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu"]
 POLICIES += ["allkeys-random", "noeviction"]
@@ -142,3 +146,20 @@ def test_branches_keep_what_main_loses_and_are_not_evicted(limited: Wire, server
         fill(other, 10_000, 12_000)
         assert other("DBSIZE") == 4000
     assert limited("BRANCH", "DROP", "kept", "FORCE") == OK
+
+
+def test_without_maxmemory_keys_go_before_the_machines_memory_ends(start, data: Path) -> None:
+    """But not while a snapshot shares it, and not without a policy."""
+    options = ("--machine-memory", "32mb", "--maxmemory-policy", "allkeys-lru")
+    with start(data, options=options) as server, Wire(server.address) as wire:
+        assert fill(wire, 0, 60_000) == [OK] * 60_000
+        keys = wire("DBSIZE")
+        assert evicted(wire) == 60_000 - keys and 15_000 < keys < 32_000
+        assert wire("EXISTS", "k:0", "k:59999") == 1
+        assert wire("SNAPSHOT", "CREATE", "s") == OK
+        before = evicted(wire)
+        assert FRAMES in fill(wire, 60_000, 90_000) and evicted(wire) >= before
+        assert wire("SNAPSHOT", "DROP", "s") == OK
+        wait_until(lambda: fill(wire, 90_000, 90_200) == [OK] * 200, "the snapshot's memory")
+        assert wire("CONFIG", "SET", "maxmemory-policy", "noeviction") == OK
+        assert FRAMES in fill(wire, 100_000, 140_000)
