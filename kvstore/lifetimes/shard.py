@@ -221,6 +221,7 @@
     LFU_DECAY_TIME,  # [min], 0 for never
     # and what it has done
     EVICTION_POOL_ADDRESS,
+    EVICTION_RANDOM,  # random number for the next sample, whose memory is being fetched
     EVICTION_DB,  # where it goes on
     EVICTION_BEGAN_MS,  # since when memory has been above maxmemory; 0 while it is not
     EVICTION_EXCEEDED_MS,  # for how long it has been above, in all, until then
@@ -230,6 +231,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(204)
+) = range(205)
 SHARD_REGISTERS = 256
 assert SHARD_REGISTERS >= 202

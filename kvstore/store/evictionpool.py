@@ -16,16 +16,20 @@ choose the line of the clocks, too; and the slot has the bits that the tag is ma
 the cache: one of the index, one of clocks.  Where the table is too small for that, and for deadlines, it costs a look
 at each entry.  Its key is hashed then, once as long as it is in the pool.  Keys may be long: beyond the end of the time
 that eviction has, no sample goes on behind a key of more than LONG_KEY bytes.
+
+The lines of a sample are seldom in the cache, and neither is the entry that goes.  So the place of the next sample is
+drawn ahead, and its lines are prefetched, as are those of the best candidate that is left.
 """
 
 from kvstore.lifetimes.context import CONTEXT
-from kvstore.lifetimes.shard import EVICTION_POOL_ADDRESS, MAXMEMORY_POLICY, MAXMEMORY_SAMPLES
+from kvstore.lifetimes.shard import EVICTION_POOL_ADDRESS, EVICTION_RANDOM, MAXMEMORY_POLICY, MAXMEMORY_SAMPLES
 from kvstore.lifetimes.sizes import EVICTION_POOL_WORDS
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.clocks import (
     POLICY_ALLKEYS,
     POLICY_TTL,
     clock_beside,
+    clock_lines,
     clock_own,
     clock_tags,
     clock_unknown,
@@ -45,10 +49,10 @@ from kvstore.store.layout import (
     INDEX_BASE,
     INDEX_STRIDE,
 )
-from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINK, SLOTS, TAG_SHIFT, next_overflow
+from kvstore.structures.buckets import ADDRESS, BUCKET_SIZE, LINE, LINK, SLOTS, TAG_SHIFT, next_overflow
 from kvstore.system.libc import cycles, words_at
 from kvstore.system.random import next_random
-from mmcore.jit import bytes64, int64, kernel, linked, view, void
+from mmcore.jit import bytes64, int64, kernel, linked, prefetch, view, void
 from mmcore.mmu import load64, read_address
 
 # int64[EVICTION_POOL_WORDS]: how many candidates there are; then the candidates, the best last.
@@ -142,10 +146,9 @@ def _score_of(context, line, clock):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _by_clock(context, table, number, upper):  # type: ignore[no-untyped-def]
-    # The score of a key by the line of its bucket.
-    line = line_of(context, number)
-    return _score_of(context, line, clock_beside(context, line, clock_tags(context, table >> 1), upper))
+def _by_clock(context, line, tags, word):  # type: ignore[no-untyped-def]
+    # The score of a key by the line of its bucket, and its slot.
+    return _score_of(context, line, clock_beside(context, line, tags, word >> TAG_SHIFT))
 
 
 @kernel
@@ -175,6 +178,7 @@ def _sample_bucket(context, table, number, end):  # type: ignore[no-untyped-def]
     """Offer the entries of a bucket and its overflow; returns how many there are, or -1 when the time is over."""
     bucket, offered = _base(context, table) + BUCKET_SIZE * number, 0
     beside = _lines_tell(context, table)
+    line, tags = line_of(context, number), clock_tags(context, table >> 1)
     while bucket != 0:
         for i in range(SLOTS):
             word = load64(context.space, bucket + 8 * i)
@@ -182,7 +186,7 @@ def _sample_bucket(context, table, number, end):  # type: ignore[no-untyped-def]
                 continue
             hash_ = int64(0)
             if beside:
-                score = _by_clock(context, table, number, word >> TAG_SHIFT)
+                score = _by_clock(context, line, tags, word)
             else:
                 hash_ = _hash_of(context, word)
                 score = _by_entry(context, table, word, hash_)
@@ -194,12 +198,24 @@ def _sample_bucket(context, table, number, end):  # type: ignore[no-untyped-def]
     return offered
 
 
+@linked(void(CONTEXT, int64, int64))
+def _prefetch_sample(context, table, number):  # type: ignore[no-untyped-def]
+    """Prefetch a bucket and the one behind it, which most samples need too, and their lines of clocks."""
+    base, end = _base(context, table), _buckets(context, table)
+    for near in range(number, min(number + 2, end)):
+        prefetch(context.space.mem.bytes, read_address(context.space, base + BUCKET_SIZE * near))
+        if _lines_tell(context, table):
+            prefetch(clock_lines(context), line_of(context, near))
+
+
 @linked(int64(CONTEXT, int64))
 def pool_sample(context, end):  # type: ignore[no-untyped-def]
     """Sample each database that has keys which may be evicted; returns how many keys these are, -1 at the end.
 
     `end`: of the time for that, by the time stamp counter.
     """
+    random = context.shard[EVICTION_RANDOM]
+    following = context.shard[EVICTION_RANDOM] = next_random(context)
     keys, counts = 0, read_address(context.space, DESCRIPTORS + DB_KEYS + 8 * which_keys(context))
     for db in range(DATABASES):
         count = bytes64(context.space.mem.bytes, counts + DESCRIPTOR_SIZE * db)
@@ -209,7 +225,7 @@ def pool_sample(context, end):  # type: ignore[no-untyped-def]
         wanted = min(context.shard[MAXMEMORY_SAMPLES], count)
         table = 2 * db + which_keys(context)
         buckets = _buckets(context, table)
-        number = next_random(context) % buckets
+        number = random % buckets
         for _ in range(min(BUCKETS_PER_SAMPLE * wanted, buckets)):
             offered = _sample_bucket(context, table, number, end)
             if offered < 0:
@@ -218,6 +234,7 @@ def pool_sample(context, end):  # type: ignore[no-untyped-def]
             if wanted <= 0:
                 break
             number = number + 1 if number + 1 < buckets else 0
+        _prefetch_sample(context, table, following % buckets)
     return keys
 
 
@@ -235,6 +252,22 @@ def _slot(context, table, number, word):  # type: ignore[no-untyped-def]
     return 0
 
 
+@linked(void(CONTEXT))
+def _prefetch_best(context):  # type: ignore[no-untyped-def]
+    """Prefetch the bucket and the entry of the best candidate, of which the entry may be gone."""
+    count = _pool(context)[COUNT]
+    if count == 0:
+        return
+    best, memory = _candidate(context, count - 1), context.space.mem.bytes
+    if best[BUCKET] < _buckets(context, best[TABLE]):
+        bucket = _base(context, best[TABLE]) + BUCKET_SIZE * best[BUCKET]
+        prefetch(memory, read_address(context.space, bucket))
+    pa = read_address(context.space, best[WORD] & ADDRESS)
+    if pa >= 0:
+        prefetch(memory, pa)
+        prefetch(memory, pa + LINE)
+
+
 @linked(int64(CONTEXT))
 def pool_take(context):  # type: ignore[no-untyped-def]
     """Take the best candidate that is still one: the address of its slot << 8 | its table; 0 if there is none."""
@@ -247,10 +280,11 @@ def pool_take(context):  # type: ignore[no-untyped-def]
         if slot == 0:
             continue
         if _lines_tell(context, table):
-            score = _by_clock(context, table, number, word >> TAG_SHIFT)
+            score = _by_clock(context, line_of(context, number), clock_tags(context, table >> 1), word)
         else:
             hash_ = best[HASH] if best[HASH] != 0 else _hash_of(context, word)
             score = _by_entry(context, table, word, hash_)
         if score >= best[SCORE]:
+            _prefetch_best(context)
             return slot << 8 | table
     return 0
