@@ -27,7 +27,6 @@ then every access to the block may miss the processor's TLB: a GET costs a sixth
 waits for it only if it touches that block meanwhile.
 """
 
-import contextlib
 import os
 import select
 import threading
@@ -46,6 +45,7 @@ from mmcore.frames import (
 from mmcore.jit import DISABLED, address_of, boolean, build, external, int32, int64, kernel, linked, uint8, void, zeros
 from mmcore.memory import PhysicalMemory
 from mmcore.paging import PAGE_SHIFT, RUN_FRAMES
+from mmcore.priority import step_back
 from mmcore.state import EMPTY_RUNS, FRESH, MEMORY, PARTIAL_HEAD, TOTAL, USED_RUNS
 
 SPARSE = 64  # frames
@@ -268,8 +268,7 @@ class Populator:
             self._wake = -1
 
     def _run(self) -> None:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        step_back(self._nice, batch=False)
         populate_loop(self._memory.state, self._control, self._small)
 
     def __enter__(self) -> Self:

@@ -53,6 +53,7 @@ from typing import Any, Protocol
 import msgpack
 
 from mmcore.jit import Array, Table, uint64, zeros
+from mmcore.priority import step_back
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import Cancelled, SnapshotError, SnapshotFailed, SnapshotRunning, WriteFailed
 from snapshot.files import Files
@@ -230,11 +231,7 @@ class Writer:
     # --- the thread's side ---
 
     def _run(self) -> None:
-        thread = threading.get_native_id()
-        with contextlib.suppress(PermissionError):  # a higher priority than allowed: keep the current one
-            os.setpriority(os.PRIO_PROCESS, thread, self._nice)
-        if hasattr(os, "SCHED_BATCH"):  # otherwise, as it has slept, the system would let it preempt the owner
-            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+        step_back(self._nice)
         while True:
             os.eventfd_read(self._wake)
             if self._closing:

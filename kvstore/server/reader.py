@@ -10,7 +10,6 @@ third processor.
 A kernel that fails on this thread ends the server, as it would on the other.
 """
 
-import contextlib
 import logging
 import os
 import threading
@@ -26,6 +25,7 @@ from kvstore.store.aside import ASKED, GIVEN_UP, JOB_WORDS, NEWS, READS_MAX, REA
 from kvstore.wire.wanted import UNWANTED
 from mmcore.jit import DISABLED, address_of, int64, zeros
 from mmcore.memory import PhysicalMemory
+from mmcore.priority import step_back
 from mmcore.space import frozen_reader
 
 log = logging.getLogger("kvstore")
@@ -88,11 +88,7 @@ class Reader:
         os.close(self.shared[NEWS])
 
     def _run(self) -> None:
-        thread = threading.get_native_id()
-        with contextlib.suppress(PermissionError):  # a higher priority than allowed: keep the current one
-            os.setpriority(os.PRIO_PROCESS, thread, self._nice)
-        if hasattr(os, "SCHED_BATCH"):
-            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+        step_back(self._nice)
         try:
             serve_reads(self._context)
         except BaseException as error:
