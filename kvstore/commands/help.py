@@ -5,12 +5,6 @@ from collections.abc import Iterable
 from kvstore.wire.reply import Reply, Simple
 
 
-def help_words(name: str, words: list[str]) -> Reply:
-    """The reply to a container's HELP: its forms and their effects in these words, and HELP itself."""
-    first = f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    return [Simple(line) for line in (first, *words, "HELP", "    Print this help.")]
-
-
 def help_lines(name: str, forms: Iterable[tuple[str, str]]) -> Reply:
     """The reply to a container's HELP: its forms, each with its effect."""
     lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]

@@ -256,5 +256,5 @@ def test_help_lists_every_subcommand() -> None:
     lines = ask(FakeServer(client), client, "CLIENT", "HELP")
     assert isinstance(lines, list)
     assert lines[0] == "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    assert "PAUSE <timeout> [WRITE|ALL]" in lines
+    assert "PAUSE timeout [WRITE | ALL]" in lines
     assert all(isinstance(line, Simple) for line in lines)

@@ -1,12 +1,11 @@
 """HELP of every container: its forms by name, each with its effect, and HELP itself at the end, as in Redis.
 
-Redis's own containers have Redis's words (helptexts.py), the others the summaries of COMMAND DOCS.
+The texts are summaries of our own, as in COMMAND DOCS.
 """
 
 from typing import TYPE_CHECKING
 
-from kvstore.commands.help import help_lines, help_words
-from kvstore.commands.introspection.helptexts import HELP_TEXTS
+from kvstore.commands.help import help_lines
 from kvstore.commands.table import find
 from kvstore.wire.reply import Reply
 
@@ -18,8 +17,8 @@ def help_(_server: "Server", _client: "Client", args: list[bytes]) -> Reply:
     """HELP of any container"""
     container = find(args[0])
     assert container is not None
-    if container.name in HELP_TEXTS:
-        return help_words(container.name, HELP_TEXTS[container.name].splitlines())
     subcommands = sorted(container.subcommands, key=lambda sub: sub.own_name == "help")
     forms = [(f"{sub.own_name.upper()} {sub.usage}".rstrip(), sub.summary) for sub in subcommands]
+    if container.python:
+        forms.insert(0, ("(no subcommand)", container.summary))
     return help_lines(container.name, forms)
