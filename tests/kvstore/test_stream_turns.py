@@ -13,6 +13,7 @@ STEPS = 3  # of read-aside-threshold: two entries are given in steps
 Command = tuple[str | int, ...]
 READ: Command = ("XREADGROUP", "GROUP", "g", "one", "STREAMS", "s", ">")
 AGAIN: Command = (*READ[:-1], "0")
+DELETE: Command = ("XGROUP", "DELCONSUMER", "s", "g", "one")
 
 
 def fill(store: Bare, entries: int, key: str = "s") -> None:
@@ -146,6 +147,24 @@ def test_a_consumer_that_is_deleted_between_two_turns_is_made_again() -> None:
         assert len(ids(store(*READ))) == 1400 and found == [500]
         assert pending_of(store, "one") == list(range(501, 1401))
         store.check()
+
+
+@pytest.mark.parametrize("command", [READ, AGAIN, DELETE])
+def test_a_turn_behind_an_image_is_a_change_since_then(command: Command) -> None:
+    """Else no save point would ever save it."""
+    with in_steps(1400 if command[0] == "XREADGROUP" else 4400) as store:
+        if command != READ:
+            store(*READ)
+        changes: list[int] = []
+
+        def image() -> None:
+            changes.append(int(store.registers.DIRTY))
+            store.registers.DIRTY = 0
+
+        store.between = image
+        store(*command)
+        changes.append(int(store.registers.DIRTY))
+        assert len(changes) == store.turns > 2 and min(changes) > 0
 
 
 def test_entries_that_were_acknowledged_between_two_turns_are_not_given_again() -> None:

@@ -209,7 +209,8 @@ def give_stream(context, budget):  # type: ignore[no-untyped-def]
             record[_LEFT] -= count
             record[GIVEN] += count
         key, size = argument(context, at)
-        changed(context, context.call[DB], key, size, key_hash(context, key, size), XPENDING, served * int64(began))
+        counts = served if began else int64(count > 0)  # an image may have been taken between two turns
+        changed(context, context.call[DB], key, size, key_hash(context, key, size), XPENDING, counts)
     if count == 0 or count < most or record[_LEFT] == 0:
         record[AT], record[_BEGUN] = record[AT] + 1, 0
     return count

@@ -186,13 +186,13 @@ def _delconsumer(context, group, hash_):  # type: ignore[no-untyped-def]
     for _ in range(most):
         where = tree_seek(space, word_at(space, consumer, PENDING), 0, 0)
         pending_remove(space, group, position_word(space, where), position_address(space, where))
-    gone, counts = before + most, int64(before == 0)
+    gone = before + most
     if most < count:
         row[PART_DONE] = gone
-        changed(context, context.call[DB], key, key_size, hash_, XPENDING, counts)
+        changed(context, context.call[DB], key, key_size, hash_, XPENDING, 1)  # an image may be taken now
         return AGAIN
     named_remove(space, CONTROL_BASE + CONTROL_GRAVE, word_at(space, group, CONSUMERS), name, k)
-    changed(context, context.call[DB], key, key_size, hash_, XGROUP_DELCONSUMER, counts)
+    changed(context, context.call[DB], key, key_size, hash_, XGROUP_DELCONSUMER, 1)
     reply_integer(context, gone)
     return SERVED
 
