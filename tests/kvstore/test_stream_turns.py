@@ -140,6 +140,14 @@ def test_anything_may_come_between_two_turns(between: Command, left: int) -> Non
         assert store.registers.CLIENT_BUFFERS == 0
 
 
+def test_the_turns_of_a_read_do_not_grow_with_its_streams() -> None:
+    """Each turn reads the whole command again."""
+    with in_steps(100) as store:
+        reply = store(*READ[:-2], *["s"] * 16_000, *[">"] * 16_000)
+        assert ids(reply) == list(range(1, 101)) and 2 < store.turns < 20
+        store.check()
+
+
 def test_a_consumer_that_is_deleted_between_two_turns_is_made_again() -> None:
     with in_steps(1400) as store:
         found: list[object] = []

@@ -183,7 +183,8 @@ def _end(context, row):  # type: ignore[no-untyped-def]
 def _step(context, row):  # type: ignore[no-untyped-def]
     """A step of the command at hand."""
     options, record, length = options_of(context), deliveries_of(context), reply_length(context)
-    left = int64(_A_TURN_SHARED if is_shared(context) else _A_TURN)
+    # Each turn reads the whole command again, so the step must grow with its length.
+    left = max(int64(_A_TURN_SHARED if is_shared(context) else _A_TURN), options[STREAMS] >> 4)
     row[PART_DONE] = 0
     if _reserve(context, left):
         while left > 0 and record[AT] < options[STREAMS]:
