@@ -119,6 +119,19 @@ def test_a_reply_of_few_entries_goes_aside_when_they_are_large(wire: Wire, since
     assert again == reply
 
 
+def test_a_long_reply_has_what_a_later_stream_of_the_command_gives(wire: Wire) -> None:
+    """The last one asks for what the one before it gives."""
+    found = []
+    for elements in (0, 2500):
+        wire("FLUSHALL")
+        fill(wire)
+        threshold(wire, elements)
+        before = figures(wire)[0]
+        found.append(wire.raw(*read("COUNT", 12, "STREAMS", "large", "many", "many", ">", ">", 0)))
+        assert figures(wire)[0] - before == int(elements > 0)
+    assert found[0] == found[1]
+
+
 def test_in_a_transaction_and_after_a_wait_it_replies_at_once(server: Process, wire: Wire) -> None:
     fill(wire)
     threshold(wire, 1)

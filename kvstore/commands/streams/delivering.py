@@ -142,7 +142,7 @@ def _at_once(context, work):  # type: ignore[no-untyped-def]
     -1 if the reader is to reply.
     """
     options, record, length = options_of(context), deliveries_of(context), reply_length(context)
-    start, count = begin_array(context), int64(0)
+    start, count, early = begin_array(context), int64(0), int64(0)
     while record[AT] < options[STREAMS]:
         i = record[AT]
         if options[STREAMS] > 1:
@@ -153,12 +153,16 @@ def _at_once(context, work):  # type: ignore[no-untyped-def]
         if replied >= 0:
             count += replied
         else:
-            count = int64(-1)
-            if not _reserve(context, work):  # pages are shared now, so that the other streams may need more
-                reply_truncate(context, length)
-                break
+            count, early = int64(-1), int64(record[AT] < options[STREAMS])
+            if early:  # the reader is to see what the other streams give, too
+                read_withdraw(context)
+                if not _reserve(context, work):  # pages are shared still, so that these may need more
+                    reply_truncate(context, length)
+                    break
     if count >= 0:
         end_streams(context, start, count)
+    elif early and not read_begin(context):
+        count = reply_all_given(context, -1)
     return count
 
 
