@@ -245,7 +245,6 @@ TRANSCRIPTS = {
     "object": r"""
         SET k v -> OK
         OBJECT REFCOUNT k -> 1
-        OBJECT IDLETIME k -> 0
         OBJECT REFCOUNT missing -> nil
         OBJECT IDLETIME missing -> nil
         OBJECT FREQ missing -> nil
