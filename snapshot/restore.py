@@ -34,7 +34,8 @@ def adopt(
     _require_empty(space)
     image = preload.join(progress, accept)
     if image is not None:
-        if not _fits(image, space) or adopt_runs(space, image.runs, preload.first_frame) == NO_FRAME:
+        free = int(space.mem.frames[FREE_COUNT])
+        if free < image.pages + tables_needed(image) or adopt_runs(space, image.runs, preload.first_frame) == NO_FRAME:
             preload.cancel()
             raise _out_of_frames(image, space)
         _repeat(image, space)
@@ -63,7 +64,7 @@ def restore(
     free, fresh = int(registers[FREE_COUNT]), int(registers[FRESH])
     never_used = int(registers[TOTAL]) - fresh
     needed = image.pages + tables_needed(image)
-    if not _fits(image, space):
+    if free < needed:
         files.close(fd)
         raise _out_of_frames(image, space)
     # Prefer frames that were used before: fresh ones would make the process grow.
@@ -80,10 +81,6 @@ def restore(
         _place(fd, image, space, progress, files)
     _repeat(image, space)
     return image
-
-
-def _fits(image: Image, space: Space) -> bool:
-    return int(space.mem.frames[FREE_COUNT]) >= image.pages + tables_needed(image)
 
 
 def _repeat(image: Image, space: Space) -> None:

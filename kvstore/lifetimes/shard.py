@@ -233,4 +233,4 @@
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
 ) = range(205)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 202
+assert SHARD_REGISTERS >= 205

@@ -262,9 +262,8 @@ def lacks_memory(context):  # type: ignore[no-untyped-def]
     if outcome == CANNOT and make_room(context):
         outcome = FITS
     _note(context, outcome)
-    return int64(
-        outcome == CANNOT and memory_exceeded(context) != 0
-    )  # above a ceiling alone, frames decide: reserve.py
+    # Above a ceiling alone the command may go on: frames decide (reserve.py).
+    return int64(outcome == CANNOT and memory_exceeded(context) != 0)
 
 
 @linked(int64(CONTEXT))

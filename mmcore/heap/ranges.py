@@ -383,12 +383,13 @@ def heap_settle(space):  # type: ignore[no-untyped-def]
     if heap_borrowed(space) == 0:
         return
     zeros = walk(space.mem, space.cpu[CR3], ZEROS, 0)
+    if zeros < 0:  # all debts end at once
+        store64(space, CONTROL + BORROWED, 0)
+        store64(space, CONTROL + ERA, (load64(space, CONTROL + ERA) + 1) & 0x7FFF_FFFF)
+        return
     page, fresh = 0, load64(space, CONTROL + LARGE_FRESH)
-    while zeros >= 0 and page < fresh:
+    while page < fresh:
         word = load64(space, _large_meta(page))
         if _range_state(word) == LIVE and _borrowed(space, page) != 0:
             _set_borrowed(space, page, _zeros_in(space, _large_va(page), _range_pages(word), zeros))
         page += 1 << _range_order(word)
-    if zeros < 0:
-        store64(space, CONTROL + BORROWED, 0)
-        store64(space, CONTROL + ERA, (load64(space, CONTROL + ERA) + 1) & 0x7FFF_FFFF)

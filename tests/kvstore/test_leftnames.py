@@ -160,12 +160,17 @@ def test_many_names_are_dropped_in_steps_and_others_go_on(budget: int) -> None:
         store.check()
 
 
+def leave_due(store: Bare) -> None:
+    """A name is left, and its time has come."""
+    date(store, "h", ttl_ms=100)
+    leave(store, "h")
+    store.clock_ms += 100
+    assert fields_wait(store.context) == 1
+
+
 def test_a_name_that_was_left_goes_when_its_time_comes() -> None:
     with Bare(8 << 20) as store:
-        date(store, "h", ttl_ms=100)
-        leave(store, "h")
-        store.clock_ms += 100
-        assert fields_wait(store.context) == 1
+        leave_due(store)
         assert expire_fields(store.context, 10) == 1
         assert (left(store), fields_wait(store.context)) == (0, 0)
         store.check()
@@ -188,10 +193,7 @@ def test_the_count_goes_with_the_names(way: str) -> None:
 
 def test_an_empty_database_is_flushed_of_names_that_were_left() -> None:
     with Bare(8 << 20) as store:
-        date(store, "h", ttl_ms=100)
-        leave(store, "h")
-        store.clock_ms += 100
-        assert fields_wait(store.context) == 1
+        leave_due(store)
         assert store("FLUSHDB") == "OK"
         assert (left(store), fields_wait(store.context)) == (0, 0)
         settle(store)

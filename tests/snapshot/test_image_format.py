@@ -248,13 +248,18 @@ BAD_MANIFESTS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_MANIFESTS)
-def test_a_manifest_that_does_not_describe_the_file_is_corrupt_even_if_its_checksum_fits(path, what):
-    data = pages_of(3, 2)
-    manifest: dict[str, object] = {
+def manifest_of(data: bytes) -> dict[str, object]:
+    """The manifest of two pages, in one run and one chunk."""
+    return {
         "version": 1, "id": IDENTITY, "parent": None, "epoch": 0, "root": 0, "forked_unix_us": 0, "pages": 2,
         "runs": RUNS, "chunks": struct.pack("<Q", checksum(data)), "metadata": {},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD_MANIFESTS)
+def test_a_manifest_that_does_not_describe_the_file_is_corrupt_even_if_its_checksum_fits(path, what):
+    data = pages_of(3, 2)
+    manifest = manifest_of(data)
     path.write_bytes(seal(data, msgpack.packb(manifest)))
     verify(path)
     path.write_bytes(seal(data, msgpack.packb({**manifest, **BAD_MANIFESTS[what]})))
@@ -297,11 +302,8 @@ BAD_REPEATS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("what", BAD_REPEATS)
 def test_repeats_that_cannot_be_are_corrupt_even_if_the_checksum_fits(path, what):
     data = pages_of(3, 2)
-    manifest: dict[str, object] = {
-        "version": 2, "id": IDENTITY, "parent": None, "epoch": 0, "root": 0, "forked_unix_us": 0, "pages": 2,
-        "runs": RUNS, "chunks": struct.pack("<Q", checksum(data)), "metadata": {},
-        "repeated": 0x1000, "repeats": struct.pack("<qq", 0x5000, 3), "repetitions": 3,
-    }  # fmt: skip
+    repeats = {"repeated": 0x1000, "repeats": struct.pack("<qq", 0x5000, 3), "repetitions": 3}
+    manifest = {**manifest_of(data), "version": 2, **repeats}
     path.write_bytes(seal(data, msgpack.packb(manifest), repeats=REPEATS))
     verify(path)
     path.write_bytes(seal(data, msgpack.packb(manifest)))  # a header of version 1

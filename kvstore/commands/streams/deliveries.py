@@ -126,7 +126,7 @@ def deliveries_end(context, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _stream(record, i):  # type: ignore[no-untyped-def]
+def _stream(i):  # type: ignore[no-untyped-def]
     # Where the words of a stream begin.
     return _HEAD + _WORDS * i
 
@@ -137,7 +137,7 @@ def _stream(record, i):  # type: ignore[no-untyped-def]
 @linked(int64(CONTEXT, int64[::1], int64, int64, int64))
 def _begin_stream_at_hand(context, record, root, group, at):  # type: ignore[no-untyped-def]
     """Begin with the stream at hand, whose key is argument `at`: whether there is something to give (0 or 1)."""
-    options, space, place = options_of(context), context.space, _stream(record, record[AT])
+    options, space, place = options_of(context), context.space, _stream(record[AT])
     served = is_behind(context, root, group, at + options[STREAMS])
     new = int64(wants_new(context, at + options[STREAMS]))
     record[_BEGUN], record[_LEFT] = 1, options[MOST]
@@ -151,7 +151,7 @@ def _begin_stream_at_hand(context, record, root, group, at):  # type: ignore[no-
 @linked(int64(CONTEXT, int64[::1], int64, int64, int64, int64))
 def _give(context, record, root, group, consumer, most):  # type: ignore[no-untyped-def]
     """Give up to `most` entries of the stream at hand: how many."""
-    options, space, place = options_of(context), context.space, _stream(record, record[AT])
+    options, space, place = options_of(context), context.space, _stream(record[AT])
     if not record[place + _NEW]:
         options[MS], options[SEQ] = record[place + _TO_MS], record[place + _TO_SEQ]
         count = give_again(context, root, consumer, most)
@@ -169,7 +169,7 @@ def _goes_on(context, record, root, group, at):  # type: ignore[no-untyped-def]
     Another consumer may have been given some since then, or the group's last identifier was set.  Then what was given
     so far is all.
     """
-    space, place = context.space, _stream(record, record[AT])
+    space, place = context.space, _stream(record[AT])
     if not record[place + _NEW]:
         return 1
     if word_at(space, group, GIVEN_MS) != record[place + _TO_MS]:
@@ -276,7 +276,7 @@ def reply_given(context, root, i, start):  # type: ignore[no-untyped-def]
     root: of the stream as it is now, 0 without one.
     start: where the whole reply begins, if it may go aside because its entries are long, else -1.
     """
-    record, place = deliveries_of(context), _HEAD + _WORDS * i
+    record, place = deliveries_of(context), _stream(i)
     if not record[place + _SERVED]:
         return 0
     return _reply_range(
@@ -326,7 +326,7 @@ def deliveries_keep(context, row):  # type: ignore[no-untyped-def]
     for i in range(first + streams):
         size += arg_length(context, i) * (2 if i >= first else 1)
     for i in range(streams):
-        served += record[_HEAD + _WORDS * i + _SERVED]
+        served += record[_stream(i) + _SERVED]
     count = first + 4 * served
     capacity = 16 + 8 * count + size + 2 * _TEXT_MAX * served + 8
     address = malloc(capacity)
@@ -338,11 +338,11 @@ def deliveries_keep(context, row):  # type: ignore[no-untyped-def]
         at = _keep_argument(context, head, out, at, i, i)
     place = first
     for i in range(streams):
-        for _ in range(2 * record[_HEAD + _WORDS * i + _SERVED]):
+        for _ in range(2 * record[_stream(i) + _SERVED]):
             at = _keep_argument(context, head, out, at, first + i, place)
             place += 1
     for i in range(streams):
-        words = _HEAD + _WORDS * i
+        words = _stream(i)
         for word in range(_FROM_MS, _WORDS if record[words + _SERVED] else 0, 2):
             start = at
             if word == _FROM_MS and record[words + _NEW]:
