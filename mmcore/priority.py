@@ -1,6 +1,6 @@
 """How the system schedules a thread in the background: it steps back for the one that serves.
 
-What the system does not support or permit is left as it is.
+A request that the system does not support or permit has no effect.
 """
 
 import contextlib

@@ -72,6 +72,14 @@ def test_nothing_is_left_to_do_and_no_path_is_of_one_machine():
     assert {path: words for path, words in found.items() if words} == {}
 
 
+def test_no_sentence_begins_with_a_question_word_as_its_subject():
+    """Comments, docstrings and documents put the subject first; a title may begin with What."""
+    backwards = re.compile(r"(?:^|^ *#  ?|^ *\"\"\"|[.:?!]  ?)(?:What|Whatever|Who) [a-z`].*", re.MULTILINE)
+    texts = [path for path in _versioned() if path.suffix in {".py", ".md"}]
+    found = {_name(path): backwards.findall(path.read_text()) for path in texts}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
 def test_every_file_that_the_documents_name_is_there():
     named = re.compile(
         r"`((?:mmcore|snapshot|kvstore|bench|tests|docs)/[\w/.]+\.(?:py|md|png))|\]\((?!https?:)([\w/.-]+)\)"

@@ -11,7 +11,7 @@ is left as it is.
 
 Units: ns per GET, by the clock that the kernel reads.
 
-What would make it wrong: an owner whose pages were all touched long ago, beside a frozen store of pages never touched.
+Sources of error: an owner whose pages were all touched long ago, beside a frozen store of pages never touched.
 Both are read once before anything is timed.
 """
 

@@ -17,7 +17,7 @@ Units: executions in a second of processor time, and us of it; medians of the ro
 executions.  The rate of a fuzzer includes the mutation of inputs, which Python does here; the times of executions do
 not.
 
-What would make it wrong: another process on the same cores, which takes the caches too; inputs that do nothing, as many
+Sources of error: another process on the same cores, which takes the caches too; inputs that do nothing, as many
 of a fuzzer's: the commands and the changes of an input are given.  AFL's executions include the tracing of branches, of
 which there is none here, so the ratios can be compared and the rates cannot.
 """

@@ -19,7 +19,7 @@ measured in a process with as much memory, which the child touches in the same w
 
 Units: executions a second, and us of one execution; medians of the rounds, of os.fork of the single executions.
 
-What would make it wrong: another process on the same cores, which above all delays the children of os.fork; the
+Sources of error: another process on the same cores, which above all delays the children of os.fork; the
 memory of Python, some MiB, which os.fork copies too, and Python's loop over the pages, some 40 ns for each.  Copies get
 the frames that the last clone gave back, which are in the caches; so do those of os.fork.
 """

@@ -10,7 +10,7 @@ itself, whatever else the cores do.
 
 Units: ms.
 
-What would make it wrong: three processes and the reader's thread on two cores, so that the bystander may wait for a
+Sources of error: three processes and the reader's thread on two cores, so that the bystander may wait for a
 core and not for the server, which shows beside the idle server too, and does not show in the longest turn; a receiver
 that is slower than the server, for then the time of a read is the receiver's.
 """

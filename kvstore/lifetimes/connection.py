@@ -40,8 +40,8 @@ A row is int64[FIELDS].  connections/table.py has the table of rows, and opens a
     QUEUE_BYTES,  # while BLOCKED: the time that the command has taken so far [cycles]
     WATCH_FIRST,  # its watches: interests, as those below
     WATCH_COUNT,
-    # What a command has done that goes on in its next turn: arguments of a WATCH, entries of a DELCONSUMER or an XTRIM;
-    # 1 while an XREADGROUP has a record in the queue buffer.
+    # The progress of a command that goes on in its next turn: arguments of a WATCH, entries of a DELCONSUMER or an
+    # XTRIM; 1 while an XREADGROUP has a record in the queue buffer.
     PART_DONE,
     LAST_COMMAND,  # row of the command table
     NEXT_FREE,  # while the slot is free: the next free slot

@@ -6,14 +6,14 @@ are refused for want of frames (reserve.py):
     frames in use   0 ....................... start ........... low ........... in force
                     no ceiling              | the ceiling stays | it falls     | refused
 
-At `start` the ceiling is set to the data that there are: from then on each new key costs old ones.  What is deleted
-leaves holes in slab pages, which values of the same size fill, so usually no more frames are taken.  Where the sizes
+At `start` the ceiling is set to the data that there are: from then on each new key costs old ones.  Deleted ones
+leave holes in slab pages, which values of the same size fill, so usually no more frames are taken.  Where the sizes
 change, the pages of the old ones become empty late.  So beyond `low` the ceiling falls by a part at each command, as
 long as it is met.  It is gone when frames are back.
 
 It is not set, and does not fall, while other roots share pages: an image's, a branch's, one that is being released.
-What goes then gives no frame back.  Commands are refused in the end; so they are when nothing may be evicted, and when
-a value has no room between `start` and the frames in force.
+Keys that go then give no frame back.  Commands are refused in the end; so they are when nothing may be evicted, and
+when a value has no room between `start` and the frames in force.
 """
 
 from kvstore.lifetimes.context import CONTEXT

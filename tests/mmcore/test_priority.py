@@ -11,7 +11,7 @@ from mmcore.priority import step_back
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a thread of its own, whose priority it may change."""
+    """The result of `work` in a thread of its own, whose priority it may change."""
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(work()))
     thread.start()

@@ -1,4 +1,4 @@
-"""Who hears of a command on a stream, beside redis-server: WATCH, tracking, keyspace events, hits and misses."""
+"""WATCH, tracking, keyspace events, hits and misses hear of commands on streams as in redis-server."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ COMMANDS = [
 
 
 def heard(server: Process, protocol: int, command: str) -> dict[str, Any]:
-    """What came of a command, on a server with these contents."""
+    """The outcome of a command, on a server with these contents."""
     with Wire(server.address, protocol) as wire, Wire(server.address) as watcher, Wire(server.address) as listener:
         wire.pipeline([tuple(one.split()) for one in SETUP])
         tracker = Peer(server.address, 3)

@@ -150,7 +150,7 @@ def _waits(context):  # type: ignore[no-untyped-def]
 
 @linked(int64(CONTEXT, int64, int64))
 def _begin(context, address, begins):  # type: ignore[no-untyped-def]
-    """Find the sources, and begin or do all the work, whose record is at `address`.  What the kernel returns."""
+    """Find the sources, and begin or do all the work, whose record is at `address`.  Returns what the kernel does."""
     work = words_at(address, work_words(context.call[ARGC] - _FIRST_SOURCE))
     cost = _find_sources(context, work)
     _, key_size = argument(context, 2)

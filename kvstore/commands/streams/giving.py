@@ -1,7 +1,6 @@
 """Entries that a consumer of a group is given: those behind the last one that the group was given, or its own again.
 
-Nothing is replied here.  XREADGROUP replies entries first, and then gives them; or in the other order, if it takes
-several turns (turns.py).
+Nothing is replied here.  XREADGROUP gives first, and makes its reply of a record of that (deliveries.py).
 """
 
 from kvstore.commands.streams.groups import note_given
