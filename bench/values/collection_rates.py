@@ -9,8 +9,9 @@ Method: that of command_rates.py, at a pipeline of 16, with these commands:
     SPOP, LPOP       from several collections, so many that a run leaves half of their elements
     ZRANGE 0 9       the same ten members; LRANGE 0 99 the same hundred elements
 
-LINDEX is sent by pipelines of 200 by this process, at index 0 and at random indices in turn; what is compared is the
-processor time of the same number of commands.
+LINDEX is sent by this process over one connection, at index 0 and at random indices in turn, without pipelines, in
+pipelines of 16, and in such of 200; what is compared is the processor time of the same number of commands.  The figure
+is that of 16, as for the other commands.  The longer the pipeline, the less of a command's cost is the system's.
 
 Units: requests per second; ns of processor time per command; ratios have none.
 
@@ -30,7 +31,7 @@ from bench.values.sizes import Sizes
 
 INDEX_BAR = 1.5
 COLLECTIONS = 10  # that SPOP and LPOP take from
-LOOKUPS_AT_ONCE = 200
+LOOKUPS_AT_ONCE = (1, PIPELINE, 200)
 
 TESTS: dict[str, tuple[str, ...]] = {
     "HSET": ("HSET", "hash", f"f{RAND}", "v123456789"),
@@ -78,11 +79,11 @@ def throughput(report: Report, here: Sequence[str], sizes: Sizes, progress: Say)
 # ------------------------------------------------------------------------------------------------------------- LINDEX
 
 
-def batches(indices: Sequence[int]) -> list[tuple[bytes, int]]:
+def batches(indices: Sequence[int], at_once: int) -> list[tuple[bytes, int]]:
     """(bytes, commands) of LINDEX at these indices."""
     found = []
-    for first in range(0, len(indices), LOOKUPS_AT_ONCE):
-        part = indices[first : first + LOOKUPS_AT_ONCE]
+    for first in range(0, len(indices), at_once):
+        part = indices[first : first + at_once]
         found.append((b"".join(encode("LINDEX", "list", at) for at in part), len(part)))
     return found
 
@@ -94,16 +95,25 @@ def _cost_ns(one: Server, client: Client, sent: Iterable[tuple[bytes, int]], cou
     return (one.processor_ns() - before) / count
 
 
+def _index_of(one: Server, client: Client, sizes: Sizes, at_once: int) -> list[tuple[float, float]]:
+    """For each round the cost at 0, and anywhere [ns]."""
+    chosen = random.Random(1)
+    anywhere = batches([chosen.randrange(sizes.indexed) for _ in range(sizes.lookups)], at_once)
+    first = batches([0] * sizes.lookups, at_once)
+    return [
+        (_cost_ns(one, client, first, sizes.lookups), _cost_ns(one, client, anywhere, sizes.lookups))
+        for _ in range(sizes.rounds)
+    ]
+
+
 def index(report: Report, here: Sequence[str], sizes: Sizes, progress: Say) -> None:
     """The part index."""
     report.method.append(
-        f"index: a list of {sizes.indexed:,} elements of 10 B, {sizes.lookups:,} LINDEX in pipelines of "
-        f"{LOOKUPS_AT_ONCE}, {sizes.rounds} rounds"
+        f"index: a list of {sizes.indexed:,} elements of 10 B, {sizes.lookups:,} LINDEX over one connection, "
+        f"{sizes.rounds} rounds"
     )
-    table = report.table("LINDEX, processor time a command [ns]", "server", "at 0", "anywhere", "anywhere over at 0")
-    chosen = random.Random(1)
-    anywhere = batches([chosen.randrange(sizes.indexed) for _ in range(sizes.lookups)])
-    first = batches([0] * sizes.lookups)
+    table = report.table("LINDEX, processor time a command [ns]", "server", "pipeline", "at 0", "anywhere",
+                         "anywhere over at 0")  # fmt: skip
     ours = None
     for subject in here:
         progress(f"index, {subject}")
@@ -113,13 +123,11 @@ def index(report: Report, here: Sequence[str], sizes: Sizes, progress: Say) -> N
                 client.command("LINDEX", "list", 0)
             except ReplyError as error:
                 report.notes.append(f"{subject}, LINDEX: {error}")
-                table.add(subject, None, None, None)
                 continue
-            pairs = [
-                [_cost_ns(one, client, sent, sizes.lookups) for sent in (first, anywhere)] for _ in range(sizes.rounds)
-            ]
-        over = median(ratio(b, a) or 0.0 for a, b in pairs)
-        table.add(subject, median(a for a, _ in pairs), median(b for _, b in pairs), over)
-        if subject == here[0]:
-            ours = over
+            for at_once in LOOKUPS_AT_ONCE:
+                pairs = _index_of(one, client, sizes, at_once)
+                over = median(ratio(b, a) or 0.0 for a, b in pairs)
+                table.add(subject, at_once, median(a for a, _ in pairs), median(b for _, b in pairs), over)
+                if subject == here[0] and at_once == PIPELINE:
+                    ours = over
     report.figure("LINDEX anywhere, processor time over LINDEX 0", ours, at_most=INDEX_BAR, unit=" ×")

@@ -82,6 +82,9 @@
     # the connection at hand
     INPUT_POSITION,  # of the next command in the query buffer
     AHEAD,  # offset of the first command in the query buffer that has not been prefetched
+    PLACES_ADDRESS,  # found while looking ahead: see store/places.py
+    PLACES_NEXT,  # that a command may take,
+    PLACES_END,  # and how many there are
     INPUT_SHARED,  # whether that is the shared buffer
     INLINE_ADDRESS,  # room for an inline command as it was received: uint8[LINE_ROOM], see request.py
     # why the kernel returned
@@ -231,6 +234,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(205)
+) = range(208)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 205
+assert SHARD_REGISTERS >= 208

@@ -15,6 +15,7 @@ INVALIDATION_WORDS = 8  # of a message that invalidates keys: effects/invalidati
 COPYING_WORDS = 11  # of a record that is copied in steps: structures/copying.py
 DEADLINE_WORDS = 2  # of a node of the heap in connections/deadlines.py
 EVICTION_POOL_WORDS = 1 + 16 * 5  # candidates for eviction: store/evictionpool.py
+PLACES_MAX, PLACES_WORDS = 16, 5  # found while looking ahead: store/places.py
 SAMPLES = 16  # for INFO's rates; one a tick
 SCRATCH_WORDS = 256
 NAMES_WORDS = 9  # of the table of named stores: branches/registry.py

@@ -28,6 +28,8 @@ from kvstore.lifetimes.sizes import (
     ERROR_WORDS,
     EVENTS_CAPACITY,
     EVICTION_POOL_WORDS,
+    PLACES_MAX,
+    PLACES_WORDS,
     INPUT_MAX,
     INTERESTS_WORDS,
     INVALIDATION_WORDS,
@@ -141,6 +143,7 @@ class Shard:
             shard.SCRATCH_ADDRESS: zeros(int64, SCRATCH_WORDS),
             shard.DECIMAL_ADDRESS: zeros(uint8, 2 * TEXT_MAX + RESULT_MAX),
             shard.EVICTION_POOL_ADDRESS: zeros(int64, EVICTION_POOL_WORDS),
+            shard.PLACES_ADDRESS: zeros(int64, PLACES_MAX * PLACES_WORDS),
         }
         for register, room in self._rooms.items():
             words[register] = address_of(room)

@@ -14,23 +14,25 @@ buffer together, and a processor can wait for several lines at once.  So before 
 
 The first argument is taken for the key, which is right for nearly every command.  The second is taken for the element
 of a set or hash, and the last for that of a sorted set.  Where this is wrong, a line is fetched in vain.  LINDEX waits
-for the packed that holds its element.  So its list is searched beforehand, which costs less than these lines.
+for the packed that holds its element.  So its list is searched beforehand, and LINDEX is told the place.
 
 A small database is in the cache anyway, and looking at a command takes about as long as finding its key there.  So
 nothing is looked at then, unless the first of the commands is LINDEX or is for a great collection.
 
-Looking ahead changes nothing but the contents of the caches and the TLB.
+Looking ahead changes nothing but the contents of the caches and the TLB, and these places.
 """
 
 from kvstore.lifetimes.call import DB, QUERY_SIZE
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import AHEAD, INPUT_POSITION
+from kvstore.lifetimes.sizes import PLACES_MAX
 from kvstore.lifetimes.store import HASH_SEED
 from kvstore.store.clocks import clock_prefetch
 from kvstore.store.databases import db_load, key_base
 from kvstore.store.entries import HASH, LIST, SET, ZSET, entry_root, entry_type
 from kvstore.store.index import index_prefetch, index_prefetch_entry
 from kvstore.store.layout import DB_KEY_BUCKETS
+from kvstore.store.places import forget_places, note_place
 from kvstore.structures.hash import hash_bytes
 from kvstore.structures.kinds import RECORD, kind_of
 from kvstore.structures.record import BUCKETS
@@ -41,7 +43,7 @@ from kvstore.wire.request import short_number
 from mmcore.jit import bytes64, int64, kernel, linked, prefetch, void
 from mmcore.mmu import load64, read_address
 
-AHEAD_MAX = 16  # commands at a time: about as many lines as a core can wait for at once
+AHEAD_MAX = PLACES_MAX  # commands at a time: about as many lines as a core can wait for at once
 ARGUMENTS_MAX = 16  # of a command that is looked at; a longer one takes longer than fetching its key's lines
 KEY_MAX = 512  # [bytes], of an element too
 FEW_BUCKETS = 512  # with the first lines of their entries 256 KiB, a quarter of a common L2 cache
@@ -133,7 +135,10 @@ def _prefetch_root(context, i):  # type: ignore[no-untyped-def]
     type_ = entry_type(context, entry)
     known[_AT + i] = 0
     if type_ == LIST and known[_RANK + i] >= 0:
-        sequence_prefetch(context.space, entry_root(context, entry), known[_RANK + i])
+        root = entry_root(context, entry)
+        packed, rest = sequence_prefetch(context.space, root, known[_RANK + i])
+        if packed != 0:
+            note_place(context, root, known[_RANK + i], packed, rest)
     elif _has_table(type_):
         known[_AT + i] = entry_root(context, entry)
         prefetch(context.space.mem.bytes, read_address(context.space, known[_AT + i]))
@@ -162,6 +167,7 @@ def look_ahead(context):  # type: ignore[no-untyped-def]
     base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
     found, position = 0, shard[INPUT_POSITION]
     shard[AHEAD] = end
+    forget_places(context)
     pays = buckets > FEW_BUCKETS or (buckets > 0 and _pays(context, base, buckets) != 0)
     for _ in range(AHEAD_MAX if pays else 0):
         key, length, second, last, rank, position = _next_command(text, position, end)

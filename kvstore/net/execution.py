@@ -70,6 +70,7 @@ from kvstore.lifetimes.store import DIRTY, READ_ONLY, WRITES_REFUSED
 from kvstore.net.events import EVENT_COMMAND, EVENT_HTTP, EVENT_NONE, EVENT_POSTPONED, EVENT_QUEUE
 from kvstore.store.copying import leave_copy
 from kvstore.store.eviction import has_limit, lacks_memory
+from kvstore.store.places import forget_places
 from kvstore.store.undo import must_undo, undo, undo_end
 from kvstore.system.libc import cycles
 from kvstore.wire.errors import (
@@ -190,6 +191,8 @@ def _begin(context, command):  # type: ignore[no-untyped-def]
     call[COMMAND_REPLY] = call[REPLY_LENGTH]
     call[COMMAND_CYCLES] = cycles()
     handler = row_of(context, command)[ROW_HANDLER]
+    if row_of(context, command)[ROW_FLAGS] & READS == 0:
+        forget_places(context)
     if handler == 0:
         return EVENT_COMMAND
     return _call(handler, context)

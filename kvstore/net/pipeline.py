@@ -67,6 +67,7 @@ from kvstore.net.execution import execute, note_read, run_transaction
 from kvstore.net.output import queue_reply, takes_reply
 from kvstore.net.reads import read_begun
 from kvstore.net.waiting import begin_wait
+from kvstore.store.places import forget_places
 from kvstore.system.libc import bytes_at, cycles
 from kvstore.wire.arguments import query
 from kvstore.wire.request import COMPLETE, INCOMPLETE, MALFORMED, parse_request, restore_request
@@ -97,6 +98,7 @@ def _command_over(context, row):  # type: ignore[no-untyped-def]
 def run_pipeline(context, slot, row):  # type: ignore[no-untyped-def]
     """Execute the commands in the query buffer; returns an EVENT, EVENT_NONE when no whole command is left."""
     call, shard = context.call, context.shard
+    forget_places(context)
     while True:
         if call[DEPTH] != 0:
             event = run_transaction(context, row)

@@ -117,13 +117,20 @@ def sequence_find(space, root, rank):  # type: ignore[no-untyped-def]
     return position, packed, rank - rest
 
 
-@linked(void(SPACE, int64, int64))
+@kernel
 def sequence_prefetch(space, root, rank):  # type: ignore[no-untyped-def]
-    """Prefetch the lines in which the element of a rank is found, if that lies in the tree."""
-    if kind_of(space, root) != PACKED:
-        position, rest = tree_find(space, root, rank - heads_of(space, root), 1)
-        if position != 0:
-            packed_prefetch(space, position_address(space, position), rest, position_word(space, position))
+    """Prefetch the lines in which the element of a rank is found, if that lies in the tree.
+
+    Returns its packed and its place there; packed 0 if the rank is elsewhere.
+    """
+    if kind_of(space, root) == PACKED:
+        return int64(0), int64(0)
+    position, rest = tree_find(space, root, rank - heads_of(space, root), 1)
+    if position == 0:
+        return int64(0), int64(0)
+    packed = position_address(space, position)
+    packed_prefetch(space, packed, rest, position_word(space, position))
+    return packed, rest
 
 
 @kernel

@@ -1,11 +1,14 @@
-"""Looking ahead: for any query buffer it changes nothing but caches, and it returns the right place to look next."""
+"""Looking ahead: for any query buffer it changes nothing but caches and places, and returns where to look next."""
 
+import ctypes
 import random
 
 import numpy as np
 import pytest
 
+from kvstore.lifetimes.sizes import PLACES_WORDS
 from kvstore.net.ahead import AHEAD_MAX, FEW_BUCKETS, look_ahead
+from kvstore.store.places import PACKED, RANK, REST, ROOT, STORE
 from tests.kvstore.bare import Bare
 
 MANY = 6 * FEW_BUCKETS + 1000  # keys of a database that does not fit the cache
@@ -27,11 +30,11 @@ def look(store: Bare, text: bytes, position: int = 0) -> int:
     kept = np.frombuffer(text, np.uint8).copy()
     r = store.registers
     r.QUERY_ADDRESS, r.QUERY_SIZE, r.INPUT_POSITION = kept.ctypes.data, len(text), position
-    r.AHEAD = 0
+    r.AHEAD = r.PLACES_NEXT = r.PLACES_END = 0
     registers, data = words(store), bytes(store.memory.state.bytes[: 4 << 20])
     look_ahead(store.context)
     found = r.AHEAD
-    r.AHEAD = 0
+    r.AHEAD = r.PLACES_NEXT = r.PLACES_END = 0
     assert words(store) == registers
     assert bytes(store.memory.state.bytes[: 4 << 20]) == data
     assert kept.tobytes() == text
@@ -154,3 +157,66 @@ def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
             position = generator.randrange(len(text))
             assert position <= look(store, text, position) <= len(text)
         store.check()
+
+
+# --- the places that LINDEX is told ------------------------------------------------------------------------------------
+
+LONG = 3000  # elements, whose list is a record with a tree
+
+
+def long_list(store: Bare) -> None:
+    for first in range(0, LONG, 100):
+        store("RPUSH", "list", *(f"v{i}" for i in range(first, first + 100)))
+
+
+def look_for(store: Bare, ranks: list[int]) -> int:
+    """Look ahead at LINDEX of these ranks; returns how many places were noted."""
+    kept = np.frombuffer(b"".join(command(b"LINDEX", b"list", b"%d" % rank) for rank in ranks), np.uint8).copy()
+    r = store.registers
+    r.QUERY_ADDRESS, r.QUERY_SIZE, r.INPUT_POSITION = kept.ctypes.data, kept.size, 0
+    look_ahead(store.context)
+    return r.PLACES_END
+
+
+def test_lindex_takes_the_places_that_were_noted() -> None:
+    with Bare() as store:
+        long_list(store)
+        ranks = [7 * i + 1200 for i in range(10)]
+        assert look_for(store, ranks) == 10
+        for i, rank in enumerate(ranks):
+            assert store("LINDEX", "list", rank) == b"v%d" % rank
+            assert store.registers.PLACES_NEXT == i + 1
+        assert store("LINDEX", "list", ranks[0]) == b"v%d" % ranks[0]  # none is left: it searches
+
+
+def test_lindex_believes_the_place_and_does_not_search() -> None:
+    with Bare() as store:
+        long_list(store)
+        look_for(store, [1500, 1600])
+        first, second = (words_of_place(store, i) for i in range(2))
+        first[PACKED], first[REST] = second[PACKED], second[REST]
+        assert store("LINDEX", "list", 1500) == b"v1600"
+
+
+def test_a_place_is_for_its_store_list_and_rank_alone() -> None:
+    for word in (STORE, ROOT, RANK):
+        with Bare() as store:
+            long_list(store)
+            look_for(store, [1500, 1600])
+            words_of_place(store, 0)[word] += 1
+            assert store("LINDEX", "list", 1500) == b"v1500"
+            assert store.registers.PLACES_NEXT == 2  # it was passed over, and so was the one behind it
+
+
+def test_no_place_is_noted_beyond_a_list_or_at_its_ends() -> None:
+    with Bare() as store:
+        long_list(store)
+        assert look_for(store, [0, LONG - 1, LONG, 10**9]) == 0
+        store("RPUSH", "list", "x" * 60)
+        assert look_for(store, [1500] * (AHEAD_MAX + 9)) == AHEAD_MAX
+
+
+def words_of_place(store: Bare, number: int) -> np.ndarray:
+    """The words of a noted place."""
+    address = store.registers.PLACES_ADDRESS + 8 * PLACES_WORDS * number
+    return np.frombuffer((ctypes.c_int64 * PLACES_WORDS).from_address(address), np.int64)

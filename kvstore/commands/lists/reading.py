@@ -7,6 +7,7 @@ from kvstore.store.aside import goes_aside
 from kvstore.store.collections import OTHER_TYPE, collection_read
 from kvstore.store.entries import LIST, entry_root
 from kvstore.store.leaving import reply_limit
+from kvstore.store.places import take_place
 from kvstore.structures.sequence import sequence_count, sequence_find, sequence_match
 from kvstore.wire.arguments import INT64_MAX, INT64_MIN, argument, integer_argument, pack, word
 from kvstore.wire.deferred import begin_array, end_array
@@ -56,8 +57,11 @@ def lindex(context):  # type: ignore[no-untyped-def]
     if rank < 0 or rank >= count:
         reply_null(context)
         return 0
-    _, packed, first = sequence_find(context.space, root, rank)
-    reply_element(context, packed, rank - first)
+    packed, i = take_place(context, root, rank)
+    if packed == 0:
+        _, packed, first = sequence_find(context.space, root, rank)
+        i = rank - first
+    reply_element(context, packed, i)
     return 0
 
 
