@@ -13,7 +13,7 @@ another space, or shared with another address, but it never misses a changed pag
 """
 
 from mmcore.errors import HUGE_PAGE, NOT_PRESENT
-from mmcore.jit import copy_bytes, int64, kernel, linked, uint8
+from mmcore.jit import copy_bytes, int64, kernel, linked, uint8, void
 from mmcore.paging import (
     ENTRY_COUNT,
     HUGE,
@@ -149,3 +149,40 @@ def gather(mem, root, va, pages, out, offset):  # type: ignore[no-untyped-def]
             offset += PAGE_SIZE
             va += PAGE_SIZE
     return pages
+
+
+@linked(int64(MEMORY, int64, int64, int64, int64[::1], int64))
+def list_frames(mem, root, va, pages, out, at):  # type: ignore[no-untyped-def]
+    """Put the frames of `pages` pages from `va` on into out[at:].  Returns `pages`, or NOT_PRESENT as `gather`."""
+    end = va + pages * PAGE_SIZE
+    while va < end:
+        pt = walk(mem, root, va, 1)
+        stop = min(end, (va & -PT_SPAN) + PT_SPAN)
+        if pt == HUGE_PAGE:
+            frame = walk(mem, root, va, 0)
+            while va < stop:
+                out[at] = frame
+                frame += 1
+                at += 1
+                va += PAGE_SIZE
+        elif pt < 0:
+            return NOT_PRESENT
+        while va < stop:
+            entry = mem.entries[slot_of(pt, va, 1)]
+            if not entry & P:
+                return NOT_PRESENT
+            out[at] = frame_of(entry)
+            at += 1
+            va += PAGE_SIZE
+    return pages
+
+
+@linked(void(MEMORY, int64[::1], int64, int64, uint8[::1], int64))
+def copy_frames(mem, frames, first, count, out, offset):  # type: ignore[no-untyped-def]
+    """Copy the frames frames[first : first + count] to out[offset:].
+
+    It follows no entry.  So it is safe even after the root was released; it then copies bytes that mean nothing.
+    """
+    for number in range(first, first + count):
+        copy_bytes(out, offset, mem.bytes, frames[number] << PAGE_SHIFT, PAGE_SIZE)
+        offset += PAGE_SIZE

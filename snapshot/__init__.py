@@ -7,6 +7,7 @@
     describe     the contents of an image as text and as JSON
     restore      loads an image into an address space
     frozen       reads the pages of a frozen root in another thread
+    gatherer     the thread that copies these pages for the writer in idle time
     writer       the background thread that writes these pages as an image
     snapshotter  fork, write, release: the states of a snapshot, and its statistics
     schedule     save points: when a snapshot is due

@@ -7,8 +7,8 @@ These kernels only read, without the GIL.  mmcore/frozen.py explains why another
 """
 
 from mmcore.errors import NOT_PRESENT, NotMapped
-from mmcore.frozen import gather, next_mapping, next_run
-from mmcore.jit import Array, Table, int64, kernel, linked, uint8, zeros
+from mmcore.frozen import copy_frames, gather, list_frames, next_mapping, next_run
+from mmcore.jit import Array, Table, address_of, int64, kernel, linked, uint8, void, zeros
 from mmcore.paging import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA_LIMIT
 from mmcore.state import MEMORY, Memory
 from mmcore.walk import walk
@@ -62,25 +62,36 @@ def list_runs(mem, root, repeated, runs, repeats, scratch):  # type: ignore[no-u
     return 0
 
 
-@linked(int64(MEMORY, int64, int64[:, ::1], int64[::1], int64, uint8[::1]))
-def gather_next(mem, root, runs, cursor, pages, out):  # type: ignore[no-untyped-def]
-    """Copy the next `pages` pages to the front of `out`.  Returns 0, or NOT_PRESENT, which only a bug can cause.
+@linked(int64(MEMORY, int64, int64[:, ::1], int64[::1], int64, int64[::1]))
+def list_next(mem, root, runs, cursor, pages, out):  # type: ignore[no-untyped-def]
+    """Put the frames of the next `pages` pages into `out`.  Returns 0, or NOT_PRESENT, which only a bug can cause.
 
     `cursor` is [run, page in the run] of the next page; this kernel advances it.
     """
-    offset = 0
+    at = 0
     while pages > 0:
         run, page = cursor[0], cursor[1]
         piece = min(pages, runs[run, 1] - page)
-        if gather(mem, root, runs[run, 0] + (page << PAGE_SHIFT), piece, out, offset) < 0:
+        if list_frames(mem, root, runs[run, 0] + (page << PAGE_SHIFT), piece, out, at) < 0:
             return NOT_PRESENT
-        offset += piece << PAGE_SHIFT
+        at += piece
         pages -= piece
         cursor[1] = page + piece
         if cursor[1] == runs[run, 1]:
             cursor[0] = run + 1
             cursor[1] = 0
     return 0
+
+
+@linked(void(int64[:, ::1], int64[::1], int64))
+def seek(runs, cursor, page):  # type: ignore[no-untyped-def]
+    """Let `cursor` stand at page number `page` in the order of the runs, or behind the last one."""
+    run = 0
+    while run < runs.shape[0] and page >= runs[run, 1]:
+        page -= runs[run, 1]
+        run += 1
+    cursor[0] = run
+    cursor[1] = page
 
 
 class FrozenSpace:
@@ -113,6 +124,10 @@ class FrozenSpace:
         """The pages that `runs` left out, as it found them."""
         return Repeats(self._repeated, self._repeats) if len(self._repeats) else None
 
+    def lies_in(self, memory: Memory) -> bool:
+        """Whether its frames are those of this memory."""
+        return address_of(self._mem.bytes) == address_of(memory.bytes)
+
     def read(self, address: int, length: int) -> bytes:
         """The `length` bytes at `address`, which must be mapped."""
         first = address & ~PAGE_MASK
@@ -122,9 +137,21 @@ class FrozenSpace:
             raise NotMapped(address)
         return bytes(buffer[address - first : address - first + length])
 
-    def gather(self, first: int, pages: int, buffer: Array) -> None:
-        """Copy `pages` pages to the front of `buffer`; `first` must be the page at which the last call ended."""
-        assert first == self._next and pages * PAGE_SIZE <= len(buffer), (first, self._next, pages, len(buffer))
-        code = gather_next(self._mem, self.root, self._runs, self._cursor, pages, buffer)
+    def frames(self, first: int, pages: int, out: Array) -> None:
+        """Put the frames of `pages` pages, from page number `first` in the order of the runs on, into `out`.
+
+        They keep their contents as long as the root is held.
+        """
+        assert pages <= len(out), (pages, len(out))
+        if first != self._next:
+            seek(self._runs, self._cursor, first)
+        code = list_next(self._mem, self.root, self._runs, self._cursor, pages, out)
         assert code == 0, "a frozen page is not there any more"
-        self._next += pages
+        self._next = first + pages
+
+    def gather(self, first: int, pages: int, buffer: Array) -> None:
+        """Copy these pages to the front of `buffer`."""
+        assert pages * PAGE_SIZE <= len(buffer), (pages, len(buffer))
+        frames = zeros(int64, pages)
+        self.frames(first, pages, frames)
+        copy_frames(self._mem, frames, 0, pages, buffer, 0)

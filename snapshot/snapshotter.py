@@ -106,7 +106,7 @@ class Snapshotter:
         self._statistics = Statistics()
         self._metadata = metadata
         self._repeated = repeated
-        self._writer = Writer(directory, prefix, nice, files, chunk_size, accept)
+        self._writer = Writer(directory, prefix, nice, files, chunk_size, accept, space.mem)
         self.ticket = zeros(int64, ticket.TICKET_WORDS)
         self.ticket[ticket.ROOT] = -1
         self.ticket[ticket.WAKE] = self._writer.wake_fileno()

@@ -5,10 +5,11 @@ to the eventfd to the owner's pause, not the start of a thread.  The thread lowe
 scheduling policy, so that it does not preempt the owner when it wakes.  It does not use the idle policy: on busy cores
 the system could then stop it for long while it holds the GIL, for which the owner's Python would wait.
 
-For each chunk it makes two calls without the GIL: one gathers the pages from their frames, one computes the checksum.
-One more call writes a group of chunks.  Between these calls it holds the GIL for microseconds.  The pages are written
-past the page cache: that takes a tenth of the processor time and leaves the cache to other files, and the image must
-reach the disk anyway before it counts.  If a file system does not support this, they go through the cache.
+A second thread, which has the idle policy, copies the pages from their frames (gatherer.py): one chunk, while the
+writer computes the checksum of the chunk before and writes it.  Each of these calls is made without the GIL.
+Between them the writer holds the GIL for microseconds.  The pages are written past the page cache: that takes a tenth
+of the processor time and leaves the cache to other files, and the image must reach the disk anyway before it counts.
+If a file system does not support this, they go through the cache.
 
     step             action                                                 if it fails
     prepare          get the owner's metadata, list the runs of pages       -
@@ -40,7 +41,6 @@ before.  The thread reads frames of the frozen root and changes nothing in the m
 
 import contextlib
 import errno
-import mmap
 import os
 import select
 import threading
@@ -54,9 +54,11 @@ import msgpack
 
 from mmcore.jit import Array, Table, uint64, zeros
 from mmcore.priority import step_back
+from mmcore.state import Memory
 from snapshot.directory import PREFIX, ImageDirectory
 from snapshot.errors import Cancelled, SnapshotError, SnapshotFailed, SnapshotRunning, WriteFailed
 from snapshot.files import Files
+from snapshot.gatherer import Gatherer
 from snapshot.image import (
     CHUNK_SIZE,
     DATA_OFFSET,
@@ -70,7 +72,6 @@ from snapshot.image import (
     header_page,
 )
 
-GROUP = 4  # chunks per write
 FLUSH_SIZE = 32 << 20
 NICE = 10
 KEEP = 2
@@ -137,7 +138,9 @@ class Writer:
         files: Files | None = None,
         chunk_size: int = CHUNK_SIZE,
         accept: Accept = accept_any,
+        memory: Memory | None = None,
     ) -> None:
+        """memory: the frames of the frozen spaces, which a thread in idle time then gathers."""
         self.files = files or Files()
         self.images = ImageDirectory(directory, prefix, self.files, accept)
         self.pages_done = 0
@@ -146,8 +149,7 @@ class Writer:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._nice = nice
         self._chunk_size = chunk_size
-        # A mapping is page-aligned, which writing past the cache requires.
-        self._buffer = memoryview(mmap.mmap(-1, GROUP * chunk_size))
+        self._gatherer = Gatherer(chunk_size, memory, nice)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._job: Job | None = None
         self._submitted = False
@@ -225,6 +227,7 @@ class Writer:
         self.cancel()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
+        self._gatherer.close()
         os.close(self._wake)
         os.close(self._event)
 
@@ -351,8 +354,8 @@ class Writer:
         direct = files.bypass_cache(fd, True)
         checksums = zeros(uint64, -(-total * PAGE_SIZE // self._chunk_size))
         flushed, waited = 0, 0
-        for chunk in range(0, len(checksums), GROUP):
-            data = self._gather_group(job.frozen, chunk, checksums)
+        for chunk, data in enumerate(self._gatherer.groups(job.frozen, total)):
+            checksums[chunk] = checksum(data)
             self._go_on("write")
             written = DATA_OFFSET + chunk * self._chunk_size
             try:
@@ -389,19 +392,6 @@ class Writer:
         files.sync(fd)
         outcome.sync_ns = time.perf_counter_ns() - begun
         return DATA_OFFSET + total * PAGE_SIZE + len(tail)
-
-    def _gather_group(self, frozen: Frozen, chunk: int, checksums: Array) -> memoryview:
-        """Gather the pages of up to GROUP chunks from `chunk` on, and note their checksums."""
-        size = self._chunk_size
-        end = 0
-        for one in range(chunk, min(chunk + GROUP, len(checksums))):
-            start, first = end, one * size // PAGE_SIZE
-            pages = min(size // PAGE_SIZE, self.pages_total - first)
-            end = start + pages * PAGE_SIZE
-            piece = self._buffer[start:end]
-            frozen.gather(first, pages, piece)
-            checksums[one] = checksum(piece)
-        return self._buffer[:end]
 
     def _go_on(self, step: str) -> None:
         """Begin a step, unless the job was cancelled."""

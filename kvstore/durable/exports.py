@@ -67,7 +67,7 @@ class Exports:
             raise CommandError("OOM no frame is left for a fork")
         self._main.pool[pool.LENT_ROOTS] += 1
         if self._writer is None:
-            self._writer = Writer(directory, file)
+            self._writer = Writer(directory, file, memory=context.space.mem)
             self._watch(self._writer.fileno())
         self._writer.images = images
         frozen = FrozenSpace(context.space.mem, root, ZEROS)

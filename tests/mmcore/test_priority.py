@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mmcore.priority import step_back
+from mmcore.jit import DISABLED, address_of, int64, zeros
+from mmcore.priority import step_aside, step_back
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
@@ -38,3 +39,10 @@ def test_a_priority_that_is_not_permitted_is_left(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "setpriority", refuse)
     assert in_thread(lambda: (step_back(-20), told())[1]) == (os.SCHED_BATCH, told()[1])
+
+
+@pytest.mark.skipif(DISABLED, reason="no kernel calls the system without the compiler")
+def test_a_thread_steps_aside_alone() -> None:
+    before, parameters = told(), zeros(int64, 1)
+    assert in_thread(lambda: (step_aside(address_of(parameters)), told()[0])) == (True, os.SCHED_IDLE)
+    assert told() == before

@@ -78,7 +78,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1 << 60)
     parser.add_argument("--room", type=int, default=1 << 60, help="images that the disk has room for, beside a new one")
     options = parser.parse_args()
-    writer_module.GROUP = 1
     writer_module.FLUSH_SIZE = 8 * PAGE_SIZE
     step, nth, when = options.at
     files = DeadlyFiles(step, int(nth), when, options.room)

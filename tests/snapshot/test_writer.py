@@ -51,7 +51,6 @@ def job(seed: int = 1, runs: list[tuple[int, int]] | None = None, **more: object
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(writer_module, "GROUP", 1)
     monkeypatch.setattr(writer_module, "FLUSH_SIZE", FLUSH)
 
 
@@ -94,15 +93,11 @@ def test_an_image_holds_exactly_the_pages_and_the_words_it_was_given(make_writer
 
 
 @pytest.mark.parametrize("cache", [None, True])
-@pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 12, 13, 40])
-def test_images_of_every_length_about_the_boundary_of_a_chunk_and_a_group_verify(
-    make_writer, monkeypatch, count, group, cache
-):
-    monkeypatch.setattr(writer_module, "GROUP", group)
+def test_images_of_every_length_about_the_boundary_of_a_chunk_verify(make_writer, count, cache):
     files = FaultyFiles(cache=cache)
     outcome = run(make_writer(files), job(runs=[(0x5000, count)] if count else []))
-    assert files.calls["write"] == 2 + -(-count // (4 * group))
+    assert files.calls["write"] == 2 + -(-count // 4)
     assert outcome.path is not None
     assert (count, -(-count // 4)) == (verify(outcome.path).pages, verify(outcome.path).chunk_count)
 
