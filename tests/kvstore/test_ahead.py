@@ -185,7 +185,7 @@ def test_lindex_takes_the_places_that_were_noted() -> None:
         assert look_for(store, ranks) == 10
         for i, rank in enumerate(ranks):
             assert store("LINDEX", "list", rank) == b"v%d" % rank
-            assert store.registers.PLACES_NEXT == i + 1
+            assert i + 1 == store.registers.PLACES_NEXT
         assert store("LINDEX", "list", ranks[0]) == b"v%d" % ranks[0]  # none is left: it searches
 
 
