@@ -159,7 +159,7 @@ def test_whatever_is_in_the_buffer_nothing_changes(keys: int) -> None:
         store.check()
 
 
-# --- the places that LINDEX is told ------------------------------------------------------------------------------------
+# --- the places that LINDEX is told -----------------------------------------------------------------------------------
 
 LONG = 3000  # elements, whose list is a record with a tree
 
