@@ -40,7 +40,7 @@ from kvstore.structures.sequence import sequence_prefetch
 from kvstore.structures.table import table_prefetch, table_prefetch_element
 from kvstore.wire.arguments import pack, query, word_at
 from kvstore.wire.request import short_number
-from mmcore.jit import bytes64, int64, kernel, linked, prefetch, void
+from mmcore.jit import bytes64, equal_bytes, int64, kernel, linked, prefetch, void
 from mmcore.mmu import load64, read_address
 
 AHEAD_MAX = PLACES_MAX  # commands at a time: about as many lines as a core can wait for at once
@@ -52,10 +52,11 @@ _LINDEX = pack(b"LINDEX")
 _LINDEX_BEGINS = int.from_bytes(b"*3\r\n$6\r\n", "little")
 
 # Places of what is known of the i-th command, each for AHEAD_MAX commands.
-_AT = 0  # in turn its key's hash, its entry, its root; 0 is none
+_AT = 0  # in turn its key's hash, its entry, its root, the index of its element's bucket; 0 is none
 _SECOND = AHEAD_MAX  # offset << SIZE_SHIFT | length of its second argument, -1 without one; in the end its hash
 _LAST = 2 * AHEAD_MAX  # of its last argument, the same
 _RANK = 3 * AHEAD_MAX  # of LINDEX; -1 of other commands
+_SAME = 4 * AHEAD_MAX  # whether its key is that of the command before
 _SIZE_SHIFT = 10
 assert KEY_MAX < 1 << _SIZE_SHIFT
 
@@ -128,70 +129,85 @@ def _pays(context, base, buckets):  # type: ignore[no-untyped-def]
     return int64(_is_great(context.space, entry_root(context, entry)))
 
 
-@linked(void(CONTEXT, int64))
-def _prefetch_root(context, i):  # type: ignore[no-untyped-def]
-    """Step 3, for a command with an entry and a second argument."""
-    known, entry = context.args, context.args[_AT + i]
-    type_ = entry_type(context, entry)
-    known[_AT + i] = 0
+@kernel
+def _prefetch_root(context, i, entry):  # type: ignore[no-untyped-def]
+    # Step 3, for a command with an entry and a second argument; returns the root of a collection with a table, or 0.
+    known, type_ = context.args, entry_type(context, entry)
     if type_ == LIST and known[_RANK + i] >= 0:
         root = entry_root(context, entry)
         packed, rest = sequence_prefetch(context.space, root, known[_RANK + i])
         if packed != 0:
             note_place(context, root, known[_RANK + i], packed, rest)
-    elif _has_table(type_):
-        known[_AT + i] = entry_root(context, entry)
-        prefetch(context.space.mem.bytes, read_address(context.space, known[_AT + i]))
-        if type_ == ZSET:
-            known[_SECOND + i] = known[_LAST + i]
+    if not _has_table(type_):
+        return int64(0)
+    if type_ == ZSET:
+        known[_SECOND + i] = known[_LAST + i]
+    root = entry_root(context, entry)
+    prefetch(context.space.mem.bytes, read_address(context.space, root))
+    return root
 
 
-@linked(void(CONTEXT, int64))
-def _prefetch_bucket(context, i):  # type: ignore[no-untyped-def]
-    """Step 4, for a command with a root."""
+@kernel
+def _prefetch_bucket(context, i, root):  # type: ignore[no-untyped-def]
+    # Step 4, for a command with a root; returns the index of the bucket in mem.bytes, or 0.
     known, place = context.args, context.args[_SECOND + i]
-    if place < 0 or not _is_great(context.space, known[_AT + i]):
-        known[_AT + i] = 0
-        return
+    if place < 0 or not _is_great(context.space, root):
+        return int64(0)
     size = place & ((1 << _SIZE_SHIFT) - 1)
     hash_ = int64(hash_bytes(query(context), place >> _SIZE_SHIFT, size, context.store[HASH_SEED]))
-    table_prefetch(context.space, known[_AT + i], hash_)
     known[_SECOND + i] = hash_
+    return table_prefetch(context.space, root, hash_)
 
 
-@linked(void(CONTEXT))
-def look_ahead(context):  # type: ignore[no-untyped-def]
-    """Prefetch for the commands at INPUT_POSITION; sets AHEAD to the first offset that has not been looked at."""
-    call, shard, known = context.call, context.shard, context.args  # the room for arguments is free between commands
-    text, end = query(context), call[QUERY_SIZE]
-    base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
-    found, position = 0, shard[INPUT_POSITION]
-    shard[AHEAD] = end
-    forget_places(context)
-    pays = buckets > FEW_BUCKETS or (buckets > 0 and _pays(context, base, buckets) != 0)
-    for _ in range(AHEAD_MAX if pays else 0):
+@linked(int64(CONTEXT, int64, int64))
+def _hash_keys(context, base, buckets):  # type: ignore[no-untyped-def]
+    """Step 1, for as many commands as are looked at; returns of how many a key is known."""
+    shard, known = context.shard, context.args
+    text, end, position = query(context), context.call[QUERY_SIZE], shard[INPUT_POSITION]
+    found, before, size, hash_ = 0, 0, -1, int64(0)  # the key of the command before, which is often the same
+    for _ in range(AHEAD_MAX):
         key, length, second, last, rank, position = _next_command(text, position, end)
         if position == 0:
             break
         shard[AHEAD] = position
         if 0 <= length <= KEY_MAX:
-            hash_ = int64(hash_bytes(text, key, length, context.store[HASH_SEED]))
-            index_prefetch(context, base, buckets, hash_)
-            clock_prefetch(context, hash_)
-            known[_AT + found], known[_SECOND + found] = hash_, second
-            known[_LAST + found], known[_RANK + found] = last, rank
+            same = length == size and equal_bytes(text, key, text, before, length)
+            if not same:
+                hash_ = int64(hash_bytes(text, key, length, context.store[HASH_SEED]))
+                index_prefetch(context, base, buckets, hash_)
+                clock_prefetch(context, hash_)
+            known[_AT + found], known[_SAME + found] = hash_, same
+            known[_SECOND + found], known[_LAST + found], known[_RANK + found] = second, last, rank
+            before, size = key, length
             found += 1
-    roots = 0
+    return found
+
+
+@linked(void(CONTEXT))
+def look_ahead(context):  # type: ignore[no-untyped-def]
+    """Prefetch for the commands at INPUT_POSITION; sets AHEAD to the first offset that has not been looked at."""
+    call, known = context.call, context.args  # the room for arguments is free between commands
+    base, buckets = key_base(context, call[DB]), db_load(context, call[DB], DB_KEY_BUCKETS)
+    context.shard[AHEAD] = call[QUERY_SIZE]
+    forget_places(context)
+    if buckets <= FEW_BUCKETS and (buckets == 0 or _pays(context, base, buckets) == 0):
+        return
+    found = _hash_keys(context, base, buckets)
+    entry = int64(0)
     for i in range(found):
-        entry = index_prefetch_entry(context, base, buckets, known[_AT + i])
+        if known[_SAME + i] == 0:
+            entry = index_prefetch_entry(context, base, buckets, known[_AT + i])
         known[_AT + i] = entry if known[_SECOND + i] >= 0 else 0
+    roots = int64(0)
     for i in range(found):
         if known[_AT + i] != 0:
-            _prefetch_root(context, i)
-            roots += int64(known[_AT + i] != 0)
-    for i in range(found if roots > 0 else 0):
+            known[_AT + i] = _prefetch_root(context, i, known[_AT + i])
+            roots |= known[_AT + i]
+    if roots == 0:
+        return
+    for i in range(found):
         if known[_AT + i] != 0:
-            _prefetch_bucket(context, i)
-    for i in range(found if roots > 0 else 0):
+            known[_AT + i] = _prefetch_bucket(context, i, known[_AT + i])
+    for i in range(found):
         if known[_AT + i] != 0:
             table_prefetch_element(context.space, known[_AT + i], known[_SECOND + i])

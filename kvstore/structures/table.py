@@ -118,18 +118,20 @@ def table_find(space, record, hash_, key, k):  # type: ignore[no-untyped-def]
         bucket = word & ADDRESS
 
 
-@linked(void(SPACE, int64, int64))
+@kernel
 def table_prefetch(space, record, hash_):  # type: ignore[no-untyped-def]
-    """Prefetch the line of the bucket that a hash belongs to.  The table has buckets."""
-    bucket = table_bucket(space, record, bucket_number(hash_, load64(space, record + BUCKETS)))
-    prefetch(space.mem.bytes, read_address(space, bucket))
+    """Prefetch the line of the bucket of a hash, of which the table has some; returns its index in mem.bytes."""
+    pa, memory = read_address(space, record), space.mem.bytes
+    number = bucket_number(hash_, bytes64(memory, pa + BUCKETS))
+    pa = read_address(space, bytes64(memory, pa + BASE) + BUCKET_SIZE * number)
+    prefetch(memory, pa)
+    return pa
 
 
-@linked(void(SPACE, int64, int64))
-def table_prefetch_element(space, record, hash_):  # type: ignore[no-untyped-def]
-    """Prefetch the first line of an element whose tag in the bucket matches this hash; it may have another key."""
-    bucket = table_bucket(space, record, bucket_number(hash_, load64(space, record + BUCKETS)))
-    memory, pa = space.mem.bytes, read_address(space, bucket)
+@kernel
+def table_prefetch_element(space, pa, hash_):  # type: ignore[no-untyped-def]
+    """Prefetch the first line of an element whose tag in that bucket matches this hash; it may have another key."""
+    memory = space.mem.bytes
     found = slots_with_tag(memory, pa, hash_ >> TAG_SHIFT)
     element = points_at(bytes64(memory, pa + first_slot(found))) if found != 0 else 0
     if element != 0:
