@@ -109,6 +109,7 @@ POSTPONED = 1 << 12  # CLIENT PAUSE holds its next command back
 WANTS_WRITE = 1 << 13  # EPOLLOUT is asked for
 KILLED = 1 << 14  # to be closed at the end of the turn
 WAITS_FOR_TURN = 1 << 15  # the loop is to look at it in this turn without an event: see `give_turn`
+MUTED = 1 << 30  # EPOLLIN is not asked for: see net/muting.py
 HELD = 1 << 16  # until the snapshot numbered HELD_FOR has ended: see `hold`
 BLOCKED = 1 << 17  # waits in a command; its input is kept meanwhile
 AFTERWARDS = 1 << 20  # something is to be done when its command is over: see net/afterwards.py

@@ -6,7 +6,8 @@ the value and BODY_HEAD bytes of it have arrived.  `receive_body` adds pages and
 turn at most.  When the value is complete, the connection receives as usual; the rest of the command follows in the
 query buffer, behind the first BODY_HEAD bytes of the value.
 
-A step waits until its pages are populated (store/fresh.py).  The socket keeps the bytes meanwhile.
+A step waits until its pages are populated (store/fresh.py).  The socket keeps the bytes meanwhile, and the connection
+rests until its next turn.
 
 The sapling belongs to the connection.  After the command, or when the connection is closed, what has not been adopted
 is released in steps.  Frames are checked before each step.  When the store may use no more, `give_up_body` puts what
@@ -39,7 +40,14 @@ from kvstore.lifetimes.connection import (
 )
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.pool import FRAMES_ADDRESS
-from kvstore.lifetimes.shard import CLIENT_BUFFERS, INPUT_POSITION, NET_INPUT_BYTES, QUERY_BUFFER_LIMIT, TIMER_MS
+from kvstore.lifetimes.shard import (
+    CLIENT_BUFFERS,
+    INPUT_POSITION,
+    NET_INPUT_BYTES,
+    QUERY_BUFFER_LIMIT,
+    TIMER_MS,
+    TURNS_RESTING,
+)
 from kvstore.lifetimes.sizes import INPUT_MAX
 from kvstore.net.epoll import CLOSED, socket_receive
 from kvstore.store.flush import release_root
@@ -195,6 +203,8 @@ def is_receiving_body(row):  # type: ignore[no-untyped-def]
 def receive_body(context, slot, row):  # type: ignore[no-untyped-def]
     """Receive the next part of a body: 1; or 0 after it has been given up, for the caller to receive as usual."""
     if _must_wait(context, row):
+        give_turn(context, slot, row, 0)
+        context.shard[TURNS_RESTING] += 1
         return 1
     if not _add_pages(context, row):
         if give_up_body(context, row):

@@ -2,7 +2,7 @@
 
     poll_wait       wait for events
     poll_add        watch a descriptor for input
-    poll_write      watch it for room to send too, or stop doing so
+    poll_for        watch it for input, for room to send, for both or for neither
     socket_...      receive, send, accept, options, addresses; no other file of the loop calls the system
 
 An event's data holds a connection's slot in the low half and the low bits of its id above it, or
@@ -17,6 +17,7 @@ That pays while requests follow each other quickly.  It does not poll
     REST_MS at first, and for twice as long, up to REST_MS_MAX, each time that it is so again
 """
 
+from kvstore.lifetimes.connection import MUTED, WANTS_WRITE
 from kvstore.lifetimes.context import CONTEXT
 from kvstore.lifetimes.shard import (
     BUSY_CYCLES,
@@ -158,9 +159,9 @@ def poll_add(context, fd, slot, identity):  # type: ignore[no-untyped-def]
 
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
-def poll_write(context, fd, slot, identity, wanted):  # type: ignore[no-untyped-def]
-    """Watch a connection for room to send too (`wanted` 1), or stop doing so (0)."""
-    _event(context, EPOLLIN | EPOLLOUT if wanted else EPOLLIN, slot, identity)
+def poll_for(context, fd, slot, identity, flags):  # type: ignore[no-untyped-def]
+    """Watch a connection as its flags say: for input unless it is MUTED, for room to send if it WANTS_WRITE."""
+    _event(context, (0 if flags & MUTED else EPOLLIN) | (EPOLLOUT if flags & WANTS_WRITE else 0), slot, identity)
     shard = context.shard
     epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(fd), shard[SCRATCH_ADDRESS])
 

@@ -29,6 +29,7 @@ from kvstore.lifetimes.connection import (
     INPUT_LENGTH,
     INPUT_START,
     KILLED,
+    MUTED,
     NEVER,
     POSTPONED,
     TRACKED_COUNT,
@@ -60,10 +61,11 @@ from kvstore.lifetimes.shard import (
 )
 from kvstore.lifetimes.store import BROADCAST_DUE, EXPIRED_STALE_PERC
 from kvstore.net.accept import READS, WAKE, accept_connections
-from kvstore.net.bodies import drop_body
+from kvstore.net.bodies import drop_body, is_receiving_body
 from kvstore.net.closing import close_connection
 from kvstore.net.epoll import poll_wait
 from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
+from kvstore.net.muting import unmute
 from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.net.pipeline import go_on
 from kvstore.net.reads import take_reads
@@ -100,6 +102,8 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
         shard[TURNS_LEFT] -= 1
         slot = take_turn(context)
         row = connection(context, slot)
+        if row[FLAGS] & MUTED:
+            unmute(context, slot, row)
         if row[FLAGS] & KILLED:
             own = enter(context, row[CONTEXT_OF])
             if row[TRACKED_COUNT] > 0 and tracking_ended(own, slot) == 0:
@@ -111,7 +115,8 @@ def serve_turns(context):  # type: ignore[no-untyped-def]
         if has_output(row) or row[FLAGS] & CLOSE_AFTER_REPLY:
             keep_output(context, slot, row)
         if row[INPUT_LENGTH] > row[INPUT_START] and row[FLAGS] & (KILLED | POSTPONED) == 0:
-            event = run_input(enter(context, row[CONTEXT_OF]), slot, row)
+            own = enter(context, row[CONTEXT_OF])
+            event = receive(own, slot, row) if is_receiving_body(row) else run_input(own, slot, row)
             if event != EVENT_NONE:
                 return event
     return EVENT_NONE

@@ -80,7 +80,7 @@ from kvstore.lifetimes.shard import (
     WANTING_WRITE,
 )
 from kvstore.lifetimes.sizes import SENDS_MAX
-from kvstore.net.epoll import IOV_MAX, poll_write, put_piece, socket_send, socket_send_pieces
+from kvstore.net.epoll import IOV_MAX, poll_for, put_piece, socket_send, socket_send_pieces
 from kvstore.wire.resp import REPLY_CAPACITY_MIN, reply_reset
 from mmcore.jit import int64, kernel, linked, void
 
@@ -95,7 +95,7 @@ def _ask_for_write(context, slot, row, wanted):  # type: ignore[no-untyped-def]
         return
     row[FLAGS] ^= WANTS_WRITE
     context.shard[WANTING_WRITE] += 1 if wanted else -1
-    poll_write(context, row[FD], slot, row[ID], wanted)
+    poll_for(context, row[FD], slot, row[ID], row[FLAGS])
 
 
 @kernel

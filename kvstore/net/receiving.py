@@ -34,6 +34,7 @@ from kvstore.lifetimes.sizes import INPUT_MAX
 from kvstore.net.bodies import is_receiving_body, receive_body
 from kvstore.net.epoll import CLOSED, socket_receive
 from kvstore.net.events import EVENT_NONE
+from kvstore.net.muting import mute
 from kvstore.net.pipeline import run_pipeline, settle
 from kvstore.system.libc import bytes_at, cycles
 from mmcore.jit import copy_bytes, int64, linked
@@ -65,6 +66,7 @@ def receive(context, slot, row):  # type: ignore[no-untyped-def]
     """
     call, shard = context.call, context.shard
     if row[FLAGS] & WAITS_FOR_TURN:
+        mute(context, slot, row)
         return EVENT_NONE
     if is_receiving_body(row) and receive_body(context, slot, row):
         return EVENT_NONE
