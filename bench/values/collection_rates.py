@@ -24,8 +24,9 @@ from functools import partial
 
 from bench.reporting.report import Report, Say, median, ratio
 from bench.rig.client import Client, ReplyError, encode
-from bench.rig.command_rates import PIPELINE, RAND, Driven, measure
+from bench.rig.command_rates import PIPELINE, Driven, measure
 from bench.rig.elements import store
+from bench.rig.lightclient import RAND
 from bench.rig.servers import Server, server
 from bench.values.sizes import Sizes
 
@@ -68,7 +69,7 @@ def driven(test: str, sizes: Sizes) -> Driven:
 def throughput(report: Report, here: Sequence[str], sizes: Sizes, progress: Say) -> None:
     """The part throughput."""
     report.method += [
-        f"throughput: redis-benchmark, {sizes.clients} clients, pipelines of {PIPELINE}, {sizes.requests:,} requests; "
+        f"throughput: two clients, {sizes.clients} connections, pipelines of {PIPELINE}, {sizes.requests:,} requests; "
         f"collections of {sizes.elements:,}; {sizes.rounds} rounds, the servers in turn; ratios are the medians of the "
         "rounds'",
         "processor: the process's processor time by the number of commands; core: its share of a processor meanwhile",

@@ -33,7 +33,8 @@ import numpy as np
 
 from bench.reporting.report import Report, Say, median, ratio, say
 from bench.rig.client import Client, ReplyError
-from bench.rig.command_rates import PIPELINE, RAND, Driven, measure
+from bench.rig.command_rates import PIPELINE, Driven, measure
+from bench.rig.lightclient import RAND
 from bench.rig.servers import DEFAULT, RIVALS, Server, present, server
 from bench.values.collection_memory import used
 
@@ -132,7 +133,7 @@ def driven(sizes: Sizes) -> list[Driven]:
 def rates(report: Report, here: Sequence[str], sizes: Sizes, progress: Say) -> None:
     """The part rates."""
     report.method.append(
-        f"rates: redis-benchmark, {sizes.clients} clients, pipelines of {PIPELINE}, but 1 for GEOSEARCH and SORT; "
+        f"rates: two clients, {sizes.clients} connections, pipelines of {PIPELINE}, but 1 for GEOSEARCH and SORT; "
         f"{sizes.requests:,} requests, a 50th of that and a 200th of these; {sizes.rounds} rounds, the servers in turn"
     )
     measure(report, here, driven(sizes), sizes.rounds, sizes.clients, progress)

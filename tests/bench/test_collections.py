@@ -33,9 +33,10 @@ def part(tmp_path: Path, name: str) -> dict[str, Any]:
 @needs_redis_benchmark
 def test_throughput_has_a_rate_and_a_processor_time_for_each_command(tmp_path: Path) -> None:
     report = part(tmp_path, "throughput")
-    found = rows(report)
-    assert [row["command"] for row in found] == list(TESTS)
-    assert all(row[f"{subject}{what}"] > 0 for row in found for subject in HERE for what in ("", ", processor"))
+    for table in range(2):  # one for each client
+        found = rows(report, table)
+        assert [row["command"] for row in found] == list(TESTS)
+        assert all(row[f"{subject}{what}"] > 0 for row in found for subject in HERE for what in ("", ", processor"))
     assert [(figure["at_least"], figure["at_most"]) for figure in report["figures"]] == [(1.5, None), (None, 0.9)] * 9
 
 
@@ -49,7 +50,7 @@ def test_memory_is_told_by_kind_and_size(tmp_path: Path) -> None:
 
 def test_an_index_is_looked_up_at_the_head_and_anywhere(tmp_path: Path) -> None:
     report = part(tmp_path, "index")
-    assert [row["server"] for row in rows(report)] == HERE
+    assert [(row["server"], row["pipeline"]) for row in rows(report)] == [(s, n) for s in HERE for n in (1, 16, 200)]
     assert all(row["at 0"] > 0 and row["anywhere"] > 0 for row in rows(report))
     assert [figure["at_most"] for figure in report["figures"]] == [1.5]
 
