@@ -17,7 +17,8 @@ of a set or hash, and the last for that of a sorted set.  Where this is wrong, a
 for the packed that holds its element.  So its list is searched beforehand, and LINDEX is told the place.
 
 A small database is in the cache anyway, and looking at a command takes about as long as finding its key there.  So
-nothing is looked at then, unless the first of the commands is LINDEX or is for a great collection.
+nothing is looked at then, unless the first of the commands is LINDEX, or is for a great collection and may name an
+element: a range of a sorted set does not.
 
 Looking ahead changes nothing but the contents of the caches and the TLB, and these places.
 """
@@ -49,6 +50,9 @@ KEY_MAX = 512  # [bytes], of an element too
 FEW_BUCKETS = 512  # with the first lines of their entries 256 KiB, a quarter of a common L2 cache
 LINDEX_SIZE = 6
 _LINDEX = pack(b"LINDEX")
+RANGE_SIZE = 6  # bytes of a name that tell such a command
+_ZRANGE, _ZREVRANGE, _ZREMRANGE = pack(b"ZRANGE"), pack(b"ZREVRA"), pack(b"ZREMRA")
+_ZCOUNT, _ZLEXCOUNT = pack(b"ZCOUNT"), pack(b"ZLEXCO")
 _LINDEX_BEGINS = int.from_bytes(b"*3\r\n$6\r\n", "little")
 
 # Places of what is known of the i-th command, each for AHEAD_MAX commands.
@@ -113,6 +117,17 @@ def _has_table(type_):  # type: ignore[no-untyped-def]
     return type_ == HASH or type_ == SET or type_ == ZSET
 
 
+@linked(int64(CONTEXT))
+def _is_of_a_range(context):  # type: ignore[no-untyped-def]
+    """Whether the whole command at INPUT_POSITION names ranks or bounds of a sorted set, and no element (1 or 0)."""
+    text, position, end = query(context), context.shard[INPUT_POSITION], context.call[QUERY_SIZE]
+    _, line = short_number(text, position + 1, end)
+    size, line = short_number(text, line + 3, end)
+    begins = word_at(text, line + 2, min(size, RANGE_SIZE))
+    ranks = begins == _ZRANGE or begins == _ZREVRANGE or begins == _ZREMRANGE
+    return int64(ranks or begins == _ZCOUNT or begins == _ZLEXCOUNT)
+
+
 @linked(int64(CONTEXT, int64, int64))
 def _pays(context, base, buckets):  # type: ignore[no-untyped-def]
     """Whether to look at the commands at INPUT_POSITION although all keys are in the cache (0 or 1)."""
@@ -126,7 +141,9 @@ def _pays(context, base, buckets):  # type: ignore[no-untyped-def]
     entry = index_prefetch_entry(context, base, buckets, hash_)
     if entry == 0 or not _has_table(entry_type(context, entry)):
         return 0
-    return int64(_is_great(context.space, entry_root(context, entry)))
+    if not _is_great(context.space, entry_root(context, entry)):
+        return 0
+    return int64(entry_type(context, entry) != ZSET or _is_of_a_range(context) == 0)
 
 
 @kernel

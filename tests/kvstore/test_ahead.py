@@ -85,6 +85,10 @@ def test_with_few_keys_it_looks_at_great_collections(type_: str) -> None:
         assert look(store, great + small + get) == len(great + small + get)
         for other in (small, command(b"GET", b"text", b"x"), command(b"HGET", b"none", b"m7"), get, hlen):
             assert look(store, other + great * 100) == len(other) + 100 * len(great), other
+        for name in (b"ZRANGE", b"zrevrangebyscore", b"ZCOUNT", b"ZLEXCOUNT", b"ZREMRANGEBYRANK"):
+            ranged = command(name, b"great", b"0", b"9")
+            looked_at = 100 if type_ == "ZSET" else AHEAD_MAX  # all at once: without a look
+            assert look(store, ranged * 100) == looked_at * len(ranged), name
         assert look(store, great[:-1]) == len(great) - 1
         long = command(b"HGET", b"great", b"m" * 513)  # nothing is known of so long an element
         assert look(store, long * 20) == len(long) * 20
