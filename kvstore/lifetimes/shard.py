@@ -42,6 +42,11 @@
     BUSY_RECENT_FOUND,
     BUSY_REST_LENGTH,  # of the last rest [ms], 0 after a tick in which looking paid
     BUSY_REST_MS,  # until when there is no look, by the monotonic clock
+    PLACE_LOOKED,  # when the loop last looked whether its processor is taken away [cycles]: see net/placement.py
+    PLACE_SWITCHES,  # how often it had been, by then
+    PLACE_MOVES,  # times that the loop has moved
+    PLACE_REST_MS,  # how long it stays after the last move
+    PLACE_STAYS_MS,  # until when
     BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
     SENDS_ADDRESS,  # bytes that wait for the end of the turn: int64[SENDS_MAX, SEND_WORDS], see connections/sends.py
     SENDS,
@@ -234,6 +239,6 @@
     STREAM_NODE_MAX_ENTRIES,
     HLL_SPARSE_MAX_BYTES,  # of a sketch that stays sparse, as configured
     DUE_HIDDEN,  # COMMANDS_PROCESSED plus one when a due key was last hidden for want of frames: see store/lookup.py
-) = range(208)
+) = range(213)
 SHARD_REGISTERS = 256
-assert SHARD_REGISTERS >= 208
+assert SHARD_REGISTERS >= 213

@@ -68,6 +68,7 @@ from kvstore.net.events import EVENT_NONE, EVENT_SAVE, EVENT_STOP, EVENT_WAKE
 from kvstore.net.muting import unmute
 from kvstore.net.output import keep_output, send_all, send_waiting
 from kvstore.net.pipeline import go_on
+from kvstore.net.placement import look_after_place
 from kvstore.net.reads import take_reads
 from kvstore.net.receiving import receive, run_input
 from kvstore.net.serving import has_waiting, serve_waiting
@@ -141,6 +142,7 @@ def _wait(context, timeout_ms):  # type: ignore[no-untyped-def]
     sharers = min(max(1, shard[READY] + shard[TURNS_PENDING]), SHARES_MAX)
     shard[TURN_SHARE] = shard[TURN_CYCLES] // sharers
     shard[UPKEEP_CYCLES] = cycles()
+    look_after_place(context, shard[UPKEEP_CYCLES])
 
 
 @linked(int64(CONTEXT, int64))
