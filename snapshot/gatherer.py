@@ -59,9 +59,9 @@ PIECE = 16  # frames between two looks at STOP
     COUNT,  # frames of the last request
     ASK,  # eventfd: there is a request, or STOP was set
     DONE,  # eventfd: a request was answered
-    _READ,  # the word that the loop reads,
-    _ONE,  # the word that it writes,
-    _PARAMETERS,  # and a struct sched_param
+    _READ,  # the word that the loop reads
+    _ONE,  # the word that it writes
+    _PARAMETERS,  # a struct sched_param
 ) = range(10)
 CONTROL_SIZE = 10
 _read = external("read", int64(int32, int64, int64))

@@ -6,10 +6,10 @@ scheduling policy, so that it does not preempt the owner when it wakes.  It does
 the system could then stop it for long while it holds the GIL, for which the owner's Python would wait.
 
 A second thread, which has the idle policy, copies the pages from their frames (gatherer.py): one chunk, while the
-writer computes the checksum of the chunk before and writes it.  Each of these calls is made without the GIL.
-Between them the writer holds the GIL for microseconds.  The pages are written past the page cache: that takes a tenth
-of the processor time and leaves the cache to other files, and the image must reach the disk anyway before it counts.
-If a file system does not support this, they go through the cache.
+writer computes the checksum of the chunk before and writes it.  Each of these calls is made without the GIL.  Between
+them the writer holds the GIL for microseconds.  The pages are written past the page cache: that takes a tenth of the
+processor time and leaves the cache to other files, and the image must reach the disk anyway before it counts.  If a
+file system does not support this, they go through the cache.
 
     step             action                                                 if it fails
     prepare          get the owner's metadata, list the runs of pages       -

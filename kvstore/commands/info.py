@@ -349,6 +349,7 @@ def machine_fields(server: "Server") -> Fields:
         "last_snapshot_bytes": snapshots.last_bytes,
         "loop_turns": server.registers.LOOP_TURNS,
         "loop_longest_turn_usec": f"{server.registers.LOOP_LONGEST_NS / 1000:.1f}",
+        "loop_moves": server.registers.PLACE_MOVES,
         "timer_ticks": server.registers.TIMER_TICKS,
         "timer_rows_swept": server.registers.ROWS_SWEPT,
         "busy_poll_looks": server.registers.BUSY_LOOKS,

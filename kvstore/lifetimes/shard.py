@@ -45,8 +45,8 @@
     PLACE_LOOKED,  # when the loop last looked whether its processor is taken away [cycles]: see net/placement.py
     PLACE_SWITCHES,  # how often it had been, by then
     PLACE_MOVES,  # times that the loop has moved
-    PLACE_REST_MS,  # how long it stays after the last move
-    PLACE_STAYS_MS,  # until when
+    PLACE_REST_MS,  # how long it will stay after the next move
+    PLACE_STAYS_MS,  # until when it stays after the last one
     BUSY_SWITCHES,  # times that the system had taken the processor away, at the last tick
     SENDS_ADDRESS,  # bytes that wait for the end of the turn: int64[SENDS_MAX, SEND_WORDS], see connections/sends.py
     SENDS,

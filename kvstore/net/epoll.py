@@ -45,6 +45,7 @@ from kvstore.system.libc import (
     EINTR,
     EPOLL_CTL_ADD,
     EPOLL_CTL_MOD,
+    EPOLLET,
     EPOLLIN,
     EPOLLOUT,
     MSG_NOSIGNAL,
@@ -160,8 +161,12 @@ def poll_add(context, fd, slot, identity):  # type: ignore[no-untyped-def]
 
 @linked(void(CONTEXT, int64, int64, int64, int64))
 def poll_for(context, fd, slot, identity, flags):  # type: ignore[no-untyped-def]
-    """Watch a connection as its flags say: for input unless it is MUTED, for room to send if it WANTS_WRITE."""
-    _event(context, (0 if flags & MUTED else EPOLLIN) | (EPOLLOUT if flags & WANTS_WRITE else 0), slot, identity)
+    """Watch a connection as its flags say: for input unless it is MUTED, for room to send if it WANTS_WRITE.
+
+    A client that has gone is always told of, but of a connection that is watched for nothing only once.
+    """
+    kinds = (0 if flags & MUTED else EPOLLIN) | (EPOLLOUT if flags & WANTS_WRITE else 0)
+    _event(context, kinds if kinds != 0 else EPOLLET, slot, identity)
     shard = context.shard
     epoll_ctl(int32(shard[EPOLL_FD]), int32(EPOLL_CTL_MOD), int32(fd), shard[SCRATCH_ADDRESS])
 

@@ -97,8 +97,14 @@ TURNS_PER_BATCH = 64  # connections that get a turn without an event before the 
 
 @linked(int64(CONTEXT))
 def serve_turns(context):  # type: ignore[no-untyped-def]
-    """Serve the first TURNS_LEFT waiting connections: close killed ones, run the others' input; returns an EVENT."""
+    """Serve the first waiting connections: close killed ones, run the others' input; returns an EVENT.
+
+    There are TURNS_LEFT of them; below zero, it is to be determined.
+    """
     shard = context.shard
+    if shard[TURNS_LEFT] < 0:
+        shard[TURNS_LEFT] = min(shard[TURNS_PENDING], TURNS_PER_BATCH)
+        shard[TURNS_RESTING] = 0  # one that rested while events were served says so again in its turn
     while shard[TURNS_LEFT] > 0:
         shard[TURNS_LEFT] -= 1
         slot = take_turn(context)
@@ -237,9 +243,7 @@ def serve(context):  # type: ignore[no-untyped-def]
                 return _leave(context, event)
             if store[EXPIRED_STALE_PERC] >= PRESSED:
                 upkeep_between(context)
-        if shard[TURNS_LEFT] < 0:
-            shard[TURNS_LEFT] = min(shard[TURNS_PENDING], TURNS_PER_BATCH)
-        if shard[TURNS_LEFT] > 0:
+        if shard[TURNS_LEFT] != 0:
             event = serve_turns(context)
             if event != EVENT_NONE:
                 return _leave(context, event)

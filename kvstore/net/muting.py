@@ -2,7 +2,8 @@
 
 Input that nobody reads yet makes epoll return at once, turn after turn.  While all connections that want a turn rest,
 such as those that wait for fresh memory (store/fresh.py), the loop would spin instead of sleeping.  So a connection is
-muted when an event tells of such input, and is asked again when its turn comes.
+muted when an event tells of such input, and is asked again when its turn comes.  That its client has gone is told of
+once meanwhile, and again then.
 """
 
 from kvstore.lifetimes.connection import FD, FLAGS, ID, MUTED

@@ -8,7 +8,8 @@ every request waits.
 So the loop looks, once a millisecond, how often the system has taken the processor away since the last look.  It is
 some times a second as a rule, and dozens of times a millisecond beside a busy client.  With more than SWITCHES a
 millisecond it moves: it asks for all processors but its own, and then for all of them again.  If that was of no use,
-because the others are busy as well, it stays for REST_MS, and for twice as long each time until REST_MS_MAX.
+because the others are busy as well, it stays for REST_MS, and for twice as long each time until REST_MS_MAX.  Each
+quiet look halves that again.
 """
 
 from kvstore.lifetimes.context import CONTEXT
@@ -61,7 +62,7 @@ def judge_place(context, now):  # type: ignore[no-untyped-def]
     switches = words_at(shard[SCRATCH_ADDRESS], _NIVCSW + 1)[_NIVCSW]
     shard[PLACE_LOOKED], shard[PLACE_SWITCHES] = now, switches
     if (switches - before) * shard[CYCLES_PER_MS] <= SWITCHES * passed:
-        shard[PLACE_REST_MS] = 0
+        shard[PLACE_REST_MS] >>= 1
     elif shard[TIMER_MS] >= shard[PLACE_STAYS_MS]:
         shard[PLACE_MOVES] += int64(leave_processor(shard[SCRATCH_ADDRESS]))
         shard[PLACE_STAYS_MS] = shard[TIMER_MS] + shard[PLACE_REST_MS]

@@ -13,6 +13,7 @@ from kvstore.lifetimes.connection import (
     INPUT_LENGTH,
     INPUT_START,
     KILLED,
+    MUTED,
     POSTPONED,
     SPEAKS,
     WAITS_FOR_TURN,
@@ -66,7 +67,8 @@ def receive(context, slot, row):  # type: ignore[no-untyped-def]
     """
     call, shard = context.call, context.shard
     if row[FLAGS] & WAITS_FOR_TURN:
-        mute(context, slot, row)
+        if row[FLAGS] & MUTED == 0:
+            mute(context, slot, row)
         return EVENT_NONE
     if is_receiving_body(row) and receive_body(context, slot, row):
         return EVENT_NONE

@@ -9,9 +9,10 @@ A place is valid as long as nothing changes the store, so all places are forgott
     before a command that does not merely read     it may change the list
     when other commands are looked at
 
-A reading command may delete a key that is due.  No list takes the root of a deleted one before a command has written.
+A reading command may delete a key that is due, and a refused one may evict keys.  No list takes the root of a deleted
+one before a command has written.
 
-Commands take places in the order in which they were noted.  One that was not taken is passed over.
+Commands take places in the order in which they were noted.  Those before one that is taken are passed over.
 """
 
 from kvstore.lifetimes.shard import PLACES_ADDRESS, PLACES_END, PLACES_NEXT
@@ -48,9 +49,9 @@ def note_place(context, root, rank, packed, rest):  # type: ignore[no-untyped-de
 def take_place(context, root, rank):  # type: ignore[no-untyped-def]
     """The packed of an element and its place there, as noted; packed 0 if it was not."""
     shard = context.shard
-    while shard[PLACES_NEXT] < shard[PLACES_END]:
-        place = _place(context, shard[PLACES_NEXT])
-        shard[PLACES_NEXT] += 1
+    for number in range(shard[PLACES_NEXT], shard[PLACES_END]):
+        place = _place(context, number)
         if place[ROOT] == root and place[RANK] == rank and place[STORE] == context.store.ctypes.data:
+            shard[PLACES_NEXT] = number + 1
             return place[PACKED], place[REST]
     return int64(0), int64(0)

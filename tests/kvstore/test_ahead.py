@@ -209,7 +209,9 @@ def test_a_place_is_for_its_store_list_and_rank_alone() -> None:
             look_for(store, [1500, 1600])
             words_of_place(store, 0)[word] += 1
             assert store("LINDEX", "list", 1500) == b"v1500"
-            assert store.registers.PLACES_NEXT == 2  # it was passed over, and so was the one behind it
+            assert store.registers.PLACES_NEXT == 0
+            assert store("LINDEX", "list", 1600) == b"v1600"
+            assert store.registers.PLACES_NEXT == 2  # it was passed over
 
 
 def test_no_place_is_noted_beyond_a_list_or_at_its_ends() -> None:

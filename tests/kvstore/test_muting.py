@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.lifetimes import connection
-from kvstore.net.loop import serve_turns
+from kvstore.net.loop import may_wait_ms, serve_turns
 from kvstore.net.output import send_all
 from mmcore.jit import address_of, int64, zeros
 from mmcore.populate import CONTROL_SIZE, POLLED, RUN_READY, WATERMARK
@@ -50,7 +50,7 @@ class Polled(Sockets):
 
     def give_turns(self) -> None:
         """A turn for each connection that waits for one."""
-        self.registers.TURNS_LEFT = self.registers.TURNS_PENDING
+        self.registers.TURNS_LEFT = -1
         assert serve_turns(self.context) == 0
         send_all(self.context)
 
@@ -73,7 +73,8 @@ def server() -> Iterator[Polled]:
         os.close(made.eventfd)
 
 
-def test_a_value_that_waits_for_memory_does_not_wake_the_loop(server: Polled) -> None:
+def begin(server: Polled) -> tuple[int, memoryview]:
+    """A connection whose long value waits for memory, and what it has not sent yet of that and of a STRLEN."""
     slot = server.open()
     left = memoryview(encode("SET", "k", VALUE) + encode("STRLEN", "k"))
     while not server.shard.connections[slot, connection.BODY_ROOT_PLUS_1]:
@@ -83,11 +84,15 @@ def test_a_value_that_waits_for_memory_does_not_wake_the_loop(server: Polled) ->
     while not server.has(slot, connection.WAITS_FOR_TURN):
         left = server.offer(slot, left)
         server.receive_events(slot)
+    return slot, left
+
+
+def test_a_value_that_waits_for_memory_does_not_wake_the_loop(server: Polled) -> None:
+    slot, left = begin(server)
     left = server.offer(slot, left)
     server.receive_events(slot)
     assert server.has(slot, connection.MUTED) and len(left) > 0 and not server.has_event()
     for _ in range(3):
-        server.registers.TURNS_RESTING = 0
         server.give_turns()
         assert server.registers.TURNS_RESTING == server.registers.TURNS_PENDING == 1
         assert server.receive_events(slot) == 1, "it is asked in its turn, and muted again"
@@ -102,6 +107,32 @@ def test_a_value_that_waits_for_memory_does_not_wake_the_loop(server: Polled) ->
         replies += server.arrived(slot)
     assert replies == b"+OK\r\n:%d\r\n" % len(VALUE) and not left
     assert server("GET", "k") == VALUE
+
+
+def test_a_client_that_goes_meanwhile_does_not_wake_the_loop_again_and_again(server: Polled) -> None:
+    slot, left = begin(server)
+    server.offer(slot, left)
+    server.receive_events(slot)
+    assert server.has(slot, connection.MUTED)
+    server.clients[slot].close()
+    assert server.receive_events(slot) <= 1
+    server.control[WATERMARK] = server.memory.frames_total
+    server.give_turns()
+    assert server.receive_events(slot) > 0, "it is told of again"
+    server.give_turns()
+    assert not server.has(slot, connection.IN_USE)
+
+
+def test_one_that_rests_is_counted_once_in_a_turn(server: Polled) -> None:
+    """Otherwise the loop would sleep although another connection wants a turn."""
+    other = server.open()
+    begin(server)
+    server.registers.TURN_SHARE = -1
+    server.clients[other].sendall(encode("INCR", "n") * 50)
+    assert receive_of(server.context, other) == 0
+    server.give_turns()
+    assert (server.registers.TURNS_PENDING, server.registers.TURNS_RESTING) == (2, 1)
+    assert may_wait_ms(server.context, 50) == 0
 
 
 def test_input_behind_a_long_pipeline_does_not_wake_the_loop(server: Polled) -> None:

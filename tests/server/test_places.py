@@ -50,9 +50,13 @@ def stream(generator: random.Random) -> list[Command]:
     """Mostly LINDEX, between changes."""
     commands = filled()
     for _ in range(60):
+        key = generator.choice(KEYS)
         for _ in range(generator.randrange(1, 40)):
-            commands.append(("LINDEX", generator.choice(KEYS), generator.randrange(-ELEMENTS, ELEMENTS)))
-        commands += change(generator)
+            other = generator.random() < 0.1
+            lowest = -ELEMENTS if other else 400  # most are in the tree
+            commands.append(("LINDEX", generator.choice(KEYS) if other else key, generator.randrange(lowest, 1600)))
+            if generator.random() < 0.1:
+                commands += change(generator)
     return commands
 
 
