@@ -93,6 +93,13 @@ def gather_loop(mem, control, frames, buffers):  # type: ignore[no-untyped-def]
             _write(int32(control[DONE]), words + 8 * _ONE, 8)
 
 
+@linked(void(uint8[::1]))
+def touch(buffers):  # type: ignore[no-untyped-def]
+    """Write to each page, so that the system provides it."""
+    for at in range(0, buffers.size, PAGE_SIZE):
+        buffers[at] = 0
+
+
 def _buffers(size: int) -> memoryview:
     # Whole pages, as writing past the cache requires.  A mapping of whole huge pages begins at one: since Linux 6.7.
     mapping = anonymous(2 * size)
@@ -111,6 +118,7 @@ class Gatherer:
     def __init__(self, size: int, memory: Memory | None, nice: int) -> None:
         self._size = size
         self._buffers = _buffers(size)
+        self._touched = False  # by the writer: in a page fault the thread could hold a lock of the system for long
         self._frames = zeros(int64, size >> PAGE_SHIFT)
         self._control = zeros(int64, CONTROL_SIZE)
         self._memory, self._nice = memory, nice
@@ -136,6 +144,9 @@ class Gatherer:
         """All `pages` pages of a writer.Frozen, in groups that fill a buffer; each is valid until the next."""
         per_group = self._size >> PAGE_SHIFT
         patience_ms = self._wait(PATIENCE_MS) if self._can_copy(frozen) else _NONE
+        if patience_ms >= 0 and not self._touched:
+            touch(self._buffers)
+            self._touched = True
         if patience_ms >= 0 and pages:
             self._request(frozen, 0, min(per_group, pages))
         for first in range(0, pages, per_group):

@@ -8,7 +8,8 @@ data, and 10 of the others; the integers of sets have six digits.
 Method, the remainder.  A server is loaded with data of mixed sizes: strings of 16 B to 16 KiB, and hashes, sets, sorted
 sets and lists of 1 to 1,000 elements, sizes drawn so that each power of two is as likely.  Of the keys, 95 of 100 drawn
 at random are deleted by UNLINK.  After some idle time the resident memory of the process (VmRSS) is divided by that of
-a fresh server, as long idle, which was loaded with the remaining keys only, in the same order.
+a fresh server, as long idle, which was loaded with the remaining keys only, in the same order.  Then the server is told
+to defragment, which by default none does, and the same is measured after as much idle time again.
 
 Units: bytes per element; MiB; the ratio has none.
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.reporting.report import Report, Say, Table, median
+from bench.reporting.report import Report, Say, Table, ratio
 from bench.rig.client import Client, ReplyError
 from bench.rig.elements import commands, in_order, store, template
 from bench.rig.load import fill, pool
@@ -182,11 +183,23 @@ def _gone(chosen: Sequence[Item]) -> Iterator[list[bytes]]:
         yield [item.name for item in chosen[first : first + UNLINKED]]
 
 
-def _remainder(subject: str, every: Sequence[Item], idle_s: float, report: Report) -> list[float]:
-    """Resident memory [MiB]: loaded, after deletion and idle time, and that of a fresh server of the remainder."""
+def _defragment(client: Client) -> bool:
+    """Turn defragmentation on, of everything; returns whether the server has it."""
+    try:
+        client.command("CONFIG", "SET", "active-defrag-ignore-bytes", "1mb")
+        client.command("CONFIG", "SET", "activedefrag", "yes")
+    except ReplyError:
+        return False
+    return True
+
+
+def _remainder(subject: str, every: Sequence[Item], idle_s: float, report: Report) -> list[float | None]:
+    """Resident memory [MiB]: loaded; after deletion and idle time; after as long with defragmentation; and that of a
+    fresh server of the remainder.
+    """
     stays = np.random.default_rng(3).random(len(every)) >= DELETED_SHARE
     kept = [item for item, stay in zip(every, stays, strict=True) if stay]
-    found = []
+    found: list[float | None] = []
     with server(subject) as one, one.client() as client:
         usable, lacking = usable_kinds(client)
         if lacking:
@@ -198,6 +211,9 @@ def _remainder(subject: str, every: Sequence[Item], idle_s: float, report: Repor
             client.command("UNLINK", *names)
         time.sleep(idle_s)
         found.append(one.resident_bytes() / 2**20)
+        has_it = _defragment(client)
+        time.sleep(idle_s if has_it else 0)
+        found.append(one.resident_bytes() / 2**20 if has_it else None)
         left = client.command("DBSIZE")
     with server(subject) as one, one.client() as client:
         loaded = load_items(client, kept, usable)
@@ -212,17 +228,27 @@ def remainder(report: Report, here: Sequence[str], sizes: Sizes, progress: Say) 
     every = items(sizes.mixed_bytes)
     report.method.append(
         f"remainder: VmRSS with {sizes.mixed_bytes / 1e6:,.0f} MB of data in {len(every):,} keys of mixed kinds and "
-        f"sizes, and {sizes.idle_s:g} s after {DELETED_SHARE:.0%} of the keys were deleted, beside a fresh server"
+        f"sizes, {sizes.idle_s:g} s after {DELETED_SHARE:.0%} of the keys were deleted, as long after activedefrag was "
+        "turned on with active-defrag-ignore-bytes 1mb, and of a fresh server"
     )
     table: Table = report.table(
-        "Resident memory [MiB]", "server", "loaded", "after deletion", "fresh with the remainder", "over fresh"
+        "Resident memory [MiB]",
+        "server",
+        "loaded",
+        "after deletion",
+        "defragmented",
+        "fresh with the remainder",
+        "deleted over fresh",
+        "defragmented over fresh",
     )
-    ours: list[float] = []
+    ours: list[float | None] = []
     for subject in here:
         progress(f"remainder, {subject}")
         found = _remainder(subject, every, sizes.idle_s, report)
-        table.add(subject, *found, found[1] / found[2])
+        over = [ratio(found[place], found[3]) for place in (1, 2)]
+        table.add(subject, *found, *over)
         if subject == here[0]:
-            ours.append(found[1] / found[2])
-    report.figure("resident after deletion over a fresh store of the remainder", median(ours),
-                  at_most=REMAINDER_BAR, unit=" ×")  # fmt: skip
+            ours = over
+    for what, value in zip(("", ", defragmented,"), ours, strict=True):
+        report.figure(f"resident after deletion{what} over a fresh store of the remainder", value,
+                      at_most=REMAINDER_BAR, unit=" ×")  # fmt: skip

@@ -8,8 +8,10 @@ import pytest
 
 from kvstore.lifetimes.sizes import PLACES_WORDS
 from kvstore.net.ahead import AHEAD_MAX, FEW_BUCKETS, look_ahead
+from kvstore.net.output import send_all
 from kvstore.store.places import PACKED, RANK, REST, ROOT, STORE
 from tests.kvstore.bare import Bare
+from tests.kvstore.test_turn import Sockets
 
 MANY = 6 * FEW_BUCKETS + 1000  # keys of a database that does not fit the cache
 
@@ -200,6 +202,21 @@ def test_lindex_believes_the_place_and_does_not_search() -> None:
         first, second = (words_of_place(store, i) for i in range(2))
         first[PACKED], first[REST] = second[PACKED], second[REST]
         assert store("LINDEX", "list", 1500) == b"v1600"
+
+
+def test_a_pipeline_that_is_entered_knows_no_places() -> None:
+    """Between two turns defragmentation may have moved what they name."""
+    with Sockets() as server:
+        long_list(server)
+        server.registers.REPLY_LENGTH = server.registers.REPLY_BASE = 0
+        look_for(server, [1500, 1600])
+        first, second = (words_of_place(server, i) for i in range(2))
+        first[PACKED], first[REST] = second[PACKED], second[REST]
+        slot = server.open()
+        server.receive(slot, ("LINDEX", "list", 1500))
+        send_all(server.context)
+        assert server.arrived(slot) == b"$5\r\nv1500\r\n"
+        server.clients[slot].close()
 
 
 def test_a_place_is_for_its_store_list_and_rank_alone() -> None:
