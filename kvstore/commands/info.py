@@ -1,8 +1,7 @@
 """INFO: the server's report on itself, by section.
 
 Names are Redis's, so that monitoring tools for Redis can read them.  A field whose subject does not exist here, such as
-the append-only file, has the value that Redis reports when that feature is off.  All other fields describe this server.
-The section Machine is this server's own: it describes the emulated machine that holds the data.
+the append-only file, has the value that Redis reports when that feature is off.  Only the section Machine is our own.
 
     used_memory             bytes of all keys, values and indices, and of the buffers of connections; maxmemory limits
                             this number without the buffers
