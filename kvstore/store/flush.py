@@ -70,7 +70,7 @@ from mmcore.mmu import load64, store64
 from mmcore.release import CURSOR_SIZE, RELEASED, release_begin, release_step
 from mmcore.state import FREE_COUNT, TOTAL
 
-KEEP_FRAMES, KEEP_SHIFT = 2048, 3  # 8 MiB, or an eighth of what is in use
+KEEP_FRAMES, KEEP_SHIFT = 2048, 4  # 8 MiB, or a sixteenth of what is in use
 GIVE_LEAST = 2048  # frames a tick
 GIVE_PER_TURN = 256  # frames, or as much work: some 100 us
 FRAMES_TO_FLUSH = 64  # that an emptied database needs at once, or one step of the work left for later

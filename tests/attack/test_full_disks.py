@@ -60,8 +60,7 @@ def complete(directory: Path) -> bool:
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the writer's writes and flushes small, so that a small store needs many of them."""
-    monkeypatch.setattr(writer_module, "GROUP", 1)
+    """Makes the writer's flushes small, so that a small store needs many of them."""
     monkeypatch.setattr(writer_module, "FLUSH_SIZE", 8 * PAGE_SIZE)
 
 
