@@ -303,16 +303,16 @@ def test_free_frames_go_back_part_by_part_and_some_are_kept() -> None:
 
 
 def test_a_store_that_comes_and_goes_keeps_its_frames() -> None:
-    """An eighth of the used memory is kept: no frame goes back while that much is deleted and written again."""
+    """A sixteenth of the used memory is kept: no frame goes back while that much is deleted and written again."""
     with Bare(256 * MIB) as bare:
         for i in range(160):
             bare("SET", f"k:{i}", b"x" * MIB)
         for _ in range(5):
-            assert bare("DEL", *(f"k:{i}" for i in range(16))) == 16
+            assert bare("DEL", *(f"k:{i}" for i in range(9))) == 9
             settle(bare)
             give_back_credit(bare.context)
             assert int(bare.registers.GIVE_CREDIT) == 0
-            for i in range(16):
+            for i in range(9):
                 bare("SET", f"k:{i}", b"y" * MIB)
 
 
