@@ -708,6 +708,7 @@ def test_a_held_client_s_connection_ends_with_the_server(start, data: Path, tmp_
             wire.send(encode("FLUSHALL"))
             sync.reached()
             other.send(encode("SHUTDOWN", "NOSAVE"))
+            wait_until(lambda: "requested shutdown" in server.log(), "the shutdown to begin before the sync ends")
             sync.open()
             assert other.until_closed() == b""
         with pytest.raises((Closed, ConnectionResetError)):
