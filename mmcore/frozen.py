@@ -128,26 +128,31 @@ def next_mapping(mem, root, va, end, frame, wanted):  # type: ignore[no-untyped-
     return end
 
 
+@kernel
+def _frames_from(mem, root, va, end):  # type: ignore[no-untyped-def]
+    # (frame of the page at `va`, how many pages from there on lie in it and the frames behind it); 0 pages if the page
+    # is not mapped.
+    pt = walk(mem, root, va, 1)
+    if pt == HUGE_PAGE:
+        stop = min(end, (va & -PT_SPAN) + PT_SPAN)
+        return walk(mem, root, va, 0), (stop - va) >> PAGE_SHIFT
+    if pt < 0:
+        return int64(0), int64(0)
+    entry = mem.entries[slot_of(pt, va, 1)]
+    return frame_of(entry), int64(1) if entry & P else int64(0)
+
+
 @linked(int64(MEMORY, int64, int64, int64, uint8[::1], int64))
 def gather(mem, root, va, pages, out, offset):  # type: ignore[no-untyped-def]
     """Copy `pages` pages from `va` on to out[offset:].  Returns `pages`, or NOT_PRESENT if one is not mapped."""
     end = va + pages * PAGE_SIZE
     while va < end:
-        pt = walk(mem, root, va, 1)
-        stop = min(end, (va & -PT_SPAN) + PT_SPAN)
-        if pt == HUGE_PAGE:
-            copy_bytes(out, offset, mem.bytes, walk(mem, root, va, 0) << PAGE_SHIFT, stop - va)
-            offset += stop - va
-            va = stop
-        elif pt < 0:
+        frame, count = _frames_from(mem, root, va, end)
+        if count == 0:
             return NOT_PRESENT
-        while va < stop:
-            entry = mem.entries[slot_of(pt, va, 1)]
-            if not entry & P:
-                return NOT_PRESENT
-            copy_bytes(out, offset, mem.bytes, frame_of(entry) << PAGE_SHIFT, PAGE_SIZE)
-            offset += PAGE_SIZE
-            va += PAGE_SIZE
+        copy_bytes(out, offset, mem.bytes, frame << PAGE_SHIFT, count << PAGE_SHIFT)
+        offset += count << PAGE_SHIFT
+        va += count << PAGE_SHIFT
     return pages
 
 
@@ -156,24 +161,13 @@ def list_frames(mem, root, va, pages, out, at):  # type: ignore[no-untyped-def]
     """Put the frames of `pages` pages from `va` on into out[at:].  Returns `pages`, or NOT_PRESENT as `gather`."""
     end = va + pages * PAGE_SIZE
     while va < end:
-        pt = walk(mem, root, va, 1)
-        stop = min(end, (va & -PT_SPAN) + PT_SPAN)
-        if pt == HUGE_PAGE:
-            frame = walk(mem, root, va, 0)
-            while va < stop:
-                out[at] = frame
-                frame += 1
-                at += 1
-                va += PAGE_SIZE
-        elif pt < 0:
+        frame, count = _frames_from(mem, root, va, end)
+        if count == 0:
             return NOT_PRESENT
-        while va < stop:
-            entry = mem.entries[slot_of(pt, va, 1)]
-            if not entry & P:
-                return NOT_PRESENT
-            out[at] = frame_of(entry)
-            at += 1
-            va += PAGE_SIZE
+        for i in range(count):
+            out[at + i] = frame + i
+        at += count
+        va += count << PAGE_SHIFT
     return pages
 
 

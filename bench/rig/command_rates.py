@@ -128,7 +128,7 @@ def _in_rounds(
                             driven.prepare(connection)
                     run = run_once(one, driven, client, clients)
                     found.setdefault((driven.name, one.subject, client), []).append(run)
-                except (ReplyError, ClientFailed, ClientBroke) as error:
+                except (ReplyError, ClientFailed, ClientBroke, OSError) as error:
                     lacking.add(one.subject)
                     report.notes.append(f"{one.subject}, {driven.name}: {str(error)[:100]}")
 

@@ -49,7 +49,6 @@ from kvstore.system.libc import (
     EPOLLIN,
     EPOLLOUT,
     MSG_NOSIGNAL,
-    RUSAGE_THREAD,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     accept4,
@@ -57,13 +56,13 @@ from kvstore.system.libc import (
     epoll_ctl,
     epoll_wait,
     errno,
-    getrusage,
     getsockname,
     ints_at,
     recv,
     send,
     sendmsg,
     setsockopt,
+    switches,
     words_at,
 )
 from mmcore.jit import int32, int64, kernel, linked, void
@@ -77,7 +76,6 @@ SWITCHES_MAX = 50  # times a tick that the system may take the processor away: 5
 _MSGHDR_WORDS, _MSG_IOV, _MSG_IOVLEN = 7, 2, 3  # struct msghdr
 IOV_MAX = 120  # pieces that are sent at once: so many fit the scratch room behind it
 assert _MSGHDR_WORDS + 2 * IOV_MAX <= SCRATCH_WORDS
-_NIVCSW = 17  # word of struct rusage: involuntary context switches
 
 
 @kernel
@@ -133,14 +131,13 @@ def judge_busy_poll(context):  # type: ignore[no-untyped-def]
     shard[BUSY_CYCLES] = shard[BUSY_POLL_US] * shard[CYCLES_PER_MS] // 1000
     if shard[BUSY_CYCLES] == 0:
         return
-    getrusage(int32(RUSAGE_THREAD), shard[SCRATCH_ADDRESS])
-    switches = words_at(shard[SCRATCH_ADDRESS], _NIVCSW + 1)[_NIVCSW]
+    taken = switches(shard[SCRATCH_ADDRESS])
     if shard[TIMER_MS] >= shard[BUSY_REST_MS]:
-        if switches - shard[BUSY_SWITCHES] > SWITCHES_MAX:
+        if taken - shard[BUSY_SWITCHES] > SWITCHES_MAX:
             _rest(context)
         else:
             shard[BUSY_REST_LENGTH] = 0
-    shard[BUSY_SWITCHES] = switches
+    shard[BUSY_SWITCHES] = taken
 
 
 @kernel

@@ -24,13 +24,12 @@ from kvstore.lifetimes.shard import (
     TIMER_MS,
 )
 from kvstore.lifetimes.sizes import SCRATCH_WORDS
-from kvstore.system.libc import RUSAGE_THREAD, getrusage, sched_getaffinity, sched_getcpu, sched_setaffinity, words_at
+from kvstore.system.libc import sched_getaffinity, sched_getcpu, sched_setaffinity, switches, words_at
 from mmcore.jit import boolean, int32, int64, kernel, linked, void
 
 SWITCHES = 4  # a millisecond
 REST_MS, REST_MS_MAX = 2, 1024
 MASK_WORDS = 128  # for 8192 processors
-_NIVCSW = 17  # word of struct rusage: involuntary context switches
 assert MASK_WORDS <= SCRATCH_WORDS
 
 
@@ -58,10 +57,9 @@ def judge_place(context, now):  # type: ignore[no-untyped-def]
     """Move if the processor has been taken away too often since the last look; `now` is the time stamp counter."""
     shard = context.shard
     passed, before = now - shard[PLACE_LOOKED], shard[PLACE_SWITCHES]
-    getrusage(int32(RUSAGE_THREAD), shard[SCRATCH_ADDRESS])
-    switches = words_at(shard[SCRATCH_ADDRESS], _NIVCSW + 1)[_NIVCSW]
-    shard[PLACE_LOOKED], shard[PLACE_SWITCHES] = now, switches
-    if (switches - before) * shard[CYCLES_PER_MS] <= SWITCHES * passed:
+    taken = switches(shard[SCRATCH_ADDRESS])
+    shard[PLACE_LOOKED], shard[PLACE_SWITCHES] = now, taken
+    if (taken - before) * shard[CYCLES_PER_MS] <= SWITCHES * passed:
         shard[PLACE_REST_MS] >>= 1
     elif shard[TIMER_MS] >= shard[PLACE_STAYS_MS]:
         shard[PLACE_MOVES] += int64(leave_processor(shard[SCRATCH_ADDRESS]))

@@ -51,7 +51,7 @@ AF_INET, AF_INET6 = 2, 10
 SOL_SOCKET, SO_KEEPALIVE = 1, 9
 IPPROTO_TCP, TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 6, 1, 4, 5, 6
 CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID = 0, 1, 3
-RUSAGE_THREAD = 1
+_RUSAGE_THREAD, _NIVCSW = 1, 17  # and the word of struct rusage: involuntary context switches
 
 
 if DISABLED:
@@ -128,3 +128,10 @@ def errno():  # type: ignore[no-untyped-def]
 def set_errno(value):  # type: ignore[no-untyped-def]
     """Set the calling thread's errno."""
     ints_at(_errno_location(), 1)[0] = value
+
+
+@kernel
+def switches(scratch):  # type: ignore[no-untyped-def]
+    """How often the system has taken the processor away from the calling thread; overwrites _NIVCSW + 1 words."""
+    getrusage(int32(_RUSAGE_THREAD), scratch)
+    return words_at(scratch, _NIVCSW + 1)[_NIVCSW]
